@@ -1,0 +1,1 @@
+"""Convolutional families for imgzoo."""

@@ -1,0 +1,1 @@
+"""MBConv families for imgzoo."""

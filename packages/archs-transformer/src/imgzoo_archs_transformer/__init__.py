@@ -1,0 +1,1 @@
+"""Transformer and token-mixer families for imgzoo."""

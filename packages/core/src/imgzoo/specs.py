@@ -1,0 +1,113 @@
+"""What plugins hand to the core: frozen rows of data, with the implementation named as a string. No torch."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from .errors import PluginLoadError
+
+NOTHING: Mapping[str, Any] = {}
+
+
+def load_target(target: str, plugin: str = "") -> Any:
+    """Import `"package.module:attribute"` and return the attribute; raises `PluginLoadError` naming the plugin."""
+    module, _, attribute = target.partition(":")
+    try:
+        value: Any = importlib.import_module(module)
+        for part in attribute.split("."):
+            value = getattr(value, part)
+    except (Exception, SystemExit) as error:
+        owner = f"plugin '{plugin}'" if plugin else "imgzoo"
+        raise PluginLoadError(f"{owner} cannot load {target}: {type(error).__name__}: {error}") from error
+    return value
+
+
+class WeightSpec(NamedTuple):
+    """One published weight file of an architecture, and how its images are prepared."""
+
+    tag: str
+    arch: str = ""
+    url: str = ""
+    hf_hub_id: str = ""
+    hf_hub_filename: str = ""
+    sha256: str = ""
+    license: str = ""
+    num_classes: int = 1000
+    input_size: tuple[int, int, int] = (3, 224, 224)
+    test_input_size: tuple[int, int, int] | None = None
+    min_input_size: tuple[int, int, int] | None = None
+    fixed_input_size: bool = False
+    interpolation: str = "bicubic"
+    crop_pct: float = 0.875
+    test_crop_pct: float | None = None
+    crop_mode: str = "center"
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+    label_offset: int = 0
+    format: str = ""
+    """Name of the foreign checkpoint format that `imgzoo.loading` converts; empty for the field's own keys."""
+    paper: str = ""
+    origin_url: str = ""
+    kwargs: Mapping[str, Any] = NOTHING
+    """Constructor options that these weights need beside the architecture's own."""
+    plugin: str = ""
+
+
+class ModelSpec(NamedTuple):
+    """One architecture by name: a constructor as a string, its options, its weights."""
+
+    name: str
+    target: str
+    kwargs: Mapping[str, Any] = NOTHING
+    weights: tuple[WeightSpec, ...] = ()
+    family: str = ""
+    paper: str = ""
+    capabilities: frozenset[str] = frozenset()
+    aliases: Mapping[str, str] = NOTHING
+    """Deprecated names and the `name[.tag]` each stands for."""
+    plugin: str = ""
+
+    def load(self) -> Any:
+        """Import the constructor; this is the moment torch arrives."""
+        return load_target(self.target, self.plugin)
+
+
+class ComponentSpec(NamedTuple):
+    """An optimizer, schedule, loss, transform, dataset, logger or trainer by name."""
+
+    name: str
+    target: str
+    kwargs: Mapping[str, Any] = NOTHING
+    help: str = ""
+    paper: str = ""
+    traits: frozenset[str] = frozenset()
+    plugin: str = ""
+
+    def load(self) -> Any:
+        return load_target(self.target, self.plugin)
+
+
+class CommandSpec(NamedTuple):
+    """A command of `imgzoo`: its help is known without importing it."""
+
+    name: str
+    target: str
+    help: str = ""
+    plugin: str = ""
+
+    def load(self) -> Any:
+        return load_target(self.target, self.plugin)
+
+
+class HealthCheck(NamedTuple):
+    """A named check that `imgzoo doctor` runs: `target()` yields `(level, message)`, level ok, warning or error."""
+
+    name: str
+    target: str
+    help: str = ""
+    plugin: str = ""
+
+    def load(self) -> Any:
+        return load_target(self.target, self.plugin)

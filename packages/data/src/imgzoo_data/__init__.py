@@ -1,0 +1,1 @@
+"""Image sources, decoding, transforms and the deterministic loader of imgzoo."""
