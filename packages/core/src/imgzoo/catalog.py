@@ -1,0 +1,125 @@
+"""The catalog: one JSON file per model family, read into specs without importing any network. No torch."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
+from typing import Any
+
+from .specs import ModelSpec, WeightSpec
+
+Row = Mapping[str, Any]
+
+NORMALIZE: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "inception": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+    "clip": ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)),
+    "zero": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
+    "dpn": (
+        (124 / 255, 117 / 255, 104 / 255),
+        (1 / (0.0167 * 255), 1 / (0.0167 * 255), 1 / (0.0167 * 255)),
+    ),
+}
+"""Named pairs of channel mean and standard deviation."""
+
+FAMILY_KEYS = ("family", "target", "paper", "capabilities", "defaults", "aliases", "models")
+MODEL_KEYS = ("target", "paper", "capabilities", "aliases", "defaults", "weights")
+SIZES = ("input_size", "test_input_size", "min_input_size")
+
+
+class Catalog(list[ModelSpec]):
+    """The model specs of a package, in the order of its catalog files."""
+
+    @classmethod
+    def read(cls, package: str | None, folder: str = "catalog") -> Catalog:
+        """Read every `<package>/<folder>/*.json`; the package's networks are not imported."""
+        catalog = cls()
+        for path in catalog_files(package, folder):
+            catalog.extend(family_specs(read_json(path)))
+        return catalog
+
+
+def catalog_files(package: str | None, folder: str = "catalog") -> list[str]:
+    """Paths of the JSON files in a folder of a package, sorted; empty when there is no such folder."""
+    if not package:
+        raise ValueError("pass the package's name: Catalog.read(__package__)")
+    root = os.path.join(_package_folder(package), folder)
+    if not os.path.isdir(root):
+        return []
+    return [os.path.join(root, name) for name in sorted(os.listdir(root)) if name.endswith(".json")]
+
+
+def _package_folder(package: str) -> str:
+    module = sys.modules.get(package)
+    places = getattr(module, "__path__", None)
+    if places is None:
+        spec = find_spec(package)
+        places = spec.submodule_search_locations if spec else None
+    if not places:
+        raise ModuleNotFoundError(f"there is no package '{package}'", name=package)
+    return next(iter(places))
+
+
+def read_json(path: str) -> dict[str, Any]:
+    """Parse one catalog file; the error names the file."""
+    with open(path, encoding="utf-8") as file:
+        try:
+            return json.load(file)
+        except ValueError as error:
+            raise ValueError(f"{path} is no JSON: {error}") from error
+
+
+def family_specs(data: Row) -> Iterator[ModelSpec]:
+    """Expand one family file: defaults of the field, then the family's, the model's, the weight row's."""
+    family = data["family"]
+    target, paper = data.get("target", ""), data.get("paper", "")
+    capabilities = frozenset(data.get("capabilities", ()))
+    shared = data.get("defaults", {})
+    aliases = _aliases_by_model(data.get("aliases", {}))
+
+    for name, row in data["models"].items():
+        own_defaults = row.get("defaults")
+        cells = {**shared, **own_defaults} if own_defaults else shared
+        own_paper = row.get("paper", paper)
+        own = row.get("capabilities")
+        yield ModelSpec(
+            name,
+            row.get("target", target),
+            {key: value for key, value in row.items() if key not in MODEL_KEYS},
+            tuple(
+                weight_spec(name, tag, {**cells, **weight} if weight else cells, own_paper)
+                for tag, weight in row.get("weights", {}).items()
+            ),
+            family,
+            own_paper,
+            capabilities if own is None else frozenset(own),
+            {**aliases.get(name, {}), **{alias: name for alias in row.get("aliases", ())}},
+        )
+
+
+def _aliases_by_model(aliases: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    """Deprecated names, grouped by the architecture that each stands for."""
+    grouped: dict[str, dict[str, str]] = {}
+    for old, new in aliases.items():
+        grouped.setdefault(new.partition(".")[0], {})[old] = new
+    return grouped
+
+
+def weight_spec(arch: str, tag: str, cells: Row, paper: str = "") -> WeightSpec:
+    """One weight row from its merged cells; short forms (`normalize`, square sizes) are expanded."""
+    full = dict(cells)
+    normalize = full.pop("normalize", None)
+    if normalize is not None:
+        mean, std = NORMALIZE[normalize] if isinstance(normalize, str) else normalize
+        full["mean"], full["std"] = tuple(mean), tuple(std)
+    for key in SIZES:
+        size = full.get(key)
+        if size is not None:
+            full[key] = (3, size, size) if isinstance(size, int) else tuple(size)
+    if "hf_hub_id" not in full:
+        full["hf_hub_id"] = f"timm/{arch}.{tag}"
+    full.setdefault("paper", paper)
+    return WeightSpec(tag, arch, **full)
