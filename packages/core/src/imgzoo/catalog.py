@@ -123,3 +123,24 @@ def weight_spec(arch: str, tag: str, cells: Row, paper: str = "") -> WeightSpec:
         full["hf_hub_id"] = f"timm/{arch}.{tag}"
     full.setdefault("paper", paper)
     return WeightSpec(tag, arch, **full)
+
+
+def format_catalog(data: Row) -> str:
+    """The canonical text of a family file: one row a line, no cell that equals its default."""
+    from ._catalog_text import format_catalog as write
+
+    return write(data)
+
+
+def format_results(results: Row) -> str:
+    """The canonical text of a file of published results."""
+    from ._catalog_text import format_results as write
+
+    return write(results)
+
+
+def check(data: Row) -> list[str]:
+    """What is wrong with the shape of a family file, one sentence each; empty when nothing is."""
+    from ._catalog_text import check as examine
+
+    return examine(data)
