@@ -1,0 +1,174 @@
+"""`create_optimizer`: a name, a model and a few numbers become an optimizer with its parameter groups."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from imgzoo.errors import OptionError, UsageError
+from imgzoo.registry import registry
+from torch import nn
+
+from .groups import check_partition, decay_groups
+from .options import accepted, check_names, check_values, takes_any
+
+PREFIX = "lookahead_"
+LOOKAHEAD = {"lookahead_alpha": "alpha", "lookahead_k": "k"}
+DEFAULT_MOMENTUM = 0.9
+
+
+def optimizer_options(name: str) -> list[str]:
+    """Names of the options that the optimizer `name` takes."""
+    build = registry("optimizers").resolve(name.lower().removeprefix(PREFIX)).load()
+    return sorted(accepted(build) - {"params"})
+
+
+def _groups(model_or_params: Any, weight_decay: float, param_group_fn: Any, plan: dict[str, Any]) -> list[dict]:
+    """The parameter groups: the model's by rule or by `param_group_fn`, or what the caller made."""
+    model = model_or_params if isinstance(model_or_params, nn.Module) else None
+    if param_group_fn is not None:
+        if model is None:
+            raise UsageError("param_group_fn needs the model, not its parameters")
+        made = param_group_fn(model)
+        groups = [dict(g) if isinstance(g, Mapping) else {"params": [g]} for g in made]
+    elif model is not None:
+        groups = decay_groups(model, weight_decay, **plan)
+    else:
+        groups = _given_groups(model_or_params, weight_decay, plan)
+    for group in groups:
+        params = group["params"]
+        group["params"] = [params] if isinstance(params, torch.Tensor) else list(params)
+    groups = [group for group in groups if group["params"]]
+    if not groups:
+        frozen = model is not None and any(True for _ in model.parameters())
+        what = (
+            "the model is wholly frozen; unfreeze some parameters" if frozen else "there are no parameters to optimize"
+        )
+        raise UsageError(what)
+    check_partition(groups, model)
+    return groups
+
+
+def _given_groups(params: Iterable[Any], weight_decay: float, plan: dict[str, Any]) -> list[dict[str, Any]]:
+    """Groups from tensors, (name, tensor) pairs or dictionaries; only named tensors can be told apart."""
+    if isinstance(params, torch.Tensor):
+        raise UsageError("pass a model or a list of parameters, not one tensor")
+    rows = list(params)
+    if plan.get("layer_decay") is not None:
+        raise UsageError("layer_decay needs the model, not its parameters")
+    if rows and all(isinstance(row, Mapping) for row in rows):
+        return [dict(row) for row in rows]
+    if rows and all(isinstance(row, tuple) for row in rows):
+        return decay_groups(rows, weight_decay, **plan)
+    if not all(isinstance(row, torch.Tensor) for row in rows):
+        raise UsageError("parameters must be all tensors, all (name, tensor) pairs or all group dictionaries")
+    return [{"params": rows}] if rows else []
+
+
+def _can_fuse(groups: list[dict[str, Any]], options: Mapping[str, Any]) -> bool:
+    """Whether torch's fused kernel takes these parameters and nothing else was asked for."""
+    asked = any(options.get(key) for key in ("foreach", "differentiable", "capturable")) or "fused" in options
+    kinds = {(p.device.type, torch.is_floating_point(p)) for group in groups for p in group["params"]}
+    return not asked and all(device in ("cpu", "cuda", "mps", "xpu") and real for device, real in kinds)
+
+
+def unfuse_for_sparse(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+    """Step pre-hook: the fused kernels take no sparse gradients, so groups that have some go the plain way."""
+    for group in optimizer.param_groups:
+        if group.get("fused") and any(p.grad is not None and p.grad.is_sparse for p in group["params"]):
+            group["fused"] = False
+
+
+class NonFinite:
+    """Step pre-hook for gradients with NaN or infinity: `raise` an error, or `skip` the step. Reads one number."""
+
+    def __init__(self, policy: str):
+        if policy not in ("raise", "skip"):
+            raise UsageError(f"nonfinite must be raise or skip, got '{policy}'")
+        self.policy = policy
+
+    def __call__(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        from .clip import total_norm
+
+        params = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+        if bool(torch.isfinite(total_norm([p.grad for p in params]))):
+            return
+        if self.policy == "raise":
+            raise UsageError("gradients hold NaN or infinity; lower the learning rate, clip, or say nonfinite='skip'")
+        for param in params:
+            param.grad = None
+
+
+def create_optimizer(
+    name: str,
+    model_or_params: Any,
+    *,
+    lr: float | torch.Tensor | None = None,
+    weight_decay: float = 0.0,
+    momentum: float | None = None,
+    layer_decay: float | None = None,
+    layer_decay_min_scale: float = 0.0,
+    layer_decay_no_opt_scale: float | None = None,
+    filter_bias_and_bn: bool = True,
+    no_weight_decay: Sequence[str] = (),
+    fallback: Sequence[str] = (),
+    fallback_no_weight_decay: bool = False,
+    param_group_fn: Callable[[nn.Module], Iterable[Any]] | None = None,
+    nonfinite: str | None = None,
+    **options: Any,
+) -> torch.optim.Optimizer:
+    """Build the optimizer `name` over a model or its parameters.
+
+    Any name takes the prefix `lookahead_`. A model's parameters are grouped by `decay_groups`; `param_group_fn(model)`
+    replaces that. `lr=None` means the rule's own default, `momentum=None` 0.9. `nonfinite` is what to do about NaN
+    gradients: nothing, `raise` or `skip` the step. Torch's fused kernels are used where it has them.
+    Raises `UnknownNameError`, `OptionError` (listing the valid options) or `UsageError`.
+    """
+    short = name.lower().removeprefix(PREFIX)
+    spec = registry("optimizers").resolve(short)
+    build = spec.load()
+    outer = {key: options.pop(key) for key in LOOKAHEAD if key in options} if name.lower().startswith(PREFIX) else {}
+    check_names(f"optimizer '{name}'", build, options, {"lr", "weight_decay", "momentum"})
+    given = {**spec.kwargs, **options, "weight_decay": weight_decay}
+    if lr is not None:
+        given["lr"] = lr
+    if "momentum" in spec.traits:
+        given["momentum"] = DEFAULT_MOMENTUM if momentum is None else momentum
+    elif momentum is not None:
+        raise OptionError(f"optimizer '{name}' has no momentum; its options are {', '.join(optimizer_options(short))}")
+    check_values(f"optimizer '{name}'", given)
+    if not takes_any(build) and "lr" not in accepted(build):
+        given.pop("lr", None)
+
+    plan = {
+        "exclude": filter_bias_and_bn,
+        "no_weight_decay": no_weight_decay,
+        "fallback": fallback,
+        "fallback_no_weight_decay": fallback_no_weight_decay,
+        "layer_decay": layer_decay,
+        "layer_decay_min_scale": layer_decay_min_scale,
+        "layer_decay_no_opt_scale": layer_decay_no_opt_scale,
+    }
+    groups = _groups(model_or_params, weight_decay, param_group_fn, plan)
+    if "fused" in spec.traits and _can_fuse(groups, given):
+        given["fused"] = True
+    optimizer = build(groups, **given)
+    _scale(optimizer)
+    if given.get("fused"):
+        optimizer.register_step_pre_hook(unfuse_for_sparse)
+    if nonfinite is not None:
+        optimizer.register_step_pre_hook(NonFinite(nonfinite))
+    if name.lower().startswith(PREFIX):
+        from .lookahead import Lookahead
+
+        return Lookahead(optimizer, **{LOOKAHEAD[key]: value for key, value in outer.items()})
+    return optimizer
+
+
+def _scale(optimizer: torch.optim.Optimizer) -> None:
+    """Let layer-wise decay act from the first step, with or without a schedule."""
+    for group in optimizer.param_groups:
+        if "lr_scale" in group and group["lr"] is not None:
+            group["base_lr"] = float(group["lr"])
+            group["lr"] = group["lr"] * group["lr_scale"]
