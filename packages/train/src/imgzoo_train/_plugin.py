@@ -1,0 +1,74 @@
+"""What imgzoo-train brings: commands, losses, loggers, the trainer. No torch."""
+
+from __future__ import annotations
+
+from imgzoo.plugin import CommandSpec, ComponentSpec, hookimpl
+
+IMGZOO_API = (1, 0)
+
+_COMMANDS = {
+    "train": "Train a model, or go on with a run.",
+    "launch": "Start training on several ranks or machines.",
+    "validate": "Score models or run folders on data.",
+    "predict": "Name what images show, or write their features.",
+    "benchmark": "Measure speed and cost of models.",
+    "export": "Write a model as torch.export, ONNX or TorchScript, with a parity report.",
+    "average": "Average the weights of checkpoints.",
+    "clean": "Reduce a checkpoint to weights that can be shared.",
+    "sweep": "Train over a grid or random draws of settings.",
+    "recommend": "Find the best model within a latency, measured here.",
+    "push": "Upload a run to the hub with a model card.",
+}
+
+_LOSSES = {  # name -> (class, options, paper)
+    "cross-entropy": ("CrossEntropy", {}, ""),
+    "smoothing": ("CrossEntropy", {"smoothing": 0.1}, "1512.00567"),
+    "soft-target": ("CrossEntropy", {}, "1710.09412"),
+    "bce": ("BinaryCrossEntropy", {}, "2110.00476"),
+    "jsd": ("JensenShannon", {}, "1912.02781"),
+    "asymmetric": ("AsymmetricMultiLabel", {}, "2009.14119"),
+    "asymmetric-single": ("AsymmetricSingle", {}, "2009.14119"),
+    "poly": ("Poly", {}, "2204.12511"),
+    "two-way": ("TwoWay", {}, ""),
+    "zlpr": ("Zlpr", {}, "2208.02955"),
+    "distribution-balanced": ("DistributionBalanced", {}, "2007.09654"),
+    "mse": ("Squared", {}, ""),
+    "l1": ("Absolute", {}, ""),
+    "huber": ("Huber", {}, ""),
+}
+
+_LOGGERS = {
+    "tensorboard": ("TensorBoard", "TensorBoard event files (pip install tensorboard)"),
+    "wandb": ("WeightsAndBiases", "Weights & Biases (pip install wandb)"),
+    "trackio": ("Trackio", "trackio (pip install trackio)"),
+}
+
+
+@hookimpl
+def imgzoo_commands():
+    return [CommandSpec(name, f"imgzoo_train.cli.{name}:command", help) for name, help in _COMMANDS.items()]
+
+
+@hookimpl
+def imgzoo_losses():
+    return [
+        ComponentSpec(name, f"imgzoo_train.losses:{cls}", options, paper=paper)
+        for name, (cls, options, paper) in _LOSSES.items()
+    ]
+
+
+@hookimpl
+def imgzoo_loggers():
+    return [ComponentSpec(name, f"imgzoo_train.loggers:{cls}", help=help) for name, (cls, help) in _LOGGERS.items()]
+
+
+@hookimpl
+def imgzoo_trainers():
+    return [ComponentSpec("standard", "imgzoo_train.run:train", help="supervised training, the default")]
+
+
+@hookimpl
+def imgzoo_addhooks(pluginmanager):
+    from . import hookspecs
+
+    pluginmanager.add_hookspecs(hookspecs)

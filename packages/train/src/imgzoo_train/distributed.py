@@ -1,0 +1,92 @@
+"""Ranks: who this process is, sums over all of them, and agreement. Everything is a no-op in a single process."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+from imgzoo.errors import UsageError
+
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class World:
+    """This process among all: `rank` of `size`, on `device`."""
+
+    rank: int = 0
+    size: int = 1
+    device: torch.device = CPU
+
+    @property
+    def main(self) -> bool:
+        """Whether this rank writes files and speaks."""
+        return self.rank == 0
+
+    def reduce(self, tensor: torch.Tensor, op: str = "sum") -> torch.Tensor:
+        """All-reduce in place over all ranks: `sum`, `min` or `max`; returns `tensor`."""
+        if self.size > 1:
+            dist.all_reduce(tensor, getattr(dist.ReduceOp, op.upper()))
+        return tensor
+
+    def agree(self, flag: int) -> int:
+        """The largest `flag` of any rank."""
+        if self.size == 1:
+            return flag
+        return int(self.reduce(torch.tensor(flag, device=self.device), "max"))
+
+    def barrier(self) -> None:
+        """Wait until every rank is here."""
+        if self.size > 1:
+            dist.barrier()
+
+    def gather(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Rows of all ranks, one rank after another; ranks may have different numbers of rows."""
+        if self.size == 1:
+            return tensor
+        counts = torch.zeros(self.size, dtype=torch.int64, device=tensor.device)
+        counts[self.rank] = len(tensor)
+        self.reduce(counts)
+        longest = int(counts.max())
+        padded = tensor.new_zeros((longest, *tensor.shape[1:]))
+        padded[: len(tensor)] = tensor
+        parts = [torch.empty_like(padded) for _ in range(self.size)]
+        dist.all_gather(parts, padded)
+        return torch.cat([part[: int(count)] for part, count in zip(parts, counts)])
+
+
+def pick_device(name: str = "") -> torch.device:
+    """The device called `name`, or the best one here; raises `UsageError` for one that is not there."""
+    if not name:
+        name = torch.accelerator.current_accelerator().type if torch.accelerator.is_available() else "cpu"  # type: ignore[union-attr]
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise UsageError(f"device '{name}' cannot be used here; try --device cpu") from error
+    return device
+
+
+@contextlib.contextmanager
+def join_world(device_name: str = "", timeout: float = 600.0) -> Iterator[World]:
+    """The world that torchrun's environment variables describe, or a single process without them."""
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    device = pick_device(device_name)
+    if size == 1:
+        yield World(device=device)
+        return
+
+    if device.type != "cpu" and device.index is None:
+        device = torch.device(device.type, int(os.environ.get("LOCAL_RANK", "0")))
+        torch.accelerator.set_device_index(device)
+    backend = "gloo" if device.type == "cpu" else dist.get_default_backend_for_device(device)
+    dist.init_process_group(backend, timeout=timedelta(seconds=timeout or 86400.0))
+    try:
+        yield World(dist.get_rank(), dist.get_world_size(), device)
+    finally:
+        dist.destroy_process_group()

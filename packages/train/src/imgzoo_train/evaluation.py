@@ -1,0 +1,98 @@
+"""Evaluation that counts each sample once, whatever the number of ranks and the batch size."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from .distributed import World
+from .metrics import METRICS
+from .precision import FP32, Precision
+
+WORST = 16
+
+
+@dataclass
+class Evaluation:
+    """`metrics` by name, the `scores` object they come from, and the samples with the largest loss."""
+
+    metrics: dict[str, float]
+    scores: Any
+    worst: list[dict[str, float]] = field(default_factory=list)
+
+
+@torch.inference_mode()
+def evaluate(
+    model: nn.Module,
+    batches: Iterable[Any],
+    *,
+    classes: int,
+    task: str = "classification",
+    world: World | None = None,
+    precision: Precision = FP32,
+    steps: int | None = None,
+    poll: Callable[[], None] | None = None,
+    transform: Callable[[torch.Tensor], torch.Tensor] | None = None,
+) -> Evaluation:
+    """Score `model` on this rank's `batches` and reduce the sums of all ranks once.
+
+    Ranks may have different numbers of batches; with several ranks and a `poll` that talks to the others, `steps` is
+    the largest number any of them has. `transform` maps the logits, e.g. to a subset of classes.
+    """
+    world = world or World()
+    scores = METRICS[task](classes, world.device)
+    worst = torch.zeros(0, 4, dtype=torch.float64, device=world.device)
+    training = model.training
+    model.eval()
+    try:
+        for batch in padded(batches, steps):
+            if poll is not None:
+                poll()
+            if batch is None:
+                continue
+            images, targets = batch.images.to(world.device), batch.targets.to(world.device)
+            with precision.forward(world.device):
+                output = model(precision.inputs(images))
+            if isinstance(output, (tuple, list)):
+                output = output[0]
+            if transform is not None:
+                output = transform(output)
+            losses = scores.update(output, targets)
+            worst = _keep_worst(worst, losses, output, targets, batch.indices)
+    finally:
+        model.train(training)
+
+    scores.reduce(world)
+    worst = world.gather(worst)
+    order = worst[:, 0].argsort(descending=True, stable=True)[:WORST]
+    rows = [
+        {"loss": loss, "index": int(index), "target": int(target), "predicted": int(predicted)}
+        for loss, index, target, predicted in worst[order].tolist()
+    ]
+    return Evaluation(scores.result(), scores, rows)
+
+
+def padded(batches: Iterable[Any], steps: int | None) -> Iterable[Any]:
+    """`batches`, then None until there are `steps` of them."""
+    done = 0
+    for batch in batches:
+        done += 1
+        yield batch
+    for _ in range(done, steps or 0):
+        yield None
+
+
+def _keep_worst(
+    worst: torch.Tensor, losses: torch.Tensor, output: torch.Tensor, targets: torch.Tensor, indices: Any
+) -> torch.Tensor:
+    """The rows (loss, index, target, predicted) with the largest loss, the new batch included."""
+    if targets.ndim > 1 or indices is None:
+        return worst
+    index = torch.as_tensor(indices, device=losses.device)
+    rows = torch.stack([losses.double(), index.double(), targets.double(), output.argmax(1).double()], 1)
+    both = torch.cat([worst, rows])
+    return both[both[:, 0].argsort(descending=True, stable=True)[:WORST]]

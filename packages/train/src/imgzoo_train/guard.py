@@ -1,0 +1,131 @@
+"""What happens when a loss or a gradient is not finite: raise, skip the step, or go back to the last checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from imgzoo.errors import ImgzooError
+from torch import nn
+
+from .state import State
+
+
+class NonFiniteError(ImgzooError):
+    """The loss or a gradient became NaN or infinite."""
+
+    exit_code = 1
+
+
+class Rollback(Exception):
+    """Ask the run to load its last checkpoint and to leave out the update that broke."""
+
+
+class Guard:
+    """Decides whether an update may happen; `record` receives what a broken one looked like.
+
+    The flag is looked at before the optimizer steps. On an accelerator this would wait for the device at every step,
+    so the policy `raise` looks at the flag of the step before; `skip` and `rollback` pay for looking at once.
+    """
+
+    def __init__(
+        self,
+        policy: str = "raise",
+        limit: int = 10,
+        record: Callable[[dict[str, Any]], None] | None = None,
+        lagging: bool | None = None,
+    ) -> None:
+        self.policy, self.limit, self.record, self.lagging = policy, limit, record, lagging
+        self.skipped: set[int] = set()
+        self._buffers: list[torch.Tensor] = []
+        self._kept: list[torch.Tensor] = []
+        self._previous: torch.Tensor | None = None
+
+    def protect(self, state: State) -> None:
+        """Remember the buffers that the forward pass changes, such as running statistics."""
+        buffers = list(state.plain.buffers())
+        if len(buffers) != len(self._buffers) or any(a is not b for a, b in zip(buffers, self._buffers)):
+            self._buffers, self._kept = buffers, [buffer.clone() for buffer in buffers]
+        elif buffers:
+            torch._foreach_copy_(self._kept, self._buffers)  # type: ignore[attr-defined]
+
+    def restore(self) -> None:
+        """Put the buffers back as they were before the forward pass."""
+        if self._buffers:
+            torch._foreach_copy_(self._buffers, self._kept)  # type: ignore[attr-defined]
+
+    def allows(self, state: State, loss: torch.Tensor, norm: torch.Tensor, group: list[Any], loss_fn: Any) -> bool:
+        """Whether the update may happen; raises `NonFiniteError` or `Rollback` as the policy says. Ranks agree."""
+        finite = torch.isfinite(loss)
+        if state.precision.scaler is None:
+            finite = finite & torch.isfinite(norm).to(finite.device)
+        finite = state.world.reduce(finite.int(), "min")
+        lagging = self.lagging
+        if lagging is None:
+            lagging = self.policy == "raise" and state.device.type != "cpu"
+        if lagging:
+            finite, self._previous = self._previous, finite
+            if finite is None:
+                return True
+        if bool(finite):
+            return True
+
+        self.restore()
+        state.bad_steps += 1
+        cause = find_nonfinite(state, group, loss_fn)
+        self.restore()
+        self._report(state, group, cause)
+        if self.policy == "raise" or state.bad_steps > self.limit:
+            many = f" (bad step number {state.bad_steps})" if state.bad_steps > 1 else ""
+            raise NonFiniteError(
+                f"the loss or its gradient is not finite at update {state.step}{many} ({cause}); "
+                "lower --lr, set --clip, or choose --nonfinite skip or rollback"
+            )
+        if self.policy == "rollback":
+            raise Rollback(state.step)
+        return False
+
+    def _report(self, state: State, group: list[Any], cause: str) -> None:
+        if self.record is None:
+            return
+        indices = [int(index) for batch in group for index in getattr(batch, "indices", [])]
+        self.record({"step": state.step, "policy": self.policy, "cause": cause, "indices": indices})
+
+
+@torch.no_grad()
+def find_nonfinite(state: State, group: list[Any], loss_fn: Any) -> str:
+    """Name the first thing that is not finite: the input, a parameter, a module's output, or a gradient."""
+    for batch in group:
+        if not _finite(batch.images):
+            return "an input image"
+    for name, parameter in state.plain.named_parameters():
+        if not _finite(parameter):
+            return f"parameter {name}"
+
+    found: list[str] = []
+
+    def hook(name: str) -> Callable[[nn.Module, Any, Any], None]:
+        def look(module: nn.Module, inputs: Any, output: Any) -> None:
+            if not found and not _finite(output):
+                found.append(f"output of {name or 'the model'}")
+
+        return look
+
+    handles = [module.register_forward_hook(hook(name)) for name, module in state.plain.named_modules()]
+    try:
+        for batch in group if state.world.size == 1 else ():
+            if not _finite(loss_fn(state.plain, batch)) and not found:
+                found.append("the loss")
+    finally:
+        for handle in handles:
+            handle.remove()
+    return found[0] if found else "a gradient"
+
+
+def _finite(value: Any) -> bool:
+    if isinstance(value, torch.Tensor):
+        return not value.is_floating_point() or bool(torch.isfinite(value).all())
+    if isinstance(value, (list, tuple)):
+        return all(_finite(item) for item in value)
+    return True

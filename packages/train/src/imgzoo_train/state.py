@@ -1,0 +1,98 @@
+"""Everything a run is at one moment: model, optimizer, averages, counters. Saved and restored as a whole."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from .distributed import World
+from .ema import Average
+from .meters import Meters
+from .precision import FP32, Precision
+
+
+@dataclass
+class State:
+    """`model` is what the step calls (perhaps wrapped), `plain` the network whose weights are saved.
+
+    Techniques are applied from outside, in this order: load weights, adapters and freezing, device and layout,
+    batch-norm conversion, precision of the weights, sharding, optimizer, averages, compile, data parallel.
+    """
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    plain: nn.Module = None  # type: ignore[assignment]
+    world: World = field(default_factory=World)
+    precision: Precision = FP32
+    averages: dict[str, Average] = field(default_factory=dict)
+    seed: int = 0
+    step: int = 0
+    """Updates done."""
+    rows_done: int | None = None
+    """Rows that already ran at this step; None when all of them did."""
+    micro: int = 1
+    """Parts a batch is cut into, since the device had no memory for it in one."""
+    best: dict[str, Any] = field(default_factory=dict)
+    """Scores so far: what decides about best, early stop and plateau."""
+    bad_steps: int = 0
+    lr_factor: float = 1.0
+    stop: bool = False
+    meters: Meters = field(default_factory=Meters)
+    sharded: bool = False
+
+    def __post_init__(self) -> None:
+        if self.plain is None:
+            self.plain = self.model
+
+    @property
+    def device(self) -> torch.device:
+        return self.world.device
+
+    def no_sync(self) -> contextlib.AbstractContextManager[Any]:
+        """Keep gradients local: all but the last batch of an accumulated step."""
+        if hasattr(self.model, "no_sync"):
+            return self.model.no_sync()  # type: ignore[operator]
+        return contextlib.nullcontext()
+
+    def parts(self) -> dict[str, Any]:
+        """What a checkpoint holds, by file. Every rank must call it: sharded state is gathered."""
+        from .sharding import optimizer_state
+
+        parts: dict[str, Any] = {
+            "model": dict(self.plain.state_dict()),
+            "optimizer": optimizer_state(self),
+            "progress": {
+                "step": self.step,
+                "rows_done": self.rows_done,
+                "micro": self.micro,
+                "best": self.best,
+                "bad_steps": self.bad_steps,
+                "lr_factor": self.lr_factor,
+                "seed": self.seed,
+                "stop": self.stop,
+            },
+            "meters": self.meters.state_dict(),
+            "precision": self.precision.state_dict(),
+        }
+        for name, average in self.averages.items():
+            parts[f"average-{name}"] = average.state_dict()
+        return parts
+
+    def load(self, parts: dict[str, Any]) -> None:
+        """Take over what `parts` returned, on this run or another number of ranks."""
+        from .sharding import load_model, load_optimizer
+
+        load_model(self, parts["model"])
+        load_optimizer(self, parts["optimizer"])
+        for name, value in parts["progress"].items():
+            if hasattr(self, name) and name != "seed":
+                setattr(self, name, value)
+        self.meters.load_state_dict(parts["meters"])
+        self.precision.load_state_dict(parts["precision"])
+        for name, average in self.averages.items():
+            if f"average-{name}" in parts:
+                average.load_state_dict(parts[f"average-{name}"])
