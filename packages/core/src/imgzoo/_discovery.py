@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import re
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import importlib_metadata
 import pluggy
 
 from . import hookspecs
+from ._text import safe
 from .errors import IncompatiblePluginError, PluginError
 from .plugin import API
 
@@ -28,15 +30,15 @@ FIRST_PARTY = {  # distribution -> plugin; a name of this table belongs to that 
     "imgzoo-data": "data",
     "imgzoo-train": "train",
 }
+RESERVED = frozenset(FIRST_PARTY.values())
 TROUBLE = ("incompatible", "name-taken", "error", "unreadable")
+HEAVY = ("torch", "numpy", "PIL", "huggingface_hub")
 PLUGIN_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*", re.ASCII)
-ROW = re.compile(r"([^=\[\]\s][^=]*?)\s*=\s*([A-Za-z_][\w.]*)(?:\s*\[.*\])?", re.ASCII)
+MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", re.ASCII)
 
 
 class Plugin:
     """One installed plugin: who brings it, its state, and why it is not used if it is not."""
-
-    __slots__ = ("api", "dist", "hooks", "items", "ms", "name", "reason", "short_name", "state", "value", "version")
 
     def __init__(self, name: str, dist: str = "", version: str = "", value: str = "") -> None:
         self.name = self.short_name = name
@@ -44,22 +46,32 @@ class Plugin:
         self.state, self.reason = "found", ""
         self.api: tuple[int, int] | None = None
         self.ms = 0.0
+        """CPU time that importing the plugin and calling its hooks took."""
         self.hooks: list[str] = []
         self.items: dict[str, int] = {}
+        self.broken: set[str] = set()
+        """Declaration hooks that failed; the answers of its other hooks still count."""
 
     @property
     def first_party(self) -> bool:
         return FIRST_PARTY.get(self.dist) == self.name
 
     @property
-    def usable(self) -> bool:
-        return self.state in ("ok", "eager")
+    def package(self) -> str:
+        """The import package that holds the plugin module and its catalog."""
+        return self.value.rpartition(".")[0]
+
+    @property
+    def title(self) -> str:
+        """Name, distribution and version, for messages."""
+        source = f"{self.dist} {self.version}".strip()
+        return safe(self.name if source in ("", self.name) else f"{self.name} ({source})")
 
     def fail(self, state: str, reason: str) -> None:
         self.state, self.reason = state, reason
 
     def __repr__(self) -> str:
-        return f"Plugin({self.name!r}, {self.dist} {self.version}, {self.state})"
+        return f"Plugin({self.title}: {self.state})"
 
 
 def canonical(dist_name: str) -> str:
@@ -69,11 +81,14 @@ def canonical(dist_name: str) -> str:
 
 def find_plugins(distributions: Iterable[Any]) -> list[Plugin]:
     """Plugins that the distributions declare, first-party first, then by name; runs no plugin code."""
-    found: dict[tuple[str, str], Plugin] = {}
+    found: list[Plugin] = []
+    seen: set[str] = set()
     for dist in distributions:
-        for plugin in _declared(dist):
-            found.setdefault((plugin.dist, plugin.name), plugin)  # the first on the path hides later copies
-    return sorted(found.values(), key=_order)
+        declared = _declared(dist)
+        if declared and declared[0].dist not in seen:  # the first copy on the path hides later ones, as in import
+            seen.add(declared[0].dist)
+            found += declared
+    return sorted(found, key=_order)
 
 
 def _order(plugin: Plugin) -> tuple[bool, str, str]:
@@ -81,7 +96,7 @@ def _order(plugin: Plugin) -> tuple[bool, str, str]:
 
 
 def _declared(dist: Any) -> list[Plugin]:
-    """Plugins of one distribution; a distribution that cannot be read becomes one `unreadable` row."""
+    """Plugins of one distribution; what cannot be read becomes an `unreadable` row."""
     try:
         text = dist.read_text("entry_points.txt") or ""
     except Exception as error:
@@ -89,23 +104,27 @@ def _declared(dist: Any) -> list[Plugin]:
     if GROUP not in text:
         return []
 
+    name, version = name_and_version(dist)
+    if not name:
+        return [_unreadable(_folder_name(dist), "", "its METADATA is missing: reinstall it")]
+    plugins: list[Plugin] = []
+    for line in _group_lines(text):
+        plugin_name, _, value = (part.strip() for part in line.partition("="))
+        if PLUGIN_NAME.fullmatch(plugin_name) and MODULE.fullmatch(value):
+            plugins.append(Plugin(plugin_name, name, version, value))
+        else:
+            plugins.append(_unreadable(name, version, f"entry point '{line}' is not 'plugin-name = package.module'"))
+    return plugins
+
+
+def name_and_version(dist: Any) -> tuple[str, str]:
+    """Canonical name and version of a distribution, empty when its METADATA cannot be read."""
     try:
         metadata = dist.read_text("METADATA") or dist.read_text("PKG-INFO") or ""
     except Exception:
-        metadata = ""
-    name, version = (_header(metadata, key) for key in ("Name", "Version"))
-    if not name:
-        return [_unreadable(_folder_name(dist), "", "its METADATA is missing; reinstall it")]
-    name = canonical(name)
-
-    plugins = []
-    for line in _group_lines(text):
-        match = ROW.fullmatch(line)
-        if match is None or not PLUGIN_NAME.fullmatch(match[1]):
-            plugins.append(_unreadable(name, version, f"entry point '{line}' is not 'plugin-name = package.module'"))
-        else:
-            plugins.append(Plugin(match[1], name, version, match[2]))
-    return plugins
+        return "", ""
+    name, version = (re.search(rf"^{key}:[ \t]*(\S+)", metadata, re.MULTILINE) for key in ("Name", "Version"))
+    return canonical(name[1]) if name else "", version[1] if version else ""
 
 
 def _unreadable(dist: str, version: str, reason: str) -> Plugin:
@@ -115,13 +134,8 @@ def _unreadable(dist: str, version: str, reason: str) -> Plugin:
 
 
 def _folder_name(dist: Any) -> str:
-    folder = os.path.basename(str(getattr(dist, "_path", ""))) or "a distribution"
-    return canonical(folder.partition("-")[0])
-
-
-def _header(metadata: str, key: str) -> str:
-    match = re.search(rf"^{key}:[ \t]*(\S+)", metadata, re.MULTILINE | re.IGNORECASE)
-    return match[1] if match else ""
+    folder = os.path.basename(str(getattr(dist, "_path", "")))
+    return canonical(folder.partition("-")[0]) or "a distribution"
 
 
 def _group_lines(text: str) -> Iterator[str]:
@@ -149,6 +163,8 @@ class Switches:
     def refusal(self, plugin: Plugin) -> str:
         """Why the plugin may not load; empty when it may."""
         names = {plugin.name, plugin.short_name, plugin.dist}
+        if plugin.name == "core":
+            return ""
         if self.first_party_only and not plugin.first_party:
             return "--no-plugins"
         if self.denied & names:
@@ -162,125 +178,203 @@ def _names(text: str) -> frozenset[str]:
     return frozenset(re.split(r"[\s,]+", text.strip())) - {""}
 
 
+def _settle_names(plugins: list[Plugin]) -> None:
+    """Keep first-party names for imgzoo; plugins that claim one name each go by their distribution's name."""
+    candidates = [plugin for plugin in plugins if plugin.state == "found"]
+    claims: dict[str, set[str]] = {}
+    for plugin in candidates:
+        claims.setdefault(plugin.name, set()).add(plugin.dist)
+
+    taken: set[str] = set()
+    for plugin in candidates:
+        if plugin.name in RESERVED and not plugin.first_party:
+            plugin.fail("name-taken", f"the plugin name '{plugin.name}' belongs to imgzoo")
+            continue
+        if len(claims[plugin.name]) > 1:
+            plugin.name = plugin.dist
+        if plugin.name in taken or (plugin.name in RESERVED and not plugin.first_party):
+            plugin.fail("name-taken", f"another plugin goes by the name '{plugin.name}'")
+        taken.add(plugin.name)
+
+
 class Manager:
-    """All plugins of one process: found once, loaded once, asked hook by hook."""
+    """All plugins of one process: found once, loaded once, asked hook by hook.
 
-    def __init__(self, distributions: Iterable[Any] | None = None, environ: Mapping[str, str] | None = None) -> None:
-        self.switches = Switches(os.environ if environ is None else environ)
-        self.hooks = pluggy.PluginManager("imgzoo")
-        self.hooks.add_hookspecs(hookspecs)
-        self.plugins: list[Plugin] = []
-        self.lock = threading.RLock()
-        self._reported = False
-        self._load_core()
-        for plugin in find_plugins(importlib_metadata.distributions() if distributions is None else distributions):
-            self.plugins.append(plugin)
-        self._settle_names()
-        for plugin in self.plugins:
-            if plugin.state == "found":
-                self._load(plugin)
-        self.hooks.hook.imgzoo_addhooks.call_historic(kwargs={"pluginmanager": self.hooks})
+    `distributions` (default: those installed) and `environ` (default: the process's) make a manager for a test.
+    With `IMGZOO_STRICT` set, trouble of any plugin is a `PluginError`.
+    """
 
-    def _load_core(self) -> None:
+    def __init__(
+        self,
+        distributions: Iterable[Any] | None = None,
+        environ: Mapping[str, str] | None = None,
+        strict: bool | None = None,
+    ) -> None:
         from . import __version__
 
-        core = Plugin("core", "imgzoo-core", __version__, "imgzoo._plugin")
-        self.plugins.append(core)
-        self._load(core)
+        self.switches = Switches(os.environ if environ is None else environ)
+        if strict is not None:
+            self.switches.strict = strict
+        self.hooks = pluggy.PluginManager("imgzoo")
+        self.hooks.add_hookspecs(hookspecs)
+        self.declarations = frozenset(name for name in vars(hookspecs) if _is_declaration(name))
+        self.registries: dict[str, Any] = {}
+        self.lock = threading.RLock()
+        self._reported = False
 
-    def _settle_names(self) -> None:
-        """Reserve first-party names; plugins that claim one name each go by their distribution's name."""
-        reserved = set(FIRST_PARTY.values())
-        claims: dict[str, list[Plugin]] = {}
-        for plugin in self.plugins:
+        self.plugins = [Plugin("core", "imgzoo-core", __version__, "imgzoo._plugin")]
+        self.plugins += find_plugins(_installed() if distributions is None else distributions)
+        _settle_names(self.plugins)
+        modules = {plugin.name: self._import(plugin) for plugin in self.plugins if plugin.state == "found"}
+        loaded = [plugin for plugin in self.plugins if modules.get(plugin.name) and plugin.state == "found"]
+        for plugin in loaded:  # specifications first, so that a wrong implementation is its own plugin's fault
+            self._guarded(plugin, lambda plugin=plugin: self._add_hooks(modules[plugin.name]))
+        for plugin in loaded:
             if plugin.state == "found":
-                claims.setdefault(plugin.name, []).append(plugin)
-        for name, rivals in claims.items():
-            for plugin in rivals:
-                if name in reserved and not plugin.first_party:
-                    plugin.fail("name-taken", f"the plugin name '{name}' belongs to imgzoo")
-                elif len(rivals) > 1:
-                    plugin.name = plugin.dist
-        taken: set[str] = set()
-        for plugin in self.plugins:
-            if plugin.state != "found":
-                continue
-            if plugin.name in taken or (plugin.name in reserved and not plugin.first_party):
-                plugin.fail("name-taken", f"another plugin goes by the name '{plugin.name}'")
-            taken.add(plugin.name)
+                self._guarded(plugin, lambda plugin=plugin: self._register(plugin, modules[plugin.name]))
 
-    def _load(self, plugin: Plugin) -> None:
+        bad = self.troubled("eager")
+        if self.switches.strict and bad:
+            raise PluginError(f"plugin {bad[0].title} is {bad[0].state}: {safe(bad[0].reason)}")
+
+    def _import(self, plugin: Plugin) -> Any:
+        """The plugin's module, None when it may not or cannot be used."""
         refusal = self.switches.refusal(plugin)
-        if refusal and plugin.name != "core":
+        if refusal:
             plugin.fail("disabled", refusal)
-            return
-        had_torch = "torch" in sys.modules
-        started = time.perf_counter()
-        try:
-            module = importlib.import_module(plugin.value)
-            self._check_api(plugin, module)
-            self.hooks.register(module, plugin.name)
-            plugin.state = "ok"
-        except IncompatiblePluginError as error:
-            self._failed(plugin, "incompatible", error, str(error))
-        except (Exception, SystemExit) as error:
-            self._failed(plugin, "error", error, f"{type(error).__name__}: {error}")
-        plugin.ms = (time.perf_counter() - started) * 1000
-        if plugin.usable:
-            plugin.hooks = sorted(hook.name for hook in self.hooks.get_hookcallers(module) or ())
-            if not had_torch and "torch" in sys.modules:
-                plugin.fail("eager", "imports torch when it is discovered")
+            return None
+        return self._guarded(plugin, lambda: self._checked_import(plugin))
+
+    def _checked_import(self, plugin: Plugin) -> Any:
+        module = importlib.import_module(plugin.value)
+        self._check_api(plugin, module)
+        return module
 
     def _check_api(self, plugin: Plugin, module: Any) -> None:
         api = getattr(module, "IMGZOO_API", None)
-        if not (isinstance(api, tuple) and len(api) == 2 and all(isinstance(part, int) for part in api)):
-            raise IncompatiblePluginError(f"{plugin.value} declares no IMGZOO_API = (major, minor)")
-        plugin.api = api
-        text, ours = ".".join(map(str, api)), ".".join(map(str, API))
-        if api[0] < API[0]:
-            raise IncompatiblePluginError(f"written for plugin API {text}, this is {ours}: upgrade {plugin.dist}")
-        if api > API:
-            raise IncompatiblePluginError(f"needs plugin API {text}, this is {ours}: pip install -U imgzoo-core")
+        match api:
+            case (int(major), int(minor)):
+                plugin.api = major, minor
+            case _:
+                raise IncompatiblePluginError(f"{plugin.value} declares no IMGZOO_API = (major, minor)")
+        theirs, ours = f"{major}.{minor}", f"{API[0]}.{API[1]}"
+        if major < API[0]:
+            raise IncompatiblePluginError(f"written for plugin API {theirs}, this is {ours}: upgrade {plugin.dist}")
+        if plugin.api > API:
+            raise IncompatiblePluginError(f"needs plugin API {theirs}, this is {ours}: pip install -U imgzoo-core")
 
-    def _failed(self, plugin: Plugin, state: str, error: BaseException, reason: str) -> None:
-        plugin.fail(state, reason)
-        if self.hooks.has_plugin(plugin.name):
-            self.hooks.unregister(name=plugin.name)
-        if self.switches.strict:
-            raise PluginError(f"plugin '{plugin.name}' ({plugin.dist} {plugin.version}): {reason}") from error
+    def _add_hooks(self, module: Any) -> None:
+        if self.hooks.parse_hookimpl_opts(module, "imgzoo_addhooks") is not None:
+            module.imgzoo_addhooks(pluginmanager=self.hooks)
 
-    def collect(self, hook: str, check: Any) -> Iterator[tuple[Plugin, list[Any]]]:
-        """Each plugin's answer to a declaration hook, checked item by item; its items count all or not at all."""
+    def _register(self, plugin: Plugin, module: Any) -> None:
+        self.hooks.register(module, plugin.name)
+        callers = self.hooks.get_hookcallers(module) or []
+        for caller in callers:
+            wraps = any(impl.plugin is module and (impl.wrapper or impl.hookwrapper) for impl in caller.get_hookimpls())
+            if wraps and caller.name in self.declarations:
+                raise TypeError(f"{caller.name} declares things: it cannot be a wrapper")
+        plugin.hooks = sorted(caller.name for caller in callers)
+        if plugin.state == "found":
+            plugin.state = "ok"
+
+    def _guarded(self, plugin: Plugin, action: Callable[[], Any]) -> Any:
+        """The action's result; on failure the plugin is out and the result None. Its prints go to stderr."""
+        light = [name for name in HEAVY if name not in sys.modules]
+        started = time.process_time()
+        try:
+            with contextlib.redirect_stdout(sys.stderr):
+                return action()
+        except (Exception, SystemExit) as error:
+            incompatible = isinstance(error, IncompatiblePluginError)
+            plugin.fail("incompatible" if incompatible else "error", str(error) if incompatible else _reason(error))
+            if self.hooks.has_plugin(plugin.name):
+                self.hooks.unregister(name=plugin.name)
+            if self.switches.strict:
+                raise PluginError(f"plugin {plugin.title}: {safe(plugin.reason)}") from error
+        finally:
+            plugin.ms += (time.process_time() - started) * 1000
+            self._note_heavy(plugin, light)
+
+    def _note_heavy(self, plugin: Plugin, light: list[str], where: str = "when it is discovered") -> None:
+        heavy = [name for name in light if name in sys.modules]
+        if heavy and plugin.state in ("found", "ok"):
+            plugin.fail("eager", f"imports {', '.join(heavy)} {where}")
+
+    def collect(self, hook: str, check: Callable[[Plugin, Any], Any]) -> Iterator[tuple[Plugin, list[Any]]]:
+        """Each plugin's answer to a declaration hook, checked item by item; an answer counts whole or not at all."""
         answers = {impl.plugin_name: impl.function for impl in getattr(self.hooks.hook, hook).get_hookimpls()}
         for plugin in self.plugins:
-            if not plugin.usable or plugin.name not in answers:
+            if plugin.name not in answers or hook in plugin.broken:
                 continue
-            had_torch = "torch" in sys.modules
+            light = [name for name in HEAVY if name not in sys.modules]
+            started = time.process_time()
             try:
-                items = [check(plugin, item) for item in answers[plugin.name]() or ()]
+                with contextlib.redirect_stdout(sys.stderr):
+                    items = [check(plugin, item) for item in answers[plugin.name]() or ()]
+                    _refuse_twins(items)
             except (Exception, SystemExit) as error:
-                self._failed(plugin, "error", error, f"{hook}: {type(error).__name__}: {error}")
+                plugin.broken.add(hook)
+                plugin.fail("error", f"{hook}: {_reason(error)}")
+                if self.switches.strict:
+                    raise PluginError(f"plugin {plugin.title}: {safe(plugin.reason)}") from error
                 continue
-            if not had_torch and "torch" in sys.modules:
-                plugin.fail("eager", f"{hook} imports torch")
+            finally:
+                plugin.ms += (time.process_time() - started) * 1000
+            self._note_heavy(plugin, light, f"in {hook}")
             plugin.items[hook] = len(items)
             yield plugin, items
 
-    def troubled(self) -> list[Plugin]:
-        return [plugin for plugin in self.plugins if plugin.state in TROUBLE]
+    def troubled(self, *more: str) -> list[Plugin]:
+        """Plugins that cannot be used as they should."""
+        return [plugin for plugin in self.plugins if plugin.state in (*TROUBLE, *more)]
 
     def report(self) -> None:
-        """Say once, in one line on stderr, about plugins that are installed and cannot be used."""
+        """Say once, in one line on stderr, which installed plugins cannot be used."""
         failed = self.troubled()
         if failed and not self._reported:
-            self._reported = True
-            rows = "; ".join(f"{plugin.name} {plugin.version}: {plugin.reason}" for plugin in failed)
-            noun = "plugin" if len(failed) == 1 else "plugins"
-            import logging  # a log line, not a warning: one broken plugin must not fail a run with warnings as errors
+            import logging  # a log line, not a warning: where warnings are errors, a broken plugin must not be one
 
-            logging.getLogger("imgzoo").warning(
-                "imgzoo: %d %s not loaded (%s). Run 'imgzoo doctor'.", len(failed), noun, rows
-            )
+            self._reported = True
+            rows = "; ".join(f"{plugin.title}: {safe(plugin.reason)}" for plugin in failed)
+            count = "1 plugin has" if len(failed) == 1 else f"{len(failed)} plugins have"
+            logging.getLogger("imgzoo").warning("imgzoo: %s trouble: %s. Run 'imgzoo doctor'.", count, rows)
+
+    def named(self, name: str) -> list[Plugin]:
+        """Plugins that go by this name, by their own choice or by their distribution."""
+        return [plugin for plugin in self.plugins if name in (plugin.name, plugin.short_name, plugin.dist)]
+
+    def add(self, module: Any, name: str) -> None:
+        """Register a plugin object by hand."""
+        if name in RESERVED or not PLUGIN_NAME.fullmatch(name) or self.named(name):
+            raise PluginError(f"the plugin name '{safe(name)}' is taken or malformed")
+        self._add_hooks(module)
+        plugin = Plugin(name, value=getattr(module, "__name__", type(module).__name__))
+        self._register(plugin, module)
+        self.plugins.append(plugin)
+        self.registries.clear()
+
+
+def _installed() -> Iterable[Any]:
+    return importlib_metadata.distributions()  # pyright: ignore[reportUnknownMemberType]
+
+
+def _is_declaration(hook: str) -> bool:
+    actions = ("imgzoo_fetch", "imgzoo_model_created", "imgzoo_addhooks")
+    return hook.startswith("imgzoo_") and hook not in actions
+
+
+def _reason(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+def _refuse_twins(items: list[Any]) -> None:
+    seen: set[Any] = set()
+    for item in items:
+        key = (getattr(item, "name", None), getattr(item, "arch", None), getattr(item, "tag", None))
+        if key in seen:
+            raise ValueError(f"'{next(part for part in key if part)}' is there twice")
+        seen.add(key)
 
 
 _manager: Manager | None = None
@@ -301,4 +395,5 @@ def set_manager(new: Manager | None) -> Manager | None:
     global _manager
     with _lock:
         old, _manager = _manager, new
+        importlib.invalidate_caches()
         return old

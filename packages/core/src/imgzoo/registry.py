@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from . import _discovery
-from ._discovery import Manager, Plugin, manager
-from .errors import AmbiguousNameError, PluginError, UnknownNameError, UsageError
+from ._discovery import RESERVED, Manager, Plugin, canonical, manager, set_manager
+from ._text import natural, safe
+from .errors import AmbiguousNameError, ImgzooDeprecationWarning, UnknownNameError, UsageError
 from .specs import CommandSpec, ComponentSpec, HealthCheck, ModelSpec, WeightSpec
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 
 class Kind(NamedTuple):
-    """A kind of registered thing: the hook that brings it and the type of its rows."""
+    """A kind of registered thing: what one is called, the hook that brings it, the type of its rows."""
 
     noun: str
     hook: str
@@ -36,15 +37,25 @@ KINDS = {
 
 
 class Registry:
-    """All specs of one kind, by short and by qualified name."""
+    """All specs of one kind, by short name and by `plugin/name`.
+
+    A short name means the plugin that `IMGZOO_PREFER` names, else imgzoo's own, else the only one that brings it.
+    """
 
     def __init__(self, kind: str, plugins: Manager) -> None:
         self.kind, self.plugins = KINDS[kind], plugins
-        self.rows: dict[str, dict[str, Any]] = {}  # short name -> plugin name -> spec
+        self.rows: dict[str, dict[str, Any]] = {}
+        """Short name -> plugin -> spec."""
+        self.aliases: dict[str, dict[str, str]] = {}
+        """Deprecated name -> plugin -> the name that replaces it."""
+        self._listed: dict[str, Any] | None = None
         for plugin, specs in plugins.collect(self.kind.hook, self._checked):
             for spec in specs:
                 self.rows.setdefault(spec.name, {})[plugin.name] = spec
-        plugins.report()
+                for old, new in getattr(spec, "aliases", {}).items():
+                    self.aliases.setdefault(old, {})[plugin.name] = new
+        if kind == "models":
+            self.added = AddedWeights(self)
 
     def _checked(self, plugin: Plugin, spec: Any) -> Any:
         """The spec with its plugin's name on it; a malformed one is a `TypeError` or `ValueError`."""
@@ -52,114 +63,208 @@ class Registry:
             raise TypeError(f"expected a {self.kind.spec.__name__}, got {type(spec).__name__}")
         row: Any = spec
         if not NAME.fullmatch(row.name):
-            raise ValueError(f"'{row.name}' is no {self.kind.noun} name (letters, digits, '_' and '-')")
-        if ":" not in row.target:
-            raise ValueError(f"{row.name}: target '{row.target}' is not 'package.module:attribute'")
+            raise ValueError(f"'{safe(row.name)}' is no name for a {self.kind.noun} (letters, digits, '_' and '-')")
+        module, colon, attribute = row.target.partition(":")
+        if not (module and colon and attribute):
+            raise ValueError(f"{row.name}: target '{safe(row.target)}' is not 'package.module:attribute'")
         return row._replace(plugin=plugin.name)
 
     def names(self) -> list[str]:
-        """Every name that resolves, sorted: short where it is owned, qualified where plugins clash."""
-        return sorted(self._listed())
+        """Every name that resolves, in natural order: short where one plugin owns it, qualified where it does not."""
+        return list(self.listed())
 
     def specs(self) -> list[Any]:
         """Every spec, in the order of `names`."""
-        listed = self._listed()
-        return [listed[name] for name in sorted(listed)]
+        return list(self.listed().values())
 
-    def _listed(self) -> dict[str, Any]:
-        listed: dict[str, Any] = {}
-        for name, owners in self.rows.items():
-            owner = self._owner(owners)
-            for plugin, spec in owners.items():
-                listed[name if plugin == owner else f"{plugin}/{name}"] = spec
-        return listed
+    def listed(self) -> dict[str, Any]:
+        """Specs by the name to use for each; deprecated names are left out."""
+        if self._listed is None:
+            unsorted: dict[str, Any] = {}
+            for name, owners in self.rows.items():
+                owner = self.owner(owners)
+                for plugin, spec in owners.items():
+                    unsorted[name if plugin == owner else f"{plugin}/{name}"] = spec
+            self._listed = {name: unsorted[name] for name in sorted(unsorted, key=natural)}
+        return self._listed
 
-    def _owner(self, owners: dict[str, Any]) -> str | None:
-        """The plugin that a short name means: the preferred, the first-party, or the only one."""
-        if len(owners) == 1:
-            return next(iter(owners))
-        preferred = [name for name in owners if name in self.plugins.switches.prefer]
+    def owner(self, owners: Iterable[str], home: str = "") -> str | None:
+        """The plugin that a short name means: the preferred, imgzoo's own, `home`, or the only one."""
+        owners = list(owners)
+        ours = [name for name in owners if name in RESERVED]
+        if len(owners) == 1 or (ours and self.kind.noun == "command"):  # imgzoo's commands cannot be replaced
+            return (ours or owners)[0]
+        preferred = [name for name in owners if self._is_preferred(name)]
         if len(preferred) == 1:
             return preferred[0]
-        ours = [name for name in owners if name in _discovery.FIRST_PARTY.values()]
-        return ours[0] if ours else None
+        return home if home in owners else (ours[0] if ours else None)
+
+    def _is_preferred(self, name: str) -> bool:
+        prefer = self.plugins.switches.prefer
+        return bool(prefer) and any(
+            prefer & {plugin.name, plugin.short_name, plugin.dist}
+            for plugin in self.plugins.plugins
+            if plugin.name == name
+        )
+
+    def find(self, name: str) -> tuple[Any, str]:
+        """The spec of `[plugin/]name` and, for a deprecated name, the name that replaces it."""
+        prefix, _, short = name.rpartition("/")
+        owners = dict(self.rows.get(short, {}))
+        replacements = self.aliases.get(short, {})
+        for plugin, new in replacements.items():
+            target = self.rows.get(new.partition(".")[0], {}).get(plugin)
+            if target is not None:
+                owners.setdefault(plugin, target)
+        plugin = self._qualifier(prefix, short, owners) if prefix else self.owner(owners) if owners else ""
+        if plugin is None:
+            choices = ", ".join(f"{each}/{short}" for each in owners)
+            raise AmbiguousNameError(f"several plugins bring the {self.kind.noun} '{short}': say one of {choices}")
+        if plugin not in owners:
+            raise self.unknown(name)
+        current = plugin in self.rows.get(short, {})
+        return owners[plugin], "" if current else replacements[plugin]
+
+    def _qualifier(self, prefix: str, short: str, owners: Mapping[str, Any]) -> str:
+        """The plugin that a prefix means; two distributions that claim it make it an `AmbiguousNameError`."""
+        if prefix in owners:
+            return prefix
+        claimed = [plugin.name for plugin in self.plugins.named(prefix) if plugin.name in owners]
+        if len(claimed) > 1:
+            choices = ", ".join(f"{name}/{short}" for name in claimed)
+            raise AmbiguousNameError(f"several distributions have a plugin '{prefix}': say one of {choices}")
+        return claimed[0] if claimed else prefix
 
     def resolve(self, name: str) -> Any:
         """The spec of `name` or `plugin/name`; raises `UnknownNameError` or `AmbiguousNameError`."""
-        plugin, _, short = name.rpartition("/")
-        owners = self.rows.get(short, {})
-        if plugin:
-            if plugin in owners:
-                return owners[plugin]
-        elif owners:
-            owner = self._owner(owners)
-            if owner is not None:
-                return owners[owner]
-            choices = ", ".join(f"{each}/{short}" for each in owners)
-            raise AmbiguousNameError(f"several plugins bring the {self.kind.noun} '{short}': say one of {choices}")
-        raise self.unknown(name)
+        spec, replacement = self.find(name)
+        if replacement:
+            warn_deprecated(name, replacement)
+        return spec
 
     def unknown(self, name: str) -> UnknownNameError:
-        """The error for a name that nobody brings, with near names."""
+        """The error for a name that nobody brings: near names, failed plugins that may bring it, what to install."""
         from difflib import get_close_matches
 
-        near = get_close_matches(name, list(self._listed()), 3)
-        hint = f"; did you mean {', '.join(near)}?" if near else ""
-        return UnknownNameError(f"there is no {self.kind.noun} '{name}'{hint}")
+        from ._homes import home
+
+        near = get_close_matches(name, [*self.listed(), *self.aliases], 3)
+        hints = [f"did you mean {' or '.join(near)}?"] if near else []
+        short = name.rpartition("/")[2]
+        dist = home(self.kind.noun, short)
+        for plugin in self.plugins.plugins:
+            foreign = not plugin.first_party or plugin.dist == dist
+            if foreign and plugin.state not in ("ok", "eager"):
+                hints.append(f"plugin {plugin.title} may bring it, but is {plugin.state}: {safe(plugin.reason)}")
+        if dist and not any(plugin.dist == dist for plugin in self.plugins.plugins):
+            hints.append(f"{dist} brings such names: pip install {dist}")
+        return UnknownNameError("; ".join([f"there is no {self.kind.noun} '{safe(name)}'", *hints]))
 
     def __contains__(self, name: str) -> bool:
         try:
-            self.resolve(name)
-        except AmbiguousNameError:
-            return True
-        except UnknownNameError:
-            return False
+            self.find(name)
+        except UnknownNameError as error:
+            return isinstance(error, AmbiguousNameError)
         return True
 
 
-_registries: dict[tuple[int, str], Registry] = {}
+class AddedWeights:
+    """Weights that plugins add to architectures, their own or another's, through `imgzoo_weights`.
+
+    A tag that is free joins the architecture's weights. One that is taken stays reachable as `plugin/name.tag`.
+    """
+
+    def __init__(self, models: Registry) -> None:
+        self.models = models
+        self.by_plugin: dict[tuple[str, str, str], tuple[ModelSpec, WeightSpec]] = {}
+        """(plugin, architecture, tag) -> what `plugin/architecture.tag` means."""
+        self.hidden: dict[tuple[str, str, str], list[str]] = {}
+        """(architecture's plugin, architecture, tag) -> plugins whose weights the short name does not mean."""
+        self.orphans: list[WeightSpec] = []
+        """Weights for architectures that no plugin brings."""
+        claims: dict[tuple[str, str], dict[str, dict[str, WeightSpec]]] = {}
+        for _, weights in models.plugins.collect("imgzoo_weights", self._checked):
+            for row in weights:
+                try:
+                    spec, _ = models.find(row.arch)
+                except UnknownNameError:
+                    self.orphans.append(row)
+                    continue
+                claims.setdefault((spec.plugin, spec.name), {}).setdefault(row.tag, {})[row.plugin] = row
+        for (plugin, name), tags in claims.items():
+            self._attach(models.rows[name][plugin], tags)
+
+    @staticmethod
+    def _checked(plugin: Plugin, row: Any) -> WeightSpec:
+        if not isinstance(row, WeightSpec):
+            raise TypeError(f"expected a WeightSpec, got {type(row).__name__}")
+        if not NAME.fullmatch(row.tag) or not row.arch:
+            raise ValueError(f"weights '{safe(row.arch)}.{safe(row.tag)}' need an architecture and a plain tag")
+        return row._replace(plugin=plugin.name)
+
+    def _attach(self, spec: ModelSpec, tags: Mapping[str, Mapping[str, WeightSpec]]) -> None:
+        own = {row.tag: row for row in spec.weights}
+        for tag, rivals in tags.items():
+            owners = {spec.plugin: own[tag], **rivals} if tag in own else dict(rivals)
+            owner = self.models.owner(owners, home=spec.plugin)
+            if owner is None:
+                own.pop(tag, None)
+            else:
+                own[tag] = owners[owner]
+            others = [plugin for plugin in owners if plugin != owner]
+            if others:
+                self.hidden[spec.plugin, spec.name, tag] = others
+        complete = spec._replace(weights=tuple(own.values()))
+        self.models.rows[spec.name][spec.plugin] = complete
+        for tag, rivals in tags.items():
+            for plugin, row in rivals.items():
+                self.by_plugin[plugin, spec.name, tag] = (complete, row)
+
+
+def warn_deprecated(old: str, new: str) -> None:
+    import warnings
+
+    warnings.warn(f"'{old}' is deprecated: say '{new}'", ImgzooDeprecationWarning, stacklevel=4)
 
 
 def registry(kind: str) -> Registry:
     """The registry of a kind (`models`, `optimizers`, ...), filled on first use."""
     if kind not in KINDS:
-        raise UsageError(f"there is no kind '{kind}'; kinds are {', '.join(KINDS)}")
-    plugins = manager()
-    with plugins.lock:
-        key = (id(plugins), kind)
-        if key not in _registries:
-            _registries[key] = Registry(kind, plugins)
-        return _registries[key]
+        raise UsageError(f"there is no kind '{safe(kind)}'; kinds are {', '.join(KINDS)}")
+    host = manager()
+    with host.lock:
+        if kind not in host.registries:
+            host.registries[kind] = Registry(kind, host)
+            host.report()
+        return host.registries[kind]
 
 
 def plugins() -> list[Plugin]:
-    """Every installed plugin with its state."""
-    return list(manager().plugins)
+    """Every installed plugin with its state, after each of its declaration hooks was called."""
+    host = manager()
+    for kind in KINDS:
+        registry(kind)
+    return list(host.plugins)
 
 
 def register(plugin: Any, name: str) -> None:
-    """Add a plugin object (a module or class with hook implementations) to this process, for tests and notebooks."""
+    """Add a plugin object (a module or object with hook implementations) to this process, for tests and notebooks."""
     host = manager()
     with host.lock:
-        if any(each.name == name for each in host.plugins):
-            raise PluginError(f"there is a plugin '{name}' already")
-        host.hooks.register(plugin, name)
-        info = Plugin(name, value=getattr(plugin, "__name__", type(plugin).__name__))
-        info.state = "ok"
-        info.hooks = sorted(hook.name for hook in host.hooks.get_hookcallers(plugin) or ())
-        host.plugins.append(info)
-        _registries.clear()
+        host.add(plugin, name)
 
 
 def reload() -> None:
     """Forget every plugin and discover again on next use."""
-    _discovery.set_manager(None)
-    _registries.clear()
+    set_manager(None)
 
 
 def prefer(*names: str) -> None:
     """Let these plugins win clashes of short names, as `IMGZOO_PREFER` does."""
-    manager().switches.prefer = frozenset(names)
+    host = manager()
+    with host.lock:
+        host.switches.prefer = frozenset(names)
+        host.registries.clear()
 
 
-__all__ = ["KINDS", "Registry", "WeightSpec", "plugins", "prefer", "register", "registry", "reload"]
+__all__ = ["KINDS", "Registry", "canonical", "plugins", "prefer", "register", "registry", "reload"]

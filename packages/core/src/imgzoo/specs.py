@@ -54,6 +54,11 @@ class WeightSpec(NamedTuple):
     """Constructor options that these weights need beside the architecture's own."""
     plugin: str = ""
 
+    @property
+    def published(self) -> bool:
+        """Whether there is a file to load; otherwise the row only tells how images are prepared."""
+        return bool(self.url or self.hf_hub_id)
+
 
 class ModelSpec(NamedTuple):
     """One architecture by name: a constructor as a string, its options, its weights."""

@@ -1,0 +1,19 @@
+"""Text for people: names without control characters, in natural order. No torch."""
+
+from __future__ import annotations
+
+import re
+
+_ESCAPE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-_])")
+_DIGITS = re.compile(r"(\d+)")
+
+
+def safe(text: object) -> str:
+    """One printable line: terminal escapes removed, line breaks and tabs as spaces, other control characters as `?`."""
+    line = " ".join(_ESCAPE.sub("", str(text)).split())
+    return line if line.isprintable() else "".join(char if char.isprintable() else "?" for char in line)
+
+
+def natural(name: str) -> list[str | int]:
+    """Sort key with numbers by value: resnet18 before resnet101."""
+    return [int(part) if part.isdigit() else part for part in _DIGITS.split(name)]
