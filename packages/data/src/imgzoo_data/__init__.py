@@ -1,1 +1,55 @@
-"""Image sources, decoding, transforms and the deterministic loader of imgzoo."""
+"""Image sources, decoding, transforms and the deterministic loader of imgzoo. Importing this loads neither torch nor
+numpy.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+_HOME = {  # public name -> module that holds it
+    "Batch": "imgzoo_data.loader",
+    "DataConfig": "imgzoo_data.config",
+    "ImageNetInfo": "imgzoo_data.info",
+    "Loader": "imgzoo_data.loader",
+    "Mixer": "imgzoo_data.mixing",
+    "Order": "imgzoo_data.order",
+    "RealLabels": "imgzoo_data.info",
+    "Sample": "imgzoo_data.sources.base",
+    "SizeSchedule": "imgzoo_data.order",
+    "Source": "imgzoo_data.sources.base",
+    "StreamSource": "imgzoo_data.sources.base",
+    "Transform": "imgzoo_data.transforms.pipeline",
+    "create_dataset": "imgzoo_data.sources.base",
+    "create_loader": "imgzoo_data.loader",
+    "create_transform": "imgzoo_data.transforms.create",
+    "decode_image": "imgzoo_data.decode",
+    "read_header": "imgzoo_data.decode",
+    "resolve_data_config": "imgzoo_data.config",
+}
+
+__all__ = sorted(_HOME)
+
+if TYPE_CHECKING:
+    from imgzoo_data.config import DataConfig as DataConfig
+    from imgzoo_data.config import resolve_data_config as resolve_data_config
+    from imgzoo_data.loader import Batch as Batch
+    from imgzoo_data.loader import Loader as Loader
+    from imgzoo_data.loader import create_loader as create_loader
+    from imgzoo_data.mixing import Mixer as Mixer
+    from imgzoo_data.sources.base import Sample as Sample
+    from imgzoo_data.sources.base import Source as Source
+    from imgzoo_data.sources.base import create_dataset as create_dataset
+    from imgzoo_data.transforms.create import create_transform as create_transform
+    from imgzoo_data.transforms.pipeline import Transform as Transform
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME.get(name)
+    if home is None:
+        raise AttributeError(f"module 'imgzoo_data' has no attribute '{name}'")
+    return getattr(importlib.import_module(home), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

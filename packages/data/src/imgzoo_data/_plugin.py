@@ -1,0 +1,39 @@
+"""What imgzoo-data brings, as data. Imports neither torch nor numpy."""
+
+from __future__ import annotations
+
+from imgzoo.plugin import ComponentSpec, hookimpl
+
+IMGZOO_API = (1, 0)
+
+_DATASETS = {
+    "folder": ("folder:FolderSource", "images in folders named after their classes"),
+    "digits": ("digits:DigitsSource", "1,797 handwritten digits of 8x8 pixels, embedded"),
+}
+
+_TRANSFORMS = {
+    "rrc": ("crops:RandomResizedCrop", "random area and aspect, resized to the input size", "1409.4842"),
+    "rkr": (
+        "crops:RandomKeepRatio",
+        "resized keeping the ratio, then a center (or random) crop, with mild random scale",
+        "",
+    ),
+    "eval": ("crops:EvalCrop", "resized by the crop share, then a center crop; also squash and border", ""),
+    "hflip": ("simple:HorizontalFlip", "left-right flip with probability p", ""),
+    "vflip": ("simple:VerticalFlip", "up-down flip with probability p", ""),
+}
+
+
+@hookimpl
+def imgzoo_datasets() -> list[ComponentSpec]:
+    return [
+        ComponentSpec(name, f"imgzoo_data.sources.{target}", help=text) for name, (target, text) in _DATASETS.items()
+    ]
+
+
+@hookimpl
+def imgzoo_transforms() -> list[ComponentSpec]:
+    return [
+        ComponentSpec(name, f"imgzoo_data.transforms.{target}", help=text, paper=paper)
+        for name, (target, text, paper) in _TRANSFORMS.items()
+    ]

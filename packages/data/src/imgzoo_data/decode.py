@@ -1,0 +1,308 @@
+"""Encoded bytes to uint8 arrays (H, W, C). The size is read from the header and checked before anything is decoded.
+
+`reference` is Pillow; `exact` gives the same pixels, through simplejpeg where that is bit-identical (a test holds
+it); `fast` may also shrink a JPEG while decoding (DCT scaling) by the factor the caller allows.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+from typing import Any, NamedTuple
+
+import numpy as np
+import simplejpeg
+from imgzoo.errors import DataError, UsageError
+from PIL import Image
+
+MAX_PIXELS = 64_000_000
+BACKENDS = ("exact", "fast", "reference")
+FORMATS = ("PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG", "MPO", "JPEG2000", "AVIF")
+_NPY = b"\x93NUMPY"
+_SOF = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_SOF_SIMPLE = (0xC0, 0xC1, 0xC2)  # baseline, extended, progressive: what libjpeg-turbo decodes at 8 bits
+_BARE = frozenset((0x01, *range(0xD0, 0xD9)))
+_ORIENTATION = 0x0112
+
+
+class Header(NamedTuple):
+    """What the first bytes of a file say, pixels unread."""
+
+    format: str
+    width: int
+    height: int
+    channels: int
+    orientation: int = 1
+    """EXIF orientation, 1 to 8."""
+    simple: bool = False
+    """A JPEG of 8 bits, gray or YCbCr, that simplejpeg decodes to Pillow's pixels."""
+
+    @property
+    def upright(self) -> tuple[int, int]:
+        """(height, width) after the orientation is applied."""
+        return (self.width, self.height) if self.orientation >= 5 else (self.height, self.width)
+
+
+def read_header(data: Any, max_pixels: int = MAX_PIXELS) -> Header:
+    """The header of encoded bytes; raises `DataError` for what is not an image, or has more than `max_pixels` pixels."""
+    view = memoryview(data)
+    if not len(view):
+        raise DataError("the file is empty")
+    if view[:3] == b"\xff\xd8\xff":
+        header = _jpeg_header(bytes(data) if not isinstance(data, bytes) else data)
+    elif view[:6] == _NPY:
+        header = _npy_header(view)
+    else:
+        header = _pillow_header(data)
+    check_size(header.width, header.height, max_pixels)
+    return header
+
+
+def check_size(width: int, height: int, max_pixels: int) -> None:
+    """Raise `DataError` for an empty image or one above the pixel limit."""
+    if width < 1 or height < 1:
+        raise DataError(f"the image is {width}x{height}: it has no pixels")
+    if width * height > max_pixels:
+        raise DataError(
+            f"the image has {width}x{height} pixels, above the limit of {max_pixels}; raise max_pixels to read it"
+        )
+
+
+def _jpeg_header(data: bytes) -> Header:
+    place, orientation, end = 2, 1, len(data)
+    while place + 4 <= end:
+        if data[place] != 0xFF:
+            place = data.find(b"\xff", place)
+            if place < 0:
+                break
+            continue
+        marker = data[place + 1]
+        if marker == 0xFF or marker == 0x00:
+            place += 1
+            continue
+        if marker in _BARE:
+            place += 2
+            continue
+        length = int.from_bytes(data[place + 2 : place + 4], "big")
+        if marker in _SOF:
+            return _frame_header(data, place, marker, orientation)
+        if marker == 0xDA or marker == 0xD9 or length < 2:
+            break
+        if marker == 0xE1 and data[place + 4 : place + 10] == b"Exif\0\0":
+            orientation = _exif_orientation(data[place + 10 : place + 2 + length])
+        place += 2 + length
+    raise DataError("the JPEG ends before its size is told")
+
+
+def _frame_header(data: bytes, place: int, marker: int, orientation: int) -> Header:
+    frame = data[place + 4 : place + 10]
+    if len(frame) < 6:
+        raise DataError("the JPEG ends before its size is told")
+    height, width = int.from_bytes(frame[1:3], "big"), int.from_bytes(frame[3:5], "big")
+    simple = marker in _SOF_SIMPLE and frame[0] == 8 and frame[5] in (1, 3)
+    return Header("JPEG", width, height, frame[5], orientation, simple)
+
+
+def _exif_orientation(tiff: bytes) -> int:
+    order = {b"II": "little", b"MM": "big"}.get(tiff[:2])
+    if order is None or len(tiff) < 10:
+        return 1
+    start = int.from_bytes(tiff[4:8], order)  # type: ignore[arg-type]
+    count = int.from_bytes(tiff[start : start + 2], order)  # type: ignore[arg-type]
+    for entry in range(start + 2, min(start + 2 + 12 * count, len(tiff) - 11), 12):
+        if int.from_bytes(tiff[entry : entry + 2], order) == _ORIENTATION:  # type: ignore[arg-type]
+            value = int.from_bytes(tiff[entry + 8 : entry + 10], order)  # type: ignore[arg-type]
+            return value if 1 <= value <= 8 else 1
+    return 1
+
+
+def _npy_header(view: memoryview) -> Header:
+    file = io.BytesIO(view[:4096])
+    try:
+        version = np.lib.format.read_magic(file)
+        reader = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
+        shape, _, dtype = reader(file)
+    except (ValueError, KeyError, EOFError, SyntaxError) as error:
+        raise DataError(f"the .npy header is damaged: {error}") from error
+    if dtype.hasobject or dtype.kind not in "uif" or len(shape) not in (2, 3):
+        raise DataError(f"the .npy holds {dtype} {shape}; an image is numbers of shape (H, W) or (H, W, C)")
+    if int(np.prod(shape, dtype=object)) * dtype.itemsize > len(view):
+        raise DataError("the .npy is shorter than its header says")
+    return Header("NPY", int(shape[1]), int(shape[0]), int(shape[2]) if len(shape) == 3 else 1)
+
+
+def open_pillow(data: Any) -> Image.Image:
+    """Open encoded bytes with Pillow, its formats limited and its warnings and odd errors turned into `DataError`."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return Image.open(io.BytesIO(data), formats=FORMATS)
+    except (Exception, Image.DecompressionBombError) as error:
+        raise DataError(f"the image cannot be opened: {_say(error)}") from error
+
+
+def _pillow_header(data: Any) -> Header:
+    image = open_pillow(data)
+    try:
+        orientation = image.getexif().get(_ORIENTATION, 1)
+    except Exception:  # a damaged EXIF block does not make the pixels unreadable
+        orientation = 1
+    orientation = orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else 1
+    return Header(image.format or "", image.width, image.height, len(image.getbands()), orientation)
+
+
+def decode_image(
+    data: Any,
+    channels: int = 3,
+    *,
+    backend: str = "exact",
+    header: Header | None = None,
+    shrink: int = 1,
+    orient: bool = True,
+    max_pixels: int = MAX_PIXELS,
+    reuse: bool = False,
+) -> np.ndarray:
+    """Decode bytes to a uint8 array (H, W, channels), upright.
+
+    Args:
+        channels: 3 is RGB, 1 is gray; any other number is what the file itself must have (`.npy`, TIFF).
+        shrink: 1, 2, 4 or 8, used by the `fast` backend on JPEG only: the array is that much smaller, rounded up.
+        orient: apply the EXIF orientation.
+        reuse: the array may lie in a buffer that the next call overwrites.
+
+    Raises:
+        DataError: not an image, damaged, above the pixel limit, or of another number of channels.
+    """
+    if backend not in BACKENDS:
+        raise UsageError(f"decoder '{backend}' is unknown; use one of {', '.join(BACKENDS)}")
+    header = header or read_header(data, max_pixels)
+    if header.format == "NPY":
+        array = to_uint8(_load_npy(data), channels)
+    elif header.simple and backend != "reference" and channels in (1, 3):
+        array = _decode_jpeg(data, header, channels, shrink if backend == "fast" else 1, reuse)
+    else:
+        array = _decode_pillow(data, channels)
+    return turn_upright(array, header.orientation) if orient else array
+
+
+class _Buffer:
+    """The decode buffer of this process: large arrays are not asked anew from the system for every image."""
+
+    data = bytearray()
+
+    @classmethod
+    def of(cls, size: int) -> bytearray:
+        if len(cls.data) < size:
+            cls.data = bytearray(size)
+        return cls.data
+
+
+def _decode_jpeg(data: Any, header: Header, channels: int, shrink: int, reuse: bool) -> np.ndarray:
+    height, width = (-(-header.height // shrink), -(-header.width // shrink)) if shrink > 1 else (0, 0)
+    size = (height or header.height) * (width or header.width) * channels
+    try:
+        return simplejpeg.decode_jpeg(
+            data,
+            "RGB" if channels == 3 else "GRAY",
+            fastdct=False,
+            fastupsample=False,
+            min_height=height,
+            min_width=width,
+            min_factor=shrink,
+            buffer=_Buffer.of(size) if reuse else None,
+        )
+    except (ValueError, OverflowError):  # what it finds damaged, Pillow judges: some of it is readable
+        return _decode_pillow(data, channels)
+
+
+def _decode_pillow(data: Any, channels: int) -> np.ndarray:
+    image = open_pillow(data)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            if channels not in (1, 3) and getattr(image, "n_frames", 1) > 1:
+                return _stack_frames(image, channels)
+            return pillow_to_array(image, channels)
+    except DataError:
+        raise
+    except (Exception, Image.DecompressionBombError) as error:
+        raise DataError(f"the image is damaged: {_say(error)}") from error
+
+
+def _stack_frames(image: Image.Image, channels: int) -> np.ndarray:
+    """A TIFF of one page a channel: (H, W, pages)."""
+    if getattr(image, "n_frames", 1) != channels:
+        raise DataError(f"the image has {getattr(image, 'n_frames', 1)} pages; the network takes {channels} channels")
+    pages = []
+    for page in range(channels):
+        image.seek(page)
+        check_size(image.width, image.height, MAX_PIXELS)
+        pages.append(to_uint8(np.asarray(image), 1))
+    return np.concatenate(pages, axis=2)
+
+
+def pillow_to_array(image: Image.Image, channels: int) -> np.ndarray:
+    """A Pillow image of any mode as (H, W, channels) uint8; 16-bit gray keeps its upper eight bits."""
+    if image.mode.startswith("I") or image.mode == "F":
+        return to_uint8(np.asarray(image), channels)
+    if channels == 1 and image.mode != "L":
+        image = image.convert("L")
+    elif channels == 3 and image.mode != "RGB":
+        image = image.convert("RGB")
+    return to_uint8(np.asarray(image), channels)
+
+
+def _load_npy(data: Any) -> np.ndarray:
+    try:
+        return np.load(io.BytesIO(data), allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        raise DataError(f"the .npy is damaged: {_say(error)}") from error
+
+
+def to_uint8(array: np.ndarray, channels: int) -> np.ndarray:
+    """(H, W) or (H, W, C) of any number type as (H, W, channels) uint8.
+
+    16-bit integers keep their upper byte; wider ones are taken as 16-bit where they exceed 255; floats are taken as
+    0..1. Gray becomes RGB by repetition, RGB(A) becomes gray by the ITU-R 601-2 luma that Pillow uses.
+    """
+    if array.ndim == 2:
+        array = array[:, :, None]
+    if array.dtype != np.uint8:
+        array = _narrow(array)
+    have = array.shape[2]
+    if have == channels:
+        return array
+    if have == 1 and channels == 3:
+        return np.repeat(array, 3, axis=2)
+    if channels == 3 and have == 4:
+        return array[:, :, :3]
+    if channels == 1 and have in (3, 4):
+        return np.asarray(Image.fromarray(np.ascontiguousarray(array[:, :, :3])).convert("L"))[:, :, None]
+    raise DataError(f"the image has {have} channels; the network takes {channels}")
+
+
+def _narrow(array: np.ndarray) -> np.ndarray:
+    if array.dtype == np.bool_:
+        return array.astype(np.uint8) * 255
+    if array.dtype.kind == "f":
+        return (np.clip(np.nan_to_num(array), 0, 1) * 255 + 0.5).astype(np.uint8)
+    if array.dtype.kind not in "ui":
+        raise DataError(f"pixels of type {array.dtype} are not supported; use integers or floats in 0..1")
+    deep = array.dtype == np.uint16 or (array.size and int(array.max()) > 255)
+    return np.clip(array >> 8 if deep else array, 0, 255).astype(np.uint8)
+
+
+def turn_upright(array: np.ndarray, orientation: int) -> np.ndarray:
+    """Apply an EXIF orientation (1 to 8) to (H, W, C); a view, not a copy."""
+    if orientation >= 5:
+        array = array.transpose(1, 0, 2)
+    if orientation in (3, 4, 7, 8):
+        array = array[::-1]
+    if orientation in (2, 3, 6, 7):
+        array = array[:, ::-1]
+    return array
+
+
+def _say(error: BaseException) -> str:
+    text = str(error).replace("\n", " ").strip()
+    return text[:200] or type(error).__name__

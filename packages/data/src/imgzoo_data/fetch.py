@@ -1,0 +1,177 @@
+"""What runs inside a worker: read, decode, transform, and write the pixels of a batch into a shared slot."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import mmap
+import signal
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from imgzoo.errors import DataError, UsageError
+
+from .order import BatchKey
+from .rng import Purpose, generator
+from .sources.base import Sample, Source
+from .transforms.pipeline import Transform
+
+POLICIES = ("raise", "skip", "replace")
+_REPLACE_TRIES = 20
+
+
+class Fault(NamedTuple):
+    """A sample that could not be used."""
+
+    index: int
+    key: str
+    sha256: str
+    error: str
+
+
+class Fetched(NamedTuple):
+    """A batch as a worker hands it over: the pixels lie in the slot."""
+
+    key: BatchKey
+    shape: tuple[int, ...]
+    """Of the uint8 pixels in the slot: (B, C, H, W), or (B, L, D) for sequences."""
+    targets: np.ndarray
+    indices: np.ndarray
+    views: np.ndarray
+    faults: tuple[Fault, ...]
+    extra: dict[str, np.ndarray]
+    """Further arrays of the batch: patch coordinates and validity of sequences."""
+
+
+class Slots:
+    """Memory shared by the main process and its workers: one region a batch in flight, used again and again.
+
+    Anonymous shared pages, so neither /dev/shm's size nor the number of open files matters, and pages are faulted in
+    once.
+    """
+
+    def __init__(self, count: int, size: int, context: str | None = None):
+        self.count, self.size = count, -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
+        if context in (None, "fork"):
+            self.memory = torch.frombuffer(mmap.mmap(-1, count * self.size), dtype=torch.uint8)
+        else:
+            self.memory = torch.empty(count * self.size, dtype=torch.uint8).share_memory_()
+
+    def view(self, slot: int, shape: tuple[int, ...]) -> torch.Tensor:
+        """The first bytes of a slot as uint8 of that shape."""
+        size = int(np.prod(shape))
+        if size > self.size:
+            raise UsageError(f"a batch of {size} bytes does not fit its slot of {self.size}")
+        return self.memory[slot * self.size : slot * self.size + size].view(shape)
+
+
+class Fetcher:
+    """The data set given to torch's DataLoader: one work order in, one `Fetched` out. Holds no state that changes."""
+
+    def __init__(self, source: Source, transform: Transform, slots: Slots, seed: int, bad: str, num_classes: int = 0):
+        self.source, self.transform, self.slots = source, transform, slots
+        self.seed, self.bad, self.num_classes = seed, bad, num_classes
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitems__(self, key: BatchKey) -> Fetched:
+        faults: list[Fault] = []
+        rows = []
+        for index, view in zip(key.indices.tolist(), key.views.tolist()):
+            row = self._row(key, index, view, faults)
+            if row is not None:
+                rows.append((*row, view))
+            if faults and self.bad == "raise":
+                break
+        return self.pack(key, rows, tuple(faults))
+
+    def pack(self, key: BatchKey, rows: list[Any], faults: tuple[Fault, ...]) -> Fetched:
+        """Lay out (pixels, target, index, view) rows as a batch; versions of a sample lie a whole set apart."""
+        if not rows:
+            none = np.zeros(0, np.int64)
+            return Fetched(key, (0, *self.transform.config.input_size), none, none, none, faults, {})
+        splits = len(rows[0][0])
+        shape = (len(rows) * splits, *rows[0][0][0].shape)
+        pixels = self.slots.view(key.slot, shape)
+        for place, row in enumerate(rows):
+            for version, image in enumerate(row[0]):
+                pixels[version * len(rows) + place] = image
+        targets = _stack_targets([row[1] for row in rows])
+        indices, views = (np.array([row[i] for row in rows], np.int64) for i in (2, 3))
+        if splits > 1:
+            indices, views = np.tile(indices, splits), np.concatenate([views + s * 65536 for s in range(splits)])
+            targets = np.concatenate([targets] * splits)
+        return Fetched(key, shape, targets, indices, views, faults, {})
+
+    def versions(self, sample: Sample, rng: np.random.Generator, size: Any) -> list[torch.Tensor]:
+        """The images that a sample becomes."""
+        if self.transform.splits > 1:
+            return self.transform.versions(sample.data, rng, size)
+        return [self.transform(sample.data, rng, size)]
+
+    def _row(self, key: BatchKey, index: int, view: int, faults: list[Fault]) -> tuple[Any, Any, int] | None:
+        """(images, target, index) of a sample, of the one that replaces it, or None when it is left out."""
+        found, fault = self.load(key, index, view)
+        if fault is None:
+            return found
+        faults.append(fault)
+        if self.bad != "replace":
+            return None
+        rng = generator(self.seed, key.epoch, index, view, Purpose.REPLACE)
+        for _ in range(_REPLACE_TRIES):
+            other = int(rng.integers(len(self.source)))
+            found, fault = self.load(key, other, view)
+            if fault is None:
+                return found
+            faults.append(fault)
+        return None
+
+    def load(self, key: BatchKey, index: int, view: int) -> tuple[Any, Fault | None]:
+        """Read and transform a sample: its row, or the fault that hinders it."""
+        sample = None
+        try:
+            sample = self.source[index]
+            rng = generator(self.seed, key.epoch, index, view)
+            images = self.versions(sample, rng, key.size)
+            return (images, sample.target, index), None
+        except (DataError, OSError) as error:
+            return None, self._fault(index, sample, error)
+
+    def _fault(self, index: int, sample: Sample | None, error: Exception) -> Fault:
+        data = sample.data if sample is not None and isinstance(sample.data, bytes | bytearray) else b""
+        try:
+            name = sample.key if sample is not None else self.source.key(index)
+        except (DataError, OSError):
+            name = f"sample {index}"
+        return Fault(index, name, hashlib.sha256(data).hexdigest() if data else "", str(error))
+
+
+def _stack_targets(targets: list[Any]) -> np.ndarray:
+    if isinstance(targets[0], np.ndarray):
+        return np.stack(targets).astype(np.float32, copy=False)
+    return np.array(targets, np.int64)
+
+
+def same(value: Any) -> Any:
+    """The collate function: a fetcher's batches are complete."""
+    return value
+
+
+def start_worker(worker: int) -> None:
+    """Set up a worker process: one thread, no signal handlers of the parent, memory kept rather than given back."""
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    keep_memory()
+
+
+def keep_memory() -> None:
+    """Tell glibc to serve images from its heap and keep it: else each large image is mapped, faulted in and unmapped."""
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):
+        return  # not glibc
+    mallopt(-3, 32 << 20)  # M_MMAP_THRESHOLD, at its highest
+    mallopt(-1, 1 << 30)  # M_TRIM_THRESHOLD

@@ -1,0 +1,75 @@
+"""`create_transform`: the pipeline that a data config and the usual augmentation options describe."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from imgzoo.errors import UsageError
+
+from imgzoo_data.config import resolve_data_config
+from imgzoo_data.decode import BACKENDS, MAX_PIXELS
+
+from .crops import CropStep, EvalCrop, RandomKeepRatio, RandomResizedCrop
+from .pipeline import Erase, Transform, parse_row
+from .simple import HorizontalFlip, VerticalFlip
+
+
+def create_transform(
+    config: Any = None,
+    *,
+    training: bool = False,
+    row: str | None = None,
+    augment: bool = True,
+    crop_kind: str = "rrc",
+    scale: tuple[float, float] | None = None,
+    ratio: tuple[float, float] | None = None,
+    hflip: float = 0.5,
+    vflip: float = 0.0,
+    erase: float | Erase = 0.0,
+    erase_mode: str = "const",
+    erase_count: int | tuple[int, int] = 1,
+    splits: int = 1,
+    decode: str | None = None,
+    max_pixels: int = MAX_PIXELS,
+    orient: bool = True,
+    **overrides: Any,
+) -> Transform:
+    """Build the transform of a model, a `pretrained_cfg` mapping, a `DataConfig`, or None for the usual 224 pixels.
+
+    Args:
+        row: the whole pipeline written down, `"rrc | hflip(p=0.5)"`; the options below are then not looked at.
+        augment: False in training gives the evaluation crop without any augmentation.
+        crop_kind: `rrc` (random-resized crop), `rkrc` (ratio kept, center crop) or `rkrr` (ratio kept, random crop).
+        erase: probability of random erasing, or an `Erase`; it happens on the device, after normalization.
+        splits: versions of each image in a batch (AugMix); the first one is clean.
+        decode: `exact`, `fast` or `reference`; training defaults to fast, evaluation to exact.
+        overrides: fields of the data config: input_size, img_size, in_chans, mean, std, interpolation, crop_pct,
+        crop_mode.
+    """
+    config = resolve_data_config(config, **overrides)
+    decode = decode or ("fast" if training else "exact")
+    if decode not in BACKENDS:
+        raise UsageError(f"decode '{decode}' is unknown; use one of {', '.join(BACKENDS)}")
+    if row is not None:
+        crop, *steps = parse_row(row)
+        if not isinstance(crop, CropStep):
+            raise UsageError(f"transform row '{row}' must begin with a crop: rrc, rkr or eval")
+    elif training and augment:
+        crop, steps = _training_crop(crop_kind, scale, ratio), []
+        steps += [HorizontalFlip(hflip)] if hflip > 0 else []
+        steps += [VerticalFlip(vflip)] if vflip > 0 else []
+    else:
+        crop, steps = EvalCrop(), []
+    if not isinstance(erase, Erase):
+        count = (erase_count, erase_count) if isinstance(erase_count, int) else tuple(erase_count)
+        erase = Erase(erase if training and augment else 0.0, erase_mode, count)
+    return Transform(config, crop, tuple(steps), training, decode, splits, erase, max_pixels, orient)
+
+
+def _training_crop(kind: str, scale: Any, ratio: Any) -> CropStep:
+    ranges = {name: tuple(pair) for name, pair in (("scale", scale), ("ratio", ratio)) if pair is not None}
+    if kind == "rrc":
+        return RandomResizedCrop(**ranges)
+    if kind in ("rkrc", "rkrr"):
+        return RandomKeepRatio(random=kind == "rkrr", **ranges)
+    raise UsageError(f"crop_kind '{kind}' is unknown; use rrc, rkrc or rkrr")

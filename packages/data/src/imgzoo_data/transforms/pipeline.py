@@ -1,0 +1,215 @@
+"""A pipeline is a row: `rrc(scale=(0.08, 1.0)) | hflip(p=0.5) | randaugment('rand-m9-mstd0.5')`. It can be written
+down and read.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from imgzoo.errors import DataError, OptionError, UsageError
+from numpy.random import Generator
+from PIL import Image
+
+from imgzoo_data.config import DataConfig
+from imgzoo_data.decode import (
+    MAX_PIXELS,
+    check_size,
+    decode_image,
+    pillow_to_array,
+    read_header,
+    to_uint8,
+    turn_upright,
+)
+from imgzoo_data.rng import generator
+from imgzoo_data.sources.base import check_options
+
+from .crops import CropStep
+from .picture import Picture
+from .resample import resample
+
+_ENGINES = {"exact": "near", "fast": "torch", "reference": "pillow"}
+Step = Callable[[Picture, Generator, Any], Picture]
+
+
+@dataclass(frozen=True)
+class Erase:
+    """What random erasing does on the device, after normalization ("Random Erasing Data Augmentation", 1708.04896).
+
+    `mode` "const" is zero, "rand" one normal color a box, "pixel" normal noise; `area` and `aspect` are ranges of a
+    box, `count` the range of boxes an image gets when, with probability `p`, it is erased.
+    """
+
+    p: float = 0.0
+    mode: str = "const"
+    count: tuple[int, int] = (1, 1)
+    area: tuple[float, float] = (0.02, 1 / 3)
+    aspect: tuple[float, float] = (0.3, 1 / 0.3)
+
+    def __post_init__(self) -> None:
+        if self.mode not in ("const", "rand", "pixel"):
+            raise UsageError(f"erase mode '{self.mode}' is unknown; use const, rand or pixel")
+
+
+@dataclass(frozen=True)
+class Transform:
+    """Encoded bytes, an array, a Pillow image or a uint8 tensor -> uint8 tensor (C, H, W) as `config` wants it.
+
+    The first step is the crop; the others change pixels. All chance comes from the generator passed in. `decode` is
+    `exact` (Pillow's pixels within one gray level), `fast` (JPEG shrunk while decoding where the crop is at least
+    twice the target) or `reference` (Pillow throughout). `splits` above 1 also returns that many versions: the first
+    without the steps after the crop and flips, the others each with their own draw (AugMix).
+    """
+
+    config: DataConfig
+    crop: CropStep
+    steps: tuple[Step, ...] = ()
+    training: bool = False
+    decode: str = "exact"
+    splits: int = 1
+    erase: Erase = Erase()
+    max_pixels: int = MAX_PIXELS
+    orient: bool = True
+
+    def __call__(self, data: Any, rng: Generator | None = None, size: Any = None) -> torch.Tensor:
+        """One image (C, H, W) uint8; `size` overrides the config's (H, W)."""
+        rng = rng or generator(0, 0)
+        picture = self.cut(data, rng, size)
+        for step in self.steps:
+            picture = step(picture, rng, self.config)
+        return picture.tensor
+
+    def versions(self, data: Any, rng: Generator, size: Any = None) -> list[torch.Tensor]:
+        """The `splits` versions of an image, the clean one first."""
+        picture = self.cut(data, rng, size)
+        for step in self.steps:
+            if getattr(step, "primary", False):
+                picture = step(picture, rng, self.config)
+        results = [picture.tensor]
+        for _ in range(self.splits - 1):
+            changed = picture
+            for step in self.steps:
+                if not getattr(step, "primary", False):
+                    changed = step(changed, rng, self.config)
+            results.append(changed.tensor)
+        return results
+
+    def cut(self, data: Any, rng: Generator, size: Any = None) -> Picture:
+        """The crop step alone, for the part of the source it chose; the rest of a JPEG is decoded no finer than
+        needed.
+        """
+        channels, *target = self.config.input_size
+        target = tuple(target) if size is None else size
+        engine = _ENGINES[self.decode]
+        if not isinstance(data, bytes | bytearray | memoryview):
+            array = as_array(data, channels, self.max_pixels)
+            plan = self.crop.plan(*array.shape[:2], target, rng, self.config)
+            return Picture(resample(array, plan, engine))
+
+        header = read_header(data, self.max_pixels)
+        height, width = header.upright if self.orient else (header.height, header.width)
+        plan = self.crop.plan(height, width, target, rng, self.config)
+        shrink = plan.shrink() if self.decode == "fast" and header.simple else 1
+        array = decode_image(
+            data,
+            channels,
+            backend=self.decode,
+            header=header,
+            shrink=shrink,
+            orient=False,
+            max_pixels=self.max_pixels,
+            reuse=True,
+        )
+        if self.orient:
+            array = turn_upright(array, header.orientation)
+        if shrink > 1 and array.shape[:2] == (height, width):
+            shrink = 1  # damaged, so Pillow read it, whole
+        return Picture(resample(array, plan.shrunk(shrink, *array.shape[:2]), engine))
+
+    def normalized(self, data: Any, rng: Generator | None = None, size: Any = None) -> torch.Tensor:
+        """One image as the network sees it: (C, H, W) float32, (pixel / 255 - mean) / std."""
+        pixels = self(data, rng, size).float().div_(255)
+        mean, std = torch.tensor(self.config.mean), torch.tensor(self.config.std)
+        return pixels.sub_(mean[:, None, None]).div_(std[:, None, None])
+
+    def __str__(self) -> str:
+        return format_row((self.crop, *self.steps))
+
+
+def as_array(data: Any, channels: int, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """An array (H, W[, C]), Pillow image or uint8 tensor (C, H, W) as (H, W, channels) uint8."""
+    if isinstance(data, Image.Image):
+        check_size(data.width, data.height, max_pixels)
+        return pillow_to_array(data, channels)
+    if isinstance(data, torch.Tensor):
+        data = data.permute(1, 2, 0).numpy() if data.dim() == 3 else data.numpy()
+    if not isinstance(data, np.ndarray) or data.ndim not in (2, 3):
+        raise DataError(
+            f"{type(data).__name__} is not an image; give encoded bytes, an array (H, W, C), or a Pillow image"
+        )
+    check_size(data.shape[1], data.shape[0], max_pixels)
+    return to_uint8(data, channels)
+
+
+def step_name(step: Any) -> str:
+    """The registered name of a step object, by its class."""
+    from imgzoo.registry import registry
+
+    target = f"{type(step).__module__}:{type(step).__qualname__}"
+    for spec in registry("transforms").specs():
+        if spec.target == target:
+            return spec.name
+    return type(step).__qualname__
+
+
+def format_row(steps: Sequence[Any]) -> str:
+    """Steps as a row; `parse_row` reads it back. Only arguments that differ from their defaults are written."""
+    written = []
+    for step in steps:
+        changed = [f for f in fields(step) if getattr(step, f.name) != f.default] if is_dataclass(step) else []
+        arguments = ", ".join(f"{f.name}={getattr(step, f.name)!r}" for f in changed)
+        written.append(f"{step_name(step)}({arguments})" if arguments else step_name(step))
+    return " | ".join(written)
+
+
+def parse_row(row: str) -> list[Any]:
+    """Build the steps of a row, `name(argument=literal, ...) | name | ...`; names come from the `transforms`
+    registry.
+    """
+    from imgzoo.registry import registry
+
+    try:
+        tree = ast.parse(row.strip(), mode="eval").body
+    except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
+        raise UsageError(f"transform row '{row}' cannot be read; write name(argument=value) | name | ...") from error
+    parts = []
+    while isinstance(tree, ast.BinOp) and isinstance(tree.op, ast.BitOr):
+        parts.append(tree.right)
+        tree = tree.left
+    steps = []
+    for part in (tree, *reversed(parts)):
+        name, args, options = _read_call(part, row)
+        target = registry("transforms").resolve(name).load()
+        check_options(target, options, f"transform '{name}'")
+        try:
+            steps.append(target(*args, **options))
+        except TypeError as error:
+            raise OptionError(f"transform '{name}': {error}") from error
+    return steps
+
+
+def _read_call(part: ast.expr, row: str) -> tuple[str, list[Any], dict[str, Any]]:
+    call = part if isinstance(part, ast.Call) else None
+    name = call.func if call else part
+    if not isinstance(name, ast.Name):
+        raise UsageError(f"transform row '{row}': '{ast.unparse(part)}' is not a name or a name(argument=value)")
+    try:
+        args = [ast.literal_eval(a) for a in call.args] if call else []
+        options = {str(k.arg): ast.literal_eval(k.value) for k in call.keywords} if call else {}
+    except ValueError as error:
+        raise UsageError(f"transform row '{row}': the arguments of {name.id} must be plain values") from error
+    return name.id, args, options
