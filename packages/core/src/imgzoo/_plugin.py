@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
-from .plugin import CommandSpec, hookimpl
+from .plugin import CommandSpec, HealthCheck, hookimpl
 
 IMGZOO_API = (1, 0)
 
 COMMANDS = (
-    CommandSpec("list", "imgzoo.cli.listing:command", "List models, optimizers, losses and everything plugins bring."),
-    CommandSpec("plugins", "imgzoo.cli.plugins:command", "Show installed plugins and their state."),
+    CommandSpec(
+        "list", "imgzoo.cli.listing:command", "List models, optimizers and everything else plugins bring.", "core"
+    ),
+    CommandSpec("info", "imgzoo.cli.info:command", "Show what is known of a model.", "core"),
+    CommandSpec("plugins", "imgzoo.cli.plugins:command", "Show installed plugins and their state.", "core"),
+    CommandSpec("doctor", "imgzoo.cli.doctor:command", "Find out what is wrong with the installation.", "core"),
+    CommandSpec("check", "imgzoo.cli.check:command", "Run the conformance checks on a plugin.", "core"),
+    CommandSpec("new-plugin", "imgzoo.cli.new_plugin:command", "Write the skeleton of a plugin.", "core"),
 )
 
 
 @hookimpl
 def imgzoo_commands():
     return COMMANDS
+
+
+@hookimpl
+def imgzoo_health_checks():
+    return [HealthCheck("cache", "imgzoo._doctor:check_cache", "Weights can be cached.")]

@@ -125,6 +125,19 @@ def weight_spec(arch: str, tag: str, cells: Row, paper: str = "") -> WeightSpec:
     return WeightSpec(tag, arch, **full)
 
 
+def read_results(package: str, family: str) -> dict[str, Any]:
+    """Published costs and scores of a family, by model name; empty when the package has none.
+
+    A row is `{"params": n, "cost": [[size, GMACs, million activations]], "weights": {tag: {"imagenet":
+    [top1, top5, size, crop, interpolation], "real": ..., "v2": ..., "a": ..., "r": ..., "sketch": ...}}}`.
+    """
+    try:
+        path = os.path.join(_package_folder(package), "catalog", "results", f"{family}.json")
+    except (ImportError, ValueError):  # a plugin object that was registered by hand has no package
+        return {}
+    return read_json(path) if os.path.exists(path) else {}
+
+
 def format_catalog(data: Row) -> str:
     """The canonical text of a family file: one row a line, no cell that equals its default."""
     from ._catalog_text import format_catalog as write

@@ -148,8 +148,9 @@ class Registry:
 
         from ._homes import home
 
-        near = get_close_matches(name, [*self.listed(), *self.aliases], 3)
-        hints = [f"did you mean {' or '.join(near)}?"] if near else []
+        known = [*self.listed(), *self.aliases]
+        near = [each for each in known if name and each.startswith(name)][:3] or get_close_matches(name, known, 3)
+        hints = [f"did you mean {' or '.join(near)}"] if near else []
         short = name.rpartition("/")[2]
         dist = home(self.kind.noun, short)
         for plugin in self.plugins.plugins:

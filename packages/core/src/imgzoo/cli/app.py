@@ -4,67 +4,151 @@ from __future__ import annotations
 
 import os
 import sys
-import warnings
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
+from imgzoo.errors import ImgzooError, PluginError, PluginLoadError, UnknownNameError
+
+from .output import complain, show_warning
+
+
+def _specs() -> dict[str, Any]:
+    """Every command by name; the core's own when plugins may not be loaded because one is broken in strict mode."""
+    from imgzoo.registry import registry
+
+    try:
+        return registry("commands").listed()
+    except PluginError as error:
+        complain(error)
+        return _core()
+
+
+def _core() -> dict[str, Any]:
+    from imgzoo._plugin import COMMANDS
+
+    return {spec.name: spec for spec in COMMANDS}
+
 
 class LazyGroup(click.Group):
-    """A click group whose rows are `CommandSpec`s."""
+    """A click group whose commands are `CommandSpec`s; only the one that runs is imported."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        from imgzoo.registry import registry
+        return sorted(_specs())
 
-        return registry("commands").names()
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command:
+        spec = _core().get(cmd_name)  # the core's commands work whatever the plugins do
+        if spec is None:
+            from imgzoo.registry import registry
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        from imgzoo.registry import registry
-
-        commands = registry("commands")
-        return commands.resolve(cmd_name).load() if cmd_name in commands else None
+            try:
+                spec = registry("commands").resolve(cmd_name)
+            except UnknownNameError as error:
+                raise click.UsageError(str(error)) from error
+        try:
+            command = spec.load()
+            if not isinstance(command, click.Command):
+                raise PluginLoadError(f"plugin '{spec.plugin}': {spec.target} is no click command")
+        except ImgzooError as error:
+            return BrokenCommand(cmd_name, error)
+        return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        from imgzoo.registry import registry
+        from imgzoo._text import safe
 
-        commands = registry("commands")
         with formatter.section("Commands"):
-            formatter.write_dl([(name, spec.help) for name, spec in zip(commands.names(), commands.specs())])
+            formatter.write_dl([(name, safe(spec.help)) for name, spec in sorted(_specs().items())])
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[Any]:
         from click.shell_completion import CompletionItem
 
-        from imgzoo.registry import registry
+        from imgzoo._text import safe
 
-        commands = registry("commands")
-        return [
-            CompletionItem(name, help=spec.help)
-            for name, spec in zip(commands.names(), commands.specs())
-            if name.startswith(incomplete)
-        ]
+        names = [(name, spec) for name, spec in sorted(_specs().items()) if name.startswith(incomplete)]
+        items = [CompletionItem(name, help=safe(spec.help)) for name, spec in names]
+        return items + click.Command.shell_complete(self, ctx, incomplete)
 
 
-@click.group(cls=LazyGroup)
-@click.option("--debug", is_flag=True, help="Show tracebacks.")
-@click.option("--no-plugins", is_flag=True, help="Load imgzoo's own plugins only.")
-def cli(debug: bool, no_plugins: bool) -> None:
-    """Image models from plugins."""
-    if no_plugins:
-        os.environ["IMGZOO_NO_PLUGINS"] = "1"
+class BrokenCommand(click.Command):
+    """Stands in for a command that cannot be imported: says why, whatever its arguments are."""
+
+    def __init__(self, name: str, error: ImgzooError) -> None:
+        super().__init__(name, help=f"Broken: {error}", add_help_option=False)
+        self.error = error
+
+    def make_context(self, *args: Any, **options: Any) -> NoReturn:
+        raise self.error
 
 
-def run() -> None:
-    """Run the program; failures are one sentence on stderr."""
-    from imgzoo.errors import ImgzooError
+def _set(variable: str) -> Any:
+    """An option callback that sets an environment variable, before any command is looked up."""
 
-    def show(message: Any, *_: Any, **__: Any) -> None:
-        print(f"imgzoo: {message}", file=sys.stderr)
+    def callback(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+        if value:
+            os.environ[variable] = "1"
 
-    warnings.showwarning = show
+    return callback
+
+
+def _version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
+        from imgzoo import __version__
+
+        click.echo(f"imgzoo {__version__}")
+        ctx.exit()
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.option("--no-plugins", is_flag=True, is_eager=True, expose_value=False, callback=_set("IMGZOO_NO_PLUGINS"),
+              help="Load imgzoo's own plugins only.")  # fmt: skip
+@click.option("--debug", is_flag=True, is_eager=True, expose_value=False, callback=_set("IMGZOO_DEBUG"),
+              help="Show the traceback of an error.")  # fmt: skip
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_version,
+              help="Show the version.")  # fmt: skip
+def cli() -> None:
+    """Image models from plugins: find, train, evaluate, export."""
+
+
+def run(args: list[str] | None = None) -> NoReturn:
+    """Run the program and exit: 0, 1 for a failure, 2 for what the user can mend; one sentence on stderr."""
+    import warnings
+
+    warnings.showwarning = show_warning
     try:
-        cli.main(prog_name="imgzoo")
-    except ImgzooError as error:
-        if "--debug" in sys.argv:
+        status = cli.main(args, prog_name="imgzoo", standalone_mode=False)
+    except Exception as error:
+        if os.environ.get("IMGZOO_DEBUG"):
             raise
-        print(f"imgzoo: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+        sys.exit(_fail(error))
+    except KeyboardInterrupt:
+        sys.exit(130)
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _fail(error: Exception) -> int:
+    """Print the error as one sentence; returns the exit code."""
+    match error:
+        case click.exceptions.NoArgsIsHelpError():
+            click.echo(error.format_message(), err=True)
+            return 2
+        case click.UsageError():
+            command = error.ctx.command_path if error.ctx else "imgzoo"
+            complain(f"{error.format_message().rstrip('.?')}. Try '{command} --help'.")
+            return 2
+        case click.ClickException():
+            complain(error.format_message())
+            return error.exit_code
+        case click.Abort():
+            complain("stopped")
+            return 1
+        case ImgzooError():
+            complain(error)
+            return error.exit_code
+        case BrokenPipeError():
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 1
+        case OSError():
+            complain(error)
+            return 1
+    complain(f"{type(error).__name__}: {error} (imgzoo --debug shows where)")
+    return 1

@@ -1,15 +1,120 @@
-"""`imgzoo list`."""
+"""`imgzoo list`: names of everything plugins bring; models can be filtered, sorted and compared."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
+
+from imgzoo.errors import UsageError
+
+from .output import print_json, print_table
+
+KINDS = {
+    "model": "models",
+    "optimizer": "optimizers",
+    "scheduler": "schedulers",
+    "loss": "losses",
+    "dataset": "datasets",
+    "transform": "transforms",
+    "logger": "loggers",
+    "trainer": "trainers",
+}
+COSTS = ("params", "gmacs", "macts", "size")
 
 
 @click.command("list")
 @click.argument("pattern", nargs=-1)
-def command(pattern: tuple[str, ...]) -> None:
-    """List models that match any PATTERN."""
-    from imgzoo.models import list_models
+@click.option("--plugin", is_flag=False, flag_value="*", metavar="[NAME]",
+              help="Show who brings each row; with a NAME keep only that plugin's.")  # fmt: skip
+@click.option("--kind", type=click.Choice(list(KINDS)), default="model", show_default=True, help="What to list.")
+@click.option("--family", default="", metavar="GLOB", help="Keep this family.")
+@click.option("--tag", default="", metavar="GLOB", help="Keep weights with this tag.")
+@click.option("--license", default="", metavar="ID", help="Keep weights under this SPDX license, or 'permissive'.")
+@click.option("--pretrained", is_flag=True, help="List published weights, as name.tag.")
+@click.option("--min-params", type=float, metavar="M", help="At least so many million parameters.")
+@click.option("--max-params", type=float, metavar="M", help="At most so many million parameters.")
+@click.option("--min-gmacs", type=float, metavar="G", help="At least so many billion multiply-adds.")
+@click.option("--max-gmacs", type=float, metavar="G", help="At most so many billion multiply-adds.")
+@click.option("--min-top1", type=float, metavar="PERCENT", help="At least this published ImageNet-1k top-1.")
+@click.option("--sort", default="", metavar="KEY", help="Order by a column, -KEY for descending: name, params, "
+              "gmacs, macts, top1, top5, real, v2, size, license, family, plugin.")  # fmt: skip
+@click.option("--pareto", is_flag=False, flag_value="gmacs", metavar="[COST]", default="",
+              help="Keep weights that none beats in both COST (gmacs, params, macts, size) and top-1.")  # fmt: skip
+@click.option("--exclude", multiple=True, metavar="GLOB", help="Leave these out.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON with every known column.")
+def command(pattern: tuple[str, ...], plugin: str | None, kind: str, as_json: bool, **options: Any) -> None:
+    """List models, or another --kind, that match any glob PATTERN.
 
-    for name in list_models(pattern):
-        click.echo(name)
+    Rows are architectures; a filter on weights (--tag, --license, --pretrained, --min-top1, --pareto, a PATTERN with a
+    dot) makes them published weights, as name.tag.
+    """
+    if plugin not in (None, "*") or options["pareto"]:
+        _check_optional_values(plugin, options["pareto"], pattern)
+    only = "" if plugin in (None, "*") else plugin
+    if kind != "model":
+        given = [name for name, value in options.items() if value not in ("", None, False, ())]
+        if given and given != ["exclude"]:
+            raise UsageError(f"--{given[0].replace('_', '-')} is for models, not for --kind {kind}")
+        _list_components(KINDS[kind], pattern, options["exclude"], only, plugin is not None, as_json)
+    else:
+        _list_models(pattern, only, plugin is not None, as_json, options)
+
+
+def _check_optional_values(plugin: str | None, pareto: str, pattern: tuple[str, ...]) -> None:
+    """An option with an optional value takes a pattern that follows it: say so."""
+    from imgzoo.registry import registry
+
+    known = plugin in (None, "*") or registry("models").plugins.named(plugin or "")
+    swallowed = plugin if not known else (pareto if pareto and pareto not in COSTS else "")
+    if swallowed:
+        option, what = ("--plugin", "plugin") if not known else ("--pareto", "cost")
+        hint = f": put the pattern first, imgzoo list '{swallowed}' {option}" if not pattern else ""
+        raise UsageError(f"there is no {what} '{swallowed}'{hint}")
+
+
+def _list_models(pattern: tuple[str, ...], only: str, show: bool, as_json: bool, options: dict[str, Any]) -> None:
+    from imgzoo.query import COLUMNS, OF_WEIGHTS, Query, search
+
+    million = {key: options[key] and options[key] * 1e6 for key in ("min_params", "max_params")}
+    query = Query(patterns=pattern, plugin=only, **{**options, **million})
+    if as_json:
+        columns = [name for name in COLUMNS if query.of_weights or name not in OF_WEIGHTS]
+    else:
+        columns = [name for name in COLUMNS if name in query.reads or (name == "plugin" and show)]
+        columns += ["license"] if query.license and "license" not in columns else []
+    rows = search(query._replace(columns=tuple(columns)))
+    if as_json:
+        print_json([{"name": row.name} | {name: COLUMNS[name](row) for name in columns} for row in rows])
+        return
+    table = [[row.name, *(_shown(name, COLUMNS[name](row)) for name in columns)] for row in rows]
+    print_table(table, ["name", *columns])
+
+
+def _shown(column: str, value: Any) -> Any:
+    return f"{value / 1e6:.1f}M" if column == "params" and value is not None else value
+
+
+def _list_components(
+    kind: str, patterns: tuple[str, ...], exclude: tuple[str, ...], only: str, show: bool, as_json: bool
+) -> None:
+    from fnmatch import fnmatchcase
+
+    from imgzoo.query import plugin_names
+    from imgzoo.registry import registry
+
+    plugins = plugin_names(only) if only else None
+    rows = [
+        (name, spec)
+        for name, spec in registry(kind).listed().items()
+        if (plugins is None or spec.plugin in plugins)
+        and (not patterns or any(fnmatchcase(name, each) for each in patterns))
+        and not any(fnmatchcase(name, each) for each in exclude)
+    ]
+    if as_json:
+        fields = ("plugin", "help", "paper", "target")
+        print_json([{"name": name} | {field: getattr(spec, field) for field in fields} for name, spec in rows])
+    elif show:
+        print_table([[name, spec.plugin, spec.help] for name, spec in rows], ["name", "plugin", "help"])
+    else:
+        print_table([[name, spec.help] for name, spec in rows], ["name", "help"])

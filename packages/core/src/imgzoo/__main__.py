@@ -1,0 +1,5 @@
+"""`python -m imgzoo` is the `imgzoo` command."""
+
+from imgzoo.cli import main
+
+main()

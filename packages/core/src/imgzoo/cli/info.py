@@ -1,0 +1,88 @@
+"""`imgzoo info`: all that is known of a model or another component."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from .listing import KINDS
+from .output import print_json, print_table
+
+
+def _complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    from imgzoo.registry import registry
+
+    kind = KINDS[ctx.params.get("kind") or "model"]
+    return [name for name in registry(kind).names() if name.startswith(incomplete)]
+
+
+@click.command("info")
+@click.argument("name", shell_complete=_complete)
+@click.option("--kind", type=click.Choice(list(KINDS)), default="model", show_default=True, help="What NAME is.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def command(name: str, kind: str, as_json: bool) -> None:
+    """Show what is known of NAME: who brings it, its options, costs, weights and their licenses."""
+    facts = _model(name) if kind == "model" else _component(name, kind)
+    if as_json:
+        print_json(facts)
+        return
+    weights = facts.pop("weights", [])
+    rows = [(key, _line(value)) for key, value in facts.items() if value not in ("", None, {}, [], ())]
+    print_table(rows)
+    if weights:
+        print()
+        columns = ("name", "size", "classes", "license", "top1", "top5")
+        print_table([[row[column] for column in columns] for row in weights], columns)
+
+
+def _line(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key}={each}" for key, each in value.items())
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def _component(name: str, kind: str) -> dict[str, Any]:
+    from imgzoo.registry import registry
+
+    spec = registry(KINDS[kind]).resolve(name)
+    return spec._asdict() | {"kwargs": dict(spec.kwargs), "traits": sorted(spec.traits)}
+
+
+def _model(name: str) -> dict[str, Any]:
+    from imgzoo.models import resolve_model
+    from imgzoo.query import COLUMNS, Row
+    from imgzoo.registry import registry
+
+    spec, chosen = resolve_model(name)
+    plugin = next(each for each in registry("models").plugins.plugins if each.name == spec.plugin)
+    results = _results(plugin.package, spec.family, spec.name)
+    rows = [Row(f"{spec.name}.{row.tag}", spec, row, results) for row in spec.weights if row.published]
+    if "." in name and chosen is not None and chosen.published:
+        rows = [row for row in rows if row.weights == chosen] or [Row(name, spec, chosen, results)]
+    model = Row(spec.name, spec, None, results)
+    details = ("plugin", "tag", "license", "classes", "size", "top1", "top5", "real", "v2", "a", "r", "sketch")
+    return {
+        "name": spec.name,
+        "plugin": spec.plugin,
+        "distribution": f"{plugin.dist} {plugin.version}".strip(),
+        "family": spec.family,
+        "paper": spec.paper,
+        "target": spec.target,
+        "options": dict(spec.kwargs),
+        "capabilities": sorted(spec.capabilities),
+        "deprecated names": list(spec.aliases),
+        "params": COLUMNS["params"](model),
+        "costs": [f"{size}px: {gmacs} GMACs, {macts}M activations" for size, gmacs, macts in results.get("cost", ())],
+        "weights": [{"name": row.name} | _source(row) | {key: COLUMNS[key](row) for key in details} for row in rows],
+    }
+
+
+def _source(row: Any) -> dict[str, Any]:
+    return {"hf_hub_id": row.weights.hf_hub_id, "url": row.weights.url, "origin_url": row.weights.origin_url}
+
+
+def _results(package: str, family: str, name: str) -> dict[str, Any]:
+    from imgzoo.catalog import read_results
+
+    return read_results(package, family).get(name, {}) if family else {}
