@@ -1,0 +1,56 @@
+"""DeiT (arXiv:2012.12877): a ViT with a second class token that learns from a teacher. DeiT and DeiT-III are rows alone."""
+
+import torch
+from torch import Tensor, nn
+
+from imgzoo.model import Parts
+from imgzoo_layers.init import trunc_normal_
+
+from .vision_transformer import VisionTransformer
+
+
+class VisionTransformerDistilled(VisionTransformer):
+    """Class and distillation tokens, each with a classifier; outside of distilled training the two are averaged."""
+
+    parts = Parts(stem=("embed",), stages=("blocks",), norm=("norm",), pool="", head=("head", "head_dist"))
+    layer_groups = {
+        "stem": r"^cls_token|pos_embed|patch_embed|dist_token",
+        "blocks": [(r"^blocks\.(\d+)", None), (r"^norm", (99999,))],
+    }
+
+    def __init__(self, global_pool: str = "token", num_classes: int = 1000, **options):
+        if global_pool != "token":
+            raise ValueError("the distilled head reads the class and distillation tokens: global_pool is 'token'")
+        super().__init__(global_pool=global_pool, num_classes=num_classes, **options)
+        self.head_dist = nn.Linear(self.embed_dim, num_classes) if num_classes else nn.Identity()
+        self.distilled_training = False
+        if num_classes:
+            trunc_normal_(self.head_dist.weight, std=0.02)
+            nn.init.zeros_(self.head_dist.bias)
+
+    def _num_prefix(self, class_token: bool, reg_tokens: int) -> int:
+        return 2 + reg_tokens
+
+    def _add_tokens(self, dim: int) -> None:
+        self.dist_token = nn.Parameter(torch.empty(1, 1, dim))
+        trunc_normal_(self.dist_token, std=0.02)
+
+    def prefix(self, batch: int) -> list[Tensor]:
+        tokens = [self.cls_token.expand(batch, -1, -1), self.dist_token.expand(batch, -1, -1)]
+        if self.reg_token is not None:
+            tokens.append(self.reg_token.expand(batch, -1, -1))
+        return tokens
+
+    @torch.jit.ignore
+    def set_distilled_training(self, enable: bool = True) -> None:
+        """While training, return the two classifiers' logits apart."""
+        self.distilled_training = enable
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False):
+        first, second = x[:, 0], x[:, 1]
+        if pre_logits:
+            return (first + second) / 2
+        first, second = self.head(self.head_drop(first)), self.head_dist(self.head_drop(second))
+        if self.distilled_training and self.training:
+            return first, second
+        return (first + second) / 2

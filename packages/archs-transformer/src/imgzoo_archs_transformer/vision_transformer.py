@@ -1,0 +1,327 @@
+"""Vision Transformer (arXiv:2010.11929) and the forms that grew from it: CLIP, DINOv2, SigLIP, AIMv2, BEiT-3, ViT-22B."""
+
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from imgzoo.model import Feature, FeatureInfo, Parts, TokenModel
+from imgzoo_layers.act import create_act
+from imgzoo_layers.attention import Attention, DiffAttention, Lambda, diff_attend, layer_scale_of
+from imgzoo_layers.attention_pool import AttentionPoolLatent, AttentionPoolPrr
+from imgzoo_layers.drop import PatchDropout, drop_path_of, drop_path_rates
+from imgzoo_layers.init import trunc_normal_
+from imgzoo_layers.mlp import MLP
+from imgzoo_layers.norm import RmsNorm, get_norm
+from imgzoo_layers.patch_embed import PatchEmbed, resize_patch_kernel
+from imgzoo_layers.position import resize_grid
+from imgzoo_layers.util import pair
+
+
+class Block(nn.Module):
+    """Attention, then mlp, each normalized first and added (B, N, C) -> (B, N, C)."""
+
+    def __init__(self, dim, attn, mlp, norm, layer_scale, drop_path):
+        super().__init__()
+        self.norm1 = norm(dim)
+        self.attn = attn(dim)
+        self.ls1 = layer_scale_of(dim, layer_scale)
+        self.drop_path1 = drop_path_of(drop_path)
+        self.norm2 = norm(dim)
+        self.mlp = mlp(dim)
+        self.ls2 = layer_scale_of(dim, layer_scale)
+        self.drop_path2 = drop_path_of(drop_path)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.drop_path1(self.ls1(self.attn(self.norm1(x))))
+        return x + self.drop_path2(self.ls2(self.mlp(self.norm2(x))))
+
+
+class ResPostBlock(nn.Module):
+    """Attention and mlp normalized after, inside the residual (arXiv:2111.09883)."""
+
+    def __init__(self, dim, attn, mlp, norm, layer_scale, drop_path):
+        super().__init__()
+        self.attn = attn(dim)
+        self.norm1 = norm(dim)
+        self.drop_path1 = drop_path_of(drop_path)
+        self.mlp = mlp(dim)
+        self.norm2 = norm(dim)
+        self.drop_path2 = drop_path_of(drop_path)
+        if layer_scale is not None:
+            nn.init.constant_(self.norm1.weight, layer_scale)
+            nn.init.constant_(self.norm2.weight, layer_scale)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.drop_path1(self.norm1(self.attn(x)))
+        return x + self.drop_path2(self.norm2(self.mlp(x)))
+
+
+class Branch(nn.Sequential):
+    """One normalized residual branch of a parallel block."""
+
+    def __init__(self, key, make, dim, norm, layer_scale, drop_path):
+        super().__init__()
+        self.norm = norm(dim)
+        self.add_module(key, make(dim))
+        self.ls = layer_scale_of(dim, layer_scale)
+        self.drop_path = drop_path_of(drop_path)
+
+
+class ParallelThingsBlock(nn.Module):
+    """Two attentions side by side, then two mlps side by side (arXiv:2203.09795, section 3)."""
+
+    def __init__(self, dim, attn, mlp, norm, layer_scale, drop_path, branches=2):
+        super().__init__()
+        self.attns = nn.ModuleList(Branch("attn", attn, dim, norm, layer_scale, drop_path) for _ in range(branches))
+        self.ffns = nn.ModuleList(Branch("mlp", mlp, dim, norm, layer_scale, drop_path) for _ in range(branches))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + torch.stack([attn(x) for attn in self.attns]).sum(0)
+        return x + torch.stack([ffn(x) for ffn in self.ffns]).sum(0)
+
+
+class ParallelScalingBlock(nn.Module):
+    """Attention and mlp side by side behind one projection (ViT-22B, arXiv:2302.05442, section 2)."""
+
+    def __init__(self, dim, attn, mlp, norm, layer_scale, drop_path):
+        super().__init__()
+        heads, qkv_bias, qk_norm, proj_bias = (attn.keywords[k] for k in ("heads", "qkv_bias", "qk_norm", "proj_bias"))
+        self.heads, self.head_dim, self.hidden = heads, dim // heads, mlp.keywords["hidden"]
+        self.mlp_bias = None if qkv_bias else nn.Parameter(torch.zeros(self.hidden))
+        self.in_norm = norm(dim)
+        self.in_proj = nn.Linear(dim, self.hidden + 3 * dim, bias=qkv_bias)
+        self.q_norm = norm(self.head_dim) if qk_norm else nn.Identity()
+        self.k_norm = norm(self.head_dim) if qk_norm else nn.Identity()
+        self.attn_drop = nn.Dropout(attn.keywords["attn_drop"])
+        self.mlp_drop = nn.Dropout(mlp.keywords["drop"])
+        self.mlp_act = create_act(mlp.keywords["act"])
+        self.attn_out_proj = nn.Linear(dim, dim, bias=proj_bias)
+        self.mlp_out_proj = nn.Linear(self.hidden, dim, bias=proj_bias)
+        self.ls = layer_scale_of(dim, layer_scale)
+        self.drop_path = drop_path_of(drop_path)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.in_proj(self.in_norm(x))
+        h, qkv = y[..., : self.hidden], y[..., self.hidden :]
+        if self.mlp_bias is not None:
+            h = h + self.mlp_bias
+        q, k, v = qkv.unflatten(2, (3, self.heads, self.head_dim)).permute(2, 0, 3, 1, 4).unbind(0)
+        drop = self.attn_drop.p if self.training else 0.0
+        a = F.scaled_dot_product_attention(self.q_norm(q), self.k_norm(k), v, dropout_p=drop)
+        y = self.attn_out_proj(a.transpose(1, 2).flatten(2)) + self.mlp_out_proj(self.mlp_drop(self.mlp_act(h)))
+        return x + self.drop_path(self.ls(y))
+
+
+class DiffParallelScalingBlock(Lambda):
+    """The parallel block with differential attention and one output projection (arXiv:2410.05258)."""
+
+    def __init__(self, dim, attn, mlp, norm, layer_scale, drop_path):
+        heads, qkv_bias, qk_norm, proj_bias = (attn.keywords[k] for k in ("heads", "qkv_bias", "qk_norm", "proj_bias"))
+        super().__init__(dim // heads // 2, attn.keywords["depth"])
+        self.heads, self.head_dim, self.hidden = heads, dim // heads // 2, mlp.keywords["hidden"]
+        self.in_norm = norm(dim)
+        self.in_proj = nn.Linear(dim, self.hidden + 3 * dim, bias=qkv_bias)
+        self.q_norm = norm(self.head_dim) if qk_norm else nn.Identity()
+        self.k_norm = norm(self.head_dim) if qk_norm else nn.Identity()
+        self.attn_drop = nn.Dropout(attn.keywords["attn_drop"])
+        self.sub_norm = RmsNorm(2 * self.head_dim, eps=1e-5)
+        self.mlp_drop = nn.Dropout(mlp.keywords["drop"])
+        self.mlp_act = create_act(mlp.keywords["act"])
+        self.out_proj = nn.Linear(dim + self.hidden, dim, bias=proj_bias)
+        self.ls = layer_scale_of(dim, layer_scale)
+        self.drop_path = drop_path_of(drop_path)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.in_proj(self.in_norm(x))
+        h, qkv = y[..., : self.hidden], y[..., self.hidden :]
+        q, k, v = qkv.chunk(3, dim=2)
+        a = diff_attend(
+            self.q_norm(q.unflatten(2, (self.heads, 2, self.head_dim))),
+            self.k_norm(k.unflatten(2, (self.heads, 2, self.head_dim))),
+            v.unflatten(2, (self.heads, 2 * self.head_dim)),
+            self.weight().type_as(x),
+            self.attn_drop.p if self.training else 0.0,
+        )
+        a = (self.sub_norm(a) * (1 - self.lambda_init)).flatten(2)
+        y = self.out_proj(torch.cat([a, self.mlp_drop(self.mlp_act(h))], dim=2))
+        return x + self.drop_path(self.ls(y))
+
+
+BLOCK = {
+    "block": Block,
+    "res_post": ResPostBlock,
+    "parallel_things": ParallelThingsBlock,
+    "parallel_scaling": ParallelScalingBlock,
+    "diff_parallel_scaling": DiffParallelScalingBlock,
+}
+POOLS = ("", "token", "avg", "max", "avgmax", "map", "prr")
+
+
+class VisionTransformer(TokenModel):
+    layer_groups = {
+        "stem": r"^cls_token|reg_token|pos_embed|patch_embed|norm_pre",
+        "blocks": [(r"^blocks\.(\d+)", None), (r"^norm", (99999,))],
+    }
+    no_decay = ("pos_embed", "cls_token", "reg_token", "dist_token")
+
+    def __init__(self, img_size: int | tuple[int, int] = 224, patch_size: int | tuple[int, int] = 16,
+                 in_chans: int = 3, num_classes: int = 1000, global_pool: str = "token", embed_dim: int = 768,
+                 depth: int = 12, num_heads: int = 12, mlp_ratio: float = 4.0, qkv_bias: bool = True,
+                 qk_norm: bool = False, scale_attn_norm: bool = False, scale_mlp_norm: bool = False,
+                 proj_bias: bool = True, layer_scale: float | None = None, class_token: bool = True,
+                 reg_tokens: int = 0, no_embed_class: bool = False, pre_norm: bool = False, final_norm: bool = True,
+                 fc_norm: bool | None = None, pool_include_prefix: bool = False, dynamic_img_size: bool = False,
+                 dynamic_img_pad: bool = False, embed_norm: bool = False, norm: str = "layernorm", eps: float = 1e-6,
+                 act: str = "gelu", mlp: str = "mlp", block: str = "block", diff_attn: bool = False,
+                 drop_rate: float = 0.0, pos_drop_rate: float = 0.0, patch_drop_rate: float = 0.0,
+                 proj_drop_rate: float = 0.0, attn_drop_rate: float = 0.0, drop_path_rate: float = 0.0):  # fmt: skip
+        super().__init__(num_classes, in_chans)
+        if global_pool not in POOLS:
+            raise ValueError(f"global_pool is one of {', '.join(POOLS[1:])} or '', not '{global_pool}'")
+        if not class_token and global_pool == "token":
+            raise ValueError("pooling by the class token needs class_token=True")
+        make_norm = get_norm(norm, eps=eps)
+        self.num_features = self.head_hidden_size = self.embed_dim = dim = embed_dim
+        self.img_size, self.patch_size = pair(img_size), pair(patch_size)
+        self.dynamic_img_size, self.dynamic_img_pad = dynamic_img_size, dynamic_img_pad
+        self.no_embed_class, self.pool_include_prefix = no_embed_class, pool_include_prefix
+        self.grid = self.grid_of(*self.img_size)
+        self.num_prefix_tokens = self._num_prefix(class_token, reg_tokens)
+        table = self.grid[0] * self.grid[1] + (0 if no_embed_class else self.num_prefix_tokens)
+        self.cls_token = nn.Parameter(torch.empty(1, 1, dim)) if class_token else None
+        self.reg_token = nn.Parameter(torch.empty(1, reg_tokens, dim)) if reg_tokens else None
+        self.pos_embed = nn.Parameter(torch.empty(1, table, dim))
+        self._add_tokens(dim)
+        self.patch_embed = PatchEmbed(self.patch_size, in_chans, dim, make_norm if embed_norm else None, not pre_norm)
+        self.pos_drop = nn.Dropout(pos_drop_rate)
+        self.patch_drop = PatchDropout(patch_drop_rate, self.num_prefix_tokens) if patch_drop_rate else nn.Identity()
+        self.norm_pre = make_norm(dim) if pre_norm else nn.Identity()
+        make_mlp = partial(MLP[mlp], hidden=int(dim * mlp_ratio), act=act, bias=proj_bias, drop=proj_drop_rate,
+                           norm=make_norm if scale_mlp_norm else None)  # fmt: skip
+        options = dict(heads=num_heads, qkv_bias=qkv_bias, qk_norm=qk_norm, scale_norm=scale_attn_norm, norm=make_norm,
+                       proj_bias=proj_bias, attn_drop=attn_drop_rate, proj_drop=proj_drop_rate)  # fmt: skip
+        blocks = []
+        for i, drop in enumerate(drop_path_rates(drop_path_rate, depth)[0]):
+            diff = diff_attn or block.startswith("diff")
+            make_attn = partial(DiffAttention, depth=i, **options) if diff else partial(Attention, **options)
+            blocks.append(BLOCK[block](dim, make_attn, make_mlp, make_norm, layer_scale, drop))
+        self.blocks = nn.Sequential(*blocks)
+        self.feature_info = FeatureInfo(Feature(dim, self.patch_size[0], f"blocks.{i}") for i in range(depth))
+        after_pool = global_pool in ("avg", "max", "avgmax") if fc_norm is None else fc_norm
+        self.norm = make_norm(dim) if final_norm and not after_pool else nn.Identity()
+        self.attn_pool = make_attn_pool(global_pool, dim, num_heads, mlp_ratio, make_norm, act)
+        self.global_pool = global_pool
+        self.fc_norm = make_norm(dim) if final_norm and after_pool else nn.Identity()
+        self.head_drop = nn.Dropout(drop_rate)
+        self.head = nn.Linear(dim, num_classes) if num_classes else nn.Identity()
+        self._pool_options = (num_heads, mlp_ratio, make_norm, act)
+        self.init_weights()
+
+    def _num_prefix(self, class_token: bool, reg_tokens: int) -> int:
+        return int(class_token) + reg_tokens
+
+    def _add_tokens(self, dim: int) -> None:
+        """Further tokens of a subclass, registered where their keys belong."""
+
+    @torch.jit.ignore
+    def init_weights(self) -> None:
+        """Tables and linear weights truncated normal of std 0.02, tokens nearly zero, as the reference does."""
+        trunc_normal_(self.pos_embed, std=0.02)
+        for token in (self.cls_token, self.reg_token):
+            if token is not None:
+                nn.init.normal_(token, std=1e-6)
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                trunc_normal_(module.weight, std=0.02)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+
+    def grid_of(self, height: int, width: int) -> tuple[int, int]:
+        if self.dynamic_img_pad:
+            return -(height // -self.patch_size[0]), -(width // -self.patch_size[1])
+        return height // self.patch_size[0], width // self.patch_size[1]
+
+    def check_size(self, x: Tensor) -> None:
+        height, width = x.shape[-2], x.shape[-1]
+        if not self.dynamic_img_size and (height != self.img_size[0] or width != self.img_size[1]):
+            raise ValueError("the image has another size than the model: use set_input_size or dynamic_img_size=True")
+        if not self.dynamic_img_pad and (height % self.patch_size[0] != 0 or width % self.patch_size[1] != 0):
+            raise ValueError("the image does not divide into patches: use dynamic_img_pad=True")
+
+    def embed(self, x: Tensor) -> Tensor:  # (B, 3, H, W) -> (B, prefix + N, C)
+        self.check_size(x)
+        grid = self.grid_of(x.shape[-2], x.shape[-1])
+        if self.dynamic_img_pad:
+            down, right = -x.shape[-2] % self.patch_size[0], -x.shape[-1] % self.patch_size[1]
+            x = F.pad(x, [0, right, 0, down])
+        x = self.add_position(self.patch_embed(x), grid)
+        return self.norm_pre(self.patch_drop(self.pos_drop(x)))
+
+    def prefix(self, batch: int) -> list[Tensor]:
+        tokens: list[Tensor] = []
+        if self.cls_token is not None:
+            tokens.append(self.cls_token.expand(batch, -1, -1))
+        if self.reg_token is not None:
+            tokens.append(self.reg_token.expand(batch, -1, -1))
+        return tokens
+
+    def add_position(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
+        table = self.pos_embed
+        if self.dynamic_img_size:
+            table = resize_grid(table, grid, self.grid, 0 if self.no_embed_class else self.num_prefix_tokens)
+        if self.no_embed_class:
+            return torch.cat(self.prefix(x.shape[0]) + [x + table], dim=1)
+        return torch.cat(self.prefix(x.shape[0]) + [x], dim=1) + table
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        return self.norm(self.blocks(self.embed(x)))
+
+    def pool(self, x: Tensor) -> Tensor:
+        if self.global_pool == "":
+            return x
+        if self.global_pool == "token":
+            return x[:, 0]
+        patches = x if self.pool_include_prefix else x[:, self.num_prefix_tokens :]
+        if self.attn_pool is not None:
+            return self.attn_pool(patches if self.global_pool == "map" else x)
+        if self.global_pool == "avg":
+            return patches.mean(1)
+        if self.global_pool == "max":
+            return patches.amax(1)
+        return 0.5 * (patches.mean(1) + patches.amax(1))
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        x = self.head_drop(self.fc_norm(self.pool(x)))
+        return x if pre_logits else self.head(x)
+
+    @torch.jit.ignore
+    def _set_pool(self, global_pool: str) -> None:
+        if global_pool not in POOLS or (global_pool == "token" and self.cls_token is None):
+            raise ValueError(f"this model cannot pool by '{global_pool}'")
+        attentive = {"map": AttentionPoolLatent, "prr": AttentionPoolPrr}.get(global_pool)
+        if attentive is None or not isinstance(self.attn_pool, attentive):
+            pool = make_attn_pool(global_pool, self.embed_dim, *self._pool_options)
+            self.attn_pool = pool.to(self.pos_embed) if pool is not None else None
+        self.global_pool = global_pool
+
+    @torch.jit.ignore
+    def set_input_size(self, img_size=None, patch_size=None) -> None:
+        """Resize the position table, and the patch kernels for another patch size (arXiv:2212.08013)."""
+        if patch_size is not None and pair(patch_size) != self.patch_size:
+            self.patch_size = pair(patch_size)
+            proj = self.patch_embed.proj
+            proj.weight = nn.Parameter(resize_patch_kernel(proj.weight.detach(), self.patch_size))
+            proj.kernel_size = proj.stride = self.patch_size
+            self.feature_info = FeatureInfo(f._replace(reduction=self.patch_size[0]) for f in self.feature_info.levels)
+        self.img_size = pair(img_size) if img_size is not None else self.img_size
+        old, self.grid = self.grid, self.grid_of(*self.img_size)
+        prefix = 0 if self.no_embed_class else self.num_prefix_tokens
+        self.pos_embed = nn.Parameter(resize_grid(self.pos_embed.detach(), self.grid, old, prefix))
+
+
+def make_attn_pool(kind: str, dim: int, heads: int, mlp_ratio: float, norm, act: str) -> nn.Module | None:
+    if kind == "map":
+        return AttentionPoolLatent(dim, heads, mlp_ratio, norm=norm, act=act)
+    return AttentionPoolPrr(dim, heads) if kind == "prr" else None

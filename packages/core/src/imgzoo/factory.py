@@ -1,0 +1,169 @@
+"""`create_model`: from a name and options to a network, with or without weights."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from os import PathLike
+from typing import Any
+
+import torch
+
+from .errors import CapabilityError, OptionError, UsageError
+from .features import FeatureModel, default_out_indices
+from .loading.source import Source, locate
+from .registry import registry
+from .specs import ModelSpec, WeightSpec
+
+COMMON = ("num_classes", "in_chans", "img_size", "global_pool", "output_stride", "drop_rate", "drop_path_rate")
+
+
+def create_model(
+    name: str,
+    *,
+    pretrained: bool | str | PathLike[str] = False,
+    num_classes: int | None = None,
+    in_chans: int | None = None,
+    img_size: int | tuple[int, int] | None = None,
+    global_pool: str | None = None,
+    features_only: bool = False,
+    out_indices: int | Sequence[int] | None = None,
+    output_stride: int | None = None,
+    drop_rate: float | None = None,
+    drop_path_rate: float | None = None,
+    device: str | torch.device | None = None,
+    dtype: torch.dtype | None = None,
+    **options: Any,
+) -> Any:
+    """Create the network `name`: `[plugin/]arch[.tag]`, `hf-hub:org/repo[@rev]`, `local-dir:PATH` or `package:DIST`.
+
+    Args:
+        pretrained: True for the tag's weights (the default tag's without one), or where they are: a tag, a
+            `.safetensors` or `.pth` file, `hf-hub:...`, `local-dir:...`, `package:...` or a bundle folder.
+        num_classes: outputs of the classifier; 0 removes it; None takes those of the tag's weights.
+        in_chans: channels of the image; pretrained kernels are adapted.
+        img_size: height and width, or one number, for networks with position tables.
+        features_only: return a list of feature maps instead of logits, those of `out_indices`.
+        output_stride: 8, 16 or 32: dilate instead of striding further (convolutional networks).
+        options: anything else the network's constructor takes; None is dropped.
+
+    Raises:
+        UnknownNameError: no plugin brings the name or tag.
+        OptionError: the network takes no such option; the message lists those it takes.
+        CapabilityError: this family cannot do it; the message names one that can.
+        WeightsError: the weights are missing, damaged, unsafe, forbidden by licence or do not fit.
+    """
+    named = locate(name, pretrained)
+    spec, weights = named.spec, named.weights
+    given = dict(num_classes=num_classes, in_chans=in_chans, img_size=img_size, global_pool=global_pool,
+                 output_stride=output_stride, drop_rate=drop_rate, drop_path_rate=drop_path_rate, **options)  # fmt: skip
+    if out_indices is not None and not features_only:
+        raise OptionError("out_indices needs features_only=True")
+    config = {**named.model_args, **{key: value for key, value in given.items() if value is not None}}
+    build = spec.load()
+    arguments = constructor_options(spec, weights, build, config)
+
+    def construct() -> Any:
+        return call(build, spec, arguments)
+
+    if named.weights_from:
+        from .loading.load import create_pretrained
+
+        model = create_pretrained(construct, named, device, dtype)
+    else:
+        with torch.device(device or torch.get_default_device()):
+            model = construct()
+        if dtype is not None:
+            model.to(dtype=dtype)
+    remember(model, named, arguments)
+    if features_only:
+        indices = default_out_indices(model.feature_info) if out_indices is None else out_indices
+        model = FeatureModel(model, indices)
+    from ._discovery import manager
+
+    manager().hooks.hook.imgzoo_model_created(model=model, spec=spec)
+    return model
+
+
+def constructor_options(
+    spec: ModelSpec, weights: WeightSpec | None, build: Callable[..., Any], given: dict[str, Any]
+) -> dict[str, Any]:
+    """The arguments of the constructor: the row's, the weights', then the user's; what it cannot take is an error."""
+    parameters, anything = parameters_of(build)
+    defaults: dict[str, Any] = {}
+    if weights is not None:
+        defaults["num_classes"] = weights.num_classes
+        if weights.input_size[0] != 3:
+            defaults["in_chans"] = weights.input_size[0]
+        if weights.fixed_input_size and "img_size" in parameters:
+            defaults["img_size"] = weights.input_size[-2:]
+        defaults |= weights.kwargs
+    arguments = {**defaults, **spec.kwargs, **given}
+    if not anything:
+        _drop_harmless(arguments, parameters, spec)
+        unknown = [key for key in arguments if key not in parameters]
+        if unknown:
+            taken = ", ".join(sorted(parameters))
+            raise OptionError(f"{spec.name} has no option {', '.join(map(repr, unknown))}; it takes {taken}")
+    return arguments
+
+
+def parameters_of(build: Callable[..., Any]) -> tuple[set[str], bool]:
+    """Names of the options a constructor takes, those it hands to its base class included; True if it takes any."""
+    if not inspect.isclass(build):
+        parameters = inspect.signature(build).parameters
+        return set(parameters), any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    names: set[str] = set()
+    for cls in build.__mro__:
+        if "__init__" not in cls.__dict__:
+            continue
+        parameters = inspect.signature(cls.__init__).parameters
+        names |= set(parameters) - {"self"}
+        if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+            return names, False
+    return names, True
+
+
+def _drop_harmless(arguments: dict[str, Any], parameters: set[str], spec: ModelSpec) -> None:
+    """Settle options that every call may give: no-ops go, impossible ones say which families can."""
+    if "img_size" in arguments and "img_size" not in parameters:
+        arguments.pop("img_size")  # a network without position tables takes any size
+    if "output_stride" in arguments and "output_stride" not in parameters:
+        if arguments["output_stride"] != 32:
+            raise CapabilityError(f"{spec.name} has no output_stride; {families_with('output_stride')}")
+        arguments.pop("output_stride")
+
+
+def families_with(capability: str) -> str:
+    """A sentence naming families that declare a capability."""
+    families = sorted({s.family for s in registry("models").specs() if capability in s.capabilities})
+    return f"families that can are {', '.join(families[:8])}" if families else "no installed family can"
+
+
+def call(build: Callable[..., Any], spec: ModelSpec, arguments: dict[str, Any]) -> Any:
+    """Run the constructor; a value it refuses is the user's error, told in one sentence."""
+    for key in ("num_classes", "in_chans"):
+        if key in arguments and (isinstance(arguments[key], bool) or not isinstance(arguments[key], int)):
+            raise UsageError(f"{key} must be a whole number, got {arguments[key]!r}")
+    try:
+        return build(**arguments)
+    except ValueError as error:
+        if isinstance(error, UsageError):
+            raise
+        raise UsageError(f"{spec.name}: {error}") from error
+
+
+def remember(model: Any, named: Source, arguments: dict[str, Any]) -> None:
+    """Write on the model what it is: name, constructor options, preprocessing, class names."""
+    model.name = named.spec.name
+    model.model_args = arguments
+    config = named.preprocessing()
+    config["num_classes"] = model.num_classes
+    if "img_size" in arguments:
+        size = arguments["img_size"]
+        height, width = (size, size) if isinstance(size, int) else size
+        config["input_size"] = (model.in_chans, height, width)
+    else:
+        config["input_size"] = (model.in_chans, *config["input_size"][1:])
+    model.pretrained_cfg = {**config, **getattr(model, "pretrained_cfg", {})}
+    model.class_names = named.class_names if model.num_classes == len(named.class_names or ()) else None

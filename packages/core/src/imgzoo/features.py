@@ -1,0 +1,112 @@
+"""Features of every model in one form: which levels there are, how indices choose them, and the `features_only` model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from .errors import UsageError
+
+
+class Feature(NamedTuple):
+    """One level of a model: channels, stride to the input, and the module whose output it is."""
+
+    channels: int
+    reduction: int
+    module: str
+
+
+class FeatureInfo(Sequence):
+    """The levels of a model, or those that `out_indices` chose. `info[i]` is a dict, as downstream libraries expect."""
+
+    def __init__(self, levels: Iterable[Feature | tuple[int, int, str]], out_indices: Sequence[int] | None = None):
+        self.levels = [Feature(*level) for level in levels]
+        self.out_indices = tuple(range(len(self.levels)) if out_indices is None else out_indices)
+
+    def __len__(self) -> int:
+        return len(self.levels)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        level = self.levels[index]
+        return {"num_chs": level.channels, "reduction": level.reduction, "module": level.module}
+
+    def _get(self, key: str, idx: int | Sequence[int] | None) -> Any:
+        if isinstance(idx, int):
+            return self[idx][key]
+        return [self[i][key] for i in (self.out_indices if idx is None else idx)]
+
+    def channels(self, idx: int | Sequence[int] | None = None) -> Any:
+        return self._get("num_chs", idx)
+
+    def reduction(self, idx: int | Sequence[int] | None = None) -> Any:
+        return self._get("reduction", idx)
+
+    def module_name(self, idx: int | Sequence[int] | None = None) -> Any:
+        return self._get("module", idx)
+
+    def get_dicts(self, keys: Sequence[str] | None = None, idx: Sequence[int] | None = None) -> list[dict[str, Any]]:
+        rows = [self[i] for i in (self.out_indices if idx is None else idx)]
+        return [{key: row[key] for key in (keys or row)} for row in rows]
+
+    def select(self, out_indices: Sequence[int]) -> FeatureInfo:
+        return FeatureInfo(self.levels, out_indices)
+
+    def __repr__(self) -> str:
+        return f"FeatureInfo({[tuple(level) for level in self.levels]}, out_indices={self.out_indices})"
+
+
+def resolve_indices(count: int, indices: int | Sequence[int] | None) -> list[int]:
+    """Turn None (all), n (the last n) or a list (negatives count from the end) into positions below `count`."""
+    if indices is None:
+        return list(range(count))
+    if isinstance(indices, int):
+        if not 0 < indices <= count:
+            raise UsageError(f"the last {indices} features were asked for, but this model has {count}")
+        return list(range(count - indices, count))
+    chosen = []
+    for index in indices:
+        if not -count <= index < count:
+            raise UsageError(f"feature index {index} is out of range: this model has features 0 to {count - 1}")
+        chosen.append(index % count)
+    if not chosen or len(set(chosen)) != len(chosen):
+        raise UsageError(f"feature indices must be distinct and at least one, got {list(indices)}")
+    return chosen
+
+
+class FeatureModel(nn.Module):
+    """What `features_only=True` returns: image batch -> list of (B, C, H, W), one a chosen level, in the order asked."""
+
+    def __init__(self, model: Any, out_indices: int | Sequence[int] | None = None, output_fmt: str = "NCHW"):
+        super().__init__()
+        chosen = resolve_indices(len(model.feature_info), out_indices)
+        if output_fmt not in ("NCHW", "NHWC"):
+            raise UsageError(f"output_fmt is 'NCHW' or 'NHWC', not '{output_fmt}'")
+        model.prune_intermediate_layers(chosen, prune_norm=True)
+        self.model = model
+        self.feature_info = model.feature_info.select(chosen)
+        self.out_indices = list(chosen)
+        self.output_fmt = output_fmt
+        self.pretrained_cfg = model.pretrained_cfg
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        maps = self.model.forward_intermediates(x, self.out_indices, intermediates_only=True)
+        return maps if self.output_fmt == "NCHW" else [m.permute(0, 2, 3, 1) for m in maps]
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        self.model.set_grad_checkpointing(enable)
+
+
+def default_out_indices(levels: FeatureInfo) -> int | None:
+    """All levels of a pyramid; the last three of a network that keeps one resolution (ViT)."""
+    strides = {level.reduction for level in levels.levels}
+    return 3 if len(strides) == 1 and len(levels) > 5 else None
+
+
+def to_map(tokens: Tensor, grid: tuple[int, int]) -> Tensor:
+    """(B, H*W, C) -> (B, C, H, W)."""
+    return tokens.transpose(1, 2).unflatten(2, grid).contiguous(memory_format=torch.contiguous_format)

@@ -1,0 +1,2 @@
+def save_model(*a):
+    raise NotImplementedError

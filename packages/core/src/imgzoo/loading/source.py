@@ -1,0 +1,143 @@
+"""What a model name and a `pretrained` argument mean: an architecture, and a place where its weights are."""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from ..errors import ImgzooDeprecationWarning, UnknownNameError, WeightsError
+from ..models import find_weights
+from ..registry import registry
+from ..specs import ModelSpec, WeightSpec
+
+SCHEMES = ("hf-hub:", "local-dir:", "package:")
+FILES = (".safetensors", ".pth", ".pt", ".bin", ".tar", ".npz")
+CONFIG = "config.json"
+PREPROCESSING = ("input_size", "test_input_size", "min_input_size", "fixed_input_size", "interpolation", "crop_pct",
+                 "test_crop_pct", "crop_mode", "mean", "std", "num_classes", "label_offset", "license", "url",
+                 "hf_hub_id", "origin_url")  # fmt: skip
+
+
+@dataclass
+class Source:
+    """An architecture with the weights chosen for it; `weights_from` is empty when none are to be loaded."""
+
+    spec: ModelSpec
+    weights: WeightSpec | None = None
+    weights_from: str = ""
+    """`tag`, or a location: a file, a folder, `hf-hub:...`, `package:...`, a URL, or any URI a plugin fetches."""
+    model_args: dict[str, Any] = field(default_factory=dict)
+    """Constructor options stored beside saved weights."""
+    config: dict[str, Any] = field(default_factory=dict)
+    """Preprocessing stored beside saved weights."""
+    class_names: list[str] | None = None
+
+    def preprocessing(self) -> dict[str, Any]:
+        """How images are prepared: the stored configuration over the tag's over the defaults of the field."""
+        weights = self.weights or WeightSpec("")
+        cells = {key: getattr(weights, key) for key in PREPROCESSING}
+        named = {"architecture": self.spec.name, "tag": weights.tag}
+        return {**named, **cells, **{key: value for key, value in self.config.items() if value is not None}}
+
+    @property
+    def license(self) -> str:
+        """SPDX id of the weights; empty when nobody says."""
+        return str(self.config.get("license") or (self.weights.license if self.weights else ""))
+
+
+def locate(name: str, pretrained: bool | str | PathLike[str] = False) -> Source:
+    """Resolve a model name and the `pretrained` argument of `create_model`."""
+    text = str(name)
+    if text.startswith("hf_hub:"):
+        text = "hf-hub:" + text.removeprefix("hf_hub:")
+    if text.startswith(SCHEMES) or os.path.isfile(os.path.join(text, CONFIG)):
+        source = from_folder(text)
+        source.weights_from = text if pretrained is True else ""
+    else:
+        source = named(text)
+        source.weights_from = "tag" if pretrained is True else ""
+    if pretrained is True or not pretrained:
+        if pretrained is True and source.weights_from == "tag" and source.weights is None:
+            raise WeightsError(f"{source.spec.name} has no published weights; give pretrained= a file or folder")
+        return source
+    return _with_weights(source, os.fspath(pretrained))
+
+
+def _with_weights(source: Source, where: str) -> Source:
+    """The source with weights from a tag of the catalog, or from a place outside it."""
+    tags = {weights.tag for weights in source.spec.weights}
+    if where in tags:
+        source.weights, source.weights_from = find_weights(source.spec, where), "tag"
+    elif where.startswith(SCHEMES) or "://" in where or os.path.exists(where):
+        source.weights_from = where
+        if where.startswith("local-dir:") or os.path.isfile(os.path.join(where, CONFIG)):
+            stored = from_folder(where)
+            source.config, source.class_names = stored.config, stored.class_names
+    elif where.endswith(FILES) or os.sep in where:
+        raise WeightsError(f"there is no weight file or folder '{where}'")
+    else:
+        known = ", ".join(sorted(tags)) or "none"
+        raise UnknownNameError(f"{source.spec.name} has no weights '{where}'; its tags are {known}")
+    return source
+
+
+def named(name: str) -> Source:
+    """`[plugin/]arch[.tag]` through the registry; deprecated names warn and lead to the new one."""
+    arch, _, tag = name.partition(".")
+    models = registry("models")
+    if arch not in models:
+        new = aliases().get(arch)
+        if new is not None:
+            warnings.warn(f"'{arch}' is now '{new}'", ImgzooDeprecationWarning, stacklevel=4)
+            arch, _, new_tag = new.partition(".")
+            tag = tag or new_tag
+    spec = models.resolve(arch)
+    return Source(spec, find_weights(spec, tag))
+
+
+def aliases() -> dict[str, str]:
+    """Every deprecated name and the `name[.tag]` it stands for."""
+    return {old: new for spec in registry("models").specs() for old, new in spec.aliases.items()}
+
+
+def from_folder(location: str) -> Source:
+    """The model that a saved folder or hub repository describes in its `config.json`."""
+    from .fetch import fetch_config
+
+    config = fetch_config(location)
+    architecture = config.get("architecture") or config.get("pretrained_cfg", {}).get("architecture")
+    if not isinstance(architecture, str):
+        raise WeightsError(f"{location}: {CONFIG} names no architecture")
+    source = named(architecture)
+    stored = config.get("pretrained_cfg", config)
+    source.config = {key: _frozen(stored[key]) for key in PREPROCESSING if key in stored}
+    source.model_args = dict(config.get("model_args") or {})
+    for key in ("num_classes", "global_pool"):
+        if key in config and config[key] is not None:
+            source.model_args.setdefault(key, config[key])
+    names = config.get("label_names") or stored.get("label_names") or config.get("labels")
+    source.class_names = [str(each) for each in names] if isinstance(names, list) else None
+    return source
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Parse a `config.json` from outside: an object of limited size, nothing else."""
+    try:
+        if path.stat().st_size > 16 * 2**20:
+            raise WeightsError(f"{path} is too large for a model configuration")
+        config = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise WeightsError(f"{path} is no model configuration: {error}") from error
+    if not isinstance(config, Mapping):
+        raise WeightsError(f"{path} is no model configuration: expected an object")
+    return dict(config)
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value

@@ -1,0 +1,136 @@
+"""Attention over tokens (B, N, C), in `heads` heads of width C / heads."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .norm import LayerNorm, Norm, RmsNorm
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention with one layer for query, key and value (arXiv:1706.03762): (B, N, C) -> (B, N, C).
+
+    `qk_norm` normalizes queries and keys per head (arXiv:2302.05442); `scale_norm` the heads' output.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        heads: int = 8,
+        qkv_bias: bool = True,
+        qk_norm: bool = False,
+        scale_norm: bool = False,
+        proj_bias: bool = True,
+        attn_drop: float = 0.0,
+        proj_drop: float = 0.0,
+        norm: Norm = LayerNorm,
+    ):
+        super().__init__()
+        if dim % heads:
+            raise ValueError(f"the width {dim} does not divide into {heads} heads")
+        self.heads = heads
+        self.head_dim = dim // heads
+        self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
+        self.q_norm = norm(self.head_dim) if qk_norm else nn.Identity()
+        self.k_norm = norm(self.head_dim) if qk_norm else nn.Identity()
+        self.attn_drop = nn.Dropout(attn_drop)
+        self.norm = norm(dim) if scale_norm else nn.Identity()
+        self.proj = nn.Linear(dim, dim, bias=proj_bias)
+        self.proj_drop = nn.Dropout(proj_drop)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.qkv(x).unflatten(2, (3, self.heads, self.head_dim)).permute(2, 0, 3, 1, 4).unbind(0)
+        drop = self.attn_drop.p if self.training else 0.0
+        x = F.scaled_dot_product_attention(self.q_norm(q), self.k_norm(k), v, dropout_p=drop)
+        return self.proj_drop(self.proj(self.norm(x.transpose(1, 2).flatten(2))))
+
+
+class Lambda(nn.Module):
+    """The weight of the second map in differential attention, learned around a start that grows with depth."""
+
+    def __init__(self, head_dim: int, depth: int):
+        super().__init__()
+        self.lambda_init = 0.8 - 0.6 * math.exp(-0.3 * depth)
+        self.lambda_q1 = nn.Parameter(0.1 * torch.randn(head_dim))
+        self.lambda_k1 = nn.Parameter(0.1 * torch.randn(head_dim))
+        self.lambda_q2 = nn.Parameter(0.1 * torch.randn(head_dim))
+        self.lambda_k2 = nn.Parameter(0.1 * torch.randn(head_dim))
+
+    def weight(self) -> Tensor:
+        first = (self.lambda_q1 * self.lambda_k1).sum().exp()
+        return first - (self.lambda_q2 * self.lambda_k2).sum().exp() + self.lambda_init
+
+
+class DiffAttention(Lambda):
+    """The difference of two softmax maps cancels attention noise (arXiv:2410.05258, eq. 1 to 3)."""
+
+    def __init__(
+        self,
+        dim: int,
+        heads: int = 8,
+        qkv_bias: bool = True,
+        qk_norm: bool = False,
+        scale_norm: bool = False,
+        proj_bias: bool = True,
+        attn_drop: float = 0.0,
+        proj_drop: float = 0.0,
+        norm: Norm = LayerNorm,
+        depth: int = 0,
+    ):
+        super().__init__(dim // heads // 2, depth)
+        self.heads = heads
+        self.head_dim = dim // heads // 2
+        self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
+        self.q_norm = norm(self.head_dim) if qk_norm else nn.Identity()
+        self.k_norm = norm(self.head_dim) if qk_norm else nn.Identity()
+        self.attn_drop = nn.Dropout(attn_drop)
+        self.norm = norm(dim) if scale_norm else nn.Identity()
+        self.proj = nn.Linear(dim, dim, bias=proj_bias)
+        self.proj_drop = nn.Dropout(proj_drop)
+        self.sub_norm = RmsNorm(2 * self.head_dim, eps=1e-5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.qkv(x).chunk(3, dim=2)
+        drop = self.attn_drop.p if self.training else 0.0
+        x = diff_attend(
+            self.q_norm(q.unflatten(2, (self.heads, 2, self.head_dim))),
+            self.k_norm(k.unflatten(2, (self.heads, 2, self.head_dim))),
+            v.unflatten(2, (self.heads, 2 * self.head_dim)),
+            self.weight().type_as(x),
+            drop,
+        )
+        x = self.sub_norm(x) * (1 - self.lambda_init)
+        return self.proj_drop(self.proj(self.norm(x.flatten(2))))
+
+
+def diff_attend(q: Tensor, k: Tensor, v: Tensor, weight: Tensor, drop: float = 0.0) -> Tensor:
+    """Attend by two maps and subtract: q, k (B, N, H, 2, D), v (B, N, H, 2D) -> (B, N, H, 2D)."""
+    q, k, v = q.permute(3, 0, 2, 1, 4), k.permute(3, 0, 2, 1, 4), v.transpose(1, 2)
+    first = F.scaled_dot_product_attention(q[0], k[0], v, dropout_p=drop)
+    second = F.scaled_dot_product_attention(q[1], k[1], v, dropout_p=drop)
+    return (first - weight * second).transpose(1, 2)
+
+
+class LayerScale(nn.Module):
+    """Scale each channel of a residual branch, from a small start (arXiv:2103.17239): (..., C) -> (..., C)."""
+
+    def __init__(self, dim: int, init: float = 1e-5):
+        super().__init__()
+        self.gamma = nn.Parameter(torch.full((dim,), float(init)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.gamma
+
+
+class LayerScale2d(LayerScale):
+    """Layer scale for maps (B, C, H, W)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.gamma[:, None, None]
+
+
+def layer_scale_of(dim: int, init: float | None) -> nn.Module:
+    """`LayerScale`, or nothing where the start is None."""
+    return LayerScale(dim, init) if init else nn.Identity()

@@ -1,0 +1,135 @@
+"""Convolutions beside torch's own: TensorFlow's "same" padding, mixed kernels, and the conv-norm-act unit."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .act import Act
+from .norm_act import NormAct, get_norm_act
+from .padding import pad_same
+from .pool import create_aa
+
+
+class Conv2dSame(nn.Conv2d):
+    """Convolution whose padding follows the input's size, as in TensorFlow."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = pad_same(x, self.kernel_size, self.stride, self.dilation)
+        return F.conv2d(x, self.weight, self.bias, self.stride, (0, 0), self.dilation, self.groups)
+
+
+class MixedConv2d(nn.ModuleDict):
+    """Split the channels and give each share a kernel size of its own (MixConv, arXiv:1907.09595)."""
+
+    def __init__(self, dim: int, dim_out: int, kernels: Sequence[int], stride: int, padding: str, depthwise: bool):
+        super().__init__()
+        count = len(kernels)
+        self.splits = share(dim, count)
+        for i, (kernel, size, size_out) in enumerate(zip(kernels, self.splits, share(dim_out, count))):
+            groups = size if depthwise else 1
+            self.add_module(str(i), create_conv(size, size_out, kernel, stride, padding, groups=groups))
+
+    def forward(self, x: Tensor) -> Tensor:
+        parts = torch.split(x, self.splits, 1)
+        return torch.cat([conv(part) for conv, part in zip(self.values(), parts)], 1)
+
+
+def share(dim: int, count: int) -> list[int]:
+    """Divide channels as evenly as possible, the remainder to the first."""
+    sizes = [dim // count] * count
+    sizes[0] += dim - sum(sizes)
+    return sizes
+
+
+def create_conv(
+    dim: int,
+    dim_out: int,
+    kernel: int | Sequence[int],
+    stride: int = 1,
+    padding: str | int | None = "",
+    dilation: int = 1,
+    groups: int = 1,
+    bias: bool = False,
+) -> nn.Module:
+    """A convolution by its padding: "" symmetric, "same" as TensorFlow, a number as given; a list of kernels is mixed.
+
+    A "same" convolution of stride 1 pads symmetrically whatever the size, so it is an ordinary one.
+    """
+    if not isinstance(kernel, int):
+        return MixedConv2d(dim, dim_out, list(kernel), stride, str(padding or ""), depthwise=groups == dim)
+    symmetric = dilation * (kernel - 1) // 2
+    if padding == "same":
+        if stride == 1 and dilation * (kernel - 1) % 2 == 0:
+            padding = symmetric
+        else:
+            return Conv2dSame(dim, dim_out, kernel, stride, 0, dilation, groups, bias)
+    elif not isinstance(padding, int):
+        padding = symmetric
+    return nn.Conv2d(dim, dim_out, kernel, stride, padding, dilation, groups, bias)
+
+
+class ConvNormAct(nn.Module):
+    """Convolution, norm, activation: (B, C, H, W) -> (B, C', H/stride, W/stride), keys `conv` and `bn`.
+
+    With `aa` the convolution keeps the size and an anti-aliased pool subsamples behind the activation.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        dim_out: int,
+        kernel: int = 1,
+        stride: int = 1,
+        padding: str = "",
+        dilation: int = 1,
+        groups: int = 1,
+        norm: str | NormAct = "batchnorm",
+        act: Act = "relu",
+        apply_act: bool = True,
+        aa: str | None = None,
+    ):
+        super().__init__()
+        blurred = bool(aa) and stride > 1
+        self.conv = create_conv(dim, dim_out, kernel, 1 if blurred else stride, padding, dilation, groups)
+        self.bn = get_norm_act(norm, act)(dim_out, apply_act=apply_act)
+        self.aa = create_aa(aa if blurred else None, dim_out, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.aa(self.bn(self.conv(x)))
+
+
+class CondConv2d(nn.Module):
+    """A convolution mixed anew for each sample from several experts (CondConv, arXiv:1904.04971).
+
+    The input is (B, C, H, W) with routing weights (B, experts); the kernels are stored flat, (experts, out*in*k*k).
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        dim_out: int,
+        kernel: int,
+        stride: int = 1,
+        padding: str = "",
+        dilation: int = 1,
+        groups: int = 1,
+        experts: int = 4,
+    ):
+        super().__init__()
+        self.shape = (dim_out, dim // groups, kernel, kernel)
+        self.kernel, self.stride, self.dilation, self.groups = (kernel, kernel), (stride, stride), dilation, groups
+        self.same = padding == "same" and stride > 1
+        self.pad = 0 if self.same else dilation * (kernel - 1) // 2
+        self.weight = nn.Parameter(torch.empty(experts, dim_out * (dim // groups) * kernel * kernel))
+
+    def forward(self, x: Tensor, routing: Tensor) -> Tensor:
+        batch, dim = x.shape[0], x.shape[1]
+        out, inside, high, wide = self.shape
+        weight = (routing @ self.weight).view(batch * out, inside, high, wide)
+        if self.same:
+            x = pad_same(x, self.kernel, self.stride, (self.dilation, self.dilation))
+        x = x.reshape(1, batch * dim, x.shape[2], x.shape[3])
+        x = F.conv2d(x, weight, None, self.stride, self.pad, self.dilation, self.groups * batch)
+        return x.view(batch, out, x.shape[2], x.shape[3])

@@ -1,0 +1,97 @@
+"""Dropping parts of a network while it trains: residual branches, spatial blocks, patches."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class DropPath(nn.Module):
+    """Zero a residual branch for random samples and rescale the rest (stochastic depth, arXiv:1603.09382)."""
+
+    def __init__(self, rate: float = 0.0, scale_by_keep: bool = True):
+        super().__init__()
+        self.rate = rate
+        self.scale_by_keep = scale_by_keep
+
+    def forward(self, x: Tensor) -> Tensor:
+        return drop_path(x, self.rate, self.training, self.scale_by_keep)
+
+    def extra_repr(self) -> str:
+        return f"rate={self.rate:.3f}"
+
+
+def drop_path(x: Tensor, rate: float = 0.0, training: bool = False, scale_by_keep: bool = True) -> Tensor:
+    """Zero whole samples of x (B, ...) with probability `rate` while training."""
+    if rate == 0.0 or not training:
+        return x
+    keep = 1.0 - rate
+    mask = torch.empty([x.shape[0]] + [1] * (x.ndim - 1), dtype=x.dtype, device=x.device).bernoulli_(keep)
+    if keep > 0.0 and scale_by_keep:
+        mask = mask / keep
+    return x * mask
+
+
+def drop_path_of(rate: float) -> nn.Module:
+    """`DropPath`, or nothing where the rate is zero."""
+    return DropPath(rate) if rate > 0 else nn.Identity()
+
+
+def drop_path_rates(rate: float, depths: int | list[int] | tuple[int, ...]) -> list[list[float]]:
+    """Rates growing linearly from 0 to `rate` over all blocks, one list a stage (an int is a single stage)."""
+    stages = [depths] if isinstance(depths, int) else list(depths)
+    total = sum(stages)
+    flat = [rate * i / max(total - 1, 1) for i in range(total)]
+    ends = [sum(stages[: i + 1]) for i in range(len(stages))]
+    return [flat[end - depth : end] for end, depth in zip(ends, stages)]
+
+
+class DropBlock2d(nn.Module):
+    """Zero contiguous squares of a map while training (arXiv:1810.12890)."""
+
+    def __init__(self, rate: float = 0.1, block: int = 7, gamma_scale: float = 1.0):
+        super().__init__()
+        self.rate = rate
+        self.block = block
+        self.gamma_scale = gamma_scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or self.rate == 0.0:
+            return x
+        return drop_block_2d(x, self.rate, self.block, self.gamma_scale)
+
+
+def drop_block_2d(x: Tensor, rate: float = 0.1, block: int = 7, gamma_scale: float = 1.0) -> Tensor:
+    """Zero squares of `block` pixels so that `rate` of x (B, C, H, W) is lost on average; the rest is rescaled."""
+    height, width = x.shape[-2:]
+    block = min(block, height, width)
+    seeds_area = (width - block + 1) * (height - block + 1)
+    gamma = gamma_scale * rate * width * height / block**2 / seeds_area
+    seeds = torch.empty_like(x).bernoulli_(min(gamma, 1.0))
+    kept = 1 - F.max_pool2d(seeds, kernel_size=block, stride=1, padding=block // 2)
+    if block % 2 == 0:
+        kept = kept[:, :, :height, :width]
+    return x * kept * (kept.numel() / kept.float().sum().add(1e-7)).to(x.dtype)
+
+
+class PatchDropout(nn.Module):
+    """Keep a random part of the patch tokens while training (arXiv:2212.00794): (B, N, C) -> (B, n, C)."""
+
+    def __init__(self, rate: float = 0.5, num_prefix_tokens: int = 1, ordered: bool = False):
+        super().__init__()
+        if not 0 <= rate < 1:
+            raise ValueError(f"patch drop rate must be in [0, 1), got {rate}")
+        self.rate = rate
+        self.num_prefix_tokens = num_prefix_tokens
+        self.ordered = ordered
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or self.rate == 0.0:
+            return x
+        prefix, patches = x[:, : self.num_prefix_tokens], x[:, self.num_prefix_tokens :]
+        count = patches.shape[1]
+        keep = max(1, int(count * (1.0 - self.rate)))
+        chosen = torch.rand(patches.shape[0], count, device=x.device).argsort(dim=1)[:, :keep]
+        if self.ordered:
+            chosen = chosen.sort(dim=1)[0]
+        kept = patches.gather(1, chosen.unsqueeze(-1).expand(-1, -1, patches.shape[2]))
+        return torch.cat([prefix, kept], dim=1)

@@ -1,0 +1,137 @@
+"""Channel gates: a small network looks at the whole map and scales its channels."""
+
+import math
+from collections.abc import Callable
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .act import Act, create_act
+from .norm import LayerNorm2d
+from .util import make_divisible
+
+Gate = Callable[..., nn.Module]
+"""Makes a gate for a number of channels."""
+
+
+class SqueezeExcite(nn.Module):
+    """Mean over the map, two pointwise layers, sigmoid, scale (arXiv:1709.01507); keys `fc1`, `fc2`."""
+
+    def __init__(
+        self,
+        dim: int,
+        rd_ratio: float = 1.0 / 16,
+        rd_channels: int | None = None,
+        rd_divisor: int = 8,
+        act: Act = "relu",
+        gate: Act = "sigmoid",
+    ):
+        super().__init__()
+        hidden = rd_channels or make_divisible(dim * rd_ratio, rd_divisor, round_limit=0.0)
+        self.fc1 = nn.Conv2d(dim, hidden, 1)
+        self.act = create_act(act, inplace=True)
+        self.fc2 = nn.Conv2d(hidden, dim, 1)
+        self.gate = create_act(gate)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.gate(self.fc2(self.act(self.fc1(x.mean((2, 3), keepdim=True)))))
+
+
+class EffectiveSqueezeExcite(nn.Module):
+    """Squeeze-excite with one layer and no reduction (arXiv:1911.06667)."""
+
+    def __init__(self, dim: int, gate: Act = "hard_sigmoid"):
+        super().__init__()
+        self.fc = nn.Conv2d(dim, dim, 1)
+        self.gate = create_act(gate)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.gate(self.fc(x.mean((2, 3), keepdim=True)))
+
+
+class EfficientChannelAttention(nn.Module):
+    """A short 1-d convolution across neighbouring channels instead of full layers (ECA, arXiv:1910.03151)."""
+
+    def __init__(self, dim: int, gamma: float = 2, beta: float = 1, kernel: int | None = None):
+        super().__init__()
+        if kernel is None:
+            near = int(abs(math.log2(dim) + beta) / gamma)
+            kernel = max(near if near % 2 else near + 1, 3)
+        self.conv = nn.Conv1d(1, 1, kernel, padding=(kernel - 1) // 2, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.conv(x.mean((2, 3)).unsqueeze(1)).sigmoid()
+        return x * y.transpose(1, 2).unsqueeze(-1)
+
+
+class CircularEfficientChannelAttention(EfficientChannelAttention):
+    """ECA with the channels joined into a ring."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        pad = self.conv.padding[0]
+        y = F.pad(x.mean((2, 3)).unsqueeze(1), (pad, pad), mode="circular")
+        y = F.conv1d(y, self.conv.weight).sigmoid()
+        return x * y.transpose(1, 2).unsqueeze(-1)
+
+
+class GlobalContext(nn.Module):
+    """Attention over positions gathers one context vector; a small mlp turns it into scales (GCNet, arXiv:1904.11492)."""
+
+    def __init__(
+        self,
+        dim: int,
+        rd_ratio: float = 1.0 / 8,
+        rd_divisor: int = 1,
+        act: Act = "relu",
+        gate: Act = "sigmoid",
+        attend: bool = True,
+    ):
+        super().__init__()
+        hidden = make_divisible(dim * rd_ratio, rd_divisor, round_limit=0.0)
+        self.conv_attn = nn.Conv2d(dim, 1, 1) if attend else None
+        self.mlp_scale = ContextMlp(dim, hidden, act)
+        self.gate = create_act(gate)
+        if self.conv_attn is not None:
+            nn.init.kaiming_normal_(self.conv_attn.weight, mode="fan_in", nonlinearity="relu")
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.conv_attn is not None:
+            weights = self.conv_attn(x).flatten(2).softmax(-1)  # (B, 1, HW)
+            context = (x.flatten(2) @ weights.transpose(1, 2)).unsqueeze(-1)  # (B, C, 1, 1)
+        else:
+            context = x.mean((2, 3), keepdim=True)
+        return x * self.gate(self.mlp_scale(context))
+
+
+class ContextMlp(nn.Module):
+    """Two pointwise convolutions with a norm between: (B, C, 1, 1) -> (B, C, 1, 1)."""
+
+    def __init__(self, dim: int, hidden: int, act: Act):
+        super().__init__()
+        self.fc1 = nn.Conv2d(dim, hidden, 1)
+        self.norm = LayerNorm2d(hidden)
+        self.act = create_act(act)
+        self.fc2 = nn.Conv2d(hidden, dim, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc2(self.act(self.norm(self.fc1(x))))
+
+
+GATE: dict[str, Gate] = {
+    "se": SqueezeExcite,
+    "ese": EffectiveSqueezeExcite,
+    "eca": EfficientChannelAttention,
+    "ceca": CircularEfficientChannelAttention,
+    "gc": GlobalContext,
+}
+
+
+def create_gate(gate: str | Gate | None, dim: int, **options: object) -> nn.Module:
+    """A gate by name or maker for `dim` channels; None gives `nn.Identity`."""
+    if not gate:
+        return nn.Identity()
+    if isinstance(gate, str):
+        if gate not in GATE:
+            raise ValueError(f"unknown attention '{gate}'; use one of {', '.join(GATE)}")
+        gate = GATE[gate]
+    return gate(dim, **options)

@@ -1,0 +1,44 @@
+"""Initial weights, by the schemes the papers name."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+
+def trunc_normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0, a: float = -2.0, b: float = 2.0) -> Tensor:
+    """Normal values cut off at the absolute bounds a and b."""
+    return nn.init.trunc_normal_(tensor, mean=mean, std=std, a=a, b=b)
+
+
+def trunc_normal_tf_(tensor: Tensor, mean: float = 0.0, std: float = 1.0, a: float = -2.0, b: float = 2.0) -> Tensor:
+    """Normal values cut off at a and b standard deviations, as JAX and TensorFlow do."""
+    with torch.no_grad():
+        nn.init.trunc_normal_(tensor, 0.0, 1.0, a, b)
+        return tensor.mul_(std).add_(mean)
+
+
+def variance_scaling_(tensor: Tensor, scale: float = 1.0, mode: str = "fan_in", kind: str = "normal") -> Tensor:
+    """Values of variance scale / fan; `kind` is "normal", "truncated_normal" or "uniform" (arXiv:1502.01852)."""
+    fan_in, fan_out = nn.init._calculate_fan_in_and_fan_out(tensor)
+    fan = {"fan_in": fan_in, "fan_out": fan_out, "fan_avg": (fan_in + fan_out) / 2}[mode]
+    variance = scale / fan
+    with torch.no_grad():
+        if kind == "truncated_normal":  # the cut removes variance; 0.8796 is the std of N(0, 1) cut at 2
+            return trunc_normal_tf_(tensor, std=math.sqrt(variance) / 0.87962566103423978)
+        if kind == "normal":
+            return tensor.normal_(std=math.sqrt(variance))
+        bound = math.sqrt(3 * variance)
+        return tensor.uniform_(-bound, bound)
+
+
+def lecun_normal_(tensor: Tensor) -> Tensor:
+    """Truncated normal of variance 1 / fan_in."""
+    return variance_scaling_(tensor, mode="fan_in", kind="truncated_normal")
+
+
+def init_fan_out_(model: nn.Module) -> None:
+    """Convolutions normal with variance 2 / fan_out (He), as the ResNet paper does; norms are left at one and zero."""
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

@@ -1,0 +1,92 @@
+"""The two-layer networks between attention layers: (..., C) -> (..., C_out)."""
+
+from torch import Tensor, nn
+
+from .act import Act, create_act
+from .norm import Norm
+
+
+class Mlp(nn.Module):
+    """Linear, activation, linear (arXiv:1706.03762, section 3.3); `norm` normalizes the hidden values."""
+
+    def __init__(
+        self,
+        dim: int,
+        hidden: int,
+        dim_out: int | None = None,
+        act: Act = "gelu",
+        norm: Norm | None = None,
+        bias: bool = True,
+        drop: float = 0.0,
+    ):
+        super().__init__()
+        self.fc1 = nn.Linear(dim, hidden, bias=bias)
+        self.act = create_act(act)
+        self.drop1 = nn.Dropout(drop)
+        self.norm = norm(hidden) if norm else nn.Identity()
+        self.fc2 = nn.Linear(hidden, dim_out or dim, bias=bias)
+        self.drop2 = nn.Dropout(drop)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.drop2(self.fc2(self.norm(self.drop1(self.act(self.fc1(x))))))
+
+
+class GluMlp(nn.Module):
+    """One linear layer makes gate and value, half of `hidden` each: act(gate) * value, linear (arXiv:2002.05202)."""
+
+    def __init__(
+        self,
+        dim: int,
+        hidden: int,
+        dim_out: int | None = None,
+        act: Act = "silu",
+        norm: Norm | None = None,
+        bias: bool = True,
+        drop: float = 0.0,
+        gate_last: bool = False,
+    ):
+        super().__init__()
+        if hidden % 2:
+            raise ValueError(f"a gated mlp halves its hidden width, so it must be even, got {hidden}")
+        self.gate_last = gate_last
+        self.fc1 = nn.Linear(dim, hidden, bias=bias)
+        self.act = create_act(act)
+        self.drop1 = nn.Dropout(drop)
+        self.norm = norm(hidden // 2) if norm else nn.Identity()
+        self.fc2 = nn.Linear(hidden // 2, dim_out or dim, bias=bias)
+        self.drop2 = nn.Dropout(drop)
+
+    def forward(self, x: Tensor) -> Tensor:
+        first, second = self.fc1(x).chunk(2, dim=-1)
+        x = first * self.act(second) if self.gate_last else self.act(first) * second
+        return self.drop2(self.fc2(self.norm(self.drop1(x))))
+
+
+class SwiGlu(nn.Module):
+    """act(gate(x)) * value(x), linear, with gate and value as two layers (arXiv:2002.05202)."""
+
+    def __init__(
+        self,
+        dim: int,
+        hidden: int,
+        dim_out: int | None = None,
+        act: Act = "silu",
+        norm: Norm | None = None,
+        bias: bool = True,
+        drop: float = 0.0,
+    ):
+        super().__init__()
+        self.fc1_g = nn.Linear(dim, hidden, bias=bias)
+        self.fc1_x = nn.Linear(dim, hidden, bias=bias)
+        self.act = create_act(act)
+        self.drop1 = nn.Dropout(drop)
+        self.norm = norm(hidden) if norm else nn.Identity()
+        self.fc2 = nn.Linear(hidden, dim_out or dim, bias=bias)
+        self.drop2 = nn.Dropout(drop)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.act(self.fc1_g(x)) * self.fc1_x(x)
+        return self.drop2(self.fc2(self.norm(self.drop1(x))))
+
+
+MLP: dict[str, type[nn.Module]] = {"mlp": Mlp, "glu": GluMlp, "swiglu": SwiGlu}

@@ -1,0 +1,136 @@
+"""A norm followed by an activation as one module with the norm's flat keys: `bn1.weight`, not `bn1.0.weight`."""
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .act import Act, create_act
+from .norm import groups_of
+
+NormAct = Callable[..., nn.Module]
+"""Makes a norm with activation for a number of channels; `apply_act=False` leaves the activation out."""
+
+
+class BatchNormAct2d(nn.BatchNorm2d):
+    """Batch norm (arXiv:1502.03167), then the activation."""
+
+    def __init__(
+        self,
+        dim: int,
+        eps: float = 1e-5,
+        momentum: float = 0.1,
+        act: Act = "relu",
+        apply_act: bool = True,
+        inplace: bool = True,
+    ):
+        super().__init__(dim, eps=eps, momentum=momentum)
+        self.act = create_act(act if apply_act else None, inplace)
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch_stats = self.training or self.running_mean is None
+        momentum = 0.0 if self.momentum is None else self.momentum
+        if self.training and self.num_batches_tracked is not None:
+            self.num_batches_tracked.add_(1)
+            if self.momentum is None:
+                momentum = 1.0 / float(self.num_batches_tracked)
+        x = F.batch_norm(
+            x,
+            self.running_mean if not self.training or self.track_running_stats else None,
+            self.running_var if not self.training or self.track_running_stats else None,
+            self.weight,
+            self.bias,
+            batch_stats,
+            momentum,
+            self.eps,
+        )
+        return self.act(x)
+
+
+class GroupNormAct(nn.GroupNorm):
+    """Group norm (arXiv:1803.08494), then the activation; 32 groups, or groups of `group_size` channels."""
+
+    def __init__(
+        self,
+        dim: int,
+        groups: int = 32,
+        eps: float = 1e-5,
+        group_size: int | None = None,
+        act: Act = "relu",
+        apply_act: bool = True,
+        inplace: bool = True,
+    ):
+        super().__init__(groups_of(dim, groups, group_size), dim, eps=eps)
+        self.act = create_act(act if apply_act else None, inplace)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.act(F.group_norm(x, self.num_groups, self.weight, self.bias, self.eps))
+
+
+class GroupNorm1Act(GroupNormAct):
+    """Group norm over all of (C, H, W), then the activation."""
+
+    def __init__(self, dim: int, eps: float = 1e-5, act: Act = "relu", apply_act: bool = True, inplace: bool = True):
+        super().__init__(dim, groups=1, eps=eps, act=act, apply_act=apply_act, inplace=inplace)
+
+
+class LayerNormAct2d(nn.LayerNorm):
+    """Layer norm over the channels of a map, then the activation."""
+
+    def __init__(self, dim: int, eps: float = 1e-6, act: Act = "relu", apply_act: bool = True, inplace: bool = True):
+        super().__init__(dim, eps=eps)
+        self.act = create_act(act if apply_act else None, inplace)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.layer_norm(x.permute(0, 2, 3, 1), self.normalized_shape, self.weight, self.bias, self.eps)
+        return self.act(x.permute(0, 3, 1, 2))
+
+
+class EvoNorm2dS0(nn.Module):
+    """x * sigmoid(v x) / group std, affine: norm and activation in one formula (arXiv:2004.02967, table 3)."""
+
+    def __init__(
+        self, dim: int, groups: int = 32, group_size: int | None = None, apply_act: bool = True, eps: float = 1e-5
+    ):
+        super().__init__()
+        self.groups = groups_of(dim, groups, group_size)
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(dim))
+        self.bias = nn.Parameter(torch.zeros(dim))
+        self.v = nn.Parameter(torch.ones(dim)) if apply_act else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.v is not None:
+            x = x * (x * self.v[:, None, None]).sigmoid() / group_std(x, self.groups, self.eps)
+        return x * self.weight[:, None, None] + self.bias[:, None, None]
+
+
+def group_std(x: Tensor, groups: int, eps: float) -> Tensor:
+    """Biased standard deviation over each group of channels and all positions, spread back to x's shape."""
+    split = x.float().unflatten(1, (groups, x.shape[1] // groups))
+    std = (split.var(dim=(2, 3, 4), unbiased=False, keepdim=True) + eps).sqrt()
+    return std.expand_as(split).flatten(1, 2).to(x.dtype)
+
+
+NORM_ACT: dict[str, NormAct] = {
+    "batchnorm": BatchNormAct2d,
+    "batchnorm2d": BatchNormAct2d,
+    "groupnorm": GroupNormAct,
+    "groupnorm1": GroupNorm1Act,
+    "layernorm2d": LayerNormAct2d,
+    "evonorms0": EvoNorm2dS0,
+}
+
+
+def get_norm_act(norm: str | NormAct, act: Act = None, **options: object) -> NormAct:
+    """The maker for a norm's name with the activation and options bound; a callable passes through with options."""
+    if isinstance(norm, str):
+        key = norm.replace("_", "").lower()
+        if key not in NORM_ACT:
+            raise ValueError(f"unknown norm '{norm}'; use one of {', '.join(NORM_ACT)}")
+        norm = NORM_ACT[key]
+        if act is not None and not key.startswith(("evonorm", "frn")):
+            options["act"] = act
+    return partial(norm, **options) if options else norm

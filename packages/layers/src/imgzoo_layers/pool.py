@@ -1,0 +1,96 @@
+"""Pooling: the global one before the classifier, and the local ones that differ from torch's."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .padding import pad_same
+
+KINDS = ("", "avg", "max", "avgmax", "catavgmax")
+
+
+class GlobalPool(nn.Module):
+    """(B, C, H, W) -> (B, C) by mean, maximum, their half sum ("avgmax") or both side by side ("catavgmax", 2C).
+
+    "" keeps the map. With `channels_last` the map is (B, H, W, C). The prefix "fast" is accepted and means the same.
+    """
+
+    def __init__(self, kind: str = "avg", channels_last: bool = False):
+        super().__init__()
+        self.dims = (1, 2) if channels_last else (2, 3)
+        self.width = 1
+        self.kind = ""
+        self.set(kind)
+
+    @torch.jit.ignore
+    def set(self, kind: str) -> None:
+        plain = kind.removeprefix("fast")
+        if plain not in KINDS:
+            raise ValueError(f"unknown global_pool '{kind}'; use avg, max, avgmax, catavgmax or ''")
+        self.kind = plain
+        self.width = 2 if plain == "catavgmax" else 1
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.kind == "avg":
+            return x.mean(self.dims)
+        if self.kind == "":
+            return x
+        if self.kind == "max":
+            return x.amax(self.dims)
+        if self.kind == "avgmax":
+            return 0.5 * (x.mean(self.dims) + x.amax(self.dims))
+        return torch.cat([x.mean(self.dims), x.amax(self.dims)], dim=1)
+
+    def extra_repr(self) -> str:
+        return f"'{self.kind}'"
+
+
+class AvgPool2dSame(nn.AvgPool2d):
+    """Average pooling with the input padded so that the output has ceil(size / stride) positions."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = pad_same(x, self.kernel_size, self.stride)
+        return F.avg_pool2d(x, self.kernel_size, self.stride, 0, self.ceil_mode, self.count_include_pad)
+
+
+class MaxPool2dSame(nn.MaxPool2d):
+    """Maximum pooling with the input padded so that the output has ceil(size / stride) positions."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = pad_same(x, self.kernel_size, self.stride, value=-math.inf)
+        return F.max_pool2d(x, self.kernel_size, self.stride, 0, self.dilation, self.ceil_mode)
+
+
+class BlurPool2d(nn.Module):
+    """Blur with a binomial filter before subsampling, against aliasing (arXiv:1904.11486)."""
+
+    def __init__(self, dim: int, filter_size: int = 3, stride: int = 2, pad_mode: str = "reflect"):
+        super().__init__()
+        if filter_size < 2:
+            raise ValueError(f"a blur filter has at least 2 taps, got {filter_size}")
+        self.dim = dim
+        self.stride = stride
+        self.pad_mode = pad_mode
+        self.pad = [((stride - 1) + (filter_size - 1)) // 2] * 4
+        taps = torch.tensor([math.comb(filter_size - 1, i) for i in range(filter_size)], dtype=torch.float32)
+        taps = taps / taps.sum()
+        self.register_buffer("filter", torch.outer(taps, taps)[None, None].repeat(dim, 1, 1, 1), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.pad(x, self.pad, self.pad_mode)
+        return F.conv2d(x, self.filter.to(x.dtype), stride=self.stride, groups=self.dim)
+
+
+def create_aa(kind: str | None, dim: int, stride: int = 2) -> nn.Module:
+    """Anti-aliased subsampling by name: "avg", "blur" (reflected border), "blurpc" (constant border); None for none."""
+    if not kind or stride == 1:
+        return nn.Identity()
+    if kind in ("avg", "avgpool"):
+        return nn.AvgPool2d(stride)
+    if kind in ("blur", "blurpool"):
+        return BlurPool2d(dim, stride=stride)
+    if kind == "blurpc":
+        return BlurPool2d(dim, stride=stride, pad_mode="constant")
+    raise ValueError(f"unknown anti-aliasing '{kind}'; use avg, blur or blurpc")

@@ -1,0 +1,91 @@
+"""Numbers equal the peer's on shared weights: one variant of every distinct structure, two sizes, eval and train."""
+
+import warnings
+
+import kit
+import pytest
+import torch
+from structures import STRUCTURES
+
+import imgzoo
+from imgzoo.groups import layer_ids
+
+pytestmark = pytest.mark.parity
+NAMES = [name for names in STRUCTURES.values() for name in names]
+FAMILY = {name: family for family, names in STRUCTURES.items() for name in names}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_logits_and_levels(name):
+    peer, ours = kit.pair(name)
+    for size in dict.fromkeys(kit.input_sizes(name)):
+        x = kit.image(size)
+        with torch.inference_mode():
+            kit.assert_equal(ours(x), peer(x), f"logits at {size}")
+            peer_final, peer_levels = peer.forward_intermediates(x)
+            final, levels = ours.forward_intermediates(x)
+            kit.assert_equal(final, peer_final, f"features at {size}")
+            for i, (level, expected) in enumerate(zip(levels, peer_levels, strict=True)):
+                kit.assert_equal(level, expected, f"level {i} at {size}")
+            kit.assert_equal(
+                ours.forward_head(final, pre_logits=True),
+                peer.forward_head(peer_final, pre_logits=True),
+                f"pre-logits at {size}",
+            )
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_training_mode(name):
+    """Batch statistics and running averages move alike; dropping parts is off, since both draw at random."""
+    peer, ours = kit.pair(name)
+    peer.train(), ours.train()
+    x = kit.image(kit.input_sizes(name)[0], batch=4)
+    with torch.no_grad():
+        kit.assert_equal(ours(x), peer(x), "logits", 1e-4)
+    for (key, value), expected in zip(ours.state_dict().items(), peer.state_dict().values(), strict=True):
+        if value.is_floating_point():
+            kit.assert_equal(value, expected, key, 1e-4)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_layer_groups(name):
+    from timm.models import group_parameters
+
+    peer, ours = kit.pair(name)
+    for coarse in (False, True):
+        expected = group_parameters(peer, peer.group_matcher(coarse=coarse), reverse=True)
+        assert layer_ids(ours, ours.group_matcher(coarse)) == expected, "coarse" if coarse else "fine"
+    expected = peer.no_weight_decay() if hasattr(peer, "no_weight_decay") else set()
+    parameters = {n for n, p in ours.named_parameters() if p.ndim > 1}
+    assert ours.no_weight_decay() & parameters == {n for n in expected if n in parameters}
+
+
+@pytest.mark.parametrize("chans", [1, 5])
+@pytest.mark.parametrize("name", [names[0] for names in STRUCTURES.values()])
+def test_input_channels(name, chans):
+    peer, ours = kit.pair(name, in_chans=chans, num_classes=7)
+    x = kit.image(kit.input_sizes(name)[0], chans)
+    with torch.inference_mode():
+        kit.assert_equal(ours(x), peer(x), "logits")
+
+
+@pytest.mark.parametrize("stride", [8, 16])
+@pytest.mark.parametrize("name", NAMES)
+def test_output_stride(name, stride):
+    if "output_stride" not in imgzoo.get_spec(name).capabilities:
+        with pytest.raises(imgzoo.errors.CapabilityError):
+            imgzoo.create_model(name, output_stride=stride)
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        peer, ours = kit.pair(name, output_stride=stride)
+    x = kit.image(kit.input_sizes(name)[0], batch=1)
+    with torch.inference_mode():
+        levels = zip(
+            ours.forward_intermediates(x, intermediates_only=True),
+            peer.forward_intermediates(x, intermediates_only=True),
+            strict=True,
+        )
+        for i, (level, expected) in enumerate(levels):
+            kit.assert_equal(level, expected, f"level {i}")
+    assert ours.feature_info.reduction() == [row["reduction"] for row in peer.feature_info]
