@@ -1,0 +1,282 @@
+"""The base of this package's optimizers: groups, state, closures, precision, and one lean path around one update rule.
+
+A rule is a class with `slots` (state tensors shaped like the parameter) and `direction(block, group)`, which updates the
+state of a block and returns the step to subtract. The base walks the parameters in blocks that stay in cache, so no
+temporary grows with the model, and wraps the rule: maximize, L2 or decoupled or corrected weight decay, the cautious
+mask (2411.16085), low-precision and complex parameters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, ClassVar
+
+import torch
+from imgzoo.errors import CapabilityError
+from torch import Tensor
+
+from .options import check_values
+
+Scalar = Any
+"""A number, or a 0-d tensor while compiling or where the learning rate is one on an accelerator."""
+
+BLOCK = {"cpu": 1 << 18}
+"""Elements of one block, by device type: on CPU a megabyte of float32, which keeps a rule's operands in cache."""
+BLOCK_ELSEWHERE = 1 << 24
+
+
+class Block:
+    """Parallel lists of tensors or of their pieces: parameters, gradients, state, and which tensor each belongs to."""
+
+    __slots__ = ("grads", "owners", "params", "state", "steps", "t")
+
+    def __init__(self, owners: list[int], columns: list[list[Tensor]], t: Scalar):
+        self.owners, self.t = owners, t
+        self.params, self.grads, *self.state = columns
+        self.steps: list[Tensor] = []
+
+
+Segment = list[tuple[list[int], list[list[Tensor]]]]
+
+
+def split(columns: list[list[Tensor]], limit: int) -> Iterator[Segment]:
+    """Cut parallel lists of tensors into segments of blocks with about `limit` elements each.
+
+    A segment holds whole tensors: one block of small ones, or all the blocks of a large one, cut along its first axis.
+    """
+    owners: list[int] = []
+    batch: list[list[Tensor]] = [[] for _ in columns]
+    size = 0
+    for i, first in enumerate(columns[0]):
+        numel = first.numel()
+        if numel > limit:
+            axis = next(k for k, length in enumerate(first.shape) if length > 1)
+            rows = -(-first.shape[axis] // -(-numel // limit))
+            cut = [column[i].split(rows, axis) for column in columns]
+            yield [([i], [[piece] for piece in pieces]) for pieces in zip(*cut)]
+            continue
+        if size + numel > limit and owners:
+            yield [(owners, batch)]
+            owners, batch, size = [], [[] for _ in columns], 0
+        owners.append(i)
+        size += numel
+        for column, kept in zip(columns, batch):
+            kept.append(column[i])
+    if owners:
+        yield [(owners, batch)]
+
+
+def norms(blocks: list[Block], column: Callable[[Block], list[Tensor]]) -> list[Tensor]:
+    """Euclidean norm of each tensor of a segment, from its pieces: 0-d tensors."""
+    parts = [torch._foreach_norm(column(block)) for block in blocks]
+    if len(parts) == 1:
+        return list(parts[0])
+    return [torch.linalg.vector_norm(torch.stack([part[0] for part in parts]))]
+
+
+def scale_(tensors: list[Tensor], factors: list[Tensor]) -> None:
+    """Multiply each tensor by its own 0-d factor; one factor serves all pieces of one tensor."""
+    if len(factors) == 1:
+        torch._foreach_mul_(tensors, factors[0])
+    else:
+        torch._foreach_mul_(tensors, factors)
+
+
+def subtract_(params: list[Tensor], steps: list[Tensor], rate: Scalar) -> None:
+    """`params -= rate * steps`; destroys `steps` when the rate is a tensor."""
+    if isinstance(rate, Tensor):
+        torch._foreach_mul_(steps, rate)
+        torch._foreach_sub_(params, steps)
+    else:
+        torch._foreach_add_(params, steps, alpha=-rate)
+
+
+def low(dtype: torch.dtype) -> bool:
+    """Whether a dtype is too coarse to keep state or compute in."""
+    return dtype in (torch.bfloat16, torch.float16)
+
+
+class Optimizer(torch.optim.Optimizer):
+    """Base of the rules. Subclasses set `slots` and write `direction`; see the module's docstring."""
+
+    slots: ClassVar[tuple[str, ...]] = ()
+    whole: ClassVar[bool] = False
+    """The step of a tensor depends on all of it (norms): `finish` then sees all its blocks at once."""
+    real_only: ClassVar[bool] = False
+    """The rule has no meaning for complex parameters."""
+
+    def __init__(self, params: Any, /, **defaults: Any):
+        """Rules pass their `locals()` as `defaults`."""
+        defaults = {key: value for key, value in defaults.items() if key not in ("self", "params", "__class__")}
+        super().__init__(params, defaults)
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        super().add_param_group(param_group)
+        group = self.param_groups[-1]
+        check_values(type(self).__name__, group)
+        if group.get("corrected_weight_decay"):
+            group.setdefault("max_lr", float(group["lr"]))
+        if self.real_only and any(p.is_complex() for p in group["params"]):
+            raise CapabilityError(f"{type(self).__name__} takes no complex parameters; use sgd or adamw")
+
+    # what a rule writes
+
+    def direction(self, block: Block, group: dict[str, Any]) -> list[Tensor]:
+        """Update the state of a block and return what to subtract, times the learning rate, from its parameters."""
+        raise NotImplementedError
+
+    def initial(self, slot: str, param: Tensor, grad: Tensor) -> Tensor:
+        """First value of a state tensor."""
+        return torch.zeros_like(param, dtype=torch.float32 if low(param.dtype) else None)
+
+    def prepare(self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor], t: Scalar) -> None:
+        """Called before the blocks of a batch of parameters that are at the same step."""
+
+    def finish(self, blocks: list[Block], group: dict[str, Any]) -> None:
+        """Change `block.steps` of all the blocks of a segment before they are applied; `whole` and cautious rules."""
+        if group.get("caution"):
+            self.caution(blocks)
+
+    def decay(self, group: dict[str, Any]) -> str:
+        """How weight decay acts: it may `shrink` the parameter, join the `gradient`, or be the rule's `own`."""
+        return "shrink" if group.get("decoupled_decay", True) else "gradient"
+
+    def rate(self, group: dict[str, Any]) -> Scalar:
+        """What `direction`'s result is multiplied by."""
+        return self.lr(group)
+
+    # the path around it
+
+    @staticmethod
+    def lr(group: dict[str, Any]) -> Scalar:
+        """The learning rate: a number unless it is a tensor that reading would cost a synchronization."""
+        lr = group["lr"]
+        held = isinstance(lr, Tensor) and not torch.compiler.is_compiling() and lr.device.type == "cpu"
+        return lr.item() if held else lr
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+        """Make one step; `closure`, if given, computes the gradients and its result is returned."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        self.before()
+        for group in self.param_groups:
+            for params, t in self._batches(group):
+                self.update(group, params, t)
+        return loss
+
+    def before(self) -> None:
+        """Called once a step, before the groups: for what spans them."""
+
+    def _batches(self, group: dict[str, Any]) -> Iterator[tuple[list[Tensor], Scalar]]:
+        """Parameters with gradients, together where device, dtype and step number agree; counts the step."""
+        together: dict[Any, list[Tensor]] = {}
+        compiling = torch.compiler.is_compiling()
+        for param in group["params"]:
+            if param.grad is None:
+                continue
+            if param.grad.is_sparse:
+                raise CapabilityError(f"{type(self).__name__} takes no sparse gradients; use sgd or adagrad")
+            state = self.state[param]
+            if "step" not in state:
+                state["step"] = torch.zeros((), dtype=torch.float32)
+                self.create(state, param, group)
+            state["step"] += 1
+            t = len(together) if compiling else int(state["step"])
+            together.setdefault((param.device, param.dtype, t), []).append(param)
+        for (_, _, t), params in together.items():
+            yield params, self.state[params[0]]["step"] if compiling else t
+
+    def create(self, state: dict[str, Any], param: Tensor, group: dict[str, Any]) -> None:
+        """Make the state tensors of one parameter."""
+        real, grad = _real(param), _real(param.grad)
+        for slot in self.slots:
+            state[slot] = self.initial(slot, real, grad)
+
+    def update(self, group: dict[str, Any], params: list[Tensor], t: Scalar) -> None:
+        """One step of parameters that share device, dtype and step number."""
+        real, grads = [_real(p) for p in params], [_real(p.grad) for p in params]
+        self.prepare(group, params, grads, t)
+        columns = [real, grads, *([self.state[p][slot] for p in params] for slot in self.slots)]
+        limit = sum(p.numel() for p in real) if torch.compiler.is_compiling() else self.limit(params[0])
+        whole = self.whole or group.get("caution", False)
+        for segment in split(columns, limit):
+            blocks: list[Block] = []
+            for owners, pieces in segment:
+                target = pieces[0]
+                if low(target[0].dtype):
+                    pieces = [[x.float() for x in pieces[0]], [x.float() for x in pieces[1]], *pieces[2:]]
+                block = Block(owners, pieces, t)
+                self._compute(block, group)
+                if whole:
+                    blocks.append(block)
+                else:
+                    self._apply(block, target, group)
+            if not whole:
+                continue
+            self.finish(blocks, group)
+            for block, (_, pieces) in zip(blocks, segment):
+                self._apply(block, pieces[0], group)
+
+    @staticmethod
+    def limit(param: Tensor) -> int:
+        """Elements of one block on this device."""
+        return BLOCK.get(param.device.type, BLOCK_ELSEWHERE)
+
+    def _compute(self, block: Block, group: dict[str, Any]) -> None:
+        if group.get("maximize"):
+            block.grads = torch._foreach_neg(block.grads)
+        if group["weight_decay"] and self.decay(group) == "gradient":
+            block.grads = torch._foreach_add(block.grads, block.params, alpha=group["weight_decay"])
+        block.steps = self.direction(block, group)
+
+    def shrink(self, group: dict[str, Any]) -> Scalar:
+        """The factor by which decoupled weight decay multiplies the parameter; 1 without."""
+        decay = group["weight_decay"]
+        if not decay or self.decay(group) != "shrink":
+            return 1.0
+        lr = self.lr(group)
+        return 1 - (lr * lr / group["max_lr"] if group.get("corrected_weight_decay") else lr) * decay
+
+    def _apply(self, block: Block, target: list[Tensor], group: dict[str, Any]) -> None:
+        shrink = self.shrink(group)
+        if isinstance(shrink, Tensor) or shrink != 1:
+            torch._foreach_mul_(block.params, shrink)
+        subtract_(block.params, block.steps, self.rate(group))
+        if block.params is not target:
+            torch._foreach_copy_(target, block.params)
+
+    @staticmethod
+    def caution(blocks: list[Block]) -> None:
+        """Drop the elements of a step that go against the gradient and scale up the rest (2411.16085)."""
+        masks = [[(u * g > 0).to(u.dtype) for u, g in zip(block.steps, block.grads)] for block in blocks]
+        if len(blocks) == 1:
+            shares = [mask.mean().clamp_(min=1e-3) for mask in masks[0]]
+        else:
+            count = sum(mask.numel() for (mask,) in masks)
+            shares = [torch.stack([mask.sum() for (mask,) in masks]).sum().div_(count).clamp_(min=1e-3)]
+        for block, mask in zip(blocks, masks):
+            torch._foreach_mul_(block.steps, mask)
+            scale_(block.steps, [share.reciprocal() for share in shares])
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Load what `state_dict` returned; state keeps the precision it was saved in."""
+        super().load_state_dict(state_dict)
+        order = [index for group in state_dict["param_groups"] for index in group["params"]]
+        params = [param for group in self.param_groups for param in group["params"]]
+        for index, param in zip(order, params):
+            for key, value in state_dict["state"].get(index, {}).items():
+                if isinstance(value, Tensor) and value.dtype != self.state[param][key].dtype:
+                    self.state[param][key] = value.to(param.device).clone()
+
+
+def _real(x: Any) -> Tensor:
+    """A complex tensor as pairs of reals."""
+    return torch.view_as_real(x) if x.is_complex() else x
+
+
+def flatten(parameters: Iterable[dict[str, Any]]) -> list[Tensor]:
+    """Every parameter of the groups."""
+    return [param for group in parameters for param in group["params"]]

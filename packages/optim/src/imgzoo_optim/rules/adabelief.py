@@ -1,0 +1,57 @@
+"""AdaBelief (2010.07468): the second moment is that of the gradient's deviation from its running mean."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from imgzoo_optim.base import Block, Optimizer
+
+from .moments import average_, average_square_, root
+from .radam import rectification
+
+
+class AdaBelief(Optimizer):
+    """`s = beta2 * s + (1 - beta2) * (g - m)^2 + eps; p -= lr * m_hat / (sqrt(s_hat) + eps)`, rectified or not."""
+
+    slots = ("exp_avg", "exp_avg_var")
+
+    def __init__(
+        self,
+        params: Any,
+        lr: float | Tensor = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-16,
+        weight_decay: float = 0.0,
+        decoupled_decay: bool = True,
+        fixed_decay: bool = False,
+        rectify: bool = True,
+        degenerated_to_sgd: bool = True,
+    ):
+        super().__init__(params, **locals())
+
+    def shrink(self, group: dict[str, Any]) -> Any:
+        if group["fixed_decay"] and group["decoupled_decay"]:
+            return 1 - group["weight_decay"]
+        return super().shrink(group)
+
+    def direction(self, block: Block, group: dict[str, Any]) -> list[Tensor]:
+        mean, variance = block.state
+        (beta1, beta2), eps = group["betas"], group["eps"]
+        average_(mean, block.grads, beta1)
+        average_square_(variance, torch._foreach_sub(block.grads, mean), beta2)
+        torch._foreach_add_(variance, eps)
+        c1 = 1 - beta1**block.t
+        if not group["rectify"]:
+            denominator = root(variance, 1 - beta2**block.t, eps)
+            torch._foreach_mul_(denominator, c1)
+            return torch._foreach_div(mean, denominator)
+        factor = rectification(int(block.t), beta2)
+        if factor is None:
+            return torch._foreach_mul(mean, 1 / c1 if group["degenerated_to_sgd"] else 0.0)
+        denominator = torch._foreach_sqrt(variance)
+        torch._foreach_add_(denominator, eps)
+        torch._foreach_mul_(denominator, c1 / factor)
+        return torch._foreach_div(mean, denominator)

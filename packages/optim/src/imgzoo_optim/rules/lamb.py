@@ -1,0 +1,77 @@
+"""LAMB (1904.00962): Adam's step, rescaled layer by layer to the weight's norm."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from imgzoo_optim.base import Block, Optimizer, flatten, norms, scale_
+
+from .moments import adaptive_step, average_square_
+
+
+class LAMB(Optimizer):
+    """`u = m_hat / (sqrt(v_hat) + eps) + decay * p; p -= lr * |p| / |u| * u`, after clipping the global gradient norm."""
+
+    slots = ("exp_avg", "exp_avg_sq")
+    whole = True
+
+    def __init__(
+        self,
+        params: Any,
+        lr: float | Tensor = 1e-3,
+        bias_correction: bool = True,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-6,
+        weight_decay: float = 0.01,
+        grad_averaging: bool = True,
+        max_grad_norm: float | None = 1.0,
+        trust_clip: bool = False,
+        always_adapt: bool = False,
+        *,
+        caution: bool = False,
+        decoupled_decay: bool = False,
+        corrected_weight_decay: bool = False,
+    ):
+        super().__init__(params, **locals())
+
+    def decay(self, group: dict[str, Any]) -> str:
+        return "shrink" if group["decoupled_decay"] else "own"
+
+    def before(self) -> None:
+        limit = self.defaults["max_grad_norm"]
+        grads = [p.grad for p in flatten(self.param_groups) if p.grad is not None]
+        self.clip: Any = None
+        if limit is not None and grads:
+            norms = [norm.to(grads[0].device) for norm in torch._foreach_norm(grads)]
+            self.clip = (limit / torch.linalg.vector_norm(torch.stack(norms))).clamp_(max=1.0)
+
+    def direction(self, block: Block, group: dict[str, Any]) -> list[Tensor]:
+        mean, square = block.state
+        beta1, beta2 = group["betas"]
+        if self.clip is not None:
+            block.grads = torch._foreach_mul(block.grads, self.clip.to(block.grads[0].device))
+        torch._foreach_mul_(mean, beta1)
+        torch._foreach_add_(mean, block.grads, alpha=1 - beta1 if group["grad_averaging"] else 1)
+        average_square_(square, block.grads, beta2)
+        corrects = group["bias_correction"]
+        c1, c2 = (1 - beta1**block.t, 1 - beta2**block.t) if corrects else (1.0, 1.0)
+        return adaptive_step(mean, square, c1, c2, group["eps"])
+
+    def finish(self, blocks: list[Block], group: dict[str, Any]) -> None:
+        super().finish(blocks, group)
+        decay = group["weight_decay"]
+        if decay and not group["decoupled_decay"]:
+            for block in blocks:
+                torch._foreach_add_(block.steps, block.params, alpha=decay)
+        if not decay and not group["always_adapt"]:
+            return
+        weights = torch.stack(norms(blocks, lambda block: block.params))
+        sizes = torch.stack(norms(blocks, lambda block: block.steps))
+        trust = torch.where((weights > 0) & (sizes > 0), weights / sizes, torch.ones_like(weights))
+        if group["trust_clip"]:
+            trust.clamp_(max=1.0)
+        for block in blocks:
+            scale_(block.steps, list(trust.unbind()))

@@ -1,0 +1,43 @@
+"""LaProp (2002.04839): momentum over gradients that are already normalized."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from imgzoo_optim.base import Block, Optimizer
+
+from .moments import average_square_, root
+
+
+class LaProp(Optimizer):
+    """`m = beta1 * m + (1 - beta1) * lr * g / (sqrt(v_hat) + eps); p -= m / (1 - beta1^t)`, decay apart."""
+
+    slots = ("exp_avg", "exp_avg_sq")
+
+    def __init__(
+        self,
+        params: Any,
+        lr: float | Tensor = 4e-4,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-15,
+        weight_decay: float = 0.0,
+        *,
+        caution: bool = False,
+        corrected_weight_decay: bool = False,
+    ):
+        super().__init__(params, **locals())
+
+    def rate(self, group: dict[str, Any]) -> Any:
+        return 1.0
+
+    def direction(self, block: Block, group: dict[str, Any]) -> list[Tensor]:
+        mean, square = block.state
+        beta1, beta2 = group["betas"]
+        average_square_(square, block.grads, beta2)
+        scaled = torch._foreach_div(block.grads, root(square, 1 - beta2**block.t, group["eps"]))
+        torch._foreach_mul_(scaled, self.lr(group))
+        torch._foreach_lerp_(mean, scaled, 1 - beta1)
+        return torch._foreach_mul(mean, 1 / (1 - beta1**block.t))

@@ -1,0 +1,63 @@
+"""MADGRAD (2101.11075): dual averaging with cube-root denominators."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from imgzoo_optim.base import Block, Optimizer
+
+
+class MADGRAD(Optimizer):
+    """`s += lr * sqrt(t) * g; v += lr * sqrt(t) * g^2; z = x0 - s / (v^(1/3) + eps); p += (1 - momentum) * (z - p)`."""
+
+    slots = ("grad_sum_sq", "s", "x0")
+
+    def __init__(
+        self,
+        params: Any,
+        lr: float | Tensor = 1e-2,
+        momentum: float = 0.9,
+        weight_decay: float = 0.0,
+        eps: float = 1e-6,
+        decoupled_decay: bool = False,
+    ):
+        super().__init__(params, **locals())
+
+    def create(self, state: dict[str, Any], param: Tensor, group: dict[str, Any]) -> None:
+        super().create(state, param, group)
+        real = torch.view_as_real(param) if param.is_complex() else param
+        state["x0"].copy_(real)
+
+    def rate(self, group: dict[str, Any]) -> Any:
+        return 1.0
+
+    def decay(self, group: dict[str, Any]) -> str:
+        return "own" if group["decoupled_decay"] else "gradient"
+
+    def direction(self, block: Block, group: dict[str, Any]) -> list[Tensor]:
+        square, total, start = block.state
+        eps, share = group["eps"], 1 - group["momentum"]
+        lr = self.lr(group) + eps
+        if group["weight_decay"] and group["decoupled_decay"]:
+            torch._foreach_mul_(block.params, 1 - lr * group["weight_decay"])
+        weight = lr * block.t**0.5
+        if not group["momentum"]:  # the start is implied by where the parameter is
+            past = torch._foreach_div(total, self._cube_root(square, eps))
+            start = torch._foreach_add(block.params, past)
+        weighted = torch._foreach_mul(block.grads, weight)
+        torch._foreach_add_(total, weighted)
+        torch._foreach_addcmul_(square, weighted, block.grads)
+        steps = torch._foreach_div(total, self._cube_root(square, eps))
+        torch._foreach_sub_(steps, start)
+        torch._foreach_add_(steps, block.params)
+        torch._foreach_mul_(steps, share)
+        return steps
+
+    @staticmethod
+    def _cube_root(square: list[Tensor], eps: float) -> list[Tensor]:
+        root = torch._foreach_pow(square, 1 / 3)
+        torch._foreach_add_(root, eps)
+        return root

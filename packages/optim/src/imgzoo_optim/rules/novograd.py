@@ -1,0 +1,64 @@
+"""NovoGrad (1905.11286): momentum over gradients normalized by a per-layer second moment."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from imgzoo_optim.base import Block, Optimizer
+
+
+class NovoGrad(Optimizer):
+    """`v = beta2 * v + (1 - beta2) * |g|^2 (first: |g|^2); m = beta1 * m + g / (sqrt(v) + eps) + decay * p; p -= lr * m`."""
+
+    slots = ("exp_avg",)
+
+    def __init__(
+        self,
+        params: Any,
+        lr: float | Tensor = 1e-3,
+        betas: tuple[float, float] = (0.95, 0.98),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        grad_averaging: bool = False,
+        amsgrad: bool = False,
+        decoupled_decay: bool = False,
+        corrected_weight_decay: bool = False,
+    ):
+        super().__init__(params, **locals())
+
+    def create(self, state: dict[str, Any], param: Tensor, group: dict[str, Any]) -> None:
+        super().create(state, param, group)
+        dtype = state["exp_avg"].dtype
+        for slot in ("exp_avg_sq", "max_exp_avg_sq") if group["amsgrad"] else ("exp_avg_sq",):
+            state[slot] = torch.zeros((), dtype=dtype, device=param.device)
+
+    def decay(self, group: dict[str, Any]) -> str:
+        return "shrink" if group["decoupled_decay"] else "own"
+
+    def prepare(self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor], t: Any) -> None:
+        beta2 = group["betas"][1]
+        square = [self.state[p]["exp_avg_sq"] for p in params]
+        new = [norm.to(old.dtype) for norm, old in zip(torch._foreach_norm(grads), square)]
+        torch._foreach_mul_(new, new)
+        fresh = 0.0 if isinstance(t, Tensor) or t > 1 else 1.0
+        torch._foreach_lerp_(square, new, max(1 - beta2, fresh))
+        if group["amsgrad"]:
+            most = [self.state[p]["max_exp_avg_sq"] for p in params]
+            torch._foreach_maximum_(most, square)
+            square = most
+        self.factors = torch._foreach_sqrt(square)
+        torch._foreach_add_(self.factors, group["eps"])
+        torch._foreach_reciprocal_(self.factors)
+
+    def direction(self, block: Block, group: dict[str, Any]) -> list[Tensor]:
+        (mean,) = block.state
+        beta1 = group["betas"][0]
+        scaled = torch._foreach_mul(block.grads, [self.factors[i] for i in block.owners])
+        if group["weight_decay"] and not group["decoupled_decay"]:
+            torch._foreach_add_(scaled, block.params, alpha=group["weight_decay"])
+        torch._foreach_mul_(mean, beta1)
+        torch._foreach_add_(mean, scaled, alpha=1 - beta1 if group["grad_averaging"] else 1)
+        return torch._foreach_mul(mean, 1)

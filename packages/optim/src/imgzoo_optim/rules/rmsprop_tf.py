@@ -1,0 +1,64 @@
+"""RMSprop as TensorFlow computes it: eps inside the root, squares start from one, the rate in the momentum."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from imgzoo_optim.base import Block, Optimizer
+
+
+class RMSpropTF(Optimizer):
+    """`s += (1 - alpha) * (g^2 - s); b = momentum * b + lr * g / sqrt(s + eps); p -= b`; L2 or decoupled decay."""
+
+    slots = ("square_avg", "momentum_buffer", "grad_avg")
+
+    def __init__(
+        self,
+        params: Any,
+        lr: float | Tensor = 1e-2,
+        alpha: float = 0.9,
+        eps: float = 1e-10,
+        weight_decay: float = 0.0,
+        momentum: float = 0.0,
+        centered: bool = False,
+        decoupled_decay: bool = False,
+        corrected_weight_decay: bool = False,
+        lr_in_momentum: bool = True,
+        *,
+        caution: bool = False,
+    ):
+        if not centered:
+            self.slots = self.slots[:-1]
+        super().__init__(params, **locals())
+
+    def initial(self, slot: str, param: Tensor, grad: Tensor) -> Tensor:
+        empty = super().initial(slot, param, grad)
+        return empty.fill_(1) if slot == "square_avg" else empty
+
+    def rate(self, group: dict[str, Any]) -> Any:
+        return 1.0 if group["momentum"] and group["lr_in_momentum"] else self.lr(group)
+
+    def direction(self, block: Block, group: dict[str, Any]) -> list[Tensor]:
+        square, momentum, *mean = block.state
+        alpha, factor = group["alpha"], group["momentum"]
+        torch._foreach_mul_(square, alpha)
+        torch._foreach_addcmul_(square, block.grads, block.grads, value=1 - alpha)
+        if group["centered"]:
+            torch._foreach_lerp_(mean[0], block.grads, 1 - alpha)
+            denominator = torch._foreach_addcmul(square, mean[0], mean[0], value=-1)
+            torch._foreach_add_(denominator, group["eps"])
+        else:
+            denominator = torch._foreach_add(square, group["eps"])
+        torch._foreach_sqrt_(denominator)
+        steps = torch._foreach_div(block.grads, denominator)
+        if not factor:
+            return steps
+        torch._foreach_mul_(momentum, factor)
+        if group["lr_in_momentum"]:
+            torch._foreach_mul_(steps, self.lr(group))
+        torch._foreach_add_(momentum, steps)
+        torch._foreach_copy_(steps, momentum)
+        return steps

@@ -1,0 +1,48 @@
+"""SGD with decoupled weight decay (1711.05101)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from imgzoo_optim.base import Block, Optimizer
+
+
+def accumulate(momentum: list[Tensor], grads: list[Tensor], block: Block, group: dict[str, Any]) -> list[Tensor]:
+    """Heavy-ball momentum: update the buffers and return the step, a list that may be written to."""
+    factor, damping = group["momentum"], group.get("dampening", 0)
+    if not factor:
+        return torch._foreach_mul(grads, 1)
+    torch._foreach_mul_(momentum, factor)
+    first = not isinstance(block.t, Tensor) and block.t == 1
+    torch._foreach_add_(momentum, grads, alpha=1 if first else 1 - damping)
+    if group["nesterov"]:
+        return torch._foreach_add(grads, momentum, alpha=factor)
+    return torch._foreach_mul(momentum, 1)
+
+
+class SGDW(Optimizer):
+    """`b = momentum * b + g; p -= lr * (b, or g + momentum * b with nesterov)`, decay apart."""
+
+    slots = ("momentum_buffer",)
+
+    def __init__(
+        self,
+        params: Any,
+        lr: float | Tensor = 1e-3,
+        momentum: float = 0.0,
+        dampening: float = 0.0,
+        weight_decay: float = 0.0,
+        nesterov: bool = False,
+        *,
+        caution: bool = False,
+        corrected_weight_decay: bool = False,
+        maximize: bool = False,
+    ):
+        super().__init__(params, **locals())
+
+    def direction(self, block: Block, group: dict[str, Any]) -> list[Tensor]:
+        (momentum,) = block.state
+        return accumulate(momentum, block.grads, block, group)
