@@ -14,7 +14,7 @@ from .specs import WeightSpec
 Cells = dict[str, Any]
 
 FIELD: Cells = {key: value for key, value in WeightSpec._field_defaults.items() if key not in ("arch", "plugin")}
-CELLS = (*(key for key in FIELD if key not in ("mean", "std")), "normalize")
+WRITTEN = (*(key for key in FIELD if key not in ("mean", "std")), "normalize")
 NAME = re.compile(r"[a-z0-9][a-z0-9_]*")
 TARGET = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 HASH = re.compile(r"[0-9a-f]{64}")
@@ -91,8 +91,8 @@ def tidy_cells(cells: Mapping[str, Any], base: Mapping[str, Any]) -> Cells:
         if size is not None and not isinstance(size, int):
             full[key] = size[1] if len(size) == 3 and size[0] == 3 and size[1] == size[2] else list(size)
     standard = {**FIELD, "normalize": "imagenet", "input_size": FIELD["input_size"][1], **base}
-    known = {key: full[key] for key in CELLS if key in full and full[key] != standard[key]}
-    return known | {key: value for key, value in full.items() if key not in CELLS}
+    known = {key: full[key] for key in WRITTEN if key in full and full[key] != standard[key]}
+    return known | {key: value for key, value in full.items() if key not in WRITTEN}
 
 
 def _normalize_name(pair: tuple[tuple[float, ...], tuple[float, ...]]) -> Any:
@@ -145,7 +145,7 @@ def _check_model(name: str, row: Mapping[str, Any], data: Mapping[str, Any]) -> 
 def _check_cells(where: str, cells: Mapping[str, Any]) -> Iterator[str]:
     for key, value in cells.items():
         test = CELL_TESTS.get(key)
-        if key not in CELLS and key not in ("mean", "std"):
+        if key not in WRITTEN and key not in ("mean", "std"):
             yield f"{where}: unknown cell '{key}'"
         elif test is not None and value != FIELD.get(key) and not test[0](value):
             yield f"{where}: {key} {_inline(value)} is not {test[1]}"
@@ -215,7 +215,7 @@ def hoisted(rows: Iterable[Mapping[str, Any]], base: Mapping[str, Any]) -> Cells
     rows = [tidy_cells(row, {}) for row in rows]
     standard = {**FIELD, "normalize": "imagenet", "input_size": FIELD["input_size"][1], **base}
     shared: Cells = {}
-    for key in CELLS:
+    for key in WRITTEN:
         values = [row.get(key, standard.get(key)) for row in rows]
         common = max(values, key=values.count) if values else None
         if (

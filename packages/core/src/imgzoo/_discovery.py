@@ -12,10 +12,10 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-import importlib_metadata
 import pluggy
 
 from . import hookspecs
+from ._metadata import Distribution, canonical, installed, name_and_version
 from ._text import safe
 from .errors import IncompatiblePluginError, PluginError
 from .plugin import API
@@ -74,12 +74,7 @@ class Plugin:
         return f"Plugin({self.title}: {self.state})"
 
 
-def canonical(dist_name: str) -> str:
-    """The comparable form of a distribution's name (PEP 503)."""
-    return re.sub(r"[-_.]+", "-", dist_name).lower()
-
-
-def find_plugins(distributions: Iterable[Any]) -> list[Plugin]:
+def find_plugins(distributions: Iterable[Distribution]) -> list[Plugin]:
     """Plugins that the distributions declare, first-party first, then by name; runs no plugin code."""
     found: list[Plugin] = []
     seen: set[str] = set()
@@ -95,7 +90,7 @@ def _order(plugin: Plugin) -> tuple[bool, str, str]:
     return not plugin.first_party, plugin.name, plugin.dist
 
 
-def _declared(dist: Any) -> list[Plugin]:
+def _declared(dist: Distribution) -> list[Plugin]:
     """Plugins of one distribution; what cannot be read becomes an `unreadable` row."""
     try:
         text = dist.read_text("entry_points.txt") or ""
@@ -117,23 +112,13 @@ def _declared(dist: Any) -> list[Plugin]:
     return plugins
 
 
-def name_and_version(dist: Any) -> tuple[str, str]:
-    """Canonical name and version of a distribution, empty when its METADATA cannot be read."""
-    try:
-        metadata = dist.read_text("METADATA") or dist.read_text("PKG-INFO") or ""
-    except Exception:
-        return "", ""
-    name, version = (re.search(rf"^{key}:[ \t]*(\S+)", metadata, re.MULTILINE) for key in ("Name", "Version"))
-    return canonical(name[1]) if name else "", version[1] if version else ""
-
-
 def _unreadable(dist: str, version: str, reason: str) -> Plugin:
     plugin = Plugin(dist, dist, version)
     plugin.fail("unreadable", reason)
     return plugin
 
 
-def _folder_name(dist: Any) -> str:
+def _folder_name(dist: Distribution) -> str:
     folder = os.path.basename(str(getattr(dist, "_path", "")))
     return canonical(folder.partition("-")[0]) or "a distribution"
 
@@ -206,7 +191,7 @@ class Manager:
 
     def __init__(
         self,
-        distributions: Iterable[Any] | None = None,
+        distributions: Iterable[Distribution] | None = None,
         environ: Mapping[str, str] | None = None,
         strict: bool | None = None,
     ) -> None:
@@ -223,7 +208,7 @@ class Manager:
         self._reported = False
 
         self.plugins = [Plugin("core", "imgzoo-core", __version__, "imgzoo._plugin")]
-        self.plugins += find_plugins(_installed() if distributions is None else distributions)
+        self.plugins += find_plugins(installed() if distributions is None else distributions)
         _settle_names(self.plugins)
         modules = {plugin.name: self._import(plugin) for plugin in self.plugins if plugin.state == "found"}
         loaded = [plugin for plugin in self.plugins if modules.get(plugin.name) and plugin.state == "found"]
@@ -353,10 +338,6 @@ class Manager:
         self._register(plugin, module)
         self.plugins.append(plugin)
         self.registries.clear()
-
-
-def _installed() -> Iterable[Any]:
-    return importlib_metadata.distributions()  # pyright: ignore[reportUnknownMemberType]
 
 
 def _is_declaration(hook: str) -> bool:

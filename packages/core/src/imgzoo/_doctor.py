@@ -8,9 +8,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import importlib_metadata
-
-from ._discovery import GROUP, TROUBLE, Manager, Plugin, canonical, name_and_version
+from ._discovery import GROUP, TROUBLE, Manager, Plugin
+from ._metadata import canonical, library, name_and_version
 from .registry import KINDS, Registry
 
 SLOW_MS = 100
@@ -78,7 +77,7 @@ def check_plugins(host: Manager) -> Iterator[Finding]:
 
 def check_metadata(host: Manager) -> Iterator[Finding]:
     """Metadata of installed distributions is readable."""
-    for dist in importlib_metadata.distributions():
+    for dist in library().distributions():
         name, _ = name_and_version(dist)
         try:
             points = dist.entry_points
@@ -124,8 +123,8 @@ def check_requirements(host: Manager) -> Iterator[Finding]:
             ):
                 continue
             try:
-                version = importlib_metadata.version(need.name)
-            except importlib_metadata.PackageNotFoundError:
+                version = library().version(need.name)
+            except library().PackageNotFoundError:
                 yield "error", plugin.name, f"it needs {need.name}: pip install '{need}'"
                 continue
             if not need.specifier.contains(version, prereleases=True):
@@ -140,8 +139,8 @@ def _distributions(host: Manager) -> Iterator[tuple[Plugin, Any]]:
     for plugin in host.plugins:
         if plugin.dist:
             try:
-                yield plugin, importlib_metadata.distribution(plugin.dist)
-            except importlib_metadata.PackageNotFoundError:
+                yield plugin, library().distribution(plugin.dist)
+            except library().PackageNotFoundError:
                 continue
 
 

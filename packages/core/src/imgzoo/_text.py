@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 
 _ESCAPE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-_])")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+"""What a name of a model, tag, component or command may be."""
 _DIGITS = re.compile(r"(\d+)")
 
 
@@ -16,4 +18,6 @@ def safe(text: object) -> str:
 
 def natural(name: str) -> list[str | int]:
     """Sort key with numbers by value: resnet18 before resnet101."""
-    return [int(part) if part.isdigit() else part for part in _DIGITS.split(name)]
+    parts: list[str | int] = _DIGITS.split(name)  # type: ignore[assignment]
+    parts[1::2] = map(int, parts[1::2])
+    return parts

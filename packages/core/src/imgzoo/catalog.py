@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping
-from importlib.util import find_spec
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, overload
 
 from .specs import ModelSpec, WeightSpec
 
@@ -27,6 +26,7 @@ NORMALIZE: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
 
 FAMILY_KEYS = ("family", "target", "paper", "capabilities", "defaults", "aliases", "models")
 MODEL_KEYS = ("target", "paper", "capabilities", "aliases", "defaults", "weights")
+CELLS = frozenset(WeightSpec._fields) - {"tag", "arch", "plugin"}
 SIZES = ("input_size", "test_input_size", "min_input_size")
 
 
@@ -56,6 +56,8 @@ def _package_folder(package: str) -> str:
     module = sys.modules.get(package)
     places = getattr(module, "__path__", None)
     if places is None:
+        from importlib.util import find_spec
+
         spec = find_spec(package)
         places = spec.submodule_search_locations if spec else None
     if not places:
@@ -89,15 +91,62 @@ def family_specs(data: Row) -> Iterator[ModelSpec]:
             name,
             row.get("target", target),
             {key: value for key, value in row.items() if key not in MODEL_KEYS},
-            tuple(
-                weight_spec(name, tag, {**cells, **weight} if weight else cells, own_paper)
-                for tag, weight in row.get("weights", {}).items()
-            ),
+            CatalogWeights(name, row["weights"], cells, own_paper) if row.get("weights") else (),
             family,
             own_paper,
             capabilities if own is None else frozenset(own),
             {**aliases.get(name, {}), **{alias: name for alias in row.get("aliases", ())}},
         )
+
+
+class CatalogWeights(Sequence[WeightSpec]):
+    """The weight rows of an architecture, made into specs when they are first looked at: a list of names needs none."""
+
+    __slots__ = ("_cells", "_name", "_paper", "_rows", "_specs")
+
+    def __init__(self, name: str, rows: Row, cells: Row, paper: str) -> None:
+        if not isinstance(rows, dict):
+            raise TypeError(f"the weights of {name} are no table")
+        self._name, self._rows, self._cells, self._paper = name, rows, cells, paper
+        self._specs: tuple[WeightSpec, ...] | None = None
+
+    @property
+    def specs(self) -> tuple[WeightSpec, ...]:
+        if self._specs is None:
+            made = (self._spec(tag, cells) for tag, cells in self._rows.items())
+            self._specs = tuple(spec for spec in made if spec is not None)
+        return self._specs
+
+    def _spec(self, tag: str, cells: Row) -> WeightSpec | None:
+        """One row; a malformed one is left out, and said so in the log."""
+        try:
+            return weight_spec(self._name, tag, {**self._cells, **cells}, self._paper)
+        except (KeyError, TypeError, ValueError) as error:
+            import logging
+
+            message = "imgzoo: the catalog row of %s.%s cannot be used (%s). Run 'imgzoo doctor'."
+            logging.getLogger("imgzoo").warning(message, self._name, tag, error)
+            return None
+
+    @overload
+    def __getitem__(self, index: int) -> WeightSpec: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> tuple[WeightSpec, ...]: ...
+
+    def __getitem__(self, index: int | slice) -> WeightSpec | tuple[WeightSpec, ...]:
+        return self.specs[index]
+
+    def __len__(self) -> int:
+        return len(self.specs)
+
+    def __eq__(self, other: object) -> bool:
+        return list(self) == list(other) if isinstance(other, list | tuple | CatalogWeights) else NotImplemented  # pyright: ignore
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return repr(self.specs)
 
 
 def _aliases_by_model(aliases: Mapping[str, str]) -> dict[str, dict[str, str]]:
@@ -110,8 +159,8 @@ def _aliases_by_model(aliases: Mapping[str, str]) -> dict[str, dict[str, str]]:
 
 def weight_spec(arch: str, tag: str, cells: Row, paper: str = "") -> WeightSpec:
     """One weight row from its merged cells; short forms (`normalize`, square sizes) are expanded."""
-    full = dict(cells)
-    normalize = full.pop("normalize", None)
+    normalize = cells.get("normalize")
+    full = {key: value for key, value in cells.items() if key in CELLS}  # a newer core may know more cells
     if normalize is not None:
         mean, std = NORMALIZE[normalize] if isinstance(normalize, str) else normalize
         full["mean"], full["std"] = tuple(mean), tuple(std)

@@ -7,10 +7,12 @@ its items count all or not at all. Action hooks are called when something happen
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .plugin import CommandSpec, ComponentSpec, HealthCheck, ModelSpec, WeightSpec, hookspec
+
+if TYPE_CHECKING:  # pathlib takes as long to import as pluggy
+    from pathlib import Path
 
 
 @hookspec

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from ._discovery import RESERVED, Manager, Plugin, canonical, manager, set_manager
-from ._text import natural, safe
+from ._discovery import RESERVED, Manager, Plugin, manager, set_manager
+from ._text import NAME, natural, safe
 from .errors import AmbiguousNameError, ImgzooDeprecationWarning, UnknownNameError, UsageError
-from .specs import CommandSpec, ComponentSpec, HealthCheck, ModelSpec, WeightSpec
-
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+from .specs import CommandSpec, ComponentSpec, HealthCheck, ModelSpec
 
 
 class Kind(NamedTuple):
@@ -55,6 +52,8 @@ class Registry:
                 for old, new in getattr(spec, "aliases", {}).items():
                     self.aliases.setdefault(old, {})[plugin.name] = new
         if kind == "models":
+            from ._weights import AddedWeights
+
             self.added = AddedWeights(self)
 
     def _checked(self, plugin: Plugin, spec: Any) -> Any:
@@ -67,7 +66,7 @@ class Registry:
         module, colon, attribute = row.target.partition(":")
         if not (module and colon and attribute):
             raise ValueError(f"{row.name}: target '{safe(row.target)}' is not 'package.module:attribute'")
-        return row._replace(plugin=plugin.name)
+        return row._make((*row[:-1], plugin.name))  # `plugin` is the last field; quicker than _replace
 
     def names(self) -> list[str]:
         """Every name that resolves, in natural order: short where one plugin owns it, qualified where it does not."""
@@ -169,59 +168,6 @@ class Registry:
         return True
 
 
-class AddedWeights:
-    """Weights that plugins add to architectures, their own or another's, through `imgzoo_weights`.
-
-    A tag that is free joins the architecture's weights. One that is taken stays reachable as `plugin/name.tag`.
-    """
-
-    def __init__(self, models: Registry) -> None:
-        self.models = models
-        self.by_plugin: dict[tuple[str, str, str], tuple[ModelSpec, WeightSpec]] = {}
-        """(plugin, architecture, tag) -> what `plugin/architecture.tag` means."""
-        self.hidden: dict[tuple[str, str, str], list[str]] = {}
-        """(architecture's plugin, architecture, tag) -> plugins whose weights the short name does not mean."""
-        self.orphans: list[WeightSpec] = []
-        """Weights for architectures that no plugin brings."""
-        claims: dict[tuple[str, str], dict[str, dict[str, WeightSpec]]] = {}
-        for _, weights in models.plugins.collect("imgzoo_weights", self._checked):
-            for row in weights:
-                try:
-                    spec, _ = models.find(row.arch)
-                except UnknownNameError:
-                    self.orphans.append(row)
-                    continue
-                claims.setdefault((spec.plugin, spec.name), {}).setdefault(row.tag, {})[row.plugin] = row
-        for (plugin, name), tags in claims.items():
-            self._attach(models.rows[name][plugin], tags)
-
-    @staticmethod
-    def _checked(plugin: Plugin, row: Any) -> WeightSpec:
-        if not isinstance(row, WeightSpec):
-            raise TypeError(f"expected a WeightSpec, got {type(row).__name__}")
-        if not NAME.fullmatch(row.tag) or not row.arch:
-            raise ValueError(f"weights '{safe(row.arch)}.{safe(row.tag)}' need an architecture and a plain tag")
-        return row._replace(plugin=plugin.name)
-
-    def _attach(self, spec: ModelSpec, tags: Mapping[str, Mapping[str, WeightSpec]]) -> None:
-        own = {row.tag: row for row in spec.weights}
-        for tag, rivals in tags.items():
-            owners = {spec.plugin: own[tag], **rivals} if tag in own else dict(rivals)
-            owner = self.models.owner(owners, home=spec.plugin)
-            if owner is None:
-                own.pop(tag, None)
-            else:
-                own[tag] = owners[owner]
-            others = [plugin for plugin in owners if plugin != owner]
-            if others:
-                self.hidden[spec.plugin, spec.name, tag] = others
-        complete = spec._replace(weights=tuple(own.values()))
-        self.models.rows[spec.name][spec.plugin] = complete
-        for tag, rivals in tags.items():
-            for plugin, row in rivals.items():
-                self.by_plugin[plugin, spec.name, tag] = (complete, row)
-
-
 def warn_deprecated(old: str, new: str) -> None:
     import warnings
 
@@ -268,4 +214,4 @@ def prefer(*names: str) -> None:
         host.registries.clear()
 
 
-__all__ = ["KINDS", "Registry", "canonical", "plugins", "prefer", "register", "registry", "reload"]
+__all__ = ["KINDS", "Registry", "plugins", "prefer", "register", "registry", "reload"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from .errors import PluginLoadError
@@ -66,7 +66,8 @@ class ModelSpec(NamedTuple):
     name: str
     target: str
     kwargs: Mapping[str, Any] = NOTHING
-    weights: tuple[WeightSpec, ...] = ()
+    weights: Sequence[WeightSpec] = ()
+    """Best first: the first that is published is the default."""
     family: str = ""
     paper: str = ""
     capabilities: frozenset[str] = frozenset()
