@@ -20,6 +20,13 @@ _TRANSFORMS = {
     ),
     "eval": ("crops:EvalCrop", "resized by the crop share, then a center crop; also squash and border", ""),
     "hflip": ("simple:HorizontalFlip", "left-right flip with probability p", ""),
+    "seq": ("sequences:SequenceCrop", "resized to the largest grid of patches within a length (NaFlex)", "2502.14786"),
+    "jitter": ("color:ColorJitter", "brightness, contrast, saturation and hue by random factors", ""),
+    "gray": ("color:Grayscale", "gray with probability p", ""),
+    "blur": ("color:GaussianBlur", "Gaussian blur with probability p", ""),
+    "randaugment": ("policies:RandAugment", "RandAugment by its string, rand-m9-mstd0.5-inc1", "1909.13719"),
+    "autoaugment": ("policies:AutoAugment", "AutoAugment original, v0, and 3-augment (3a)", "1805.09501"),
+    "augmix": ("policies:AugMix", "AugMix by its string, augmix-m3-w3", "1912.02781"),
     "vflip": ("simple:VerticalFlip", "up-down flip with probability p", ""),
 }
 

@@ -98,7 +98,7 @@ class Fetcher:
         for place, row in enumerate(rows):
             for version, image in enumerate(row[0]):
                 pixels[version * len(rows) + place] = image
-        targets = _stack_targets([row[1] for row in rows])
+        targets = stack_targets([row[1] for row in rows])
         indices, views = (np.array([row[i] for row in rows], np.int64) for i in (2, 3))
         if splits > 1:
             indices, views = np.tile(indices, splits), np.concatenate([views + s * 65536 for s in range(splits)])
@@ -148,7 +148,8 @@ class Fetcher:
         return Fault(index, name, hashlib.sha256(data).hexdigest() if data else "", str(error))
 
 
-def _stack_targets(targets: list[Any]) -> np.ndarray:
+def stack_targets(targets: list[Any]) -> np.ndarray:
+    """Class numbers as (B,) int64, vectors as (B, num_classes) float32."""
     if isinstance(targets[0], np.ndarray):
         return np.stack(targets).astype(np.float32, copy=False)
     return np.array(targets, np.int64)

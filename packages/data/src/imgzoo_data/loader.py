@@ -23,10 +23,12 @@ from .config import resolve_data_config
 from .device import DeviceStage, overlapped
 from .fetch import POLICIES, Fault, Fetched, Fetcher, Slots, same, start_worker
 from .mixing import Mixer
-from .order import BatchKey, Order, SizeSchedule
+from .order import BatchKey, Choice, Order, SizeSchedule
+from .sequences import SequenceFetcher, SequenceStage
 from .sources.base import Source, StreamSource, create_dataset
 from .transforms.create import create_transform
 from .transforms.pipeline import Transform
+from .transforms.sequences import SequenceCrop
 
 log = logging.getLogger("imgzoo.data")
 _PREFETCH = 2
@@ -176,7 +178,9 @@ class Loader:
     def _start(self) -> Any:
         if self._engine is None:
             self._engine = self._make_engine()
-        iterator = iter(self._engine)
+        with warnings.catch_warnings():  # more workers than cores is the caller's choice
+            warnings.filterwarnings("ignore", message="This DataLoader will create", category=UserWarning)
+            iterator = iter(self._engine)
         if self.workers:
             _watch_children()
         return iterator
@@ -300,8 +304,9 @@ def create_loader(
         raise UsageError("streaming sources are read through create_stream_loader")
     order = Order(len(source), batch_size, seed, rank, world, training, drop_last, repeats, schedule, steps_per_epoch)
     slots = Slots(workers * prefetch + 1, _slot_bytes(transform, batch_size, schedule), context)
-    fetcher = Fetcher(source, transform, slots, seed, policy)
-    stage = DeviceStage(transform, slots, seed=seed, **stage_options)  # type: ignore[arg-type]
+    sequences = isinstance(transform.crop, SequenceCrop)
+    fetcher = (SequenceFetcher if sequences else Fetcher)(source, transform, slots, seed, policy)
+    stage = (SequenceStage if sequences else DeviceStage)(transform, slots, seed=seed, **stage_options)  # type: ignore[arg-type]
     allowed = int(budget) if budget >= 1 else max(1, int(budget * len(source)))
     loader = Loader(
         order,
@@ -326,8 +331,10 @@ def _policy(bad: str | None, training: bool) -> str:
 
 
 def _slot_bytes(transform: Transform, batch_size: int, schedule: SizeSchedule | None) -> int:
-    channels, height, width = transform.config.input_size
-    areas = [batch_size * height * width]
-    if schedule is not None:
-        areas = [choice.batch_size * choice.size[0] * choice.size[1] for choice in schedule.choices]
+    channels, *size = transform.config.input_size
+    sequences = isinstance(transform.crop, SequenceCrop)
+    if isinstance(transform.crop, SequenceCrop):
+        size = transform.crop.size(None)
+    choices = schedule.choices if schedule is not None else (Choice(size, batch_size),)
+    areas = [c.batch_size * (c.size[0] ** 2 if sequences else c.size[0]) * c.size[1] for c in choices]
     return max(areas) * channels * transform.splits

@@ -67,6 +67,26 @@ class SizeSchedule:
             raise UsageError(f"{len(batch_sizes)} batch sizes for {len(sizes)} sizes; give one, or one each")
         return cls(tuple(Choice(s, int(b)) for s, b in zip(sizes, batch_sizes)), **options)
 
+    @classmethod
+    def sequences(
+        cls,
+        lengths: Any,
+        tokens: int,
+        patches: Any = (16,),
+        patch_weights: Any = None,
+        divisor: int = 1,
+        **options: Any,
+    ) -> SizeSchedule:
+        """Patch sequences of several lengths (and patch sizes), each batch of at most `tokens` patches a rank."""
+        patch_weights = [1.0] * len(patches) if patch_weights is None else patch_weights
+        choices, weights = [], []
+        for length in sorted(lengths):
+            batch = max(1, tokens // length // divisor * divisor)
+            for patch, weight in zip(patches, patch_weights):
+                choices.append(Choice((patch, length), batch))
+                weights.append(float(weight))
+        return cls(tuple(choices), tuple(weights), **options)
+
     def probabilities(self, epoch: int) -> np.ndarray:
         """(choices,) the probability of each size in this epoch."""
         base = np.ones(len(self.choices)) if self.weights is None else np.asarray(self.weights, float)

@@ -9,8 +9,11 @@ from imgzoo.errors import UsageError
 from imgzoo_data.config import resolve_data_config
 from imgzoo_data.decode import BACKENDS, MAX_PIXELS
 
+from .color import ColorJitter, GaussianBlur, Grayscale
 from .crops import CropStep, EvalCrop, RandomKeepRatio, RandomResizedCrop
 from .pipeline import Erase, Transform, parse_row
+from .policies import create_policy
+from .sequences import SequenceCrop
 from .simple import HorizontalFlip, VerticalFlip
 
 
@@ -25,6 +28,14 @@ def create_transform(
     ratio: tuple[float, float] | None = None,
     hflip: float = 0.5,
     vflip: float = 0.0,
+    auto_augment: str | None = None,
+    color_jitter: float | tuple[float, ...] = 0.0,
+    color_jitter_prob: float = 1.0,
+    force_color_jitter: bool = False,
+    grayscale_prob: float = 0.0,
+    blur_prob: float = 0.0,
+    crop_border: int = 0,
+    sequence: tuple[int, int] | None = None,
     erase: float | Erase = 0.0,
     erase_mode: str = "const",
     erase_count: int | tuple[int, int] = 1,
@@ -40,6 +51,12 @@ def create_transform(
         row: the whole pipeline written down, `"rrc | hflip(p=0.5)"`; the options below are then not looked at.
         augment: False in training gives the evaluation crop without any augmentation.
         crop_kind: `rrc` (random-resized crop), `rkrc` (ratio kept, center crop) or `rkrr` (ratio kept, random crop).
+        auto_augment: a policy string, `rand-m9-mstd0.5-inc1`, `original`, `v0`, `3a`, `augmix-m3`; color jitter is
+        then left
+            out, but with 3-augment or `force_color_jitter`.
+        color_jitter: one strength for brightness, contrast and saturation, or a value (or range) each, hue fourth.
+        crop_border: evaluation cuts a frame of that many pixels off first.
+        sequence: (patch size, most patches): images of any size become patch sequences (NaFlex) instead of squares.
         erase: probability of random erasing, or an `Erase`; it happens on the device, after normalization.
         splits: versions of each image in a batch (AugMix); the first one is clean.
         decode: `exact`, `fast` or `reference`; training defaults to fast, evaluation to exact.
@@ -55,11 +72,19 @@ def create_transform(
         if not isinstance(crop, CropStep):
             raise UsageError(f"transform row '{row}' must begin with a crop: rrc, rkr or eval")
     elif training and augment:
-        crop, steps = _training_crop(crop_kind, scale, ratio), []
-        steps += [HorizontalFlip(hflip)] if hflip > 0 else []
-        steps += [VerticalFlip(vflip)] if vflip > 0 else []
+        crop = SequenceCrop(*sequence, random=True) if sequence else _training_crop(crop_kind, scale, ratio)
+        jitters = auto_augment is None or force_color_jitter or "3a" in auto_augment
+        steps = [
+            HorizontalFlip(hflip) if hflip > 0 else None,
+            VerticalFlip(vflip) if vflip > 0 else None,
+            create_policy(auto_augment) if auto_augment else None,
+            _jitter(color_jitter, color_jitter_prob) if jitters and color_jitter else None,
+            Grayscale(grayscale_prob) if grayscale_prob > 0 else None,
+            GaussianBlur(blur_prob) if blur_prob > 0 else None,
+        ]
+        steps = [step for step in steps if step is not None]
     else:
-        crop, steps = EvalCrop(), []
+        crop, steps = SequenceCrop(*sequence) if sequence else EvalCrop(trim=crop_border), []
     if not isinstance(erase, Erase):
         count = (erase_count, erase_count) if isinstance(erase_count, int) else tuple(erase_count)
         erase = Erase(erase if training and augment else 0.0, erase_mode, count)
@@ -73,3 +98,10 @@ def _training_crop(kind: str, scale: Any, ratio: Any) -> CropStep:
     if kind in ("rkrc", "rkrr"):
         return RandomKeepRatio(random=kind == "rkrr", **ranges)
     raise UsageError(f"crop_kind '{kind}' is unknown; use rrc, rkrc or rkrr")
+
+
+def _jitter(strength: Any, prob: float) -> ColorJitter:
+    values = (strength,) * 3 if isinstance(strength, int | float) else tuple(strength)
+    if not 3 <= len(values) <= 4:
+        raise UsageError(f"color_jitter is one number, or three or four of them, not {strength}")
+    return ColorJitter(*values, p=prob)

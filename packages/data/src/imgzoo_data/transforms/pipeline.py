@@ -5,6 +5,7 @@ down and read.
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
@@ -30,9 +31,12 @@ from imgzoo_data.sources.base import check_options
 
 from .crops import CropStep
 from .picture import Picture
+from .policies import create_policy
 from .resample import resample
+from .sequences import SequenceCrop
 
 _ENGINES = {"exact": "near", "fast": "torch", "reference": "pillow"}
+_POLICY = re.compile(r"(rand|augmix)-[\w.-]+|(originalr?|v0r?|3a)(-[\w.-]+)?")
 Step = Callable[[Picture, Generator, Any], Picture]
 
 
@@ -103,7 +107,7 @@ class Transform:
         needed.
         """
         channels, *target = self.config.input_size
-        target = tuple(target) if size is None else size
+        target = tuple(target) if size is None and not isinstance(self.crop, SequenceCrop) else size
         engine = _ENGINES[self.decode]
         if not isinstance(data, bytes | bytearray | memoryview):
             array = as_array(data, channels, self.max_pixels)
@@ -170,7 +174,8 @@ def format_row(steps: Sequence[Any]) -> str:
     """Steps as a row; `parse_row` reads it back. Only arguments that differ from their defaults are written."""
     written = []
     for step in steps:
-        changed = [f for f in fields(step) if getattr(step, f.name) != f.default] if is_dataclass(step) else []
+        own = [f for f in fields(step) if f.init] if is_dataclass(step) else []
+        changed = [f for f in own if getattr(step, f.name) != f.default]
         arguments = ", ".join(f"{f.name}={getattr(step, f.name)!r}" for f in changed)
         written.append(f"{step_name(step)}({arguments})" if arguments else step_name(step))
     return " | ".join(written)
@@ -182,17 +187,13 @@ def parse_row(row: str) -> list[Any]:
     """
     from imgzoo.registry import registry
 
-    try:
-        tree = ast.parse(row.strip(), mode="eval").body
-    except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
-        raise UsageError(f"transform row '{row}' cannot be read; write name(argument=value) | name | ...") from error
-    parts = []
-    while isinstance(tree, ast.BinOp) and isinstance(tree.op, ast.BitOr):
-        parts.append(tree.right)
-        tree = tree.left
     steps = []
-    for part in (tree, *reversed(parts)):
-        name, args, options = _read_call(part, row)
+    for text in row.split("|"):
+        text = text.strip()
+        if _POLICY.fullmatch(text):
+            steps.append(create_policy(text))
+            continue
+        name, args, options = _read_call(text, row)
         target = registry("transforms").resolve(name).load()
         check_options(target, options, f"transform '{name}'")
         try:
@@ -202,14 +203,18 @@ def parse_row(row: str) -> list[Any]:
     return steps
 
 
-def _read_call(part: ast.expr, row: str) -> tuple[str, list[Any], dict[str, Any]]:
+def _read_call(text: str, row: str) -> tuple[str, list[Any], dict[str, Any]]:
+    try:
+        part = ast.parse(text, mode="eval").body
+    except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
+        raise UsageError(f"transform row '{row}' cannot be read; write name(argument=value) | name | ...") from error
     call = part if isinstance(part, ast.Call) else None
     name = call.func if call else part
     if not isinstance(name, ast.Name):
-        raise UsageError(f"transform row '{row}': '{ast.unparse(part)}' is not a name or a name(argument=value)")
+        raise UsageError(f"transform row '{row}': '{text}' is not a name or a name(argument=value)")
     try:
         args = [ast.literal_eval(a) for a in call.args] if call else []
         options = {str(k.arg): ast.literal_eval(k.value) for k in call.keywords} if call else {}
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
         raise UsageError(f"transform row '{row}': the arguments of {name.id} must be plain values") from error
     return name.id, args, options
