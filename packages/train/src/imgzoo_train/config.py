@@ -30,6 +30,7 @@ POSITIVE = frozenset(
         "data.batch_size",
         "data.val_batch_size",
         "data.input_size",
+        "data.repeats",
         "optim.accumulate",
         "run.eval_every",
         "run.keep_last",
@@ -80,6 +81,7 @@ class DataSection:
     mix_prob: float = 1.0
     mix_off_epoch: int | None = None
     max_bad: float = 0.0
+    repeats: int = 1
     augment: dict[str, Any] = field(default_factory=dict[str, Any])
     options: dict[str, Any] = field(default_factory=dict[str, Any])
 
@@ -152,6 +154,7 @@ class RunSection:
     swa_epochs: int = 0
     nonfinite: Literal["raise", "skip", "rollback"] = "raise"
     max_nonfinite: int = 10
+    rollback_lr: float = 1.0
     log_every: int = 0
     eval_every: int = 1
     save_every: int = 0

@@ -23,16 +23,27 @@ class Average:
     """
 
     def __init__(
-        self, model: nn.Module, decay: float | None, *, warmup: bool = True, device: torch.device | None = None
+        self,
+        model: nn.Module,
+        decay: float | None,
+        *,
+        warmup: bool = True,
+        device: torch.device | None = None,
+        start: int = 0,
+        every: int = 1,
     ) -> None:
         self.decay, self.warmup, self.updates = decay, warmup, 0
+        self.start, self.every, self.calls = start, every, 0
         self.tensors = {
             name: tensor.clone().to(device or tensor.device) for name, tensor in averaged_tensors(model).items()
         }
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
-        """Take the model's present weights into the average."""
+        """Take the model's present weights into the average, at every `every`-th call after the first `start`."""
+        self.calls += 1
+        if self.calls <= self.start or (self.calls - self.start) % self.every:
+            return
         weight = self._weight()
         self.updates += 1
         mine: list[torch.Tensor] = []
@@ -69,9 +80,9 @@ class Average:
             self.tensors[name].copy_(kept)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"updates": self.updates, "tensors": dict(self.tensors)}
+        return {"updates": self.updates, "calls": self.calls, "tensors": dict(self.tensors)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.updates = int(state["updates"])
+        self.updates, self.calls = int(state["updates"]), int(state["calls"])
         for name, own in self.tensors.items():
             own.copy_(state["tensors"][name])

@@ -37,7 +37,6 @@ class Guard:
         lagging: bool | None = None,
     ) -> None:
         self.policy, self.limit, self.record, self.lagging = policy, limit, record, lagging
-        self.skipped: set[int] = set()
         self._buffers: list[torch.Tensor] = []
         self._kept: list[torch.Tensor] = []
         self._previous: torch.Tensor | None = None

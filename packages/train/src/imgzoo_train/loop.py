@@ -58,6 +58,9 @@ def fit(
         loaded = time.perf_counter()
         if schedule is not None:
             schedule.apply(state.optimizer, state.step)
+            if state.lr_factor != 1.0:
+                for row in state.optimizer.param_groups:
+                    row["lr"] *= state.lr_factor
         update(state, group, loss_fn, clip, guard)
         state.meters.wait_seconds += loaded - start
         state.meters.step_seconds += time.perf_counter() - loaded
@@ -86,10 +89,10 @@ def run_rows(state: State, rows: Sequence[Row], *, resumed: bool = False) -> Non
 
 def update(state: State, group: list[Any], loss_fn: LossFn, clip: Clip | None, guard: Guard) -> None:
     """One optimizer step over `group`; a step that is not finite leaves weights, buffers and averages as they were."""
-    if state.step in guard.skipped:
+    if state.step in state.skipped:
         state.step += 1
         return
-    state.model.train()
+    state.train_mode()
     parameters = [item for row in state.optimizer.param_groups for item in row["params"]]
     guard.protect(state)
     loss = _backward_with_memory(state, group, loss_fn)

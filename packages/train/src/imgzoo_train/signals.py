@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import faulthandler
+import os
 import signal
 from types import FrameType
 from typing import Any
@@ -27,9 +28,13 @@ class Signals:
 
     def __init__(self, world: World, stall: float = 0.0) -> None:
         self.world, self.stall, self.received = world, stall, 0
+        self.owner = os.getpid()
         self._previous: dict[int, Any] = {}
 
     def _note(self, number: int, frame: FrameType | None) -> None:
+        if os.getpid() != self.owner:  # a loader's worker inherited this handler
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
         if self.received == signal.SIGINT == number:
             raise KeyboardInterrupt
         self.received = max(self.received, number)

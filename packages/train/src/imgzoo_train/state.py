@@ -39,10 +39,14 @@ class State:
     best: dict[str, Any] = field(default_factory=dict)
     """Scores so far: what decides about best, early stop and plateau."""
     bad_steps: int = 0
+    skipped: list[int] = field(default_factory=list)
+    """Updates that are left out, since they broke once."""
     lr_factor: float = 1.0
     stop: bool = False
     meters: Meters = field(default_factory=Meters)
     sharded: bool = False
+    frozen: list[nn.Module] = field(default_factory=list)
+    """Modules that stay in evaluation mode: their running statistics are fixed too."""
 
     def __post_init__(self) -> None:
         if self.plain is None:
@@ -51,6 +55,12 @@ class State:
     @property
     def device(self) -> torch.device:
         return self.world.device
+
+    def train_mode(self) -> None:
+        """Put the model into training mode, all but what is frozen."""
+        self.model.train()
+        for module in self.frozen:
+            module.eval()
 
     def no_sync(self) -> contextlib.AbstractContextManager[Any]:
         """Keep gradients local: all but the last batch of an accumulated step."""
@@ -71,6 +81,7 @@ class State:
                 "micro": self.micro,
                 "best": self.best,
                 "bad_steps": self.bad_steps,
+                "skipped": self.skipped,
                 "lr_factor": self.lr_factor,
                 "seed": self.seed,
                 "stop": self.stop,

@@ -1,0 +1,295 @@
+"""From a configuration to what `fit` needs, in one documented order.
+
+Source, model and weights, adapters and freezing, device and layout, batch-norm conversion, precision of the weights,
+sharding, optimizer, averages, compile, data parallel; then loaders, loss and schedule.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from imgzoo.errors import UsageError
+from torch import nn
+
+from .config import Config
+from .distributed import World
+from .ema import Average
+from .loop import LossFn
+from .losses import class_weights, create_loss
+from .metrics import METRICS
+from .models import weights_argument
+from .precision import create_precision
+from .state import State
+
+DEFAULT_LOSS = {"classification": "cross-entropy", "multilabel": "bce", "regression": "mse"}
+
+
+@dataclass
+class Sources:
+    """Training and validation data, and what their classes are."""
+
+    train: Any
+    validation: Any
+    classes: int
+    names: list[str]
+
+
+def open_sources(config: Config) -> Sources:
+    """Open the data of a run; raises `UsageError` where it does not fit the task."""
+    from imgzoo_data import create_dataset
+
+    if not config.data.source:
+        raise UsageError("no data given: add --data digits: or --data folder:PATH")
+    train = create_dataset(config.data.source, "train", **config.data.options)
+    options = {} if config.data.val_source else config.data.options
+    validation = create_dataset(config.data.val_source or config.data.source, "validation", **options)
+    task = config.loss.task
+    if bool(getattr(train, "multi_label", False)) != (task == "multilabel"):
+        kind = "several labels an image" if train.multi_label else "one label an image"
+        raise UsageError(f"{config.data.source} has {kind}, so --task {task} does not fit it")
+    classes = int(train.num_classes) if task != "regression" else config.model.num_classes or 1
+    if classes < 1:
+        raise UsageError(f"{config.data.source} has no classes: its images need labels for training")
+    if task != "regression" and list(train.class_names) != list(validation.class_names):
+        raise UsageError("training and validation data have different classes; give both the same class_map")
+    return Sources(train, validation, classes, [str(name) for name in train.class_names])
+
+
+def build_model(config: Config, classes: int, names: list[str]) -> nn.Module:
+    """The network with its weights, adapted to the classes of the data."""
+    from imgzoo import create_model
+
+    part = config.model
+    if not part.name:
+        raise UsageError("no model given: name one, as `imgzoo list` prints it")
+    torch.manual_seed(config.run.seed)
+    model = create_model(
+        part.name,
+        pretrained=weights_argument(part.pretrained),
+        num_classes=part.num_classes or classes,
+        in_chans=part.in_chans,
+        img_size=part.img_size,
+        global_pool=part.global_pool,
+        drop_rate=part.drop_rate,
+        drop_path_rate=part.drop_path_rate,
+        **part.options,
+    )
+    model.class_names = names if len(names) == (part.num_classes or classes) else None
+    if part.grad_checkpointing:
+        model.set_grad_checkpointing()
+    return model
+
+
+def data_config(config: Config, model: nn.Module) -> Any:
+    """How images are prepared for the model; it is written on the model, so that it is saved with it."""
+    from imgzoo_data import resolve_data_config
+
+    part = config.data
+    found = resolve_data_config(
+        model,
+        img_size=part.input_size or config.model.img_size,
+        interpolation=part.interpolation,
+        crop_pct=part.crop_pct,
+        mean=part.mean,
+        std=part.std,
+    )
+    model.pretrained_cfg = {**getattr(model, "pretrained_cfg", {}), **found.to_dict()}  # type: ignore[assignment]
+    return found
+
+
+@dataclass
+class Loaders:
+    """The streams of a run on this rank, and how many updates an epoch has."""
+
+    train: Any
+    validation: Any
+    eval_steps: int
+    updates: int
+
+
+def build_loaders(config: Config, sources: Sources, transform: Any, world: World, quarantine: Any = None) -> Loaders:
+    """Training and validation loaders for images prepared as `transform` (a data config) says."""
+    from imgzoo_data import Mixer, SizeSchedule, create_loader, create_transform
+    from imgzoo_data.order import Choice
+
+    part, classes = config.data, sources.classes
+    shared = {
+        "seed": config.run.seed,
+        "workers": part.workers,
+        "rank": world.rank,
+        "world": world.size,
+        "device": world.device,
+        "channels_last": config.run.channels_last,
+    }
+    mixer = None
+    if part.mixup or part.cutmix:
+        mixer = Mixer(
+            classes,
+            part.mixup,
+            part.cutmix,
+            prob=part.mix_prob,
+            smoothing=config.loss.smoothing,
+            off_epoch=part.mix_off_epoch or 0,
+        )
+    schedule = None
+    if part.sizes:
+        choices = tuple(Choice((size, size), part.batch_size) for size in part.sizes)
+        schedule = SizeSchedule(choices, schedule="progressive", epochs=config.run.epochs, random_mix=0.0, spread=1e-3)
+    train = create_loader(
+        sources.train,
+        create_transform(transform, training=True, **part.augment),
+        part.batch_size,
+        training=True,
+        mixer=mixer,
+        schedule=schedule,
+        repeats=part.repeats,
+        bad="replace" if part.max_bad else "raise",
+        budget=part.max_bad or 1,
+        quarantine=quarantine if part.max_bad else None,
+        **shared,
+    )
+    size = part.val_batch_size or part.batch_size
+    plain = create_transform(transform, training=False)
+    validation = create_loader(sources.validation, plain, size, training=False, **shared)
+    largest_share = math.ceil(len(sources.validation) / world.size)
+    return Loaders(
+        train, validation, math.ceil(largest_share / size), max(1, math.ceil(len(train) / config.optim.accumulate))
+    )
+
+
+def build_state(config: Config, model: nn.Module, world: World, updates: int) -> State:
+    """Apply every technique to the model, in the documented order."""
+    from . import adapt, norms, sharding
+
+    run = config.run
+    if config.model.lora:
+        adapt.add_lora(model, config.model.lora)
+    frozen = [] if config.model.unfreeze_epoch is not None else adapt.freeze(model, config.model.freeze)
+    model = model.to(world.device)
+    if run.channels_last:
+        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if config.model.split_bn > 1:
+        norms.split_batch_norm(model, config.model.split_bn)
+    if run.sync_bn and world.size > 1:
+        norms.sync_batch_norm(model, world)
+    precision = create_precision(run.precision, world.device)
+    model = precision.prepare(model)
+    sharded = run.strategy == "fsdp2" and world.size > 1
+    if sharded:
+        sharding.shard(model, world)
+
+    optimizer = build_optimizer(config, model, world)
+    if config.model.unfreeze_epoch is not None:
+        frozen = adapt.freeze(model, config.model.freeze)
+    averages = build_averages(config, model, updates)
+    called: Any = model
+    if run.torchscript:
+        called = adapt.scripted(model, run.torchscript, world.device)
+    if run.compile:
+        called = torch.compile(called)
+    if world.size > 1 and not sharded:
+        called = sharding.replicate(called, world)
+    return State(
+        called,
+        optimizer,
+        model,
+        world,
+        precision,
+        averages,
+        run.seed,
+        sharded=sharded,
+        frozen=frozen,
+    )
+
+
+def build_optimizer(config: Config, model: nn.Module, world: World) -> torch.optim.Optimizer:
+    """The optimizer over the model's parameter groups; with `zero1` its state is dealt out over ranks."""
+    from imgzoo_optim import create_optimizer
+
+    from . import sharding
+
+    part = config.optim
+    common: dict[str, Any] = {"lr": part.lr, "weight_decay": part.weight_decay, "momentum": part.momentum}
+    layered: dict[str, Any] = {"layer_decay": part.layer_decay} if part.layer_decay is not None else {}
+    if config.run.strategy != "zero1" or world.size == 1:
+        return create_optimizer(part.name, model, **common, **layered, **part.options)
+    groups = create_optimizer("sgd", model, lr=part.lr, weight_decay=part.weight_decay, **layered).param_groups
+    rows = [
+        {key: group[key] for key in ("params", "weight_decay", "lr_scale", "lr") if key in group} for group in groups
+    ]
+    return sharding.zero_optimizer(lambda params: create_optimizer(part.name, params, **common, **part.options), rows)
+
+
+def build_averages(config: Config, model: nn.Module, updates: int) -> dict[str, Average]:
+    """Weight averages by name: `ema`, or `ema-<decay>` where there are several, and `swa`."""
+    run = config.run
+    device = torch.device("cpu") if run.ema_cpu else None
+    several = len(run.ema) > 1
+    averages = {
+        f"ema-{decay:g}" if several else "ema": Average(model, decay, warmup=run.ema_warmup, device=device)
+        for decay in run.ema
+    }
+    if run.swa_epochs:
+        start = max(0, run.epochs - run.swa_epochs) * updates
+        averages["swa"] = Average(model, None, device=device, start=start, every=updates)
+    return averages
+
+
+def build_loss(config: Config, sources: Sources, state: State) -> LossFn:
+    """The loss as a function of model and batch: the task's, or the one given, with a teacher's where there is one."""
+    part = config.loss
+    name = part.name or DEFAULT_LOSS[part.task]
+    options = dict(part.options)
+    if part.smoothing and not (config.data.mixup or config.data.cutmix):
+        options.setdefault("smoothing", part.smoothing)
+    if part.class_weights:
+        counts = class_counts(sources)
+        options.setdefault("weight", class_weights(counts, part.class_weights).tolist())
+    if name == "distribution-balanced":
+        options.setdefault("counts", class_counts(sources).tolist())
+        options.setdefault("total", len(sources.train))
+    loss = create_loss(name, **options).to(state.device)
+    if config.distill.teacher:
+        from .distill import distilled
+
+        return distilled(config, loss, state, sources)
+    return supervised(loss, state)
+
+
+def supervised(loss: Callable[[Any, torch.Tensor], torch.Tensor], state: State) -> LossFn:
+    """`loss(model(images), targets)`; auxiliary heads share it with weight 0.4 (arXiv:1512.00567)."""
+
+    def run(model: nn.Module, batch: Any) -> torch.Tensor:
+        output = model(state.precision.inputs(batch.images))
+        if not isinstance(output, (tuple, list)):
+            return loss(output, batch.targets)
+        first, *others = output
+        return loss(first, batch.targets) + 0.4 * sum(loss(other, batch.targets) for other in others)
+
+    return run
+
+
+def class_counts(sources: Sources) -> torch.Tensor:
+    """Number of training samples of each class."""
+    targets = torch.as_tensor(sources.train.targets())
+    return targets.sum(0) if targets.ndim > 1 else torch.bincount(targets, minlength=sources.classes)
+
+
+def build_schedule(config: Config, state: State, updates: int) -> Any:
+    """The learning rate over the whole run, per update."""
+    from imgzoo_optim import create_scheduler
+
+    total = max(1, config.run.epochs * updates)
+    warmup = min(total - 1, round(config.schedule.warmup_epochs * updates))
+    return create_scheduler(
+        config.schedule.name, state.optimizer, total=total, warmup=max(0, warmup), **config.schedule.options
+    )
+
+
+def score_name(config: Config) -> str:
+    """The metric that decides what is best."""
+    return config.run.metric or METRICS[config.loss.task].score

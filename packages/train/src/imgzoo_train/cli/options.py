@@ -1,0 +1,105 @@
+"""Settings of a run as click options, and back into a configuration. No torch."""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import click
+from imgzoo.errors import UsageError
+
+from imgzoo_train.config import Config, nested, parse_setting, rows
+from imgzoo_train.flags import FLAGS
+from imgzoo_train.recipes import load_recipe
+
+Command = Callable[..., Any]
+
+
+class Listed(click.ParamType):
+    """Values separated by commas."""
+
+    def __init__(self, item: type) -> None:
+        self.item = item
+        self.name = "list"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if isinstance(value, list):
+            return value
+        try:
+            return [self.item(part.strip()) for part in str(value).split(",") if part.strip()]
+        except ValueError:
+            self.fail(f"'{value}' is not a list of {self.item.__name__} separated by commas", param, ctx)
+
+
+def click_type(kind: Any) -> Any:
+    """The click type of a setting's type."""
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin is types.UnionType:
+        return click_type(next(item for item in arguments if item is not types.NoneType))
+    if origin is Literal:
+        return click.Choice([choice for choice in arguments if choice])
+    if origin is list:
+        return Listed(arguments[0])
+    return kind
+
+
+def config_options(command: Command) -> Command:
+    """Add MODEL and an option for every setting that has a flag; what is not given is None."""
+    table = rows()
+    for key, (flag, help) in reversed(FLAGS.items()):
+        name = key.replace(".", "__")
+        if flag == "MODEL":
+            command = click.argument(name, metavar="[MODEL]", required=False)(command)
+        elif table[key] is bool:
+            spelling = flag if "/" in flag else f"{flag}/--no-{flag[2:]}"
+            command = click.option(spelling, name, default=None, help=help)(command)
+        else:
+            command = click.option(flag, name, type=click_type(table[key]), default=None, help=help)(command)
+    command = click.option(
+        "--set", "settings", multiple=True, metavar="KEY=VALUE", help="any setting, such as optim.options.nesterov=true"
+    )(command)
+    return click.option(
+        "--config", "config_file", type=click.Path(path_type=Path), help="TOML file with settings; flags go over it"
+    )(command)
+
+
+def read_config(config_file: Path | None, settings: tuple[str, ...], flags: dict[str, Any]) -> Config:
+    """Defaults, then the recipe, then the file, then `--set`, then flags."""
+    given = {key.replace("__", "."): value for key, value in flags.items() if value is not None}
+    config = Config()
+    recipe = given.get("recipe")
+    from_file = config
+    if config_file is not None:
+        from_file = Config.load(config_file)
+        recipe = recipe or from_file.recipe
+    if recipe:
+        config = config.merged(load_recipe(str(recipe)), f"recipe {recipe}")
+    if config_file is not None:
+        config = Config.load(config_file, config)
+    config = config.merged(nested(dict(parse_setting(text) for text in settings)), "--set")
+    config = config.merged(nested(given), "the command line")
+    if recipe:
+        config.recipe = str(recipe)
+    return config
+
+
+def run_folder(config: Config) -> str:
+    """The run folder: as given, or the first free `runs/<model>-<n>`."""
+    if config.run.output:
+        return config.run.output
+    name = "".join(character if character.isalnum() or character in "._-" else "-" for character in config.model.name)
+    number = 1
+    while Path(f"runs/{name}-{number}").exists():
+        number += 1
+    return f"runs/{name}-{number}"
+
+
+def existing_config(output: str) -> Path:
+    """The configuration saved in a run folder; raises `UsageError` when there is none."""
+    path = Path(output) / "config.toml"
+    if not path.is_file():
+        raise UsageError(f"'{output}' holds no run to resume: there is no {path.name} in it")
+    return path

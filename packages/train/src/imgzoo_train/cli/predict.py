@@ -1,0 +1,121 @@
+"""`imgzoo predict`."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import click
+from imgzoo.errors import MissingDependencyError, UsageError
+
+Row = dict[str, Any]
+
+
+@click.command("predict")
+@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--model", "name", required=True, help="model name, saved folder or run folder")
+@click.option("--pretrained", default="true", help="weights of a model given by name")
+@click.option("--topk", default=5, type=click.IntRange(1), help="answers an image")
+@click.option("--embed", is_flag=True, help="add the vector that the classifier sees")
+@click.option("--features", is_flag=True, help="add the last feature map or tokens")
+@click.option("--batch-size", default=16, type=click.IntRange(1))
+@click.option("--img-size", type=click.IntRange(1), help="another input size")
+@click.option("--device", default="")
+@click.option("--json", "as_json", is_flag=True, help="print JSON")
+@click.option("--output", type=click.Path(path_type=Path), help="write a .json, .jsonl, .csv or .parquet file")
+def command(
+    paths: tuple[Path, ...],
+    name: str,
+    pretrained: str,
+    topk: int,
+    embed: bool,
+    features: bool,
+    batch_size: int,
+    img_size: int | None,
+    device: str,
+    as_json: bool,
+    output: Path | None,
+) -> None:
+    """Name what the images at PATHS show; folders are searched."""
+    from imgzoo_train.distributed import pick_device
+    from imgzoo_train.prediction import Predictor, find_images
+    from imgzoo_train.progress import clean
+
+    files = find_images(paths)
+    if output is not None and output.suffix not in WRITERS:
+        raise UsageError(f"--output takes {', '.join(WRITERS)}, not '{output.suffix}'")
+    predictor = Predictor.open(name, pretrained, device=pick_device(device), img_size=img_size)
+    rows = predictor.rows(files, topk=topk, embed=embed, features=features, batch_size=batch_size)
+    rows = list(_watched(rows, len(files)))
+    if output is not None:
+        WRITERS[output.suffix](rows, output)
+        click.echo(f"{len(rows)} rows in {output}")
+    elif as_json:
+        click.echo(json.dumps(rows, indent=1))
+    else:
+        for row in rows:
+            click.echo(clean(row["file"]))
+            for answer in row.get("classes", ()):
+                click.echo(f"  {answer['probability']:7.2%}  {clean(answer['class'])}")
+            if "error" in row:
+                click.echo(f"  error: {clean(row['error'])}")
+    if any("error" in row for row in rows):
+        sys.exit(1)
+
+
+def _watched(rows: Iterable[Row], total: int) -> Iterable[Row]:
+    """The rows, with a progress bar for many on a terminal."""
+    if total < 32 or not sys.stderr.isatty():
+        return rows
+    from rich.console import Console
+    from rich.progress import track
+
+    return track(rows, "predict", total=total, console=Console(stderr=True))
+
+
+def flat(rows: list[Row]) -> list[Row]:
+    """A line an image: `class_1`, `probability_1`, ...; lists stay lists of numbers."""
+    table: list[Row] = []
+    for row in rows:
+        line: Row = {"file": row["file"], "error": row.get("error")}
+        for place, answer in enumerate(row.get("classes", ()), start=1):
+            line[f"class_{place}"], line[f"index_{place}"] = answer["class"], answer["index"]
+            line[f"probability_{place}"] = answer["probability"]
+        table.append({**line, **{key: row[key] for key in ("embedding", "features") if key in row}})
+    return table
+
+
+def _write_json(rows: list[Row], path: Path) -> None:
+    path.write_text(json.dumps(rows, indent=1), encoding="utf-8")
+
+
+def _write_jsonl(rows: list[Row], path: Path) -> None:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
+def _write_csv(rows: list[Row], path: Path) -> None:
+    from imgzoo_train.folder import safe_cell
+
+    table = flat(rows)
+    names = list(dict.fromkeys(name for line in table for name in line))
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, names)
+        writer.writeheader()
+        for line in table:
+            writer.writerow({key: safe_cell(value) if isinstance(value, str) else value for key, value in line.items()})
+
+
+def _write_parquet(rows: list[Row], path: Path) -> None:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        raise MissingDependencyError("parquet needs pyarrow: pip install imgzoo-train[parquet]") from error
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(flat(rows)), path)
+
+
+WRITERS = {".json": _write_json, ".jsonl": _write_jsonl, ".csv": _write_csv, ".parquet": _write_parquet}

@@ -1,0 +1,72 @@
+"""`imgzoo train`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+from imgzoo.errors import UsageError
+
+from .options import config_options, existing_config, read_config, run_folder
+
+
+@click.command("train")
+@config_options
+@click.option("--resume", is_flag=True, help="go on with the run in --output, from its newest good checkpoint")
+@click.option("--dry-run", is_flag=True, help="print the plan and the schedule, train nothing")
+@click.option("--recipes", is_flag=True, help="list recipes and leave")
+@click.option("--find-lr", is_flag=True, help="try learning rates and print the best, train nothing")
+@click.option("--find-batch", is_flag=True, help="find the largest batch that fits, train nothing")
+@click.option("--profile", is_flag=True, help="write a trace of ten updates to the run folder, train nothing more")
+@click.option("--json", "as_json", is_flag=True, help="print the summary as JSON")
+@click.option("--quiet", is_flag=True, help="print nothing but the summary")
+def command(
+    config_file: Path | None,
+    settings: tuple[str, ...],
+    resume: bool,
+    dry_run: bool,
+    recipes: bool,
+    find_lr: bool,
+    find_batch: bool,
+    profile: bool,
+    as_json: bool,
+    quiet: bool,
+    **flags: Any,
+) -> None:
+    """Train MODEL on --data, or go on with a run."""
+    if recipes:
+        from imgzoo_train.recipes import describe_recipes
+
+        click.echo(describe_recipes())
+        return
+    output = flags.get("run__output")
+    if resume and config_file is None:
+        if not output:
+            raise UsageError("--resume needs the folder of the run: add --output DIR")
+        config_file = existing_config(str(output))
+    config = read_config(config_file, settings, flags)
+    config.run.output = run_folder(config)
+
+    if dry_run or find_lr or find_batch or profile:
+        from imgzoo_train import planning
+
+        action = planning.ACTIONS[next(n for n, on in _modes(dry_run, find_lr, find_batch, profile) if on)]
+        click.echo(action(config))
+        return
+    from imgzoo_train.trainers import trainer
+
+    summary = trainer(config)(config, resume=resume, quiet=quiet or as_json)
+    if not summary:  # another rank speaks
+        return
+    if as_json:
+        click.echo(json.dumps(summary, indent=1))
+        return
+    scores = ", ".join(f"{name} {value:.4g}" for name, value in summary["best"].items())
+    click.echo(f"best at step {summary['best_step']} ({summary['best_weights']} weights): {scores}")
+    click.echo(f"model in {summary['folder']}/best, report in {summary['folder']}/report.html")
+
+
+def _modes(dry_run: bool, find_lr: bool, find_batch: bool, profile: bool) -> list[tuple[str, bool]]:
+    return [("dry-run", dry_run), ("find-lr", find_lr), ("find-batch", find_batch), ("profile", profile)]

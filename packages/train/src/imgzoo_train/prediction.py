@@ -1,0 +1,112 @@
+"""Prediction on files: the model's own preprocessing, class names in the answer, an unreadable file is a row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from imgzoo.errors import ImgzooError, UsageError
+
+from .models import class_names_of, open_model
+
+Row = dict[str, Any]
+
+
+class Predictor:
+    """A model with its preprocessing and class names; `rows(paths)` yields an answer a file, in order."""
+
+    def __init__(self, model: Any, *, device: torch.device | None = None, img_size: int | None = None) -> None:
+        from imgzoo_data import create_transform, resolve_data_config
+
+        self.model = model.eval()
+        self.device = device or torch.device("cpu")
+        self.model.to(self.device)
+        self.names = class_names_of(model)
+        self.config = resolve_data_config(model, img_size=img_size, use_test_size=img_size is None)
+        self.transform = create_transform(self.config, training=False)
+
+    @classmethod
+    def open(cls, text: str, pretrained: str = "true", **options: Any) -> Predictor:
+        """A predictor for a model name, a saved folder or a run folder."""
+        return cls(open_model(text, pretrained), **options)
+
+    def images(self, paths: Sequence[Path]) -> tuple[torch.Tensor, list[int], dict[int, str]]:
+        """Images (B, C, H, W) of the readable files, their positions, and an error for each of the others."""
+        mean = torch.tensor(self.config.mean).view(-1, 1, 1)
+        std = torch.tensor(self.config.std).view(-1, 1, 1)
+        images, places, errors = [], [], {}
+        for place, path in enumerate(paths):
+            try:
+                pixels = torch.as_tensor(self.transform(path.read_bytes()))
+            except (ImgzooError, OSError, ValueError) as error:
+                errors[place] = str(error)
+                continue
+            images.append((pixels.float() / 255 - mean) / std)
+            places.append(place)
+        return torch.stack(images) if images else torch.zeros(0), places, errors
+
+    @torch.inference_mode()
+    def rows(
+        self, paths: Iterable[Path], *, topk: int = 5, embed: bool = False, features: bool = False, batch_size: int = 16
+    ) -> Iterator[Row]:
+        """`{"file", "classes": [{"class", "index", "probability"}]}`, with `embedding` or `features`, or `error`."""
+        for chunk in _chunks(paths, batch_size):
+            images, places, errors = self.images(chunk)
+            answers: dict[int, Row] = {place: {"error": text} for place, text in errors.items()}
+            if places:
+                for place, answer in zip(places, self.answers(images.to(self.device), topk, embed, features)):
+                    answers[place] = answer
+            for place, path in enumerate(chunk):
+                yield {"file": str(path), **answers[place]}
+
+    def answers(self, images: torch.Tensor, topk: int, embed: bool, features: bool) -> list[Row]:
+        """An answer for each image (B, C, H, W)."""
+        maps = self.model.forward_features(images)
+        logits = self.model.forward_head(maps)
+        logits = logits[0] if isinstance(logits, (tuple, list)) else logits
+        best = logits.float().softmax(1).topk(min(topk, logits.shape[1]), 1)
+        rows: list[Row] = []
+        for values, indices in zip(best.values.tolist(), best.indices.tolist()):
+            classes = [
+                {"class": self.names[index], "index": index, "probability": value}
+                for value, index in zip(values, indices)
+            ]
+            rows.append({"classes": classes})
+        if embed:
+            for row, vector in zip(rows, self.model.forward_head(maps, pre_logits=True).float().cpu().tolist()):
+                row["embedding"] = vector
+        if features:
+            for row, tensor in zip(rows, maps.float().cpu()):
+                row["features"] = tensor.tolist()
+        return rows
+
+
+def find_images(paths: Sequence[Path]) -> list[Path]:
+    """Files as given, and the images below folders in sorted order; raises `UsageError` for what is not there."""
+    from imgzoo_data.sources.base import IMAGE_EXTENSIONS
+
+    found: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_EXTENSIONS and p.is_file())
+            if not inside:
+                raise UsageError(f"there are no images below {path}")
+            found += inside
+        elif path.exists():
+            found.append(path)
+        else:
+            raise UsageError(f"there is no file {path}")
+    return found
+
+
+def _chunks(paths: Iterable[Path], size: int) -> Iterator[list[Path]]:
+    chunk: list[Path] = []
+    for path in paths:
+        chunk.append(path)
+        if len(chunk) == size:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk

@@ -1,0 +1,60 @@
+"""The progress bar of a run; silent when the output is no terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+
+def clean(text: str) -> str:
+    """Text from outside without control characters, for a terminal."""
+    return "".join(character if character.isprintable() else "?" for character in text)
+
+
+class Bar:
+    """Steps done of all, with the figures of the last log row. One line a log row where there is no terminal."""
+
+    def __init__(self, total: int, done: int, *, quiet: bool = False, shown: bool = True) -> None:
+        self.console = Console(stderr=True, quiet=quiet or not shown)
+        self.live = self.console.is_terminal
+        self.progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[figures]}"),
+            console=self.console,
+            disable=not self.live,
+            redirect_stdout=False,
+        )
+        self.task = self.progress.add_task("train", total=total, completed=done, figures="")
+
+    def __enter__(self) -> Bar:
+        self.progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.progress.stop()
+
+    def step(self, done: int) -> None:
+        """Move the bar."""
+        self.progress.update(self.task, completed=done)
+
+    def row(self, row: Mapping[str, Any]) -> None:
+        """Show a log row."""
+        text = (
+            f"loss {row['loss']:.4f}  lr {row['lr']:.2e}  {row['images_per_second']:.0f} img/s  "
+            f"waiting for data {row['data_wait']:.0%}"
+        )
+        if self.live:
+            self.progress.update(self.task, figures=text)
+        else:
+            self.say(f"epoch {row['epoch']}  step {row['step']}  {text}")
+
+    def say(self, text: str) -> None:
+        """Print a line above the bar."""
+        self.progress.console.print(escape(clean(text)), highlight=False, soft_wrap=True)

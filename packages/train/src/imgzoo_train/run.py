@@ -1,0 +1,367 @@
+"""A training run: builds the parts, feeds `fit` epoch by epoch, and what is periodic is a row."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from imgzoo.errors import ImgzooError, UsageError
+
+from . import adapt, build, norms
+from .checkpoints import Checkpoints, Retention
+from .config import Config
+from .distributed import World, join_world
+from .evaluation import Evaluation, evaluate
+from .folder import RunFolder
+from .guard import Guard, Rollback
+from .loggers import Loggers
+from .loop import Row, fit
+from .metrics import better, lower_is_better, oriented
+from .progress import Bar
+from .signals import Interrupted, Signals
+from .state import State
+
+ROWS = ("poll", "train", "eval", "save")
+"""Rows of a run in their order; a checkpoint names the first that was not done at its step."""
+
+
+def train(config: Config, *, resume: bool = False, quiet: bool = False) -> dict[str, Any]:
+    """Train as `config` says; returns the summary of the run (best scores, step, folder).
+
+    Raises `Interrupted` after a signal, with everything saved; typed errors for anything the user can mend.
+    """
+    if config.run.threads:
+        torch.set_num_threads(config.run.threads)
+    with join_world(config.run.device, config.run.stall) as world, Signals(world, config.run.stall) as signals:
+        return Run(config, world, signals, quiet=quiet).go(resume)
+
+
+class Run:
+    """The parts of one run, and the rows that `fit` calls."""
+
+    def __init__(self, config: Config, world: World, signals: Signals, *, quiet: bool = False) -> None:
+        self.config, self.world, self.signals, self.quiet = config, world, signals, quiet
+        self.folder = RunFolder(Path(config.run.output))
+        self.sources = build.open_sources(config)
+        model = build.build_model(config, self.sources.classes, self.sources.names)
+        self.transform = build.data_config(config, model)
+        quarantine = self.folder.path / "quarantine.jsonl"
+        self.loaders = build.build_loaders(config, self.sources, self.transform, world, quarantine)
+        self.state = build.build_state(config, model, world, self.loaders.updates)
+        self.loss = build.build_loss(config, self.sources, self.state)
+        self.schedule = build.build_schedule(config, self.state, self.loaders.updates)
+        self.steps = config.run.epochs * self.loaders.updates
+        self.guard = Guard(config.run.nonfinite, config.run.max_nonfinite, self.record_bad if world.main else None)
+        milestone = config.run.milestone * self.loaders.updates
+        self.store = Checkpoints(
+            self.folder.checkpoints,
+            Retention(config.run.keep_last, config.run.keep_best, milestone),
+            warn=self.say,
+        )
+        self.bar: Bar | None = None
+        self.loggers = Loggers([])
+        self.last: Evaluation | None = None
+        self.started = time.perf_counter()
+
+    def say(self, text: str) -> None:
+        """Tell the user something, from the main rank."""
+        if self.bar is not None:
+            self.bar.say(text)
+        elif self.world.main and not self.quiet:
+            Bar(0, 0).say(text)
+
+    @property
+    def epoch(self) -> int:
+        """Epochs that are complete at the present step."""
+        return self.state.step // self.loaders.updates
+
+    def go(self, resume: bool) -> dict[str, Any]:
+        """Train to the end; save and pass on a signal; go back and leave out a broken update where asked to."""
+        self.prepare(resume)
+        with ExitStack() as stack:
+            self.bar = stack.enter_context(
+                Bar(self.steps, self.state.step, quiet=self.quiet, shown=self.world.main),
+            )
+            if self.world.main:
+                self.loggers = stack.enter_context(Loggers.open(self.config, self.folder.path))
+            try:
+                self.signals.poll()
+                while True:
+                    try:
+                        self.fit_epochs()
+                        break
+                    except Rollback:
+                        self.roll_back()
+            except Interrupted as error:
+                self.save(self.state, final=True)
+                self.say(f"{error}; step {self.state.step} is saved, go on with --resume")
+                raise
+            finally:
+                self.store.wait()
+        return self.finish()
+
+    def prepare(self, resume: bool) -> None:
+        """Begin the run folder, or load the newest good checkpoint."""
+        if not resume:
+            if self.world.main:
+                self.folder.create(self.config)
+            self.world.barrier()
+            if self.config.run.nonfinite == "rollback":
+                self.save(self.state, final=True)
+            return
+        if not self.folder.path.is_dir():
+            raise UsageError(f"{self.folder.path} holds no run to resume; leave out --resume to begin one")
+        self.load_newest()
+
+    def load_newest(self) -> None:
+        """Take over the newest checkpoint that verifies; without any the run begins anew."""
+        self.store.wait()
+        self.world.barrier()
+        found = self.store.newest()
+        if found is None:
+            if self.world.main:
+                self.folder.rewind(-1, {})
+            return
+        self.state.load(found.parts)
+        self.store.scores = {int(step): score for step, score in self.state.best.get("scores", {}).items()}
+        done = ROWS.index("save") if self.state.rows_done is None else self.state.rows_done
+        if self.world.main:
+            self.folder.rewind(self.state.step, {kind: ROWS.index(kind) < done for kind in ("train", "eval")})
+        self.world.barrier()
+        if self.epoch >= (self.config.model.unfreeze_epoch or self.config.run.epochs + 1):
+            self.unfreeze()
+
+    def fit_epochs(self) -> None:
+        """Call `fit` for each epoch that is left."""
+        config, state = self.config, self.state
+        clip = None
+        if config.optim.clip is not None:
+            clip = self.clipper()
+        while (state.step < self.steps and not state.stop) or state.rows_done is not None:
+            if self.epoch == config.model.unfreeze_epoch:
+                self.unfreeze()
+            inside = state.step % self.loaders.updates
+            pending = state.rows_done is not None and inside == 0 and state.step > 0
+            epoch = self.epoch - pending
+            self.loaders.train.seek(epoch, (self.loaders.updates if pending else inside) * config.optim.accumulate)
+            fit(
+                state,
+                self.loaders.train,
+                self.loss,
+                self.schedule,
+                self.steps,
+                rows=self.rows(),
+                accumulate=config.optim.accumulate,
+                clip=clip,
+                guard=self.guard,
+            )
+
+    def clipper(self) -> Any:
+        """The gradient limit of the configuration."""
+        from imgzoo_optim import clip_gradients
+
+        part = self.config.optim
+        limit = float(part.clip or 0.0)
+        whole = self.state.plain if part.clip_mode == "agc" and not self.state.sharded else None
+        return lambda parameters: clip_gradients(whole or parameters, limit, mode=part.clip_mode)
+
+    def unfreeze(self) -> None:
+        """Let everything train from here on."""
+        adapt.unfreeze(self.state.plain)
+        self.state.frozen = []
+
+    def rows(self) -> list[Row]:
+        """What is periodic, in the order of `ROWS`."""
+        run, updates = self.config.run, self.loaders.updates
+        return [
+            (1, self.poll),
+            (run.log_every or max(1, updates // 10), self.log),
+            (updates, self.evaluate_epoch),
+            (run.save_every or updates, self.save),
+        ]
+
+    def poll(self, state: State) -> None:
+        """Move the bar and leave on a signal."""
+        if self.bar is not None:
+            self.bar.step(state.step)
+        self.signals.poll()
+
+    def write(self, kind: str, figures: Mapping[str, Any]) -> None:
+        """Write a row of metrics and pass it to loggers."""
+        row = {"kind": kind, "step": self.state.step, "epoch": round(self.state.step / self.loaders.updates, 4)}
+        row |= {**figures, "seconds": round(time.perf_counter() - self.started, 3)}
+        if self.world.main:
+            self.folder.append(row)
+            self.loggers.log(row)
+        if kind == "train" and self.bar is not None:
+            self.bar.row(row)
+
+    def log(self, state: State) -> None:
+        """Write means since the last log row."""
+        figures = state.meters.take()
+        learning_rate = max(float(group["lr"]) for group in state.optimizer.param_groups)
+        self.write("train", {"lr": learning_rate, **figures})
+
+    def record_bad(self, row: dict[str, Any]) -> None:
+        """Note what a broken update looked like."""
+        with (self.folder.path / "nonfinite.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+
+    def evaluate_epoch(self, state: State) -> None:
+        """Score raw and averaged weights at the end of an epoch; keep the best; stop when nothing gets better."""
+        if self.epoch % self.config.run.eval_every and state.step < self.steps:
+            return
+        norms.distribute_statistics(state.plain, self.world, self.config.run.dist_bn)
+        start = time.perf_counter()
+        results = {"": self.score()}
+        for name, average in state.averages.items():
+            if average.updates:
+                with average.applied(state.plain):
+                    results[f"_{name}"] = self.score()
+        figures = {f"{key}{name}": value for name, found in results.items() for key, value in found.metrics.items()}
+        self.keep_best(results)
+        self.write("eval", {**figures, "eval_seconds": round(time.perf_counter() - start, 3)})
+        if self.world.main:
+            self.folder.write_summary()
+        name = build.score_name(self.config)
+        scores = "  ".join(f"{name}{key} {found.metrics[name]:.2f}" for key, found in results.items())
+        self.say(f"epoch {self.epoch}  validation  {scores}")
+
+    def score(self) -> Evaluation:
+        """Evaluate the weights that the model now holds."""
+        return evaluate(
+            self.state.plain if not self.state.sharded else self.state.model,
+            self.loaders.validation,
+            classes=self.sources.classes,
+            task=self.config.loss.task,
+            world=self.world,
+            precision=self.state.precision,
+            steps=self.loaders.eval_steps,
+            poll=self.signals.poll,
+        )
+
+    def keep_best(self, results: Mapping[str, Evaluation]) -> None:
+        """Compare with the best so far, whichever weights it came from; count evaluations without a better one."""
+        name, best = build.score_name(self.config), self.state.best
+        if name not in results[""].metrics:
+            raise UsageError(f"--metric {name} is not measured; there are {', '.join(results[''].metrics)}")
+        scored = {key: oriented(name, found.metrics[name]) for key, found in results.items()}
+        variant = max(scored, key=lambda key: scored[key] if scored[key] == scored[key] else float("-inf"))
+        self.store.scores[self.state.step] = scored[variant]
+        best.setdefault("scores", {})[str(self.state.step)] = scored[variant]
+        self.last = results[variant]
+        if better(scored[variant], best.get("oriented")):
+            best |= {"oriented": scored[variant], "step": self.state.step, "variant": variant, "waited": 0}
+            best |= {"metrics": {key: float(value) for key, value in results[variant].metrics.items()}}
+            self.save_best(variant)
+        else:
+            best["waited"] = best.get("waited", 0) + 1
+            if self.config.run.patience and best["waited"] >= self.config.run.patience:
+                self.say(f"no better {name} for {best['waited']} evaluations: the run ends here")
+                self.state.stop = True
+        if "oriented" not in best and self.epoch == self.config.run.epochs:
+            self.save_best(variant)
+
+    def save_best(self, variant: str) -> None:
+        """Write the present weights, or the average called `variant`, to `best/`."""
+        average = self.state.averages.get(variant.removeprefix("_"))
+        with average.applied(self.state.plain) if average else _nothing():
+            weights = full_weights(self.state)
+        if not self.world.main:
+            return
+
+        def write(folder: Path) -> None:
+            from imgzoo import save_model
+
+            model = publishable(self.config, weights, self.sources, self.transform)
+            save_model(model, folder, class_names=self.sources.names or None)
+            (folder / "metrics.json").write_text(json.dumps(self.state.best.get("metrics", {}), indent=1))
+
+        self.folder.replace_best(write)
+
+    def save(self, state: State, *, final: bool = False) -> None:
+        """Write a checkpoint in the background; with `final`, wait until it is on the disk."""
+        pending = state.rows_done
+        if not final:
+            state.rows_done = None
+        parts = state.parts()
+        state.rows_done = pending
+        if self.world.main:
+            self.store.save(state.step, parts)
+            if final:
+                self.store.wait()
+        self.world.barrier()
+
+    def roll_back(self) -> None:
+        """Load the last checkpoint and leave out the update that broke."""
+        broken, bad = self.state.step, self.state.bad_steps
+        skipped, factor = [*self.state.skipped, broken], self.state.lr_factor * self.config.run.rollback_lr
+        self.state.optimizer.zero_grad(set_to_none=True)
+        self.load_newest()
+        self.state.skipped, self.state.bad_steps, self.state.lr_factor = skipped, bad, factor
+        self.say(f"update {broken} was not finite: back at step {self.state.step}, it will be left out")
+
+    def finish(self) -> dict[str, Any]:
+        """Write the report; returns the summary."""
+        best = self.state.best
+        name = build.score_name(self.config)
+        summary = {
+            "folder": str(self.folder.path),
+            "step": self.state.step,
+            "epochs": self.epoch,
+            "metric": name,
+            "best": {key: value for key, value in best.get("metrics", {}).items()},
+            "best_step": best.get("step"),
+            "best_weights": (best.get("variant") or "").removeprefix("_") or "raw",
+            "lower_is_better": lower_is_better(name),
+            "seconds": round(time.perf_counter() - self.started, 2),
+        }
+        if self.world.main:
+            from .report import write_report
+
+            self.folder.write_summary()
+            write_report(self.folder, self.config, summary, self.last, self.sources)
+            self.loggers.end(summary)
+        self.world.barrier()
+        return summary
+
+
+@contextmanager
+def _nothing() -> Iterator[None]:
+    yield
+
+
+def full_weights(state: State) -> dict[str, torch.Tensor]:
+    """Copies of all weights on the CPU, gathered where they are sharded (collective)."""
+    from .tree import snapshot
+
+    return snapshot(dict(state.plain.state_dict()))
+
+
+def publishable(config: Config, weights: dict[str, torch.Tensor], sources: Any, transform: Any) -> Any:
+    """A plain model with these weights: adapters merged in, auxiliary batch norms taken off, fp32 or as trained."""
+    model = build.build_model(_without_weights(config), sources.classes, sources.names)
+    build.data_config(config, model)
+    if config.model.lora:
+        adapt.add_lora(model, config.model.lora)
+    if config.model.split_bn > 1:
+        norms.split_batch_norm(model, config.model.split_bn)
+    if config.run.precision == "pure-bf16":
+        model.to(torch.bfloat16)
+    state = model.state_dict()
+    if state.keys() != weights.keys():
+        raise ImgzooError("the trained model has other weights than a fresh one; this is a bug in its constructor")
+    model.load_state_dict(weights)
+    norms.merge_split(model)
+    return adapt.merge_lora(model).eval()
+
+
+def _without_weights(config: Config) -> Config:
+    import dataclasses
+
+    return dataclasses.replace(config, model=dataclasses.replace(config.model, pretrained="", grad_checkpointing=False))

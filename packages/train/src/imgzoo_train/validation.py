@@ -1,0 +1,198 @@
+"""Scores of models on data: names, folders, run folders; subsets of ImageNet; a batch that does not fit is halved."""
+
+from __future__ import annotations
+
+import fnmatch
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from imgzoo.errors import UsageError
+
+from .distributed import World
+from .evaluation import Evaluation, evaluate
+from .models import model_folder, open_model
+from .precision import create_precision
+
+Row = dict[str, Any]
+
+
+@dataclass
+class Settings:
+    """How models are scored."""
+
+    source: str
+    split: str = "validation"
+    task: str = "classification"
+    pretrained: str = "true"
+    batch_size: int = 64
+    workers: int = 0
+    img_size: int | None = None
+    crop_pct: float | None = None
+    precision: str = "fp32"
+    channels_last: bool = False
+    test_pool: bool = False
+    subset: str = ""
+    labels: Path | None = None
+
+
+def find_models(texts: Sequence[str]) -> list[str]:
+    """Model names, patterns of names, saved folders, run folders, folders of those, and files that list any of them."""
+    from imgzoo.registry import registry
+
+    found: list[str] = []
+    for text in texts:
+        path = Path(text)
+        if path.is_file() and path.suffix in (".txt", ".csv"):
+            lines = path.read_text(encoding="utf-8").splitlines()
+            found += find_models([line.split(",")[0].strip() for line in lines if line.strip()])
+        elif path.is_dir():
+            found += _folders(path)
+        elif any(mark in text for mark in "*?["):
+            names = fnmatch.filter(registry("models").names(), text)
+            if not names:
+                raise UsageError(f"no model matches '{text}'; see imgzoo list")
+            found += names
+        else:
+            found.append(text)
+    return list(dict.fromkeys(found))
+
+
+def _folders(path: Path) -> list[str]:
+    try:
+        model_folder(str(path))
+        return [str(path)]
+    except UsageError:
+        inside = sorted(p.parent for p in path.glob("*/config.json"))
+        inside += sorted(p.parent.parent for p in path.glob("*/best/config.json"))
+        if not inside:
+            raise
+        return [str(folder) for folder in inside]
+
+
+def validate(text: str, settings: Settings, world: World | None = None) -> tuple[Row, Evaluation]:
+    """Score one model; returns its row and the evaluation."""
+    world = world or World()
+    model = open_model(text, settings.pretrained)
+    if settings.test_pool:
+        model = TestPool(model)
+    model = model.to(world.device).eval()
+    if settings.channels_last:
+        model = model.to(memory_format=torch.channels_last)
+    precision = create_precision(settings.precision, world.device)
+    precision.prepare(model)
+    chosen = subset(settings, model)
+    size = settings.batch_size
+    start = time.perf_counter()
+    while True:
+        try:
+            found = _score(model, settings, size, world, precision, chosen)
+            break
+        except torch.OutOfMemoryError:
+            if size == 1 or world.size > 1:
+                raise
+            size //= 2
+    seconds = time.perf_counter() - start
+    row: Row = {"model": text, **found.metrics, "img_size": _size(model, settings), "batch_size": size}
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    return {**row, "params_m": round(parameters / 1e6, 3), "seconds": round(seconds, 2)}, found
+
+
+def _size(model: Any, settings: Settings) -> int:
+    from imgzoo_data import resolve_data_config
+
+    return resolve_data_config(model, img_size=settings.img_size, use_test_size=settings.img_size is None).input_size[1]
+
+
+def _score(model: Any, settings: Settings, size: int, world: World, precision: Any, chosen: Any) -> Evaluation:
+    from imgzoo_data import create_dataset, create_loader, create_transform, resolve_data_config
+
+    source = create_dataset(settings.source, settings.split)
+    if chosen is not None:
+        source = chosen.source(source)
+    config = resolve_data_config(
+        model,
+        img_size=settings.img_size,
+        crop_pct=1.0 if settings.test_pool else settings.crop_pct,
+        use_test_size=settings.img_size is None,
+    )
+    loader = create_loader(
+        source,
+        create_transform(config, training=False),
+        size,
+        training=False,
+        workers=settings.workers,
+        rank=world.rank,
+        world=world.size,
+        device=world.device,
+        channels_last=settings.channels_last,
+    )
+    classes = chosen.classes if chosen is not None else int(model.num_classes)
+    if settings.task != "regression" and source.num_classes > classes:
+        raise UsageError(f"the data has {source.num_classes} classes, the model answers {classes}")
+    return evaluate(
+        model,
+        loader,
+        classes=classes,
+        task=settings.task,
+        world=world,
+        precision=precision,
+        transform=chosen.logits if chosen is not None else None,
+    )
+
+
+class TestPool(torch.nn.Module):
+    """Average the answers over all positions of a larger image instead of classifying the pooled features."""
+
+    __test__ = False
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model, self.num_classes, self.pretrained_cfg = model, model.num_classes, model.pretrained_cfg
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """(B, C, H, W) -> (B, classes): mean over windows of the trained size, half a window apart."""
+        size = int(self.pretrained_cfg["input_size"][1])
+        windows = [images[..., y : y + size, x : x + size] for y, x in _corners(images.shape[-2:], size)]
+        return torch.stack([self.model(window) for window in windows]).mean(0)
+
+
+def _corners(shape: Sequence[int], size: int) -> Iterator[tuple[int, int]]:
+    def starts(length: int) -> list[int]:
+        last = max(0, length - size)
+        return sorted({*range(0, last, max(1, size // 2)), last})
+
+    for y in starts(shape[0]):
+        for x in starts(shape[1]):
+            yield y, x
+
+
+class ClassSubset:
+    """The part of ImageNet's classes that a derived set uses: logits of the others are left out."""
+
+    def __init__(self, indices: Sequence[int], names: Sequence[str]) -> None:
+        self.indices, self.names, self.classes = torch.tensor(list(indices)), list(names), len(indices)
+
+    def source(self, source: Any) -> Any:
+        if source.num_classes != self.classes:
+            raise UsageError(f"this subset has {self.classes} classes, the data {source.num_classes}")
+        return source
+
+    def logits(self, output: torch.Tensor) -> torch.Tensor:
+        return output.index_select(1, self.indices.to(output.device))
+
+
+def subset(settings: Settings, model: Any) -> ClassSubset | None:
+    """The class subset that was asked for; V2 and Sketch have all classes, ReaL has labels of its own."""
+    if settings.subset in ("", "v2", "sketch", "real"):
+        return None
+    from imgzoo_data import ImageNetInfo
+
+    info: Any = ImageNetInfo(1000)
+    if int(model.num_classes) != 1000:
+        raise UsageError(f"--subset {settings.subset} needs a model with ImageNet's 1000 classes")
+    indices = info.subset(settings.subset)
+    return ClassSubset(indices, [info.description(index) for index in indices])
