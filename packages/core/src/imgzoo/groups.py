@@ -9,9 +9,13 @@ from typing import Any
 from torch import nn
 
 Matcher = Mapping[str, Any]
-"""`{"stem": regex, "blocks": regex | [(regex, suffix | None), ...]}`; the regexes' numbers order the blocks."""
+"""`{"stem": regex, "blocks": regex | [(regex, suffix | None), ...]}`; the regexes' numbers order the blocks.
+
+A suffix is put behind the numbers; `(99999,)` joins the group before it, as a final norm joins the last block.
+"""
 
 LAST = (float("inf"),)
+JOINS = 99999
 
 
 def _rules(matcher: Matcher) -> list[tuple[int, re.Pattern[str], tuple[int, ...] | None]]:
@@ -34,5 +38,10 @@ def layer_ids(model: nn.Module, matcher: Matcher) -> dict[str, int]:
                 numbers = tuple(float(g) for g in found.groups() if g is not None)
                 keys[name] = (float(rank), *numbers, *(suffix or ()))
                 break
-    numbering = {key: i for i, key in enumerate(sorted(set(keys.values())))}
+    numbering: dict[tuple[float, ...], int] = {}
+    current = -1
+    for key in sorted(set(keys.values())):
+        if key[-1] != JOINS or current < 0:
+            current += 1
+        numbering[key] = current
     return {name: numbering[key] for name, key in keys.items()}

@@ -89,10 +89,19 @@ class LayerNormAct2d(nn.LayerNorm):
 
 
 class EvoNorm2dS0(nn.Module):
-    """x * sigmoid(v x) / group std, affine: norm and activation in one formula (arXiv:2004.02967, table 3)."""
+    """x * sigmoid(v x) / group std, affine: norm and activation in one formula (arXiv:2004.02967, table 3).
+
+    `act` is taken and ignored, so that it can stand where other norms do.
+    """
 
     def __init__(
-        self, dim: int, groups: int = 32, group_size: int | None = None, apply_act: bool = True, eps: float = 1e-5
+        self,
+        dim: int,
+        groups: int = 32,
+        group_size: int | None = None,
+        act: Act = None,
+        apply_act: bool = True,
+        eps: float = 1e-5,
     ):
         super().__init__()
         self.groups = groups_of(dim, groups, group_size)
@@ -131,6 +140,6 @@ def get_norm_act(norm: str | NormAct, act: Act = None, **options: object) -> Nor
         if key not in NORM_ACT:
             raise ValueError(f"unknown norm '{norm}'; use one of {', '.join(NORM_ACT)}")
         norm = NORM_ACT[key]
-        if act is not None and not key.startswith(("evonorm", "frn")):
+        if act is not None:
             options["act"] = act
     return partial(norm, **options) if options else norm
