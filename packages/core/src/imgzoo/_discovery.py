@@ -211,11 +211,11 @@ class Manager:
         self.plugins += find_plugins(installed() if distributions is None else distributions)
         _settle_names(self.plugins)
         modules = {plugin.name: self._import(plugin) for plugin in self.plugins if plugin.state == "found"}
-        loaded = [plugin for plugin in self.plugins if modules.get(plugin.name) and plugin.state == "found"]
+        loaded = [plugin for plugin in self.plugins if modules.get(plugin.name)]
         for plugin in loaded:  # specifications first, so that a wrong implementation is its own plugin's fault
             self._guarded(plugin, lambda plugin=plugin: self._add_hooks(modules[plugin.name]))
         for plugin in loaded:
-            if plugin.state == "found":
+            if plugin.state not in TROUBLE:
                 self._guarded(plugin, lambda plugin=plugin: self._register(plugin, modules[plugin.name]))
 
         bad = self.troubled("eager")

@@ -150,7 +150,8 @@ def check_names(host: Manager) -> Iterator[Finding]:
         if plugin.name != plugin.short_name and plugin.state not in TROUBLE:
             yield "warning", plugin.name, f"other plugins are called '{plugin.short_name}' too: say {plugin.name}/..."
     for registry in host.registries.values():
-        for name, owners in registry.rows.items():
+        for name in registry.rows:
+            owners = registry.owners(name)
             owner = registry.owner(owners)
             for plugin in owners if len(owners) > 1 else ():
                 if owner is None:

@@ -80,9 +80,9 @@ class Registry:
         """Specs by the name to use for each; deprecated names are left out."""
         if self._listed is None:
             unsorted: dict[str, Any] = {}
-            for name, owners in self.rows.items():
-                owner = self.owner(owners)
-                for plugin, spec in owners.items():
+            for name, rows in self.rows.items():
+                owner = self.owner(self.owners(name))
+                for plugin, spec in rows.items():
                     unsorted[name if plugin == owner else f"{plugin}/{name}"] = spec
             self._listed = {name: unsorted[name] for name in sorted(unsorted, key=natural)}
         return self._listed
@@ -109,12 +109,7 @@ class Registry:
     def find(self, name: str) -> tuple[Any, str]:
         """The spec of `[plugin/]name` and, for a deprecated name, the name that replaces it."""
         prefix, _, short = name.rpartition("/")
-        owners = dict(self.rows.get(short, {}))
-        replacements = self.aliases.get(short, {})
-        for plugin, new in replacements.items():
-            target = self.rows.get(new.partition(".")[0], {}).get(plugin)
-            if target is not None:
-                owners.setdefault(plugin, target)
+        owners = self.owners(short)
         plugin = self._qualifier(prefix, short, owners) if prefix else self.owner(owners) if owners else ""
         if plugin is None:
             choices = ", ".join(f"{each}/{short}" for each in owners)
@@ -122,7 +117,17 @@ class Registry:
         if plugin not in owners:
             raise self.unknown(name)
         current = plugin in self.rows.get(short, {})
-        return owners[plugin], "" if current else replacements[plugin]
+        return owners[plugin], "" if current else self.aliases[short][plugin]
+
+    def owners(self, short: str) -> dict[str, Any]:
+        """What each plugin means by a short name; a deprecated name is as good as a current one."""
+        rows = self.rows.get(short, {})
+        if short not in self.aliases:
+            return rows
+        targets = {
+            plugin: self.rows.get(new.partition(".")[0], {}).get(plugin) for plugin, new in self.aliases[short].items()
+        }
+        return {plugin: spec for plugin, spec in targets.items() if spec is not None} | rows
 
     def _qualifier(self, prefix: str, short: str, owners: Mapping[str, Any]) -> str:
         """The plugin that a prefix means; two distributions that claim it make it an `AmbiguousNameError`."""

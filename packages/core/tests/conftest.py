@@ -1,0 +1,91 @@
+"""A site folder with real `.dist-info` folders in it, to install plugins of every kind into, sound and broken."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+from imgzoo import _discovery
+from imgzoo._discovery import Manager
+from imgzoo._metadata import Folder
+
+HEADER = "from imgzoo.plugin import *\nfrom imgzoo.plugin import hookimpl\nIMGZOO_API = (1, 0)\n"
+
+
+class Site:
+    """A folder on the path. `add` installs a distribution; a value of `files` is the text of a module."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def add(
+        self,
+        dist: str,
+        plugin: str = "",
+        source: str | None = "",
+        *,
+        version: str = "1.0",
+        entry_points: str | None = None,
+        metadata: str | None = None,
+        header: str = HEADER,
+        files: dict[str, str] | None = None,
+    ) -> str:
+        """Install `dist` with a plugin whose module is `header + source`; returns its import package."""
+        package = dist.replace("-", "_").replace(".", "_")
+        info = self.path / f"{package}-{version}.dist-info"
+        info.mkdir(parents=True)
+        if entry_points is None:
+            entry_points = f"[imgzoo.plugins]\n{plugin or dist} = {package}._plugin\n"
+        (info / "entry_points.txt").write_text(entry_points)
+        metadata = f"Metadata-Version: 2.4\nName: {dist}\nVersion: {version}\n" if metadata is None else metadata
+        if metadata:
+            (info / "METADATA").write_text(metadata)
+        if source is not None:
+            self.write(f"{package}/__init__.py", "")
+            self.write(f"{package}/_plugin.py", header + dedent(source))
+        for name, text in (files or {}).items():
+            self.write(name, text)
+        return package
+
+    def write(self, name: str, text: str) -> None:
+        target = self.path / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(dedent(text))
+
+    def manager(self, **environ: str) -> Manager:
+        """A manager that knows this folder alone."""
+        folders = sorted(self.path.glob("*.dist-info"))
+        return Manager([Folder(str(folder)) for folder in folders], environ=environ)
+
+    def run(self, *args: str, **environ: str) -> subprocess.CompletedProcess[str]:
+        """Run `imgzoo` in a process with this folder first on the path."""
+        env = {key: value for key, value in os.environ.items() if not key.startswith("IMGZOO_")}
+        env |= {"PYTHONPATH": str(self.path), **environ}
+        return subprocess.run([sys.executable, "-m", "imgzoo", *args], env=env, capture_output=True, text=True)
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    """An empty site folder on `sys.path`; what tests import from it is forgotten afterwards."""
+    folder = tmp_path / "site"
+    folder.mkdir()
+    monkeypatch.syspath_prepend(str(folder))
+    before = set(sys.modules)
+    yield Site(folder)
+    for name in set(sys.modules) - before:
+        origin = getattr(sys.modules[name], "__file__", None) or ""
+        if origin.startswith(str(folder)):
+            del sys.modules[name]
+
+
+@pytest.fixture
+def use_plugins() -> Iterator[object]:
+    """Put a manager in the place of the process's: `use_plugins(site.manager())`."""
+    before = _discovery._manager
+    yield _discovery.set_manager
+    _discovery.set_manager(before)

@@ -1,0 +1,255 @@
+"""Names: who owns a short one, what a qualified one means, and what an unknown one answers."""
+
+from __future__ import annotations
+
+import pytest
+from imgzoo import models
+from imgzoo._homes import STEMS, home
+from imgzoo.errors import AmbiguousNameError, ImgzooDeprecationWarning, UnknownNameError, UsageError
+from imgzoo.models import get_spec, is_model, list_models, list_weights, resolve_model
+from imgzoo.registry import Registry, prefer, register, registry
+
+CNN = """
+@hookimpl
+def imgzoo_models():
+    return [
+        ModelSpec("resnet50", "pkg.mod:a", weights=(WeightSpec("a1", "resnet50", hf_hub_id="o/r"),),
+                  aliases={"old_resnet50": "resnet50.a1"}),
+        ModelSpec("resnet101", "pkg.mod:a"),
+    ]
+@hookimpl
+def imgzoo_commands(): return [CommandSpec("train", "pkg.mod:ours")]
+"""
+ACME = """
+@hookimpl
+def imgzoo_models():
+    return [ModelSpec("resnet50", "pkg.mod:theirs"), ModelSpec("acme_net", "pkg.mod:b"),
+            ModelSpec("old_resnet50", "pkg.mod:b")]
+@hookimpl
+def imgzoo_weights():
+    return [WeightSpec("acme1", "resnet50", url="https://x/y"), WeightSpec("a1", "archs-cnn/resnet50", url="https://x/z"),
+            WeightSpec("acme1", "nobody")]
+@hookimpl
+def imgzoo_commands(): return [CommandSpec("train", "pkg.mod:theirs"), CommandSpec("list", "pkg.mod:theirs")]
+"""
+ZETA = """
+@hookimpl
+def imgzoo_models(): return [ModelSpec("acme_net", "pkg.mod:z")]
+@hookimpl
+def imgzoo_weights(): return [WeightSpec("acme1", "resnet50", url="https://z/y")]
+"""
+
+
+@pytest.fixture
+def world(site, use_plugins):
+    """imgzoo's own plugin with ResNets, and two third parties that reuse its names and each other's."""
+    site.add("imgzoo-archs-cnn", "archs-cnn", CNN)
+    site.add("acme-zoo", "acme", ACME)
+    site.add("zeta-zoo", "zeta", ZETA)
+
+    def start(**environ):
+        host = site.manager(**environ)
+        use_plugins(host)
+        return host
+
+    return start
+
+
+def test_first_party_names_cannot_be_shadowed(world):
+    world()
+    assert get_spec("resnet50").target == "pkg.mod:a"
+    assert get_spec("acme/resnet50").target == "pkg.mod:theirs"
+    assert registry("commands").resolve("train").target == "pkg.mod:ours"
+    assert registry("commands").resolve("list").plugin == "core"
+
+
+def test_a_deprecated_name_of_imgzoo_cannot_be_shadowed_either(world):
+    world()
+    with pytest.warns(ImgzooDeprecationWarning, match="'old_resnet50' is deprecated: say 'resnet50.a1'"):
+        spec, weights = resolve_model("old_resnet50")
+    assert (spec.name, spec.plugin, weights.tag) == ("resnet50", "archs-cnn", "a1")
+    assert get_spec("acme/old_resnet50").target == "pkg.mod:b"
+    assert is_model("old_resnet50")
+
+
+def test_a_clash_of_third_parties_matters_only_when_the_name_is_used(world):
+    world()
+    assert "acme/acme_net" in list_models() and "zeta/acme_net" in list_models()
+    with pytest.raises(AmbiguousNameError, match="say one of acme/acme_net, zeta/acme_net"):
+        get_spec("acme_net")
+    assert get_spec("zeta/acme_net").target == "pkg.mod:z"
+
+
+@pytest.mark.parametrize("choice", ["acme", "acme-zoo"])
+def test_prefer_decides_clashes(world, choice):
+    world(IMGZOO_PREFER=choice)
+    assert get_spec("acme_net").plugin == "acme"
+    assert get_spec("resnet50").plugin == "acme"
+    assert registry("commands").resolve("train").plugin == "archs-cnn"  # commands of imgzoo stay
+
+
+def test_prefer_can_be_said_in_python(world):
+    world()
+    prefer("zeta")
+    assert get_spec("acme_net").plugin == "zeta"
+
+
+def test_every_listed_name_resolves_to_its_row(world):
+    world()
+    for name, spec in registry("models").listed().items():
+        assert registry("models").resolve(name) is spec
+        assert get_spec(f"{spec.plugin}/{spec.name}") is spec
+        for row in spec.weights:
+            assert resolve_model(f"{spec.plugin}/{spec.name}.{row.tag}")[1] == row
+
+
+def test_added_weights_join_the_architecture_where_the_tag_is_free(world, site):
+    world(IMGZOO_DISABLE_PLUGINS="zeta")
+    assert list_weights("resnet50") == ["resnet50.a1", "resnet50.acme1"]
+    assert resolve_model("resnet50.acme1")[1].url == "https://x/y"
+    assert resolve_model("resnet50")[1].tag == "a1"
+    assert resolve_model("acme/resnet50.acme1")[0].plugin == "archs-cnn"
+
+
+def test_added_weights_do_not_replace_those_of_the_architecture(world):
+    world()
+    assert resolve_model("resnet50.a1")[1].hf_hub_id == "o/r"
+    assert resolve_model("acme/resnet50.a1")[1].url == "https://x/z"
+
+
+def test_added_weights_that_clash_are_an_error_when_used(world):
+    world()
+    with pytest.raises(AmbiguousNameError, match=r"say one of acme/resnet50.acme1, zeta/resnet50.acme1"):
+        resolve_model("resnet50.acme1")
+    assert resolve_model("zeta/resnet50.acme1")[1].url == "https://z/y"
+    assert "resnet50.acme1" not in list_weights()
+
+
+def test_added_weights_never_become_the_default_of_another_plugins_architecture(world):
+    world()
+    assert resolve_model("resnet101")[1] is None
+    assert [row.arch for row in registry("models").added.orphans] == ["nobody"]
+
+
+def test_two_distributions_with_one_plugin_name_go_by_their_own_names(site, use_plugins):
+    for letter in "ab":
+        source = (
+            f"@hookimpl\ndef imgzoo_models(): return [ModelSpec('shared', 'm:{letter}'), ModelSpec('{letter}', 'm:x')]"
+        )
+        site.add(f"{letter}-zoo", "zoo", source)
+    use_plugins(site.manager())
+    assert get_spec("a-zoo/shared").target == "m:a"
+    assert get_spec("zoo/b").plugin == "b-zoo"
+    with pytest.raises(AmbiguousNameError, match="say one of a-zoo/shared, b-zoo/shared"):
+        get_spec("zoo/shared")
+
+
+def test_unknown_tag_names_those_there_are(world):
+    world()
+    with pytest.raises(UnknownNameError, match="resnet50 has no weights 'b2'; it has a1"):
+        resolve_model("resnet50.b2")
+    assert not is_model("resnet50.b2")
+    assert is_model("resnet50.a1")
+
+
+def test_unknown_name_suggests_near_ones(world):
+    world()
+    with pytest.raises(UnknownNameError, match="there is no model 'resnet5'; did you mean resnet50"):
+        get_spec("resnet5")
+    with pytest.raises(UnknownNameError, match="did you mean resnet101"):
+        get_spec("resnte101")
+
+
+@pytest.mark.parametrize(
+    ("name", "dist"),
+    [
+        ("resnet50", "imgzoo-archs-cnn"),
+        ("vit_base_patch16_224", "imgzoo-archs-transformer"),
+        ("tf_efficientnet_lite0", "imgzoo-archs-efficientnet"),
+        ("tf_inception_v3", "imgzoo-archs-cnn"),
+        ("test_vit", "imgzoo-archs-transformer"),
+        ("gluon_resnet50_v1b", "imgzoo-archs-cnn"),
+    ],
+)
+def test_unknown_name_says_what_to_install(site, use_plugins, name, dist):
+    use_plugins(site.manager())
+    with pytest.raises(UnknownNameError, match=f"pip install {dist}$"):
+        get_spec(name)
+
+
+def test_unknown_name_names_a_failed_plugin_that_may_bring_it(site, use_plugins):
+    site.add("imgzoo-archs-cnn", "archs-cnn", "raise ImportError('half an upgrade')")
+    site.add("imgzoo-optim", "optim", "raise ImportError('unrelated')")
+    use_plugins(site.manager())
+    with pytest.raises(UnknownNameError) as caught:
+        get_spec("resnet50")
+    assert "plugin archs-cnn (imgzoo-archs-cnn 1.0) may bring it, but is error: ImportError: half an upgrade" in str(
+        caught.value
+    )
+    assert "optim" not in str(caught.value)
+    assert "pip install" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "dist"), [("optimizers", "imgzoo-optim"), ("losses", "imgzoo-train"), ("datasets", "imgzoo-data")]
+)
+def test_unknown_component_says_what_to_install(site, kind, dist):
+    with pytest.raises(UnknownNameError, match=f"pip install {dist}"):
+        Registry(kind, site.manager()).resolve("adamw")
+
+
+def test_every_model_of_imgzoo_has_its_home_in_the_table():
+    dists = {plugin.name: plugin.dist for plugin in registry("models").plugins.plugins}
+    wrong = {
+        name: home("model", name)
+        for name, spec in registry("models").listed().items()
+        if spec.plugin.startswith("archs-") and home("model", name) != dists[spec.plugin]
+    }
+    assert wrong == {}
+    stems = [stem for text in STEMS.values() for stem in text.split()]
+    assert len(stems) == len(set(stems))
+
+
+def test_every_model_and_alias_of_imgzoo_resolves():
+    own = registry("models")
+    for name, spec in own.listed().items():
+        for alias, new in spec.aliases.items():
+            found, weights, replacement = models._resolve(alias)
+            assert (found.name, replacement) == (spec.name, new), name
+            assert "." not in new or weights.tag == new.partition(".")[2]
+
+
+def test_a_plugin_object_can_be_registered_by_hand(site, use_plugins):
+    from imgzoo.plugin import ModelSpec, hookimpl
+
+    class Mine:
+        @hookimpl
+        def imgzoo_models(self):
+            return [ModelSpec("mine", "pkg.mod:net")]
+
+    use_plugins(site.manager())
+    register(Mine(), "notebook")
+    assert get_spec("notebook/mine").plugin == "notebook"
+    with pytest.raises(Exception, match="taken"):
+        register(Mine(), "notebook")
+
+
+def test_unknown_kind_lists_the_kinds():
+    with pytest.raises(UsageError, match="kinds are models, optimizers"):
+        registry("layers")
+
+
+@pytest.mark.parametrize("name", ["a b", "a/b", "a.b", "", "\x1b[31mred", "naïve"])
+def test_a_name_that_could_confuse_is_refused(site, name):
+    site.add("bad-zoo", "bad", f"@hookimpl\ndef imgzoo_models(): return [ModelSpec({name!r}, 'a.b:c')]")
+    host = site.manager()
+    assert Registry("models", host).names() == []
+    assert host.plugins[-1].state == "error"
+
+
+@pytest.mark.parametrize("target", ["", "module", "module:", ":attr"])
+def test_a_target_must_name_module_and_attribute(site, target):
+    site.add("bad-zoo", "bad", f"@hookimpl\ndef imgzoo_losses(): return [ComponentSpec('x', {target!r})]")
+    host = site.manager()
+    assert Registry("losses", host).names() == []
+    assert "target" in host.plugins[-1].reason
