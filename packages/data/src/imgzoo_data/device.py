@@ -4,6 +4,7 @@ stream.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -46,6 +47,17 @@ def _references(tensor: torch.Tensor) -> int:
     storage = tensor.untyped_storage()
     # the storage object just made is itself one reference beside the tensor's
     return count(storage._cdata) - 1
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Keep short operations off the thread pool: its threads would wait, spinning, on cores that workers need."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 class DeviceStage:
@@ -105,8 +117,9 @@ class DeviceStage:
         if self.device.type != "cpu":
             return self._move(pixels).float().mul_(self.scale).add_(self.shift)
         out = self.pool.take(tuple(pixels.shape))
-        for image, raw in zip(out, pixels):  # image by image, so that the three passes stay in the cache
-            image.copy_(raw).mul_(self.scale).add_(self.shift)
+        with one_thread():
+            for image, raw in zip(out, pixels):  # image by image, so that the three passes stay in the cache
+                image.copy_(raw).mul_(self.scale).add_(self.shift)
         return out
 
 

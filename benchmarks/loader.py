@@ -1,0 +1,220 @@
+"""Images per second of the loader beside the peer's: same files, same workers, alternating epochs, both warmed.
+
+    .nox/imgzoo/bin/python benchmarks/loader.py [--workers 2] [--rounds 5] [--json out.json] [CASE ...]
+
+Each contender is a process of its own in the parity environment (which has both), told in turn to run an epoch. Wall
+time is what a user waits; CPU time (main process and workers) is what is left when other programs disturb the machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+PEER_PYTHON = ROOT / ".nox" / "parity" / "bin" / "python"
+SMALL, LARGE = (500, 375), (2048, 1536)
+CASES = {  # name: (size of the files, how many, batch, training, policy, target, what bounds it)
+    "train 500x375": (
+        SMALL,
+        384,
+        64,
+        True,
+        None,
+        2.0,
+        "JPEG entropy decoding (no format-level shortcut), then the resize",
+    ),
+    "train 2048x1536": (
+        LARGE,
+        64,
+        16,
+        True,
+        None,
+        4.0,
+        "entropy decoding of the whole file; the transform is shrunk away",
+    ),
+    "train 500x375 RandAugment": (SMALL, 384, 64, True, "rand-m9-mstd0.5", 1.5, "Pillow's own filters, as in the peer"),
+    "eval 500x375": (SMALL, 384, 64, False, None, 2.0, "decoding and the antialiased resize, about half each"),
+    "eval 2048x1536": (LARGE, 64, 16, False, None, 2.0, "decoding all pixels: evaluation does not shrink"),
+}
+PHOTOS = ("astronaut", "chelsea", "coffee", "rocket", "cat", "retina")
+
+
+def write_photos(folder: Path, size: tuple[int, int], count: int) -> None:
+    """Real photographs, cut and scaled to `size` and saved as camera-like JPEGs (quality 90, 4:2:0), in four classes."""
+    import numpy as np
+    from PIL import Image
+    from skimage import data
+
+    photos = [Image.fromarray(getattr(data, name)()).convert("RGB") for name in PHOTOS]
+    rng = np.random.default_rng(0)
+    for number in range(count):
+        photo = photos[number % len(photos)]
+        share = rng.uniform(0.6, 1.0)
+        width, height = int(photo.width * share), int(photo.height * share)
+        left, top = rng.integers(photo.width - width + 1), rng.integers(photo.height - height + 1)
+        cut = photo.crop((left, top, left + width, top + height)).resize(size, Image.Resampling.BICUBIC)
+        # sensor noise: without it an enlarged photo is smoother, and so cheaper to decode, than a camera's
+        noisy = np.asarray(cut, np.float32) + rng.normal(0, 4, (size[1], size[0], 1))
+        file = io.BytesIO()
+        Image.fromarray(np.clip(noisy, 0, 255).astype(np.uint8)).save(file, "JPEG", quality=90, subsampling=2)
+        place = folder / f"class{number % 4}"
+        place.mkdir(parents=True, exist_ok=True)
+        (place / f"{number:04}.jpg").write_bytes(file.getvalue())
+
+
+def make_ours(folder: str, batch: int, training: bool, policy: str | None, workers: int):
+    import imgzoo_data
+
+    interpolation = "random" if training else "bicubic"
+    transform = imgzoo_data.create_transform(
+        training=training, auto_augment=policy, interpolation=interpolation, input_size=(3, 224, 224)
+    )
+    source = imgzoo_data.create_dataset(f"folder:{folder}")
+    return imgzoo_data.create_loader(source, transform, batch, workers=workers)
+
+
+def make_peer(folder: str, batch: int, training: bool, policy: str | None, workers: int):
+    import torch
+    from timm.data import create_dataset, create_loader
+
+    dataset = create_dataset("", root=folder, is_training=training, split="train", search_split=False)
+    return create_loader(
+        dataset,
+        input_size=(3, 224, 224),
+        batch_size=batch,
+        is_training=training,
+        color_jitter=0.0,
+        auto_augment=policy,
+        interpolation="random" if training else "bicubic",
+        num_workers=workers,
+        device=torch.device("cpu"),
+        pin_memory=False,
+        persistent_workers=workers > 0,
+    )
+
+
+def cpu_seconds() -> float:
+    """CPU time of this process and its living children."""
+    total, tick = time.process_time(), os.sysconf("SC_CLK_TCK")
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            fields = (entry / "stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(fields[1]) == os.getpid():
+            total += (int(fields[11]) + int(fields[12])) / tick
+    return total
+
+
+def serve(who: str, folder: str, batch: int, training: bool, policy: str | None, workers: int) -> None:
+    """Run an epoch for each line read; answer with images, wall and CPU seconds."""
+    make = make_ours if who == "imgzoo" else make_peer
+    loader = make(folder, batch, training, policy, workers)
+    for _ in sys.stdin:
+        images, wall, cpu = 0, time.perf_counter(), cpu_seconds()
+        for batch_ in loader:
+            images += len(batch_[0])
+        answer = {"images": images, "wall": time.perf_counter() - wall, "cpu": cpu_seconds() - cpu}
+        print(json.dumps(answer), flush=True)
+
+
+class Contender:
+    """A process that runs epochs of one loader."""
+
+    def __init__(self, who: str, folder: Path, case: tuple, workers: int):
+        python = str(PEER_PYTHON if PEER_PYTHON.exists() else sys.executable)
+        setup = json.dumps([who, str(folder), case[2], case[3], case[4], workers])
+        command = [python, "-W", "ignore", __file__, "--serve", setup]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def epoch(self) -> dict[str, float]:
+        assert self.process.stdin and self.process.stdout
+        self.process.stdin.write("go\n")
+        self.process.stdin.flush()
+        line = self.process.stdout.readline()
+        if not line:
+            raise SystemExit(f"a contender ended: {self.process.wait()}")
+        return json.loads(line)
+
+    def close(self) -> None:
+        assert self.process.stdin
+        self.process.stdin.close()
+        self.process.wait(30)
+
+
+def run_case(name: str, folder: Path, workers: int, rounds: int) -> dict[str, object]:
+    """Alternate epochs of both contenders; the ratio of each round, its median, and the cost an image."""
+    case = CASES[name]
+    contenders = {who: Contender(who, folder, case, workers) for who in ("imgzoo", "peer")}
+    for contender in contenders.values():  # warm: files cached, workers up, memory touched
+        contender.epoch()
+    found = [{who: contender.epoch() for who, contender in contenders.items()} for _ in range(rounds)]
+    for contender in contenders.values():
+        contender.close()
+
+    def cost(who: str, what: str) -> float:
+        return statistics.median(1000 * row[who][what] / row[who]["images"] for row in found)
+
+    ratios = [
+        row["peer"]["wall"] / row["peer"]["images"] * row["imgzoo"]["images"] / row["imgzoo"]["wall"] for row in found
+    ]
+    return {
+        "case": name,
+        "images_per_second": {who: round(1000 / cost(who, "wall"), 1) for who in contenders},
+        "cpu_ms": {who: round(cost(who, "cpu"), 2) for who in contenders},
+        "ratio": round(statistics.median(ratios), 2),
+        "cpu_ratio": round(cost("peer", "cpu") / cost("imgzoo", "cpu"), 2),
+        "target": case[5],
+        "bound_by": case[6],
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("cases", nargs="*", default=list(CASES), metavar="CASE", help="; ".join(CASES))
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--serve", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.serve:
+        serve(*json.loads(args.serve))
+        return
+    if not PEER_PYTHON.exists():
+        raise SystemExit(f"{PEER_PYTHON} is missing: the peer lives in the parity environment; run nox -s parity once")
+
+    results = []
+    print(f"{'case':27} {'img/s':>8} {'peer':>8} {'ratio':>6} {'target':>7} {'cpu ms':>7} {'peer':>7} {'ratio':>6}")
+    with tempfile.TemporaryDirectory() as temporary:
+        for name in args.cases:
+            folder = Path(temporary) / "x".join(map(str, CASES[name][0]))
+            if not folder.exists():
+                write_photos(folder, CASES[name][0], CASES[name][1])
+            row = run_case(name, folder, args.workers, args.rounds)
+            results.append(row)
+            speed, cpu = row["images_per_second"], row["cpu_ms"]
+            print(
+                f"{name:27} {speed['imgzoo']:8} {speed['peer']:8} {row['ratio']:6} {row['target']:7} "
+                f"{cpu['imgzoo']:7} {cpu['peer']:7} {row['cpu_ratio']:6}",
+                flush=True,
+            )
+    print("\nwhat bounds each case")
+    for row in results:
+        print(f"  {row['case']:27} {row['bound_by']}")
+    if args.json:
+        args.json.write_text(json.dumps(results, indent=1))
+
+
+if __name__ == "__main__":
+    main()
