@@ -240,17 +240,24 @@ class Optimizer(torch.optim.Optimizer):
         lr = self.lr(group)
         return 1 - (lr * lr / group["max_lr"] if group.get("corrected_weight_decay") else lr) * decay
 
+    def decays_last(self, group: dict[str, Any]) -> bool:
+        """Whether decoupled weight decay comes after the step rather than before it."""
+        return False
+
     def _apply(self, block: Block, target: list[Tensor], group: dict[str, Any]) -> None:
-        shrink = self.shrink(group)
-        if isinstance(shrink, Tensor) or shrink != 1:
+        shrink, last = self.shrink(group), self.decays_last(group)
+        shrinks = isinstance(shrink, Tensor) or shrink != 1
+        if shrinks and not last:
             torch._foreach_mul_(block.params, shrink)
         subtract_(block.params, block.steps, self.rate(group))
+        if shrinks and last:
+            torch._foreach_mul_(block.params, shrink)
         if block.params is not target:
             torch._foreach_copy_(target, block.params)
 
     @staticmethod
     def caution(blocks: list[Block]) -> None:
-        """Drop the elements of a step that go against the gradient and scale up the rest (2411.16085)."""
+        """Drop the elements of `steps` that go against the gradient and scale up the rest (2411.16085)."""
         masks = [[(u * g > 0).to(u.dtype) for u, g in zip(block.steps, block.grads)] for block in blocks]
         if len(blocks) == 1:
             shares = [mask.mean().clamp_(min=1e-3) for mask in masks[0]]

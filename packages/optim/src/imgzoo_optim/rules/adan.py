@@ -13,7 +13,10 @@ from .moments import average_, average_square_, root
 
 
 class Adan(Optimizer):
-    """Moments of the gradient, of its difference, and of the square of both; decay after the step or before it."""
+    """Moments of the gradient, of its difference, and of the square of both; decay after the step or before it.
+
+    Caution masks the moment of the gradient alone.
+    """
 
     slots = ("exp_avg", "exp_avg_diff", "exp_avg_sq", "previous_grad")
 
@@ -34,8 +37,13 @@ class Adan(Optimizer):
         empty = super().initial(slot, param, grad)
         return empty.copy_(grad) if slot == "previous_grad" else empty
 
-    def decay(self, group: dict[str, Any]) -> str:
-        return "shrink" if group["no_prox"] else "own"
+    def decays_last(self, group: dict[str, Any]) -> bool:
+        return not group["no_prox"]
+
+    def shrink(self, group: dict[str, Any]) -> Any:
+        if group["no_prox"]:
+            return super().shrink(group)
+        return 1 / (1 + self.lr(group) * group["weight_decay"])
 
     def direction(self, block: Block, group: dict[str, Any]) -> list[Tensor]:
         mean, change, square, previous = block.state
@@ -48,6 +56,15 @@ class Adan(Optimizer):
         torch._foreach_add_(difference, block.grads)
         average_square_(square, difference, beta3)
         steps = torch._foreach_mul(mean, 1 / (1 - beta1**block.t))
+        if group["caution"]:
+            return steps
+        return self.look_ahead(block, steps, group)
+
+    @staticmethod
+    def look_ahead(block: Block, steps: list[Tensor], group: dict[str, Any]) -> list[Tensor]:
+        """Add the moment of the difference and divide by the root of the second moment."""
+        _, change, square, _ = block.state
+        _, beta2, beta3 = group["betas"]
         ahead = beta2 / (1 - beta2**block.t)
         if isinstance(ahead, Tensor):
             torch._foreach_add_(steps, torch._foreach_mul(change, ahead))
@@ -56,12 +73,7 @@ class Adan(Optimizer):
         torch._foreach_div_(steps, root(square, 1 - beta3**block.t, group["eps"]))
         return steps
 
-    def _apply(self, block: Block, target: list[Tensor], group: dict[str, Any]) -> None:
-        if not group["weight_decay"] or group["no_prox"]:
-            return super()._apply(block, target, group)
-        lr = self.lr(group)
-        torch._foreach_add_(block.params, torch._foreach_mul(block.steps, -lr))
-        torch._foreach_div_(block.params, 1 + lr * group["weight_decay"])
-        if block.params is not target:
-            torch._foreach_copy_(target, block.params)
-        return None
+    def finish(self, blocks: list[Block], group: dict[str, Any]) -> None:
+        super().finish(blocks, group)
+        for block in blocks:
+            self.look_ahead(block, block.steps, group)

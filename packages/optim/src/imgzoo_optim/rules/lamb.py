@@ -48,6 +48,9 @@ class LAMB(Optimizer):
             norms = [norm.to(grads[0].device) for norm in torch._foreach_norm(grads)]
             self.clip = (limit / torch.linalg.vector_norm(torch.stack(norms))).clamp_(max=1.0)
 
+    def shrink(self, group: dict[str, Any]) -> Any:
+        return 1.0
+
     def direction(self, block: Block, group: dict[str, Any]) -> list[Tensor]:
         mean, square = block.state
         beta1, beta2 = group["betas"]
@@ -63,8 +66,10 @@ class LAMB(Optimizer):
     def finish(self, blocks: list[Block], group: dict[str, Any]) -> None:
         super().finish(blocks, group)
         decay = group["weight_decay"]
-        if decay and not group["decoupled_decay"]:
-            for block in blocks:
+        for block in blocks if decay else ():
+            if group["decoupled_decay"]:  # before the norms
+                torch._foreach_mul_(block.params, super().shrink(group))
+            else:
                 torch._foreach_add_(block.steps, block.params, alpha=decay)
         if not decay and not group["always_adapt"]:
             return

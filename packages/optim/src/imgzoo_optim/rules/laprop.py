@@ -13,7 +13,7 @@ from .moments import average_square_, root
 
 
 class LaProp(Optimizer):
-    """`m = beta1 * m + (1 - beta1) * lr * g / (sqrt(v_hat) + eps); p -= m / (1 - beta1^t)`, decay apart."""
+    """`m = beta1 * m + (1 - beta1) * lr * g / (sqrt(v_hat) + eps); p -= m / (1 - beta1^t)`, then decay."""
 
     slots = ("exp_avg", "exp_avg_sq")
 
@@ -29,6 +29,9 @@ class LaProp(Optimizer):
         corrected_weight_decay: bool = False,
     ):
         super().__init__(params, **locals())
+
+    def decays_last(self, group: dict[str, Any]) -> bool:
+        return True
 
     def rate(self, group: dict[str, Any]) -> Any:
         return 1.0

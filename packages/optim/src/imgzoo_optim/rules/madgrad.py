@@ -42,7 +42,7 @@ class MADGRAD(Optimizer):
         eps, share = group["eps"], 1 - group["momentum"]
         lr = self.lr(group) + eps
         if group["weight_decay"] and group["decoupled_decay"]:
-            torch._foreach_mul_(block.params, 1 - lr * group["weight_decay"])
+            torch._foreach_mul_(block.params, 1 - self.lr(group) * group["weight_decay"])
         weight = lr * block.t**0.5
         if not group["momentum"]:  # the start is implied by where the parameter is
             past = torch._foreach_div(total, self._cube_root(square, eps))

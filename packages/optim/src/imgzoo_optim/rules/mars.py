@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -36,11 +37,25 @@ class MARS(Optimizer):
         betas_1d = betas_1d or betas
         super().__init__(params, **locals())
 
+    def initial(self, slot: str, param: Tensor, grad: Tensor) -> Tensor:
+        empty = super().initial(slot, param, grad)
+        return empty.copy_(grad) if slot == "last_grad" else empty
+
     def decay(self, group: dict[str, Any]) -> str:
         return "own"
 
+    def _batches(self, group: dict[str, Any]) -> Iterator[tuple[list[Tensor], Any]]:
+        for params, t in super()._batches(group):
+            for vectors in (True, False):
+                some = [p for p in params if (p.ndim <= 1) == vectors]
+                if some:
+                    yield some, t
+
     def direction(self, block: Block, group: dict[str, Any]) -> list[Tensor]:
         last = block.state[2]
+        if self.plain(block, group):
+            torch._foreach_copy_(last, block.grads)
+            return torch._foreach_mul(block.grads, 1)
         beta1 = group["betas"][0]
         ahead = torch._foreach_sub(block.grads, last)
         torch._foreach_mul_(ahead, group["gamma"] * beta1 / (1 - beta1))
@@ -48,17 +63,34 @@ class MARS(Optimizer):
         torch._foreach_copy_(last, block.grads)
         return ahead
 
+    @staticmethod
+    def plain(block: Block, group: dict[str, Any]) -> bool:
+        """Whether these are vectors, which get AdamW unless told otherwise."""
+        return block.params[0].ndim <= 1 and not group["optimize_1d"]
+
     def finish(self, blocks: list[Block], group: dict[str, Any]) -> None:
-        sizes = norms(blocks, lambda block: block.steps)
-        torch._foreach_clamp_min_(sizes, 1.0)
-        torch._foreach_reciprocal_(sizes)
+        plain = self.plain(blocks[0], group)
+        if not plain:
+            sizes = norms(blocks, lambda block: block.steps)
+            torch._foreach_clamp_min_(sizes, 1.0)
+            torch._foreach_reciprocal_(sizes)
+            for block in blocks:
+                scale_(block.steps, sizes)
         for block in blocks:
-            scale_(block.steps, sizes)
-            mean, square, _ = block.state
-            beta1, beta2 = group["betas"]
-            average_(mean, block.steps, beta1)
-            average_square_(square, block.steps, beta2)
-            block.steps = adaptive_step(mean, square, 1 - beta1**block.t, 1 - beta2**block.t, group["eps"])
+            block.steps = self.moments(block, group, group["betas_1d"] if plain else group["betas"], plain)
         super().finish(blocks, group)
         for block in blocks:
             torch._foreach_add_(block.steps, block.params, alpha=group["weight_decay"])
+            if plain and group["lr_1d_factor"] != 1:
+                torch._foreach_mul_(block.steps, group["lr_1d_factor"])
+
+    @staticmethod
+    def moments(block: Block, group: dict[str, Any], betas: tuple[float, float], plain: bool) -> list[Tensor]:
+        """AdamW's step, or Lion's, from the corrected gradients."""
+        mean, square, _ = block.state
+        beta1, beta2 = betas
+        average_(mean, block.steps, beta1)
+        if group["mars_type"] == "lion" and not plain:
+            return torch._foreach_sign(mean)
+        average_square_(square, block.steps, beta2)
+        return adaptive_step(mean, square, 1 - beta1**block.t, 1 - beta2**block.t, group["eps"])

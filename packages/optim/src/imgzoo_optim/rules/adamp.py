@@ -1,0 +1,54 @@
+"""AdamP (2006.08217): Adam whose steps leave the norm of scale-invariant weights alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from imgzoo_optim.base import Block, Optimizer
+
+from .moments import adaptive_step, average_, average_square_
+from .projection import project_blocks
+
+
+class AdamP(Optimizer):
+    """Adam's (or its Nesterov form's) step, projected; decay apart, times `wd_ratio` where it was projected."""
+
+    slots = ("exp_avg", "exp_avg_sq")
+    whole = True
+    real_only = True
+
+    def __init__(
+        self,
+        params: Any,
+        lr: float | Tensor = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        delta: float = 0.1,
+        wd_ratio: float = 0.1,
+        nesterov: bool = False,
+        *,
+        caution: bool = False,
+    ):
+        super().__init__(params, **locals())
+
+    def decay(self, group: dict[str, Any]) -> str:
+        return "own"
+
+    def direction(self, block: Block, group: dict[str, Any]) -> list[Tensor]:
+        mean, square = block.state
+        beta1, beta2 = group["betas"]
+        average_(mean, block.grads, beta1)
+        average_square_(square, block.grads, beta2)
+        ahead = torch._foreach_lerp(mean, block.grads, 1 - beta1) if group["nesterov"] else mean
+        return adaptive_step(ahead, square, 1 - beta1**block.t, 1 - beta2**block.t, group["eps"])
+
+    def finish(self, blocks: list[Block], group: dict[str, Any]) -> None:
+        ratios = project_blocks(blocks, group)
+        super().finish(blocks, group)
+        for block in blocks if group["weight_decay"] else ():
+            strength = self.lr(group) * group["weight_decay"]
+            torch._foreach_mul_(block.params, [1 - strength * ratio for ratio in ratios])

@@ -1,0 +1,60 @@
+"""The projection of AdamP and SGDP (2006.08217): take the radial part out of steps of scale-invariant weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from imgzoo_optim.base import Block
+
+View = Callable[[Tensor], Tensor]
+
+
+def _dot(x: list[Tensor], y: list[Tensor]) -> Tensor:
+    """Inner products of the rows of two matrices that are cut into pieces: one number a row."""
+    return torch.cat([torch.linalg.vecdot(a, b) for a, b in zip(x, y)])
+
+
+def project(params: list[Tensor], grads: list[Tensor], steps: list[Tensor], delta: float, eps: float) -> bool:
+    """Project the step of one tensor, given in pieces along its first axis, in place; whether it was scale invariant.
+
+    A weight counts as scale invariant when every channel (or else the whole layer) is nearly orthogonal to its gradient.
+    """
+    rows = [[x.flatten(1) for x in pieces] for pieces in (params, grads, steps)]
+    weight, gradient, step = rows
+    dot, p2, g2 = _dot(gradient, weight), _dot(weight, weight), _dot(gradient, gradient)
+    for layer in (False, True):
+        if layer:
+            dot, p2, g2 = dot.sum().view(1), p2.sum().view(1), g2.sum().view(1)
+        width = sum(p.numel() for p in weight) // len(p2)
+        cosine = dot.abs() / (p2.sqrt().clamp_min(eps) * g2.sqrt().clamp_min(eps))
+        if cosine.max() >= delta / width**0.5:
+            continue
+        radial = _dot(weight, step)
+        radial = radial.sum().view(1) if layer else radial
+        shares = radial / (p2.sqrt() + eps) ** 2
+        start = 0
+        for p, u in zip(weight, step):
+            share = shares if layer else shares[start : start + len(p)]
+            u.addcmul_(p, share[:, None], value=-1)
+            start += len(p)
+        return True
+    return False
+
+
+def project_blocks(blocks: list[Block], group: dict[str, Any]) -> list[float]:
+    """Project every tensor of a segment; the factor of weight decay for each: `wd_ratio` where it was projected."""
+    if len(blocks) > 1:
+        columns: Any = [[b.params[0] for b in blocks]], [[b.grads[0] for b in blocks]], [[b.steps[0] for b in blocks]]
+    else:
+        columns = tuple([[x] for x in column] for column in (blocks[0].params, blocks[0].grads, blocks[0].steps))
+    ratios = []
+    for params, grads, steps in zip(*columns):
+        if params[0].ndim > 1 and params[0].shape[0] == 1 and len(params) > 1:  # cut along a later axis
+            params, grads, steps = ([x.movedim(0, 1) for x in pieces] for pieces in (params, grads, steps))
+        invariant = params[0].ndim > 1 and project(params, grads, steps, group["delta"], group["eps"])
+        ratios.append(group["wd_ratio"] if invariant else 1.0)
+    return ratios

@@ -1,0 +1,50 @@
+"""SGDP (2006.08217): SGD whose steps leave the norm of scale-invariant weights alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from imgzoo_optim.base import Block, Optimizer
+
+from .projection import project_blocks
+from .sgdw import accumulate
+
+
+class SGDP(Optimizer):
+    """The momentum's step, projected; decay apart, times `wd_ratio` where it was projected, over `1 - momentum`."""
+
+    slots = ("momentum_buffer",)
+    whole = True
+    real_only = True
+
+    def __init__(
+        self,
+        params: Any,
+        lr: float | Tensor = 1e-3,
+        momentum: float = 0.0,
+        dampening: float = 0.0,
+        weight_decay: float = 0.0,
+        nesterov: bool = False,
+        eps: float = 1e-8,
+        delta: float = 0.1,
+        wd_ratio: float = 0.1,
+        *,
+        caution: bool = False,
+    ):
+        super().__init__(params, **locals())
+
+    def decay(self, group: dict[str, Any]) -> str:
+        return "own"
+
+    def direction(self, block: Block, group: dict[str, Any]) -> list[Tensor]:
+        return accumulate(block.state[0], block.grads, block, group)
+
+    def finish(self, blocks: list[Block], group: dict[str, Any]) -> None:
+        ratios = project_blocks(blocks, group)
+        super().finish(blocks, group)
+        for block in blocks if group["weight_decay"] else ():
+            strength = self.lr(group) * group["weight_decay"] / (1 - group["momentum"])
+            torch._foreach_mul_(block.params, [1 - strength * ratio for ratio in ratios])
