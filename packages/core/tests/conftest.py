@@ -36,7 +36,7 @@ class Site:
         files: dict[str, str] | None = None,
     ) -> str:
         """Install `dist` with a plugin whose module is `header + source`; returns its import package."""
-        package = dist.replace("-", "_").replace(".", "_")
+        package = dist.replace("-", "_").replace("imgzoo_", "fake_")  # the real imgzoo_optim may be imported already
         info = self.path / f"{package}-{version}.dist-info"
         info.mkdir(parents=True)
         if entry_points is None:

@@ -183,8 +183,9 @@ def test_unknown_name_names_a_failed_plugin_that_may_bring_it(site, use_plugins)
     use_plugins(site.manager())
     with pytest.raises(UnknownNameError) as caught:
         get_spec("resnet50")
-    assert "plugin archs-cnn (imgzoo-archs-cnn 1.0) may bring it, but is error: ImportError: half an upgrade" in str(
-        caught.value
+    assert (
+        "plugin archs-cnn (imgzoo-archs-cnn 1.0) may bring it, but it is 'error': ImportError: half an upgrade"
+        in str(caught.value)
     )
     assert "optim" not in str(caught.value)
     assert "pip install" not in str(caught.value)

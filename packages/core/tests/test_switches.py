@@ -59,5 +59,7 @@ def test_disabled_plugins_are_not_trouble_but_explain_an_unknown_name(site):
     site.add("acme-zoo", "acme", "@hookimpl\ndef imgzoo_models(): return [ModelSpec('acme_net', 'a.b:c')]")
     done = site.run("info", "acme_net", IMGZOO_DISABLE_PLUGINS="acme")
     assert done.returncode == 2
-    assert "plugin acme (acme-zoo 1.0) may bring it, but is disabled: IMGZOO_DISABLE_PLUGINS names it" in done.stderr
+    assert (
+        "plugin acme (acme-zoo 1.0) may bring it, but it is 'disabled': IMGZOO_DISABLE_PLUGINS names it" in done.stderr
+    )
     assert site.run("list", IMGZOO_DISABLE_PLUGINS="acme").stderr == ""

@@ -14,6 +14,8 @@ from .specs import WeightSpec
 Cells = dict[str, Any]
 
 FIELD: Cells = {key: value for key, value in WeightSpec._field_defaults.items() if key not in ("arch", "plugin")}
+STANDARD = {**FIELD, "hf_hub_id": None, "normalize": "imagenet", "input_size": FIELD["input_size"][1]}
+"""What a cell means that nobody writes; the hub id is then derived from the name."""
 WRITTEN = (*(key for key in FIELD if key not in ("mean", "std")), "normalize")
 NAME = re.compile(r"[a-z0-9][a-z0-9_]*")
 TARGET = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
@@ -90,7 +92,7 @@ def tidy_cells(cells: Mapping[str, Any], base: Mapping[str, Any]) -> Cells:
         size = full.get(key)
         if size is not None and not isinstance(size, int):
             full[key] = size[1] if len(size) == 3 and size[0] == 3 and size[1] == size[2] else list(size)
-    standard = {**FIELD, "normalize": "imagenet", "input_size": FIELD["input_size"][1], **base}
+    standard = {**STANDARD, **base}
     known = {key: full[key] for key in WRITTEN if key in full and full[key] != standard[key]}
     return known | {key: value for key, value in full.items() if key not in WRITTEN}
 
@@ -213,7 +215,7 @@ def _check_aliases(data: Mapping[str, Any]) -> Iterator[str]:
 def hoisted(rows: Iterable[Mapping[str, Any]], base: Mapping[str, Any]) -> Cells:
     """Cells worth writing once: the values that most rows share and that differ from `base`."""
     rows = [tidy_cells(row, {}) for row in rows]
-    standard = {**FIELD, "normalize": "imagenet", "input_size": FIELD["input_size"][1], **base}
+    standard = {**STANDARD, **base}
     shared: Cells = {}
     for key in WRITTEN:
         values = [row.get(key, standard.get(key)) for row in rows]

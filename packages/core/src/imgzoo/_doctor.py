@@ -159,7 +159,7 @@ def check_names(host: Manager) -> Iterator[Finding]:
                 elif plugin != owner:
                     yield "warning", plugin, f"{registry.kind.noun} '{name}' means {owner}'s: say {plugin}/{name}"
     for row in host.registries["models"].added.orphans:
-        yield "warning", row.plugin, f"it brings weights for '{row.arch}', which no plugin knows"
+        yield "warning", row.plugin, f"it brings weights for '{row.arch}', which no plugin or more than one brings"
     switches = {"IMGZOO_PLUGINS": host.switches.allowed or (), "IMGZOO_DISABLE_PLUGINS": host.switches.denied}
     for switch, names in {**switches, "IMGZOO_PREFER": host.switches.prefer}.items():
         for name in names:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ._text import NAME, safe
-from .errors import UnknownNameError
+from .errors import AmbiguousNameError
 from .specs import ModelSpec, WeightSpec
 
 if TYPE_CHECKING:
@@ -27,15 +27,18 @@ class AddedWeights:
         self.hidden: dict[tuple[str, str, str], list[str]] = {}
         """(architecture's plugin, architecture, tag) -> plugins whose weights the short name does not mean."""
         self.orphans: list[WeightSpec] = []
-        """Weights for architectures that no plugin brings."""
+        """Weights for architectures that no plugin brings, or several."""
         claims: dict[tuple[str, str], dict[str, dict[str, WeightSpec]]] = {}
         for _, weights in models.plugins.collect("imgzoo_weights", _checked):
             for row in weights:
                 try:
-                    spec, _ = models.find(row.arch)
-                except UnknownNameError:
+                    found = models.lookup(row.arch)
+                except AmbiguousNameError:
+                    found = None
+                if found is None:
                     self.orphans.append(row)
                     continue
+                spec = found[0]
                 claims.setdefault((spec.plugin, spec.name), {}).setdefault(row.tag, {})[row.plugin] = row
         for (plugin, name), tags in claims.items():
             self._attach(models.rows[name][plugin], tags)

@@ -55,6 +55,8 @@ def get_spec(name: str) -> ModelSpec:
 
 def is_model(name: str) -> bool:
     """Whether `create_model(name)` would know the name."""
+    if name.partition(".")[0] not in registry("models") and "/" not in name:
+        return False  # without looking for near names
     try:
         _resolve(name)
     except UnknownNameError:

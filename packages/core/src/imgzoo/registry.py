@@ -108,6 +108,13 @@ class Registry:
 
     def find(self, name: str) -> tuple[Any, str]:
         """The spec of `[plugin/]name` and, for a deprecated name, the name that replaces it."""
+        found = self.lookup(name)
+        if found is None:
+            raise self.unknown(name)
+        return found
+
+    def lookup(self, name: str) -> tuple[Any, str] | None:
+        """As `find`, with None for a name that nobody brings; an ambiguous one is an `AmbiguousNameError`."""
         prefix, _, short = name.rpartition("/")
         owners = self.owners(short)
         plugin = self._qualifier(prefix, short, owners) if prefix else self.owner(owners) if owners else ""
@@ -115,7 +122,7 @@ class Registry:
             choices = ", ".join(f"{each}/{short}" for each in owners)
             raise AmbiguousNameError(f"several plugins bring the {self.kind.noun} '{short}': say one of {choices}")
         if plugin not in owners:
-            raise self.unknown(name)
+            return None
         current = plugin in self.rows.get(short, {})
         return owners[plugin], "" if current else self.aliases[short][plugin]
 
@@ -160,17 +167,16 @@ class Registry:
         for plugin in self.plugins.plugins:
             foreign = not plugin.first_party or plugin.dist == dist
             if foreign and plugin.state not in ("ok", "eager"):
-                hints.append(f"plugin {plugin.title} may bring it, but is {plugin.state}: {safe(plugin.reason)}")
+                hints.append(f"plugin {plugin.title} may bring it, but it is '{plugin.state}': {safe(plugin.reason)}")
         if dist and not any(plugin.dist == dist for plugin in self.plugins.plugins):
             hints.append(f"{dist} brings such names: pip install {dist}")
         return UnknownNameError("; ".join([f"there is no {self.kind.noun} '{safe(name)}'", *hints]))
 
     def __contains__(self, name: str) -> bool:
         try:
-            self.find(name)
-        except UnknownNameError as error:
-            return isinstance(error, AmbiguousNameError)
-        return True
+            return self.lookup(name) is not None
+        except AmbiguousNameError:
+            return True
 
 
 def warn_deprecated(old: str, new: str) -> None:
