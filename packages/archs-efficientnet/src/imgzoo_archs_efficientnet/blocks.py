@@ -285,4 +285,3 @@ def init_mobile_(model: nn.Module) -> None:
             bound = (fan_in + module.out_features) ** -0.5
             nn.init.uniform_(module.weight, -bound, bound)
             nn.init.zeros_(module.bias)
-

@@ -110,7 +110,9 @@ class Rounding(NamedTuple):
     limit: float = 0.9
 
     def __call__(self, channels: int) -> int:
-        return make_divisible(channels * self.multiplier, self.divisor, None, self.limit) if self.multiplier else channels
+        return (
+            make_divisible(channels * self.multiplier, self.divisor, None, self.limit) if self.multiplier else channels
+        )
 
 
 def build_stages(

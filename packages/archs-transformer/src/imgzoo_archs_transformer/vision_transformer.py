@@ -320,6 +320,22 @@ class VisionTransformer(TokenModel):
         prefix = 0 if self.no_embed_class else self.num_prefix_tokens
         self.pos_embed = nn.Parameter(resize_grid(self.pos_embed.detach(), self.grid, old, prefix))
 
+    @torch.jit.ignore
+    def fit_state(self, state: dict[str, Tensor]) -> list[str]:
+        """Resize a checkpoint's position table and patch kernels to this model's grid and patches."""
+        notes = []
+        table, kernel = state.get("pos_embed"), state.get("patch_embed.proj.weight")
+        if table is not None and table.shape[1] != self.pos_embed.shape[1]:
+            prefix = 0 if self.no_embed_class else self.num_prefix_tokens
+            side = int((table.shape[1] - prefix) ** 0.5)
+            if side * side == table.shape[1] - prefix:
+                state["pos_embed"] = resize_grid(table, self.grid, (side, side), prefix)
+                notes.append(f"pos_embed: grid {side}x{side} resized to {self.grid[0]}x{self.grid[1]}")
+        if kernel is not None and kernel.ndim == 4 and tuple(kernel.shape[-2:]) != self.patch_size:
+            state["patch_embed.proj.weight"] = resize_patch_kernel(kernel, self.patch_size)
+            notes.append(f"patch_embed.proj.weight: patches of {kernel.shape[-1]} resized to {self.patch_size[0]}")
+        return notes
+
 
 def make_attn_pool(kind: str, dim: int, heads: int, mlp_ratio: float, norm, act: str) -> nn.Module | None:
     if kind == "map":

@@ -75,7 +75,7 @@ def create_model(
             model = construct()
         if dtype is not None:
             model.to(dtype=dtype)
-    remember(model, named, arguments)
+    remember(model, named, config)
     if features_only:
         indices = default_out_indices(model.feature_info) if out_indices is None else out_indices
         model = FeatureModel(model, indices)
@@ -153,17 +153,14 @@ def call(build: Callable[..., Any], spec: ModelSpec, arguments: dict[str, Any]) 
         raise UsageError(f"{spec.name}: {error}") from error
 
 
-def remember(model: Any, named: Source, arguments: dict[str, Any]) -> None:
-    """Write on the model what it is: name, constructor options, preprocessing, class names."""
+def remember(model: Any, named: Source, given: dict[str, Any]) -> None:
+    """Write on the model what it is: name, the options that differ from its row, preprocessing, class names."""
     model.name = named.spec.name
-    model.model_args = arguments
+    model.model_args = given
+    model.pooled_at_first = model.pool_kind()
     config = named.preprocessing()
-    config["num_classes"] = model.num_classes
-    if "img_size" in arguments:
-        size = arguments["img_size"]
-        height, width = (size, size) if isinstance(size, int) else size
-        config["input_size"] = (model.in_chans, height, width)
-    else:
-        config["input_size"] = (model.in_chans, *config["input_size"][1:])
-    model.pretrained_cfg = {**config, **getattr(model, "pretrained_cfg", {})}
+    size = getattr(model, "img_size", None) or given.get("img_size") or config["input_size"][1:]
+    height, width = (size, size) if isinstance(size, int) else size
+    config |= {"num_classes": model.num_classes, "input_size": (model.in_chans, height, width)}
+    model.pretrained_cfg = config
     model.class_names = named.class_names if model.num_classes == len(named.class_names or ()) else None

@@ -170,6 +170,10 @@ class ImageModel(nn.Module):
         pool.set(global_pool)
         self.head_hidden_size = self.head_hidden_size // before * pool.width
 
+    def pool_kind(self) -> str:
+        """How the model pools: `avg`, `token`, ..., `""` for not at all."""
+        return self.get_submodule(self.parts.pool).kind  # type: ignore[return-value]
+
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
         """Replace the classifier by a new one on the same device and dtype; 0 classes removes it, None keeps the pool."""
         if num_classes < 0:
@@ -265,6 +269,9 @@ class TokenModel(ImageModel):
         super().__init__(num_classes, in_chans)
         self.num_prefix_tokens = 0
         self.global_pool = ""
+
+    def pool_kind(self) -> str:
+        return self.global_pool
 
     def embed(self, x: Tensor) -> Tensor:
         """(B, in_chans, H, W) -> tokens (B, N, C) with prefix and position."""

@@ -79,7 +79,7 @@ class GroupNorm1Act(GroupNormAct):
 class LayerNormAct2d(nn.LayerNorm):
     """Layer norm over the channels of a map, then the activation."""
 
-    def __init__(self, dim: int, eps: float = 1e-6, act: Act = "relu", apply_act: bool = True, inplace: bool = True):
+    def __init__(self, dim: int, eps: float = 1e-5, act: Act = "relu", apply_act: bool = True, inplace: bool = True):
         super().__init__(dim, eps=eps)
         self.act = create_act(act if apply_act else None, inplace)
 

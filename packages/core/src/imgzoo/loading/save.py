@@ -1,2 +1,121 @@
-def save_model(*a):
-    raise NotImplementedError
+"""Save a model as a folder that describes itself: `config.json` and `model.safetensors`, the layout of the hub."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from ..errors import UsageError
+from .adapt import first_conv
+from .source import CONFIG, PREPROCESSING
+
+SHARED = ("num_classes", "in_chans", "img_size", "global_pool", "output_stride", "drop_rate", "drop_path_rate")
+"""Constructor options that the peer spells as we do; others are kept in a section of their own."""
+
+
+def save_model(
+    model: Any,
+    folder: str | os.PathLike[str],
+    *,
+    class_names: Sequence[str] | None = None,
+    license: str | None = None,
+    metrics: Mapping[str, Any] | None = None,
+    state: Mapping[str, Tensor] | None = None,
+) -> Path:
+    """Write `model` to `folder`, ready for `create_model(folder, pretrained=True)`, `imgzoo predict` and the hub.
+
+    Args:
+        class_names: one a class, in order; they travel with the weights.
+        license: SPDX id; without it the licence of the weights the model started from.
+        metrics: numbers to keep beside the weights.
+        state: other values for the parameters, such as averaged ones.
+
+    Raises:
+        UsageError: the model was not made by `create_model`, or the names do not match the classes.
+    """
+    if not getattr(model, "name", None):
+        raise UsageError("only a model that create_model made can be saved with its description")
+    names = list(class_names) if class_names is not None else getattr(model, "class_names", None)
+    if names is not None and model.num_classes and len(names) != model.num_classes:
+        raise UsageError(f"{len(names)} class names were given for {model.num_classes} classes")
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    config = describe(model, names, license, metrics)
+    write_tensors(state if state is not None else model.state_dict(), folder / "model.safetensors")
+    write_text(folder / CONFIG, json.dumps(config, indent=2) + "\n")
+    return folder
+
+
+def describe(
+    model: Any, names: list[str] | None, license: str | None, metrics: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """The contents of `config.json`."""
+    cfg = {key: model.pretrained_cfg.get(key) for key in ("tag", *PREPROCESSING)}
+    if getattr(model, "load_report", None) is None:  # weights of our own: nobody else's name or licence
+        cfg |= dict.fromkeys(("tag", "license", "url", "hf_hub_id", "origin_url"))
+    cfg = {key: value for key, value in cfg.items() if value not in (None, "")}
+    heads = model._heads()
+    cfg |= {
+        "custom_load": False,
+        "num_classes": model.num_classes,
+        "first_conv": first_conv(model) or None,
+        "classifier": heads[0] if len(heads) == 1 else list(heads),
+        "license": license or cfg.get("license", ""),
+    }
+    arguments = current_arguments(model)
+    config: dict[str, Any] = {
+        "architecture": model.name,
+        "num_classes": model.num_classes,
+        "num_features": model.num_features,
+        "model_args": {key: value for key, value in arguments.items() if key in SHARED},
+        "pretrained_cfg": cfg,
+    }
+    own = {key: value for key, value in arguments.items() if key not in SHARED}
+    if own:
+        config["imgzoo"] = {"model_args": own}
+    if names:
+        config["label_names"] = names
+    if metrics:
+        config["metrics"] = dict(metrics)
+    return config
+
+
+def current_arguments(model: Any) -> dict[str, Any]:
+    """Options that rebuild the model as it is now: those it was made with, and what was changed since."""
+    arguments = {**model.model_args, "num_classes": model.num_classes}
+    if model.in_chans != 3:
+        arguments["in_chans"] = model.in_chans
+    if hasattr(model, "img_size"):
+        arguments["img_size"] = list(model.img_size)
+    if model.pool_kind() != model.pooled_at_first:
+        arguments["global_pool"] = model.pool_kind()
+    return arguments
+
+
+def write_tensors(state: Mapping[str, Tensor], path: Path) -> None:
+    """Write tensors to a safetensors file, each with memory of its own, by way of a temporary name."""
+    from safetensors.torch import save_file
+
+    part = path.with_name(f".{path.name}.part")
+    seen: set[int] = set()
+    plain: dict[str, Tensor] = {}
+    for key, value in state.items():
+        tensor = value.detach().cpu().contiguous()
+        pointer = tensor.untyped_storage().data_ptr()
+        whole = tensor.untyped_storage().nbytes() == tensor.numel() * tensor.element_size()
+        plain[key] = tensor if whole and pointer not in seen else tensor.clone()
+        seen.add(pointer)
+    save_file(plain, part, metadata={"format": "pt"})
+    os.replace(part, path)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a small file by way of a temporary name."""
+    part = path.with_name(f".{path.name}.part")
+    part.write_text(text, "utf-8")
+    os.replace(part, path)

@@ -3,41 +3,106 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
+from functools import wraps
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-_active = threading.local()
-_register = nn.Module.register_parameter
+INITIALIZERS = ("uniform_", "normal_", "trunc_normal_", "constant_", "ones_", "zeros_", "kaiming_uniform_",
+                "kaiming_normal_", "xavier_uniform_", "xavier_normal_", "orthogonal_")  # fmt: skip
+
+
+class _Build(threading.local):
+    """What this thread is building: how many parameters came so far, and which of them are to be real."""
+
+    on = False
+    count = 0
+    real: Collection[int] = ()
+    numbers: dict[int, int]  # id of a placeholder -> its number
+    keep: list[Any]  # placeholders stay alive, so that their ids stay theirs
+
+
+_build = _Build()
+_lock = threading.Lock()
+_builders = 0
+_originals: dict[str, Any] = {}
 
 
 def _register_placeholder(self: nn.Module, name: str, param: nn.Parameter | None) -> None:
     """`register_parameter` that keeps shape and type only; buffers stay real, so derived tables are right."""
-    if getattr(_active, "on", False) and param is not None and not param.is_meta:
-        param = nn.Parameter(param.detach().to("meta"), requires_grad=param.requires_grad)
-    _register(self, name, param)
+    if _build.on and param is not None:
+        if _build.count not in _build.real:
+            if not param.is_meta:
+                param = nn.Parameter(param.detach().to("meta"), requires_grad=param.requires_grad)
+            _build.numbers[id(param)] = _build.count
+            _build.keep.append(param)
+        _build.count += 1
+    _originals["register_parameter"](self, name, param)
+
+
+def _unless_placeholder(initialize: Callable[..., Any]) -> Callable[..., Any]:
+    """An initializer that leaves placeholders alone: torch's own costs a millisecond a hundred even without memory."""
+
+    @wraps(initialize)
+    def wrapped(tensor: Tensor, *args: Any, **kwargs: Any) -> Any:
+        return tensor if _build.on and tensor.is_meta else initialize(tensor, *args, **kwargs)
+
+    return wrapped
 
 
 @contextmanager
-def placeholders() -> Iterator[None]:
-    """Within this context (and this thread) new parameters live on the meta device, and initializing them is free."""
-    nn.Module.register_parameter = _register_placeholder  # type: ignore[method-assign]
-    before = getattr(_active, "on", False)
-    _active.on = True
+def _patched() -> Iterator[None]:
+    """While any thread builds a skeleton, torch's registration and initializers ask whether it is this thread."""
+    global _builders
+    with _lock:
+        if _builders == 0:
+            _originals["register_parameter"] = nn.Module.register_parameter
+            nn.Module.register_parameter = _register_placeholder  # type: ignore[method-assign]
+            for name in INITIALIZERS:
+                _originals[name] = getattr(nn.init, name)
+                setattr(nn.init, name, _unless_placeholder(_originals[name]))
+        _builders += 1
     try:
         yield
     finally:
-        _active.on = before
+        with _lock:
+            _builders -= 1
+            if _builders == 0:
+                nn.Module.register_parameter = _originals["register_parameter"]  # type: ignore[method-assign]
+                for name in INITIALIZERS:
+                    setattr(nn.init, name, _originals[name])
 
 
-def build_skeleton(construct: Callable[[], Any]) -> Any:
-    """The network `construct` makes, with placeholder parameters and real buffers."""
-    state = torch.random.get_rng_state()
-    try:
-        with placeholders():
-            return construct()
-    finally:
+def build_skeleton(construct: Callable[[], Any], real: Collection[int] = ()) -> tuple[Any, dict[str, int]]:
+    """The network `construct` makes with placeholder parameters and real buffers, and the number of each placeholder.
+
+    Parameters whose number is in `real` are made and initialized as always.
+    """
+    state = torch.random.get_rng_state() if not real else None
+    with _patched():
+        _build.on, _build.count, _build.real, _build.numbers, _build.keep = True, 0, real, {}, []
+        try:
+            model = construct()
+            numbers = {n: _build.numbers[id(p)] for n, p in model.named_parameters() if id(p) in _build.numbers}
+        finally:
+            _build.on, _build.keep, _build.numbers = False, [], {}
+    if state is not None:
         torch.random.set_rng_state(state)
+    return model, numbers
+
+
+def assign(model: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Put the tensors of `state` into the model as they are, without copying; names and shapes were checked before."""
+    for prefix, module in model.named_modules():
+        dot = f"{prefix}." if prefix else ""
+        for name, param in module._parameters.items():
+            value = state.get(dot + name)
+            if param is not None and value is not None:
+                module._parameters[name] = nn.Parameter(value, requires_grad=param.requires_grad)
+        for name in module._buffers:
+            value = state.get(dot + name)
+            if value is not None and name not in module._non_persistent_buffers_set:
+                module._buffers[name] = value

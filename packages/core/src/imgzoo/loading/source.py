@@ -47,8 +47,14 @@ class Source:
 
     @property
     def license(self) -> str:
-        """SPDX id of the weights; empty when nobody says."""
-        return str(self.config.get("license") or (self.weights.license if self.weights else ""))
+        """Licence of the weights that will be loaded; empty when nobody says."""
+        if self.weights_from == "tag":
+            return self.weights.license if self.weights else ""
+        if self.weights_from.startswith("package:"):
+            from .fetch import package_license
+
+            return package_license(self.weights_from.removeprefix("package:"))
+        return str(self.config.get("license") or "")
 
 
 def locate(name: str, pretrained: bool | str | PathLike[str] = False) -> Source:
@@ -117,7 +123,7 @@ def from_folder(location: str) -> Source:
     source = named(architecture)
     stored = config.get("pretrained_cfg", config)
     source.config = {key: _frozen(stored[key]) for key in PREPROCESSING if key in stored}
-    source.model_args = dict(config.get("model_args") or {})
+    source.model_args = {**(config.get("model_args") or {}), **(config.get("imgzoo") or {}).get("model_args", {})}
     for key in ("num_classes", "global_pool"):
         if key in config and config[key] is not None:
             source.model_args.setdefault(key, config[key])

@@ -1,0 +1,99 @@
+"""Lock files and bundles: weights pinned by hash, and a folder that holds them for machines without network."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from ..errors import WeightsError
+from .fetch import fetch_weights, sha256_of
+from .policy import check_license
+from .save import write_text
+from .source import Source, locate
+
+INDEX = "bundle.json"
+
+
+def lock(names: Iterable[str]) -> dict[str, Any]:
+    """Rows of a lock file: for each `name[.tag]` where its weights are, their sha256, size and licence."""
+    rows = {}
+    for name in names:
+        source = locate(name, True)
+        weights = source.weights
+        if weights is None:
+            raise WeightsError(f"{name} has no published weights to lock")
+        check_license(source.license, name)
+        path = fetch_weights(source)
+        where = [f"hf-hub:{weights.hf_hub_id}"] if weights.hf_hub_id else []
+        where += [weights.url] if weights.url else []
+        rows[f"{source.spec.name}.{weights.tag}"] = {
+            "sources": where,
+            "file": path.name,
+            "sha256": sha256_of(path),
+            "size": path.stat().st_size,
+            "license": source.license,
+        }
+    return {"version": 1, "weights": rows}
+
+
+def bundle(names: Iterable[str], folder: Path) -> dict[str, Any]:
+    """Copy the weights of each `name[.tag]` into `folder` with an index of hashes; returns the index."""
+    index = lock(names)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, row in index["weights"].items():
+        path = fetch_weights(locate(name, True))
+        row["file"] = f"{name}{path.suffix}"
+        part = folder / f".{row['file']}.part"
+        shutil.copyfile(path, part)
+        os.replace(part, folder / row["file"])
+    write_text(folder / INDEX, json.dumps(index, indent=1) + "\n")
+    return index
+
+
+def read_index(folder: Path) -> dict[str, Any]:
+    """The rows of a bundle; file names that lead out of the folder are refused."""
+    path = folder / INDEX
+    try:
+        rows = json.loads(path.read_text("utf-8"))["weights"]
+        for name, row in rows.items():
+            if Path(row["file"]).name != row["file"] or not isinstance(row["sha256"], str):
+                raise ValueError(f"the row '{name}' is malformed")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise WeightsError(f"'{path}' is no bundle index: {error}") from error
+    return rows
+
+
+def bundled_file(folder: Path, source: Source) -> Path:
+    """The file a bundle holds for a source, its hash verified."""
+    if source.weights is None:
+        raise WeightsError(f"{source.spec.name} has no published weights")
+    name = f"{source.spec.name}.{source.weights.tag}"
+    row = read_index(folder).get(name)
+    if row is None:
+        raise WeightsError(f"the bundle '{folder}' does not hold '{name}'")
+    return verified(folder / row["file"], row["sha256"])
+
+
+def verified(path: Path, sha256: str) -> Path:
+    """The path, once its content has the expected hash."""
+    if not path.is_file():
+        raise WeightsError(f"the bundled file '{path}' is missing")
+    actual = sha256_of(path)
+    if actual != sha256:
+        raise WeightsError(f"'{path}' has sha256 {actual}, but {sha256} was recorded; the file is damaged")
+    return path
+
+
+def verify(folder: Path) -> list[str]:
+    """Check every file of a bundle; returns a sentence for each that is missing or damaged."""
+    problems = []
+    for row in read_index(folder).values():
+        try:
+            verified(folder / row["file"], row["sha256"])
+        except WeightsError as error:
+            problems.append(str(error))
+    return problems

@@ -1,0 +1,62 @@
+"""Foreign checkpoint formats: a table of renames per source, kept beside the family that needs it."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from collections.abc import Callable, Mapping, Sequence
+from importlib.util import find_spec
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+State = dict[str, Tensor]
+
+
+class Format(NamedTuple):
+    """One foreign format: how to know it, and how its names become ours.
+
+    `marker` is searched in the names; every rule is applied to every name, in order; a name that becomes empty is
+    dropped. `finish(state, model)` does what renaming cannot (transposing, splitting).
+    """
+
+    name: str
+    marker: str
+    rules: Sequence[tuple[str, str]] = ()
+    finish: Callable[[State, Any], State] | None = None
+
+
+def formats_of(target: str) -> list[Format]:
+    """The `FORMATS` of `<package>.convert.<family>` for a constructor `<package>.<family>:Class`."""
+    module = target.partition(":")[0]
+    package, _, family = module.rpartition(".")
+    name = f"{package}.convert.{family}"
+    try:
+        if not package or find_spec(name) is None:
+            return []
+    except ModuleNotFoundError:
+        return []
+    return list(importlib.import_module(name).FORMATS)
+
+
+def convert(state: State, model: Any, own: State, target: str, asked: str = "") -> tuple[State, str]:
+    """State with our names, and the format it came in ("" for our own).
+
+    Keys that already are the model's stay untouched; otherwise the first format whose marker occurs is applied.
+    """
+    if not asked and len(own.keys() & state.keys()) * 2 > len(own):
+        return state, ""
+    for form in formats_of(target):
+        if asked == form.name or (not asked and any(re.search(form.marker, key) for key in state)):
+            return _apply(form, state, model), form.name
+    return state, ""
+
+
+def _apply(form: Format, state: Mapping[str, Tensor], model: Any) -> State:
+    renamed: State = {}
+    for key, value in state.items():
+        for pattern, replacement in form.rules:
+            key = re.sub(pattern, replacement, key)
+        if key:
+            renamed[key] = value
+    return form.finish(renamed, model) if form.finish else renamed

@@ -1,0 +1,99 @@
+"""Read weight files without ever running what is in them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import WeightsError
+
+WRAPPERS = ("state_dict_ema", "ema_state_dict", "model_ema", "state_dict", "model_state", "model", "teacher", "student",
+            "module", "net", "encoder")  # fmt: skip
+"""Keys under which training scripts keep the weights; averaged ones come first."""
+PREFIXES = ("module.", "_orig_mod.")
+SAFE_TORCH = (2, 6)  # older unpicklers could be tricked despite weights_only (CVE-2025-32434)
+
+
+def read_state(path: str | os.PathLike[str], use_ema: bool = True) -> dict[str, Tensor]:
+    """Tensors of a `.safetensors`, `.pth`/`.pt`/`.bin`/`.tar` or `.npz` file by name, memory-mapped where it can be.
+
+    Raises `WeightsError` when the file is missing, damaged, or holds anything but tensors and plain values.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise WeightsError(f"there is no weight file '{path}'")
+    suffix = path.suffix.lower()
+    if suffix == ".safetensors":
+        return _read_safetensors(path)
+    if suffix == ".npz":
+        return _read_npz(path)
+    if suffix in (".pth", ".pt", ".bin", ".tar", ".ckpt"):
+        return strip_prefixes(unwrap(_read_torch(path), path, use_ema))
+    raise WeightsError(f"'{path}' is no weight file: use .safetensors, .pth, .pt, .bin or .npz")
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise WeightsError(f"'{path}' is no readable safetensors file: {error}") from error
+
+
+def _read_npz(path: Path) -> dict[str, Tensor]:
+    import zipfile
+
+    import numpy as np
+
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
+    except (ValueError, OSError, TypeError, zipfile.BadZipFile, EOFError) as error:
+        raise WeightsError(f"'{path}' is no readable array file (nothing pickled is accepted): {error}") from error
+
+
+def _read_torch(path: Path) -> Any:
+    version = tuple(int(part) for part in torch.__version__.split("+")[0].split(".")[:2])
+    if version < SAFE_TORCH:
+        raise WeightsError(f"reading '{path.name}' safely needs torch 2.6 or newer; convert it to .safetensors there")
+    from argparse import Namespace
+    from zipfile import is_zipfile
+
+    try:
+        with torch.serialization.safe_globals([Namespace]):  # old training scripts keep their options beside weights
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zipfile(path))
+    except Exception as error:  # the unpickler's errors have no common base
+        first = str(error).strip().split("\n")[0][:200]
+        raise WeightsError(f"'{path}' is damaged or holds more than tensors, so it was not loaded: {first}") from error
+
+
+def unwrap(data: Any, path: Path, use_ema: bool = True) -> dict[str, Tensor]:
+    """Find the mapping from names to tensors inside a training checkpoint."""
+    for _ in range(4):
+        if not isinstance(data, Mapping):
+            break
+        tensors = {str(key): value for key, value in data.items() if isinstance(value, Tensor)}
+        inner = [key for key in WRAPPERS if isinstance(data.get(key), Mapping) and data[key]]
+        if not use_ema:
+            inner = [key for key in inner if "ema" not in key] or inner
+        if tensors and not inner:
+            return tensors
+        if not inner:
+            break
+        data = data[inner[0]]
+    raise WeightsError(f"'{path}' holds no state dict")
+
+
+def strip_prefixes(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Remove what wrappers put before every name (`module.`, `_orig_mod.`)."""
+    for prefix in (*PREFIXES, *PREFIXES):
+        if state and all(key.startswith(prefix) for key in state):
+            state = {key.removeprefix(prefix): value for key, value in state.items()}
+    return state
