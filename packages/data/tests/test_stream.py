@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from imgzoo.errors import UsageError
 from imgzoo_data import Mixer, SizeSchedule, create_dataset, create_loader, create_transform
 from imgzoo_data.order import Order

@@ -8,6 +8,13 @@ IMGZOO_API = (1, 0)
 
 _DATASETS = {
     "folder": ("folder:FolderSource", "images in folders named after their classes"),
+    "tar": ("tar:TarSource", "images in one tar, a folder of tars, or tars in a tar; read in place"),
+    "csv": ("listing:csv_source", "a CSV of image paths and targets, single or multi-label"),
+    "parquet": ("listing:ParquetSource", "parquet with images and targets (extra: parquet)"),
+    "hf": ("hf:hf_source", "Hugging Face datasets, random access or streaming (extra: hf)"),
+    "tfds": ("tfds:TfdsSource", "TensorFlow Datasets in array_record format (extra: tfds)"),
+    "wds": ("wds:wds_source", "webdataset shards, random access or streaming"),
+    "torchvision": ("tv:TorchvisionSource", "cifar, mnist family, inat, places365, imagenet, image folders"),
     "digits": ("digits:DigitsSource", "1,797 handwritten digits of 8x8 pixels, embedded"),
 }
 

@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import simplejpeg
-from imgzoo.errors import DataError, UsageError
 from PIL import Image
+
+from imgzoo.errors import DataError, UsageError
 
 MAX_PIXELS = 64_000_000
 BACKENDS = ("exact", "fast", "reference")

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+
 from imgzoo.errors import DataError, UsageError
 
 from .order import BatchKey

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from imgzoo.errors import DataError, UsageError
 from torch.utils.data import DataLoader
+
+from imgzoo.errors import DataError, UsageError
 
 from .config import resolve_data_config
 from .device import DeviceStage, overlapped
@@ -156,11 +157,13 @@ class Loader:
         while step < last:
             if run != self._run:
                 raise UsageError("another loop over this loader has begun; one at a time")
-            self._orders.epoch, self._orders.step = epoch, step
+            self._position(epoch, step)
             iterator = self._start()
             try:
                 while step < last:
-                    fetched = next(iterator)
+                    fetched = next(iterator, None)
+                    if fetched is None:
+                        return
                     step = fetched.key.step + 1
                     yield fetched
                     if run != self._run:
@@ -174,6 +177,9 @@ class Loader:
                     raise DataError(f"{deaths} workers died in one epoch; the machine may be out of memory") from error
                 log.warning("worker %s died at step %d; starting others", ", ".join(map(str, dead)), step)
                 self.close()
+
+    def _position(self, epoch: int, step: int) -> None:
+        self._orders.epoch, self._orders.step = epoch, step
 
     def _start(self) -> Any:
         if self._engine is None:
@@ -261,6 +267,7 @@ def create_loader(
     repeats: int = 1,
     schedule: SizeSchedule | None = None,
     steps_per_epoch: int | None = None,
+    num_samples: int | None = None,
     bad: str | None = None,
     budget: float = 0.001,
     quarantine: str | Path | None = None,
@@ -278,6 +285,7 @@ def create_loader(
         mixer: mixup, CutMix and label smoothing on the device.
         repeats: repeated augmentation: each sample this many times in a global batch (1901.09335).
         schedule: batches of several sizes (and batch sizes).
+        num_samples: length of a streaming source that does not know it.
         bad: what to do with a sample that cannot be read: `raise`, `skip` it, or (training only) `replace` it by a
         random other.
             Evaluation defaults to raise, training to replace.
@@ -300,25 +308,34 @@ def create_loader(
         "channels_last": channels_last,
         "mixer": mixer,
     }
-    if isinstance(source, StreamSource):
-        raise UsageError("streaming sources are read through create_stream_loader")
-    order = Order(len(source), batch_size, seed, rank, world, training, drop_last, repeats, schedule, steps_per_epoch)
-    slots = Slots(workers * prefetch + 1, _slot_bytes(transform, batch_size, schedule), context)
+    size = _slot_bytes(transform, batch_size, schedule)
+    streaming = isinstance(source, StreamSource)
+    slots = Slots(max(1, workers) * (prefetch + 1) if streaming else workers * prefetch + 1, size, context)
     sequences = isinstance(transform.crop, SequenceCrop)
-    fetcher = (SequenceFetcher if sequences else Fetcher)(source, transform, slots, seed, policy)
+    fetcher = (SequenceFetcher if sequences else Fetcher)(source, transform, slots, seed, policy)  # type: ignore[arg-type]
     stage = (SequenceStage if sequences else DeviceStage)(transform, slots, seed=seed, **stage_options)  # type: ignore[arg-type]
-    allowed = int(budget) if budget >= 1 else max(1, int(budget * len(source)))
-    loader = Loader(
-        order,
-        fetcher,
-        stage,
-        Quarantine(quarantine, allowed, policy),
-        workers=workers,
-        prefetch=prefetch,
-        context=context,
-    )
+    engine = {"workers": workers, "prefetch": prefetch, "context": context}
+    if streaming:
+        if repeats > 1 or schedule is not None or steps_per_epoch is not None:
+            raise UsageError("repeats, schedule and steps_per_epoch need a source with random access, not a stream")
+        from .stream import StreamLoader, StreamOrder
+
+        counts = StreamOrder(source, batch_size, rank, world, training, num_samples)
+        share = _allowed(budget, counts.samples or 0)
+        loader: Loader = StreamLoader(counts, fetcher, stage, Quarantine(quarantine, share, policy), **engine)
+    else:
+        order = Order(
+            len(source), batch_size, seed, rank, world, training, drop_last, repeats, schedule, steps_per_epoch
+        )
+        share = _allowed(budget, len(source))
+        loader = Loader(order, fetcher, stage, Quarantine(quarantine, share, policy), **engine)
     loader.seek(epoch, start_step)
     return loader
+
+
+def _allowed(budget: float, samples: int) -> int:
+    """How many bad samples are allowed: a count from 1 up, or a share of the samples, at least one."""
+    return int(budget) if budget >= 1 else max(1, int(budget * samples))
 
 
 def _policy(bad: str | None, training: bool) -> str:

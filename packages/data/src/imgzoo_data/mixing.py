@@ -11,8 +11,9 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from imgzoo.errors import UsageError
 from numpy.random import Generator
+
+from imgzoo.errors import UsageError
 
 from .rng import Purpose, generator
 

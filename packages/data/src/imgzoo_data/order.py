@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
+
 from imgzoo.errors import UsageError
 
 from .rng import Purpose, generator, permutation

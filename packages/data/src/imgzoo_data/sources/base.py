@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
 
 import numpy as np
+
 from imgzoo.errors import OptionError, UsageError
 
 IMAGE_EXTENSIONS = frozenset(

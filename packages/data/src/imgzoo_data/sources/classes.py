@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from imgzoo.errors import DataError, UsageError
 
 _DIGITS = re.compile(r"(\d+)")

@@ -11,8 +11,8 @@ import lzma
 from importlib.resources import files
 
 import numpy as np
-from imgzoo.errors import UsageError
 
+from imgzoo.errors import UsageError
 from imgzoo_data.rng import permutation
 
 from .base import SPLITS, TRAIN, VALIDATION, Sample, Source

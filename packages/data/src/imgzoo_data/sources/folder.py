@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from imgzoo.errors import DataError, UsageError
 
-from .base import IMAGE_EXTENSIONS, TRAIN, Sample, Source, require_path, split_words
-from .classes import load_class_map, names_of, natural_sorted
+from .base import IMAGE_EXTENSIONS, SPLITS, TRAIN, Sample, Source, require_path, split_words
+from .classes import load_class_map, names_of, natural_key, natural_sorted
 from .index import IndexBuilder
 
 
@@ -77,8 +78,6 @@ class FolderSource(Source):
 
 def natural_sorted_path(folder: str) -> list[Any]:
     """Sort key of a folder path, part by part."""
-    from .classes import natural_key
-
     return [(natural_key(part), part) for part in folder.split("/")]
 
 
@@ -90,8 +89,6 @@ def find_split(root: Path, split: str) -> Path:
     for word in split_words(split):
         if (root / word).is_dir():
             return root / word
-    from .base import SPLITS
-
     others = [name for name in sorted(os.listdir(root)) if name in SPLITS and (root / name).is_dir()]
     if len(others) > 1 and set(others) == {e.name for e in os.scandir(root) if e.is_dir()}:
         raise UsageError(f"'{root}' has no split '{split}'; it has {', '.join(others)}")

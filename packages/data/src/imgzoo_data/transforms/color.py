@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from imgzoo.errors import UsageError
 from numpy.random import Generator
 from PIL import Image, ImageFilter
+
+from imgzoo.errors import UsageError
 
 from . import ops
 from .picture import Picture

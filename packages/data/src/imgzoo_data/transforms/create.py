@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from imgzoo.errors import UsageError
-
 from imgzoo_data.config import resolve_data_config
 from imgzoo_data.decode import BACKENDS, MAX_PIXELS
 

@@ -6,8 +6,9 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from imgzoo.errors import UsageError
 from numpy.random import Generator
+
+from imgzoo.errors import UsageError
 
 from .resample import Crop
 

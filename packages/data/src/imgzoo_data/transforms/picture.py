@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from imgzoo.errors import DataError
 from PIL import Image
+
+from imgzoo.errors import DataError
 
 
 class Picture:

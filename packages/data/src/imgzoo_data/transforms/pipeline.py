@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from imgzoo.errors import DataError, OptionError, UsageError
 from numpy.random import Generator
 from PIL import Image
 
+from imgzoo.errors import DataError, OptionError, UsageError
 from imgzoo_data.config import DataConfig
 from imgzoo_data.decode import (
     MAX_PIXELS,

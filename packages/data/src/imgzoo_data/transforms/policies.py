@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from imgzoo.errors import UsageError
 from numpy.random import Generator
 from PIL import Image
+
+from imgzoo.errors import UsageError
 
 from .ops import OPS, Place
 from .picture import Picture

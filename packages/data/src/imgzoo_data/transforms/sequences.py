@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from imgzoo.errors import UsageError
 from numpy.random import Generator
+
+from imgzoo.errors import UsageError
 
 from .crops import CropStep, RandomResizedCrop, _interpolation
 from .resample import Crop

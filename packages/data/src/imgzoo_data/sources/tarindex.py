@@ -1,0 +1,255 @@
+"""Where the files of a tar lie: read from its headers, never extracted, kept in a cache with a fingerprint of the
+archive.
+
+Only plain files are listed. Links, devices, sparse files and names beyond reason are refused; damaged headers are
+errors.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import zipfile
+from array import array
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from imgzoo.errors import DataError
+
+from .index import IndexBuilder
+
+log = logging.getLogger("imgzoo.data")
+BLOCK = 512
+MAX_NAME = 1024
+MAX_EXTENDED = 1 << 20
+_PLAIN = (b"0", b"\0", b"7")
+_SKIPPED = (b"5", b"g", b"K", b"V", b"M")  # folders, global headers, long link names, volume labels
+_CACHE_VERSION = 1
+_EDGE = 65536
+
+
+class Member(NamedTuple):
+    """A plain file in an archive: its bytes are `size` from `offset` of the (outermost) file."""
+
+    name: str
+    offset: int
+    size: int
+
+
+def read_members(fd: int, start: int, end: int, refused: list[str]) -> Iterator[Member]:
+    """The plain files of the uncompressed tar that lies between two offsets of an open file.
+
+    Names of refused members are added to `refused`. Raises `DataError` where a header is damaged or a file runs past
+    the end.
+    """
+    place, name, size_override = start, "", -1
+    while place + BLOCK <= end:
+        header = os.pread(fd, BLOCK, place)
+        if len(header) < BLOCK:
+            raise DataError("the tar ends in the middle of a header")
+        if not any(header):
+            return
+        size, kind = _check_header(header, place), header[156:157]
+        if size_override >= 0:
+            size = size_override
+        data, place = place + BLOCK, place + BLOCK + -(-size // BLOCK) * BLOCK
+        if data + size > end:
+            raise DataError(f"the tar is cut short: a member of {size} bytes at {data} runs past its end")
+        if kind in (b"L", b"x"):
+            if size > MAX_EXTENDED:
+                raise DataError(f"the tar has an extended header of {size} bytes; that is not an image archive")
+            name, size_override = _extended(kind, os.pread(fd, size, data), name, size_override)
+            continue
+        own = name or _ustar_name(header)
+        name, size_override = "", -1
+        if kind in _PLAIN and own and not own.endswith("/") and len(own) <= MAX_NAME and "\0" not in own:
+            yield Member(own, data, size)
+        elif kind not in _SKIPPED and not own.endswith("/"):
+            refused.append(own[:80])
+
+
+def _check_header(header: bytes, place: int) -> int:
+    """The size field, after the checksum is found right."""
+    try:
+        stored = _number(header[148:156])
+        size = _number(header[124:136])
+    except ValueError as error:
+        raise DataError(f"the tar header at {place} is damaged; is the file compressed? decompress it first") from error
+    if sum(header[:148]) + sum(header[156:]) + 256 != stored or size < 0:
+        raise DataError(f"the tar header at {place} is damaged; is the file compressed? decompress it first")
+    return size
+
+
+def _number(text: bytes) -> int:
+    if text[:1] in (b"\x80", b"\xff"):
+        value = int.from_bytes(text[1:], "big")
+        return value if text[:1] == b"\x80" else value - (1 << 8 * (len(text) - 1))
+    digits = text.split(b"\0", 1)[0].strip()
+    if digits.strip(b"01234567"):
+        raise ValueError("not octal")
+    return int(digits or b"0", 8)
+
+
+def _text(raw: bytes) -> str:
+    return raw.split(b"\0", 1)[0].decode("utf-8", "surrogateescape")
+
+
+def _ustar_name(header: bytes) -> str:
+    name = _text(header[:100])
+    prefix = _text(header[345:500]) if header[257:262] == b"ustar" and header[262:264] != b"  " else ""
+    return f"{prefix}/{name}" if prefix else name
+
+
+def _extended(kind: bytes, data: bytes, name: str, size: int) -> tuple[str, int]:
+    """The name (and size) that a GNU long name or a pax header gives the next member."""
+    if kind == b"L":
+        return _text(data), size
+    while data:
+        length, space, rest = data.partition(b" ")
+        if not space or not length.isdigit() or not len(length) + 1 < int(length) <= len(data):
+            break
+        key, _, value = rest[: int(length) - len(length) - 2].partition(b"=")
+        if key == b"path":
+            name = _text(value)
+        elif key == b"size" and value.isdigit():
+            size = int(value)
+        data = data[int(length) :]
+    return name, size
+
+
+class TarTable(NamedTuple):
+    """All wanted files of several tars, packed: names in a blob, and per file its tar, offset, size and label."""
+
+    blob: np.ndarray
+    ends: np.ndarray
+    which: np.ndarray
+    offsets: np.ndarray
+    sizes: np.ndarray
+    labels: np.ndarray
+    label_names: list[str]
+
+
+def fingerprint(path: Path) -> str:
+    """Changes when the file does: its size, its time of change, and a hash of its first and last 64 KiB."""
+    stat = path.stat()
+    with path.open("rb") as file:
+        digest = hashlib.sha256(file.read(_EDGE))
+        if stat.st_size > _EDGE:
+            file.seek(max(_EDGE, stat.st_size - _EDGE))
+            digest.update(file.read(_EDGE))
+    return f"{stat.st_size}-{stat.st_mtime_ns}-{digest.hexdigest()[:32]}"
+
+
+def cache_path(tars: Sequence[Path], extensions: tuple[str, ...]) -> Path:
+    """Where the index of these tars is kept: under `IMGZOO_CACHE`, or the user's cache folder."""
+    home = os.environ.get("IMGZOO_CACHE") or os.path.join(
+        os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "imgzoo"
+    )
+    names = "\n".join([*(str(tar.resolve()) for tar in tars), *extensions])
+    return Path(home) / "index" / f"{hashlib.sha256(names.encode('utf-8', 'surrogateescape')).hexdigest()[:32]}.npz"
+
+
+def load_table(tars: Sequence[Path], extensions: tuple[str, ...], cache: Path | None) -> TarTable:
+    """The table of some tars, from the cache if it still fits them, else built and cached."""
+    marks = [fingerprint(tar) for tar in tars]
+    if cache is not None:
+        table = _read_cache(cache, marks)
+        if table is not None and _within(table, tars):
+            return table
+    table = build_table(tars, extensions)
+    if cache is not None:
+        write_cache(cache, table, marks)
+    return table
+
+
+def _within(table: TarTable, tars: Sequence[Path]) -> bool:
+    """Whether every file lies inside its tar; an index that says otherwise is not believed."""
+    count = len(table.ends)
+    arrays = (table.which, table.offsets, table.sizes, table.labels)
+    if any(len(a) != count for a in arrays):
+        return False
+    if not count:
+        return True
+    lengths = np.array([tar.stat().st_size for tar in tars])
+    return bool(
+        ((table.which >= 0) & (table.which < len(tars))).all()
+        and ((table.offsets >= 0) & (table.sizes >= 0)).all()
+        and (table.offsets + table.sizes <= lengths[table.which]).all()
+        and ((table.labels >= 0) & (table.labels < len(table.label_names))).all()
+        and table.ends[0] >= 0
+        and (np.diff(table.ends) >= 0).all()
+        and table.ends[-1] <= len(table.blob)
+    )
+
+
+def build_table(tars: Sequence[Path], extensions: tuple[str, ...]) -> TarTable:
+    """Read the headers of all tars, and of tars inside them; files are labeled by their folder, else by their tar."""
+    builder, refused = IndexBuilder(), []
+    labels: dict[str, int] = {}
+    which, label_of = array("i"), array("i")
+    for number, tar in enumerate(tars):
+        fd = os.open(tar, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        try:
+            several = tar.stem if len(tars) > 1 else ""
+            for member, label in _walk(fd, os.fstat(fd).st_size, several, extensions, refused):
+                label_of.append(labels.setdefault(label, len(labels)))
+                which.append(number)
+                builder.add(member.name, 0, member.offset, member.size)
+        except DataError as error:
+            raise DataError(f"{tar}: {error}") from error
+        finally:
+            os.close(fd)
+    if refused:
+        log.warning("%d members that are not plain files were left out, the first '%s'", len(refused), refused[0])
+    index = builder.build()
+    none = np.zeros(0, np.int64)
+    offsets, sizes = (none if a is None else a for a in (index.offsets, index.sizes))
+    which_, labels_ = np.array(which, np.int32), np.array(label_of, np.int32)
+    return TarTable(index.blob, index.ends, which_, offsets, sizes, labels_, list(labels))
+
+
+def _walk(
+    fd: int, end: int, label: str, extensions: tuple[str, ...], refused: list[str]
+) -> Iterator[tuple[Member, str]]:
+    """(member, label) of the wanted files of a tar and of the tars directly inside it."""
+    for member in read_members(fd, 0, end, refused):
+        lower = member.name.lower()
+        if lower.endswith(".tar"):
+            inner_label = os.path.basename(member.name)[:-4]
+            for inner in read_members(fd, member.offset, member.offset + member.size, refused):
+                if inner.name.lower().endswith(extensions):
+                    folder = os.path.basename(os.path.dirname(inner.name))
+                    yield inner._replace(name=f"{member.name}/{inner.name}"[-MAX_NAME:]), folder or inner_label
+        elif lower.endswith(extensions):
+            yield member, os.path.basename(os.path.dirname(member.name)) or label
+
+
+def write_cache(path: Path, table: TarTable, marks: list[str]) -> None:
+    """Write the index beside its final name, then rename; a cache that cannot be written is not an error."""
+    meta = json.dumps({"version": _CACHE_VERSION, "marks": marks, "labels": table.label_names})
+    arrays = {name: getattr(table, name) for name in TarTable._fields if name != "label_names"}
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            np.savez(file, meta=np.frombuffer(meta.encode("utf-8", "surrogateescape"), np.uint8), **arrays)
+        os.replace(temporary, path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+
+
+def _read_cache(path: Path, marks: list[str]) -> TarTable | None:
+    try:
+        with np.load(path, allow_pickle=False) as found:
+            meta = json.loads(found["meta"].tobytes().decode("utf-8", "surrogateescape"))
+            if meta["version"] != _CACHE_VERSION or meta["marks"] != marks:
+                return None
+            arrays = {name: found[name] for name in TarTable._fields if name != "label_names"}
+            return TarTable(**arrays, label_names=[str(label) for label in meta["labels"]])
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
+        return None
