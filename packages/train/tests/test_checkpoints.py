@@ -13,11 +13,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load_file
+from train_toys import equal_states, make_state
+
 from imgzoo_train import checkpoints, storage
 from imgzoo_train.checkpoints import CheckpointError, Checkpoints, Retention, folder_name
 from imgzoo_train.tree import pack, snapshot, unpack
-from safetensors.torch import load_file
-from train_toys import equal_states, make_state
 
 
 def parts(step: int) -> dict:

@@ -5,6 +5,7 @@ import math
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from imgzoo.errors import ImgzooError, OptionError, UsageError
 from imgzoo_train.config import Config, nested, parse, parse_setting, rows
 from imgzoo_train.flags import FLAGS

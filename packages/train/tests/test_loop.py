@@ -6,11 +6,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
+from train_toys import Batch, batches, cross_entropy, equal_states, make_data, make_state
+
 from imgzoo_train.guard import Guard, NonFiniteError, Rollback
 from imgzoo_train.loop import fit, grouped, split
 from imgzoo_train.tree import snapshot
-from torch.utils._python_dispatch import TorchDispatchMode
-from train_toys import Batch, batches, cross_entropy, equal_states, make_data, make_state
 
 
 def gradients(size: int, accumulate: int, count: int) -> dict[str, torch.Tensor]:

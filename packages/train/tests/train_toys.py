@@ -6,8 +6,9 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from imgzoo_train.state import State
 from torch import nn
+
+from imgzoo_train.state import State
 
 
 class Batch(NamedTuple):

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from imgzoo.errors import UsageError
 from torch import nn
+
+from imgzoo.errors import UsageError
 
 from .config import Config
 from .distributed import World

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
 from imgzoo.errors import WeightsError
 
 from . import storage, tree

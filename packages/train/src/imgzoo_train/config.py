@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 import tomli_w
+
 from imgzoo.errors import OptionError, UsageError
 
 VERSION = 1

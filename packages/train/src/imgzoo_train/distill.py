@@ -7,8 +7,9 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from imgzoo.errors import CapabilityError, UsageError
 from torch import nn
+
+from imgzoo.errors import CapabilityError, UsageError
 
 from .config import Config
 from .state import State

@@ -10,6 +10,7 @@ from datetime import timedelta
 
 import torch
 import torch.distributed as dist
+
 from imgzoo.errors import UsageError
 
 CPU = torch.device("cpu")

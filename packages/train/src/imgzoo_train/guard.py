@@ -6,8 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from imgzoo.errors import ImgzooError
 from torch import nn
+
+from imgzoo.errors import ImgzooError
 
 from .state import State
 

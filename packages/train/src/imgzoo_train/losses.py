@@ -8,8 +8,9 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from imgzoo.errors import UsageError
 from torch import nn
+
+from imgzoo.errors import UsageError
 
 
 def distribution(target: torch.Tensor, classes: int, smoothing: float = 0.0) -> torch.Tensor:

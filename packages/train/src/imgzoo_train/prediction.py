@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
 from imgzoo.errors import ImgzooError, UsageError
 
 from .models import class_names_of, open_model

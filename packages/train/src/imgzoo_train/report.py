@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
+
+from imgzoo.errors import ImgzooError
 
 from . import storage
 from .config import Config
@@ -189,23 +190,15 @@ def _name(names: Sequence[str], index: int) -> str:
 
 def thumbnail(source: Any, index: int, size: int = 96) -> str:
     """A sample as a small base64 PNG; empty when it cannot be read."""
-    import torch
-    from imgzoo_data import decode_image
     from PIL import Image
 
+    from imgzoo_data import DataConfig, create_transform
+
+    prepare = create_transform(DataConfig((3, size, size), crop_pct=1.0, crop_mode="border"))
     try:
-        pixels = decode_image(source[index].data)
-        array = pixels.numpy() if isinstance(pixels, torch.Tensor) else pixels
-        image = Image.fromarray(array.squeeze() if array.shape[-1] == 1 else array)
-        image.thumbnail((size, size))
-        buffer = io.BytesIO()
-        image.convert("RGB").save(buffer, "PNG")
-    except (OSError, ValueError, TypeError, AttributeError, LookupError, RuntimeError):
+        pixels = prepare(source[index].data)
+    except (ImgzooError, OSError, ValueError):
         return ""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels.permute(1, 2, 0).numpy()).save(buffer, "PNG")
     return base64.b64encode(buffer.getvalue()).decode()
-
-
-def read_summary(folder: RunFolder) -> dict[str, Any]:
-    """The best metrics that `best/` was saved with."""
-    path = folder.best / "metrics.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}

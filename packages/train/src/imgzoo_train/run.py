@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import time
 from collections.abc import Iterator, Mapping
@@ -10,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from imgzoo.errors import ImgzooError, UsageError
+
+from imgzoo.errors import UsageError
 
 from . import adapt, build, norms
 from .checkpoints import Checkpoints, Retention
@@ -278,9 +280,13 @@ class Run:
         def write(folder: Path) -> None:
             from imgzoo import save_model
 
-            model = publishable(self.config, weights, self.sources, self.transform)
-            save_model(model, folder, class_names=self.sources.names or None)
-            (folder / "metrics.json").write_text(json.dumps(self.state.best.get("metrics", {}), indent=1))
+            model: Any = self.state.plain
+            if self.config.model.lora or self.config.model.split_bn > 1:
+                model = publishable(self.config, weights, self.sources, model)
+            state = weights if model is self.state.plain else None
+            names, metrics = self.sources.names or None, self.state.best.get("metrics")
+            license = model.pretrained_cfg.get("license") if getattr(model, "load_report", None) else None
+            save_model(model, folder, class_names=names, metrics=metrics, state=state, license=license)
 
         self.folder.replace_best(write)
 
@@ -343,25 +349,14 @@ def full_weights(state: State) -> dict[str, torch.Tensor]:
     return snapshot(dict(state.plain.state_dict()))
 
 
-def publishable(config: Config, weights: dict[str, torch.Tensor], sources: Any, transform: Any) -> Any:
-    """A plain model with these weights: adapters merged in, auxiliary batch norms taken off, fp32 or as trained."""
-    model = build.build_model(_without_weights(config), sources.classes, sources.names)
-    build.data_config(config, model)
+def publishable(config: Config, weights: dict[str, torch.Tensor], sources: Any, trained: Any) -> Any:
+    """A plain copy of the trained model: adapters merged into their layers, auxiliary batch norms taken off."""
+    part = dataclasses.replace(config.model, pretrained="", grad_checkpointing=False)
+    model: Any = build.build_model(dataclasses.replace(config, model=part), sources.classes, sources.names)
     if config.model.lora:
         adapt.add_lora(model, config.model.lora)
     if config.model.split_bn > 1:
         norms.split_batch_norm(model, config.model.split_bn)
-    if config.run.precision == "pure-bf16":
-        model.to(torch.bfloat16)
-    state = model.state_dict()
-    if state.keys() != weights.keys():
-        raise ImgzooError("the trained model has other weights than a fresh one; this is a bug in its constructor")
     model.load_state_dict(weights)
-    norms.merge_split(model)
-    return adapt.merge_lora(model).eval()
-
-
-def _without_weights(config: Config) -> Config:
-    import dataclasses
-
-    return dataclasses.replace(config, model=dataclasses.replace(config.model, pretrained="", grad_checkpointing=False))
+    model.pretrained_cfg, model.load_report = trained.pretrained_cfg, getattr(trained, "load_report", None)
+    return adapt.merge_lora(norms.merge_split(model)).eval()

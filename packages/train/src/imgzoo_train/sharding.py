@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -33,7 +34,9 @@ def replicate(model: nn.Module, world: World) -> nn.Module:
     from torch.nn.parallel import DistributedDataParallel
 
     devices = None if world.device.type == "cpu" else [world.device.index]
-    return DistributedDataParallel(model, device_ids=devices, broadcast_buffers=False)
+    known = inspect.signature(DistributedDataParallel).parameters
+    local = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"  # torch renamed it
+    return DistributedDataParallel(model, device_ids=devices, **{local: False})
 
 
 def zero_optimizer(create: Callable[[Any], torch.optim.Optimizer], groups: list[dict[str, Any]]) -> Any:

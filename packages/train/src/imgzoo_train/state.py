@@ -13,6 +13,7 @@ from .distributed import World
 from .ema import Average
 from .meters import Meters
 from .precision import FP32, Precision
+from .tree import gathered, map_tensors
 
 
 @dataclass
@@ -91,7 +92,7 @@ class State:
         }
         for name, average in self.averages.items():
             parts[f"average-{name}"] = average.state_dict()
-        return parts
+        return map_tensors(parts, gathered) if self.sharded else parts
 
     def load(self, parts: dict[str, Any]) -> None:
         """Take over what `parts` returned, on this run or another number of ranks."""

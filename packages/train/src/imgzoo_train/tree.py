@@ -81,9 +81,12 @@ def snapshot(tree: Any) -> Any:
     return map_tensors(tree, _detached)
 
 
+def gathered(tensor: torch.Tensor) -> torch.Tensor:
+    """The whole of a tensor that is sharded over ranks (collective); any other as it is."""
+    whole = getattr(tensor, "full_tensor", None)
+    return whole() if whole is not None else tensor
+
+
 def _detached(tensor: torch.Tensor) -> torch.Tensor:
-    tensor = tensor.detach()
-    gather = getattr(tensor, "full_tensor", None)
-    if gather is not None:
-        return gather().cpu()
+    tensor = gathered(tensor.detach())
     return tensor.cpu() if tensor.device.type != "cpu" else tensor.clone(memory_format=torch.contiguous_format)

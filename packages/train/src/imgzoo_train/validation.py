@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
 from imgzoo.errors import UsageError
 
 from .distributed import World

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 import click
-from imgzoo.errors import UsageError
 
+from imgzoo.errors import UsageError
 from imgzoo_train.config import Config, nested, parse_setting, rows
 from imgzoo_train.flags import FLAGS
 from imgzoo_train.recipes import load_recipe

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+
 from imgzoo.errors import MissingDependencyError, UsageError
 
 Row = dict[str, Any]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+
 from imgzoo.errors import UsageError
 
 from .options import config_options, existing_config, read_config, run_folder

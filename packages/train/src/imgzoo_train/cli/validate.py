@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+
 from imgzoo.errors import ImgzooError
 
 SHOWN = ("model", "n", "top1", "top5", "map", "r2", "loss", "calibration_error", "params_m", "seconds")
@@ -92,7 +93,7 @@ def _write_csv(rows: list[dict[str, Any]], path: Path) -> None:
         name for name in dict.fromkeys(name for row in rows for name in row) if name not in ("per_class", "confusion")
     ]
     with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, names, extrasaction="ignore")
+        writer = csv.DictWriter(file, list(names), extrasaction="ignore")
         writer.writeheader()
         for row in rows:
             writer.writerow({key: safe_cell(value) if isinstance(value, str) else value for key, value in row.items()})

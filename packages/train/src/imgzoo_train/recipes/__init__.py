@@ -7,7 +7,6 @@ from importlib.resources import files
 from typing import Any
 
 from imgzoo.errors import UnknownNameError
-
 from imgzoo_train.config import parse
 
 
