@@ -10,6 +10,7 @@ from pathlib import Path
 from textwrap import dedent
 
 import pytest
+
 from imgzoo import _discovery
 from imgzoo._discovery import Manager
 from imgzoo._metadata import Folder
@@ -69,18 +70,28 @@ class Site:
         return subprocess.run([sys.executable, "-m", "imgzoo", *args], env=env, capture_output=True, text=True)
 
 
-@pytest.fixture
-def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
-    """An empty site folder on `sys.path`; what tests import from it is forgotten afterwards."""
-    folder = tmp_path / "site"
+def _site(folder: Path) -> Iterator[Site]:
     folder.mkdir()
-    monkeypatch.syspath_prepend(str(folder))
     before = set(sys.modules)
-    yield Site(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(folder))
+        yield Site(folder)
     for name in set(sys.modules) - before:
         origin = getattr(sys.modules[name], "__file__", None) or ""
         if origin.startswith(str(folder)):
             del sys.modules[name]
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    """An empty site folder on `sys.path`; what tests import from it is forgotten afterwards."""
+    yield from _site(tmp_path / "site")
+
+
+@pytest.fixture(scope="module")
+def module_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """A site folder that all tests of a module share."""
+    yield from _site(tmp_path_factory.mktemp("shared") / "site")
 
 
 @pytest.fixture

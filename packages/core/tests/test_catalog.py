@@ -8,6 +8,7 @@ import logging
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from imgzoo.catalog import (
     NORMALIZE,
     Catalog,

@@ -7,6 +7,7 @@ import logging
 import sys
 
 import pytest
+
 from imgzoo.errors import PluginError
 from imgzoo.registry import Registry
 
@@ -124,7 +125,7 @@ def test_plugins_and_doctor_tell_every_state(site):
     assert "unrelated" in done.stdout  # its malformed metadata harms other programs
 
 
-def test_messages_say_which_side_to_upgrade(site):
+def test_messages_say_which_side_to_upgrade(site, fake_torch):
     add_broken_plugins(site)
     reasons = {plugin.name: plugin.reason for plugin in site.manager().plugins}
     assert reasons["future"] == "needs plugin API 1.99, this is 1.0: pip install -U imgzoo-core"

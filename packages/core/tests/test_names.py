@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from imgzoo import models
 from imgzoo._homes import STEMS, home
 from imgzoo.errors import AmbiguousNameError, ImgzooDeprecationWarning, UnknownNameError, UsageError

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 from collections.abc import Callable, Iterator
+from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -191,12 +191,20 @@ def check_catalogs(host: Manager) -> Iterator[Finding]:
 def check_targets(host: Manager) -> Iterator[Finding]:
     """The modules that specs name exist; `--deep` imports them."""
     for spec, module in _targets(host):
-        try:
-            there = importlib.util.find_spec(module) is not None
-        except (ImportError, ValueError):
-            there = False
-        if not there:
+        if not _is_there(module):
             yield "error", spec.plugin, f"{spec.name}: there is no module {module}"
+
+
+def _is_there(module: str) -> bool:
+    """Whether a module can be found; its parent packages are not imported."""
+    path: Any = None
+    parts = module.split(".")
+    for depth in range(1, len(parts) + 1):
+        spec = PathFinder.find_spec(".".join(parts[:depth]), path)
+        if spec is None:
+            return False
+        path = spec.submodule_search_locations
+    return True
 
 
 def check_targets_deep(host: Manager) -> Iterator[Finding]:

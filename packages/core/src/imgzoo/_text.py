@@ -12,7 +12,10 @@ _DIGITS = re.compile(r"(\d+)")
 
 def safe(text: object) -> str:
     """One printable line: terminal escapes removed, line breaks and tabs as spaces, other control characters as `?`."""
-    line = " ".join(_ESCAPE.sub("", str(text)).split())
+    line = str(text)
+    if line.isprintable():
+        return line
+    line = " ".join(_ESCAPE.sub("", line).split())
     return line if line.isprintable() else "".join(char if char.isprintable() else "?" for char in line)
 
 

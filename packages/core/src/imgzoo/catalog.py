@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, overload
 
-from .specs import ModelSpec, WeightSpec
+from .specs import NOTHING, ModelSpec, WeightSpec
 
 Row = Mapping[str, Any]
 
@@ -26,6 +26,7 @@ NORMALIZE: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
 
 FAMILY_KEYS = ("family", "target", "paper", "capabilities", "defaults", "aliases", "models")
 MODEL_KEYS = ("target", "paper", "capabilities", "aliases", "defaults", "weights")
+OWN_KEYS = frozenset(MODEL_KEYS) - {"weights"}
 CELLS = frozenset(WeightSpec._fields) - {"tag", "arch", "plugin"}
 SIZES = ("input_size", "test_input_size", "min_input_size")
 
@@ -67,9 +68,9 @@ def _package_folder(package: str) -> str:
 
 def read_json(path: str) -> dict[str, Any]:
     """Parse one catalog file; the error names the file."""
-    with open(path, encoding="utf-8") as file:
+    with open(path, "rb") as file:
         try:
-            return json.load(file)
+            return json.loads(file.read())
         except ValueError as error:
             raise ValueError(f"{path} is no JSON: {error}") from error
 
@@ -83,19 +84,22 @@ def family_specs(data: Row) -> Iterator[ModelSpec]:
     aliases = _aliases_by_model(data.get("aliases", {}))
 
     for name, row in data["models"].items():
-        own_defaults = row.get("defaults")
-        cells = {**shared, **own_defaults} if own_defaults else shared
-        own_paper = row.get("paper", paper)
-        own = row.get("capabilities")
+        options = dict(row)
+        weights = options.pop("weights", None)
+        own: Row = NOTHING
+        if not OWN_KEYS.isdisjoint(options):
+            own = {key: options.pop(key) for key in OWN_KEYS if key in options}
+        cells = {**shared, **own["defaults"]} if "defaults" in own else shared
+        own_paper = own.get("paper", paper)
         yield ModelSpec(
             name,
-            row.get("target", target),
-            {key: value for key, value in row.items() if key not in MODEL_KEYS},
-            CatalogWeights(name, row["weights"], cells, own_paper) if row.get("weights") else (),
+            own.get("target", target),
+            options,
+            CatalogWeights(name, weights, cells, own_paper) if weights else (),
             family,
             own_paper,
-            capabilities if own is None else frozenset(own),
-            {**aliases.get(name, {}), **{alias: name for alias in row.get("aliases", ())}},
+            frozenset(own["capabilities"]) if "capabilities" in own else capabilities,
+            aliases.get(name, NOTHING) if "aliases" not in own else _own_aliases(name, own, aliases),
         )
 
 
@@ -147,6 +151,10 @@ class CatalogWeights(Sequence[WeightSpec]):
 
     def __repr__(self) -> str:
         return repr(self.specs)
+
+
+def _own_aliases(name: str, own: Row, aliases: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+    return {**aliases.get(name, NOTHING), **dict.fromkeys(own["aliases"], name)}
 
 
 def _aliases_by_model(aliases: Mapping[str, str]) -> dict[str, dict[str, str]]:

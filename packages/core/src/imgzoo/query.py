@@ -123,7 +123,9 @@ class Query(NamedTuple):
 def search(query: Query) -> list[Row]:
     """Rows that fit the query; an unknown plugin, column or license is an error that says what there is."""
     _check(query)
-    rows = [row for row in _rows(query, registry("models")) if _fits(row, query)]
+    tests = _tests(query)
+    rows = _rows(query, registry("models"))
+    rows = [row for row in rows if all(test(row) for test in tests)] if tests else list(rows)
     if query.pareto:
         rows = pareto_front(rows, COLUMNS[query.pareto], COLUMNS["top1"])
     return sort_rows(rows, query.sort) if query.sort else rows
@@ -154,7 +156,7 @@ def _rows(query: Query, models: Registry) -> Iterable[Row]:
     plugins = plugin_names(query.plugin) if query.plugin else None
     known: dict[tuple[str, str], dict[str, Any]] = {}
     packages = {plugin.name: plugin.package for plugin in models.plugins.plugins}
-    wants_results = bool(query.reads & set(RESULTS))
+    wants_results, of_weights = bool(query.reads & set(RESULTS)), query.of_weights
     for name, spec in models.listed().items():
         if query.family and not fnmatchcase(spec.family, query.family):
             continue
@@ -164,27 +166,27 @@ def _rows(query: Query, models: Registry) -> Iterable[Row]:
             if key not in known:
                 known[key] = read_results(*key)
             results = known[key].get(spec.name, {})
-        if query.of_weights:
+        if of_weights:
             rows = [Row(f"{name}.{row.tag}", spec, row, results) for row in spec.weights if row.published]
         else:
             rows = [Row(name, spec, None, results)]
         yield from (row for row in rows if plugins is None or row.plugin in plugins)
 
 
-def _fits(row: Row, query: Query) -> bool:
-    if query.patterns and not any(_named(row, pattern) for pattern in query.patterns):
-        return False
-    if any(_named(row, pattern) for pattern in query.exclude):
-        return False
-    if row.weights and query.tag and not fnmatchcase(row.weights.tag, query.tag):
-        return False
-    if row.weights and query.license and not _licensed(row.weights.license, query.license):
-        return False
-    return (
-        _between(row, "params", query.min_params, query.max_params)
-        and _between(row, "gmacs", query.min_gmacs, query.max_gmacs)
-        and _between(row, "top1", query.min_top1, None)
-    )
+def _tests(query: Query) -> list[Callable[[Row], bool]]:
+    """What a row must pass, for the parts of the query that are set."""
+    tests: list[Callable[[Row], bool]] = []
+    if query.patterns:
+        tests.append(lambda row: any(_named(row, pattern) for pattern in query.patterns))
+    if query.exclude:
+        tests.append(lambda row: not any(_named(row, pattern) for pattern in query.exclude))
+    if query.tag:
+        tests.append(lambda row: row.weights is not None and fnmatchcase(row.weights.tag, query.tag))
+    if query.license:
+        tests.append(lambda row: row.weights is not None and _licensed(row.weights.license, query.license))
+    tests += _between("params", query.min_params, query.max_params)
+    tests += _between("gmacs", query.min_gmacs, query.max_gmacs)
+    return tests + _between("top1", query.min_top1, None)
 
 
 def _named(row: Row, pattern: str) -> bool:
@@ -203,11 +205,15 @@ def _licensed(license: str, wanted: str) -> bool:
     return license == spdx(wanted)
 
 
-def _between(row: Row, column: str, low: float | None, high: float | None) -> bool:
-    if low is None and high is None:
-        return True
-    value = COLUMNS[column](row)
-    return value is not None and (low is None or value >= low) and (high is None or value <= high)
+def _between(column: str, low: float | None, high: float | None) -> list[Callable[[Row], bool]]:
+    """The test of a bound on a column, if there is one; an unknown value fails it."""
+    value = COLUMNS[column]
+
+    def inside(row: Row) -> bool:
+        x = value(row)
+        return x is not None and (low is None or x >= low) and (high is None or x <= high)
+
+    return [] if low is None and high is None else [inside]
 
 
 def pareto_front(rows: list[Row], cost: Callable[[Row], Any], gain: Callable[[Row], Any]) -> list[Row]:

@@ -24,10 +24,12 @@ def command(
 ) -> None:
     """Check that PLUGIN keeps its promises: names, metadata, models, capabilities."""
     from imgzoo.query import plugin_names
+
+    names = sorted(plugin_names(plugin))
     from imgzoo.testing import check_plugin
 
     results: list[Any] = []
-    for name in sorted(plugin_names(plugin)):
+    for name in names:
         results += check_plugin(name, tiers=tier, sample=sample, callback=None if as_json else _progress)
     failed = [row for row in results if row.status == "failed"]
     if as_json:

@@ -8,7 +8,7 @@ import click
 
 from imgzoo.errors import UsageError
 
-from .output import print_json, print_table
+from .output import print_json, print_table, without_gc
 
 KINDS = {
     "model": "models",
@@ -49,9 +49,14 @@ def command(pattern: tuple[str, ...], plugin: str | None, kind: str, as_json: bo
     Rows are architectures; a filter on weights (--tag, --license, --pretrained, --min-top1, --pareto, a PATTERN with a
     dot) makes them published weights, as name.tag.
     """
+    with without_gc():
+        _list(pattern, plugin, kind, as_json, options)
+
+
+def _list(pattern: tuple[str, ...], plugin: str | None, kind: str, as_json: bool, options: dict[str, Any]) -> None:
     if plugin not in (None, "*") or options["pareto"]:
         _check_optional_values(plugin, options["pareto"], pattern)
-    only = "" if plugin in (None, "*") else plugin
+    only = "" if plugin in (None, "*") else plugin or ""
     if kind != "model":
         given = [name for name, value in options.items() if value not in ("", None, False, ())]
         if given and given != ["exclude"]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from imgzoo._text import safe
@@ -21,6 +23,18 @@ def show_warning(message: Any, category: type, filename: str, lineno: int, file:
         complain(message)
     else:
         complain(f"{category.__name__}: {message} ({filename}:{lineno})")
+
+
+@contextlib.contextmanager
+def without_gc() -> Iterator[None]:
+    """Hold the garbage collector while a short command builds its rows: there is nothing to collect yet."""
+    held = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if held:
+            gc.enable()
 
 
 def print_json(value: Any) -> None:
