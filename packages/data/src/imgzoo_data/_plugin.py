@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from imgzoo.plugin import ComponentSpec, hookimpl
+from imgzoo.plugin import CommandSpec, ComponentSpec, hookimpl
 
 IMGZOO_API = (1, 0)
 
@@ -51,3 +51,8 @@ def imgzoo_transforms() -> list[ComponentSpec]:
         ComponentSpec(name, f"imgzoo_data.transforms.{target}", help=text, paper=paper)
         for name, (target, text, paper) in _TRANSFORMS.items()
     ]
+
+
+@hookimpl
+def imgzoo_commands() -> list[CommandSpec]:
+    return [CommandSpec("data", "imgzoo_data.cli:data", "Check, index and show image data.")]

@@ -1,0 +1,175 @@
+"""ImageNet's label sets: synsets, lemmas, definitions, index maps between the sets, and the ReaL labels."""
+
+from __future__ import annotations
+
+import functools
+import json
+import lzma
+import re
+from collections.abc import Iterable, Sequence
+from importlib.resources import files
+from typing import Any
+
+import numpy as np
+
+from imgzoo.errors import UsageError
+
+SUBSETS = (
+    "imagenet-1k",
+    "imagenet-12k",
+    "imagenet-21k-goog",
+    "imagenet-21k-miil",
+    "imagenet-21k-miil-w21",
+    "imagenet-22k",
+    "imagenet-22k-ms",
+    "imagenet-a",
+    "imagenet-r",
+    "mini-imagenet",
+)
+_ALIASES = {"imagenet": "imagenet-1k", "imagenet-21k": "imagenet-21k-goog"}
+_BY_CLASSES = {
+    1000: "imagenet-1k",
+    11221: "imagenet-21k-miil",
+    11821: "imagenet-12k",
+    21841: "imagenet-22k",
+    21842: "imagenet-22k-ms",
+    21843: "imagenet-21k-goog",
+}
+
+
+def _table(name: str) -> str:
+    return lzma.decompress((files("imgzoo_data") / "tables" / name).read_bytes()).decode()
+
+
+@functools.cache
+def _synsets() -> tuple[list[str], dict[str, tuple[str, str]]]:
+    rows = [line.split("\t") for line in _table("synsets.xz").split("\n")]
+    return [row[0] for row in rows], {row[0]: (row[1], row[2]) for row in rows}
+
+
+@functools.cache
+def subset_synsets(name: str) -> tuple[str, ...]:
+    """The synsets of a label set in class order."""
+    name = _ALIASES.get(name, name)
+    if name not in SUBSETS:
+        raise UsageError(f"there is no label set '{name}'; use one of {', '.join(SUBSETS)}")
+    steps = json.loads(_table("subsets.xz"))[name]
+    names = _synsets()[0]
+    return tuple(names[row] for row in np.cumsum(steps))
+
+
+def lemma(synset: str) -> str:
+    """The words of a synset: "n01440764" -> "tench, Tinca tinca"."""
+    return _known(synset)[0]
+
+
+def definition(synset: str) -> str:
+    """WordNet's definition of a synset."""
+    return _known(synset)[1]
+
+
+def _known(synset: str) -> tuple[str, str]:
+    found = _synsets()[1].get(synset)
+    if found is None:
+        raise UsageError(f"'{synset}' is not a synset of ImageNet")
+    return found
+
+
+class ImageNetInfo:
+    """Names of the classes of one label set.
+
+    `label_names` are synsets; descriptions are their lemmas, detailed ones with the definition.
+    """
+
+    def __init__(self, subset: str = "imagenet-1k"):
+        self.label_names: list[str] = list(subset_synsets(subset))
+        self.subset = _ALIASES.get(subset, subset)
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.label_names)
+
+    def index_to_label_name(self, index: int) -> str:
+        """The synset of a class."""
+        if not 0 <= index < len(self.label_names):
+            raise UsageError(f"class {index} is outside 0..{len(self.label_names) - 1} of {self.subset}")
+        return self.label_names[index]
+
+    def index_to_description(self, index: int, detailed: bool = False) -> str:
+        """The lemmas of a class, and after a colon its definition."""
+        return self.describe(self.index_to_label_name(index), detailed)
+
+    def describe(self, synset: str, detailed: bool = False) -> str:
+        """The description of a synset."""
+        return f"{lemma(synset)}: {definition(synset)}" if detailed else lemma(synset)
+
+    def label_descriptions(self, detailed: bool = False) -> list[str]:
+        """Descriptions of all classes in order."""
+        return [self.describe(name, detailed) for name in self.label_names]
+
+
+def index_map(source: str, target: str) -> np.ndarray:
+    """(classes of target,) where each class of `target` lies in `source`, -1 where it does not.
+
+    `logits[..., index_map("imagenet-1k", "imagenet-r")]` are the logits of ImageNet-R's 200 classes.
+    """
+    place = {name: number for number, name in enumerate(subset_synsets(source))}
+    return np.array([place.get(name, -1) for name in subset_synsets(target)], np.int64)
+
+
+def infer_imagenet_subset(model_or_cfg: Any) -> str | None:
+    """The label set of a model or pretrained_cfg by its number of classes; None when there is none with that many."""
+    count = getattr(model_or_cfg, "num_classes", None)
+    if count is None:
+        cfg = getattr(model_or_cfg, "pretrained_cfg", model_or_cfg)
+        count = cfg.get("num_classes") if hasattr(cfg, "get") else None
+    return _BY_CLASSES.get(count) if count is not None else None
+
+
+def class_names(model_or_cfg: Any, detailed: bool = False) -> list[str] | None:
+    """Names of a model's classes: those that came with its weights (`label_names`), else ImageNet's by their number."""
+    cfg = getattr(model_or_cfg, "pretrained_cfg", model_or_cfg)
+    own = cfg.get("label_names") if hasattr(cfg, "get") else None
+    if own:
+        return list(own)
+    subset = infer_imagenet_subset(model_or_cfg)
+    return ImageNetInfo(subset).label_descriptions(detailed) if subset else None
+
+
+def real_labels() -> list[list[int]]:
+    """The ReaL labels of the 50,000 validation images (2006.07159); some have none."""
+    return json.loads(_table("real.xz"))
+
+
+class RealLabels:
+    """Accuracy on ReaL: a prediction is right if it is any of an image's labels; images without labels do not count.
+
+    `keys` are file names `ILSVRC2012_val_00000293.JPEG` by sample number, or None when samples are in validation order.
+    """
+
+    def __init__(self, keys: Sequence[str] | None = None, topk: Iterable[int] = (1, 5)):
+        self.labels, self.topk = [frozenset(row) for row in real_labels()], tuple(topk)
+        self.numbers = [self._number(key) for key in keys] if keys is not None else None
+        self.hits = dict.fromkeys(self.topk, 0)
+        self.count = 0
+
+    @staticmethod
+    def _number(key: str) -> int:
+        found = re.search(r"_val_(\d{8})", key)
+        if found is None or not 1 <= int(found[1]) <= 50_000:
+            raise UsageError(f"'{key}' is not named like an ImageNet validation image, ILSVRC2012_val_00000001")
+        return int(found[1]) - 1
+
+    def add(self, predictions: Any, indices: Any) -> None:
+        """Count predicted classes (B, >= max(topk)), best first, of samples (B,)."""
+        for row, index in zip(np.asarray(predictions), np.asarray(indices).tolist()):
+            labels = self.labels[self.numbers[index] if self.numbers is not None else index]
+            if not labels:
+                continue
+            self.count += 1
+            for k in self.topk:
+                self.hits[k] += bool(labels.intersection(row[:k].tolist()))
+
+    def accuracy(self, k: int = 1) -> float:
+        """Share of counted images whose top k hold a right label, in percent."""
+        return 100.0 * self.hits[k] / max(1, self.count)
