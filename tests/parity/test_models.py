@@ -2,13 +2,14 @@
 
 import warnings
 
-import kit
 import pytest
 import torch
-from structures import STRUCTURES
 
 import imgzoo
 from imgzoo.groups import layer_ids
+
+import kit
+from structures import STRUCTURES
 
 pytestmark = pytest.mark.parity
 NAMES = [name for names in STRUCTURES.values() for name in names]

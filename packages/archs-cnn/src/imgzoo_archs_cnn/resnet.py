@@ -1,4 +1,4 @@
-"""ResNet (arXiv:1512.03385) with the stems and shortcuts of arXiv:1812.01187, ResNeXt, SE, ECA, RS and blurred forms."""
+"""ResNet (arXiv:1512.03385), its improved stems (arXiv:1812.01187), ResNeXt, SE, ECA, RS and blurred forms."""
 
 from collections.abc import Sequence
 from functools import partial

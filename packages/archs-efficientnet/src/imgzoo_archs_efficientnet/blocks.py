@@ -269,7 +269,7 @@ class MobileAttention(nn.Module):
 
 
 def init_mobile_(model: nn.Module) -> None:
-    """Initial values of the TensorFlow reference: convolutions normal by fan-out, linear layers uniform by both fans."""
+    """Initial values of the TensorFlow reference: convolutions normal by fan-out, linear layers uniform."""
     for module in model.modules():
         if isinstance(module, CondConv2d):
             fan_out = module.shape[0] * module.shape[2] * module.shape[3] // module.groups

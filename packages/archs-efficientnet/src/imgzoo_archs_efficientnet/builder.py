@@ -65,10 +65,7 @@ def decode(text: str) -> Row:
             if not found or not found[2]:
                 raise ValueError(f"cannot read '{token}' in the block string '{text}'")
             cells[found[1]] = found[2]
-    if kind in ("cn", "dsa"):
-        skip = "skip" in flags
-    else:
-        skip = "noskip" not in flags
+    skip = "skip" in flags if kind in ("cn", "dsa") else "noskip" not in flags
     return Row(kind, int(cells.pop("r", "1")), cells, act, skip)
 
 

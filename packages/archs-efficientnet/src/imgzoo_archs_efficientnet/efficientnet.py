@@ -1,4 +1,4 @@
-"""EfficientNet (arXiv:1905.11946), V2 (arXiv:2104.00298) and the networks built of the same blocks: MobileNet V1 and V2,
+"""EfficientNet (arXiv:1905.11946), V2 (arXiv:2104.00298) and the networks of the same blocks: MobileNet V1 and V2,
 MNASNet, FBNet, Single-Path NAS, MixNet, TinyNet, CondConv, EdgeTPU, EfficientNet-X and -H."""
 
 from torch import Tensor, nn

@@ -1,4 +1,4 @@
-"""DeiT (arXiv:2012.12877): a ViT with a second class token that learns from a teacher. DeiT and DeiT-III are rows alone."""
+"""DeiT (arXiv:2012.12877): a ViT with a second class token that learns from a teacher; DeiT-III is rows only."""
 
 import torch
 from torch import Tensor, nn
@@ -51,6 +51,6 @@ class VisionTransformerDistilled(VisionTransformer):
         if pre_logits:
             return (first + second) / 2
         first, second = self.head(self.head_drop(first)), self.head_dist(self.head_drop(second))
-        if self.distilled_training and self.training:
-            return first, second
-        return (first + second) / 2
+        if torch.jit.is_scripting() or not (self.distilled_training and self.training):
+            return (first + second) / 2
+        return first, second

@@ -1,4 +1,4 @@
-"""Vision Transformer (arXiv:2010.11929) and the forms that grew from it: CLIP, DINOv2, SigLIP, AIMv2, BEiT-3, ViT-22B."""
+"""Vision Transformer (arXiv:2010.11929) and what grew from it: CLIP, DINOv2, SigLIP, AIMv2, BEiT-3, ViT-22B."""
 
 from functools import partial
 
@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from imgzoo.model import Feature, FeatureInfo, Parts, TokenModel
+from imgzoo.model import Feature, FeatureInfo, TokenModel
 from imgzoo_layers.act import create_act
 from imgzoo_layers.attention import Attention, DiffAttention, Lambda, diff_attend, layer_scale_of
 from imgzoo_layers.attention_pool import AttentionPoolLatent, AttentionPoolPrr

@@ -55,11 +55,11 @@ def create_model(
     """
     named = locate(name, pretrained)
     spec, weights = named.spec, named.weights
-    given = dict(num_classes=num_classes, in_chans=in_chans, img_size=img_size, global_pool=global_pool,
-                 output_stride=output_stride, drop_rate=drop_rate, drop_path_rate=drop_path_rate, **options)  # fmt: skip
+    common = dict(num_classes=num_classes, in_chans=in_chans, img_size=img_size, global_pool=global_pool,
+                  output_stride=output_stride, drop_rate=drop_rate, drop_path_rate=drop_path_rate)  # fmt: skip
     if out_indices is not None and not features_only:
         raise OptionError("out_indices needs features_only=True")
-    config = {**named.model_args, **{key: value for key, value in given.items() if value is not None}}
+    config = {**named.model_args, **{key: value for key, value in {**common, **options}.items() if value is not None}}
     build = spec.load()
     arguments = constructor_options(spec, weights, build, config)
 

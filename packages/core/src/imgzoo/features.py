@@ -1,4 +1,4 @@
-"""Features of every model in one form: which levels there are, how indices choose them, and the `features_only` model."""
+"""Features of every model in one form: its levels, how indices choose them, and the `features_only` model."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def resolve_indices(count: int, indices: int | Sequence[int] | None) -> list[int
 
 
 class FeatureModel(nn.Module):
-    """What `features_only=True` returns: image batch -> list of (B, C, H, W), one a chosen level, in the order asked."""
+    """What `features_only=True` returns: images -> list of (B, C, H, W), one a chosen level, in the order asked."""
 
     def __init__(self, model: Any, out_indices: int | Sequence[int] | None = None, output_fmt: str = "NCHW"):
         super().__init__()

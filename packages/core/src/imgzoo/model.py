@@ -175,7 +175,7 @@ class ImageModel(nn.Module):
         return self.get_submodule(self.parts.pool).kind  # type: ignore[return-value]
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """Replace the classifier by a new one on the same device and dtype; 0 classes removes it, None keeps the pool."""
+        """Put in a new classifier of the same device and dtype; 0 classes removes it, None keeps the pool."""
         if num_classes < 0:
             raise UsageError(f"num_classes must be >= 0, got {num_classes}")
         if global_pool is not None:
@@ -223,7 +223,7 @@ class ImageModel(nn.Module):
         return units
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Trade compute for memory: forget the inside of each block in the forward pass and repeat it for the backward."""
+        """Trade compute for memory: forget the inside of each block and run it again for the backward pass."""
         for block in self._blocks():
             checkpointed = isinstance(block, Checkpointed)
             if enable and not checkpointed:

@@ -75,7 +75,7 @@ class CircularEfficientChannelAttention(EfficientChannelAttention):
 
 
 class GlobalContext(nn.Module):
-    """Attention over positions gathers one context vector; a small mlp turns it into scales (GCNet, arXiv:1904.11492)."""
+    """Attention over positions gathers one context vector, a small mlp makes it scales (GCNet, arXiv:1904.11492)."""
 
     def __init__(
         self,

@@ -22,7 +22,7 @@ class PatchEmbed(nn.Module):
 
 
 def resize_patch_kernel(kernel: Tensor, size: tuple[int, int]) -> Tensor:
-    """Patch kernels (D, C, h, w) for another patch size, by the pseudo-inverse of resizing (arXiv:2212.08013, eq. 3)."""
+    """Patch kernels (D, C, h, w) for another patch size, by the pseudo-inverse of resizing (arXiv:2212.08013)."""
     old = (kernel.shape[-2], kernel.shape[-1])
     if old == size:
         return kernel

@@ -50,6 +50,9 @@ class GlobalPool(nn.Module):
 class AvgPool2dSame(nn.AvgPool2d):
     """Average pooling with the input padded so that the output has ceil(size / stride) positions."""
 
+    def __init__(self, kernel: int, stride: int, ceil_mode: bool = False, count_include_pad: bool = True):
+        super().__init__((kernel, kernel), (stride, stride), 0, ceil_mode, count_include_pad)
+
     def forward(self, x: Tensor) -> Tensor:
         x = pad_same(x, self.kernel_size, self.stride)
         return F.avg_pool2d(x, self.kernel_size, self.stride, 0, self.ceil_mode, self.count_include_pad)
@@ -58,9 +61,12 @@ class AvgPool2dSame(nn.AvgPool2d):
 class MaxPool2dSame(nn.MaxPool2d):
     """Maximum pooling with the input padded so that the output has ceil(size / stride) positions."""
 
+    def __init__(self, kernel: int, stride: int):
+        super().__init__((kernel, kernel), (stride, stride))
+
     def forward(self, x: Tensor) -> Tensor:
         x = pad_same(x, self.kernel_size, self.stride, value=-math.inf)
-        return F.max_pool2d(x, self.kernel_size, self.stride, 0, self.dilation, self.ceil_mode)
+        return F.max_pool2d(x, self.kernel_size, self.stride)
 
 
 class BlurPool2d(nn.Module):

@@ -3,8 +3,7 @@
 from typing import Any
 
 from imgzoo.loading.convert import Format, State
-
-from ..blocks import DepthwiseSeparable
+from imgzoo_archs_efficientnet.blocks import DepthwiseSeparable
 
 PARTS = {"_depthwise_conv": "conv_dw", "_se_reduce": "se.conv_reduce", "_se_expand": "se.conv_expand"}
 SEPARABLE = {**PARTS, "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}

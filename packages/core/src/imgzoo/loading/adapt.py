@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..errors import WeightsError
+from imgzoo.errors import WeightsError
 
 State = dict[str, Tensor]
 

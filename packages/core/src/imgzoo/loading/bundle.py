@@ -9,7 +9,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from ..errors import WeightsError
+from imgzoo.errors import WeightsError
+
 from .fetch import fetch_weights, sha256_of
 from .policy import check_license
 from .save import write_text

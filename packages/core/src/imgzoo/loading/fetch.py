@@ -11,7 +11,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from ..errors import OfflineError, WeightsError
+from imgzoo.errors import OfflineError, WeightsError
+
 from .source import CONFIG, FILES, Source, read_config
 
 PREFERRED = ("model.safetensors", "pytorch_model.bin", "pytorch_model.pth", "model.pth",
@@ -57,7 +58,7 @@ def fetch_location(where: str, source: Source) -> Path:
     if path.is_file():
         return path
     if "://" in where:
-        from .._discovery import manager
+        from imgzoo._discovery import manager
 
         found = manager().hooks.hook.imgzoo_fetch(uri=where, cache_dir=cache_dir())
         return Path(found) if found is not None else download(where)
@@ -117,7 +118,7 @@ def package_license(name: str) -> str:
     """SPDX spelling of what an installed distribution says of its licence; empty when it says nothing."""
     import importlib_metadata
 
-    from ..licenses import spdx
+    from imgzoo.licenses import spdx
 
     try:
         metadata = importlib_metadata.metadata(name.partition("/")[0])

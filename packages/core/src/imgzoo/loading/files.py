@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import WeightsError
+from imgzoo.errors import WeightsError
 
 WRAPPERS = ("state_dict_ema", "ema_state_dict", "model_ema", "state_dict", "model_state", "model", "teacher", "student",
             "module", "net", "encoder")  # fmt: skip

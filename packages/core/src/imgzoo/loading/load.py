@@ -10,7 +10,8 @@ from typing import Any
 
 import torch
 
-from ..errors import WeightsError
+from imgzoo.errors import WeightsError
+
 from .adapt import State, cast_like, check_fit, fit_state
 from .convert import convert
 from .fetch import fetch_weights

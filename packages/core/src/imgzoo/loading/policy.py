@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 
-from ..errors import LicenseError, UsageError
-from ..licenses import is_known, is_permissive, spdx
+from imgzoo.errors import LicenseError, UsageError
+from imgzoo.licenses import is_known, is_permissive, spdx
 
 
 def check_license(license: str, what: str) -> None:

@@ -10,7 +10,8 @@ from typing import Any
 
 from torch import Tensor
 
-from ..errors import UsageError
+from imgzoo.errors import UsageError
+
 from .adapt import first_conv
 from .source import CONFIG, PREPROCESSING
 

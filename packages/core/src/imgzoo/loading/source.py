@@ -11,10 +11,10 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from ..errors import ImgzooDeprecationWarning, UnknownNameError, WeightsError
-from ..models import find_weights
-from ..registry import registry
-from ..specs import ModelSpec, WeightSpec
+from imgzoo.errors import ImgzooDeprecationWarning, UnknownNameError, WeightsError
+from imgzoo.models import find_weights
+from imgzoo.registry import registry
+from imgzoo.specs import ModelSpec, WeightSpec
 
 SCHEMES = ("hf-hub:", "local-dir:", "package:")
 FILES = (".safetensors", ".pth", ".pt", ".bin", ".tar", ".npz")

@@ -1,0 +1,317 @@
+"""Checks of one network, built small and run on random images."""
+
+from __future__ import annotations
+
+import tempfile
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from imgzoo.errors import CapabilityError, OptionError
+from imgzoo.factory import create_model
+from imgzoo.groups import layer_ids
+from imgzoo.specs import ModelSpec
+
+from .kit import Check, SkipCheck
+
+CLASSES = 7
+SIZE = 96
+
+
+class ModelSubject:
+    """A registered model that checks create as they need it."""
+
+    def __init__(self, spec: ModelSpec):
+        self.spec = spec
+
+    def __str__(self) -> str:
+        return f"model:{self.spec.name}"
+
+    def create(self, seed: int = 0, **options: Any) -> Any:
+        torch.manual_seed(seed)
+        name = f"{self.spec.plugin}/{self.spec.name}" if self.spec.plugin else self.spec.name
+        return create_model(name, **{"num_classes": CLASSES, **options})
+
+    def image(self, model: Any, batch: int = 2, chans: int | None = None, size: int | None = None) -> Tensor:
+        """Random images of a size the model takes: (batch, chans, h, w)."""
+        config = model.pretrained_cfg
+        height, width = config["input_size"][1:]
+        if not config.get("fixed_input_size"):
+            smallest = (config.get("min_input_size") or (3, SIZE, SIZE))[-1]
+            height = width = size or min(height, max(SIZE, smallest))
+        generator = torch.Generator().manual_seed(1)
+        return torch.randn(batch, chans or model.in_chans, height, width, generator=generator)
+
+
+def same(a: Tensor, b: Tensor, what: str, tolerance: float = 1e-4) -> None:
+    if a.shape != b.shape:
+        raise AssertionError(f"{what}: shapes {tuple(a.shape)} and {tuple(b.shape)} differ")
+    gap = ((a - b).abs().max() / b.abs().max().clamp(min=1e-6)).item()
+    if not gap <= tolerance:
+        raise AssertionError(f"{what}: values differ by {gap:.1e}")
+
+
+def forward_shape(subject: ModelSubject) -> None:
+    model = subject.create().eval()
+    logits = _logits(model(subject.image(model)))
+    if logits.shape != (2, CLASSES):
+        raise AssertionError(f"logits of two images are {tuple(logits.shape)}, not (2, {CLASSES})")
+
+
+def _logits(output: Any) -> Tensor:
+    return output[0] if isinstance(output, tuple) else output
+
+
+@torch.no_grad()
+def parts_compose(subject: ModelSubject) -> None:
+    model = subject.create().eval()
+    x = subject.image(model)
+    same(model.forward_head(model.forward_features(x)), model(x), "forward_head(forward_features(x)) against forward")
+
+
+@torch.no_grad()
+def classifier_is_named(subject: ModelSubject) -> None:
+    """`get_classifier` returns the module that makes the logits, and pre-logits are what it sees."""
+    model = subject.create().eval()
+    x = subject.image(model)
+    heads = model.get_classifier()
+    head = heads[0] if isinstance(heads, tuple) else heads
+    seen: list[Tensor] = []
+    hook = head.register_forward_hook(lambda module, args, output: seen.append(output))
+    logits = _logits(model(x))
+    hook.remove()
+    if not seen or seen[-1].shape[-1] != CLASSES:
+        raise AssertionError("get_classifier() returns a module that does not make the logits")
+    if logits.shape[-1] != CLASSES:
+        raise AssertionError(f"the classifier makes {logits.shape[-1]} outputs, not {CLASSES}")
+    vector = model.forward_head(model.forward_features(x), pre_logits=True)
+    if vector.shape[-1] != model.head_hidden_size:
+        raise AssertionError(f"head_hidden_size is {model.head_hidden_size}, pre-logits have {vector.shape[-1]}")
+
+
+@torch.no_grad()
+def classifier_resets(subject: ModelSubject) -> None:
+    model = subject.create().to(torch.float64).eval()
+    x = subject.image(model).double()
+    model.reset_classifier(CLASSES + 2)
+    if _logits(model(x)).shape[-1] != CLASSES + 2 or model.num_classes != CLASSES + 2:
+        raise AssertionError("after reset_classifier(n) the model does not have n classes")
+    if any(p.dtype != torch.float64 for p in model.parameters()):
+        raise AssertionError("reset_classifier loses the dtype")
+    if any(module.training for module in model.modules()):
+        raise AssertionError("reset_classifier loses eval mode")
+    model.reset_classifier(0)
+    if model(x).shape[-1] != model.head_hidden_size:
+        raise AssertionError("without classes the model does not return the pre-logits vector")
+    away = subject.create(device="meta")
+    away.reset_classifier(CLASSES + 2)
+    if any(not p.is_meta for p in away.parameters()):
+        raise AssertionError("reset_classifier loses the device")
+
+
+@torch.no_grad()
+def levels_are_true(subject: ModelSubject) -> None:
+    """Channels and strides of `feature_info` are those of real feature maps."""
+    model = subject.create().eval()
+    x = subject.image(model)
+    _, levels = model.forward_intermediates(x)
+    if len(levels) != len(model.feature_info):
+        raise AssertionError(f"{len(levels)} levels come, feature_info names {len(model.feature_info)}")
+    modules = dict(model.named_modules())
+    for i, (level, row) in enumerate(zip(levels, model.feature_info)):
+        if level.shape[1] != row["num_chs"]:
+            raise AssertionError(f"level {i} has {level.shape[1]} channels, feature_info says {row['num_chs']}")
+        expected = -(x.shape[-1] // -row["reduction"])
+        if abs(level.shape[-1] - expected) > 1:
+            raise AssertionError(f"level {i} is {level.shape[-1]} wide, a stride of {row['reduction']} gives {expected}")
+        if row["module"] not in modules:
+            raise AssertionError(f"feature_info names the module '{row['module']}', which does not exist")
+
+
+@torch.no_grad()
+def features_only(subject: ModelSubject) -> None:
+    model = subject.create().eval()
+    x = subject.image(model)
+    count = len(model.feature_info)
+    chosen = sorted({0, count - 1})
+    wanted = model.forward_intermediates(x, chosen, intermediates_only=True)
+    short = subject.create(features_only=True, out_indices=[0, -1] if count > 1 else [0]).eval()
+    for level, expected in zip(short(x), wanted, strict=True):
+        same(level, expected, "features_only against forward_intermediates")
+
+
+@torch.no_grad()
+def num_features(subject: ModelSubject) -> None:
+    model = subject.create().eval()
+    x = subject.image(model)
+    features = model.forward_features(x)
+    axis = -1 if features.ndim == 3 or model.channels_last else 1
+    if features.shape[axis] != model.num_features:
+        raise AssertionError(f"num_features is {model.num_features}, features have {features.shape[axis]}")
+
+
+@torch.no_grad()
+def state_survives(subject: ModelSubject) -> None:
+    """Saved and created again from the file, the model computes the same: placeholders, buffers, options."""
+    from imgzoo.loading import save_model
+
+    model = subject.create().eval()
+    x = subject.image(model)
+    with tempfile.TemporaryDirectory() as folder:
+        save_model(model, folder)
+        again = create_model(folder, pretrained=True).eval()
+        same(again(x), model(x), "the saved model", 1e-6)
+        buffers = dict(model.named_buffers())
+        for name, buffer in again.named_buffers():
+            if not torch.equal(buffer, buffers[name]):
+                raise AssertionError(f"the buffer '{name}' comes back different")
+
+
+def parameters_are_used(subject: ModelSubject) -> None:
+    model = subject.create().train()
+    output = model(subject.image(model, batch=4))
+    outputs = output if isinstance(output, tuple) else (output,)
+    sum((each * torch.randn_like(each)).sum() for each in outputs).backward()
+    idle = [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None]
+    if idle:
+        raise AssertionError(f"{len(idle)} parameters get no gradient: {', '.join(idle[:3])}")
+
+
+@torch.no_grad()
+def input_channels(subject: ModelSubject) -> None:
+    for chans in (1, 5):
+        model = subject.create(in_chans=chans).eval()
+        if model.in_chans != chans:
+            raise AssertionError(f"in_chans={chans} was asked for, the model says {model.in_chans}")
+        model(subject.image(model, chans=chans))
+
+
+@torch.no_grad()
+def eval_is_deterministic(subject: ModelSubject) -> None:
+    model = subject.create(drop_rate=0.5).eval()
+    x = subject.image(model)
+    if not torch.equal(model(x), model(x)):
+        raise AssertionError("two runs in eval mode differ")
+
+
+@torch.no_grad()
+def images_are_independent(subject: ModelSubject) -> None:
+    model = subject.create().eval()
+    x = subject.image(model, batch=3)
+    other = x.clone()
+    other[1:] = torch.randn_like(other[1:]) * 3
+    same(model(other)[:1], model(x)[:1], "one image beside other neighbours")
+
+
+def init_is_seeded(subject: ModelSubject) -> None:
+    first, again, other = subject.create(0), subject.create(0), subject.create(1)
+    pairs = list(zip(first.parameters(), again.parameters()))
+    if not all(torch.equal(a, b) for a, b in pairs):
+        raise AssertionError("equal seeds give other weights")
+    if all(torch.equal(a, b) for a, b in zip(first.parameters(), other.parameters())):
+        raise AssertionError("other seeds give equal weights")
+
+
+def rates_are_taken(subject: ModelSubject) -> None:
+    try:
+        model = subject.create(drop_rate=0.2, drop_path_rate=0.2).train()
+    except OptionError as error:
+        raise AssertionError(f"drop_rate and drop_path_rate must be accepted: {error}") from error
+    model(subject.image(model, batch=4))
+
+
+def unknown_options_are_refused(subject: ModelSubject) -> None:
+    try:
+        subject.create(no_such_option_of_any_model=1)
+    except OptionError:
+        return
+    raise AssertionError("an unknown option is swallowed silently")
+
+
+def layers_are_grouped(subject: ModelSubject) -> None:
+    """Layer-wise decay sees every parameter; the stem comes first, the classifier last."""
+    model = subject.create()
+    for coarse in (False, True):
+        ids = layer_ids(model, model.group_matcher(coarse))
+        if len(set(ids.values())) < 3:
+            raise AssertionError(f"group_matcher finds {len(set(ids.values()))} layers")
+        first, last = next(iter(ids)), max(ids.values())
+        heads = [f"{path}." for path in model._heads()]
+        if any(ids[name] != last for name in ids if any(name.startswith(head) for head in heads)):
+            raise AssertionError("the classifier is not in the last group")
+        if min(ids.values()) not in {layer for name, layer in ids.items() if name == first or layer == 0}:
+            raise AssertionError("no parameter is in the first group")
+    names = {name for name, _ in model.named_parameters()}
+    unknown = model.no_weight_decay() - names
+    if unknown:
+        raise AssertionError(f"no_weight_decay names {sorted(unknown)[0]}, which does not exist")
+
+
+def checkpointing_changes_nothing(subject: ModelSubject) -> None:
+    plain, cheap = subject.create().train(), subject.create().train()
+    cheap.set_grad_checkpointing(True)
+    if list(plain.state_dict()) != list(cheap.state_dict()):
+        raise AssertionError("checkpointing renames parameters")
+    x = subject.image(plain, batch=4)
+    for model in (plain, cheap):
+        torch.manual_seed(3)
+        output = model(x)
+        (output[0] if isinstance(output, tuple) else output).square().sum().backward()
+    for (name, a), b in zip(plain.named_parameters(), cheap.parameters()):
+        if a.grad is not None:
+            same(b.grad, a.grad, f"gradient of {name} with checkpointing")  # type: ignore[arg-type]
+
+
+@torch.no_grad()
+def pruning_keeps_levels(subject: ModelSubject) -> None:
+    model = subject.create().eval()
+    x = subject.image(model)
+    middle = len(model.feature_info) // 2
+    wanted = model.forward_intermediates(x, [middle], intermediates_only=True)[0]
+    before = sum(p.numel() for p in model.parameters())
+    model.prune_intermediate_layers([middle])
+    same(model.forward_intermediates(x, [middle], intermediates_only=True)[0], wanted, "a level after pruning")
+    if sum(p.numel() for p in model.parameters()) >= before:
+        raise AssertionError("prune_intermediate_layers removes nothing")
+
+
+@torch.no_grad()
+def pools_are_offered(subject: ModelSubject) -> None:
+    """Changing the pool keeps the model whole; what a family cannot pool by is a typed error."""
+    model = subject.create().eval()
+    x = subject.image(model)
+    for kind in ("avg", "max", "avgmax"):
+        try:
+            model.reset_classifier(CLASSES, kind)
+        except (CapabilityError, ValueError):
+            continue
+        if _logits(model(x)).shape != (2, CLASSES):
+            raise AssertionError(f"pooling by '{kind}' gives {tuple(model(x).shape)}")
+
+
+def builds_on_meta(subject: ModelSubject) -> None:
+    model = subject.create(device="meta")
+    real = subject.create()
+    if list(model.state_dict()) != list(real.state_dict()):
+        raise AssertionError("a model built on the meta device has other tensors")
+
+
+@torch.no_grad()
+def takes_other_sizes(subject: ModelSubject) -> None:
+    model = subject.create().eval()
+    if model.pretrained_cfg.get("fixed_input_size"):
+        raise SkipCheck("the model has a fixed input size")
+    x = subject.image(model, size=SIZE + 32)
+    if _logits(model(x[..., : SIZE + 32, :SIZE])).shape != (2, CLASSES):
+        raise AssertionError("a rectangular image gives no logits")
+
+
+CHECKS = [
+    Check(fn.__name__, "model", fn)
+    for fn in (forward_shape, parts_compose, classifier_is_named, classifier_resets, levels_are_true, features_only,
+               num_features, state_survives, parameters_are_used, input_channels, eval_is_deterministic,
+               images_are_independent, init_is_seeded, rates_are_taken, unknown_options_are_refused,
+               layers_are_grouped, checkpointing_changes_nothing, pruning_keeps_levels, pools_are_offered,
+               builds_on_meta, takes_other_sizes)
+]  # fmt: skip
