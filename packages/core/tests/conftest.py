@@ -38,7 +38,7 @@ class Site:
     ) -> str:
         """Install `dist` with a plugin whose module is `header + source`; returns its import package."""
         package = dist.replace("-", "_").replace("imgzoo_", "fake_")  # the real imgzoo_optim may be imported already
-        info = self.path / f"{package}-{version}.dist-info"
+        info = self.path / f"{dist.replace('-', '_')}-{version}.dist-info"
         info.mkdir(parents=True)
         if entry_points is None:
             entry_points = f"[imgzoo.plugins]\n{plugin or dist} = {package}._plugin\n"

@@ -70,6 +70,9 @@ class Plugin:
     def fail(self, state: str, reason: str) -> None:
         self.state, self.reason = state, reason
 
+    def __str__(self) -> str:
+        return f"plugin:{self.name}"
+
     def __repr__(self) -> str:
         return f"Plugin({self.title}: {self.state})"
 

@@ -31,16 +31,23 @@ def command(
     results: list[Any] = []
     for name in names:
         results += check_plugin(name, tiers=tier, sample=sample, callback=None if as_json else _progress)
+        if not as_json:
+            click.echo(err=True)
     failed = [row for row in results if row.status == "failed"]
     if as_json:
         print_json([{key: getattr(row, key) for key in ("name", "subject", "status", "message")} for row in results])
     else:
         shown = results if verbose else [row for row in results if row.status not in ("passed", "skipped")]
         print_table([(row.status, row.subject, row.name, row.message) for row in shown])
-        counts = {status: sum(row.status == status for row in results) for status in ("passed", "failed", "skipped")}
+        counts = {
+            status: sum(row.status == status for row in results)
+            for status in ("passed", "failed", "expected", "skipped")
+        }
         click.echo(f"{plugin}: " + ", ".join(f"{count} {status}" for status, count in counts.items() if count))
     ctx.exit(1 if failed else 0)
 
 
 def _progress(result: Any) -> None:
-    click.echo({"passed": ".", "failed": "F", "skipped": "s"}.get(result.status, "?"), nl=False, err=True)
+    click.echo(
+        {"passed": ".", "failed": "F", "skipped": "s", "expected": "x"}.get(result.status, "?"), nl=False, err=True
+    )
