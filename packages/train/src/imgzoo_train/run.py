@@ -184,7 +184,7 @@ class Run:
             (1, self.poll),
             (run.log_every or max(1, updates // 10), self.log),
             (updates, self.evaluate_epoch),
-            (run.save_every or updates, self.save),
+            (1, self.save_if_due),
         ]
 
     def poll(self, state: State) -> None:
@@ -224,6 +224,7 @@ class Run:
         for name, average in state.averages.items():
             if average.updates:
                 with average.applied(state.plain):
+                    norms.distribute_statistics(state.plain, self.world, self.config.run.dist_bn)
                     results[f"_{name}"] = self.score()
         figures = {f"{key}{name}": value for name, found in results.items() for key, value in found.metrics.items()}
         self.keep_best(results)
@@ -289,6 +290,12 @@ class Run:
             save_model(model, folder, class_names=names, metrics=metrics, state=state, license=license)
 
         self.folder.replace_best(write)
+
+    def save_if_due(self, state: State) -> None:
+        """Save at every `save_every`-th update, or epoch, and at the end."""
+        due = state.step % (self.config.run.save_every or self.loaders.updates) == 0
+        if due or state.stop or state.step == self.steps:
+            self.save(state)
 
     def save(self, state: State, *, final: bool = False) -> None:
         """Write a checkpoint in the background; with `final`, wait until it is on the disk."""

@@ -92,7 +92,35 @@ class State:
         }
         for name, average in self.averages.items():
             parts[f"average-{name}"] = average.state_dict()
+        if self.world.size > 1:
+            parts["local"] = self.gather_local()
         return map_tensors(parts, gathered) if self.sharded else parts
+
+    def local_buffers(self) -> list[torch.Tensor]:
+        """What differs between ranks: running statistics of the model and of its averages."""
+        names = [name for name, buffer in self.plain.named_buffers() if buffer.is_floating_point()]
+        own = dict(self.plain.named_buffers())
+        tables = [own, *(average.tensors for average in self.averages.values())]
+        return [table[name] for table in tables for name in names if name in table]
+
+    def gather_local(self) -> dict[str, torch.Tensor]:
+        """`{"buffers": (ranks, N)}` on every rank (collective)."""
+        buffers = self.local_buffers()
+        flat = (
+            torch.cat([buffer.detach().double().flatten().to(self.device) for buffer in buffers]) if buffers else None
+        )
+        return {} if flat is None else {"buffers": self.world.gather(flat[None])}
+
+    @torch.no_grad()
+    def load_local(self, saved: dict[str, torch.Tensor]) -> None:
+        """Take over this rank's statistics; on another number of ranks, the mean of all."""
+        if "buffers" not in saved:
+            return
+        table = saved["buffers"]
+        row = table[self.world.rank] if len(table) == self.world.size else table.mean(0)
+        buffers = self.local_buffers()
+        for buffer, part in zip(buffers, row.split([buffer.numel() for buffer in buffers])):
+            buffer.copy_(part.view(buffer.shape))
 
     def load(self, parts: dict[str, Any]) -> None:
         """Take over what `parts` returned, on this run or another number of ranks."""
@@ -108,3 +136,4 @@ class State:
         for name, average in self.averages.items():
             if f"average-{name}" in parts:
                 average.load_state_dict(parts[f"average-{name}"])
+        self.load_local(parts.get("local", {}))

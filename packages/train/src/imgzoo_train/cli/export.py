@@ -1,0 +1,56 @@
+"""`imgzoo export`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+
+@click.command("export")
+@click.argument("model")
+@click.option("--format", "form", default="onnx", type=click.Choice(["torch", "onnx", "torchscript"]))
+@click.option("--pretrained", default="true", help="weights of a model given by name; 'false' for none")
+@click.option("--output", type=click.Path(path_type=Path), help="file to write")
+@click.option("--img-size", type=click.IntRange(1))
+@click.option("--fold/--no-fold", default=False, help="fold batch norms and reparameterize first")
+@click.option("--dynamic-batch/--fixed-batch", default=True)
+@click.option("--script", is_flag=True, help="TorchScript by script instead of trace")
+@click.option("--tolerance", default=1e-3, type=float, help="largest relative difference that passes")
+@click.option("--json", "as_json", is_flag=True, help="print the parity report as JSON")
+def command(
+    model: str,
+    form: str,
+    pretrained: str,
+    output: Path | None,
+    img_size: int | None,
+    fold: bool,
+    dynamic_batch: bool,
+    script: bool,
+    tolerance: float,
+    as_json: bool,
+) -> None:
+    """Write MODEL (a name, a saved folder or a run folder) to a file, run the file, and report the difference."""
+    from imgzoo_train.deployment import deploy
+    from imgzoo_train.exporting import SUFFIXES, export
+    from imgzoo_train.models import open_model
+
+    opened = open_model(model, pretrained, img_size=img_size)
+    if img_size is not None:
+        opened.pretrained_cfg = {**opened.pretrained_cfg, "input_size": (opened.in_chans, img_size, img_size)}
+    output = output or Path(f"{Path(model).name}{SUFFIXES[form]}")
+    if fold:
+        cfg = opened.pretrained_cfg
+        opened = deploy(opened, channels_last=False)
+        opened.pretrained_cfg = cfg
+    report = export(opened, output, form, dynamic=dynamic_batch, tolerance=tolerance, script=script)
+    if as_json:
+        click.echo(json.dumps(report, indent=1))
+        return
+    click.echo(f"{output}: {report['bytes'] / 2**20:.1f} MiB")
+    for batch, row in report["batches"].items():
+        click.echo(
+            f"batch {batch}: largest difference {row['max_difference']:.2g} "
+            f"({row['relative_difference']:.2g} of the largest output), same answer {row['top1_agreement']:.0%}"
+        )

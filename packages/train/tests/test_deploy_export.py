@@ -1,0 +1,138 @@
+"""Deployment and export: the same answers, folded and in other formats."""
+
+import warnings
+
+import pytest
+import torch
+from click.testing import CliRunner
+from torch import nn
+
+from imgzoo import create_model, deploy
+from imgzoo.errors import UsageError
+from imgzoo_train.deployment import fold_batch_norms, reparameterize
+from imgzoo_train.exporting import export
+
+
+def lively(name: str, **options):
+    """A model whose batch norms do something."""
+    torch.manual_seed(0)
+    model = create_model(name, **options)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.running_mean, -0.2, 0.2)
+            nn.init.uniform_(module.running_var, 0.5, 1.5)
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.uniform_(module.bias, -0.2, 0.2)
+    return model.eval()
+
+
+MODELS = ["test_resnet", "test_efficientnet", "test_vit"]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_deployed_models_answer_the_same(name):
+    model = lively(name)
+    norms = sum(isinstance(module, nn.BatchNorm2d) for module in model.modules())
+    deployed = deploy(model)
+    assert deployed.parity.folded == norms
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in deployed.modules())
+    assert deployed.parity.relative_difference < 1e-4
+    assert deployed.parity.top1_agreement == 1.0
+    images = torch.randn(3, *model.pretrained_cfg["input_size"])
+    with torch.no_grad():
+        torch.testing.assert_close(deployed(images), model(images), rtol=1e-3, atol=1e-4)
+
+
+def test_a_norm_whose_input_is_read_twice_is_not_folded():
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.norm = nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)
+            self.conv2, self.norm2 = nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4)
+
+        def forward(self, x):
+            x = self.conv(x)
+            y = self.norm(x) + x
+            return self.norm2(self.conv2(y))
+
+    model = Twice().eval()
+    nn.init.uniform_(model.norm.running_mean)
+    nn.init.uniform_(model.norm2.running_mean)
+    images = torch.randn(2, 3, 4, 4)
+    before = model(images)
+    assert fold_batch_norms(model, images[:1]) == 1
+    assert isinstance(model.norm, nn.BatchNorm2d)
+    assert isinstance(model.norm2, nn.Identity)
+    torch.testing.assert_close(model(images), before)
+
+
+def test_a_layer_that_runs_twice_is_not_folded():
+    class Shared(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.norm = nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)
+
+        def forward(self, x):
+            return self.norm(self.conv(self.conv(x)))
+
+    model = Shared().eval()
+    assert fold_batch_norms(model, torch.randn(1, 3, 4, 4)) == 0
+
+
+def test_modules_are_asked_to_reparameterize_innermost_first():
+    order = []
+
+    class Part(nn.Module):
+        def __init__(self, name, inner=None):
+            super().__init__()
+            self.label, self.inner = name, inner
+
+        def reparameterize(self):
+            order.append(self.label)
+
+    assert reparameterize(nn.Sequential(Part("outer", Part("inner")))) == 2
+    assert order == ["inner", "outer"]
+
+
+def test_low_precision_is_measured_and_refused_when_too_far():
+    model = lively("test_resnet")
+    deployed = deploy(model, dtype=torch.bfloat16)
+    assert 0 < deployed.parity.relative_difference < 0.1
+    assert deployed(torch.randn(1, *model.pretrained_cfg["input_size"])).dtype == torch.float32
+    with pytest.raises(UsageError, match="differs by"):
+        deploy(model, dtype=torch.bfloat16, tolerance=1e-9)
+
+
+slow = pytest.mark.slow
+CASES = [
+    *((name, "torchscript") for name in MODELS),
+    ("test_resnet", "torch"),
+    ("test_efficientnet", "onnx"),
+    *(pytest.param(name, "torch", marks=slow) for name in ("test_efficientnet", "test_vit")),
+    *(pytest.param(name, "onnx", marks=slow) for name in ("test_resnet", "test_vit")),
+]
+
+
+@pytest.mark.parametrize(("name", "form"), CASES)
+def test_exported_files_answer_the_same_for_any_batch(tmp_path, name, form):
+    if form == "onnx":
+        pytest.importorskip("onnxruntime")
+    model = lively(name, num_classes=10)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        report = export(model, tmp_path / "model.bin", form)
+    assert set(report["batches"]) == {"1", "2", "5"}
+    assert report["relative_difference"] < 1e-4
+    assert (tmp_path / "model.bin.json").is_file()
+
+
+def test_the_command_reports_parity(tmp_path):
+    from imgzoo_train.cli.export import command
+
+    target = tmp_path / "m.pt2"
+    result = CliRunner().invoke(
+        command, ["test_resnet", "--pretrained", "false", "--format", "torch", "--fold", "--output", str(target)]
+    )
+    assert result.exit_code == 0, result.output
+    assert "same answer 100%" in result.output
+    assert target.is_file()
