@@ -102,7 +102,7 @@ def decay_groups(
             param.requires_grad_(False)
             continue
         falls = _listed(name, fallback)
-        free = (exclude and skips_decay(name, param, globs)) or (falls and fallback_no_weight_decay)
+        free = bool(weight_decay) and ((exclude and skips_decay(name, param, globs)) or (falls and fallback_no_weight_decay))
         key = (scale, free, falls)
         if key not in groups:
             groups[key] = {"weight_decay": 0.0 if free else weight_decay, "params": [], "names": []}

@@ -48,7 +48,9 @@ class AdamP(Optimizer):
 
     def finish(self, blocks: list[Block], group: dict[str, Any]) -> None:
         ratios = project_blocks(blocks, group)
-        super().finish(blocks, group)
+        if group["caution"]:
+            self.caution(blocks)
+            project_blocks(blocks, group)  # the mask brought a radial part back
         for block in blocks if group["weight_decay"] else ():
             strength = self.lr(group) * group["weight_decay"]
             torch._foreach_mul_(block.params, [1 - strength * ratio for ratio in ratios])

@@ -1,0 +1,99 @@
+"""Adafactor (1804.04235): Adam with factored second moments, update clipping and relative steps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from imgzoo_optim.base import Block, Optimizer, low
+
+from .factored import clip_rms_, factored_step, mean_squares, pieces
+
+
+def factored_axes(shape: torch.Size, least: int) -> tuple[int, int] | None:
+    """The axes (rows, columns) to factor: the first two, as in kernels, or the last two; None for small or flat shapes."""
+    for rows, columns in ((0, 1), (len(shape) - 2, len(shape) - 1)):
+        if len(shape) > 1 and shape[rows] > least and shape[columns] > least:
+            return rows, columns
+    return None
+
+
+class Adafactor(Optimizer):
+    """`p -= rate * clip(g / sqrt(v))`, `v` factored; without `lr` the rate falls as `1 / sqrt(t)` by itself."""
+
+    real_only = True
+
+    def __init__(
+        self,
+        params: Any,
+        lr: float | None = None,
+        eps: float = 1e-30,
+        eps_scale: float = 1e-3,
+        clip_threshold: float = 1.0,
+        decay_rate: float = -0.8,
+        betas: tuple[float, float] | None = None,
+        weight_decay: float = 0.0,
+        scale_parameter: bool = True,
+        warmup_init: bool = False,
+        min_dim_size_to_factor: int = 16,
+        *,
+        caution: bool = False,
+    ):
+        super().__init__(params, **locals())
+
+    def create(self, state: dict[str, Any], param: Tensor, group: dict[str, Any]) -> None:
+        like = self.initial("", param, param)
+        axes = factored_axes(param.shape, group["min_dim_size_to_factor"])
+        if axes is None:
+            state["exp_avg_sq"] = like
+        else:
+            state["exp_avg_sq_row"], state["exp_avg_sq_col"] = (like.sum(k, keepdim=True) for k in (axes[1], axes[0]))
+        if group["betas"] is not None:
+            state["exp_avg"] = torch.zeros_like(like)
+
+    def _rate(self, group: dict[str, Any], param: Tensor, t: int) -> Any:
+        """The given rate; or the relative one, times the weight's root mean square unless told otherwise."""
+        rate = self.lr(group)
+        if rate is not None:
+            return rate
+        rate = min(1e-6 * t if group["warmup_init"] else 1e-2, t**-0.5)
+        if not group["scale_parameter"]:
+            return rate
+        rms = torch.linalg.vector_norm(param.float() if low(param.dtype) else param) / param.numel() ** 0.5
+        return rms.clamp_(min=group["eps_scale"]).mul_(rate)
+
+    def update(self, group: dict[str, Any], params: list[Tensor], t: Any) -> None:
+        for param in params:
+            state, grad = self.state[param], param.grad
+            grad = grad.float() if low(grad.dtype) else grad  # type: ignore[union-attr]
+            rate = self._rate(group, param, t)
+            steps = self._normalized(state, grad, group, 1 - float(t) ** group["decay_rate"])
+            clip_rms_(steps, group["clip_threshold"])
+            torch._foreach_mul_(steps, rate)
+            if group["betas"] is not None:
+                means = pieces(state["exp_avg"])
+                torch._foreach_lerp_(means, steps, 1 - group["betas"][0])
+                torch._foreach_copy_(steps, means)
+            if group["caution"]:
+                parts = zip(pieces(param), pieces(grad), steps)
+                blocks = [Block([0], [[p], [g]], t) for p, g, _ in parts]
+                for block, step in zip(blocks, steps):
+                    block.steps = [step]
+                self.caution(blocks)
+            targets = pieces(param)
+            if group["weight_decay"]:
+                torch._foreach_mul_(targets, 1 - group["weight_decay"] * rate)
+            torch._foreach_sub_(targets, steps)
+
+    def _normalized(self, state: dict[str, Any], grad: Tensor, group: dict[str, Any], beta2: float) -> list[Tensor]:
+        axes = factored_axes(grad.shape, group["min_dim_size_to_factor"])
+        if axes is None:
+            square = state["exp_avg_sq"]
+            torch.lerp(square, (grad * grad).add_(group["eps"]), 1 - beta2, out=square)
+            return pieces(square.rsqrt().mul_(grad))
+        rows, columns = state["exp_avg_sq_row"], state["exp_avg_sq_col"]
+        for mean, new in zip((rows, columns), mean_squares(grad, *axes, group["eps"])):
+            mean.lerp_(new, 1 - beta2)
+        return factored_step(grad, rows, columns, axes[0])

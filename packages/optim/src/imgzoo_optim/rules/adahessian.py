@@ -1,0 +1,87 @@
+"""AdaHessian (2006.00719): Adam over Hutchinson's estimate of the Hessian's diagonal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from imgzoo_optim.base import Block, Optimizer
+
+from imgzoo.errors import UsageError
+from imgzoo_optim.base import flatten
+
+from .moments import average_, average_square_
+
+SEED = 2147483647
+
+
+class AdaHessian(Optimizer):
+    """`p -= lr * m_hat / ((h_hat)^(power / 2) + eps)`, `h` averaging squared diagonals; `backward(create_graph=True)`."""
+
+    slots = ("exp_avg", "exp_hessian_diag_sq")
+    second_order = True
+    real_only = True
+
+    def __init__(
+        self,
+        params: Any,
+        lr: float | Tensor = 0.1,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        hessian_power: float = 1.0,
+        update_each: int = 1,
+        n_samples: int = 1,
+        avg_conv_kernel: bool = False,
+    ):
+        super().__init__(params, **locals())
+        self.generator = torch.Generator().manual_seed(SEED)
+        self.diagonals: dict[Tensor, Tensor] = {}
+        self.count = 0
+
+    def before(self) -> None:
+        if self.count % self.defaults["update_each"] == 0:
+            self._estimate()
+        self.count += 1
+
+    def _estimate(self) -> None:
+        """Average `z * (H z)` over random signs `z`."""
+        params = [p for p in flatten(self.param_groups) if p.grad is not None]
+        if any(p.grad.grad_fn is None for p in params):  # type: ignore[union-attr]
+            raise UsageError("AdaHessian needs loss.backward(create_graph=True)")
+        samples = self.defaults["n_samples"]
+        self.diagonals = {p: torch.zeros_like(p) for p in params}
+        for i in range(samples):
+            signs = [torch.randint(0, 2, p.shape, generator=self.generator).to(p) * 2 - 1 for p in params]
+            with torch.enable_grad():
+                products = torch.autograd.grad(
+                    [p.grad for p in params],  # type: ignore[arg-type]
+                    params,
+                    grad_outputs=signs,
+                    retain_graph=i < samples - 1,
+                )
+            for param, sign, product in zip(params, signs, products):
+                self.diagonals[param] += sign * product / samples
+        if self.defaults["avg_conv_kernel"]:
+            for param, diagonal in self.diagonals.items():
+                if param.ndim == 4:
+                    diagonal.copy_(diagonal.abs().mean((2, 3), keepdim=True).expand_as(diagonal))
+
+    def update(self, group: dict[str, Any], params: list[Tensor], t: Any) -> None:
+        beta2 = group["betas"][1]
+        average_square_(
+            [self.state[p]["exp_hessian_diag_sq"] for p in params], [self.diagonals[p] for p in params], beta2
+        )
+        super().update(group, params, t)
+
+    def direction(self, block: Block, group: dict[str, Any]) -> list[Tensor]:
+        mean, square = block.state
+        beta1, beta2 = group["betas"]
+        average_(mean, [grad.detach() for grad in block.grads], beta1)
+        denominator = torch._foreach_div(square, 1 - beta2**block.t)
+        torch._foreach_pow_(denominator, group["hessian_power"] / 2)
+        torch._foreach_add_(denominator, group["eps"])
+        torch._foreach_mul_(denominator, 1 - beta1**block.t)
+        return torch._foreach_div(mean, denominator)
