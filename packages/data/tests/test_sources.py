@@ -163,7 +163,7 @@ def test_links_and_devices_are_refused_and_nothing_is_extracted(tmp_path, caplog
 
 def test_damaged_tars_are_errors(tmp_path):
     whole = tar_bytes(TREE)
-    (tmp_path / "cut.tar").write_bytes(whole[:9000])
+    (tmp_path / "cut.tar").write_bytes(whole[:900])
     (tmp_path / "zip.tar").write_bytes(b"\x1f\x8b" + os.urandom(2000))
     huge = bytearray(whole)
     huge[124:136] = b"\x80" + (1 << 60).to_bytes(11, "big")

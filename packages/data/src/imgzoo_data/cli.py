@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ def _open(source: str, split: str, **options: Any) -> Any:
 
 def _progress(label: str, quiet: bool) -> Any:
     def bar(records: Any, count: int) -> Any:
-        with click.progressbar(records, length=count, label=label, file=click.get_text_stream("stderr")) as shown:
+        with click.progressbar(records, length=count, label=label, file=sys.stderr) as shown:
             yield from shown
 
     return None if quiet else bar

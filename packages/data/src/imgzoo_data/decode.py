@@ -127,7 +127,7 @@ def _npy_header(view: memoryview) -> Header:
         raise DataError(f"the .npy header is damaged: {error}") from error
     if dtype.hasobject or dtype.kind not in "uif" or len(shape) not in (2, 3):
         raise DataError(f"the .npy holds {dtype} {shape}; an image is numbers of shape (H, W) or (H, W, C)")
-    if int(np.prod(shape, dtype=object)) * dtype.itemsize > len(view):
+    if file.tell() + int(np.prod(shape, dtype=object)) * dtype.itemsize > len(view):
         raise DataError("the .npy is shorter than its header says")
     return Header("NPY", int(shape[1]), int(shape[0]), int(shape[2]) if len(shape) == 3 else 1)
 
@@ -138,7 +138,9 @@ def open_pillow(data: Any) -> Image.Image:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return Image.open(io.BytesIO(data), formats=FORMATS)
-    except (Exception, Image.DecompressionBombError) as error:
+    except Image.DecompressionBombError as error:
+        raise DataError("the image has more pixels than Pillow allows, far above the limit of max_pixels") from error
+    except Exception as error:
         raise DataError(f"the image cannot be opened: {_say(error)}") from error
 
 
@@ -180,7 +182,9 @@ def decode_image(
     if header.format == "NPY":
         array = to_uint8(_load_npy(data), channels)
     elif header.simple and backend != "reference" and channels in (1, 3):
-        array = _decode_jpeg(data, header, channels, shrink if backend == "fast" else 1, reuse)
+        luma = channels == 1 and (backend == "fast" or header.channels == 1)  # else gray is computed, as Pillow does
+        array = _decode_jpeg(data, header, 1 if luma else 3, shrink if backend == "fast" else 1, reuse)
+        array = to_uint8(array, channels)
     else:
         array = _decode_pillow(data, channels)
     return turn_upright(array, header.orientation) if orient else array
@@ -226,7 +230,7 @@ def _decode_pillow(data: Any, channels: int) -> np.ndarray:
             return pillow_to_array(image, channels)
     except DataError:
         raise
-    except (Exception, Image.DecompressionBombError) as error:
+    except Exception as error:
         raise DataError(f"the image is damaged: {_say(error)}") from error
 
 

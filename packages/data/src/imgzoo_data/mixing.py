@@ -110,17 +110,16 @@ class Mixer:
         pairs = len(images) // 2
         if not pairs or (mix.lam == 1).all():
             return images
-        left, right = images[0 : 2 * pairs : 2], images[1 : 2 * pairs : 2]
         areas = (mix.boxes[:, 1] - mix.boxes[:, 0]) * (mix.boxes[:, 3] - mix.boxes[:, 2])
+        share = np.where(areas > 0, 0.0, 1 - mix.lam)[: 2 * pairs]
+        before = images[: 2 * pairs].clone() if share.any() else images  # a box beside a blend must see the originals
         if areas.any():
             for i in range(pairs):
-                _swap(images[2 * i], images[2 * i + 1], mix.boxes[2 * i], mix.boxes[2 * i + 1])
-        share = np.where(areas > 0, 0.0, 1 - mix.lam)[: 2 * pairs]
+                _paste(images, before, 2 * i, mix.boxes)
         if share.any():
             weight = torch.as_tensor(share, dtype=images.dtype).to(images.device).view(-1, 1, 1, 1)
-            kept = left.clone()
-            left.lerp_(right, weight[0::2])
-            right.lerp_(kept, weight[1::2])
+            images[0 : 2 * pairs : 2].lerp_(before[1::2], weight[0::2])
+            images[1 : 2 * pairs : 2].lerp_(before[0::2], weight[1::2])
         return images
 
     def targets(self, targets: torch.Tensor, mix: Mix) -> torch.Tensor:
@@ -140,10 +139,9 @@ class Mixer:
         return dense * lam + dense[partner] * (1 - lam)
 
 
-def _swap(left: torch.Tensor, right: torch.Tensor, left_box: np.ndarray, right_box: np.ndarray) -> None:
-    """Paste into each of two images (C, H, W) its box of the other, both as they were."""
-    into_left, into_right = (slice(left_box[0], left_box[1]), slice(left_box[2], left_box[3])), None
-    into_right = (slice(right_box[0], right_box[1]), slice(right_box[2], right_box[3]))
-    kept = left[:, into_right[0], into_right[1]].clone()
-    left[:, into_left[0], into_left[1]] = right[:, into_left[0], into_left[1]]
-    right[:, into_right[0], into_right[1]] = kept
+def _paste(images: torch.Tensor, before: torch.Tensor, left: int, boxes: np.ndarray) -> None:
+    """Paste into each of two neighbors (from `left` on) its box of the other, both as they were."""
+    areas = [(slice(None), slice(b[0], b[1]), slice(b[2], b[3])) for b in boxes[left : left + 2]]
+    kept = before[left][areas[1]].clone()
+    images[left][areas[0]] = before[left + 1][areas[0]]
+    images[left + 1][areas[1]] = kept

@@ -1,0 +1,105 @@
+"""Bad samples: raised, skipped or replaced by rule, written down, and never silently counted."""
+
+import hashlib
+import json
+
+import pytest
+import torch
+from data_helpers import noise, write_folder
+
+from imgzoo.errors import DataError, UsageError
+from imgzoo_data import create_dataset, create_loader, create_transform
+
+EVAL = create_transform(input_size=(3, 16, 16))
+TRAIN = create_transform(input_size=(3, 16, 16), training=True)
+BROKEN = noise(1)[:300]
+
+
+@pytest.fixture
+def source(tmp_path):
+    write_folder(tmp_path / "data", {"a": 10, "b": 10})
+    (tmp_path / "data" / "a" / "3.jpg").write_bytes(BROKEN)
+    (tmp_path / "data" / "b" / "5.jpg").write_bytes(b"")
+    return create_dataset(f"folder:{tmp_path / 'data'}")
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_evaluation_raises_in_one_sentence(source, workers):
+    loader = create_loader(source, EVAL, 4, workers=workers)
+    with pytest.raises(DataError, match=r"^sample 'a/3.jpg' cannot be used: [^\n]*$"):
+        list(loader)
+    loader.close()
+
+
+def test_evaluation_never_replaces(source):
+    with pytest.raises(UsageError, match="never replaces"):
+        create_loader(source, EVAL, 4, bad="replace")
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_evaluation_may_skip_and_says_which(source, workers, tmp_path):
+    quarantine = tmp_path / "run" / "quarantine.jsonl"
+    loader = create_loader(source, EVAL, 4, workers=workers, bad="skip", budget=2, quarantine=quarantine)
+    for _ in range(2):
+        seen = [i for batch in loader for i in batch.indices.tolist()]
+        assert seen == [i for i in range(20) if i not in (3, 15)]
+    loader.close()
+    rows = [json.loads(line) for line in quarantine.read_text().splitlines()]
+    assert [row["path"] for row in rows] == ["a/3.jpg", "b/5.jpg"]
+    assert rows[0]["sha256"] == hashlib.sha256(BROKEN).hexdigest() and rows[0]["error"]
+
+
+def test_training_replaces_the_same_way_for_any_workers_and_world(source):
+    def stream(workers, world):
+        ranks = [
+            create_loader(source, TRAIN, 8 // world, workers=workers, rank=r, world=world, budget=2)
+            for r in range(world)
+        ]
+        found = [torch.cat([p.indices for p in parts]).tolist() for parts in zip(*ranks)]
+        pixels = [torch.cat([p.images for p in parts]) for parts in zip(*ranks)]
+        for loader in ranks:
+            loader.close()
+        return found, pixels
+
+    expected, images = stream(0, 1)
+    assert [len(row) for row in expected] == [8, 8]
+    assert not {3, 15} & {i for row in expected for i in row}
+    for workers, world in ((2, 1), (0, 2)):
+        found, pixels = stream(workers, world)
+        assert found == expected
+    assert len(images) == len(pixels) == 2
+
+
+def test_the_budget_ends_the_run(source):
+    loader = create_loader(source, TRAIN, 5, budget=1)
+    with pytest.raises(DataError, match="budget of 1"):
+        for _ in range(3):
+            list(loader)
+
+
+def test_a_file_that_vanishes_is_a_bad_sample(source, tmp_path):
+    (tmp_path / "data" / "a" / "0.jpg").unlink()
+    loader = create_loader(source, EVAL, 20, bad="skip", budget=3)
+    assert len(next(iter(loader)).indices) == 17
+
+
+def test_a_wholly_bad_batch_is_an_error(tmp_path):
+    write_folder(tmp_path / "data", {"a": 2})
+    for name in ("0.jpg", "1.jpg"):
+        (tmp_path / "data" / "a" / name).write_bytes(b"x")
+    loader = create_loader(create_dataset(f"folder:{tmp_path / 'data'}"), EVAL, 2, bad="skip", budget=9)
+    with pytest.raises(DataError, match="every sample"):
+        list(loader)
+
+
+def test_an_empty_source_and_wrong_options():
+    class Empty(type(create_dataset("digits:"))):
+        def __len__(self):
+            return 0
+
+    with pytest.raises(UsageError, match="empty"):
+        create_loader(Empty(), TRAIN, 4)
+    with pytest.raises(UsageError, match="raise, skip, replace"):
+        create_loader("digits:", TRAIN, 4, bad="drop", training=True)
+    with pytest.raises(UsageError, match="outside a world"):
+        create_loader("digits:", TRAIN, 4, rank=2, world=2)
