@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
+import pickle
 
 import pytest
 from hypothesis import given, settings
@@ -192,7 +194,21 @@ def test_a_cell_of_a_newer_core_is_ignored():
     assert spec.weights[0].crop_pct == 0.9
 
 
-@pytest.mark.parametrize("cells", [{"normalize": "half"}, {"input_size": None, "test_input_size": 1.5}, 3])
+@pytest.mark.parametrize(
+    "cells",
+    [
+        {"normalize": "half"},
+        {"normalize": [[1]]},
+        {"test_input_size": 1.5},
+        {"input_size": "224"},
+        {"input_size": ["a", "b", "c"]},
+        {"crop_pct": "0.9"},
+        {"license": 3},
+        {"kwargs": []},
+        {"num_classes": None},
+        3,
+    ],
+)
 def test_a_weight_row_that_makes_no_sense_is_left_out_and_told(caplog, cells):
     spec = next(iter(family_specs(broken(lambda d: tiny(d).update(bad=cells)))))
     with caplog.at_level(logging.WARNING):
@@ -208,6 +224,29 @@ def test_reading_imports_no_network(site):
     assert [spec.name for spec in Catalog.read("heavy")] == ["convnext_tiny", "convnext_plain"]
     assert read_results("heavy", "convnext") == {"convnext_tiny": {"params": 7}}
     assert read_results("heavy", "other") == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("{", True),
+        ("[]", True),
+        ('{"net": 3}', False),
+        ('{"net": {"params": "many"}}', False),
+        ('{"net": {"cost": [[224, 1.0]]}}', False),
+        ('{"net": {"weights": {"t": {"imagenet": ["high", 1]}}}}', False),
+    ],
+)
+def test_damaged_results_are_no_results(site, caplog, text, told):
+    site.write("odd/__init__.py", "")
+    site.write("odd/catalog/results/f.json", text)
+    assert read_results("odd", "f") == {}
+    assert ("published results cannot be read" in caplog.text) == told
+
+
+def test_specs_can_be_pickled_and_copied():
+    for spec in family_specs(FAMILY):
+        assert pickle.loads(pickle.dumps(spec)) == spec == copy.deepcopy(spec)
 
 
 def test_no_catalog_folder_means_no_models(site):

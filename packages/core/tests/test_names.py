@@ -118,6 +118,15 @@ def test_added_weights_do_not_replace_those_of_the_architecture(world):
     assert resolve_model("acme/resnet50.a1")[1].url == "https://x/z"
 
 
+def test_figures_of_an_architecture_are_not_those_of_weights_that_were_added(world):
+    from imgzoo.query import Row
+
+    world(IMGZOO_PREFER="acme")
+    spec, weights = resolve_model("archs-cnn/resnet50.a1")
+    row = Row("resnet50.a1", spec, weights, {"weights": {"a1": {"imagenet": [80.0, 95.0]}}})
+    assert (weights.plugin, row.plugin, row.score("imagenet")) == ("acme", "acme", None)
+
+
 def test_added_weights_that_clash_are_an_error_when_used(world):
     world()
     with pytest.raises(AmbiguousNameError, match=r"say one of acme/resnet50.acme1, zeta/resnet50.acme1"):

@@ -30,7 +30,7 @@ class Folder:
 
     def read_text(self, filename: str) -> str | None:
         try:
-            with open(os.path.join(self._path, filename), encoding="utf-8") as file:
+            with open(os.path.join(self._path, filename), encoding="utf-8", errors="replace") as file:
                 return file.read()
         except (FileNotFoundError, NotADirectoryError):
             return None

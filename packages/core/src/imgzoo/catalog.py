@@ -28,6 +28,12 @@ FAMILY_KEYS = ("family", "target", "paper", "capabilities", "defaults", "aliases
 MODEL_KEYS = ("target", "paper", "capabilities", "aliases", "defaults", "weights")
 OWN_KEYS = frozenset(MODEL_KEYS) - {"weights"}
 CELLS = frozenset(WeightSpec._fields) - {"tag", "arch", "plugin"}
+CELL_TYPES: dict[str, Any] = {key: type(value) for key, value in WeightSpec._field_defaults.items()} | {
+    "crop_pct": (float, int),
+    "test_crop_pct": (float, int, type(None)),
+    "test_input_size": (tuple, type(None)),
+    "min_input_size": (tuple, type(None)),
+}
 SIZES = ("input_size", "test_input_size", "min_input_size")
 
 
@@ -78,6 +84,8 @@ def read_json(path: str) -> dict[str, Any]:
 def family_specs(data: Row) -> Iterator[ModelSpec]:
     """Expand one family file: defaults of the field, then the family's, the model's, the weight row's."""
     family = data["family"]
+    if not isinstance(family, str):
+        raise TypeError(f"the name of a family is text, not {type(family).__name__}")
     target, paper = data.get("target", ""), data.get("paper", "")
     capabilities = frozenset(data.get("capabilities", ()))
     shared = data.get("defaults", {})
@@ -126,10 +134,8 @@ class CatalogWeights(Sequence[WeightSpec]):
         try:
             return weight_spec(self._name, tag, {**self._cells, **cells}, self._paper)
         except (KeyError, TypeError, ValueError) as error:
-            import logging
-
             message = "imgzoo: the catalog row of %s.%s cannot be used (%s). Run 'imgzoo doctor'."
-            logging.getLogger("imgzoo").warning(message, self._name, tag, error)
+            _tell(message, self._name, tag, error)
             return None
 
     @overload
@@ -175,10 +181,14 @@ def weight_spec(arch: str, tag: str, cells: Row, paper: str = "") -> WeightSpec:
     for key in SIZES:
         size = full.get(key)
         if size is not None:
-            full[key] = (3, size, size) if isinstance(size, int) else tuple(size)
+            channels, height, width = (3, size, size) if isinstance(size, int) else size
+            full[key] = (channels + 0, height + 0, width + 0)
     if "hf_hub_id" not in full:
         full["hf_hub_id"] = f"timm/{arch}.{tag}"
     full.setdefault("paper", paper)
+    for key, value in full.items():
+        if not isinstance(value, CELL_TYPES[key]):
+            raise TypeError(f"{key} is a {type(value).__name__}")
     return WeightSpec(tag, arch, **full)
 
 
@@ -192,7 +202,34 @@ def read_results(package: str, family: str) -> dict[str, Any]:
         path = os.path.join(_package_folder(package), "catalog", "results", f"{family}.json")
     except (ImportError, ValueError):  # a plugin object that was registered by hand has no package
         return {}
-    return read_json(path) if os.path.exists(path) else {}
+    if not os.path.exists(path):
+        return {}
+    try:
+        return {name: row for name, row in read_json(path).items() if _are_results(row)}
+    except (AttributeError, ValueError) as error:
+        _tell("imgzoo: published results cannot be read (%s). Run 'imgzoo doctor'.", error)
+        return {}
+
+
+def _are_results(row: Any) -> bool:
+    """Whether figures have the shape that `read_results` describes."""
+    try:
+        figures = [row.get("params", 0)]
+        for size, gmacs, macts in row.get("cost", ()):
+            figures += [size, gmacs, macts]
+        for scores in row.get("weights", {}).values():
+            for score in scores.values():
+                top1, top5 = score[:2]
+                figures += [top1, top5]
+    except (AttributeError, TypeError, ValueError):
+        return False
+    return all(isinstance(figure, int | float) for figure in figures)
+
+
+def _tell(message: str, *values: object) -> None:
+    import logging
+
+    logging.getLogger("imgzoo").warning(message, *values)
 
 
 def format_catalog(data: Row) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
 
+from ._text import safe
 from .errors import AmbiguousNameError, UnknownNameError
 from .registry import registry, warn_deprecated
 from .specs import ModelSpec, WeightSpec
@@ -45,7 +46,7 @@ def find_weights(spec: ModelSpec, tag: str = "") -> WeightSpec | None:
         choices = ", ".join(f"{plugin}/{spec.name}.{tag}" for plugin in rivals)
         raise AmbiguousNameError(f"several plugins bring weights '{tag}' for {spec.name}: say one of {choices}")
     tags = ", ".join(row.tag for row in spec.weights if row.published) or "none"
-    raise UnknownNameError(f"{spec.name} has no weights '{tag}'; it has {tags}")
+    raise UnknownNameError(f"{spec.name} has no weights '{safe(tag)}'; it has {tags}")
 
 
 def get_spec(name: str) -> ModelSpec:

@@ -37,8 +37,8 @@ class Row(NamedTuple):
 
     def score(self, dataset: str, column: int = 0) -> float | None:
         """Published accuracy in percent of these weights: top-1 is column 0, top-5 column 1."""
-        if self.weights is None:
-            return None
+        if self.weights is None or self.plugin != self.spec.plugin:
+            return None  # the figures are of the weights that came with the architecture
         scores = self.results.get("weights", {}).get(self.weights.tag, {})
         return scores[dataset][column] if dataset in scores else None
 
