@@ -28,7 +28,7 @@ def format_catalog(data: Mapping[str, Any]) -> str:
     """The canonical text of a family: fixed order of keys, one row a line, no cell that equals its default."""
     paper = data.get("paper", "")
     capabilities = sorted(data.get("capabilities", ()))
-    defaults = tidy_cells(data.get("defaults", {}), {"paper": paper})
+    defaults = tidy_cells(data.get("defaults", {}), {"paper": None})  # even "" would hide the papers of the models
     head = {"family": data["family"], "target": data.get("target"), "paper": paper, "capabilities": capabilities}
     sections = [_inline({key: value for key, value in head.items() if value})[1:-1]]
     if defaults:

@@ -28,7 +28,9 @@ FAMILY_KEYS = ("family", "target", "paper", "capabilities", "defaults", "aliases
 MODEL_KEYS = ("target", "paper", "capabilities", "aliases", "defaults", "weights")
 OWN_KEYS = frozenset(MODEL_KEYS) - {"weights"}
 CELLS = frozenset(WeightSpec._fields) - {"tag", "arch", "plugin"}
-CELL_TYPES: dict[str, Any] = {key: type(value) for key, value in WeightSpec._field_defaults.items()} | {
+FIELD: dict[str, Any] = WeightSpec._field_defaults
+CELL_TYPES: dict[str, Any] = {
+    **{key: type(value) for key, value in FIELD.items()},
     "crop_pct": (float, int),
     "test_crop_pct": (float, int, type(None)),
     "test_input_size": (tuple, type(None)),
