@@ -1,7 +1,7 @@
 """The base of this package's optimizers: groups, state, closures, precision, and one lean path around one update rule.
 
-A rule is a class with `slots` (state tensors shaped like the parameter) and `direction(block, group)`, which updates the
-state of a block and returns the step to subtract. The base walks the parameters in blocks that stay in cache, so no
+A rule is a class with `slots` (state tensors shaped like the parameter) and `direction(block, group)`, which updates
+the state of a block and returns the step to subtract. The base walks the parameters in blocks that stay in cache, so no
 temporary grows with the model, and wraps the rule: maximize, L2 or decoupled or corrected weight decay, the cautious
 mask (2411.16085), low-precision and complex parameters.
 """
@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, ClassVar
 
 import torch
-from imgzoo.errors import CapabilityError
 from torch import Tensor
+
+from imgzoo.errors import CapabilityError
 
 from .options import check_values
 

@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
-from imgzoo.errors import UsageError
 from torch import Tensor, nn
+
+from imgzoo.errors import UsageError
 
 
 def _gradients(params: Iterable[Tensor]) -> list[Tensor]:

@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
+from torch import nn
+
 from imgzoo.errors import OptionError, UsageError
 from imgzoo.registry import registry
-from torch import nn
 
 from .groups import check_partition, decay_groups
 from .options import accepted, check_names, check_values, takes_any

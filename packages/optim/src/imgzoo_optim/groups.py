@@ -8,8 +8,9 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from imgzoo.errors import UsageError
 from torch import nn
+
+from imgzoo.errors import UsageError
 
 log = logging.getLogger(__name__)
 
@@ -102,7 +103,9 @@ def decay_groups(
             param.requires_grad_(False)
             continue
         falls = _listed(name, fallback)
-        free = bool(weight_decay) and ((exclude and skips_decay(name, param, globs)) or (falls and fallback_no_weight_decay))
+        free = bool(weight_decay) and (
+            (exclude and skips_decay(name, param, globs)) or (falls and fallback_no_weight_decay)
+        )
         key = (scale, free, falls)
         if key not in groups:
             groups[key] = {"weight_decay": 0.0 if free else weight_decay, "params": [], "names": []}

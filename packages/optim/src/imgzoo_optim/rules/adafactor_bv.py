@@ -7,9 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from imgzoo_optim.base import Block, Optimizer, low
-
-from imgzoo_optim.base import subtract_
+from imgzoo_optim.base import Block, Optimizer, low, subtract_
 
 from .factored import clip_rms_, factored_step, mean_squares, pieces
 

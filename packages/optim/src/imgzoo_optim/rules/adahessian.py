@@ -7,10 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from imgzoo_optim.base import Block, Optimizer
-
 from imgzoo.errors import UsageError
-from imgzoo_optim.base import flatten
+from imgzoo_optim.base import Block, Optimizer, flatten
 
 from .moments import average_, average_square_
 

@@ -15,7 +15,9 @@ from imgzoo_optim.base import Optimizer, low
 SEED = 5318008
 
 
-def update_probability(step: int, most: float = 1.0, least: float = 0.03, decay: float = 0.001, flat: int = 500) -> float:
+def update_probability(
+    step: int, most: float = 1.0, least: float = 0.03, decay: float = 0.001, flat: int = 500
+) -> float:
     """How often the factors learn: always for `flat` steps, then ever more rarely."""
     return max(least, min(most, most * math.exp(-decay * (step - flat))))
 
@@ -26,7 +28,11 @@ def make_factors(shape: torch.Size, group: dict[str, Any], like: Tensor) -> list
     if not shape:
         return [scale * torch.ones_like(like)]
     mode = group["memory_save_mode"]
-    diagonal = {None: lambda axis: False, "one_diag": lambda axis: axis == _longest(shape), "all_diag": lambda axis: True}
+    diagonal = {
+        None: lambda axis: False,
+        "one_diag": lambda axis: axis == _longest(shape),
+        "all_diag": lambda axis: True,
+    }
     factors = []
     for axis, size in enumerate(shape):
         flat = size == 1 or size > group["max_size_triangular"] or len(shape) < group["min_ndim_triangular"]
@@ -73,7 +79,9 @@ def _norm_bound(x: Tensor) -> Tensor:
     sums = (x * x).sum(0)
     value, i = sums.max(0)
     row = torch.index_select(x, 1, i.view(1)).view(-1) @ x
-    return largest * torch.linalg.vector_norm((row / row.norm().clamp_min(torch.finfo(x.dtype).tiny)) @ x.mT) * (value > 0)
+    return (
+        largest * torch.linalg.vector_norm((row / row.norm().clamp_min(torch.finfo(x.dtype).tiny)) @ x.mT) * (value > 0)
+    )
 
 
 def learn_factors(factors: list[Tensor], probe: Tensor, grad: Tensor, rate: float, tiny: float) -> None:
@@ -170,5 +178,3 @@ class Kron(Optimizer):
         target.mul_(shrink).sub_(step.mul_(self.lr(group)))
         if target is not param:
             param.copy_(target)
-
-

@@ -185,7 +185,7 @@ class Muon(Optimizer):
         average_(mean, block.grads, beta1)
         average_square_(square, block.grads, beta2)
         ahead = torch._foreach_lerp(mean, block.grads, 1 - beta1) if group["nesterov"] else mean
-        return adaptive_step(ahead, square, 1 - beta1**block.t, 1 - beta2**block.t, 1e-8)
+        return adaptive_step(ahead, square, 1 - beta1**block.t, 1 - beta2**block.t, group["eps"])
 
     def _orthogonal_step(self, group: dict[str, Any], params: list[Tensor], t: Any) -> None:
         """Step equally shaped matrices."""

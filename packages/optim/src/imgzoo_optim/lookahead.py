@@ -1,0 +1,58 @@
+"""Lookahead (1907.08610): slow weights that follow the fast ones every few steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from imgzoo.errors import UsageError
+
+from .base import split
+from .wrapper import Wrapper
+
+
+class Lookahead(Wrapper):
+    """Every `k` steps of the inner optimizer: `slow += alpha * (fast - slow); fast = slow`.
+
+    The slow weights start as the fast ones at the first synchronization.
+    """
+
+    def __init__(self, optimizer: torch.optim.Optimizer, alpha: float = 0.5, k: int = 6):
+        if not 0 <= alpha <= 1 or k < 1:
+            raise UsageError(f"Lookahead needs alpha in [0, 1] and k of at least 1, got {alpha} and {k}")
+        super().__init__(optimizer)
+        self.alpha, self.k, self.count = alpha, k, 0
+
+    def extra(self) -> dict[str, Any]:
+        return {"alpha": self.alpha, "k": self.k, "count": self.count}
+
+    def set_extra(self, extra: dict[str, Any]) -> None:
+        self.__dict__.update(extra)
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+        loss = self.optimizer.step(closure)  # type: ignore[arg-type]
+        self.count += 1
+        if self.count % self.k == 0:
+            self.synchronize()
+        return loss
+
+    @torch.no_grad()
+    def synchronize(self) -> None:
+        """Move the slow weights and set the fast ones to them; also worth calling before evaluation."""
+        for group in self.param_groups:
+            pairs: dict[Any, tuple[list[Any], list[Any]]] = {}
+            for param in group["params"]:
+                if param.grad is None and "slow_buffer" not in self.state[param]:
+                    continue
+                if "slow_buffer" not in self.state[param]:
+                    self.state[param]["slow_buffer"] = param.detach().clone()
+                fast, slow = pairs.setdefault((param.device, param.dtype), ([], []))
+                fast.append(param)
+                slow.append(self.state[param]["slow_buffer"])
+            for columns in pairs.values():
+                for segment in split([*columns], 1 << 18):
+                    for _, (fast, slow) in segment:
+                        torch._foreach_lerp_(slow, fast, self.alpha)
+                        torch._foreach_copy_(fast, slow)
