@@ -129,10 +129,11 @@ def _adapt(module: Any, kind: type[nn.Module], rank: int, alpha: float) -> None:
 @torch.no_grad()
 def merge_lora(model: nn.Module) -> nn.Module:
     """Add the adapters into their layers' weights and take them off; outputs stay the same."""
-    for module in model.modules():
+    modules: list[Any] = list(model.modules())
+    for module in modules:
         for plain, kind in _LORA.items():
             if type(module) is kind:
-                module.weight.add_(module.delta())  # type: ignore
+                module.weight.add_(module.delta())
                 del module.lora_down, module.lora_up
                 module.__class__ = plain
     return model

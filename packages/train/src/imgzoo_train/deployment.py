@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from imgzoo.errors import UsageError
 
@@ -48,7 +49,7 @@ def deploy(
     `UsageError` when the relative difference exceeds `tolerance` (1e-3, or 0.1 in low precision).
     """
     original = model.eval()
-    deployed = copy.deepcopy(original).eval().requires_grad_(False)
+    deployed: Any = copy.deepcopy(original).eval().requires_grad_(False)
     example = example_images(model) if example is None else example
     rewritten = reparameterize(deployed)
     folded = fold_batch_norms(deployed, example[:1])
@@ -152,7 +153,7 @@ def feeding_pairs(model: nn.Module, example: torch.Tensor) -> list[tuple[Any, An
     ]
 
 
-class UseCounter(torch.utils._python_dispatch.TorchDispatchMode):
+class UseCounter(TorchDispatchMode):
     """Counts in how many operations each tensor is read; keeps tensors alive, so that ids stay unique."""
 
     def __init__(self) -> None:

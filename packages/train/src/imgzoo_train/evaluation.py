@@ -37,11 +37,13 @@ def evaluate(
     steps: int | None = None,
     poll: Callable[[], None] | None = None,
     transform: Callable[[torch.Tensor], torch.Tensor] | None = None,
+    observe: Callable[[torch.Tensor, Any], None] | None = None,
 ) -> Evaluation:
     """Score `model` on this rank's `batches` and reduce the sums of all ranks once.
 
     Ranks may have different numbers of batches; with several ranks and a `poll` that talks to the others, `steps` is
-    the largest number any of them has. `transform` maps the logits, e.g. to a subset of classes.
+    the largest number any of them has. `transform` maps the logits, e.g. to a subset of classes; `observe` sees the
+    logits and sample numbers of each batch.
     """
     world = world or World()
     scores = METRICS[task](classes, world.device)
@@ -61,6 +63,8 @@ def evaluate(
                 output = output[0]
             if transform is not None:
                 output = transform(output)
+            if observe is not None:
+                observe(output, batch.indices)
             losses = scores.update(output, targets)
             worst = _keep_worst(worst, losses, output, targets, batch.indices)
     finally:

@@ -39,6 +39,9 @@ class RunFolder:
         if self.metrics_file.exists() or self.checkpoints.exists():
             raise UsageError(f"{self.path} already holds a run; add --resume to go on, or choose another --output")
         storage.replace_text(self.config_file, config.dump())
+
+    def describe(self) -> None:
+        """Write down what the run now runs on."""
         storage.replace_text(self.path / "environment.json", json.dumps(environment(), indent=1))
 
     def append(self, row: Mapping[str, Any]) -> None:

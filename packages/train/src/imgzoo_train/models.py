@@ -39,16 +39,8 @@ def open_model(text: str, pretrained: str = "true", **options: Any) -> Any:
 
 def class_names_of(model: Any) -> list[str]:
     """Names of the model's classes: its own, ImageNet's when it has as many, or numbers."""
-    own = getattr(model, "class_names", None)
-    if own:
-        return [str(name) for name in own]
-    count = int(model.num_classes)
-    try:
-        from imgzoo_data import ImageNetInfo
+    from imgzoo_data.info import class_names
 
-        info = ImageNetInfo(count) if count in (1000, 11821, 21841, 21843) else None
-    except (ImportError, TypeError, ValueError):
-        info = None
-    if info is not None:
-        return [str(info.description(index)) for index in range(count)]
-    return [str(index) for index in range(count)]
+    own = getattr(model, "class_names", None) or class_names(model)
+    count = int(model.num_classes)
+    return [str(name) for name in own] if own and len(own) == count else [str(index) for index in range(count)]

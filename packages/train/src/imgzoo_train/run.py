@@ -14,7 +14,7 @@ import torch
 
 from imgzoo.errors import UsageError
 
-from . import adapt, build, norms
+from . import adapt, build, norms, storage
 from .checkpoints import Checkpoints, Retention
 from .config import Config
 from .distributed import World, join_world
@@ -112,12 +112,15 @@ class Run:
         if not resume:
             if self.world.main:
                 self.folder.create(self.config)
+                self.folder.describe()
             self.world.barrier()
             if self.config.run.nonfinite == "rollback":
                 self.save(self.state, final=True)
             return
         if not self.folder.path.is_dir():
             raise UsageError(f"{self.folder.path} holds no run to resume; leave out --resume to begin one")
+        if self.world.main:
+            self.folder.describe()
         self.load_newest()
 
     def load_newest(self) -> None:
@@ -335,6 +338,7 @@ class Run:
             "seconds": round(time.perf_counter() - self.started, 2),
         }
         if self.world.main:
+            storage.replace_text(self.folder.path / "summary.json", json.dumps(summary, indent=1))
             from .report import write_report
 
             self.folder.write_summary()

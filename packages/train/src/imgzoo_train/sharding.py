@@ -36,7 +36,8 @@ def replicate(model: nn.Module, world: World) -> nn.Module:
     devices = None if world.device.type == "cpu" else [world.device.index]
     known = inspect.signature(DistributedDataParallel).parameters
     local = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"  # torch renamed it
-    return DistributedDataParallel(model, device_ids=devices, **{local: False})
+    options: dict[str, Any] = {"device_ids": devices, local: False}
+    return DistributedDataParallel(model, **options)
 
 
 def zero_optimizer(create: Callable[[Any], torch.optim.Optimizer], groups: list[dict[str, Any]]) -> Any:

@@ -37,7 +37,6 @@ class Settings:
     channels_last: bool = False
     test_pool: bool = False
     subset: str = ""
-    labels: Path | None = None
 
 
 def find_models(texts: Sequence[str]) -> list[str]:
@@ -85,7 +84,7 @@ def validate(text: str, settings: Settings, world: World | None = None) -> tuple
         model = model.to(memory_format=torch.channels_last)
     precision = create_precision(settings.precision, world.device)
     precision.prepare(model)
-    chosen = subset(settings, model)
+    chosen = subset_of(settings, model)
     size = settings.batch_size
     start = time.perf_counter()
     while True:
@@ -112,8 +111,6 @@ def _score(model: Any, settings: Settings, size: int, world: World, precision: A
     from imgzoo_data import create_dataset, create_loader, create_transform, resolve_data_config
 
     source = create_dataset(settings.source, settings.split)
-    if chosen is not None:
-        source = chosen.source(source)
     config = resolve_data_config(
         model,
         img_size=settings.img_size,
@@ -131,18 +128,23 @@ def _score(model: Any, settings: Settings, size: int, world: World, precision: A
         device=world.device,
         channels_last=settings.channels_last,
     )
-    classes = chosen.classes if chosen is not None else int(model.num_classes)
+    classes = len(chosen) if chosen is not None else int(model.num_classes)
     if settings.task != "regression" and source.num_classes > classes:
         raise UsageError(f"the data has {source.num_classes} classes, the model answers {classes}")
-    return evaluate(
+    real = Real(source, world) if settings.subset == "real" else None
+    found = evaluate(
         model,
         loader,
         classes=classes,
         task=settings.task,
         world=world,
         precision=precision,
-        transform=chosen.logits if chosen is not None else None,
+        transform=None if chosen is None else lambda output: output.index_select(1, chosen.to(output.device)),
+        observe=real,
     )
+    if real is not None:
+        found.metrics |= real.result()
+    return found
 
 
 class TestPool(torch.nn.Module):
@@ -171,29 +173,39 @@ def _corners(shape: Sequence[int], size: int) -> Iterator[tuple[int, int]]:
             yield y, x
 
 
-class ClassSubset:
-    """The part of ImageNet's classes that a derived set uses: logits of the others are left out."""
-
-    def __init__(self, indices: Sequence[int], names: Sequence[str]) -> None:
-        self.indices, self.names, self.classes = torch.tensor(list(indices)), list(names), len(indices)
-
-    def source(self, source: Any) -> Any:
-        if source.num_classes != self.classes:
-            raise UsageError(f"this subset has {self.classes} classes, the data {source.num_classes}")
-        return source
-
-    def logits(self, output: torch.Tensor) -> torch.Tensor:
-        return output.index_select(1, self.indices.to(output.device))
+SUBSETS = {"a": "imagenet-a", "r": "imagenet-r", "mini": "mini-imagenet"}
+"""Sets with a part of ImageNet's classes; `v2` and `sketch` have all of them, `real` has labels of its own."""
 
 
-def subset(settings: Settings, model: Any) -> ClassSubset | None:
-    """The class subset that was asked for; V2 and Sketch have all classes, ReaL has labels of its own."""
+def subset_of(settings: Settings, model: Any) -> torch.Tensor | None:
+    """Places of the subset's classes among the model's; None when all are used. Raises `UsageError` for no fit."""
     if settings.subset in ("", "v2", "sketch", "real"):
         return None
-    from imgzoo_data import ImageNetInfo
+    if settings.subset not in SUBSETS:
+        raise UsageError(f"--subset {settings.subset} is unknown; use {', '.join([*SUBSETS, 'v2', 'sketch', 'real'])}")
+    from imgzoo_data.info import index_map, infer_imagenet_subset
 
-    info: Any = ImageNetInfo(1000)
-    if int(model.num_classes) != 1000:
-        raise UsageError(f"--subset {settings.subset} needs a model with ImageNet's 1000 classes")
-    indices = info.subset(settings.subset)
-    return ClassSubset(indices, [info.description(index) for index in indices])
+    own = infer_imagenet_subset(model)
+    places = torch.from_numpy(index_map(own, SUBSETS[settings.subset])) if own else None
+    if places is None or (places < 0).any():
+        raise UsageError(f"--subset {settings.subset} needs a model that knows its classes, such as ImageNet's 1000")
+    return places
+
+
+class Real:
+    """Counts answers against the ReaL labels (arXiv:2006.07159) of ImageNet's validation images."""
+
+    def __init__(self, source: Any, world: World) -> None:
+        from imgzoo_data.info import RealLabels
+
+        keys = [source.key(index) for index in range(len(source))]
+        self.labels, self.world = RealLabels(keys), world
+
+    def __call__(self, output: torch.Tensor, indices: Any) -> None:
+        self.labels.add(output.topk(5, 1).indices.cpu(), indices)
+
+    def result(self) -> dict[str, float]:
+        """Accuracy over all ranks in percent."""
+        counts = [self.labels.count, *(self.labels.hits[k] for k in self.labels.topk)]
+        total, *hits = self.world.reduce(torch.tensor(counts, device=self.world.device)).tolist()
+        return {f"real_top{k}": 100 * hit / max(1, total) for k, hit in zip(self.labels.topk, hits)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,8 @@ def command(
         click.echo(describe_recipes())
         return
     output = flags.get("run__output")
+    restarted = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"  # a rank died: go on with its run
+    resume = resume or (restarted and output is not None and (Path(output) / "config.toml").is_file())
     if resume and config_file is None:
         if not output:
             raise UsageError("--resume needs the folder of the run: add --output DIR")

@@ -1,0 +1,31 @@
+"""`imgzoo average`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command("average")
+@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--output", required=True, type=click.Path(path_type=Path), help="folder, or .safetensors file, to write")
+@click.option("--last", default=0, type=click.IntRange(0), help="take the last checkpoints of each run folder")
+@click.option("--best", default=0, type=click.IntRange(0), help="take the best checkpoints of each run folder")
+@click.option("--shares", default="", help="weights of the mean, separated by commas")
+def command(paths: tuple[Path, ...], output: Path, last: int, best: int, shares: str) -> None:
+    """Average the weights at PATHS: run folders, checkpoints, saved folders or .safetensors files."""
+    from imgzoo.errors import UsageError
+    from imgzoo_train.averaging import average_weights, checkpoints_of, load_weights, write_weights
+
+    chosen = [inner for path in paths for inner in checkpoints_of(path, last, best)]
+    loaded = [load_weights(path) for path in chosen]
+    try:
+        parts = [float(part) for part in shares.split(",")] if shares else None
+    except ValueError as error:
+        raise UsageError(f"--shares takes numbers separated by commas, not '{shares}'") from error
+    if parts is not None and (len(parts) != len(loaded) or sum(parts) <= 0):
+        raise UsageError(f"--shares needs {len(loaded)} numbers with a positive sum")
+    template = next((each.template for each in loaded if each.template), None)
+    target = write_weights(average_weights([each.weights for each in loaded], parts), template, output)
+    click.echo(f"mean of {len(loaded)} in {target}: {', '.join(each.name for each in loaded)}")

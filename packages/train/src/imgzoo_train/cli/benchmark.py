@@ -1,0 +1,71 @@
+"""`imgzoo benchmark`."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from imgzoo.errors import ImgzooError
+
+
+@click.command("benchmark")
+@click.argument("models", nargs=-1, required=True)
+@click.option("--mode", "modes", default="inference,profile", help="inference, training, profile, with commas")
+@click.option("--batch-size", default=1, type=click.IntRange(1))
+@click.option("--img-size", type=click.IntRange(1))
+@click.option("--device", default="")
+@click.option("--precision", default="fp32", type=click.Choice(["fp32", "bf16", "pure-bf16"]))
+@click.option("--channels-last", is_flag=True)
+@click.option("--compile", is_flag=True)
+@click.option("--deploy", is_flag=True, help="fold and reparameterize first")
+@click.option("--seconds", default=2.0, type=click.FloatRange(0), help="time to measure each")
+@click.option("--json", "as_json", is_flag=True, help="print JSON")
+@click.option("--output", type=click.Path(path_type=Path), help="write a .csv or .json file")
+def command(
+    models: tuple[str, ...], modes: str, device: str, as_json: bool, output: Path | None, **options: Any
+) -> None:
+    """Measure MODELS (names, patterns, folders) on this machine with random weights."""
+    from imgzoo.errors import UsageError
+    from imgzoo_train.distributed import pick_device
+    from imgzoo_train.tables import show
+    from imgzoo_train.timing import MODES, Settings, benchmark
+    from imgzoo_train.validation import find_models
+
+    chosen = [mode.strip() for mode in modes.split(",")]
+    unknown = [mode for mode in chosen if mode not in MODES]
+    if unknown:
+        raise UsageError(f"there is no mode '{unknown[0]}'; modes are {', '.join(MODES)}")
+    names, rows, failed = find_models(models), [], False
+    for number, name in enumerate(names, start=1):
+        if len(names) > 1:
+            click.echo(f"{number}/{len(names)} {name}", err=True)
+        try:
+            rows.append(benchmark(name, Settings(device=pick_device(device), **options), chosen))
+        except ImgzooError as error:
+            if len(names) == 1:
+                raise
+            rows.append({"model": name, "error": str(error)})
+            failed = True
+    if output is not None:
+        _write(rows, output)
+    if as_json:
+        click.echo(json.dumps(rows[0] if len(rows) == 1 else rows, indent=1))
+    else:
+        show(rows)
+    if failed:
+        sys.exit(1)
+
+
+def _write(rows: list[dict[str, Any]], path: Path) -> None:
+    if path.suffix != ".csv":
+        path.write_text(json.dumps(rows, indent=1), encoding="utf-8")
+        return
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, list(dict.fromkeys(name for row in rows for name in row)))
+        writer.writeheader()
+        writer.writerows(rows)

@@ -1,0 +1,67 @@
+"""`imgzoo recommend`."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import click
+
+
+@click.command("recommend")
+@click.argument("patterns", nargs=-1)
+@click.option("--max-ms", required=True, type=click.FloatRange(0, min_open=True), help="latency of a batch")
+@click.option("--min-top1", type=float, help="least published ImageNet accuracy in percent")
+@click.option("--max-params", type=float, help="most parameters in millions")
+@click.option("--license", default="", help="SPDX id, or 'permissive'")
+@click.option("--batch-size", default=1, type=click.IntRange(1))
+@click.option("--device", default="")
+@click.option("--precision", default="fp32", type=click.Choice(["fp32", "bf16", "pure-bf16"]))
+@click.option("--channels-last", is_flag=True)
+@click.option("--deploy", is_flag=True, help="measure with folded batch norms")
+@click.option("--measure", "most", default=12, type=click.IntRange(1), help="most models to measure")
+@click.option("--seconds", default=120.0, type=click.FloatRange(1), help="most time to spend")
+@click.option("--threads", default=0, type=click.IntRange(0))
+@click.option("--json", "as_json", is_flag=True, help="print JSON")
+def command(
+    patterns: tuple[str, ...],
+    max_ms: float,
+    min_top1: float | None,
+    max_params: float | None,
+    license: str,
+    batch_size: int,
+    device: str,
+    precision: str,
+    channels_last: bool,
+    deploy: bool,
+    most: int,
+    seconds: float,
+    threads: int,
+    as_json: bool,
+) -> None:
+    """Measure models matching PATTERNS here and name the most accurate one within --max-ms."""
+    import torch
+
+    from imgzoo_train.distributed import pick_device
+    from imgzoo_train.recommending import candidates, recommend
+    from imgzoo_train.tables import show
+    from imgzoo_train.timing import Settings
+
+    if threads:
+        torch.set_num_threads(threads)
+    settings = Settings(
+        batch_size, None, pick_device(device), precision, channels_last, deploy=deploy, seconds=min(1.0, seconds / most)
+    )
+    rows = candidates(patterns, license, min_top1, max_params)
+    best, table = recommend(
+        max_ms, settings, rows, most=most, seconds=seconds, watch=lambda text: click.echo(text, err=True)
+    )
+    if as_json:
+        click.echo(json.dumps({"best": best, "measured": table}, indent=1))
+    else:
+        show(table, ("model", "top1", "ms_p50", "ms_p90", "fits", "gmacs", "params_m", "license"))
+        if best:
+            click.echo(f"take {best['model']}: {best['ms_p50']:.1f} ms here, published top-1 {best['top1']:.1f}%")
+        else:
+            click.echo(f"none of the measured models answers within {max_ms:g} ms")
+    sys.exit(0 if best else 1)

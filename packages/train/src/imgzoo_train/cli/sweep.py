@@ -1,0 +1,51 @@
+"""`imgzoo sweep`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from imgzoo.errors import UsageError
+
+from .options import config_options, read_config
+
+
+@click.command("sweep")
+@config_options
+@click.option("--grid", multiple=True, metavar="KEY=[A, B]", help="values of a setting; several make a product")
+@click.option("--random", "draws", multiple=True, metavar="KEY=LAW", help="log:LOW:HIGH, uniform:, int: or choice:A:B")
+@click.option("--trials", default=10, type=click.IntRange(1), help="draws for each point of the grid")
+@click.option("--json", "as_json", is_flag=True, help="print JSON")
+def command(
+    config_file: Path | None,
+    settings: tuple[str, ...],
+    grid: tuple[str, ...],
+    draws: tuple[str, ...],
+    trials: int,
+    as_json: bool,
+    **flags: Any,
+) -> None:
+    """Train MODEL with every combination of settings; run it again to go on with a sweep that was cut short."""
+    from imgzoo_train import build
+    from imgzoo_train.metrics import oriented
+    from imgzoo_train.sweeping import plan, sweep
+    from imgzoo_train.tables import show
+
+    config = read_config(config_file, settings, flags)
+    if not config.run.output:
+        raise UsageError("a sweep needs --output DIR")
+    points = plan(grid, draws, trials, config.run.seed)
+    name, rows = build.score_name(config), []
+    for row in sweep(config, points, Path(config.run.output)):
+        rows.append(row)
+        score = f"{name} {row[name]:.4g}" if name in row else row["error"]
+        click.echo(f"{len(rows)}/{len(points)}  {score}", err=True)
+    rows.sort(key=lambda row: oriented(name, row[name]) if name in row else float("-inf"), reverse=True)
+    if as_json:
+        click.echo(json.dumps(rows, indent=1))
+    else:
+        keys = list(dict.fromkeys(key for point in points for key in point))
+        show(rows, ("trial", *keys, name, "loss", "seconds"))
