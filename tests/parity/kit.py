@@ -41,6 +41,16 @@ def pair(name: str, seed: int = 0, **options):
     return peer, ours
 
 
+def features_of_peer(name: str, seed: int = 0, **options):
+    """The peer's feature extractor over all levels, with perturbed weights, in eval mode."""
+    torch.manual_seed(seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        peer = timm.create_model(name, features_only=True, **options).eval()
+    perturb(peer, seed)
+    return peer
+
+
 def gap(ours: torch.Tensor, peer: torch.Tensor) -> float:
     """Largest difference relative to the peer's largest value."""
     assert ours.shape == peer.shape, f"shape {tuple(ours.shape)}, the peer has {tuple(peer.shape)}"

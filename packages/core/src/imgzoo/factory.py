@@ -71,8 +71,7 @@ def create_model(
 
         model = create_pretrained(construct, named, device, dtype)
     else:
-        with torch.device(device or torch.get_default_device()):
-            model = construct()
+        model = construct_on(torch.device(device or torch.get_default_device()), construct)
         if dtype is not None:
             model.to(dtype=dtype)
     remember(model, named, config)
@@ -83,6 +82,16 @@ def create_model(
 
     manager().hooks.hook.imgzoo_model_created(model=model, spec=spec)
     return model
+
+
+def construct_on(device: torch.device, construct: Callable[[], Any]) -> Any:
+    """Run a constructor with a default device; on the meta device there are no values to initialize."""
+    with device:
+        if device.type != "meta":
+            return construct()
+        from .loading.skeleton import build_skeleton
+
+        return build_skeleton(construct)[0]
 
 
 def constructor_options(

@@ -23,13 +23,14 @@ class Conv2dSame(nn.Conv2d):
 class MixedConv2d(nn.ModuleDict):
     """Split the channels and give each share a kernel size of its own (MixConv, arXiv:1907.09595)."""
 
-    def __init__(self, dim: int, dim_out: int, kernels: Sequence[int], stride: int, padding: str, depthwise: bool):
+    def __init__(self, dim: int, dim_out: int, kernels: Sequence[int], stride: int, padding: str,
+                 dilation: int, depthwise: bool):  # fmt: skip
         super().__init__()
         count = len(kernels)
         self.splits = share(dim, count)
         for i, (kernel, size, size_out) in enumerate(zip(kernels, self.splits, share(dim_out, count))):
             groups = size if depthwise else 1
-            self.add_module(str(i), create_conv(size, size_out, kernel, stride, padding, groups=groups))
+            self.add_module(str(i), create_conv(size, size_out, kernel, stride, padding, dilation, groups))
 
     def forward(self, x: Tensor) -> Tensor:
         parts = torch.split(x, self.splits, 1)
@@ -58,7 +59,7 @@ def create_conv(
     A "same" convolution of stride 1 pads symmetrically whatever the size, so it is an ordinary one.
     """
     if not isinstance(kernel, int):
-        return MixedConv2d(dim, dim_out, list(kernel), stride, str(padding or ""), depthwise=groups == dim)
+        return MixedConv2d(dim, dim_out, list(kernel), stride, str(padding or ""), dilation, groups == dim)
     symmetric = dilation * (kernel - 1) // 2
     if padding == "same":
         if stride == 1 and dilation * (kernel - 1) % 2 == 0:

@@ -91,7 +91,7 @@ class BlurPool2d(nn.Module):
 
 def create_aa(kind: str | None, dim: int, stride: int = 2) -> nn.Module:
     """Anti-aliased subsampling by name: "avg", "blur" (reflected border), "blurpc" (constant border); None for none."""
-    if not kind or stride == 1:
+    if not kind:
         return nn.Identity()
     if kind in ("avg", "avgpool"):
         return nn.AvgPool2d(stride)

@@ -69,7 +69,7 @@ def locate(name: str, pretrained: bool | str | PathLike[str] = False) -> Source:
         source = named(text)
         source.weights_from = "tag" if pretrained is True else ""
     if pretrained is True or not pretrained:
-        if pretrained is True and source.weights_from == "tag" and source.weights is None:
+        if source.weights_from == "tag" and not (source.weights and source.weights.published):
             raise WeightsError(f"{source.spec.name} has no published weights; give pretrained= a file or folder")
         return source
     return _with_weights(source, os.fspath(pretrained))

@@ -124,7 +124,9 @@ def levels_are_true(subject: ModelSubject) -> None:
             raise AssertionError(f"level {i} has {level.shape[1]} channels, feature_info says {row['num_chs']}")
         expected = -(x.shape[-1] // -row["reduction"])
         if abs(level.shape[-1] - expected) > 1:
-            raise AssertionError(f"level {i} is {level.shape[-1]} wide, a stride of {row['reduction']} gives {expected}")
+            raise AssertionError(
+                f"level {i} is {level.shape[-1]} wide, a stride of {row['reduction']} gives {expected}"
+            )
         if row["module"] not in modules:
             raise AssertionError(f"feature_info names the module '{row['module']}', which does not exist")
 

