@@ -221,6 +221,16 @@ def test_every_model_of_imgzoo_has_its_home_in_the_table():
     assert len(stems) == len(set(stems))
 
 
+def test_every_command_of_imgzoo_has_its_home_in_the_table():
+    plugins = registry("commands").plugins.plugins
+    dists = {plugin.name: plugin.dist for plugin in plugins if plugin.first_party and plugin.name != "core"}
+    commands = registry("commands").listed()
+    wrong = [
+        name for name, spec in commands.items() if spec.plugin in dists and home("command", name) != dists[spec.plugin]
+    ]
+    assert wrong == []
+
+
 def test_every_model_and_alias_of_imgzoo_resolves():
     own = registry("models")
     for name, spec in own.listed().items():

@@ -33,9 +33,9 @@ KINDS = {
     "trainer": "imgzoo-train",
 }
 COMMANDS = {
-    "imgzoo-optim": ("schedule",),
-    "imgzoo-data": ("data",),
-    "imgzoo-train": ("train", "launch", "validate", "predict", "benchmark", "export", "average", "sweep"),
+    "imgzoo-optim": "schedule",
+    "imgzoo-data": "data",
+    "imgzoo-train": "average benchmark clean export launch predict push recommend sweep train validate",
 }
 
 
@@ -46,5 +46,5 @@ def home(noun: str, name: str) -> str:
         letters = stem[1] if stem else ""
         return next((dist for dist, stems in STEMS.items() if letters in stems.split()), "")
     if noun == "command":
-        return next((dist for dist, names in COMMANDS.items() if name in names), "")
+        return next((dist for dist, names in COMMANDS.items() if name in names.split()), "")
     return KINDS.get(noun, "")
