@@ -25,7 +25,7 @@ SECONDS = 1.0
 
 def loads(info: Any) -> None:
     if info.state not in ("ok", "eager"):
-        raise AssertionError(f"the plugin is '{info.state}': {info.error}")
+        raise AssertionError(f"the plugin is '{info.state}': {info.reason}")
 
 
 def torch_free(info: Any) -> None:

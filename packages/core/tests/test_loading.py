@@ -1,0 +1,288 @@
+"""Weights: every source, the licence policy, adaptation, damage, and files that would run code."""
+
+import json
+import os
+import pickle
+import struct
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_models import TinyNet, plugin
+
+import imgzoo
+from imgzoo.errors import ImgzooError, LicenseError, OfflineError, UnknownNameError, WeightsError
+from imgzoo.loading import load_checkpoint, locate, save_model
+from imgzoo.loading.adapt import adapt_input
+from imgzoo.loading.bundle import bundle, verify
+from imgzoo.loading.files import read_state
+from imgzoo.loading.policy import check_license
+
+IMAGE = torch.linspace(-1, 1, 2 * 3 * 32 * 32).reshape(2, 3, 32, 32)
+
+
+@pytest.fixture(autouse=True)
+def tiny(monkeypatch, tmp_path):
+    monkeypatch.setenv("IMGZOO_CACHE", str(tmp_path / "cache"))
+    for name in ("IMGZOO_OFFLINE", "HF_HUB_OFFLINE", "IMGZOO_LICENSE_POLICY", "IMGZOO_BUNDLE"):
+        monkeypatch.delenv(name, raising=False)
+    imgzoo.reload()
+    imgzoo.register(plugin(), "tinyplug")
+    yield
+    imgzoo.reload()
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    model = imgzoo.create_model("tiny").eval()
+    model.norm.running_mean.uniform_(-1, 1)
+    return model
+
+
+@pytest.fixture
+def saved(model, tmp_path):
+    return save_model(model, tmp_path / "saved", class_names=[f"class {i}" for i in range(10)], license="MIT")
+
+
+def test_saved_folder_comes_back_whole(model, saved):
+    again = imgzoo.create_model(saved, pretrained=True).eval()
+    assert torch.equal(again(IMAGE), model(IMAGE))
+    assert torch.equal(again.table, model.table), "non-persistent buffers are made as always"
+    assert again.class_names == [f"class {i}" for i in range(10)]
+    assert again.pretrained_cfg["license"] == "MIT"
+    assert sorted(p.name for p in saved.iterdir()) == ["config.json", "model.safetensors"]
+
+
+@pytest.mark.parametrize("form", ["local-dir:{}", "{}", "{}/model.safetensors"])
+def test_every_local_form(model, saved, form):
+    again = imgzoo.create_model("tiny", pretrained=form.format(saved)).eval()
+    assert torch.equal(again(IMAGE), model(IMAGE))
+
+
+def test_training_writes_nothing_back_to_the_file(saved):
+    before = (saved / "model.safetensors").read_bytes()
+    model = imgzoo.create_model(saved, pretrained=True).train()
+    model(IMAGE)  # moves running averages in place
+    with torch.no_grad():
+        for p in model.parameters():
+            p.add_(1.0)
+    assert (saved / "model.safetensors").read_bytes() == before
+
+
+@pytest.mark.parametrize("wrap", [
+    lambda s: s,
+    lambda s: {"state_dict": s, "epoch": 3},
+    lambda s: {"model": {f"module.{k}": v for k, v in s.items()}},
+    lambda s: {"model": {k: torch.zeros_like(v) for k, v in s.items()}, "model_ema": s},
+    lambda s: {f"_orig_mod.module.{k}": v for k, v in s.items()},
+])  # fmt: skip
+def test_training_checkpoints_are_unwrapped(model, tmp_path, wrap):
+    torch.save(wrap(model.state_dict()), tmp_path / "w.pth")
+    again = imgzoo.create_model("tiny", pretrained=tmp_path / "w.pth").eval()
+    assert torch.equal(again(IMAGE), model(IMAGE))
+
+
+def test_classes_and_channels_are_adapted(model, saved):
+    other = imgzoo.create_model("tiny", pretrained=saved, num_classes=4, in_chans=1).eval()
+    assert other(IMAGE[:, :1]).shape == (2, 4)
+    assert other.load_report.initialized == ["fc.weight", "fc.bias"]
+    assert torch.allclose(other.stem.weight, model.stem.weight.sum(1, keepdim=True))
+    text = str(other.load_report)
+    assert "3 input channels made 1" in text and "10 classes dropped" in text
+
+
+def test_what_is_missing_is_initialized_as_the_family_does(saved):
+    torch.manual_seed(5)
+    model = imgzoo.create_model("tiny", pretrained=saved, num_classes=3)
+    assert not model.fc.weight.is_meta and model.fc.weight.std() > 0.01
+    torch.manual_seed(6)
+    other = imgzoo.create_model("tiny", pretrained=saved, num_classes=3)
+    assert not torch.equal(model.fc.weight, other.fc.weight)
+
+
+@pytest.mark.parametrize("chans", [1, 2, 3, 4, 6, 7])
+def test_input_kernels_keep_the_response_to_gray(chans):
+    kernel = torch.randn(8, 3, 3, 3, dtype=torch.float64)
+    adapted = adapt_input(kernel, chans)
+    assert adapted.shape == (8, chans, 3, 3)
+    if chans % 3 == 0:
+        assert torch.allclose(adapted.sum(1), kernel.sum(1))
+
+
+def test_half_precision_files_become_float32(model, tmp_path):
+    from safetensors.torch import save_file
+
+    save_file({k: v.half() if v.is_floating_point() else v for k, v in model.state_dict().items()},
+              tmp_path / "h.safetensors")  # fmt: skip
+    again = imgzoo.create_model("tiny", pretrained=tmp_path / "h.safetensors")
+    assert all(p.dtype == torch.float32 for p in again.parameters())
+    assert all(p.dtype == torch.bfloat16 for p in
+               imgzoo.create_model("tiny", pretrained=tmp_path / "h.safetensors", dtype=torch.bfloat16).parameters())  # fmt: skip
+
+
+def test_foreign_weights_are_named_in_one_sentence(tmp_path):
+    torch.save({"completely": torch.ones(2), "different": torch.ones(3)}, tmp_path / "x.pth")
+    with pytest.raises(WeightsError, match=r"does not fit tiny: it lacks .* and has 2 it cannot place"):
+        imgzoo.create_model("tiny", pretrained=tmp_path / "x.pth")
+
+
+def test_wrong_shapes_are_named(model, tmp_path):
+    state = model.state_dict()
+    state["stages.0.weight"] = torch.zeros(1, 2, 3, 3)
+    torch.save(state, tmp_path / "x.pth")
+    with pytest.raises(WeightsError, match=r"stages.0.weight is \(1, 2, 3, 3\), not"):
+        imgzoo.create_model("tiny", pretrained=tmp_path / "x.pth")
+
+
+def test_load_checkpoint_into_a_model(model, saved):
+    other = imgzoo.create_model("tiny").eval()
+    report = load_checkpoint(other, saved)
+    assert torch.equal(other(IMAGE), model(IMAGE)) and not report.unused
+    with pytest.raises(WeightsError):
+        load_checkpoint(imgzoo.create_model("tiny", num_classes=3), saved)
+    assert load_checkpoint(imgzoo.create_model("tiny", num_classes=3), saved, strict=False).initialized
+
+
+# hostile and damaged files
+
+
+class Payload:
+    """Pickled, this writes a file when it is loaded."""
+
+    def __init__(self, marker: Path):
+        self.marker = marker
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.marker}",)
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".pt", ".bin", ".tar", ".safetensors", ".npz", ".ckpt"])
+@pytest.mark.parametrize("writer", ["pickle", "torch"])
+def test_a_pickle_payload_is_refused_and_never_runs(tmp_path, suffix, writer):
+    marker = tmp_path / "ran"
+    path = tmp_path / f"evil{suffix}"
+    if writer == "pickle":
+        path.write_bytes(pickle.dumps({"state_dict": Payload(marker)}))
+    else:
+        torch.save({"state_dict": Payload(marker)}, path)
+    with pytest.raises(WeightsError):
+        read_state(path)
+    assert not marker.exists()
+
+
+def test_arrays_of_objects_are_refused(tmp_path):
+    import numpy as np
+
+    marker = tmp_path / "ran"
+    np.savez(tmp_path / "evil.npz", w=np.array([Payload(marker)], dtype=object))
+    with pytest.raises(WeightsError):
+        read_state(tmp_path / "evil.npz")
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize("damage", ["truncated", "empty", "header", "huge header"])
+def test_damaged_safetensors_are_named(saved, damage):
+    path = saved / "model.safetensors"
+    data = path.read_bytes()
+    broken = {
+        "truncated": data[: len(data) // 2],
+        "empty": b"",
+        "header": data[:8] + b"x" * 40 + data[48:],
+        "huge header": struct.pack("<Q", 2**60) + data[8:],
+    }[damage]
+    path.write_bytes(broken)
+    with pytest.raises(WeightsError, match=r"model\.safetensors"):
+        imgzoo.create_model(saved, pretrained=True)
+
+
+@pytest.mark.parametrize("config", [
+    "{", "[1, 2]", '{"architecture": 3}', '{"architecture": "os.system"}', "{}",
+    '{"architecture": "tiny", "model_args": {"__class__": 1}}', '{"architecture": "tiny", "num_classes": "many"}',
+])  # fmt: skip
+def test_hostile_configurations_end_in_one_sentence(saved, config):
+    (saved / "config.json").write_text(config)
+    with pytest.raises(ImgzooError):
+        imgzoo.create_model(saved, pretrained=True)
+
+
+# names, policy, offline
+
+
+def test_tags_paths_and_schemes_that_do_not_exist(tmp_path):
+    with pytest.raises(UnknownNameError, match="its tags are a_in10, b_in10"):
+        imgzoo.create_model("tiny", pretrained="c_in10")
+    with pytest.raises(UnknownNameError):
+        imgzoo.create_model("tiny.c_in10")
+    for missing in (tmp_path / "no.safetensors", f"local-dir:{tmp_path}/no"):
+        with pytest.raises(WeightsError):
+            imgzoo.create_model("tiny", pretrained=missing)
+    with pytest.raises(WeightsError, match="pip install no-such-dist"):
+        imgzoo.create_model("tiny", pretrained="package:no-such-dist")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(WeightsError, match="no weight file"):
+        load_checkpoint(TinyNet(), tmp_path / "empty")
+
+
+@pytest.mark.parametrize("policy, license, allowed", [
+    ("any", "", True), ("permissive", "Apache-2.0", True), ("permissive", "apache-2.0", True),
+    ("permissive", "CC-BY-NC-4.0", False), ("permissive", "", False), ("permissive", "LicenseRef-custom", False),
+    ("MIT,Apache-2.0", "MIT", True), ("MIT", "Apache-2.0", False),
+])  # fmt: skip
+def test_licence_policy(monkeypatch, policy, license, allowed):
+    monkeypatch.setenv("IMGZOO_LICENSE_POLICY", policy)
+    if allowed:
+        check_license(license, "weights")
+    else:
+        with pytest.raises(LicenseError):
+            check_license(license, "weights")
+
+
+def test_a_forbidden_licence_stops_before_a_byte_is_read(monkeypatch):
+    monkeypatch.setenv("IMGZOO_LICENSE_POLICY", "permissive")
+    monkeypatch.setattr("imgzoo.loading.load.fetch_weights", lambda source: pytest.fail("touched the file"))
+    with pytest.raises(LicenseError, match="CC-BY-NC-4.0"):
+        imgzoo.create_model("tiny.b_in10", pretrained=True)
+
+
+def test_offline_opens_no_socket(monkeypatch):
+    monkeypatch.setenv("IMGZOO_OFFLINE", "1")
+    monkeypatch.setattr("socket.socket.connect", lambda *a: pytest.fail("opened a socket"))
+    with pytest.raises(OfflineError):
+        imgzoo.create_model("tiny.a_in10", pretrained=True)
+
+
+def test_bundle_holds_verified_copies(monkeypatch, saved, tmp_path):
+    monkeypatch.setattr("imgzoo.loading.bundle.fetch_weights", lambda source: saved / "model.safetensors")
+    index = bundle(["tiny.a_in10"], tmp_path / "bundle")
+    assert index["weights"]["tiny.a_in10"]["license"] == "Apache-2.0"
+    assert not verify(tmp_path / "bundle")
+    monkeypatch.setenv("IMGZOO_BUNDLE", str(tmp_path / "bundle"))
+    monkeypatch.setattr("socket.socket.connect", lambda *a: pytest.fail("opened a socket"))
+    imgzoo.create_model("tiny", pretrained=True)
+    file = tmp_path / "bundle" / "tiny.a_in10.safetensors"
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 1
+    file.write_bytes(data)
+    with pytest.raises(WeightsError, match="damaged"):
+        imgzoo.create_model("tiny", pretrained=True)
+    assert len(verify(tmp_path / "bundle")) == 1
+
+
+def test_a_bundle_cannot_point_out_of_its_folder(tmp_path):
+    rows = {"tiny.a_in10": {"file": "../secret.safetensors", "sha256": "0" * 64}}
+    (tmp_path / "bundle.json").write_text(json.dumps({"weights": rows}))
+    with pytest.raises(WeightsError, match="malformed"):
+        verify(tmp_path)
+
+
+def test_changes_after_creation_are_saved(model, tmp_path):
+    model.reset_classifier(4, "max")
+    save_model(model, tmp_path / "changed")
+    again = imgzoo.create_model(tmp_path / "changed", pretrained=True).eval()
+    assert again.pool_kind() == "max" and torch.equal(again(IMAGE), model.eval()(IMAGE))
+
+
+def test_locate_resolves_without_building():
+    source = locate("tiny.b_in10", True)
+    assert (source.spec.name, source.weights.tag, source.license) == ("tiny", "b_in10", "CC-BY-NC-4.0")
