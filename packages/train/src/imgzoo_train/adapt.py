@@ -102,7 +102,8 @@ def add_lora(model: nn.Module, rank: int, alpha: float | None = None, layers: Se
     """
     heads = head_parameters(model)
     adapted: list[str] = []
-    for name, module in model.named_modules():
+    modules: list[tuple[str, Any]] = list(model.named_modules())
+    for name, module in modules:
         kind = _LORA.get(type(module))
         if kind is None or id(module.weight) in heads or getattr(module, "groups", 1) > 1:
             continue

@@ -281,14 +281,17 @@ def class_counts(sources: Sources) -> torch.Tensor:
 
 
 def build_schedule(config: Config, state: State, updates: int) -> Any:
-    """The learning rate over the whole run, per update."""
+    """The learning rate over the whole run; times in `schedule.options` are counted in updates, or in epochs."""
     from imgzoo_optim import create_scheduler
 
-    total = max(1, config.run.epochs * updates)
-    warmup = min(total - 1, round(config.schedule.warmup_epochs * updates))
-    return create_scheduler(
-        config.schedule.name, state.optimizer, total=total, warmup=max(0, warmup), **config.schedule.options
-    )
+    part, epochs = config.schedule, max(1, config.run.epochs)
+    if part.per == "epoch":
+        times: dict[str, Any] = {"total": epochs, "warmup": min(epochs - 1, round(part.warmup_epochs))}
+        times |= {"per": "epoch", "updates_per_epoch": updates}
+    else:
+        total = epochs * updates
+        times = {"total": total, "warmup": max(0, min(total - 1, round(part.warmup_epochs * updates)))}
+    return create_scheduler(part.name, state.optimizer, **times, **part.options)
 
 
 def score_name(config: Config) -> str:

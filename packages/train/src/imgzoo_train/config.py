@@ -108,6 +108,7 @@ class ScheduleSection:
 
     name: str = "cosine"
     warmup_epochs: float = 0.0
+    per: Literal["update", "epoch"] = "update"
     options: dict[str, Any] = field(default_factory=dict[str, Any])
 
 

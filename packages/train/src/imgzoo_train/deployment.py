@@ -227,7 +227,7 @@ def first_output(output: Any) -> torch.Tensor:
 
 def difference(wanted: torch.Tensor, found: torch.Tensor, folded: int = 0, rewritten: int = 0) -> Parity:
     """`Parity` of two (B, C) outputs."""
-    wanted, found = wanted.double(), found.double()
+    wanted, found = wanted.detach().double(), found.detach().double()
     gap = float((wanted - found).abs().max())
     same = (wanted.flatten(1).argmax(1) == found.flatten(1).argmax(1)).double().mean()
     return Parity(gap, gap / max(1e-12, float(wanted.abs().max())), float(same), folded, rewritten)

@@ -81,7 +81,7 @@ def sbatch(plan: Plan, arguments: Sequence[str], time: str = "24:00:00", partiti
     plan.job = "$SLURM_JOB_ID"
     words = [word if "$" in word else shlex.quote(word) for word in torchrun(plan, arguments)]
     words[0] = "python"
-    exports = "\n".join(f"export {name}={value}" for name, value in environment(plan).items())
+    exports = "\n".join(f"export {k}={v}" for k, v in environment(plan).items() if k != "OMP_NUM_THREADS")
     return f"""#!/bin/bash
 #SBATCH --job-name=imgzoo
 #SBATCH --nodes={plan.nodes}
@@ -94,5 +94,5 @@ def sbatch(plan: Plan, arguments: Sequence[str], time: str = "24:00:00", partiti
 {f"#SBATCH --partition={partition}" if partition else ""}
 {exports}
 export HEAD=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
-srun {" ".join(words)} --resume
+srun {" ".join(words)} --auto-resume
 """

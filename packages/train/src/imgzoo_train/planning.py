@@ -125,7 +125,7 @@ def find_batch_size(config: Config, seconds: float = 60.0) -> str:
     """Double the batch until memory, the data or `seconds` end, and name the fastest."""
     parts = Parts(config)
     channels, height, width = parts.transform.input_size
-    device, size, rows, start = parts.world.device, 1, [], time.perf_counter()
+    device, size, rows, start = parts.world.device, 2, [], time.perf_counter()
     while size <= len(parts.sources.train) and time.perf_counter() - start < seconds:
         images = torch.randn(size, channels, height, width, device=device)
         targets = torch.zeros(size, dtype=torch.int64, device=device)

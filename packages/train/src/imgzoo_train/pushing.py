@@ -22,12 +22,13 @@ def model_card(run: RunFolder) -> str:
     cfg = stored.get("pretrained_cfg", {})
     license = str(cfg.get("license") or "")
     parent = config.model.pretrained if config.model.pretrained not in ("", "false") else ""
-    front = {
+    front: dict[str, Any] = {
         "library_name": "imgzoo",
         "pipeline_tag": "image-classification",
         "tags": ["image-classification", "imgzoo", "timm"],
-        "license": license.lower() if license and not license.startswith("LicenseRef") else "other",
     }
+    if license:
+        front["license"] = "other" if license.startswith("LicenseRef") else license.lower()
     lines = ["---", *(f"{key}: {json.dumps(value)}" for key, value in front.items()), "---", ""]
     lines += [f"# {plain(stored['architecture'])} on {plain(config.data.source)}", ""]
     lines += ["| metric | value |", "|---|---|"]
@@ -52,13 +53,9 @@ def model_card(run: RunFolder) -> str:
 def plain(text: str) -> str:
     """Text from outside as one line of Markdown without markup."""
     text = "".join(character if character.isprintable() else " " for character in text)
-    for mark in "\\`*_[]<>|":
-        text = (
-            text.replace(mark, "\\" + mark)
-            if mark not in "<>"
-            else text.replace(mark, {"<": "&lt;", ">": "&gt;"}[mark])
-        )
-    return text
+    for mark in "\\`*_[]|":
+        text = text.replace(mark, "\\" + mark)
+    return text.replace("<", "&lt;").replace(">", "&gt;")
 
 
 def push(folder: Path, repo: str, *, private: bool = False, token: str | None = None) -> str:

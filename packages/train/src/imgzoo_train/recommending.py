@@ -93,8 +93,8 @@ def recommend(
 ) -> tuple[Row | None, list[Row]]:
     """The best measured model within `max_ms` (its slower runs included), and all that was measured.
 
-    At most `most` models are measured in about `seconds`: a few cheap ones to fit the cost model, then the most accurate
-    ones predicted to fit. Raises `UsageError` when nothing is known to choose from.
+    At most `most` models are measured in about `seconds`: a few cheap ones to fit the cost model, then the most
+    accurate ones predicted to fit. Raises `UsageError` when nothing is known to choose from.
     """
     if not rows:
         raise UsageError("no model with known accuracy and cost fits; loosen the conditions")

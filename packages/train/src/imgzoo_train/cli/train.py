@@ -17,6 +17,7 @@ from .options import config_options, existing_config, read_config, run_folder
 @click.command("train")
 @config_options
 @click.option("--resume", is_flag=True, help="go on with the run in --output, from its newest good checkpoint")
+@click.option("--auto-resume", is_flag=True, help="go on with the run in --output if there is one, else begin it")
 @click.option("--dry-run", is_flag=True, help="print the plan and the schedule, train nothing")
 @click.option("--recipes", is_flag=True, help="list recipes and leave")
 @click.option("--find-lr", is_flag=True, help="try learning rates and print the best, train nothing")
@@ -28,6 +29,7 @@ def command(
     config_file: Path | None,
     settings: tuple[str, ...],
     resume: bool,
+    auto_resume: bool,
     dry_run: bool,
     recipes: bool,
     find_lr: bool,
@@ -45,7 +47,8 @@ def command(
         return
     output = flags.get("run__output")
     restarted = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"  # a rank died: go on with its run
-    resume = resume or (restarted and output is not None and (Path(output) / "config.toml").is_file())
+    if (auto_resume or restarted) and output is not None:
+        resume = resume or (Path(output) / "config.toml").is_file()
     if resume and config_file is None:
         if not output:
             raise UsageError("--resume needs the folder of the run: add --output DIR")

@@ -1,0 +1,376 @@
+"""The commands, on one tiny run: what they write, what they print, and one sentence for every mistake."""
+
+import csv
+import json
+from html.parser import HTMLParser
+
+import pytest
+import torch
+from click.testing import CliRunner
+from PIL import Image
+
+from imgzoo.errors import ImgzooError
+from imgzoo_train.cli import average, benchmark, clean, predict, push, recommend, sweep, train, validate
+from imgzoo_train.cli import launch as launching
+
+TINY = ["--input-size", "16", "--batch-size", "120", "--lr", "0.01", "--device", "cpu", "--threads", "1", "--seed", "3"]
+
+
+def invoke(module, *arguments, code=0):
+    result = CliRunner().invoke(module.command, [str(argument) for argument in arguments])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == code, result.output
+    return result
+
+
+def fails(module, *arguments) -> str:
+    """The sentence a mistake is answered with."""
+    result = CliRunner().invoke(module.command, [str(argument) for argument in arguments])
+    assert isinstance(result.exception, ImgzooError), (result.output, result.exception)
+    text = str(result.exception)
+    assert text
+    assert "\n" not in text
+    return text
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "one"
+    result = invoke(
+        train,
+        "test_resnet",
+        "--data",
+        "digits:",
+        "--epochs",
+        2,
+        "--opt",
+        "adamw",
+        "--ema",
+        "0.9",
+        "--output",
+        folder,
+        *TINY,
+    )
+    assert "best at step" in result.output
+    return folder
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    from imgzoo_data import create_dataset
+
+    folder = tmp_path_factory.mktemp("photos")
+    source = create_dataset("digits:", "validation")
+    for index in range(3):
+        Image.fromarray(source[index].data).resize((24, 24)).save(folder / f"{index}.png")
+    (folder / "broken.png").write_bytes(b"not an image")
+    return folder
+
+
+def test_a_run_folder_holds_everything(run):
+    names = {path.name for path in run.iterdir()}
+    assert names == {
+        "best",
+        "checkpoints",
+        "config.toml",
+        "environment.json",
+        "metrics.jsonl",
+        "report.html",
+        "summary.csv",
+        "summary.json",
+    }
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    scored = [row for row in rows if row["kind"] == "eval"]
+    assert [row["step"] for row in scored] == [11, 22]
+    assert {"top1", "top1_ema", "loss", "calibration_error"} <= scored[0].keys()
+    table = list(csv.DictReader((run / "summary.csv").read_text().splitlines()))
+    assert [row["step"] for row in table] == ["11", "22"]
+    assert (run / "checkpoints" / "00000022" / "model.safetensors").is_file()
+
+
+def test_a_saved_configuration_repeats_the_run_exactly(run, tmp_path):
+    from safetensors.torch import load_file
+
+    invoke(train, "--config", run / "config.toml", "--output", tmp_path / "again")
+    one, two = (load_file(folder / "best" / "model.safetensors") for folder in (run, tmp_path / "again"))
+    assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_a_finished_run_can_be_lengthened(run, tmp_path):
+    folder = tmp_path / "long"
+    common = ["test_resnet", "--data", "digits:", *TINY, "--output", folder, "--sched", "constant"]
+    invoke(train, *common, "--epochs", 1)
+    invoke(train, *common, "--epochs", 2, "--resume")
+    steps = [json.loads(line)["step"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert steps == sorted(steps)
+    assert steps[-1] == 22
+
+
+def test_validate_scores_the_saved_folder_as_training_did(run):
+    row = json.loads(invoke(validate, run, "--data", "digits:", "--json").output)
+    summary = json.loads((run / "summary.json").read_text())
+    assert row["n"] == 360
+    assert row["top1"] == pytest.approx(summary["best"]["top1"])
+    assert row["loss"] == pytest.approx(summary["best"]["loss"], rel=1e-5)
+
+
+def test_validate_takes_several_and_writes_csv(run, tmp_path):
+    out = tmp_path / "scores.csv"
+    result = invoke(validate, run, run / "best", "--data", "digits:", "--output", out, "--per-class")
+    assert "top1" in result.output
+    rows = list(csv.DictReader(out.read_text().splitlines()))
+    assert len(rows) == 2
+    assert rows[0]["top1"] == rows[1]["top1"]
+
+
+def test_predict_names_classes_and_reports_an_unreadable_file(run, photos, tmp_path):
+    rows = json.loads(invoke(predict, photos, "--model", run, "--topk", 2, "--json", "--embed", code=1).output)
+    assert [row["file"].rpartition("/")[2] for row in rows] == ["0.png", "1.png", "2.png", "broken.png"]
+    assert "error" in rows[3]
+    for row in rows[:3]:
+        assert [answer["class"] in "0123456789" for answer in row["classes"]] == [True, True]
+        assert row["classes"][0]["probability"] >= row["classes"][1]["probability"]
+        assert len(row["embedding"]) == 96
+    for suffix in ("csv", "jsonl", "json"):
+        out = tmp_path / f"answers.{suffix}"
+        invoke(predict, photos / "0.png", "--model", run / "best", "--output", out)
+        assert "0.png" in out.read_text()
+
+
+def test_predictions_do_not_depend_on_the_batch(run, photos):
+    alone = json.loads(invoke(predict, photos, "--model", run, "--json", "--batch-size", 1, code=1).output)
+    together = json.loads(invoke(predict, photos, "--model", run, "--json", code=1).output)
+    for one, many in zip(alone[:3], together[:3]):
+        assert one["classes"][0]["class"] == many["classes"][0]["class"]
+        assert one["classes"][0]["probability"] == pytest.approx(many["classes"][0]["probability"], abs=1e-5)
+
+
+def test_average_and_clean_write_models_that_validate(run, tmp_path):
+    invoke(average, run, "--last", 2, "--output", tmp_path / "mean")
+    invoke(clean, run / "checkpoints" / "00000022", "--average", "ema", "--output", tmp_path / "ema")
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    last = [row for row in rows if row["kind"] == "eval"][-1]
+    row = json.loads(invoke(validate, tmp_path / "ema", "--data", "digits:", "--json").output)
+    assert row["top1"] == pytest.approx(last["top1_ema"])
+    assert json.loads(invoke(validate, tmp_path / "mean", "--data", "digits:", "--json").output)["n"] == 360
+
+
+def test_the_mean_is_the_mean(tmp_path):
+    from imgzoo_train.averaging import average_weights
+
+    tables = [
+        {"w": torch.tensor([1.0, 2.0]), "n": torch.tensor(3)},
+        {"w": torch.tensor([3.0, 6.0]), "n": torch.tensor(4)},
+    ]
+    assert average_weights(tables)["w"].tolist() == [2.0, 4.0]
+    assert average_weights(tables, [3, 1])["w"].tolist() == [1.5, 3.0]
+    assert int(average_weights(tables)["n"]) == 3
+    with pytest.raises(ImgzooError, match="different models"):
+        average_weights([tables[0], {"w": torch.zeros(3), "n": torch.tensor(1)}])
+
+
+def test_sweep_runs_every_point_and_goes_on_where_it_was(tmp_path):
+    arguments = [
+        "test_resnet",
+        "--data",
+        "digits:",
+        *TINY,
+        "--epochs",
+        1,
+        "--output",
+        tmp_path / "s",
+        "--grid",
+        "optim.lr=[0.001, 0.01]",
+        "--json",
+    ]
+    rows = json.loads(invoke(sweep, *arguments).stdout)
+    assert {row["optim.lr"] for row in rows} == {0.001, 0.01}
+    assert rows[0]["top1"] >= rows[1]["top1"]
+    before = (tmp_path / "s" / "trial-000" / "summary.json").stat().st_mtime_ns
+    again = json.loads(invoke(sweep, *arguments).stdout)
+    assert again == rows
+    assert (tmp_path / "s" / "trial-000" / "summary.json").stat().st_mtime_ns == before
+    assert "another sweep" in fails(sweep, *arguments[:-2], "optim.lr=[0.5]")
+
+
+def test_random_draws_repeat_and_stay_inside():
+    from imgzoo_train.sweeping import plan
+
+    laws = ["optim.lr=log:1e-4:1e-1", "optim.name=choice:sgd:adamw", "optim.accumulate=int:1:3"]
+    points = plan([], laws, 20, seed=5)
+    assert points == plan([], laws, 20, seed=5)
+    assert points != plan([], laws, 20, seed=6)
+    assert all(1e-4 <= point["optim.lr"] <= 1e-1 for point in points)
+    assert {point["optim.name"] for point in points} == {"sgd", "adamw"}
+    assert {point["optim.accumulate"] for point in points} == {1, 2, 3}
+
+
+def test_benchmark_measures_and_counts():
+    row = json.loads(
+        invoke(
+            benchmark, "test_resnet", "--img-size", 32, "--seconds", 0, "--mode", "inference,training,profile", "--json"
+        ).stdout
+    )
+    assert row["ms_p50"] > 0
+    assert row["train_ms_p50"] > row["ms_p50"]
+    assert 0 < row["gmacs"] < 0.1
+
+
+def test_recommend_takes_the_most_accurate_that_fits(monkeypatch):
+    from imgzoo_train import recommending
+    from imgzoo_train.timing import Settings
+
+    rows = [recommending.Candidate(f"m{i}", 60.0 + i, 0.1 * (i + 1), 1.0 + i, 1.0, 224, "MIT") for i in range(30)]
+    cost = {row.name: 5 + 20 * row.gmacs + 2 * row.macts for row in rows}
+
+    def measured(name, settings, modes):
+        return {"model": name, "ms_p50": cost[name], "ms_p90": cost[name] * 1.02}
+
+    monkeypatch.setattr(recommending, "benchmark", measured)
+    best, table = recommending.recommend(50.0, Settings(), rows, watch=lambda text: None)
+    wanted = max((row for row in rows if cost[row.name] * 1.02 <= 50), key=lambda row: row.top1)
+    assert best["model"] == wanted.name
+    assert len(table) <= 12
+    nothing, _ = recommending.recommend(1.0, Settings(), rows, watch=lambda text: None)
+    assert nothing is None
+
+
+def test_recommend_runs_on_real_models():
+    result = CliRunner().invoke(
+        recommend.command,
+        ["resnet10t*", "resnet14t*", "--max-ms", "100000", "--measure", "1", "--seconds", "1", "--json"],
+    )
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["best"]["model"].startswith("resnet1")
+
+
+def test_the_card_states_metrics_licence_and_data(run):
+    invoke(push, run, "--card-only")
+    card = (run / "best" / "README.md").read_text()
+    for words in ("| top1 |", "License: not stated", "digits:", "optim", "Started from random weights"):
+        assert words in card
+
+
+def test_pushing_offline_opens_no_connection(run, monkeypatch):
+    monkeypatch.setenv("IMGZOO_OFFLINE", "1")
+    assert "IMGZOO_OFFLINE" in fails(push, run, "--repo", "me/it")
+
+
+def test_dry_run_prints_the_plan_and_writes_nothing(tmp_path):
+    out = tmp_path / "plan"
+    text = invoke(train, "test_resnet", "--recipe", "digits", "--dry-run", "--output", out).output
+    assert "1437 images to train on, 360 to validate, 10 classes" in text
+    assert "22 steps an epoch, 220 in 10 epochs" in text
+    assert not out.exists()
+
+
+def test_finders_answer():
+    common = ["test_resnet", "--data", "digits:", *TINY]
+    assert "falls fastest at --lr" in invoke(train, *common, "--find-lr").output
+    assert "the fastest is --batch-size" in invoke(train, *common, "--find-batch").output
+
+
+def test_slurm_prints_a_batch_file():
+    text = invoke(launching, "--slurm", "--nodes", 2, "-n", 4, "train", "resnet18", "--data", "folder:/a b").output
+    assert "#SBATCH --signal=TERM@120" in text
+    assert "TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1" in text
+    assert "'folder:/a b'" in text
+    assert text.rstrip().endswith("--auto-resume")
+
+
+def folder_of(root, classes, count=3):
+    for name in classes:
+        (root / "train" / name).mkdir(parents=True)
+        for index in range(count):
+            Image.new("RGB", (20, 20), (index * 40, 9, 90)).save(root / "train" / name / f"{index}.png")
+    (root / "validation").symlink_to(root / "train", target_is_directory=True)
+    return f"folder:{root}"
+
+
+MISTAKES = {
+    "no model": ([], "no model given"),
+    "unknown model": (["resnet999"], "resnet999"),
+    "no data": (["test_resnet", "--data", ""], "no data given"),
+    "unknown source": (["test_resnet", "--data", "nowhere:"], "nowhere"),
+    "missing folder": (["test_resnet", "--data", "folder:/does/not/exist"], "does not exist"),
+    "unknown optimizer": (["test_resnet", "--opt", "adamx"], "adamx"),
+    "unknown schedule": (["test_resnet", "--sched", "cosinus"], "cosinus"),
+    "unknown loss": (["test_resnet", "--loss", "crossentropy"], "crossentropy"),
+    "unknown recipe": (["test_resnet", "--recipe", "magic"], "magic"),
+    "unknown logger": (["test_resnet", "--logger", "paper"], "paper"),
+    "unknown setting": (["test_resnet", "--set", "optim.lrr=1"], "optim.lrr"),
+    "unknown device": (["test_resnet", "--device", "quantum"], "quantum"),
+    "wrong task": (["test_resnet", "--task", "multilabel"], "--task multilabel does not fit"),
+    "wrong metric": (["test_resnet", "--metric", "beauty"], "beauty"),
+    "unknown pretrained": (["test_resnet", "--pretrained", "nowhere"], "nowhere"),
+    "freeze nothing": (["test_resnet", "--freeze", "xyz"], "matches no parameter"),
+    "unwritable output": (["test_resnet", "--output", "/proc/nothing/run"], "cannot write"),
+    "missing config": (["test_resnet", "--config", "/does/not/exist.toml"], "cannot read the configuration"),
+    "negative rate": (["test_resnet", "--lr", "-1"], "at least 0"),
+    "resume nothing": (["test_resnet", "--resume"], "holds no run to resume"),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_is_answered_in_one_sentence(tmp_path, name):
+    arguments, words = MISTAKES[name]
+    defaults = ["--data", "digits:", "--epochs", "1", "--output", str(tmp_path / "run"), *TINY]
+    assert words in fails(train, *defaults, *arguments)
+
+
+def test_an_existing_run_is_not_overwritten(run):
+    assert "already holds a run" in fails(
+        train, "test_resnet", "--data", "digits:", "--epochs", 1, *TINY, "--output", run
+    )
+
+
+def test_odd_data_trains_or_says_why(tmp_path):
+    common = ["--epochs", 1, "--input-size", 16, "--device", "cpu", "--threads", 1]
+    one = folder_of(tmp_path / "one", ["only"])
+    invoke(train, "test_resnet", "--data", one, *common, "--batch-size", 2, "--output", tmp_path / "r1")
+    small = folder_of(tmp_path / "small", ["a", "b"])
+    invoke(train, "test_resnet", "--data", small, *common, "--batch-size", 64, "--output", tmp_path / "r2")
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    assert "no images" in fails(train, "test_resnet", "--data", f"folder:{empty}", *common, "--output", tmp_path / "r3")
+
+
+class TextOnly(HTMLParser):
+    """Collects tags and attributes."""
+
+    def __init__(self):
+        super().__init__()
+        self.tags, self.attributes = set(), []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.add(tag)
+        self.attributes += attrs
+
+
+def test_hostile_class_names_stay_text_everywhere(tmp_path):
+    names = ["=cmd()|x", "<img src=x onerror=alert(1)>".replace("/", ""), "\x1b]8;;evil\x07", "a,b\"c'"]
+    data = folder_of(tmp_path / "data", names)
+    out = tmp_path / "run"
+    common = ["--epochs", 1, "--input-size", 16, "--batch-size", 4, "--device", "cpu", "--threads", 1]
+    result = invoke(train, "test_resnet", "--data", data, *common, "--output", out)
+    assert "\x1b" not in result.output
+    page = (out / "report.html").read_text()
+    parser = TextOnly()
+    parser.feed(page)
+    assert not parser.tags & {"script", "iframe", "link", "object"}
+    assert not any(name.startswith("on") for name, _ in parser.attributes)
+    sources = [value for name, value in parser.attributes if name in ("src", "href")]
+    assert all(value.startswith("data:image/png;base64,") for value in sources)
+    assert "default-src 'none'" in page
+    photo = next((tmp_path / "data" / "train" / names[0]).iterdir())
+    table = tmp_path / "answers.csv"
+    invoke(predict, photo, "--model", out, "--output", table, "--topk", 4)
+    cells = next(csv.reader(table.read_text().splitlines()[1:]))
+    assert not any(cell.startswith(("=", "+", "-", "@")) for cell in cells)
+    printed = invoke(predict, photo, "--model", out, "--topk", 4).output
+    assert "\x1b" not in printed
+    invoke(push, out, "--card-only")
+    card = (out / "best" / "README.md").read_text()
+    assert "<img" not in card
+    assert "\x1b" not in card
