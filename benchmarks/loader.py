@@ -22,28 +22,30 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 PEER_PYTHON = ROOT / ".nox" / "parity" / "bin" / "python"
 SMALL, LARGE = (500, 375), (2048, 1536)
-CASES = {  # name: (size of the files, how many, batch, training, policy, target, what bounds it)
-    "train 500x375": (
+TRAIN, EVAL, FAST = "train", "eval", "eval fast"
+CASES = {  # name: (size of the files, how many, batch, kind, policy, target, what bounds it)
+    "train 500x375": (SMALL, 384, 64, TRAIN, None, 2.0, "JPEG entropy decoding, then the resize (3 to 1)"),
+    "train 2048x1536": (LARGE, 64, 16, TRAIN, None, 4.0, "entropy decoding of the whole file; the rest is shrunk away"),
+    "train 500x375 RandAugment": (
         SMALL,
         384,
         64,
-        True,
+        TRAIN,
+        "rand-m9-mstd0.5",
+        1.5,
+        "Pillow's affine transforms, as in the peer",
+    ),
+    "eval 500x375": (SMALL, 384, 64, EVAL, None, 2.0, "Pillow's bicubic pass over the rows, then decoding"),
+    "eval 500x375 fast": (
+        SMALL,
+        384,
+        64,
+        FAST,
         None,
         2.0,
-        "JPEG entropy decoding (no format-level shortcut), then the resize",
+        "decoding, then torch's resize; one pixel in a million is two levels off",
     ),
-    "train 2048x1536": (
-        LARGE,
-        64,
-        16,
-        True,
-        None,
-        4.0,
-        "entropy decoding of the whole file; the transform is shrunk away",
-    ),
-    "train 500x375 RandAugment": (SMALL, 384, 64, True, "rand-m9-mstd0.5", 1.5, "Pillow's own filters, as in the peer"),
-    "eval 500x375": (SMALL, 384, 64, False, None, 2.0, "decoding and the antialiased resize, about half each"),
-    "eval 2048x1536": (LARGE, 64, 16, False, None, 2.0, "decoding all pixels: evaluation does not shrink"),
+    "eval 2048x1536": (LARGE, 64, 16, EVAL, None, 2.0, "decoding and resizing all pixels: evaluation does not shrink"),
 }
 PHOTOS = ("astronaut", "chelsea", "coffee", "rocket", "cat", "retina")
 
@@ -71,21 +73,27 @@ def write_photos(folder: Path, size: tuple[int, int], count: int) -> None:
         (place / f"{number:04}.jpg").write_bytes(file.getvalue())
 
 
-def make_ours(folder: str, batch: int, training: bool, policy: str | None, workers: int):
+def make_ours(folder: str, batch: int, kind: str, policy: str | None, workers: int):
     import imgzoo_data
 
+    training = kind == TRAIN
     interpolation = "random" if training else "bicubic"
     transform = imgzoo_data.create_transform(
-        training=training, auto_augment=policy, interpolation=interpolation, input_size=(3, 224, 224)
+        training=training,
+        auto_augment=policy,
+        interpolation=interpolation,
+        input_size=(3, 224, 224),
+        decode="fast" if kind in (TRAIN, FAST) else "exact",
     )
     source = imgzoo_data.create_dataset(f"folder:{folder}")
     return imgzoo_data.create_loader(source, transform, batch, workers=workers)
 
 
-def make_peer(folder: str, batch: int, training: bool, policy: str | None, workers: int):
+def make_peer(folder: str, batch: int, kind: str, policy: str | None, workers: int):
     import torch
     from timm.data import create_dataset, create_loader
 
+    training = kind == TRAIN
     dataset = create_dataset("", root=folder, is_training=training, split="train", search_split=False)
     return create_loader(
         dataset,
@@ -117,10 +125,10 @@ def cpu_seconds() -> float:
     return total
 
 
-def serve(who: str, folder: str, batch: int, training: bool, policy: str | None, workers: int) -> None:
+def serve(who: str, folder: str, batch: int, kind: str, policy: str | None, workers: int) -> None:
     """Run an epoch for each line read; answer with images, wall and CPU seconds."""
     make = make_ours if who == "imgzoo" else make_peer
-    loader = make(folder, batch, training, policy, workers)
+    loader = make(folder, batch, kind, policy, workers)
     for _ in sys.stdin:
         images, wall, cpu = 0, time.perf_counter(), cpu_seconds()
         for batch_ in loader:

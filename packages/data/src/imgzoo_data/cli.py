@@ -73,7 +73,7 @@ def check(
     if as_json:
         print_json(health.to_dict())
     else:
-        click.echo(f"{health.name}: {health.count} samples, {len(health.classes)} classes")
+        click.echo(f"{health.name.rstrip(':')}: {health.count} samples, {len(health.classes)} classes")
         rows = [(kind, count, KINDS[kind][1]) for kind, count in health.counts().items()]
         print_table(rows, ("finding", "samples", ""))
         for finding in health.findings[:20]:

@@ -99,9 +99,12 @@ class Health:
 
 
 def difference_hash(array: np.ndarray) -> int:
-    """64 bits: is each of 8x8 places darker than its right neighbor? -1 for a flat picture. `array` is (H, W, C)
-    uint8.
+    """64 bits: is each of 8x8 places darker than its right neighbor? `array` is (H, W, C) uint8.
+
+    -1 for a flat picture, or one too small to be told from others by this.
     """
+    if min(array.shape[:2]) < 32:
+        return -1
     gray = Image.fromarray(array if array.shape[2] == 3 else array[:, :, 0]).convert("L")
     small = np.asarray(gray.resize((9, 8), Image.Resampling.BOX), np.int16)
     if small.std() < 2:

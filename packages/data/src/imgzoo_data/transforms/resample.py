@@ -64,6 +64,8 @@ def resample(array: np.ndarray, crop: Crop, engine: str = "torch") -> torch.Tens
         region = np.ascontiguousarray(array[top : top + height, left : left + width])
         region = torch.from_numpy(region if region.flags.writeable else region.copy())
         pixels = interpolate(region.permute(2, 0, 1)[None], crop.resize, mode=crop.interpolation, antialias=True)[0]
+    elif engine == "near" and crop.interpolation == "bicubic" and array.shape[2] == 3 and crop.fill and _reduces(crop):
+        return _resample_mixed(array, crop)
     else:
         return _resample_pillow(array, crop)
     if crop.target is None:
@@ -74,7 +76,30 @@ def resample(array: np.ndarray, crop: Crop, engine: str = "torch") -> torch.Tens
 def _use_torch(crop: Crop, engine: str) -> bool:
     if crop.interpolation not in _TORCH or engine == "pillow":
         return False
-    return engine == "torch" or (crop.resize[0] <= crop.box[2] and crop.resize[1] <= crop.box[3])
+    return engine == "torch" or (crop.interpolation == "bilinear" and _reduces(crop))
+
+
+def _reduces(crop: Crop) -> bool:
+    return crop.resize[0] <= crop.box[2] and crop.resize[1] <= crop.box[3]
+
+
+def _resample_mixed(array: np.ndarray, crop: Crop) -> torch.Tensor:
+    """Pillow resizes the rows (the columns that are seen), torch the columns: within one gray level, and faster than
+    Pillow.
+
+    Torch's coefficients are rounded more coarsely; in both directions one bicubic pixel in a million is two levels off.
+    """
+    top, left, height, width = crop.box
+    target = crop.target or crop.resize
+    first, last = max(0, crop.offset[1]), min(crop.resize[1], crop.offset[1] + target[1])
+    scale = width / crop.resize[1]
+    box = (first * scale, 0, min(width, last * scale), height)
+    rows = Image.fromarray(np.ascontiguousarray(array[top : top + height, left : left + width]))
+    rows = np.array(rows.resize((last - first, height), _PILLOW[crop.interpolation], box=box))
+    rows = torch.from_numpy(rows).permute(2, 0, 1)[None]
+    size = (crop.resize[0], last - first)
+    pixels = interpolate(rows, size, mode=crop.interpolation, antialias=True)[0]
+    return window(pixels, (crop.offset[0], min(0, crop.offset[1])), target, crop.fill)
 
 
 def _planes(array: np.ndarray) -> torch.Tensor:
