@@ -1,5 +1,6 @@
-"""The two-layer networks between attention layers: (..., C) -> (..., C_out)."""
+"""The two-layer networks between attention layers: (..., C) -> (..., C_out), or maps with `conv`."""
 
+import torch
 from torch import Tensor, nn
 
 from .act import Act, create_act
@@ -7,7 +8,10 @@ from .norm import Norm
 
 
 class Mlp(nn.Module):
-    """Linear, activation, linear (arXiv:1706.03762, section 3.3); `norm` normalizes the hidden values."""
+    """Linear, activation, linear (arXiv:1706.03762, section 3.3); `norm` normalizes the hidden values.
+
+    With `conv` the layers are pointwise convolutions over maps (B, C, H, W).
+    """
 
     def __init__(
         self,
@@ -18,17 +22,59 @@ class Mlp(nn.Module):
         norm: Norm | None = None,
         bias: bool = True,
         drop: float = 0.0,
+        conv: bool = False,
     ):
         super().__init__()
-        self.fc1 = nn.Linear(dim, hidden, bias=bias)
+        self.fc1 = pointwise(dim, hidden, bias, conv)
         self.act = create_act(act)
         self.drop1 = nn.Dropout(drop)
         self.norm = norm(hidden) if norm else nn.Identity()
-        self.fc2 = nn.Linear(hidden, dim_out or dim, bias=bias)
+        self.fc2 = pointwise(hidden, dim_out or dim, bias, conv)
         self.drop2 = nn.Dropout(drop)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.drop2(self.fc2(self.norm(self.drop1(self.act(self.fc1(x))))))
+
+
+def pointwise(dim: int, dim_out: int, bias: bool, conv: bool) -> nn.Module:
+    """A linear layer over the last dimension, or the same over the channels of a map."""
+    return nn.Conv2d(dim, dim_out, 1, bias=bias) if conv else nn.Linear(dim, dim_out, bias=bias)
+
+
+class GlobalResponseNorm(nn.Module):
+    """Let channels compete by their energy over the map (GRN, arXiv:2301.00808, eq. 1 to 3); starts as identity."""
+
+    def __init__(self, dim: int, eps: float = 1e-6, channels_last: bool = True):
+        super().__init__()
+        self.eps = eps
+        self.channels_last = channels_last
+        self.weight = nn.Parameter(torch.zeros(dim))
+        self.bias = nn.Parameter(torch.zeros(dim))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.channels_last:
+            energy = x.norm(p=2, dim=(1, 2), keepdim=True)
+            share = energy / (energy.mean(dim=-1, keepdim=True) + self.eps)
+            return x + torch.addcmul(self.bias, self.weight, x * share)
+        energy = x.norm(p=2, dim=(2, 3), keepdim=True)
+        share = energy / (energy.mean(dim=1, keepdim=True) + self.eps)
+        return x + torch.addcmul(self.bias[:, None, None], self.weight[:, None, None], x * share)
+
+
+class GlobalResponseNormMlp(nn.Module):
+    """Mlp with global response norm on the hidden values (arXiv:2301.00808)."""
+
+    def __init__(self, dim: int, hidden: int, act: Act = "gelu", drop: float = 0.0, conv: bool = False):
+        super().__init__()
+        self.fc1 = pointwise(dim, hidden, True, conv)
+        self.act = create_act(act)
+        self.drop1 = nn.Dropout(drop)
+        self.grn = GlobalResponseNorm(hidden, channels_last=not conv)
+        self.fc2 = pointwise(hidden, dim, True, conv)
+        self.drop2 = nn.Dropout(drop)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.drop2(self.fc2(self.grn(self.drop1(self.act(self.fc1(x))))))
 
 
 class GluMlp(nn.Module):

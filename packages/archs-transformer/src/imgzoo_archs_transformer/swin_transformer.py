@@ -1,0 +1,216 @@
+"""Swin Transformer: attention in windows that shift from block to block (arXiv:2103.14030); S3 rows (arXiv:2111.14725)."""
+
+from collections.abc import Sequence
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from imgzoo.model import Feature, FeatureInfo, ImageModel, Parts
+from imgzoo_layers.drop import drop_path_of, drop_path_rates
+from imgzoo_layers.head import ClassifierHead
+from imgzoo_layers.init import trunc_normal_
+from imgzoo_layers.mlp import Mlp
+from imgzoo_layers.util import pair
+from imgzoo_layers.window import Size, WindowAttention, from_windows, resize_bias_table, shift_mask, to_windows
+
+
+class PatchEmbed(nn.Module):
+    """Cut the image into patches and project each: (B, 3, H, W) -> (B, H/4, W/4, C)."""
+
+    def __init__(self, patch_size: int, in_chans: int, dim: int):
+        super().__init__()
+        self.proj = nn.Conv2d(in_chans, dim, patch_size, patch_size)
+        self.norm = nn.LayerNorm(dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(self.proj(x).permute(0, 2, 3, 1))
+
+
+class PatchMerging(nn.Module):
+    """Four neighbours become one of twice the width: (B, H, W, C) -> (B, H/2, W/2, 2C)."""
+
+    def __init__(self, dim: int, dim_out: int):
+        super().__init__()
+        self.norm = nn.LayerNorm(4 * dim)
+        self.reduction = nn.Linear(4 * dim, dim_out, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, height, width, dim = x.shape
+        if height % 2 != 0 or width % 2 != 0:
+            x = F.pad(x, [0, 0, 0, width % 2, 0, height % 2])
+            height, width = height + height % 2, width + width % 2
+        x = x.view(batch, height // 2, 2, width // 2, 2, dim).permute(0, 1, 3, 4, 2, 5).flatten(3)
+        return self.reduction(self.norm(x))
+
+
+class Block(nn.Module):
+    """Attention in windows, every other block shifted by half a window, then mlp: (B, H, W, C) -> (B, H, W, C)."""
+
+    attn_mask: Tensor | None
+
+    def __init__(self, dim, heads, head_dim, resolution, window, shifted, always_partition, dynamic, mlp_ratio, qkv_bias,
+                 drop, attn_drop, drop_path):  # fmt: skip
+        super().__init__()
+        self.shifted, self.always_partition, self.dynamic = shifted, always_partition, dynamic
+        self.norm1 = nn.LayerNorm(dim)
+        self.fit(resolution, window)
+        self.attn = WindowAttention(dim, heads, self.window, head_dim, qkv_bias, attn_drop, drop)
+        self.drop_path1 = drop_path_of(drop_path)
+        self.norm2 = nn.LayerNorm(dim)
+        self.mlp = Mlp(dim, int(dim * mlp_ratio), drop=drop)
+        self.drop_path2 = drop_path_of(drop_path)
+
+    @torch.jit.ignore
+    def fit(self, resolution: Size, window: Size) -> None:
+        """Choose window, shift and mask for a map of this size; a window never exceeds the map."""
+        if self.always_partition:
+            self.window, halved = window, window
+        else:
+            self.window = (min(window[0], resolution[0]), min(window[1], resolution[1]))
+            halved = (window[0] if resolution[0] > window[0] else 0, window[1] if resolution[1] > window[1] else 0)
+        self.shift = (halved[0] // 2, halved[1] // 2) if self.shifted else (0, 0)
+        mask = None
+        if self.shift != (0, 0) and not self.dynamic:
+            height, width = (-(r // -w) * w for r, w in zip(resolution, self.window))
+            mask = shift_mask(height, width, self.window, self.shift, self.norm1.weight.detach())
+        self.register_buffer("attn_mask", mask, persistent=False)
+
+    def attend(self, x: Tensor) -> Tensor:
+        height, width = x.shape[1], x.shape[2]
+        down, right = -height % self.window[0], -width % self.window[1]
+        shifted = self.shift[0] > 0 or self.shift[1] > 0
+        if shifted:  # torch.roll copies even by zero
+            x = torch.roll(x, shifts=(-self.shift[0], -self.shift[1]), dims=(1, 2))
+        if down > 0 or right > 0:
+            x = F.pad(x, [0, 0, 0, right, 0, down])
+        padded = (height + down, width + right)
+        mask = self.attn_mask
+        if shifted and self.dynamic:
+            mask = shift_mask(padded[0], padded[1], self.window, self.shift, x)
+        x = self.attn(to_windows(x, self.window), mask)
+        x = from_windows(x, self.window, padded[0], padded[1])[:, :height, :width]
+        if shifted:
+            x = torch.roll(x, shifts=(self.shift[0], self.shift[1]), dims=(1, 2))
+        return x
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.drop_path1(self.attend(self.norm1(x)))
+        return x + self.drop_path2(self.mlp(self.norm2(x)))
+
+
+class Stage(nn.Module):
+    """Merge patches, then blocks of one width."""
+
+    def __init__(self, downsample: nn.Module, blocks: list[nn.Module]):
+        super().__init__()
+        self.downsample = downsample
+        self.blocks = nn.Sequential(*blocks)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.blocks(self.downsample(x))
+
+
+class SwinTransformer(ImageModel):
+    parts = Parts(stem=("patch_embed",), stages=("layers",), norm=("norm",))
+    layer_groups = {
+        "stem": r"^patch_embed",
+        "blocks": [
+            (r"^layers\.(\d+)\.downsample", (0,)),
+            (r"^layers\.(\d+)\.\w+\.(\d+)", None),
+            (r"^norm", (99999,)),
+        ],
+        "coarse": r"^layers\.(\d+)",
+    }
+    no_decay = ("*relative_position_bias_table",)
+    channels_last = True
+
+    def __init__(self, img_size: int | tuple[int, int] = 224, patch_size: int = 4, embed_dim: int = 96,
+                 depths: Sequence[int] = (2, 2, 6, 2), num_heads: Sequence[int] = (3, 6, 12, 24),
+                 head_dim: int | None = None, window_size: int | Sequence[int | Size] = 7,
+                 always_partition: bool = False, dynamic_img_size: bool = False, mlp_ratio: float = 4.0,
+                 qkv_bias: bool = True, num_classes: int = 1000, in_chans: int = 3, global_pool: str = "avg",
+                 drop_rate: float = 0.0, proj_drop_rate: float = 0.0, attn_drop_rate: float = 0.0,
+                 drop_path_rate: float = 0.1):  # fmt: skip
+        super().__init__(num_classes, in_chans)
+        self.img_size, self.patch_size, self.dynamic_img_size = pair(img_size), patch_size, dynamic_img_size
+        self.windows = windows_of(window_size, len(depths))
+        self.patch_embed = PatchEmbed(patch_size, in_chans, embed_dim)
+        stages, levels = [], []
+        make_block = partial(Block, head_dim=head_dim, always_partition=always_partition, dynamic=dynamic_img_size,
+                             mlp_ratio=mlp_ratio, qkv_bias=qkv_bias, drop=proj_drop_rate, attn_drop=attn_drop_rate)  # fmt: skip
+        for i, drops in enumerate(drop_path_rates(drop_path_rate, depths)):
+            dim, resolution = embed_dim * 2**i, self.resolution(i)
+            down = PatchMerging(dim // 2, dim) if i else nn.Identity()
+            blocks = [make_block(dim, num_heads[i], resolution=resolution, window=self.windows[i], shifted=j % 2 == 1,
+                                 drop_path=drop) for j, drop in enumerate(drops)]  # fmt: skip
+            stages.append(Stage(down, blocks))
+            levels.append(Feature(dim, patch_size * 2**i, f"layers.{i}"))
+        self.layers = nn.Sequential(*stages)
+        self.feature_info = FeatureInfo(levels)
+        self.num_features = dim
+        self.norm = nn.LayerNorm(dim)
+        self.head = ClassifierHead(dim, num_classes, global_pool, drop_rate, channels_last=True)
+        self.head_hidden_size = dim * self.head.global_pool.width
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                trunc_normal_(module.weight, std=0.02)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+
+    def resolution(self, stage: int) -> Size:
+        """Height and width of a stage's map."""
+        height, width = (-(side // -self.patch_size) for side in self.img_size)
+        return -(height // -(2**stage)), -(width // -(2**stage))
+
+    def check_size(self, x: Tensor) -> None:
+        height, width = x.shape[-2], x.shape[-1]
+        if not self.dynamic_img_size and (height != self.img_size[0] or width != self.img_size[1]):
+            raise ValueError("the image has another size than the model: use set_input_size or dynamic_img_size=True")
+
+    def forward_features(self, x: Tensor) -> Tensor:  # (B, 3, H, W) -> (B, H/32, W/32, C)
+        self.check_size(x)
+        return self.norm(self.layers(self.patch_embed(x)))
+
+    @torch.jit.ignore
+    def set_input_size(self, img_size=None, window_size=None, window_ratio=None, always_partition=None) -> None:
+        """Fit windows, shifts and masks to another image size, and bias tables to another window.
+
+        `window_ratio` makes the window that fraction of the patch grid, a number or one a stage.
+        """
+        if img_size is not None:
+            self.img_size = pair(img_size)
+        if window_ratio is not None:
+            grid = self.resolution(0)
+            ratios = [window_ratio] * len(self.layers) if isinstance(window_ratio, int) else window_ratio
+            window_size = [(grid[0] // ratio, grid[1] // ratio) for ratio in ratios]
+        if window_size is not None:
+            self.windows = windows_of(window_size, len(self.layers))
+        for i, stage in enumerate(self.layers):
+            for block in stage.blocks:
+                block.always_partition = block.always_partition if always_partition is None else always_partition
+                block.fit(self.resolution(i), self.windows[i])
+                block.attn.set_window(block.window)
+
+    @torch.jit.ignore
+    def fit_state(self, state: dict[str, Tensor]) -> list[str]:
+        """Resize a checkpoint's bias tables to this model's windows."""
+        notes = []
+        for name, module in self.named_modules():
+            key = f"{name}.relative_position_bias_table"
+            table = state.get(key) if isinstance(module, WindowAttention) else None
+            if table is not None and table.shape[0] != module.relative_position_bias_table.shape[0]:
+                side = (int(table.shape[0] ** 0.5) + 1) // 2
+                state[key] = resize_bias_table(table, (side, side), module.window)
+                notes.append(f"{key}: window {side} resized to {module.window[0]}x{module.window[1]}")
+        return notes
+
+
+def windows_of(window_size: int | Sequence[int | Size], stages: int) -> list[Size]:
+    """One window a stage from a number, a pair for all, or a list of either."""
+    if isinstance(window_size, int):
+        return [(window_size, window_size)] * stages
+    if len(window_size) == stages:
+        return [pair(size) for size in window_size]
+    return [pair(window_size)] * stages

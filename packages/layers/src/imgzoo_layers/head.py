@@ -1,0 +1,65 @@
+"""From the last map to logits: pool, perhaps norm and a hidden layer, dropout, classifier."""
+
+from torch import Tensor, nn
+
+from .act import Act, create_act
+from .norm import Norm
+from .pool import GlobalPool
+
+
+def linear_or_none(dim: int, num_classes: int) -> nn.Module:
+    """A classifier, or nothing where there are no classes."""
+    return nn.Linear(dim, num_classes) if num_classes else nn.Identity()
+
+
+class ClassifierHead(nn.Module):
+    """Pool, dropout, linear: (B, C, H, W) -> (B, classes); (B, H, W, C) with `channels_last`."""
+
+    def __init__(
+        self, dim: int, num_classes: int, pool: str = "avg", drop_rate: float = 0.0, channels_last: bool = False
+    ):
+        super().__init__()
+        self.channels_last = channels_last
+        self.global_pool = GlobalPool(pool, channels_last)
+        self.drop = nn.Dropout(drop_rate)
+        self.fc = linear_or_none(dim * self.global_pool.width, num_classes)
+
+    def forward(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        x = self.drop(self.global_pool(x))
+        if pre_logits:
+            return x
+        if x.ndim == 4 and not self.channels_last:  # no pooling: the classifier looks at every position
+            return self.fc(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        return self.fc(x)
+
+
+class NormMlpHead(nn.Module):
+    """Pool, norm, an optional hidden layer, dropout, linear: (B, C, H, W) -> (B, classes)."""
+
+    def __init__(
+        self,
+        dim: int,
+        num_classes: int,
+        pool: str = "avg",
+        drop_rate: float = 0.0,
+        norm: Norm | None = None,
+        hidden: int | None = None,
+        act: Act = "tanh",
+    ):
+        super().__init__()
+        self.global_pool = GlobalPool(pool)
+        self.norm = norm(dim) if norm else nn.Identity()
+        self.pre_logits = nn.Sequential()
+        if hidden:
+            self.pre_logits.add_module("fc", nn.Linear(dim, hidden))
+            self.pre_logits.add_module("act", create_act(act))
+        self.drop = nn.Dropout(drop_rate)
+        self.fc = linear_or_none(hidden or dim, num_classes)
+
+    def forward(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        x = self.global_pool(x)
+        if x.ndim == 4:  # no pooling: norm and classifier look at every position
+            x = self.drop(self.pre_logits(self.norm(x).permute(0, 2, 3, 1)))
+            return (x if pre_logits else self.fc(x)).permute(0, 3, 1, 2)
+        x = self.drop(self.pre_logits(self.norm(x[:, :, None, None]).flatten(1)))
+        return x if pre_logits else self.fc(x)
