@@ -1,4 +1,4 @@
-"""What a plugin author imports: the hook marker, the specs that hooks return, and the catalogue reader. No torch.
+"""What a plugin author imports: the hook marker, the specs that hooks return, and the catalog reader. No torch.
 
 A plugin is a torch-free module named by an entry point of the group `imgzoo.plugins`:
 
