@@ -1,4 +1,4 @@
-"""Kill training runs with SIGKILL and compare what they end with: `python kill_runs.py FOLDER SEED TRIALS`.
+"""Kill training runs, or end them with SIGTERM, and compare: `python kill_runs.py FOLDER SEED TRIALS kill|term`.
 
 Imports torch once and forks a process for every run. Prints a JSON line for each trial.
 """
@@ -26,6 +26,7 @@ import imgzoo_train.run
 import imgzoo_train.storage
 from imgzoo_train.config import Config, nested
 from imgzoo_train.folder import TIMES
+from imgzoo_train.signals import Interrupted
 
 BASE = {
     "model.name": "test_resnet",
@@ -58,22 +59,22 @@ def settings(folder: Path, **changes: Any) -> Config:
     return Config().merged(nested({**BASE, **changes, "run.output": str(folder)}), "test")
 
 
-def arm(phase: str, call: int) -> None:
-    """Make this process kill itself at the `call`-th call of what the phase counts."""
+def arm(phase: str, call: int, number: int) -> None:
+    """Make this process send itself a signal at the `call`-th call of what the phase counts."""
     module, name, _ = PHASES[phase]
     original, count = getattr(module, name), 0
 
     def counted(*args: Any, **kwargs: Any) -> Any:
         nonlocal count
         if count == call:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), number)
         count += 1
         return original(*args, **kwargs)
 
     setattr(module, name, counted)
 
 
-def start(config: Config, rank: int, ranks: int, port: int, kill: tuple[str, int] | None) -> int:
+def start(config: Config, rank: int, ranks: int, port: int, kill: tuple[str, int, int] | None) -> int:
     child = os.fork()
     if child:
         return child
@@ -88,11 +89,13 @@ def start(config: Config, rank: int, ranks: int, port: int, kill: tuple[str, int
                 MASTER_ADDR="127.0.0.1",
                 MASTER_PORT=str(port),
             )
-        if kill:
+        if kill and (kill[2] == signal.SIGKILL or rank == ranks - 1):
             arm(*kill)
         resume = (Path(config.run.output) / "config.toml").exists()
         imgzoo_train.run.train(config, resume=resume, quiet=True)
         code = 0
+    except Interrupted as error:
+        code = error.exit_code
     except BaseException:
         if kill is None:
             traceback.print_exc()
@@ -100,8 +103,8 @@ def start(config: Config, rank: int, ranks: int, port: int, kill: tuple[str, int
         os._exit(code)
 
 
-def run(config: Config, ranks: int, kill: tuple[str, int] | None = None) -> bool:
-    """Run to the end or to the kill; whether every rank ended well."""
+def run(config: Config, ranks: int, kill: tuple[str, int, int] | None = None) -> list[int]:
+    """Run to the end or to the signal; the exit code of every rank."""
     port = free_port()
     children = [start(config, rank, ranks, port, kill) for rank in range(ranks)]
     codes, deadline = {}, time.monotonic() + 120
@@ -123,7 +126,7 @@ def run(config: Config, ranks: int, kill: tuple[str, int] | None = None) -> bool
             os.killpg(child, signal.SIGKILL)
         except ProcessLookupError:
             continue
-    return all(code == 0 for code in codes.values())
+    return [codes[child] for child in children]
 
 
 def digest(folder: Path) -> dict[str, str]:
@@ -139,27 +142,37 @@ def digest(folder: Path) -> dict[str, str]:
 
 def main() -> None:
     root, seed, trials = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+    number = {"kill": signal.SIGKILL, "term": signal.SIGTERM}[sys.argv[4]]
     torch.set_num_threads(1)
     chance, wanted = random.Random(seed), {}
     for trial in range(trials):
-        optimizer = ("sgd", "adamw", "adamp")[trial % 3]
+        optimizer = ("sgd", "adamw", "muon")[trial % 3]
         ranks = 1 + (trial % 4 == 3)
         workers = 2 * (trial % 5 == 2)
         common = {"optim.name": optimizer}
         if (optimizer, ranks) not in wanted:
             folder = root / f"whole-{optimizer}-{ranks}"
-            assert run(settings(folder, **common), ranks), "the undisturbed run failed"
+            assert run(settings(folder, **common), ranks) == [0] * ranks, "the undisturbed run failed"
             wanted[optimizer, ranks] = digest(folder)
 
-        folder, kills = root / f"killed-{trial}", []
+        folder, kills, exits = root / f"killed-{trial}", [], []
         for _ in range(1 + trial % 2):
             phase = list(PHASES)[(trial + len(kills)) % len(PHASES)]
             kills.append((phase, chance.randrange(PHASES[phase][2]) if trial else 0))
-            run(settings(folder, **common, **{"data.workers": workers}), ranks, kills[-1])
-        ended = run(settings(folder, **common), ranks)
+            began = time.monotonic()
+            codes = run(settings(folder, **common, **{"data.workers": workers}), ranks, (*kills[-1], number))
+            exits.append([codes, round(time.monotonic() - began, 1)])
+        ended = run(settings(folder, **common), ranks) == [0] * ranks
         found = digest(folder) if ended else {}
         different = sorted(name for name, value in wanted[optimizer, ranks].items() if found.get(name) != value)
-        result = {"trial": trial, "optimizer": optimizer, "ranks": ranks, "workers": workers, "kills": kills}
+        result = {
+            "trial": trial,
+            "optimizer": optimizer,
+            "ranks": ranks,
+            "workers": workers,
+            "kills": kills,
+            "exits": exits,
+        }
         print(json.dumps({**result, "ended": ended, "different": different}), flush=True)
         shutil.rmtree(folder)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -145,4 +146,6 @@ def scripted(model: nn.Module, how: str, device: torch.device) -> Any:
     if how == "script":
         return torch.jit.script(model)
     size: Any = model.pretrained_cfg["input_size"]  # type: ignore
-    return torch.jit.trace(model, torch.zeros(2, *size, device=device), check_trace=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)
+        return torch.jit.trace(model, torch.zeros(2, *size, device=device), check_trace=False)

@@ -1,0 +1,144 @@
+"""Losses against their formulas, and their registry."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from imgzoo.errors import OptionError, UnknownNameError, UsageError
+from imgzoo.registry import registry
+from imgzoo_train import losses
+from imgzoo_train.losses import class_weights, create_loss
+
+torch.manual_seed(0)
+OUTPUT = torch.randn(6, 5, dtype=torch.float64).float()
+TARGET = torch.tensor([0, 1, 2, 3, 4, 0])
+HOT = F.one_hot(TARGET, 5).float()
+LABELS = (torch.arange(30).view(6, 5) % 3 == 0).float()
+EXTRA = {"distribution-balanced": {"counts": [1, 2, 3, 4, 5], "total": 20}, "jsd": {"splits": 3}}
+VALUES = ("mse", "l1", "huber")
+NAMES = [spec.name for spec in registry("losses").specs() if spec.plugin == "train"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_registered_loss_is_a_finite_scalar_that_learns(name):
+    loss = create_loss(name, **EXTRA.get(name, {}))
+    weights = torch.zeros(6, 5, requires_grad=True)
+    target = HOT if name in VALUES else TARGET
+    first = loss(weights + OUTPUT, target)
+    assert first.ndim == 0
+    assert torch.isfinite(first)
+    optimizer = torch.optim.SGD([weights], lr=0.5)
+    for _ in range(40):
+        optimizer.zero_grad()
+        loss(weights + OUTPUT, target).backward()
+        optimizer.step()
+    assert loss(weights + OUTPUT, target) < first
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in ("jsd",)])
+def test_a_batch_of_equal_halves_has_the_loss_of_a_half(name):
+    """Accumulation adds means of parts: a loss must be a mean over samples."""
+    if name == "two-way":
+        pytest.skip("compares images of a batch with each other")
+    loss = create_loss(name, **EXTRA.get(name, {}))
+    target = HOT if name in VALUES else TARGET
+    both = loss(torch.cat([OUTPUT, -OUTPUT]), torch.cat([target, target]))
+    parts = (loss(OUTPUT, target) + loss(-OUTPUT, target)) / 2
+    torch.testing.assert_close(both, parts)
+
+
+def test_hard_and_one_hot_targets_agree():
+    for name in ("cross-entropy", "smoothing", "bce", "poly", "asymmetric-single"):
+        loss = create_loss(name)
+        torch.testing.assert_close(loss(OUTPUT, TARGET), loss(OUTPUT, HOT))
+
+
+def test_smoothing_equals_the_definition():
+    smooth = HOT * 0.9 + 0.1 / 5
+    wanted = -(smooth * F.log_softmax(OUTPUT, 1)).sum(1).mean()
+    torch.testing.assert_close(create_loss("smoothing")(OUTPUT, TARGET), wanted)
+
+
+def test_binary_cross_entropy_options():
+    plain = F.binary_cross_entropy_with_logits(OUTPUT, HOT)
+    torch.testing.assert_close(create_loss("bce")(OUTPUT, TARGET), plain)
+    torch.testing.assert_close(create_loss("bce", sum_classes=True)(OUTPUT, TARGET), plain * 5)
+    soft = HOT * 0.7 + 0.06
+    torch.testing.assert_close(create_loss("bce", threshold=0.5)(OUTPUT, soft), plain)
+    weighted = F.binary_cross_entropy_with_logits(OUTPUT, HOT, pos_weight=torch.full((5,), 3.0))
+    torch.testing.assert_close(create_loss("bce", pos_weight=[3.0] * 5)(OUTPUT, TARGET), weighted)
+
+
+def test_jsd_of_equal_splits_is_the_clean_loss():
+    loss = create_loss("jsd", splits=3)
+    torch.testing.assert_close(loss(OUTPUT.repeat(3, 1), TARGET.repeat(3)), F.cross_entropy(OUTPUT, TARGET))
+    moved = torch.cat([OUTPUT, -OUTPUT, OUTPUT * 2])
+    assert loss(moved, TARGET.repeat(3)) > F.cross_entropy(OUTPUT, TARGET)
+    with pytest.raises(UsageError, match="augmentation splits"):
+        loss(OUTPUT[:4], TARGET[:4])
+
+
+def test_asymmetric_without_focus_is_binary_cross_entropy():
+    loss = create_loss("asymmetric", gamma_neg=0.0, gamma_pos=0.0, margin=0.0)
+    wanted = F.binary_cross_entropy_with_logits(OUTPUT, LABELS, reduction="none").sum(1).mean()
+    torch.testing.assert_close(loss(OUTPUT, LABELS), wanted)
+    single = create_loss("asymmetric-single", gamma_neg=0.0, smoothing=0.0)
+    torch.testing.assert_close(single(OUTPUT, TARGET), F.cross_entropy(OUTPUT, TARGET))
+
+
+def test_poly_adds_epsilon_times_the_missing_probability():
+    chance = OUTPUT.softmax(1)[torch.arange(6), TARGET]
+    wanted = F.cross_entropy(OUTPUT, TARGET) + 2.0 * (1 - chance).mean()
+    torch.testing.assert_close(create_loss("poly", epsilon=2.0)(OUTPUT, TARGET), wanted)
+
+
+def test_zlpr_equals_its_formula():
+    total = 0.0
+    for scores, labels in zip(OUTPUT.tolist(), LABELS.tolist()):
+        negative = 1 + sum(math.exp(s) for s, y in zip(scores, labels) if not y)
+        positive = 1 + sum(math.exp(-s) for s, y in zip(scores, labels) if y)
+        total += math.log(negative) + math.log(positive)
+    assert create_loss("zlpr")(OUTPUT, LABELS).item() == pytest.approx(total / 6, rel=1e-5)
+
+
+def test_two_way_ignores_images_without_both_sides_and_stays_finite():
+    loss = create_loss("two-way")
+    assert loss(OUTPUT, torch.ones(6, 5)).item() == 0.0
+    assert torch.isfinite(loss(OUTPUT, LABELS))
+    good = torch.where(LABELS > 0, 20.0, -20.0)
+    assert loss(good, LABELS) < 1e-3
+
+
+def test_distribution_balanced_weighs_rare_classes_more():
+    loss = create_loss("distribution-balanced", counts=[1, 1000], total=2000, bias=0.0)
+    scores = torch.zeros(1, 2, requires_grad=True)
+    loss(scores, torch.ones(1, 2)).backward()
+    rare, common = (-scores.grad[0]).tolist()
+    assert rare > 2 * common > 0
+
+
+def test_class_weights_have_mean_one_over_samples_and_skip_empty_classes():
+    counts = torch.tensor([90, 10, 0])
+    for mode in ("balanced", "effective"):
+        weights = class_weights(counts, mode)
+        assert (weights * counts).sum().item() == pytest.approx(100, rel=1e-5)
+        assert weights[1] > weights[0]
+        assert weights[2] == 0
+    balanced = class_weights(counts, "balanced")
+    assert (balanced[1] / balanced[0]).item() == pytest.approx(9, rel=1e-5)
+
+
+def test_weighted_cross_entropy_is_a_mean_over_samples():
+    loss = losses.CrossEntropy(weight=[1.0, 2.0, 1.0, 1.0, 1.0])
+    each = F.cross_entropy(OUTPUT, TARGET, reduction="none")
+    each = each * torch.tensor([1.0, 2.0, 1.0, 1.0, 1.0])[TARGET]
+    torch.testing.assert_close(loss(OUTPUT, TARGET), each.mean())
+
+
+def test_mistakes_are_named():
+    with pytest.raises(UnknownNameError, match="bce"):
+        create_loss("bcee")
+    with pytest.raises(OptionError, match="bce"):
+        create_loss("bce", smothing=0.1)
