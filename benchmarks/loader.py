@@ -43,7 +43,7 @@ CASES = {  # name: (size of the files, how many, batch, kind, policy, target, wh
         FAST,
         None,
         2.0,
-        "decoding, then torch's resize; one pixel in a million is two levels off",
+        "decoding, then torch's resize (a pixel in a million two levels off)",
     ),
     "eval 2048x1536": (LARGE, 64, 16, EVAL, None, 2.0, "decoding and resizing all pixels: evaluation does not shrink"),
 }

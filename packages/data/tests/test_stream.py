@@ -61,6 +61,11 @@ def test_seek_gives_the_rest_of_the_epoch(expected, workers):
     assert hashes(loaders(workers, start_step=17)) == expected[17:]
 
 
+@pytest.mark.slow
+def test_spawned_workers_change_nothing(expected):
+    assert hashes(loaders(1, context="spawn"), steps=5) == expected[:5]
+
+
 def test_a_killed_worker_is_replaced_and_the_stream_goes_on(expected):
     (loader,) = loaders(2)
     found = []

@@ -32,7 +32,7 @@ _HOME = {  # public name -> module that holds it
     "resolve_data_config": "imgzoo_data.config",
 }
 
-__all__ = sorted(_HOME)
+__all__ = [*_HOME]
 
 if TYPE_CHECKING:
     from imgzoo_data.config import DataConfig as DataConfig

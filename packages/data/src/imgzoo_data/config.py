@@ -89,7 +89,7 @@ def resolve_data_config(model_or_cfg: Any = None, *, use_test_size: bool = False
 def _as_mapping(model_or_cfg: Any) -> Mapping[str, Any]:
     if model_or_cfg is None:
         return {}
-    cfg = model_or_cfg if isinstance(model_or_cfg, Mapping) else getattr(model_or_cfg, "pretrained_cfg", None)
+    cfg: Any = model_or_cfg if isinstance(model_or_cfg, Mapping) else getattr(model_or_cfg, "pretrained_cfg", None)
     if cfg is None:
         raise UsageError(
             f"{type(model_or_cfg).__name__} has no pretrained_cfg; pass a model, a mapping or a DataConfig"

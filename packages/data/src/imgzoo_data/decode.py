@@ -45,7 +45,7 @@ class Header(NamedTuple):
 
 
 def read_header(data: Any, max_pixels: int = MAX_PIXELS) -> Header:
-    """The header of encoded bytes; raises `DataError` for what is not an image, or has more than `max_pixels` pixels."""
+    """The header of encoded bytes; raises `DataError` for what is no image, or has more than `max_pixels` pixels."""
     view = memoryview(data)
     if not len(view):
         raise DataError("the file is empty")

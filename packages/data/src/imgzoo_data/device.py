@@ -97,7 +97,9 @@ class DeviceStage:
             first = len(images) // self.transform.splits if self.transform.splits > 1 else 0
             erase_batch(images, erase, self.seed, fetched.key.epoch, indices.tolist(), fetched.views.tolist(), first)
         if self.mixer is not None:
-            mix = self.draw(fetched.key.epoch, fetched.key.step, position, len(images), tuple(images.shape[-2:]))
+            mix = self.draw(
+                fetched.key.epoch, fetched.key.step, position, len(images), (images.shape[2], images.shape[3])
+            )
             images, targets = self.mixer.images(images, mix), self.mixer.targets(targets, mix)
         return images.to(dtype=self.dtype, memory_format=self.format), targets, indices
 

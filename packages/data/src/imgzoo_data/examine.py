@@ -121,7 +121,7 @@ def examine(source: Source, index: int) -> Record:
     target = sample.target.tolist() if isinstance(sample.target, np.ndarray) else sample.target
     if not isinstance(sample.data, bytes | bytearray):
         array = as_array(sample.data, 3)
-        digest = hashlib.sha256(np.ascontiguousarray(array)).hexdigest()
+        digest = hashlib.sha256(array.tobytes()).hexdigest()
         header = Header("array", array.shape[1], array.shape[0], array.shape[2])
         return Record(index, sample.key, target, "", "", digest, difference_hash(array), header, array.nbytes)
     digest, size = hashlib.sha256(sample.data).hexdigest(), len(sample.data)

@@ -170,7 +170,7 @@ def start_worker(worker: int) -> None:
 
 
 def keep_memory() -> None:
-    """Tell glibc to serve images from its heap and keep it: else each large image is mapped, faulted in and unmapped."""
+    """Tell glibc to serve images from its heap and keep it; else each one is mapped, faulted in and unmapped."""
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError):

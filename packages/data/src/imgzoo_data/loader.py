@@ -36,7 +36,7 @@ _PREFETCH = 2
 
 
 class Batch(NamedTuple):
-    """One batch of one rank. Targets are (B,) int64, or (B, num_classes) float32 when mixed, smoothed or multi-label."""
+    """One batch of one rank. Targets: (B,) int64, or (B, num_classes) float32 when mixed, smoothed or multi-label."""
 
     images: Any
     """(B, C, H, W) on the device: float and normalized, or uint8 with `normalize=False`. A dict for sequences."""
@@ -293,12 +293,12 @@ def create_loader(
         quarantine: file to which bad samples are written (path, hash, error), one JSON line each.
         context: how workers start: `fork`, `spawn` or `forkserver`.
     """
-    if isinstance(source, str):
-        source = create_dataset(source, "train" if training else "validation")
     if not isinstance(transform, Transform):
         transform = create_transform(resolve_data_config(transform), training=bool(training))
-    training = transform.training if training is None else training
-    policy = _policy(bad, training)
+    shuffled = transform.training if training is None else training
+    if isinstance(source, str):
+        source = create_dataset(source, "train" if shuffled else "validation")
+    policy = _policy(bad, shuffled)
     if mixer is not None and transform.splits > 1:
         raise UsageError("mixing and augmentation splits do not go together; use one of them")
     stage_options = {
@@ -320,12 +320,12 @@ def create_loader(
             raise UsageError("repeats, schedule and steps_per_epoch need a source with random access, not a stream")
         from .stream import StreamLoader, StreamOrder
 
-        counts = StreamOrder(source, batch_size, rank, world, training, num_samples)
+        counts = StreamOrder(source, batch_size, rank, world, shuffled, num_samples)
         share = _allowed(budget, counts.samples or 0)
         loader: Loader = StreamLoader(counts, fetcher, stage, Quarantine(quarantine, share, policy), **engine)
     else:
         order = Order(
-            len(source), batch_size, seed, rank, world, training, drop_last, repeats, schedule, steps_per_epoch
+            len(source), batch_size, seed, rank, world, shuffled, drop_last, repeats, schedule, steps_per_epoch
         )
         share = _allowed(budget, len(source))
         loader = Loader(order, fetcher, stage, Quarantine(quarantine, share, policy), **engine)

@@ -29,14 +29,12 @@ def load_class_map(class_map: str | Path | Mapping[str, int] | Sequence[str] | N
     """Class name -> number, from a mapping, a list, a text file (one name a line) or a JSON file (list or mapping)."""
     if class_map is None:
         return None
-    if isinstance(class_map, str | Path):
-        class_map = _read_class_map(Path(class_map))
-    if not isinstance(class_map, Mapping):
-        class_map = {name: number for number, name in enumerate(class_map)}
-    for name, number in class_map.items():
+    given: Any = _read_class_map(Path(class_map)) if isinstance(class_map, str | Path) else class_map
+    numbers = given if isinstance(given, Mapping) else {name: number for number, name in enumerate(given)}
+    for name, number in numbers.items():
         if not isinstance(name, str) or isinstance(number, bool) or not isinstance(number, int) or number < 0:
             raise UsageError(f"class map: {name!r} -> {number!r} is not a name and a class number")
-    return dict(class_map)
+    return dict(numbers)
 
 
 def _read_class_map(path: Path) -> Any:

@@ -16,7 +16,7 @@ from .listing import IMAGE_KEYS, TARGET_KEYS, Targets, image_bytes, nested, pick
 
 def _datasets() -> Any:
     try:
-        import datasets
+        import datasets  # pyright: ignore[reportMissingImports]
     except ModuleNotFoundError as error:
         raise MissingDependencyError("hf: needs the datasets library: pip install 'imgzoo-data[hf]'") from error
     return datasets

@@ -86,13 +86,14 @@ class TarSource(Source):
     @staticmethod
     def _order(rows: np.ndarray, packed: PackedIndex, table: Any) -> np.ndarray:
         """Rows by tar, then by name in natural order within a label: independent of the order of members."""
-        labels = [natural_key(name) for name in table.label_names]
+        rank = np.empty(len(table.label_names), np.int64)
+        rank[sorted(range(len(rank)), key=lambda n: natural_key(table.label_names[n]))] = np.arange(len(rank))
+        which, place = table.which[rows], rank[table.labels[rows]] if len(rows) else rows
+        grouped = rows[np.lexsort((place, which))]
+        edges = np.flatnonzero(np.diff(table.which[grouped]) | np.diff(table.labels[grouped])) + 1
+        groups = np.split(grouped, edges)
         return np.array(
-            sorted(
-                rows.tolist(),
-                key=lambda row: (int(table.which[row]), labels[table.labels[row]], natural_key(packed.name(row))),
-            ),
-            np.int64,
+            [row for g in groups for row in sorted(g.tolist(), key=lambda r: natural_key(packed.name(r)))], np.int64
         )
 
     def __len__(self) -> int:

@@ -32,7 +32,7 @@ class TfdsSource(Source):
         download: bool = False,
     ):
         try:
-            import tensorflow_datasets as tfds
+            import tensorflow_datasets as tfds  # pyright: ignore[reportMissingImports]
         except ModuleNotFoundError as error:
             raise MissingDependencyError("tfds: needs tensorflow-datasets: pip install 'imgzoo-data[tfds]'") from error
         builder = tfds.builder(location, data_dir=data_dir, file_format="array_record")

@@ -98,7 +98,7 @@ class Reader:
             return -1
         try:
             text = raw.decode().strip()
-            value = json.loads(text) if self.target == "json" else text
+            value: Any = json.loads(text) if self.target == "json" else text
             for part in self.field.split("/") if self.field else ():
                 value = value[part]
         except (ValueError, KeyError, TypeError, RecursionError) as error:

@@ -85,13 +85,15 @@ def create_transform(
     else:
         crop, steps = SequenceCrop(*sequence) if sequence else EvalCrop(trim=crop_border), []
     if not isinstance(erase, Erase):
-        count = (erase_count, erase_count) if isinstance(erase_count, int) else tuple(erase_count)
+        count = (erase_count, erase_count) if isinstance(erase_count, int) else erase_count
         erase = Erase(erase if training and augment else 0.0, erase_mode, count)
     return Transform(config, crop, tuple(steps), training, decode, splits, erase, max_pixels, orient)
 
 
 def _training_crop(kind: str, scale: Any, ratio: Any) -> CropStep:
-    ranges = {name: tuple(pair) for name, pair in (("scale", scale), ("ratio", ratio)) if pair is not None}
+    ranges: dict[str, Any] = {
+        name: tuple(pair) for name, pair in (("scale", scale), ("ratio", ratio)) if pair is not None
+    }
     if kind == "rrc":
         return RandomResizedCrop(**ranges)
     if kind in ("rkrc", "rkrr"):

@@ -176,8 +176,14 @@ class Op(NamedTuple):
         return rng.uniform(self.least, max(self.least, value)) if self.random else value
 
 
-_ENHANCE = {"low": 0.1, "span": 1.8}
-_ENHANCE_MORE = {"low": 1.0, "span": 0.9, "signed": True, "least": 0.1}
+def _blended(function: Callable[[Image.Image, float, Place], Image.Image]) -> Op:
+    return Op(function, low=0.1, span=1.8)
+
+
+def _blended_more(function: Callable[[Image.Image, float, Place], Image.Image]) -> Op:
+    return Op(function, low=1.0, span=0.9, signed=True, least=0.1)
+
+
 TRANSLATE_PIXELS, TRANSLATE_SHARE = 250.0, 0.45
 
 OPS: dict[str, Op] = {
@@ -191,14 +197,14 @@ OPS: dict[str, Op] = {
     "Solarize": Op(solarize, span=256, whole=True, most=256),
     "SolarizeIncreasing": Op(solarize, low=256, span=-256, whole=True, most=256),
     "SolarizeAdd": Op(solarize_add, span=110, whole=True, most=128),
-    "Color": Op(color, **_ENHANCE),
-    "ColorIncreasing": Op(color, **_ENHANCE_MORE),
-    "Contrast": Op(contrast, **_ENHANCE),
-    "ContrastIncreasing": Op(contrast, **_ENHANCE_MORE),
-    "Brightness": Op(brightness, **_ENHANCE),
-    "BrightnessIncreasing": Op(brightness, **_ENHANCE_MORE),
-    "Sharpness": Op(sharpness, **_ENHANCE),
-    "SharpnessIncreasing": Op(sharpness, **_ENHANCE_MORE),
+    "Color": _blended(color),
+    "ColorIncreasing": _blended_more(color),
+    "Contrast": _blended(contrast),
+    "ContrastIncreasing": _blended_more(contrast),
+    "Brightness": _blended(brightness),
+    "BrightnessIncreasing": _blended_more(brightness),
+    "Sharpness": _blended(sharpness),
+    "SharpnessIncreasing": _blended_more(sharpness),
     "ShearX": Op(shear_x, span=0.3, signed=True),
     "ShearY": Op(shear_y, span=0.3, signed=True),
     "TranslateX": Op(translate_x, span=TRANSLATE_PIXELS, signed=True),

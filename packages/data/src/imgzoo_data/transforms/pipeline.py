@@ -106,12 +106,12 @@ class Transform:
         """The crop step alone, for the part of the source it chose; the rest of a JPEG is decoded no finer than
         needed.
         """
-        channels, *target = self.config.input_size
-        target = tuple(target) if size is None and not isinstance(self.crop, SequenceCrop) else size
+        channels, *own = self.config.input_size
+        target: Any = tuple(own) if size is None and not isinstance(self.crop, SequenceCrop) else size
         engine = _ENGINES[self.decode]
         if not isinstance(data, bytes | bytearray | memoryview):
             array = as_array(data, channels, self.max_pixels)
-            plan = self.crop.plan(*array.shape[:2], target, rng, self.config)
+            plan = self.crop.plan(array.shape[0], array.shape[1], target, rng, self.config)
             return Picture(resample(array, plan, engine))
 
         header = read_header(data, self.max_pixels)
@@ -132,7 +132,7 @@ class Transform:
             array = turn_upright(array, header.orientation)
         if shrink > 1 and array.shape[:2] == (height, width):
             shrink = 1  # damaged, so Pillow read it, whole
-        return Picture(resample(array, plan.shrunk(shrink, *array.shape[:2]), engine))
+        return Picture(resample(array, plan.shrunk(shrink, array.shape[0], array.shape[1]), engine))
 
     def normalized(self, data: Any, rng: Generator | None = None, size: Any = None) -> torch.Tensor:
         """One image as the network sees it: (C, H, W) float32, (pixel / 255 - mean) / std."""

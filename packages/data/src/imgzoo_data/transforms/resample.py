@@ -121,10 +121,10 @@ def _resample_pillow(array: np.ndarray, crop: Crop) -> torch.Tensor:
     method = _PILLOW[crop.interpolation]
     channels = region.shape[2]
     if channels == 3:
-        resized = np.array(Image.fromarray(region).resize(seen[::-1], method, box=box))
+        resized = np.array(Image.fromarray(region).resize((seen[1], seen[0]), method, box=box))
     else:
         planes = (Image.fromarray(np.ascontiguousarray(region[:, :, c])) for c in range(channels))
-        resized = np.stack([np.asarray(plane.resize(seen[::-1], method, box=box)) for plane in planes], axis=2)
+        resized = np.stack([np.asarray(plane.resize((seen[1], seen[0]), method, box=box)) for plane in planes], axis=2)
     pixels = _planes(resized)
     if seen == target:
         return pixels
