@@ -157,7 +157,8 @@ def main() -> None:
 
         folder, kills, exits = root / f"killed-{trial}", [], []
         for _ in range(1 + trial % 2):
-            phase = list(PHASES)[(trial + len(kills)) % len(PHASES)]
+            phases = list(PHASES) if ranks == 1 or number == signal.SIGKILL else ["batch", "evaluation"]
+            phase = phases[(trial + len(kills)) % len(phases)]
             kills.append((phase, chance.randrange(PHASES[phase][2]) if trial else 0))
             began = time.monotonic()
             codes = run(settings(folder, **common, **{"data.workers": workers}), ranks, (*kills[-1], number))
