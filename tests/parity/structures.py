@@ -23,6 +23,18 @@ STRUCTURES = {
         "wide_resnet50_2",
         "test_resnet",
     ],
+    "regnet": [
+        "regnetx_002",
+        "regnetx_004_tv",
+        "regnety_004",
+        "regnety_008_tv",
+        "regnety_040_sgn",
+        "regnetv_040",
+        "regnetv_064",
+        "regnetz_005",
+        "regnetz_040",
+        "regnetz_040_h",
+    ],
     "vision_transformer": [
         "vit_tiny_patch16_224",
         "test_vit",

@@ -14,6 +14,7 @@ COMMANDS = (
     CommandSpec("plugins", "imgzoo.cli.plugins:command", "Show installed plugins and their state.", "core"),
     CommandSpec("doctor", "imgzoo.cli.doctor:command", "Find out what is wrong with the installation.", "core"),
     CommandSpec("check", "imgzoo.cli.check:command", "Run the conformance checks on a plugin.", "core"),
+    CommandSpec("weights", "imgzoo.cli.weights:command", "Lock, bundle, verify and convert weights.", "core"),
     CommandSpec("new-plugin", "imgzoo.cli.new_plugin:command", "Write the skeleton of a plugin.", "core"),
 )
 

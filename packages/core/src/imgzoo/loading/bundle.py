@@ -41,6 +41,16 @@ def lock(names: Iterable[str]) -> dict[str, Any]:
     return {"version": 1, "weights": rows}
 
 
+def locked_names(name: str) -> list[str]:
+    """The `name.tag`s of a lock file, their hashes checked; any other name stands for itself."""
+    if not name.endswith(".json"):
+        return [name]
+    rows = read_index(Path(name).parent, Path(name).name)
+    for each, row in rows.items():
+        verified(fetch_weights(locate(each, True)), row["sha256"])
+    return list(rows)
+
+
 def bundle(names: Iterable[str], folder: Path) -> dict[str, Any]:
     """Copy the weights of each `name[.tag]` into `folder` with an index of hashes; returns the index."""
     index = lock(names)
@@ -55,14 +65,14 @@ def bundle(names: Iterable[str], folder: Path) -> dict[str, Any]:
     return index
 
 
-def read_index(folder: Path) -> dict[str, Any]:
-    """The rows of a bundle; file names that lead out of the folder are refused."""
-    path = folder / INDEX
+def read_index(folder: Path, name: str = INDEX) -> dict[str, Any]:
+    """The rows of a bundle or lock file; file names that lead out of the folder are refused."""
+    path = folder / name
     try:
         rows = json.loads(path.read_text("utf-8"))["weights"]
-        for name, row in rows.items():
+        for each, row in rows.items():
             if Path(row["file"]).name != row["file"] or not isinstance(row["sha256"], str):
-                raise ValueError(f"the row '{name}' is malformed")
+                raise ValueError(f"the row '{each}' is malformed")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise WeightsError(f"'{path}' is no bundle index: {error}") from error
     return rows

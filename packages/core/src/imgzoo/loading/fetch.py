@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from imgzoo._metadata import library
 from imgzoo.errors import OfflineError, WeightsError
 
 from .source import CONFIG, FILES, Source, read_config
@@ -97,7 +98,7 @@ def folder_file(folder: Path) -> Path:
 
 def package_file(name: str) -> Path:
     """The weight file shipped in an installed distribution: `DIST`, or `DIST/FILE` where it has several."""
-    import importlib_metadata
+    importlib_metadata = library()
 
     dist, _, wanted = name.partition("/")
     try:
@@ -116,7 +117,7 @@ def package_file(name: str) -> Path:
 
 def package_license(name: str) -> str:
     """SPDX spelling of what an installed distribution says of its licence; empty when it says nothing."""
-    import importlib_metadata
+    importlib_metadata = library()
 
     from imgzoo.licenses import spdx
 

@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from imgzoo._metadata import library
 from imgzoo.licenses import is_known
 from imgzoo.plugin import API
 from imgzoo.registry import registry
@@ -86,7 +87,7 @@ def weights_have_a_place(info: Any) -> None:
 
 def bounds_on_core(info: Any) -> None:
     """Both a lower and an upper bound, so that an incompatible core is refused at installation."""
-    import importlib_metadata
+    importlib_metadata = library()
 
     if not info.dist:
         raise SkipCheck("the plugin is not installed as a distribution")

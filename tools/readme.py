@@ -1,0 +1,193 @@
+"""Write the generated parts of the README and of docs/families.md: `python tools/readme.py [--check]`."""
+
+from __future__ import annotations
+
+import io
+import re
+import sys
+import tokenize
+from collections import Counter
+from pathlib import Path
+
+from imgzoo.registry import registry
+
+ROOT = Path(__file__).parents[1]
+SHOWN = ROOT / "packages/archs-cnn/src/imgzoo_archs_cnn/convnext.py"
+PEER_LINES = {  # lines of the peer's installed file of the same name (wc -l; version 1.0.31)
+    "beit": 1172,
+    "byoanet": 482,
+    "byobnet": 3218,
+    "cait": 644,
+    "coat": 990,
+    "convit": 566,
+    "convmixer": 230,
+    "convnext": 1450,
+    "cpubone": 1189,
+    "crossvit": 763,
+    "csatv2": 900,
+    "cspnet": 1300,
+    "cspnext": 558,
+    "davit": 962,
+    "deepseek_vit": 794,
+    "deit": 429,
+    "densenet": 650,
+    "dla": 690,
+    "dpn": 429,
+    "edgenext": 717,
+    "efficientformer": 709,
+    "efficientformer_v2": 969,
+    "efficientnet": 3005,
+    "efficientvim": 1038,
+    "efficientvit_mit": 1321,
+    "efficientvit_msra": 923,
+    "eva": 3543,
+    "fasternet": 523,
+    "fastvit": 1830,
+    "focalnet": 754,
+    "gcvit": 697,
+    "gemma4_vit": 1510,
+    "ghostnet": 1040,
+    "hardcorenas": 162,
+    "hgnet": 890,
+    "hiera": 1063,
+    "hieradet_sam2": 722,
+    "hrnet": 1150,
+    "iformer": 994,
+    "inception_next": 567,
+    "inception_resnet_v2": 479,
+    "inception_v3": 605,
+    "inception_v4": 458,
+    "lcnetv2": 503,
+    "levit": 1177,
+    "lowformer": 887,
+    "mambaout": 764,
+    "maxxvit": 2887,
+    "metaformer": 1219,
+    "mlp_mixer": 894,
+    "mobilenetv3": 1553,
+    "mobilenetv5": 960,
+    "mobilevit": 710,
+    "mvitv2": 1169,
+    "naflexvit": 2587,
+    "nasnet": 843,
+    "nest": 709,
+    "nextvit": 836,
+    "nfnet": 1281,
+    "pit": 565,
+    "pnasnet": 577,
+    "pvt_v2": 601,
+    "qwen3_vit": 858,
+    "rdnet": 583,
+    "regnet": 1500,
+    "repghost": 601,
+    "repvit": 709,
+    "res2net": 250,
+    "resnest": 279,
+    "resnet": 2303,
+    "resnetv2": 1214,
+    "rexnet": 616,
+    "selecsls": 504,
+    "senet": 631,
+    "sequencer": 659,
+    "shvit": 581,
+    "sknet": 270,
+    "starnet": 373,
+    "swiftformer": 660,
+    "swin_transformer": 1417,
+    "swin_transformer_v2": 1385,
+    "swin_transformer_v2_cr": 1358,
+    "tiny_vit": 898,
+    "tnt": 595,
+    "tresnet": 452,
+    "twins": 649,
+    "vgg": 519,
+    "visformer": 707,
+    "vision_transformer": 5308,
+    "vision_transformer_hybrid": 461,
+    "vision_transformer_relpos": 799,
+    "vision_transformer_sam": 796,
+    "vitamin": 632,
+    "volo": 1425,
+    "vovnet": 571,
+    "xception": 410,
+    "xception_aligned": 622,
+    "xcit": 1095,
+}
+
+
+def families() -> str:
+    """Families, names and published weights of each package."""
+    names: Counter[str] = Counter()
+    tags: Counter[str] = Counter()
+    groups: dict[str, set[str]] = {}
+    for spec in registry("models").specs():
+        if spec.plugin.startswith("archs-"):
+            names[spec.plugin] += 1
+            tags[spec.plugin] += sum(weights.published for weights in spec.weights)
+            groups.setdefault(spec.plugin, set()).add(spec.family)
+    rows = ["| package | families | names | weights |", "|---|---|---|---|"]
+    rows += [
+        f"| {plugin} | {', '.join(sorted(found))} | {names[plugin]} | {tags[plugin]} |"
+        for plugin, found in sorted(groups.items())
+    ]
+    return "\n".join([*rows, f"| all | {sum(map(len, groups.values()))} | {names.total()} | {tags.total()} |"])
+
+
+def family_file() -> str:
+    return f"`{SHOWN.relative_to(ROOT)}`:\n\n```python\n{SHOWN.read_text().rstrip()}\n```"
+
+
+def count(path: Path) -> tuple[int, int]:
+    """Lines and tokens of a file, comments and blank lines among the lines."""
+    text = path.read_text()
+    skip = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
+    tokens = sum(token.type not in skip for token in tokenize.generate_tokens(io.StringIO(text).readline))
+    return len(text.splitlines()), tokens
+
+
+def sizes() -> str:
+    """Lines and tokens of each family, and its rows."""
+    rows = ["| family | lines | tokens | names | weights | lines of the peer's file |", "|---|---|---|---|---|---|"]
+    specs = registry("models").specs()
+    for path in sorted(ROOT.glob("packages/archs-*/src/*/catalog/*.json")):
+        own = [spec for spec in specs if spec.family == path.stem and spec.plugin.startswith("archs-")]
+        lines, tokens = count(path.parents[1] / f"{path.stem}.py")
+        weights = sum(row.published for spec in own for row in spec.weights)
+        peer = PEER_LINES.get(path.stem, "")
+        rows.append(f"| {path.stem} | {lines} | {tokens} | {len(own)} | {weights} | {peer} |")
+    return "\n".join(rows)
+
+
+def bench() -> str:
+    path = ROOT / "benchmarks/table.md"
+    return path.read_text().rstrip() if path.is_file() else "Run `python -m nox -s bench`."
+
+
+BLOCKS = {"families": families, "family-file": family_file, "sizes": sizes, "bench": bench}
+
+
+def fill(text: str) -> str:
+    """Replace what stands between `<!-- generated: NAME -->` and `<!-- end -->`."""
+
+    def block(match: re.Match[str]) -> str:
+        return f"<!-- generated: {match[1]} -->\n{BLOCKS[match[1]]()}\n<!-- end -->"
+
+    return re.sub(r"<!-- generated: ([a-z-]+) -->\n.*?<!-- end -->", block, text, flags=re.DOTALL)
+
+
+def main(check: bool) -> int:
+    stale = []
+    for path in (ROOT / "README.md", ROOT / "docs/families.md"):
+        text = path.read_text()
+        new = fill(text)
+        if new != text:
+            stale.append(path.name)
+            if not check:
+                path.write_text(new)
+    if stale and check:
+        print(f"{', '.join(stale)}: generated parts are stale; run python tools/readme.py")
+    return int(bool(stale) and check)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main("--check" in sys.argv))
