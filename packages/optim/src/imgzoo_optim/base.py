@@ -16,6 +16,7 @@ from torch import Tensor
 
 from imgzoo.errors import CapabilityError
 
+from . import kernels
 from .options import check_values
 
 Scalar = Any
@@ -103,6 +104,8 @@ class Optimizer(torch.optim.Optimizer):
     slots: ClassVar[tuple[str, ...]] = ()
     whole: ClassVar[bool] = False
     """The step of a tensor depends on all of it (norms): `finish` then sees all its blocks at once."""
+    kernel: ClassVar[kernels.Kernel | None] = None
+    """The same arithmetic as `direction`, for the compiled path on CPU."""
     real_only: ClassVar[bool] = False
     """The rule has no meaning for complex parameters."""
 
@@ -201,6 +204,8 @@ class Optimizer(torch.optim.Optimizer):
         real, grads = [_real(p) for p in params], [_real(p.grad) for p in params]
         self.prepare(group, params, grads, t)
         columns = [real, grads, *([self.state[p][slot] for p in params] for slot in self.slots)]
+        if self._compiled(group, columns, t):
+            return
         limit = sum(p.numel() for p in real) if torch.compiler.is_compiling() else self.limit(params[0])
         whole = self.whole or group.get("caution", False)
         for segment in split(columns, limit):
@@ -221,6 +226,32 @@ class Optimizer(torch.optim.Optimizer):
             for block, (_, pieces) in zip(blocks, segment):
                 self._apply(block, pieces[0], group)
 
+    def constants(self, group: dict[str, Any], t: int) -> tuple[float, ...]:
+        """Values of `kernel.constants`."""
+        return ()
+
+    def factors(self, group: dict[str, Any]) -> list[float] | None:
+        """One number for each tensor of the batch, which the kernel sees as `factor`."""
+        return None
+
+    def _constants(self, group: dict[str, Any], t: int) -> list[float]:
+        l2 = group["weight_decay"] if self.decay(group) == "gradient" else 0.0
+        sign, last = -1.0 if group.get("maximize") else 1.0, float(self.decays_last(group))
+        return [sign, l2, self.shrink(group), self.rate(group), last, *self.constants(group, t)]
+
+    def _compiled(self, group: dict[str, Any], columns: list[list[Tensor]], t: Scalar) -> bool:
+        """Make the step with the rule's compiled loop where that can be had; whether it was made."""
+        whole = self.whole or group.get("caution")
+        if self.kernel is None or whole or torch.compiler.is_compiling() or isinstance(self.lr(group), Tensor):
+            return False
+        if not kernels.fits(columns):
+            return False
+        function = kernels.compiled(self.kernel, True)
+        if function is None:
+            return False
+        kernels.run(function, columns, self._constants(group, t), self.factors(group))
+        return True
+
     @staticmethod
     def limit(param: Tensor) -> int:
         """Elements of one block on this device."""
@@ -231,7 +262,21 @@ class Optimizer(torch.optim.Optimizer):
             block.grads = torch._foreach_neg(block.grads)
         if group["weight_decay"] and self.decay(group) == "gradient":
             block.grads = torch._foreach_add(block.grads, block.params, alpha=group["weight_decay"])
-        block.steps = self.direction(block, group)
+        block.steps = self._kernel_direction(block, group) or self.direction(block, group)
+
+    def _kernel_direction(self, block: Block, group: dict[str, Any]) -> list[Tensor]:
+        """The steps of a block of a `whole` rule, from its compiled loop; empty where that cannot be had."""
+        if self.kernel is None or torch.compiler.is_compiling() or group.get("maximize"):
+            return []
+        columns = [block.params, block.grads, *block.state]
+        function = kernels.compiled(self.kernel, False) if kernels.fits(columns) else None
+        if function is None or isinstance(self.lr(group), Tensor):
+            return []
+        steps = [torch.empty_like(p) for p in block.params]
+        constants = [1.0, 0.0, 1.0, 1.0, 0.0, *self.constants(group, block.t)]
+        factors = self.factors(group)
+        kernels.run(function, [*columns, steps], constants, factors and [factors[i] for i in block.owners])
+        return steps
 
     def shrink(self, group: dict[str, Any]) -> Scalar:
         """The factor by which decoupled weight decay multiplies the parameter; 1 without."""

@@ -82,7 +82,7 @@ def decay_groups(
 
     `exclude` keeps vectors, biases and the globs of `no_weight_decay` (with the model's own) free of decay.
     `layer_decay` scales learning rates by depth; layers whose scale is under `layer_decay_no_opt_scale` are frozen.
-    Parameters that the globs of `fallback` name get `use_fallback`, which Muon reads. Each group keeps its parameters' `names`.
+    Parameters that the globs of `fallback` name get `use_fallback`, which Muon reads. Each group keeps their `names`.
     """
     model = params if isinstance(params, nn.Module) else None
     named = list(model.named_parameters()) if model is not None else list(params)  # type: ignore[arg-type]
@@ -103,9 +103,8 @@ def decay_groups(
             param.requires_grad_(False)
             continue
         falls = _listed(name, fallback)
-        free = bool(weight_decay) and (
-            (exclude and skips_decay(name, param, globs)) or (falls and fallback_no_weight_decay)
-        )
+        free = (exclude and skips_decay(name, param, globs)) or (falls and fallback_no_weight_decay)
+        free = free and bool(weight_decay)
         key = (scale, free, falls)
         if key not in groups:
             groups[key] = {"weight_decay": 0.0 if free else weight_decay, "params": [], "names": []}

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from imgzoo_optim.base import Block, Optimizer
+from imgzoo_optim.kernels import Kernel
 
 from .moments import average_, average_square_, root
 from .radam import rectification
@@ -17,6 +18,12 @@ class AdaBelief(Optimizer):
     """`s = beta2 * s + (1 - beta2) * (g - m)^2 + eps; p -= lr * m_hat / (sqrt(s_hat) + eps)`, rectified or not."""
 
     slots = ("exp_avg", "exp_avg_var")
+    kernel = Kernel(
+        ("m", "v"),
+        ("a1", "a2", "floor", "numerator", "root", "eps"),
+        "m += a1 * (g - m); float e = g - m; v += a2 * (e * e - v) + floor;"
+        "u = m * numerator / (sqrtf(v) * root + eps);",
+    )
 
     def __init__(
         self,
@@ -36,6 +43,16 @@ class AdaBelief(Optimizer):
         if group["fixed_decay"] and group["decoupled_decay"]:
             return 1 - group["weight_decay"]
         return super().shrink(group)
+
+    def constants(self, group: dict[str, Any], t: int) -> tuple[float, ...]:
+        (beta1, beta2), eps = group["betas"], group["eps"]
+        moments, c1 = (1 - beta1, 1 - beta2, eps), 1 - beta1**t
+        if not group["rectify"]:
+            return *moments, 1 / c1, (1 - beta2**t) ** -0.5, eps
+        factor = rectification(t, beta2)
+        if factor is None:
+            return *moments, 1 / c1 if group["degenerated_to_sgd"] else 0.0, 0.0, 1.0
+        return *moments, factor / c1, 1.0, eps
 
     def direction(self, block: Block, group: dict[str, Any]) -> list[Tensor]:
         mean, variance = block.state

@@ -13,7 +13,7 @@ from .factored import clip_rms_, factored_step, mean_squares, pieces
 
 
 def factored_axes(shape: torch.Size, least: int) -> tuple[int, int] | None:
-    """The axes (rows, columns) to factor: the first two, as in kernels, or the last two; None for small or flat shapes."""
+    """The axes (rows, columns) to factor: the first two, as in kernels, or the last two; None for small shapes."""
     for rows, columns in ((0, 1), (len(shape) - 2, len(shape) - 1)):
         if len(shape) > 1 and shape[rows] > least and shape[columns] > least:
             return rows, columns

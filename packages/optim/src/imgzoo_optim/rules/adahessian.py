@@ -16,7 +16,7 @@ SEED = 2147483647
 
 
 class AdaHessian(Optimizer):
-    """`p -= lr * m_hat / ((h_hat)^(power / 2) + eps)`, `h` averaging squared diagonals; `backward(create_graph=True)`."""
+    """`p -= lr * m_hat / (h_hat^(power / 2) + eps)`, `h` averages squared diagonals; `backward(create_graph=True)`."""
 
     slots = ("exp_avg", "exp_hessian_diag_sq")
     second_order = True

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from imgzoo_optim.base import Block, Optimizer
+from imgzoo_optim.kernels import Kernel
 
 from .moments import adaptive_step, average_, average_square_
 from .projection import project_blocks
@@ -17,6 +18,11 @@ class AdamP(Optimizer):
     """Adam's (or its Nesterov form's) step, projected; decay apart, times `wd_ratio` where it was projected."""
 
     slots = ("exp_avg", "exp_avg_sq")
+    kernel = Kernel(
+        ("m", "v"),
+        ("a1", "a2", "c1", "c2", "eps", "ahead"),
+        "m += a1 * (g - m); v += a2 * (g * g - v); u = (m + ahead * (g - m)) * c1 / (sqrtf(v) * c2 + eps);",
+    )
     whole = True
     real_only = True
 
@@ -37,6 +43,11 @@ class AdamP(Optimizer):
 
     def decay(self, group: dict[str, Any]) -> str:
         return "own"
+
+    def constants(self, group: dict[str, Any], t: int) -> tuple[float, ...]:
+        beta1, beta2 = group["betas"]
+        ahead = 1 - beta1 if group["nesterov"] else 0.0
+        return 1 - beta1, 1 - beta2, 1 / (1 - beta1**t), (1 - beta2**t) ** -0.5, group["eps"], ahead
 
     def direction(self, block: Block, group: dict[str, Any]) -> list[Tensor]:
         mean, square = block.state

@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from imgzoo_optim.base import Block, Optimizer
+from imgzoo_optim.kernels import Kernel
 
 from .moments import adaptive_step, average_, average_square_
 
@@ -15,6 +16,11 @@ class AdamW(Optimizer):
     """`p -= lr * m_hat / (sqrt(v_hat) + eps)`, decay apart."""
 
     slots = ("exp_avg", "exp_avg_sq")
+    kernel = Kernel(
+        ("m", "v"),
+        ("a1", "a2", "c1", "c2", "eps"),
+        "m += a1 * (g - m); v += a2 * (g * g - v); u = m * c1 / (sqrtf(v) * c2 + eps);",
+    )
 
     def __init__(
         self,
@@ -30,6 +36,10 @@ class AdamW(Optimizer):
         maximize: bool = False,
     ):
         super().__init__(params, **locals())
+
+    def constants(self, group: dict[str, Any], t: int) -> tuple[float, ...]:
+        beta1, beta2 = group["betas"]
+        return 1 - beta1, 1 - beta2, 1 / (1 - beta1**t), (1 - beta2**t) ** -0.5, group["eps"]
 
     def direction(self, block: Block, group: dict[str, Any]) -> list[Tensor]:
         mean, square = block.state

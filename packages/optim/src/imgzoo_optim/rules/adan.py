@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from imgzoo_optim.base import Block, Optimizer
+from imgzoo_optim.kernels import Kernel
 
 from .moments import average_, average_square_, root
 
@@ -19,6 +20,12 @@ class Adan(Optimizer):
     """
 
     slots = ("exp_avg", "exp_avg_diff", "exp_avg_sq", "previous_grad")
+    kernel = Kernel(
+        ("m", "d", "v", "before"),
+        ("a1", "a2", "a3", "beta2", "c1", "c2", "c3", "eps"),
+        "float change = g - before, ahead = g + beta2 * change; before = g; m += a1 * (g - m); d += a2 * (change - d);"
+        "v += a3 * (ahead * ahead - v); u = (m * c1 + d * c2) / (sqrtf(v) * c3 + eps);",
+    )
 
     def __init__(
         self,
@@ -44,6 +51,14 @@ class Adan(Optimizer):
         if group["no_prox"]:
             return super().shrink(group)
         return 1 / (1 + self.lr(group) * group["weight_decay"])
+
+    def constants(self, group: dict[str, Any], t: int) -> tuple[float, ...]:
+        beta1, beta2, beta3 = group["betas"]
+        corrections = 1 / (1 - beta1**t), beta2 / (1 - beta2**t), (1 - beta3**t) ** -0.5
+        return 1 - beta1, 1 - beta2, 1 - beta3, beta2, *corrections, group["eps"]
+
+    def _kernel_direction(self, block: Block, group: dict[str, Any]) -> list[Tensor]:
+        return []  # caution comes between the two halves of the step
 
     def direction(self, block: Block, group: dict[str, Any]) -> list[Tensor]:
         mean, change, square, previous = block.state

@@ -13,7 +13,7 @@ from .moments import average_, average_square_
 
 
 class ADOPT(Optimizer):
-    """`m = beta1 * m + (1 - beta1) * clip(g / max(sqrt(v), eps), t^clip_exp); p -= lr * m`; the first step only sets v."""
+    """`m = beta1 * m + (1 - beta1) * clip(g / max(sqrt(v), eps), t^clip_exp); p -= lr * m`; step 1 only sets v."""
 
     slots = ("exp_avg", "exp_avg_sq")
 

@@ -8,14 +8,20 @@ import torch
 from torch import Tensor
 
 from imgzoo_optim.base import Block, Optimizer, flatten, norms, scale_
+from imgzoo_optim.kernels import Kernel
 
 from .moments import adaptive_step, average_square_
 
 
 class LAMB(Optimizer):
-    """`u = m_hat / (sqrt(v_hat) + eps) + decay * p; p -= lr * |p| / |u| * u`, after clipping the global gradient norm."""
+    """`u = m_hat / (sqrt(v_hat) + eps) + decay * p; p -= lr * |p| / |u| * u`, the global norm clipped before."""
 
     slots = ("exp_avg", "exp_avg_sq")
+    kernel = Kernel(
+        ("m", "v"),
+        ("clip", "beta1", "gain", "a2", "c1", "c2", "eps"),
+        "g *= clip; m = beta1 * m + gain * g; v += a2 * (g * g - v); u = m * c1 / (sqrtf(v) * c2 + eps);",
+    )
     whole = True
 
     def __init__(
@@ -50,6 +56,12 @@ class LAMB(Optimizer):
 
     def shrink(self, group: dict[str, Any]) -> Any:
         return 1.0
+
+    def constants(self, group: dict[str, Any], t: int) -> tuple[float, ...]:
+        beta1, beta2 = group["betas"]
+        gain = 1 - beta1 if group["grad_averaging"] else 1.0
+        c1, c2 = (1 / (1 - beta1**t), (1 - beta2**t) ** -0.5) if group["bias_correction"] else (1.0, 1.0)
+        return 1.0 if self.clip is None else float(self.clip), beta1, gain, 1 - beta2, c1, c2, group["eps"]
 
     def direction(self, block: Block, group: dict[str, Any]) -> list[Tensor]:
         mean, square = block.state

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from imgzoo_optim.base import Block, Optimizer
+from imgzoo_optim.kernels import Kernel
 
 from .moments import average_square_, root
 
@@ -16,6 +17,11 @@ class LaProp(Optimizer):
     """`m = beta1 * m + (1 - beta1) * lr * g / (sqrt(v_hat) + eps); p -= m / (1 - beta1^t)`, then decay."""
 
     slots = ("exp_avg", "exp_avg_sq")
+    kernel = Kernel(
+        ("m", "v"),
+        ("a1", "a2", "c1", "c2", "eps", "lr"),
+        "v += a2 * (g * g - v); m += a1 * (lr * g / (sqrtf(v) * c2 + eps) - m); u = m * c1;",
+    )
 
     def __init__(
         self,
@@ -35,6 +41,10 @@ class LaProp(Optimizer):
 
     def rate(self, group: dict[str, Any]) -> Any:
         return 1.0
+
+    def constants(self, group: dict[str, Any], t: int) -> tuple[float, ...]:
+        beta1, beta2 = group["betas"]
+        return 1 - beta1, 1 - beta2, 1 / (1 - beta1**t), (1 - beta2**t) ** -0.5, group["eps"], self.lr(group)
 
     def direction(self, block: Block, group: dict[str, Any]) -> list[Tensor]:
         mean, square = block.state

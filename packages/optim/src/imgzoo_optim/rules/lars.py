@@ -8,14 +8,20 @@ import torch
 from torch import Tensor
 
 from imgzoo_optim.base import Block, Optimizer
+from imgzoo_optim.kernels import Kernel
 
-from .sgdw import accumulate
+from .sgdw import accumulate, momentum_constants
 
 
 class LARS(Optimizer):
-    """`trust = coeff * |p| / (|g| + decay * |p| + eps)` scales `g + decay * p` before the momentum; clipped it is LARC."""
+    """`trust = coeff * |p| / (|g| + decay * |p| + eps)` scales `g + decay * p` before the momentum."""
 
     slots = ("momentum_buffer",)
+    kernel = Kernel(
+        ("b",),
+        ("decay", "mu", "gain", "ahead", "kept"),
+        "g = (g + decay * p) * factor; b = mu * b + gain * g; u = ahead * g + kept * b;",
+    )
 
     def __init__(
         self,
@@ -48,6 +54,12 @@ class LARS(Optimizer):
         if group["trust_clip"]:
             trust = (trust / self.lr(group)).clamp_(max=1.0)
         self.trust = list(trust.unbind())
+
+    def constants(self, group: dict[str, Any], t: int) -> tuple[float, ...]:
+        return (group["weight_decay"], *momentum_constants(group, t))
+
+    def factors(self, group: dict[str, Any]) -> list[float] | None:
+        return torch.stack(self.trust).tolist() if self.adapts(group) else None
 
     def direction(self, block: Block, group: dict[str, Any]) -> list[Tensor]:
         grads = block.grads

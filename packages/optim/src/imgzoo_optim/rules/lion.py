@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from imgzoo_optim.base import Block, Optimizer
+from imgzoo_optim.kernels import Kernel
 
 from .moments import average_
 
@@ -16,6 +17,7 @@ class Lion(Optimizer):
     """`p -= lr * sign(beta1 * m + (1 - beta1) * g); m = beta2 * m + (1 - beta2) * g`, decay apart."""
 
     slots = ("exp_avg",)
+    kernel = Kernel(("m",), ("a1", "a2"), "float c = m + a1 * (g - m); u = (c > 0) - (c < 0); m += a2 * (g - m);")
 
     def __init__(
         self,
@@ -29,6 +31,10 @@ class Lion(Optimizer):
         maximize: bool = False,
     ):
         super().__init__(params, **locals())
+
+    def constants(self, group: dict[str, Any], t: int) -> tuple[float, ...]:
+        beta1, beta2 = group["betas"]
+        return 1 - beta1, 1 - beta2
 
     def direction(self, block: Block, group: dict[str, Any]) -> list[Tensor]:
         (mean,) = block.state

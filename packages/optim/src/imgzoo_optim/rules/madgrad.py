@@ -8,12 +8,18 @@ import torch
 from torch import Tensor
 
 from imgzoo_optim.base import Block, Optimizer
+from imgzoo_optim.kernels import Kernel
 
 
 class MADGRAD(Optimizer):
     """`s += lr * sqrt(t) * g; v += lr * sqrt(t) * g^2; z = x0 - s / (v^(1/3) + eps); p += (1 - momentum) * (z - p)`."""
 
     slots = ("grad_sum_sq", "s", "x0")
+    kernel = Kernel(
+        ("v", "s", "x"),
+        ("weight", "share", "eps"),
+        "s += weight * g; v += weight * g * g; u = share * (p - (x - s / (cube_root(v) + eps)));",
+    )
 
     def __init__(
         self,
@@ -36,6 +42,13 @@ class MADGRAD(Optimizer):
 
     def decay(self, group: dict[str, Any]) -> str:
         return "own" if group["decoupled_decay"] else "gradient"
+
+    def constants(self, group: dict[str, Any], t: int) -> tuple[float, ...]:
+        return (self.lr(group) + group["eps"]) * t**0.5, 1 - group["momentum"], group["eps"]
+
+    def _compiled(self, group: dict[str, Any], columns: list[list[Tensor]], t: Any) -> bool:
+        plain = group["momentum"] and not (group["weight_decay"] and group["decoupled_decay"])
+        return bool(plain) and super()._compiled(group, columns, t)
 
     def direction(self, block: Block, group: dict[str, Any]) -> list[Tensor]:
         square, total, start = block.state

@@ -14,7 +14,7 @@ from .moments import adaptive_step, average_, average_square_
 
 
 class MARS(Optimizer):
-    """`c = g + gamma * beta1 / (1 - beta1) * (g - g_last)`, clipped to norm 1, feeds AdamW or Lion; vectors get AdamW."""
+    """`c = g + gamma * beta1 / (1 - beta1) * (g - g_last)`, clipped to norm 1, feeds AdamW; vectors are plain."""
 
     slots = ("exp_avg", "exp_avg_sq", "last_grad")
     whole = True

@@ -8,12 +8,14 @@ import torch
 from torch import Tensor
 
 from imgzoo_optim.base import Block, Optimizer
+from imgzoo_optim.kernels import Kernel
 
 
 class NovoGrad(Optimizer):
-    """`v = beta2 * v + (1 - beta2) * |g|^2 (first: |g|^2); m = beta1 * m + g / (sqrt(v) + eps) + decay * p; p -= lr * m`."""
+    """`v = beta2 * v + (1 - beta2) * |g|^2; m = beta1 * m + g / (sqrt(v) + eps) + decay * p; p -= lr * m`."""
 
     slots = ("exp_avg",)
+    kernel = Kernel(("m",), ("beta", "gain", "decay"), "m = beta * m + gain * (g * factor + decay * p); u = m;")
 
     def __init__(
         self,
@@ -49,14 +51,22 @@ class NovoGrad(Optimizer):
             most = [self.state[p]["max_exp_avg_sq"] for p in params]
             torch._foreach_maximum_(most, square)
             square = most
-        self.factors = torch._foreach_sqrt(square)
-        torch._foreach_add_(self.factors, group["eps"])
-        torch._foreach_reciprocal_(self.factors)
+        self.scales = torch._foreach_sqrt(square)
+        torch._foreach_add_(self.scales, group["eps"])
+        torch._foreach_reciprocal_(self.scales)
+
+    def constants(self, group: dict[str, Any], t: int) -> tuple[float, ...]:
+        beta1 = group["betas"][0]
+        decay = 0.0 if group["decoupled_decay"] else group["weight_decay"]
+        return beta1, 1 - beta1 if group["grad_averaging"] else 1.0, decay
+
+    def factors(self, group: dict[str, Any]) -> list[float] | None:
+        return torch.stack(self.scales).tolist()
 
     def direction(self, block: Block, group: dict[str, Any]) -> list[Tensor]:
         (mean,) = block.state
         beta1 = group["betas"][0]
-        scaled = torch._foreach_mul(block.grads, [self.factors[i] for i in block.owners])
+        scaled = torch._foreach_mul(block.grads, [self.scales[i] for i in block.owners])
         if group["weight_decay"] and not group["decoupled_decay"]:
             torch._foreach_add_(scaled, block.params, alpha=group["weight_decay"])
         torch._foreach_mul_(mean, beta1)

@@ -21,7 +21,8 @@ def _dot(x: list[Tensor], y: list[Tensor]) -> Tensor:
 def project(params: list[Tensor], grads: list[Tensor], steps: list[Tensor], delta: float, eps: float) -> bool:
     """Project the step of one tensor, given in pieces along its first axis, in place; whether it was scale invariant.
 
-    A weight counts as scale invariant when every channel (or else the whole layer) is nearly orthogonal to its gradient.
+    A weight counts as scale invariant when every channel, or else the whole layer, is nearly orthogonal to its
+    gradient.
     """
     rows = [[x.flatten(1) for x in pieces] for pieces in (params, grads, steps)]
     weight, gradient, step = rows

@@ -8,12 +8,18 @@ import torch
 from torch import Tensor
 
 from imgzoo_optim.base import Block, Optimizer
+from imgzoo_optim.kernels import Kernel
 
 
 class RMSpropTF(Optimizer):
     """`s += (1 - alpha) * (g^2 - s); b = momentum * b + lr * g / sqrt(s + eps); p -= b`; L2 or decoupled decay."""
 
     slots = ("square_avg", "momentum_buffer", "grad_avg")
+    kernel = Kernel(
+        ("v", "b"),
+        ("a", "eps", "mu", "gain"),
+        "v += a * (g * g - v); b = mu * b + gain * g / sqrtf(v + eps); u = b;",
+    )
 
     def __init__(
         self,
@@ -40,6 +46,13 @@ class RMSpropTF(Optimizer):
 
     def rate(self, group: dict[str, Any]) -> Any:
         return 1.0 if group["momentum"] and group["lr_in_momentum"] else self.lr(group)
+
+    def constants(self, group: dict[str, Any], t: int) -> tuple[float, ...]:
+        held = group["momentum"] and group["lr_in_momentum"]
+        return 1 - group["alpha"], group["eps"], group["momentum"], self.lr(group) if held else 1.0
+
+    def _compiled(self, group: dict[str, Any], columns: list[list[Tensor]], t: Any) -> bool:
+        return not group["centered"] and super()._compiled(group, columns, t)
 
     def direction(self, block: Block, group: dict[str, Any]) -> list[Tensor]:
         square, momentum, *mean = block.state

@@ -1,7 +1,7 @@
 """Schedule-free learning (2405.15682): gradients at an interpolation of a fast iterate and its running average.
 
-The parameters hold the training point `y` while training. Call `optimizer.eval()` before evaluation or saving, to have the
-average `x` in them, and `optimizer.train()` before going on.
+The parameters hold the training point `y` while training. Call `optimizer.eval()` before evaluation or saving, to have
+the average `x` in them, and `optimizer.train()` before going on.
 """
 
 from __future__ import annotations

@@ -10,13 +10,14 @@ from torch import Tensor
 from imgzoo_optim.base import Block, Optimizer
 
 from .projection import project_blocks
-from .sgdw import accumulate
+from .sgdw import SGDW, accumulate, momentum_constants
 
 
 class SGDP(Optimizer):
     """The momentum's step, projected; decay apart, times `wd_ratio` where it was projected, over `1 - momentum`."""
 
     slots = ("momentum_buffer",)
+    kernel = SGDW.kernel
     whole = True
     real_only = True
 
@@ -38,6 +39,9 @@ class SGDP(Optimizer):
 
     def decay(self, group: dict[str, Any]) -> str:
         return "own"
+
+    def constants(self, group: dict[str, Any], t: int) -> tuple[float, ...]:
+        return momentum_constants(group, t)
 
     def direction(self, block: Block, group: dict[str, Any]) -> list[Tensor]:
         return accumulate(block.state[0], block.grads, block, group)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from imgzoo_optim.base import Block, Optimizer
+from imgzoo_optim.kernels import Kernel
 
 
 def accumulate(momentum: list[Tensor], grads: list[Tensor], block: Block, group: dict[str, Any]) -> list[Tensor]:
@@ -23,10 +24,20 @@ def accumulate(momentum: list[Tensor], grads: list[Tensor], block: Block, group:
     return torch._foreach_mul(momentum, 1)
 
 
+def momentum_constants(group: dict[str, Any], t: int) -> tuple[float, ...]:
+    """`b = mu * b + gain * g; u = ahead * g + kept * b`, the same as `accumulate`."""
+    factor = group["momentum"]
+    if not factor:
+        return 0.0, 0.0, 1.0, 0.0
+    gain = 1.0 if t == 1 else 1 - group.get("dampening", 0)
+    return (factor, gain, 1.0, factor) if group["nesterov"] else (factor, gain, 0.0, 1.0)
+
+
 class SGDW(Optimizer):
     """`b = momentum * b + g; p -= lr * (b, or g + momentum * b with nesterov)`, decay apart."""
 
     slots = ("momentum_buffer",)
+    kernel = Kernel(("b",), ("mu", "gain", "ahead", "kept"), "b = mu * b + gain * g; u = ahead * g + kept * b;")
 
     def __init__(
         self,
@@ -42,6 +53,9 @@ class SGDW(Optimizer):
         maximize: bool = False,
     ):
         super().__init__(params, **locals())
+
+    def constants(self, group: dict[str, Any], t: int) -> tuple[float, ...]:
+        return momentum_constants(group, t)
 
     def direction(self, block: Block, group: dict[str, Any]) -> list[Tensor]:
         (momentum,) = block.state

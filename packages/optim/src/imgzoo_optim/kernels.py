@@ -1,0 +1,175 @@
+"""Update rules as compiled loops: one pass over memory instead of one an operation, on CPU and float32.
+
+A rule states its arithmetic once more as a few lines of C. They are compiled with the system's C compiler on first use
+(a fraction of a second, kept in the cache folder) and called through ctypes, which lets the threads run. Without a
+compiler, with `IMGZOO_KERNELS=0`, or for other devices and precisions, the rule's tensor operations do the same work.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+COMMON = ("sign", "l2", "shrink", "rate", "last")
+"""Constants every loop has: gradient's sign, L2 decay, decoupled decay and whether it comes last, learning rate."""
+FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fPIC", "-shared")
+PROLOGUE = """
+#include <math.h>
+#include <string.h>
+static inline float cube_root(float x) {
+    unsigned int bits; float y;
+    memcpy(&bits, &x, 4); bits = bits / 3 + 709921077u; memcpy(&y, &bits, 4);
+    for (int k = 0; k < 3; k++) { float c = y * y * y; y *= (c + x + x) / (c + c + x); }
+    return y;
+}
+"""
+LOOP = """
+void run(long count, float **tensors, const long *sizes, const float *factors, const float *K, long start, long stop) {
+    long base = 0;
+    for (long t = 0; t < count; t++) {
+        long from = start > base ? start - base : 0, to = stop - base < sizes[t] ? stop - base : sizes[t];
+        base += sizes[t];
+        if (from >= to) continue;
+        const float factor = factors ? factors[t] : 1.0f;
+        (void)factor;
+        float **row = tensors + t * %(columns)d;
+        float *restrict P = row[0]; const float *restrict G = row[1];
+        %(open)s
+        for (long i = from; i < to; i++) {
+            float p = P[i], g = K[0] * G[i] + K[1] * p, u;
+            %(load)s
+            %(body)s
+            %(store)s
+            %(finish)s
+        }
+    }
+}
+"""
+APPLY = "P[i] = K[4] != 0.0f ? (p - K[3] * u) * K[2] : p * K[2] - K[3] * u;"
+RETURN = "U[i] = u;"
+
+
+class Kernel(NamedTuple):
+    """A rule's arithmetic: from `p`, `g`, its state, its constants and the tensor's `factor` to the step `u`."""
+
+    state: tuple[str, ...]
+    constants: tuple[str, ...]
+    body: str
+
+    def source(self, applies: bool) -> str:
+        """The C code; it writes the parameter, or returns the step."""
+        names = [*self.state, *(() if applies else ("U",))]
+        arrays = [name if name == "U" else f"S_{name}" for name in names]
+        opened = [f"float *restrict {array} = row[{2 + k}];" for k, array in enumerate(arrays)]
+        opened += [f"const float {name} = K[{len(COMMON) + k}];" for k, name in enumerate(self.constants)]
+        return PROLOGUE + LOOP % {
+            "columns": 2 + len(names),
+            "open": " ".join(opened),
+            "load": " ".join(f"float {name} = S_{name}[i];" for name in self.state),
+            "body": self.body,
+            "store": " ".join(f"S_{name}[i] = {name};" for name in self.state),
+            "finish": APPLY if applies else RETURN,
+        }
+
+
+def _folder() -> Path:
+    root = os.environ.get("IMGZOO_CACHE") or os.path.join(
+        os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "imgzoo"
+    )
+    return Path(root) / "kernels"
+
+
+def _processor() -> str:
+    """What the compiled code depends on beside its source."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return str(os.uname()) if hasattr(os, "uname") else ""
+    return next((line for line in text.splitlines() if line.startswith("flags")), "")
+
+
+@functools.cache
+def compiled(kernel: Kernel, applies: bool) -> ctypes._CFuncPtr | None:
+    """The loop as a function, from the cache or the compiler; None where there is no compiler or it fails."""
+    compiler = shutil.which(os.environ.get("CC", "cc")) or shutil.which("gcc") or shutil.which("clang")
+    if os.environ.get("IMGZOO_KERNELS") == "0" or compiler is None or ctypes.sizeof(ctypes.c_long) != 8:
+        return None
+    source = kernel.source(applies)
+    digest = hashlib.sha256("\0".join([source, *FLAGS, compiler, _processor()]).encode()).hexdigest()[:24]
+    try:
+        folder = _folder()
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        path = folder / f"{digest}.so"
+        if not path.exists():
+            with tempfile.TemporaryDirectory(dir=folder) as scratch:
+                code, built = Path(scratch) / "rule.c", Path(scratch) / "rule.so"
+                code.write_text(source, encoding="utf-8")
+                command = [compiler, *FLAGS, str(code), "-o", str(built), "-lm"]
+                subprocess.run(command, check=True, capture_output=True, timeout=60)
+                os.replace(built, path)
+        function = ctypes.CDLL(str(path)).run
+    except (OSError, subprocess.SubprocessError):
+        return None
+    function.argtypes = [ctypes.c_long, *[ctypes.c_void_p] * 4, ctypes.c_long, ctypes.c_long]
+    function.restype = None
+    return function
+
+
+@functools.cache
+def _pool(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads, "imgzoo-optim")
+
+
+def fits(columns: Sequence[Sequence[Tensor]]) -> bool:
+    """Whether parallel lists of tensors are float32 on CPU with one dense layout a tensor."""
+    for row in zip(*columns):
+        first = row[0]
+        if first.device.type != "cpu" or not all(x.dtype == torch.float32 for x in row):
+            return False
+        if all(x.is_contiguous() for x in row):
+            continue
+        stride = first.stride()
+        dense = first.ndim == 4 and first.is_contiguous(memory_format=torch.channels_last)
+        if not dense or any(x.stride() != stride for x in row):
+            return False
+    return True
+
+
+def run(
+    function: ctypes._CFuncPtr,
+    columns: Sequence[Sequence[Tensor]],
+    constants: Sequence[float],
+    factors: Sequence[float] | None = None,
+) -> None:
+    """Run a compiled loop over parallel lists of tensors, shared evenly among torch's threads."""
+    rows = list(zip(*columns))
+    pointers = (ctypes.c_void_p * (len(rows) * len(columns)))(*[x.data_ptr() for row in rows for x in row])
+    sizes = (ctypes.c_long * len(rows))(*[row[0].numel() for row in rows])
+    numbers = (ctypes.c_float * len(constants))(*constants)
+    each = (ctypes.c_float * len(rows))(*factors) if factors is not None else None
+    total = sum(sizes)
+    threads = min(torch.get_num_threads(), max(1, total // (1 << 15)))
+    bounds = [total * k // threads for k in range(threads + 1)]
+
+    def work(k: int) -> None:
+        function(len(rows), pointers, sizes, each, numbers, bounds[k], bounds[k + 1])
+
+    if threads == 1:
+        work(0)
+        return
+    others = [_pool(torch.get_num_threads()).submit(work, k) for k in range(1, threads)]
+    work(0)
+    for other in others:
+        other.result()
