@@ -180,7 +180,8 @@ def test_adaptive_clipping_bounds_each_unit_and_spares_the_head() -> None:
 
 
 def test_listing_needs_no_torch() -> None:
-    code = "import sys; from imgzoo.registry import registry; registry('optimizers').names(); registry('schedulers').names();"
+    code = "import sys; from imgzoo.registry import registry\n"
+    code += "registry('optimizers').names(); registry('schedulers').names()\n"
     code += "assert 'torch' not in sys.modules and 'numpy' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
@@ -188,8 +189,8 @@ def test_listing_needs_no_torch() -> None:
 def test_bridge_reads_names_from_source() -> None:
     from imgzoo_optim._bridge import class_names
 
-    source = "from torch.optim import SGD\nfrom pytorch_optimizer.optimizer.a import Ada, agc\nOPTIMIZER_LIST: list = [SGD, Ada]"
-    assert class_names(source) == ["Ada"]
+    source = "from torch.optim import SGD\nfrom pytorch_optimizer.optimizer.a import Ada, agc\n"
+    assert class_names(source + "OPTIMIZER_LIST: list = [SGD, Ada]") == ["Ada"]
 
 
 def test_digits_are_learned() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 
 import pytest
@@ -41,9 +42,9 @@ def test_peak_is_the_base_and_the_end_is_the_minimum(name: str, total: int, shar
 def test_smooth_schedules_are_continuous(name: str, total: int, warmup: int) -> None:
     schedule = create_scheduler(name, total=total, warmup=warmup, warmup_prefix=True)
     values = [schedule(i) for i in range(schedule.length + 1)]
-    after = [abs(a - b) for a, b in zip(values[warmup:], values[warmup + 1 :])]
+    after = [abs(a - b) for a, b in itertools.pairwise(values[warmup:])]
     assert max(after) < 8 / total
-    assert all(abs(a - b) <= 1 / max(1, warmup) + 1e-9 for a, b in zip(values[:warmup], values[1:warmup]))
+    assert all(abs(a - b) <= 1 / max(1, warmup) + 1e-9 for a, b in itertools.pairwise(values[:warmup]))
 
 
 @settings(deadline=None, max_examples=20)

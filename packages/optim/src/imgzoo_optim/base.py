@@ -262,14 +262,18 @@ class Optimizer(torch.optim.Optimizer):
             block.grads = torch._foreach_neg(block.grads)
         if group["weight_decay"] and self.decay(group) == "gradient":
             block.grads = torch._foreach_add(block.grads, block.params, alpha=group["weight_decay"])
-        block.steps = self._kernel_direction(block, group) or self.direction(block, group)
+        whole = self.whole or group.get("caution", False)
+        block.steps = (self._kernel_direction(block, group) if whole else []) or self.direction(block, group)
 
     def _kernel_direction(self, block: Block, group: dict[str, Any]) -> list[Tensor]:
         """The steps of a block of a `whole` rule, from its compiled loop; empty where that cannot be had."""
-        if self.kernel is None or torch.compiler.is_compiling() or group.get("maximize"):
+        kernel = self.kernel
+        if kernel is None or len(kernel.state) != len(block.state):
+            return []
+        if torch.compiler.is_compiling() or group.get("maximize"):
             return []
         columns = [block.params, block.grads, *block.state]
-        function = kernels.compiled(self.kernel, False) if kernels.fits(columns) else None
+        function = kernels.compiled(kernel, False) if kernels.fits(columns) else None
         if function is None or isinstance(self.lr(group), Tensor):
             return []
         steps = [torch.empty_like(p) for p in block.params]

@@ -380,7 +380,7 @@ def optimizers() -> list[ComponentSpec]:
 
 def schedulers() -> list[ComponentSpec]:
     """One row for each schedule name; `target` builds a `Schedule` or a `PlateauSchedule`."""
-    targets = {"plateau": "imgzoo_optim.plateau:PlateauSchedule"}
+    targets = {"plateau": "imgzoo_optim.plateau:PlateauSchedule", "rsqrt": "imgzoo_optim.schedules:wsd"}
     return [
         ComponentSpec(name, targets.get(name, f"imgzoo_optim.schedules:{name}"), kwargs, text)
         for name, (kwargs, text) in SCHEDULES.items()

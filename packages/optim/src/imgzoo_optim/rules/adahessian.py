@@ -39,6 +39,15 @@ class AdaHessian(Optimizer):
         self.diagonals: dict[Tensor, Tensor] = {}
         self.count = 0
 
+    def state_dict(self) -> dict[str, Any]:
+        return {**super().state_dict(), "probes": {"count": self.count, "generator": self.generator.get_state()}}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict({key: value for key, value in state_dict.items() if key != "probes"})
+        if "probes" in state_dict:
+            self.count = state_dict["probes"]["count"]
+            self.generator.set_state(state_dict["probes"]["generator"])
+
     def before(self) -> None:
         if self.count % self.defaults["update_each"] == 0:
             self._estimate()

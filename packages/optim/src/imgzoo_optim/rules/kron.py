@@ -134,7 +134,6 @@ class Kron(Optimizer):
         corrected_weight_decay: bool = False,
     ):
         super().__init__(params, **locals())
-        self.rng = random.Random(SEED)
 
     def decay(self, group: dict[str, Any]) -> str:
         return "shrink" if group["decoupled_decay"] else "own"
@@ -162,7 +161,7 @@ class Kron(Optimizer):
         learns = chance > 0 and state["update_counter"] >= 1 / chance
         if learns:
             state["update_counter"] = 0
-            if grad.ndim > 1 and self.rng.random() < 0.01:
+            if grad.ndim > 1 and random.Random(SEED + t).random() < 0.01:
                 balance(state["Q"])
             source = mean if group["momentum_into_precond_update"] else grad
             learn_factors(

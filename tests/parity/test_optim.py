@@ -1,0 +1,209 @@
+"""Every optimizer and schedule against the peer's, from equal starts; runs in the parity environment only."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from itertools import product
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from imgzoo_optim import create_optimizer, create_scheduler, decay_groups
+
+peer = pytest.importorskip("timm.optim", reason="needs the parity environment")
+schedulers = pytest.importorskip("timm.scheduler")
+pytestmark = [pytest.mark.parity, pytest.mark.filterwarnings("ignore")]
+
+NAMES = [name for name in peer.list_optimizers() if not name.startswith(("bnb", "fused"))]
+LOOSE = {
+    **dict.fromkeys(["cadamp", "csgdp"], 1e-3),  # the peer's projection and mask in turn: a mask flips on a rounding
+    **dict.fromkeys(["radamlegacy", "novograd", "novogradc", "novogradw"], 1e-4),  # float32 state in the peer
+    **dict.fromkeys(["laprop", "lapropc", "claprop"], 1e-4),  # a float32 correction in the peer
+}
+MUON = {"muon", "nmuon", "adamuon", "nadamuon"}  # bfloat16 inside: a rounding there is 0.4%
+STEPS = 200
+
+
+def convnet() -> nn.Module:
+    torch.manual_seed(0)
+    layers = nn.Conv2d(3, 18, 3, bias=False), nn.BatchNorm2d(18), nn.ReLU(), nn.Conv2d(18, 20, 3), nn.GELU()
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(20 * 16, 10)).double()
+
+
+def quadratic() -> nn.Module:
+    torch.manual_seed(1)
+    shapes = [(24, 20), (40,), ()]
+    return nn.ParameterList([nn.Parameter(torch.randn(shape, dtype=torch.float64)) for shape in shapes])
+
+
+def convnet_loss(model: nn.Module, step: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(step % 4)
+    x = torch.randn(16, 3, 8, 8, generator=generator, dtype=torch.float64)
+    return nn.functional.cross_entropy(model(x), torch.randint(0, 10, (16,), generator=generator))
+
+
+def quadratic_loss(model: nn.Module, step: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(step)
+    loss = torch.zeros((), dtype=torch.float64)
+    for param in model.parameters():
+        weight = torch.logspace(-4, 0, param.numel(), dtype=torch.float64).view(param.shape)
+        pull = torch.randn(param.shape, generator=generator, dtype=torch.float64)
+        loss = loss + (weight * (param * param + pull * param)).sum()
+    return loss
+
+
+TASKS: dict[str, tuple[Callable[[], nn.Module], Callable[[nn.Module, int], torch.Tensor]]] = {
+    "convnet": (convnet, convnet_loss),
+    "quadratic": (quadratic, quadratic_loss),
+}
+
+
+def run(task: str, make: Callable[[nn.Module], Any], steps: int, second: bool) -> list[torch.Tensor]:
+    build, loss = TASKS[task]
+    model = build()
+    optimizer = make(model)
+    torch.manual_seed(7)
+    for step in range(steps):
+        optimizer.zero_grad()
+        loss(model, step).backward(create_graph=second)
+        optimizer.step()
+    return [param.detach() for param in model.parameters()]
+
+
+def distance(name: str, task: str, steps: int, lr: float, decay: float, **mine: Any) -> float:
+    second = "hessian" in name
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        theirs = run(task, lambda m: peer.create_optimizer_v2(m, name, lr=lr, weight_decay=decay), steps, second)
+        ours = run(task, lambda m: create_optimizer(name, m, lr=lr, weight_decay=decay, **mine), steps, second)
+    start = list(TASKS[task][0]().parameters())
+    return max(
+        ((a - b).norm() / torch.maximum(a.norm(), (a - c.detach()).norm()).clamp(min=1e-12)).item()
+        for a, b, c in zip(theirs, ours, start)
+    )
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in MUON and not name.startswith("kron")])
+def test_200_steps_match(name: str, task: str) -> None:
+    gap = max(distance(name, task, STEPS, lr=2e-3, decay=decay) for decay in (0.0, 0.05))
+    assert gap < LOOSE.get(name, 1e-5)
+
+
+@pytest.mark.parametrize("name", ["kron", "kronw", "kronc"])
+def test_kron_steps_match_while_both_draw_the_same_probes(name: str) -> None:
+    assert distance(name, "quadratic", STEPS, lr=2e-3, decay=0.05) < 1e-5
+
+
+@pytest.mark.parametrize("name", sorted(MUON))
+def test_muon_steps_match_at_the_peers_precision(name: str) -> None:
+    assert distance(name, "quadratic", 3, lr=2e-3, decay=0.05, ns_dtype=torch.bfloat16) < 1e-5
+    assert distance(name, "quadratic", STEPS, lr=2e-3, decay=0.05, ns_dtype=torch.bfloat16) < 2e-2
+
+
+@pytest.mark.parametrize("name", ["lookahead_adam", "lookahead_lion"])
+def test_lookahead_matches(name: str) -> None:
+    assert distance(name, "convnet", STEPS, lr=2e-3, decay=0.05) < 1e-5
+
+
+@pytest.mark.parametrize("name", ["resnet18", "convnext_atto", "vit_tiny_patch16_224", "efficientnet_b0"])
+def test_layer_decay_groups_match(name: str) -> None:
+    import timm
+
+    model = timm.create_model(name)
+    names = {id(p): n for n, p in model.named_parameters()}
+    theirs = peer.param_groups_layer_decay(
+        model,
+        weight_decay=0.05,
+        layer_decay=0.7,
+        no_weight_decay_list=model.no_weight_decay() if hasattr(model, "no_weight_decay") else (),
+    )
+    ours = decay_groups(model, 0.05, layer_decay=0.7)
+
+    def table(groups: list[dict[str, Any]]) -> dict[str, tuple[float, float]]:
+        return {names[id(p)]: (round(g["lr_scale"], 9), g["weight_decay"]) for g in groups for p in g["params"]}
+
+    assert table(theirs) == table(ours)
+
+
+def grid(**axes: Any) -> list[dict[str, Any]]:
+    return [dict(zip(axes, row)) for row in product(*axes.values())]
+
+
+CYCLES = {"cycle_mul": (1.0, 1.5), "cycle_decay": (1.0, 0.5), "cycle_limit": (1, 3)}
+WARM = {"warmup_t": (0, 3), "warmup_prefix": (False, True)}
+RENAMED = {"lr_min": "min_lr", "lb": "lower", "ub": "upper", "warmup_t": "warmup", "warmup_lr_init": "warmup_start"}
+GRIDS = {
+    "cosine": ("CosineLRScheduler", grid(t_initial=[10], lr_min=(0.0, 0.1), k_decay=(1.0, 1.5), **CYCLES, **WARM)),
+    "tanh": ("TanhLRScheduler", grid(t_initial=[10], lr_min=(0.0, 0.1), lb=(-7.0, -4.0), **CYCLES, **WARM)),
+    "poly": ("PolyLRScheduler", grid(t_initial=[10], power=(0.5, 2.0), k_decay=(1.0, 1.5), **CYCLES, **WARM)),
+    "step": ("StepLRScheduler", grid(decay_t=(4, 2.5), decay_rate=(0.5, 0.1), **WARM)),
+    "multistep": ("MultiStepLRScheduler", grid(decay_t=([4, 9], [2]), decay_rate=(0.5, 0.1), **WARM)),
+    "wsd": (
+        "WSDLRScheduler",
+        grid(
+            t_initial=[20],
+            decay_t=(5, 8),
+            lr_min=(0.0, 0.1),
+            stable_fn=("constant", "rsqrt", "power"),
+            stable_timescale=(None, 5.0),
+            decay_fn=("linear", "1-sqrt", "cosine", "power", "exp"),
+            warmup_t=(0, 4),
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("noise", [None, (4, 9)])
+@pytest.mark.parametrize("name", GRIDS)
+def test_schedules_equal_the_peers_table(name: str, noise: tuple[int, int] | None) -> None:
+    kind, rows = GRIDS[name]
+    import timm.scheduler.wsd_lr
+
+    cls = getattr(schedulers, kind, None) or timm.scheduler.wsd_lr.WSDLRScheduler
+    for row in rows:
+        if row.get("stable_fn") in ("rsqrt", "power") and not (row["stable_timescale"] or row["warmup_t"]):
+            continue
+        optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+        theirs = cls(optimizer, **row, warmup_lr_init=0.01, noise_range_t=noise)
+        options = {RENAMED.get(key, key): value for key, value in row.items()} | {"warmup_start": 0.01}
+        total = options.pop("t_initial", 30) + (row["warmup_t"] if name == "wsd" else 0)
+        if name == "step":
+            options["decay_every"] = options.pop("decay_t")
+        if name == "multistep":
+            options["milestones"] = options.pop("decay_t")
+        if name == "wsd":
+            options |= {"decay": options.pop("decay_t"), "stable": options.pop("stable_fn")}
+        ours = create_scheduler(name, total=total, noise=noise and (4 / total, 9 / total), **options)
+        for t in range(40):
+            theirs.step(t)
+            assert ours(t) == pytest.approx(optimizer.param_groups[0]["lr"], rel=1e-6, abs=1e-9), (row, t)
+
+
+def test_plateau_equals_the_peers() -> None:
+    metrics = [0.1, 0.2, *[0.3] * 10, *[0.4] * 9]
+    for mode, cooldown, warmup in product(("max", "min"), (0, 1), (2, 4)):
+        theirs = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+        ours = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+        options = {"decay_rate": 0.5, "mode": mode}
+        schedule = schedulers.PlateauLRScheduler(
+            theirs, patience_t=2, cooldown_t=cooldown, warmup_t=warmup, warmup_lr_init=0.01, lr_min=0.01, **options
+        )
+        mine = create_scheduler(
+            "plateau",
+            ours,
+            total=30,
+            patience=2,
+            cooldown=cooldown,
+            warmup=warmup,
+            warmup_start=0.01,
+            min_lr=0.01,
+            **options,
+        )
+        for t, metric in enumerate(metrics):
+            schedule.step(t, metric)
+            mine.apply(ours, t, metric)
+            assert ours.param_groups[0]["lr"] == pytest.approx(theirs.param_groups[0]["lr"], rel=1e-6), (mode, t)
