@@ -6,7 +6,6 @@ it, `.nox/parity`, that adds the peer.
 
 import hashlib
 import os
-import sys
 import venv
 from pathlib import Path
 
@@ -118,6 +117,3 @@ def bench(session: nox.Session) -> None:
     """Paired measurements beside the peer; prints the table and writes benchmarks/results.json."""
     session.run(f"{peer_environment(session)}/python", "benchmarks/run.py", *session.posargs, external=True)
 
-
-if sys.version_info < (3, 11):
-    raise SystemExit("imgzoo needs Python 3.11 or newer")

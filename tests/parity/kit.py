@@ -41,14 +41,23 @@ def pair(name: str, seed: int = 0, **options):
     return peer, ours
 
 
-def features_of_peer(name: str, seed: int = 0, **options):
-    """The peer's feature extractor over all levels, with perturbed weights, in eval mode."""
-    torch.manual_seed(seed)
+def levels_of_peer(name: str, ours: torch.nn.Module, x: torch.Tensor, **options) -> tuple[list, list[int]]:
+    """Feature maps and strides of the peer with perturbed weights, which `ours` is given too.
+
+    Some families take an option only in their feature extractor, whose keys are those of the full model.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        peer = timm.create_model(name, features_only=True, **options).eval()
-    perturb(peer, seed)
-    return peer
+        try:
+            peer = timm.create_model(name, **options).eval()
+        except TypeError:
+            peer = timm.create_model(name, features_only=True, **options).eval()
+    perturb(peer)
+    missing = ours.load_state_dict(peer.state_dict(), strict=False)
+    assert not missing.unexpected_keys
+    if hasattr(peer.feature_info, "reduction"):
+        return peer(x), peer.feature_info.reduction()
+    return peer.forward_intermediates(x, intermediates_only=True), [row["reduction"] for row in peer.feature_info]
 
 
 def gap(ours: torch.Tensor, peer: torch.Tensor) -> float:

@@ -208,12 +208,12 @@ class UniversalInvertedResidual(nn.Module):
             return ConvNormAct(width, width, size, step, dilation=spread, groups=groups_of(group_size, width),
                                apply_act=apply_act, aa=common.aa, **shared)  # fmt: skip
 
-        self.dw_start = depthwise(dim, kernel_in, 1 if kernel else stride, 1 if kernel else dilation, False)
+        self.dw_start = depthwise(dim, kernel_in, 1 if kernel else stride, dilation, False)
         self.pw_exp = ConvNormAct(dim, hidden, 1, **shared)
         self.dw_mid = depthwise(hidden, kernel, stride, dilation, True)
         self.se = make_gate(common, hidden, gate, act, expansion)
         self.pw_proj = ConvNormAct(hidden, dim_out, 1, apply_act=False, **shared)
-        self.dw_end = depthwise(dim_out, kernel_out, 1 if kernel or kernel_in else stride, 1, False)
+        self.dw_end = depthwise(dim_out, kernel_out, 1 if kernel or kernel_in else stride, dilation, False)
         scale = common.layer_scale
         self.layer_scale = LayerScale2d(dim_out, scale) if scale is not None else nn.Identity()
         self.drop_path = drop_path_of(drop_path)

@@ -1,4 +1,4 @@
-"""Swin Transformer: attention in windows that shift from block to block (arXiv:2103.14030); S3 rows (arXiv:2111.14725)."""
+"""Swin Transformer: attention in windows that shift from block to block (arXiv:2103.14030), and S3 (arXiv:2111.14725)."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -50,8 +50,8 @@ class Block(nn.Module):
 
     attn_mask: Tensor | None
 
-    def __init__(self, dim, heads, head_dim, resolution, window, shifted, always_partition, dynamic, mlp_ratio, qkv_bias,
-                 drop, attn_drop, drop_path):  # fmt: skip
+    def __init__(self, dim, heads, head_dim, resolution, window, shifted, always_partition, dynamic, mlp_ratio,
+                 qkv_bias, drop, attn_drop, drop_path):  # fmt: skip
         super().__init__()
         self.shifted, self.always_partition, self.dynamic = shifted, always_partition, dynamic
         self.norm1 = nn.LayerNorm(dim)
@@ -139,7 +139,8 @@ class SwinTransformer(ImageModel):
         self.patch_embed = PatchEmbed(patch_size, in_chans, embed_dim)
         stages, levels = [], []
         make_block = partial(Block, head_dim=head_dim, always_partition=always_partition, dynamic=dynamic_img_size,
-                             mlp_ratio=mlp_ratio, qkv_bias=qkv_bias, drop=proj_drop_rate, attn_drop=attn_drop_rate)  # fmt: skip
+                             mlp_ratio=mlp_ratio, qkv_bias=qkv_bias, drop=proj_drop_rate,
+                             attn_drop=attn_drop_rate)  # fmt: skip
         for i, drops in enumerate(drop_path_rates(drop_path_rate, depths)):
             dim, resolution = embed_dim * 2**i, self.resolution(i)
             down = PatchMerging(dim // 2, dim) if i else nn.Identity()

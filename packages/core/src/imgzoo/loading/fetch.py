@@ -18,6 +18,8 @@ from .source import CONFIG, FILES, Source, read_config
 
 PREFERRED = ("model.safetensors", "pytorch_model.bin", "pytorch_model.pth", "model.pth",
              "open_clip_model.safetensors", "open_clip_pytorch_model.bin")  # fmt: skip
+LICENSE_TITLES = {"apache license version 2.0": "Apache-2.0", "mit license": "MIT", "the mit license": "MIT",
+                  "bsd 3-clause license": "BSD-3-Clause"}  # fmt: skip
 CHUNK = 1 << 20
 TIMEOUT = 30.0  # seconds without a byte
 ATTEMPTS = 4
@@ -116,18 +118,23 @@ def package_file(name: str) -> Path:
 
 
 def package_license(name: str) -> str:
-    """SPDX spelling of what an installed distribution says of its licence; empty when it says nothing."""
-    importlib_metadata = library()
+    """SPDX spelling of what an installed distribution says of its licence; empty when it says nothing.
 
+    Its metadata speak first, then the title of the licence file it ships.
+    """
     from imgzoo.licenses import spdx
 
+    importlib_metadata = library()
     try:
-        metadata = importlib_metadata.metadata(name.partition("/")[0])
+        dist = importlib_metadata.distribution(name.partition("/")[0])
     except importlib_metadata.PackageNotFoundError:
         return ""
-    stated = metadata.get("License-Expression") or metadata.get("License") or ""
-    stated = stated.strip().split("\n")[0].removesuffix(" License").replace("Apache 2.0", "Apache-2.0")
-    return spdx(stated) if stated and stated.lower() != "unknown" else ""
+    stated = dist.metadata.get("License-Expression") or dist.metadata.get("License") or ""
+    stated = stated.strip().split("\n")[0]
+    if not stated or stated.lower() == "unknown":
+        title = " ".join((dist.read_text("LICENSE") or dist.read_text("LICENSE.txt") or "")[:200].split()).lower()
+        stated = next((known for start, known in LICENSE_TITLES.items() if title.startswith(start)), "")
+    return spdx(stated) if stated else ""
 
 
 def fetch_config(location: str) -> dict[str, Any]:
