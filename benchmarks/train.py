@@ -2,11 +2,12 @@
 
     .nox/imgzoo/bin/python benchmarks/train.py [--seeds 3] [--epochs 4] [--model resnet18] [--json out.json]
 
-The images are 48x48 patches of scikit-image's brick, grass and gravel photographs; training and validation patches come
-from different halves. Ours is the `imgzoo train` command. The peer's training script is not in its wheel, so its library
-(create_model, create_loader, create_optimizer_v2, create_scheduler_v2) is driven by the loop below. Each run is a
-process of its own in the parity environment, which has both; contenders alternate. Targets: equal accuracy within
-noise, at least 1.1x the images a second of training and 1.2x the wall time, start-up included.
+The images are 48x48 patches of scikit-image's brick, grass and gravel photographs; training and validation patches
+come from different halves. Ours is the loop of `imgzoo train`, run folder and checkpoints included. The peer's training
+script is not in its wheel, so its library (create_model, create_loader, create_optimizer_v2, create_scheduler_v2) is
+driven by the loop below. Each run is a process of its own in the parity environment, which has both; contenders
+alternate. Targets: equal accuracy within noise, at least 1.1x the images a second of training and 1.2x the wall time,
+start-up included.
 """
 
 from __future__ import annotations

@@ -262,9 +262,13 @@ def test_dry_run_prints_the_plan_and_writes_nothing(tmp_path):
     assert not out.exists()
 
 
-def test_finders_answer():
+def test_the_learning_rate_finder_answers():
+    assert "falls fastest at --lr" in invoke(train, "test_resnet", "--data", "digits:", *TINY, "--find-lr").output
+
+
+@pytest.mark.slow
+def test_the_batch_finder_answers():
     common = ["test_resnet", "--data", "digits:", *TINY]
-    assert "falls fastest at --lr" in invoke(train, *common, "--find-lr").output
     assert "the fastest is --batch-size" in invoke(train, *common, "--find-batch").output
 
 

@@ -107,9 +107,9 @@ slow = pytest.mark.slow
 CASES = [
     *((name, "torchscript") for name in MODELS),
     ("test_resnet", "torch"),
-    ("test_efficientnet", "onnx"),
+    ("test_resnet", "onnx"),
     *(pytest.param(name, "torch", marks=slow) for name in ("test_efficientnet", "test_vit")),
-    *(pytest.param(name, "onnx", marks=slow) for name in ("test_resnet", "test_vit")),
+    *(pytest.param(name, "onnx", marks=slow) for name in ("test_efficientnet", "test_vit")),
 ]
 
 

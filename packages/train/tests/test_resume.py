@@ -18,7 +18,7 @@ def trials(tmp_path, seed: int, count: int, how: str) -> list[dict]:
 
 
 def test_killed_runs_end_like_undisturbed_ones(tmp_path):
-    rows = trials(tmp_path, seed=7, count=3, how="kill")
+    rows = trials(tmp_path, seed=7, count=2, how="kill")
     assert any(codes == [-9] for row in rows for codes, _ in row["exits"])
 
 
@@ -38,7 +38,7 @@ def check_term(rows: list[dict]) -> None:
 
 
 def test_a_terminated_run_saves_exits_143_and_goes_on(tmp_path):
-    check_term(trials(tmp_path, seed=2, count=2, how="term"))
+    check_term(trials(tmp_path, seed=2, count=1, how="term"))
 
 
 @pytest.mark.slow

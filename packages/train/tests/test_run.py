@@ -219,7 +219,8 @@ class Labels:
         return np.stack([self[index].target for index in range(len(self))])
 
 
-@pytest.mark.parametrize("loss", ["bce", pytest.param("asymmetric", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("loss", ["bce", "asymmetric"])
 def test_multi_label_learns(tmp_path, monkeypatch, loss):
     import imgzoo_data
 
@@ -253,7 +254,8 @@ def teacher(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("kind", ["logit", pytest.param("feature", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["logit", "feature"])
 def test_a_student_learns_from_a_teacher(tmp_path, teacher, kind):
     summary = go(
         tmp_path / "r",
@@ -267,6 +269,7 @@ def test_a_student_learns_from_a_teacher(tmp_path, teacher, kind):
     assert summary["best"]["top1"] >= 80
 
 
+@pytest.mark.slow
 def test_a_token_needs_a_token(tmp_path, teacher):
     from imgzoo.errors import CapabilityError
 
@@ -364,6 +367,7 @@ def _has_rank(pid: int) -> bool:
         return False
 
 
+@pytest.mark.slow
 def test_two_ranks_train_and_validate_as_one(tmp_path):
     out = tmp_path / "run"
     train = [

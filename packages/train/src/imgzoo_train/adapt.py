@@ -147,5 +147,5 @@ def scripted(model: nn.Module, how: str, device: torch.device) -> Any:
         return torch.jit.script(model)
     size: Any = model.pretrained_cfg["input_size"]  # type: ignore
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", torch.jit.TracerWarning)
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
         return torch.jit.trace(model, torch.zeros(2, *size, device=device), check_trace=False)

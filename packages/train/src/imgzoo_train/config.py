@@ -211,6 +211,17 @@ def parse(text: str, where: str) -> dict[str, Any]:
         raise UsageError(f"{where} is not valid TOML: {error}") from error
 
 
+def output_folder(config: Config) -> str:
+    """The run folder: as given, or the first free `runs/<model>-<n>`."""
+    if config.run.output:
+        return config.run.output
+    name = "".join(character if character.isalnum() or character in "._-" else "-" for character in config.model.name)
+    number = 1
+    while Path(f"runs/{name}-{number}").exists():
+        number += 1
+    return f"runs/{name}-{number}"
+
+
 @functools.cache
 def field_types(section: type) -> dict[str, Any]:
     """Type of every field of a section."""

@@ -16,7 +16,7 @@ from imgzoo.errors import UsageError
 
 from . import adapt, build, norms, storage
 from .checkpoints import Checkpoints, Retention
-from .config import Config
+from .config import Config, output_folder
 from .distributed import World, join_world
 from .evaluation import Evaluation, evaluate
 from .folder import RunFolder
@@ -37,6 +37,7 @@ def train(config: Config, *, resume: bool = False, quiet: bool = False) -> dict[
 
     Raises `Interrupted` after a signal, with everything saved; typed errors for anything the user can mend.
     """
+    config.run.output = output_folder(config)
     if config.run.threads:
         torch.set_num_threads(config.run.threads)
     with join_world(config.run.device, config.run.stall) as world, Signals(world, config.run.stall) as signals:

@@ -86,17 +86,6 @@ def read_config(config_file: Path | None, settings: tuple[str, ...], flags: dict
     return config
 
 
-def run_folder(config: Config) -> str:
-    """The run folder: as given, or the first free `runs/<model>-<n>`."""
-    if config.run.output:
-        return config.run.output
-    name = "".join(character if character.isalnum() or character in "._-" else "-" for character in config.model.name)
-    number = 1
-    while Path(f"runs/{name}-{number}").exists():
-        number += 1
-    return f"runs/{name}-{number}"
-
-
 def existing_config(output: str) -> Path:
     """The configuration saved in a run folder; raises `UsageError` when there is none."""
     path = Path(output) / "config.toml"

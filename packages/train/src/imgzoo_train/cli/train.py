@@ -10,8 +10,9 @@ from typing import Any
 import click
 
 from imgzoo.errors import UsageError
+from imgzoo_train.config import output_folder
 
-from .options import config_options, existing_config, read_config, run_folder
+from .options import config_options, existing_config, read_config
 
 
 @click.command("train")
@@ -54,7 +55,7 @@ def command(
             raise UsageError("--resume needs the folder of the run: add --output DIR")
         config_file = existing_config(str(output))
     config = read_config(config_file, settings, flags)
-    config.run.output = run_folder(config)
+    config.run.output = output_folder(config)
 
     if dry_run or find_lr or find_batch or profile:
         from imgzoo_train import planning
