@@ -1,0 +1,137 @@
+"""ViT weights as their authors publish them: JAX arrays, CLIP's visual tower, open_clip, DINO, MAE, DeiT-III."""
+
+from typing import Any
+
+import torch
+
+from imgzoo.loading.convert import Format, State
+
+JAX = [
+    (r"^(?:params/)?(?:txt/.*|[tb]$)", ""),
+    (r"^(?:params/)?(?:img/)?", ""),
+    (r"^Transformer/encoderblock_(\d+)/", r"blocks.\1."),
+    (r"^Transformer/encoderblock/", "blocks.all."),
+    (r"^Transformer/encoder_norm/", "norm."),
+    (r"^(?:Transformer/posembed_input/)?pos_embedding$", "pos_embed"),
+    (r"^cls$", "cls_token"),
+    (r"^embedding/", "patch_embed.proj."),
+    (r"^(head|pre_logits)/", r"\1."),
+    (r"^MAPHead_0/probe$", "attn_pool.latent"),
+    (r"^MAPHead_0/LayerNorm_0/", "attn_pool.norm."),
+    (r"^MAPHead_0/(?:MultiHeadDotProductAttention_0/)?", "attn_pool."),
+    (r"MultiHeadDotProductAttention_\d/", "attn."),
+    (r"MlpBlock_\d/Dense_0/", "mlp.fc1."),
+    (r"MlpBlock_\d/Dense_1/", "mlp.fc2."),
+    (r"LayerNorm_0/", "norm1."),
+    (r"LayerNorm_[12]/", "norm2."),
+    (r"(query|key|value)/", r"\1."),
+    (r"\.out/", ".proj."),
+    (r"scale$", "weight"),
+]
+CLIP = [
+    (r"^(?!visual\.).*", ""),
+    (r"^visual\.", ""),
+    (r"^class_embedding$", "cls_token"),
+    (r"^positional_embedding$", "pos_embed"),
+    (r"^conv1\.", "patch_embed.proj."),
+    (r"^ln_pre\.", "norm_pre."),
+    (r"^ln_post\.", "norm."),
+    (r"^proj$", "head.weight"),
+    (r"^transformer\.resblocks\.", "blocks."),
+    (r"\.ln_([12])\.", r".norm\1."),
+    (r"\.ls_([12])\.", r".ls\1."),
+    (r"\.attn\.in_proj_", ".attn.qkv."),
+    (r"\.attn\.out_proj\.", ".attn.proj."),
+    (r"\.mlp\.c_fc\.", ".mlp.fc1."),
+    (r"\.mlp\.c_proj\.", ".mlp.fc2."),
+]
+TRUNK = [(r"^(?!visual\.).*", ""), (r"^visual\.trunk\.", ""), (r"^visual\.head\.proj\.", "head.")]
+DINO = [
+    (r"^backbone\.", ""),
+    (r"^(?:dino_head|ibot_head|head\.mlp|head\.last_layer)\..*", ""),  # projections of a training checkpoint
+    (r"^mask_token$", ""),
+    (r"^register_tokens$", "reg_token"),
+    (r"^blocks\.\d+\.(\d+)\.", r"blocks.\1."),
+    (r"\.mlp\.w12\.", ".mlp.fc1."),
+    (r"\.mlp\.w3\.", ".mlp.fc2."),
+]
+MAE = [(r"^(?:decoder_.*|mask_token$)", "")]
+DEIT3 = [(r"\.gamma_([12])$", r".ls\1.gamma")]
+
+
+def from_jax(state: State, model: Any) -> State:
+    """Kernels come input first and heads apart: (in, out), (in, heads, width), (heads, width, out), (h, w, in, out)."""
+    torch_state: State = {}
+    for key, value in unstack(state).items():
+        path, _, leaf = key.rpartition(".")
+        attended = path.endswith((".query", ".key", ".value"))
+        if leaf == "kernel" and value.ndim == 4:
+            torch_state[f"{path}.weight"] = value.permute(3, 2, 0, 1).contiguous()
+        elif leaf == "kernel":
+            flat = value.flatten(1) if attended else value.flatten(0, -2)
+            torch_state[f"{path}.weight"] = flat.T.contiguous()
+        else:
+            torch_state[key] = value.flatten() if attended else value
+    join(torch_state, "attn", {"qkv": ("query", "key", "value")})
+    join(torch_state, "attn_pool", {"q": ("query",), "kv": ("key", "value")})
+    drop = ["attn_pool."] if model.attn_pool is None else []
+    if any(key.startswith("pre_logits.") for key in torch_state):  # the classifier read a hidden layer we do not have
+        drop += ["pre_logits.", "head."]
+    return {key: value for key, value in torch_state.items() if not key.startswith(tuple(drop))}
+
+
+def unstack(state: State) -> State:
+    """Blocks that were scanned over share one array, the layer first: one entry for each block."""
+    single: State = {}
+    for key, value in state.items():
+        if not key.startswith("blocks.all."):
+            single[key] = value
+            continue
+        for i, layer in enumerate(value):
+            single[key.replace(".all.", f".{i}.", 1)] = layer
+    return single
+
+
+def join(state: State, owner: str, joined: dict[str, tuple[str, ...]]) -> None:
+    """Stack the projections of every `owner` into the layers that we have, in place."""
+    paths = [key.removesuffix("query.weight") for key in state if key.endswith(f"{owner}.query.weight")]
+    for path in paths:
+        for name, parts in joined.items():
+            for leaf in ("weight", "bias"):
+                if f"{path}{parts[0]}.{leaf}" in state:
+                    state[f"{path}{name}.{leaf}"] = torch.cat([state.pop(f"{path}{part}.{leaf}") for part in parts])
+
+
+def from_clip(state: State, model: Any) -> State:
+    """Tokens gain a batch dimension; the projection (dim, out) is our classifier, which has a bias."""
+    state["cls_token"] = state["cls_token"].reshape(1, 1, -1)
+    state["pos_embed"] = state["pos_embed"].unsqueeze(0)
+    if "head.weight" in state:
+        state["head.weight"] = state["head.weight"].T.contiguous()
+    return with_bias(state, model)
+
+
+def with_bias(state: State, model: Any) -> State:
+    """A zero bias for a projection that was trained without one."""
+    if "head.weight" in state and "head.bias" not in state:
+        state["head.bias"] = state["head.weight"].new_zeros(state["head.weight"].shape[0])
+    return state
+
+
+def from_dino(state: State, model: Any) -> State:
+    """Where our table has no row for the class token, the token takes what was added to it."""
+    table = state.get("pos_embed")
+    if model.no_embed_class and table is not None and int((table.shape[1] - 1) ** 0.5) ** 2 == table.shape[1] - 1:
+        state["cls_token"] = state["cls_token"] + table[:, :1]
+        state["pos_embed"] = table[:, 1:].contiguous()
+    return state
+
+
+FORMATS = [
+    Format("jax", r"^(?:params/)?(?:img/)?Transformer/", JAX, from_jax),
+    Format("open-clip-trunk", r"^visual\.trunk\.", TRUNK, with_bias),
+    Format("clip", r"^visual\.class_embedding$", CLIP, from_clip),
+    Format("mae", r"^decoder_", MAE),
+    Format("deit3", r"\.gamma_1$", DEIT3),
+    Format("dino", r"^backbone\.|^mask_token$|^register_tokens$|\.mlp\.w12\.|^head\.last_layer\.", DINO, from_dino),
+]
