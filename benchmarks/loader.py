@@ -51,7 +51,7 @@ PHOTOS = ("astronaut", "chelsea", "coffee", "rocket", "cat", "retina")
 
 
 def write_photos(folder: Path, size: tuple[int, int], count: int) -> None:
-    """Real photographs, cut and scaled to `size` and saved as camera-like JPEGs (quality 90, 4:2:0), in four classes."""
+    """Real photographs, cut and scaled to `size` and saved as JPEGs (quality 90, 4:2:0) in four classes."""
     import numpy as np
     from PIL import Image
     from skimage import data
