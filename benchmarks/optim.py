@@ -2,8 +2,8 @@
 
     python benchmarks/optim.py --peer .nox/parity/bin/python
 
-The peer's interpreter runs both sides in one process, step by step in turn, so that noise falls on both. `limit` is the time
-that reading and writing each operand once would take at the bandwidth of an in-place addition measured in the same run.
+The peer's interpreter runs both sides in one process, step by step in turn, so that noise falls on both. `limit` is the
+time that reading and writing each operand once would take at the bandwidth of an in-place addition in the same run.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def peak_memory(step) -> int:
     return peak
 
 
-def measure(rounds: int, threads: int) -> None:
+def measure(rounds: int, threads: int, names: list[str]) -> None:
     """Run both sides and print one JSON row a case; called inside the peer's interpreter."""
     import time
     import warnings
@@ -87,7 +87,7 @@ def measure(rounds: int, threads: int) -> None:
             additions.append(time.perf_counter() - start)
         bandwidth = 3 * 4 * x.numel() / min(additions)
         del x, y
-        for name in NAMES:
+        for name in names:
             pair = [
                 timm.optim.create_optimizer_v2(params, name, lr=1e-6, weight_decay=0.05),
                 create_optimizer(name, params, lr=1e-6, weight_decay=0.05),
@@ -110,16 +110,17 @@ def main() -> None:
     parser.add_argument("--peer", default=os.environ.get("IMGZOO_PEER_PYTHON", str(PEER)), help="interpreter with timm")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--names", default=",".join(NAMES), help="optimizers, separated by commas")
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
-        measure(options.rounds, options.threads)
+        measure(options.rounds, options.threads, options.names.split(","))
         return
-    arguments = [f"--rounds={options.rounds}", f"--threads={options.threads}", "--worker"]
+    os.environ["KINETO_LOG_LEVEL"] = "6"
+    arguments = [f"--rounds={options.rounds}", f"--threads={options.threads}", f"--names={options.names}", "--worker"]
     worker = subprocess.Popen([options.peer, __file__, *arguments], stdout=subprocess.PIPE, text=True)
-    print(
-        f"{'model':10}{'optimizer':11}{'peer ms':>9}{'ours ms':>9}{'limit ms':>9}{'ratio':>7}{'peer MB':>9}{'ours MB':>9}"
-    )
+    heads = "".join(f"{text:>9}" for text in ("peer ms", "ours ms", "limit ms"))
+    print(f"{'model':10}{'optimizer':11}{heads}{'ratio':>7}{'peer MB':>9}{'ours MB':>9}", flush=True)
     ratios = []
     assert worker.stdout is not None
     for line in worker.stdout:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from imgzoo.errors import CapabilityError
 
-from . import kernels
+from . import foreach, kernels
 from .options import check_values
 
 Scalar = Any
@@ -70,7 +70,7 @@ def split(columns: list[list[Tensor]], limit: int) -> Iterator[Segment]:
 
 def norms(blocks: list[Block], column: Callable[[Block], list[Tensor]]) -> list[Tensor]:
     """Euclidean norm of each tensor of a segment, from its pieces: 0-d tensors."""
-    parts = [torch._foreach_norm(column(block)) for block in blocks]
+    parts = [foreach.norm(column(block)) for block in blocks]
     if len(parts) == 1:
         return list(parts[0])
     return [torch.linalg.vector_norm(torch.stack([part[0] for part in parts]))]
@@ -79,18 +79,18 @@ def norms(blocks: list[Block], column: Callable[[Block], list[Tensor]]) -> list[
 def scale_(tensors: list[Tensor], factors: list[Tensor]) -> None:
     """Multiply each tensor by its own 0-d factor; one factor serves all pieces of one tensor."""
     if len(factors) == 1:
-        torch._foreach_mul_(tensors, factors[0])
+        foreach.mul_(tensors, factors[0])
     else:
-        torch._foreach_mul_(tensors, factors)
+        foreach.mul_(tensors, factors)
 
 
 def subtract_(params: list[Tensor], steps: list[Tensor], rate: Scalar) -> None:
     """`params -= rate * steps`; destroys `steps` when the rate is a tensor."""
     if isinstance(rate, Tensor):
-        torch._foreach_mul_(steps, rate)
-        torch._foreach_sub_(params, steps)
+        foreach.mul_(steps, rate)
+        foreach.sub_(params, steps)
     else:
-        torch._foreach_add_(params, steps, alpha=-rate)
+        foreach.add_(params, steps, alpha=-rate)
 
 
 def low(dtype: torch.dtype) -> bool:
@@ -259,9 +259,9 @@ class Optimizer(torch.optim.Optimizer):
 
     def _compute(self, block: Block, group: dict[str, Any]) -> None:
         if group.get("maximize"):
-            block.grads = torch._foreach_neg(block.grads)
+            block.grads = foreach.neg(block.grads)
         if group["weight_decay"] and self.decay(group) == "gradient":
-            block.grads = torch._foreach_add(block.grads, block.params, alpha=group["weight_decay"])
+            block.grads = foreach.add(block.grads, block.params, alpha=group["weight_decay"])
         whole = self.whole or group.get("caution", False)
         block.steps = (self._kernel_direction(block, group) if whole else []) or self.direction(block, group)
 
@@ -298,12 +298,12 @@ class Optimizer(torch.optim.Optimizer):
         shrink, last = self.shrink(group), self.decays_last(group)
         shrinks = isinstance(shrink, Tensor) or shrink != 1
         if shrinks and not last:
-            torch._foreach_mul_(block.params, shrink)
+            foreach.mul_(block.params, shrink)
         subtract_(block.params, block.steps, self.rate(group))
         if shrinks and last:
-            torch._foreach_mul_(block.params, shrink)
+            foreach.mul_(block.params, shrink)
         if block.params is not target:
-            torch._foreach_copy_(target, block.params)
+            foreach.copy_(target, block.params)
 
     @staticmethod
     def caution(blocks: list[Block]) -> None:
@@ -315,7 +315,7 @@ class Optimizer(torch.optim.Optimizer):
             count = sum(mask.numel() for (mask,) in masks)
             shares = [torch.stack([mask.sum() for (mask,) in masks]).sum().div_(count).clamp_(min=1e-3)]
         for block, mask in zip(blocks, masks):
-            torch._foreach_mul_(block.steps, mask)
+            foreach.mul_(block.steps, mask)
             scale_(block.steps, [share.reciprocal() for share in shares])
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from imgzoo.errors import UsageError
 
+from . import foreach
+
 
 def _gradients(params: Iterable[Tensor]) -> list[Tensor]:
     return [p.grad for p in params if p.grad is not None]
@@ -23,7 +25,7 @@ def total_norm(grads: list[Tensor], order: float = 2.0) -> Tensor:
     if any(grad.is_sparse for grad in grads):
         norms = [torch.linalg.vector_norm(g.coalesce().values() if g.is_sparse else g, order) for g in grads]
     else:
-        norms = torch._foreach_norm(grads, order)
+        norms = foreach.norm(grads, order)
     return torch.linalg.vector_norm(torch.stack([norm.to(device) for norm in norms]), order)
 
 
@@ -37,7 +39,7 @@ def clip_by_norm(params: list[Tensor], value: float, order: float = 2.0) -> Tens
         for grad in grads:
             grad.mul_(factor.to(grad.device))
     elif grads:
-        torch._foreach_mul_(grads, factor)
+        foreach.mul_(grads, factor)
     return norm
 
 
@@ -47,8 +49,8 @@ def clip_by_value(params: list[Tensor], value: float, order: float = 2.0) -> Ten
     grads = _gradients(params)
     norm = total_norm(grads, order)
     if grads:
-        torch._foreach_clamp_min_(grads, -value)
-        torch._foreach_clamp_max_(grads, value)
+        foreach.clamp_min_(grads, -value)
+        foreach.clamp_max_(grads, value)
     return norm
 
 

@@ -27,7 +27,8 @@ def optimizer_options(name: str) -> list[str]:
 
 def _groups(model_or_params: Any, weight_decay: float, param_group_fn: Any, plan: dict[str, Any]) -> list[dict]:
     """The parameter groups: the model's by rule or by `param_group_fn`, or what the caller made."""
-    model = model_or_params if isinstance(model_or_params, nn.Module) else None
+    model: nn.Module | None = model_or_params if isinstance(model_or_params, nn.Module) else None
+    given: Any = model_or_params
     if param_group_fn is not None:
         if model is None:
             raise UsageError("param_group_fn needs the model, not its parameters")
@@ -36,7 +37,7 @@ def _groups(model_or_params: Any, weight_decay: float, param_group_fn: Any, plan
     elif model is not None:
         groups = decay_groups(model, weight_decay, **plan)
     else:
-        groups = _given_groups(model_or_params, weight_decay, plan)
+        groups = _given_groups(given, weight_decay, plan)
     for group in groups:
         params = group["params"]
         group["params"] = [params] if isinstance(params, torch.Tensor) else list(params)

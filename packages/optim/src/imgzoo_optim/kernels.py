@@ -17,7 +17,7 @@ import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -101,7 +101,7 @@ def _processor() -> str:
 
 
 @functools.cache
-def compiled(kernel: Kernel, applies: bool) -> ctypes._CFuncPtr | None:
+def compiled(kernel: Kernel, applies: bool) -> Any:
     """The loop as a function, from the cache or the compiler; None where there is no compiler or it fails."""
     compiler = shutil.which(os.environ.get("CC", "cc")) or shutil.which("gcc") or shutil.which("clang")
     if os.environ.get("IMGZOO_KERNELS") == "0" or compiler is None or ctypes.sizeof(ctypes.c_long) != 8:
@@ -148,7 +148,7 @@ def fits(columns: Sequence[Sequence[Tensor]]) -> bool:
 
 
 def run(
-    function: ctypes._CFuncPtr,
+    function: Any,
     columns: Sequence[Sequence[Tensor]],
     constants: Sequence[float],
     factors: Sequence[float] | None = None,

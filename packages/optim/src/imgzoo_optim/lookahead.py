@@ -9,6 +9,7 @@ import torch
 
 from imgzoo.errors import UsageError
 
+from . import foreach
 from .base import split
 from .wrapper import Wrapper
 
@@ -54,5 +55,5 @@ class Lookahead(Wrapper):
             for columns in pairs.values():
                 for segment in split([*columns], 1 << 18):
                     for _, (fast, slow) in segment:
-                        torch._foreach_lerp_(slow, fast, self.alpha)
-                        torch._foreach_copy_(fast, slow)
+                        foreach.lerp_(slow, fast, self.alpha)
+                        foreach.copy_(fast, slow)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from imgzoo.errors import UsageError
 
+from . import foreach
 from .base import flatten
 from .wrapper import Wrapper
 
@@ -49,7 +50,7 @@ class SAM(Wrapper):
         if not params:
             return []
         ascents: list[Tensor] = [p.grad * p.abs() if self.adaptive else p.grad for p in params]  # type: ignore[misc]
-        norms = torch._foreach_norm(ascents)
+        norms = foreach.norm(ascents)
         scale = self.rho / (torch.linalg.vector_norm(torch.stack([n.to(norms[0].device) for n in norms])) + 1e-12)
         starts = [param.detach().clone() for param in params]
         for param, ascent in zip(params, ascents):

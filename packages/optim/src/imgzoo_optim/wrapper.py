@@ -13,8 +13,9 @@ class Wrapper(torch.optim.Optimizer):
 
     def __init__(self, optimizer: torch.optim.Optimizer):
         self.optimizer = optimizer
-        self._optimizer_step_pre_hooks = optimizer._optimizer_step_pre_hooks
-        self._optimizer_step_post_hooks = optimizer._optimizer_step_post_hooks
+        inner: Any = optimizer
+        self._optimizer_step_pre_hooks = inner._optimizer_step_pre_hooks
+        self._optimizer_step_post_hooks = inner._optimizer_step_post_hooks
 
     @property
     def param_groups(self) -> list[dict[str, Any]]:  # type: ignore[override]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
+from imgzoo_optim import foreach
 from imgzoo_optim.base import Block, Optimizer
 from imgzoo_optim.kernels import Kernel
 
@@ -58,17 +58,17 @@ class AdaBelief(Optimizer):
         mean, variance = block.state
         (beta1, beta2), eps = group["betas"], group["eps"]
         average_(mean, block.grads, beta1)
-        average_square_(variance, torch._foreach_sub(block.grads, mean), beta2)
-        torch._foreach_add_(variance, eps)
+        average_square_(variance, foreach.sub(block.grads, mean), beta2)
+        foreach.add_(variance, eps)
         c1 = 1 - beta1**block.t
         if not group["rectify"]:
             denominator = root(variance, 1 - beta2**block.t, eps)
-            torch._foreach_mul_(denominator, c1)
-            return torch._foreach_div(mean, denominator)
+            foreach.mul_(denominator, c1)
+            return foreach.div(mean, denominator)
         factor = rectification(int(block.t), beta2)
         if factor is None:
-            return torch._foreach_mul(mean, 1 / c1 if group["degenerated_to_sgd"] else 0.0)
-        denominator = torch._foreach_sqrt(variance)
-        torch._foreach_add_(denominator, eps)
-        torch._foreach_mul_(denominator, c1 / factor)
-        return torch._foreach_div(mean, denominator)
+            return foreach.mul(mean, 1 / c1 if group["degenerated_to_sgd"] else 0.0)
+        denominator = foreach.sqrt(variance)
+        foreach.add_(denominator, eps)
+        foreach.mul_(denominator, c1 / factor)
+        return foreach.div(mean, denominator)

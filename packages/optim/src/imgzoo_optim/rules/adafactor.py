@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from imgzoo_optim import foreach
 from imgzoo_optim.base import Block, Optimizer, low
 
 from .factored import clip_rms_, factored_step, mean_squares, pieces
@@ -66,16 +67,17 @@ class Adafactor(Optimizer):
 
     def update(self, group: dict[str, Any], params: list[Tensor], t: Any) -> None:
         for param in params:
-            state, grad = self.state[param], param.grad
-            grad = grad.float() if low(grad.dtype) else grad  # type: ignore[union-attr]
+            state: dict[str, Any] = self.state[param]
+            grad: Any = param.grad
+            grad = grad.float() if low(grad.dtype) else grad
             rate = self._rate(group, param, t)
             steps = self._normalized(state, grad, group, 1 - float(t) ** group["decay_rate"])
             clip_rms_(steps, group["clip_threshold"])
-            torch._foreach_mul_(steps, rate)
+            foreach.mul_(steps, rate)
             if group["betas"] is not None:
                 means = pieces(state["exp_avg"])
-                torch._foreach_lerp_(means, steps, 1 - group["betas"][0])
-                torch._foreach_copy_(steps, means)
+                foreach.lerp_(means, steps, 1 - group["betas"][0])
+                foreach.copy_(steps, means)
             if group["caution"]:
                 parts = zip(pieces(param), pieces(grad), steps)
                 blocks = [Block([0], [[p], [g]], t) for p, g, _ in parts]
@@ -84,8 +86,8 @@ class Adafactor(Optimizer):
                 self.caution(blocks)
             targets = pieces(param)
             if group["weight_decay"]:
-                torch._foreach_mul_(targets, 1 - group["weight_decay"] * rate)
-            torch._foreach_sub_(targets, steps)
+                foreach.mul_(targets, 1 - group["weight_decay"] * rate)
+            foreach.sub_(targets, steps)
 
     def _normalized(self, state: dict[str, Any], grad: Tensor, group: dict[str, Any], beta2: float) -> list[Tensor]:
         axes = factored_axes(grad.shape, group["min_dim_size_to_factor"])

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from imgzoo_optim import foreach
 from imgzoo_optim.base import Block, Optimizer, low, subtract_
 
 from .factored import clip_rms_, factored_step, mean_squares, pieces
@@ -67,7 +68,8 @@ class AdafactorBigVision(Optimizer):
         age = max(float(t) - group["decay_offset"], 1.0)
         beta2 = min(group["beta2_cap"], 1 - age ** -group["decay_rate"])
         for param in params:
-            state, grad = self.state[param], param.grad
+            state: dict[str, Any] = self.state[param]
+            grad: Any = param.grad
             grad = grad.float() if low(grad.dtype) else grad  # type: ignore[union-attr]
             steps = self._normalized(state, grad, group, beta2)
             if group["clipping_threshold"] is not None:
@@ -75,8 +77,8 @@ class AdafactorBigVision(Optimizer):
             targets = pieces(param)
             if group["momentum"] is not None:
                 means = pieces(state["exp_avg"])
-                torch._foreach_lerp_(means, [step.to(means[0].dtype) for step in steps], 1 - group["momentum"])
-                torch._foreach_copy_(steps, means)
+                foreach.lerp_(means, [step.to(means[0].dtype) for step in steps], 1 - group["momentum"])
+                foreach.copy_(steps, means)
             if group["caution"]:
                 blocks = [Block([0], [[p], [g]], t) for p, g in zip(targets, pieces(grad))]
                 for block, step in zip(blocks, steps):
@@ -84,7 +86,7 @@ class AdafactorBigVision(Optimizer):
                 self.caution(blocks)
             shrink = self.shrink(group)
             if isinstance(shrink, Tensor) or shrink != 1:
-                torch._foreach_mul_(targets, shrink)
+                foreach.mul_(targets, shrink)
             subtract_(targets, steps, self.lr(group))
 
     def _normalized(self, state: dict[str, Any], grad: Tensor, group: dict[str, Any], beta2: float) -> list[Tensor]:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from imgzoo.errors import UsageError
+from imgzoo_optim import foreach
 from imgzoo_optim.base import Block, Optimizer, flatten
 
 from .moments import average_, average_square_
@@ -87,8 +88,8 @@ class AdaHessian(Optimizer):
         mean, square = block.state
         beta1, beta2 = group["betas"]
         average_(mean, [grad.detach() for grad in block.grads], beta1)
-        denominator = torch._foreach_div(square, 1 - beta2**block.t)
-        torch._foreach_pow_(denominator, group["hessian_power"] / 2)
-        torch._foreach_add_(denominator, group["eps"])
-        torch._foreach_mul_(denominator, 1 - beta1**block.t)
-        return torch._foreach_div(mean, denominator)
+        denominator = foreach.div(square, 1 - beta2**block.t)
+        foreach.pow_(denominator, group["hessian_power"] / 2)
+        foreach.add_(denominator, group["eps"])
+        foreach.mul_(denominator, 1 - beta1**block.t)
+        return foreach.div(mean, denominator)

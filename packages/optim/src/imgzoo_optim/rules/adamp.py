@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
+from imgzoo_optim import foreach
 from imgzoo_optim.base import Block, Optimizer
 from imgzoo_optim.kernels import Kernel
 
@@ -54,7 +54,7 @@ class AdamP(Optimizer):
         beta1, beta2 = group["betas"]
         average_(mean, block.grads, beta1)
         average_square_(square, block.grads, beta2)
-        ahead = torch._foreach_lerp(mean, block.grads, 1 - beta1) if group["nesterov"] else mean
+        ahead = foreach.lerp(mean, block.grads, 1 - beta1) if group["nesterov"] else mean
         return adaptive_step(ahead, square, 1 - beta1**block.t, 1 - beta2**block.t, group["eps"])
 
     def finish(self, blocks: list[Block], group: dict[str, Any]) -> None:
@@ -64,4 +64,4 @@ class AdamP(Optimizer):
             project_blocks(blocks, group)  # the mask brought a radial part back
         for block in blocks if group["weight_decay"] else ():
             strength = self.lr(group) * group["weight_decay"]
-            torch._foreach_mul_(block.params, [1 - strength * ratio for ratio in ratios])
+            foreach.mul_(block.params, [1 - strength * ratio for ratio in ratios])

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
+from imgzoo_optim import foreach
 from imgzoo_optim.base import Block, Optimizer
 from imgzoo_optim.kernels import Kernel
 
@@ -63,14 +63,14 @@ class Adan(Optimizer):
     def direction(self, block: Block, group: dict[str, Any]) -> list[Tensor]:
         mean, change, square, previous = block.state
         beta1, beta2, beta3 = group["betas"]
-        difference = torch._foreach_sub(block.grads, previous)
-        torch._foreach_copy_(previous, block.grads)
+        difference = foreach.sub(block.grads, previous)
+        foreach.copy_(previous, block.grads)
         average_(mean, block.grads, beta1)
         average_(change, difference, beta2)
-        torch._foreach_mul_(difference, beta2)
-        torch._foreach_add_(difference, block.grads)
+        foreach.mul_(difference, beta2)
+        foreach.add_(difference, block.grads)
         average_square_(square, difference, beta3)
-        steps = torch._foreach_mul(mean, 1 / (1 - beta1**block.t))
+        steps = foreach.mul(mean, 1 / (1 - beta1**block.t))
         if group["caution"]:
             return steps
         return self.look_ahead(block, steps, group)
@@ -82,10 +82,10 @@ class Adan(Optimizer):
         _, beta2, beta3 = group["betas"]
         ahead = beta2 / (1 - beta2**block.t)
         if isinstance(ahead, Tensor):
-            torch._foreach_add_(steps, torch._foreach_mul(change, ahead))
+            foreach.add_(steps, foreach.mul(change, ahead))
         else:
-            torch._foreach_add_(steps, change, alpha=ahead)
-        torch._foreach_div_(steps, root(square, 1 - beta3**block.t, group["eps"]))
+            foreach.add_(steps, change, alpha=ahead)
+        foreach.div_(steps, root(square, 1 - beta3**block.t, group["eps"]))
         return steps
 
     def finish(self, blocks: list[Block], group: dict[str, Any]) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
+from imgzoo_optim import foreach
 from imgzoo_optim.base import Block, Optimizer
 
 from .moments import average_, average_square_
@@ -40,18 +40,18 @@ class ADOPT(Optimizer):
         mean, square = block.state
         beta1, beta2 = group["betas"]
         if block.t == 1:
-            torch._foreach_copy_(square, torch._foreach_mul(block.grads, block.grads))
+            foreach.copy_(square, foreach.mul(block.grads, block.grads))
             return []
-        denominator = torch._foreach_sqrt(square)
-        torch._foreach_clamp_min_(denominator, group["eps"])
-        scaled = torch._foreach_div(block.grads, denominator)
+        denominator = foreach.sqrt(square)
+        foreach.clamp_min_(denominator, group["eps"])
+        scaled = foreach.div(block.grads, denominator)
         if group["clip_exp"] is not None:
             limit = float(block.t - 1) ** group["clip_exp"]
-            torch._foreach_clamp_min_(scaled, -limit)
-            torch._foreach_clamp_max_(scaled, limit)
+            foreach.clamp_min_(scaled, -limit)
+            foreach.clamp_max_(scaled, limit)
         average_(mean, scaled, beta1)
         average_square_(square, block.grads, beta2)
-        return torch._foreach_mul(mean, 1)
+        return foreach.mul(mean, 1)
 
     def finish(self, blocks: list[Block], group: dict[str, Any]) -> None:
         if blocks[0].t != 1:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from imgzoo_optim import foreach
 from imgzoo_optim.base import BLOCK, BLOCK_ELSEWHERE
 
 
@@ -52,4 +53,4 @@ def clip_rms_(steps: list[Tensor], limit: float) -> None:
     count = sum(step.numel() for step in steps)
     norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(step) for step in steps]))
     factor = (norm / (count**0.5 * limit)).clamp_(min=1.0).reciprocal_()
-    torch._foreach_mul_(steps, factor)
+    foreach.mul_(steps, factor)

@@ -56,7 +56,7 @@ def apply_factors(factors: list[Tensor], x: Tensor) -> Tensor:
                 shape[axis] = -1
             x = x * factor.view(shape)
         else:
-            x = torch.movedim(torch.tensordot(factor, x, ([1], [axis])), 0, axis)
+            x = torch.movedim(torch.tensordot(factor, x, dims=([1], [axis])), 0, axis)  # type: ignore[arg-type]
     return x
 
 
@@ -145,10 +145,10 @@ class Kron(Optimizer):
         state["Q"] = make_factors(param.shape, group, like)
 
     def update(self, group: dict[str, Any], params: list[Tensor], t: Any) -> None:
-        chance = group["preconditioner_update_probability"]
+        chance: Any = group["preconditioner_update_probability"]
         chance = update_probability if chance is None else chance
         for param in params:
-            self._step_one(group, param, t, chance(t) if callable(chance) else chance)
+            self._step_one(group, param, t, float(chance(t) if callable(chance) else chance))
 
     def _step_one(self, group: dict[str, Any], param: Tensor, t: int, chance: float) -> None:
         state = self.state[param]

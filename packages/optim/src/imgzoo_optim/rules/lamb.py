@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from imgzoo_optim import foreach
 from imgzoo_optim.base import Block, Optimizer, flatten, norms, scale_
 from imgzoo_optim.kernels import Kernel
 
@@ -51,7 +52,7 @@ class LAMB(Optimizer):
         grads = [p.grad for p in flatten(self.param_groups) if p.grad is not None]
         self.clip: Any = None
         if limit is not None and grads:
-            norms = [norm.to(grads[0].device) for norm in torch._foreach_norm(grads)]
+            norms = [norm.to(grads[0].device) for norm in foreach.norm(grads)]
             self.clip = (limit / torch.linalg.vector_norm(torch.stack(norms))).clamp_(max=1.0)
 
     def shrink(self, group: dict[str, Any]) -> Any:
@@ -67,9 +68,9 @@ class LAMB(Optimizer):
         mean, square = block.state
         beta1, beta2 = group["betas"]
         if self.clip is not None:
-            block.grads = torch._foreach_mul(block.grads, self.clip.to(block.grads[0].device))
-        torch._foreach_mul_(mean, beta1)
-        torch._foreach_add_(mean, block.grads, alpha=1 - beta1 if group["grad_averaging"] else 1)
+            block.grads = foreach.mul(block.grads, self.clip.to(block.grads[0].device))
+        foreach.mul_(mean, beta1)
+        foreach.add_(mean, block.grads, alpha=1 - beta1 if group["grad_averaging"] else 1)
         average_square_(square, block.grads, beta2)
         corrects = group["bias_correction"]
         c1, c2 = (1 - beta1**block.t, 1 - beta2**block.t) if corrects else (1.0, 1.0)
@@ -80,9 +81,9 @@ class LAMB(Optimizer):
         decay = group["weight_decay"]
         for block in blocks if decay else ():
             if group["decoupled_decay"]:  # before the norms
-                torch._foreach_mul_(block.params, super().shrink(group))
+                foreach.mul_(block.params, super().shrink(group))
             else:
-                torch._foreach_add_(block.steps, block.params, alpha=decay)
+                foreach.add_(block.steps, block.params, alpha=decay)
         if not decay and not group["always_adapt"]:
             return
         weights = torch.stack(norms(blocks, lambda block: block.params))

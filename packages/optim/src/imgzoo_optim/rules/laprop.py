@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
+from imgzoo_optim import foreach
 from imgzoo_optim.base import Block, Optimizer
 from imgzoo_optim.kernels import Kernel
 
@@ -50,7 +50,7 @@ class LaProp(Optimizer):
         mean, square = block.state
         beta1, beta2 = group["betas"]
         average_square_(square, block.grads, beta2)
-        scaled = torch._foreach_div(block.grads, root(square, 1 - beta2**block.t, group["eps"]))
-        torch._foreach_mul_(scaled, self.lr(group))
-        torch._foreach_lerp_(mean, scaled, 1 - beta1)
-        return torch._foreach_mul(mean, 1 / (1 - beta1**block.t))
+        scaled = foreach.div(block.grads, root(square, 1 - beta2**block.t, group["eps"]))
+        foreach.mul_(scaled, self.lr(group))
+        foreach.lerp_(mean, scaled, 1 - beta1)
+        return foreach.mul(mean, 1 / (1 - beta1**block.t))

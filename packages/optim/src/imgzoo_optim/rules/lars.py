@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from imgzoo_optim import foreach
 from imgzoo_optim.base import Block, Optimizer
 from imgzoo_optim.kernels import Kernel
 
@@ -48,7 +49,7 @@ class LARS(Optimizer):
     def prepare(self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor], t: Any) -> None:
         if not self.adapts(group):
             return
-        weights, sizes = torch.stack(torch._foreach_norm(params)), torch.stack(torch._foreach_norm(grads))
+        weights, sizes = torch.stack(foreach.norm(params)), torch.stack(foreach.norm(grads))
         trust = group["trust_coeff"] * weights / (sizes + weights * group["weight_decay"] + group["eps"])
         trust = torch.where((weights > 0) & (sizes > 0), trust, torch.ones_like(trust))
         if group["trust_clip"]:
@@ -64,6 +65,6 @@ class LARS(Optimizer):
     def direction(self, block: Block, group: dict[str, Any]) -> list[Tensor]:
         grads = block.grads
         if self.adapts(group):
-            grads = torch._foreach_add(grads, block.params, alpha=group["weight_decay"])
-            torch._foreach_mul_(grads, [self.trust[i] for i in block.owners])
+            grads = foreach.add(grads, block.params, alpha=group["weight_decay"])
+            foreach.mul_(grads, [self.trust[i] for i in block.owners])
         return accumulate(block.state[0], grads, block, group)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
+from imgzoo_optim import foreach
 from imgzoo_optim.base import Block, Optimizer
 from imgzoo_optim.kernels import Kernel
 
@@ -39,7 +39,7 @@ class Lion(Optimizer):
     def direction(self, block: Block, group: dict[str, Any]) -> list[Tensor]:
         (mean,) = block.state
         beta1, beta2 = group["betas"]
-        steps = torch._foreach_lerp(mean, block.grads, 1 - beta1)
-        torch._foreach_sign_(steps)
+        steps = foreach.lerp(mean, block.grads, 1 - beta1)
+        foreach.sign_(steps)
         average_(mean, block.grads, beta2)
         return steps

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from imgzoo_optim import foreach
 from imgzoo_optim.base import Block, Optimizer
 from imgzoo_optim.kernels import Kernel
 
@@ -55,22 +56,22 @@ class MADGRAD(Optimizer):
         eps, share = group["eps"], 1 - group["momentum"]
         lr = self.lr(group) + eps
         if group["weight_decay"] and group["decoupled_decay"]:
-            torch._foreach_mul_(block.params, 1 - self.lr(group) * group["weight_decay"])
+            foreach.mul_(block.params, 1 - self.lr(group) * group["weight_decay"])
         weight = lr * block.t**0.5
         if not group["momentum"]:  # the start is implied by where the parameter is
-            past = torch._foreach_div(total, self._cube_root(square, eps))
-            start = torch._foreach_add(block.params, past)
-        weighted = torch._foreach_mul(block.grads, weight)
-        torch._foreach_add_(total, weighted)
-        torch._foreach_addcmul_(square, weighted, block.grads)
-        steps = torch._foreach_div(total, self._cube_root(square, eps))
-        torch._foreach_sub_(steps, start)
-        torch._foreach_add_(steps, block.params)
-        torch._foreach_mul_(steps, share)
+            past = foreach.div(total, self._cube_root(square, eps))
+            start = foreach.add(block.params, past)
+        weighted = foreach.mul(block.grads, weight)
+        foreach.add_(total, weighted)
+        foreach.addcmul_(square, weighted, block.grads)
+        steps = foreach.div(total, self._cube_root(square, eps))
+        foreach.sub_(steps, start)
+        foreach.add_(steps, block.params)
+        foreach.mul_(steps, share)
         return steps
 
     @staticmethod
     def _cube_root(square: list[Tensor], eps: float) -> list[Tensor]:
-        root = torch._foreach_pow(square, 1 / 3)
-        torch._foreach_add_(root, eps)
+        root = foreach.pow(square, 1 / 3)
+        foreach.add_(root, eps)
         return root

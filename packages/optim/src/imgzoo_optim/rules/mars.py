@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import torch
 from torch import Tensor
 
+from imgzoo_optim import foreach
 from imgzoo_optim.base import Block, Optimizer, norms, scale_
 
 from .moments import adaptive_step, average_, average_square_
@@ -54,13 +54,13 @@ class MARS(Optimizer):
     def direction(self, block: Block, group: dict[str, Any]) -> list[Tensor]:
         last = block.state[2]
         if self.plain(block, group):
-            torch._foreach_copy_(last, block.grads)
-            return torch._foreach_mul(block.grads, 1)
+            foreach.copy_(last, block.grads)
+            return foreach.mul(block.grads, 1)
         beta1 = group["betas"][0]
-        ahead = torch._foreach_sub(block.grads, last)
-        torch._foreach_mul_(ahead, group["gamma"] * beta1 / (1 - beta1))
-        torch._foreach_add_(ahead, block.grads)
-        torch._foreach_copy_(last, block.grads)
+        ahead = foreach.sub(block.grads, last)
+        foreach.mul_(ahead, group["gamma"] * beta1 / (1 - beta1))
+        foreach.add_(ahead, block.grads)
+        foreach.copy_(last, block.grads)
         return ahead
 
     @staticmethod
@@ -72,17 +72,17 @@ class MARS(Optimizer):
         plain = self.plain(blocks[0], group)
         if not plain:
             sizes = norms(blocks, lambda block: block.steps)
-            torch._foreach_clamp_min_(sizes, 1.0)
-            torch._foreach_reciprocal_(sizes)
+            foreach.clamp_min_(sizes, 1.0)
+            foreach.reciprocal_(sizes)
             for block in blocks:
                 scale_(block.steps, sizes)
         for block in blocks:
             block.steps = self.moments(block, group, group["betas_1d"] if plain else group["betas"], plain)
         super().finish(blocks, group)
         for block in blocks:
-            torch._foreach_add_(block.steps, block.params, alpha=group["weight_decay"])
+            foreach.add_(block.steps, block.params, alpha=group["weight_decay"])
             if plain and group["lr_1d_factor"] != 1:
-                torch._foreach_mul_(block.steps, group["lr_1d_factor"])
+                foreach.mul_(block.steps, group["lr_1d_factor"])
 
     @staticmethod
     def moments(block: Block, group: dict[str, Any], betas: tuple[float, float], plain: bool) -> list[Tensor]:
@@ -91,6 +91,6 @@ class MARS(Optimizer):
         beta1, beta2 = betas
         average_(mean, block.steps, beta1)
         if group["mars_type"] == "lion" and not plain:
-            return torch._foreach_sign(mean)
+            return foreach.sign(mean)
         average_square_(square, block.steps, beta2)
         return adaptive_step(mean, square, 1 - beta1**block.t, 1 - beta2**block.t, group["eps"])

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from imgzoo.errors import UsageError
+from imgzoo_optim import foreach
 from imgzoo_optim.base import Block, Optimizer, low
 
 from .moments import adaptive_step, average_, average_square_
@@ -184,7 +185,7 @@ class Muon(Optimizer):
         beta1, beta2 = group["betas"]
         average_(mean, block.grads, beta1)
         average_square_(square, block.grads, beta2)
-        ahead = torch._foreach_lerp(mean, block.grads, 1 - beta1) if group["nesterov"] else mean
+        ahead = foreach.lerp(mean, block.grads, 1 - beta1) if group["nesterov"] else mean
         return adaptive_step(ahead, square, 1 - beta1**block.t, 1 - beta2**block.t, group["eps"])
 
     def _orthogonal_step(self, group: dict[str, Any], params: list[Tensor], t: Any) -> None:
@@ -192,7 +193,7 @@ class Muon(Optimizer):
         buffers = [self.state[p]["momentum_buffer"] for p in params]
         grads = [p.grad.to(b.dtype) for p, b in zip(params, buffers)]  # type: ignore[union-attr]
         average_(buffers, grads, group["momentum"])
-        ahead = torch._foreach_lerp(grads, buffers, group["momentum"]) if group["nesterov"] else buffers
+        ahead = foreach.lerp(grads, buffers, group["momentum"]) if group["nesterov"] else buffers
         dtype = self._precision(group, params[0])
         shape = params[0].shape
         taps = shape[2:].numel() if group["conv_mode"] == "batched" else 1
@@ -212,29 +213,29 @@ class Muon(Optimizer):
             steps = self._adapt(group, params, steps, t)
             if group["adjust_lr_fn"] == "match_rms_adamw":
                 scale = 0.2 / (taps**0.5 if taps > 1 and group["normalize_spatial"] else 1.0)
-                sizes = torch._foreach_norm(steps)
-                torch._foreach_clamp_min_(sizes, group["eps"])
-                torch._foreach_div_(steps, sizes)
+                sizes = foreach.norm(steps)
+                foreach.clamp_min_(sizes, group["eps"])
+                foreach.div_(steps, sizes)
                 scale *= shape.numel() ** 0.5
         shrink = self.shrink(group)
         if isinstance(shrink, Tensor) or shrink != 1:
-            torch._foreach_mul_(params, shrink)
+            foreach.mul_(params, shrink)
         rate = self.lr(group) * scale
-        torch._foreach_mul_(steps, rate)
+        foreach.mul_(steps, rate)
         if low(params[0].dtype):
-            torch._foreach_copy_(params, torch._foreach_sub([p.float() for p in params], steps))
+            foreach.copy_(params, foreach.sub([p.float() for p in params], steps))
         else:
-            torch._foreach_sub_(params, steps)
+            foreach.sub_(params, steps)
 
     def _adapt(self, group: dict[str, Any], params: list[Tensor], steps: list[Tensor], t: Any) -> list[Tensor]:
         """AdaMuon: divide by the root of the second moment of the orthogonalized direction."""
         beta2 = group["betas"][1]
         square = [self.state[p]["exp_avg_sq"] for p in params]
         average_square_(square, steps, beta2)
-        denominator = torch._foreach_sqrt(square)
-        torch._foreach_add_(denominator, group["eps"])
-        torch._foreach_div_(denominator, (1 - beta2**t) ** 0.5)
-        return list(torch._foreach_div(steps, denominator))
+        denominator = foreach.sqrt(square)
+        foreach.add_(denominator, group["eps"])
+        foreach.div_(denominator, (1 - beta2**t) ** 0.5)
+        return list(foreach.div(steps, denominator))
 
 
 _LOCAL = ("self", "params", "__class__", "name", "value", "valid", "adamw_lr")

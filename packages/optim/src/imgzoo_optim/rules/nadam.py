@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from imgzoo_optim import foreach
 from imgzoo_optim.base import Block, Optimizer
 
 from .moments import average_, average_square_, root
@@ -49,8 +50,8 @@ class NAdam(Optimizer):
         beta1, beta2 = group["betas"]
         average_(mean, block.grads, beta1)
         average_square_(square, block.grads, beta2)
-        steps = torch._foreach_mul(block.grads, (1 - self.mu) / (1 - self.product))
-        ahead = torch._foreach_mul(mean, self.mu_next / (1 - self.product * self.mu_next))
-        torch._foreach_add_(steps, ahead)
-        torch._foreach_div_(steps, root(square, 1 - beta2**block.t, group["eps"]))
+        steps = foreach.mul(block.grads, (1 - self.mu) / (1 - self.product))
+        ahead = foreach.mul(mean, self.mu_next / (1 - self.product * self.mu_next))
+        foreach.add_(steps, ahead)
+        foreach.div_(steps, root(square, 1 - beta2**block.t, group["eps"]))
         return steps

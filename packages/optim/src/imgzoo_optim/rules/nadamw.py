@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
+from imgzoo_optim import foreach
 from imgzoo_optim.base import Block
 from imgzoo_optim.kernels import Kernel
 
@@ -28,5 +28,5 @@ class NAdamW(AdamW):
         beta1, beta2 = group["betas"]
         average_(mean, block.grads, beta1)
         average_square_(square, block.grads, beta2)
-        ahead = torch._foreach_lerp(mean, block.grads, 1 - beta1)
+        ahead = foreach.lerp(mean, block.grads, 1 - beta1)
         return adaptive_step(ahead, square, 1 - beta1**block.t, 1 - beta2**block.t, group["eps"])

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from imgzoo_optim import foreach
 from imgzoo_optim.base import Block, Optimizer
 from imgzoo_optim.kernels import Kernel
 
@@ -43,17 +44,17 @@ class NovoGrad(Optimizer):
     def prepare(self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor], t: Any) -> None:
         beta2 = group["betas"][1]
         square = [self.state[p]["exp_avg_sq"] for p in params]
-        new = [norm.to(old.dtype) for norm, old in zip(torch._foreach_norm(grads), square)]
-        torch._foreach_mul_(new, new)
+        new = [norm.to(old.dtype) for norm, old in zip(foreach.norm(grads), square)]
+        foreach.mul_(new, new)
         fresh = 0.0 if isinstance(t, Tensor) or t > 1 else 1.0
-        torch._foreach_lerp_(square, new, max(1 - beta2, fresh))
+        foreach.lerp_(square, new, max(1 - beta2, fresh))
         if group["amsgrad"]:
             most = [self.state[p]["max_exp_avg_sq"] for p in params]
-            torch._foreach_maximum_(most, square)
+            foreach.maximum_(most, square)
             square = most
-        self.scales = torch._foreach_sqrt(square)
-        torch._foreach_add_(self.scales, group["eps"])
-        torch._foreach_reciprocal_(self.scales)
+        self.scales = foreach.sqrt(square)
+        foreach.add_(self.scales, group["eps"])
+        foreach.reciprocal_(self.scales)
 
     def constants(self, group: dict[str, Any], t: int) -> tuple[float, ...]:
         beta1 = group["betas"][0]
@@ -66,9 +67,9 @@ class NovoGrad(Optimizer):
     def direction(self, block: Block, group: dict[str, Any]) -> list[Tensor]:
         (mean,) = block.state
         beta1 = group["betas"][0]
-        scaled = torch._foreach_mul(block.grads, [self.scales[i] for i in block.owners])
+        scaled = foreach.mul(block.grads, [self.scales[i] for i in block.owners])
         if group["weight_decay"] and not group["decoupled_decay"]:
-            torch._foreach_add_(scaled, block.params, alpha=group["weight_decay"])
-        torch._foreach_mul_(mean, beta1)
-        torch._foreach_add_(mean, scaled, alpha=1 - beta1 if group["grad_averaging"] else 1)
-        return torch._foreach_mul(mean, 1)
+            foreach.add_(scaled, block.params, alpha=group["weight_decay"])
+        foreach.mul_(mean, beta1)
+        foreach.add_(mean, scaled, alpha=1 - beta1 if group["grad_averaging"] else 1)
+        return foreach.mul(mean, 1)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
+from imgzoo_optim import foreach
 from imgzoo_optim.base import Block, Optimizer
 
 from .moments import average_, average_square_
@@ -44,8 +44,8 @@ class RAdam(Optimizer):
         average_square_(square, block.grads, beta2)
         c1, factor = 1 - beta1 ** int(block.t), rectification(int(block.t), beta2)
         if factor is None:
-            return torch._foreach_div(mean, c1)
-        denominator = torch._foreach_sqrt(square)
-        torch._foreach_add_(denominator, group["eps"])
-        torch._foreach_mul_(denominator, c1 / factor)
-        return torch._foreach_div(mean, denominator)
+            return foreach.div(mean, c1)
+        denominator = foreach.sqrt(square)
+        foreach.add_(denominator, group["eps"])
+        foreach.mul_(denominator, c1 / factor)
+        return foreach.div(mean, denominator)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
+from imgzoo_optim import foreach
 from imgzoo_optim.base import Block, Optimizer
 from imgzoo_optim.kernels import Kernel
 
@@ -37,7 +37,7 @@ class RMSpropTF(Optimizer):
         caution: bool = False,
     ):
         if not centered:
-            self.slots = self.slots[:-1]
+            self.slots = self.slots[:-1]  # type: ignore[misc]
         super().__init__(params, **locals())
 
     def initial(self, slot: str, param: Tensor, grad: Tensor) -> Tensor:
@@ -57,21 +57,21 @@ class RMSpropTF(Optimizer):
     def direction(self, block: Block, group: dict[str, Any]) -> list[Tensor]:
         square, momentum, *mean = block.state
         alpha, factor = group["alpha"], group["momentum"]
-        torch._foreach_mul_(square, alpha)
-        torch._foreach_addcmul_(square, block.grads, block.grads, value=1 - alpha)
+        foreach.mul_(square, alpha)
+        foreach.addcmul_(square, block.grads, block.grads, value=1 - alpha)
         if group["centered"]:
-            torch._foreach_lerp_(mean[0], block.grads, 1 - alpha)
-            denominator = torch._foreach_addcmul(square, mean[0], mean[0], value=-1)
-            torch._foreach_add_(denominator, group["eps"])
+            foreach.lerp_(mean[0], block.grads, 1 - alpha)
+            denominator = foreach.addcmul(square, mean[0], mean[0], value=-1)
+            foreach.add_(denominator, group["eps"])
         else:
-            denominator = torch._foreach_add(square, group["eps"])
-        torch._foreach_sqrt_(denominator)
-        steps = torch._foreach_div(block.grads, denominator)
+            denominator = foreach.add(square, group["eps"])
+        foreach.sqrt_(denominator)
+        steps = foreach.div(block.grads, denominator)
         if not factor:
             return steps
-        torch._foreach_mul_(momentum, factor)
+        foreach.mul_(momentum, factor)
         if group["lr_in_momentum"]:
-            torch._foreach_mul_(steps, self.lr(group))
-        torch._foreach_add_(momentum, steps)
-        torch._foreach_copy_(steps, momentum)
+            foreach.mul_(steps, self.lr(group))
+        foreach.add_(momentum, steps)
+        foreach.copy_(steps, momentum)
         return steps

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from imgzoo.errors import UsageError
+from imgzoo_optim import foreach
 from imgzoo_optim.base import Block, Optimizer
 
 from .moments import average_square_, root
@@ -50,17 +51,17 @@ class ScheduleFree(Optimizer):
 
     def precondition(self, block: Block, group: dict[str, Any]) -> list[Tensor]:
         """The direction of the fast iterate, as new tensors."""
-        return torch._foreach_mul(block.grads, 1)
+        return foreach.mul(block.grads, 1)
 
     def direction(self, block: Block, group: dict[str, Any]) -> list[Tensor]:
         beta, z = self.beta(group), block.state[0]
         fast = self.precondition(block, group)
         if group["weight_decay"]:
-            torch._foreach_add_(fast, block.params, alpha=group["weight_decay"])
-        steps = torch._foreach_sub(block.params, z)
-        torch._foreach_mul_(steps, self.share)
-        torch._foreach_add_(steps, fast, alpha=self.now * (1 - beta * (1 - self.share)))
-        torch._foreach_add_(z, fast, alpha=-self.now)
+            foreach.add_(fast, block.params, alpha=group["weight_decay"])
+        steps = foreach.sub(block.params, z)
+        foreach.mul_(steps, self.share)
+        foreach.add_(steps, fast, alpha=self.now * (1 - beta * (1 - self.share)))
+        foreach.add_(z, fast, alpha=-self.now)
         return steps
 
     @torch.no_grad()
@@ -125,4 +126,4 @@ class ScheduleFreeAdamW(ScheduleFree):
     def precondition(self, block: Block, group: dict[str, Any]) -> list[Tensor]:
         square, beta2 = block.state[1], group["betas"][1]
         average_square_(square, block.grads, beta2)
-        return torch._foreach_div(block.grads, root(square, 1 - beta2**block.t, group["eps"]))
+        return foreach.div(block.grads, root(square, 1 - beta2**block.t, group["eps"]))

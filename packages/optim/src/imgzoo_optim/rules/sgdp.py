@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
+from imgzoo_optim import foreach
 from imgzoo_optim.base import Block, Optimizer
 
 from .projection import project_blocks
@@ -53,4 +53,4 @@ class SGDP(Optimizer):
             project_blocks(blocks, group)  # the mask brought a radial part back
         for block in blocks if group["weight_decay"] else ():
             strength = self.lr(group) * group["weight_decay"] / (1 - group["momentum"])
-            torch._foreach_mul_(block.params, [1 - strength * ratio for ratio in ratios])
+            foreach.mul_(block.params, [1 - strength * ratio for ratio in ratios])

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
+from imgzoo_optim import foreach
 from imgzoo_optim.base import Block, Optimizer
 from imgzoo_optim.kernels import Kernel
 
@@ -15,13 +15,13 @@ def accumulate(momentum: list[Tensor], grads: list[Tensor], block: Block, group:
     """Heavy-ball momentum: update the buffers and return the step, a list that may be written to."""
     factor, damping = group["momentum"], group.get("dampening", 0)
     if not factor:
-        return torch._foreach_mul(grads, 1)
-    torch._foreach_mul_(momentum, factor)
+        return foreach.mul(grads, 1)
+    foreach.mul_(momentum, factor)
     first = not isinstance(block.t, Tensor) and block.t == 1
-    torch._foreach_add_(momentum, grads, alpha=1 if first else 1 - damping)
+    foreach.add_(momentum, grads, alpha=1 if first else 1 - damping)
     if group["nesterov"]:
-        return torch._foreach_add(grads, momentum, alpha=factor)
-    return torch._foreach_mul(momentum, 1)
+        return foreach.add(grads, momentum, alpha=factor)
+    return foreach.mul(momentum, 1)
 
 
 def momentum_constants(group: dict[str, Any], t: int) -> tuple[float, ...]:
