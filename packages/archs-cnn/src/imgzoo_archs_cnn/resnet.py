@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from imgzoo.model import Feature, FeatureInfo, ImageModel, Parts
 from imgzoo_layers.act import create_act
-from imgzoo_layers.drop import DropBlock2d, drop_path_of, drop_path_rates
+from imgzoo_layers.drop import DropBlock2d, DropPath, drop_path_rates
 from imgzoo_layers.gate import create_gate
 from imgzoo_layers.init import init_fan_out_
 from imgzoo_layers.norm import get_norm
@@ -31,21 +31,30 @@ class BasicBlock(nn.Module):
         self.bn1 = norm(hidden)
         self.drop_block = drop_block()
         self.act1 = act()
-        self.aa = create_aa(aa if blurred else None, hidden, stride)
+        self.aa = create_aa(aa, hidden, stride) if blurred else None
         self.conv2 = conv3x3(hidden, out, 1, dilation)
         self.bn2 = norm(out)
-        self.se = gate(out)
+        self.se = gate(out) if gate else None
         self.act2 = act()
         self.downsample = downsample
-        self.drop_path = drop_path_of(drop_path)
+        self.drop_path = DropPath(drop_path) if drop_path else None
 
     def zero_init_last(self) -> None:
         nn.init.zeros_(self.bn2.weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.aa(self.act1(self.drop_block(self.bn1(self.conv1(x)))))
-        y = self.drop_path(self.se(self.bn2(self.conv2(y))))
-        y += self.downsample(x)
+        y = self.bn1(self.conv1(x))
+        if self.drop_block is not None:
+            y = self.drop_block(y)
+        y = self.act1(y)
+        if self.aa is not None:
+            y = self.aa(y)
+        y = self.bn2(self.conv2(y))
+        if self.se is not None:
+            y = self.se(y)
+        if self.drop_path is not None:
+            y = self.drop_path(y)
+        y += x if self.downsample is None else self.downsample(x)
         return self.act2(y)
 
 
@@ -67,22 +76,31 @@ class Bottleneck(nn.Module):
         self.bn2 = norm(width)
         self.drop_block = drop_block()
         self.act2 = act()
-        self.aa = create_aa(aa if blurred else None, width, stride)
+        self.aa = create_aa(aa, width, stride) if blurred else None
         self.conv3 = nn.Conv2d(width, out, 1, bias=False)
         self.bn3 = norm(out)
-        self.se = gate(out)
+        self.se = gate(out) if gate else None
         self.act3 = act()
         self.downsample = downsample
-        self.drop_path = drop_path_of(drop_path)
+        self.drop_path = DropPath(drop_path) if drop_path else None
 
     def zero_init_last(self) -> None:
         nn.init.zeros_(self.bn3.weight)
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.act1(self.bn1(self.conv1(x)))
-        y = self.aa(self.act2(self.drop_block(self.bn2(self.conv2(y)))))
-        y = self.drop_path(self.se(self.bn3(self.conv3(y))))
-        y += self.downsample(x)
+        y = self.bn2(self.conv2(y))
+        if self.drop_block is not None:
+            y = self.drop_block(y)
+        y = self.act2(y)
+        if self.aa is not None:
+            y = self.aa(y)
+        y = self.bn3(self.conv3(y))
+        if self.se is not None:
+            y = self.se(y)
+        if self.drop_path is not None:
+            y = self.drop_path(y)
+        y += x if self.downsample is None else self.downsample(x)
         return self.act3(y)
 
 
@@ -106,7 +124,8 @@ class ResNet(ImageModel):
         super().__init__(num_classes, in_chans)
         self.drop_rate = drop_rate
         make_norm, make_act = get_norm(norm), partial(create_act, act, inplace=True)
-        make_gate = partial(create_gate, gate, **({"rd_ratio": gate_ratio} if gate_ratio else {}))
+        options = {"rd_ratio": gate_ratio} if gate_ratio else {}
+        make_gate = partial(create_gate, gate, **options) if gate else None
         dim = stem_width * 2 if stem else 64
         self.conv1 = make_stem(stem, in_chans, stem_width, dim, make_norm, make_act)
         self.bn1 = make_norm(dim)
@@ -123,7 +142,7 @@ class ResNet(ImageModel):
             units = []
             for j, drop in enumerate(drops):
                 first, out = j == 0, width * cls.expansion
-                down: nn.Module = nn.Identity()
+                down: nn.Module | None = None
                 if first and (stride != 1 or dim != out):
                     down = make_downsample(dim, out, stride, before, dilation, avg_down, down_kernel, make_norm)
                 units.append(cls(dim, width, stride if first else 1, before if first else dilation, dilation, down,
@@ -200,8 +219,8 @@ def make_downsample(dim, dim_out, stride, before, dilation, avg, kernel, norm) -
     return nn.Sequential(nn.Conv2d(dim, dim_out, kernel, stride, pad, spread, bias=False), norm(dim_out))
 
 
-def make_drop_block(rate: float, stage: int) -> nn.Module:
+def make_drop_block(rate: float, stage: int) -> nn.Module | None:
     """DropBlock in the last two stages (arXiv:1810.12890, section 4.1)."""
     if not rate or stage < 2:
-        return nn.Identity()
+        return None
     return DropBlock2d(rate, 5, 0.25) if stage == 2 else DropBlock2d(rate, 3, 1.0)

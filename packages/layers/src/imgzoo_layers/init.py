@@ -2,7 +2,6 @@
 
 import math
 
-import torch
 from torch import Tensor, nn
 
 
@@ -13,9 +12,7 @@ def trunc_normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0, a: float 
 
 def trunc_normal_tf_(tensor: Tensor, mean: float = 0.0, std: float = 1.0, a: float = -2.0, b: float = 2.0) -> Tensor:
     """Normal values cut off at a and b standard deviations, as JAX and TensorFlow do."""
-    with torch.no_grad():
-        nn.init.trunc_normal_(tensor, 0.0, 1.0, a, b)
-        return tensor.mul_(std).add_(mean)
+    return nn.init.trunc_normal_(tensor, mean, std, mean + a * std, mean + b * std)
 
 
 def variance_scaling_(tensor: Tensor, scale: float = 1.0, mode: str = "fan_in", kind: str = "normal") -> Tensor:
@@ -23,13 +20,12 @@ def variance_scaling_(tensor: Tensor, scale: float = 1.0, mode: str = "fan_in", 
     fan_in, fan_out = nn.init._calculate_fan_in_and_fan_out(tensor)
     fan = {"fan_in": fan_in, "fan_out": fan_out, "fan_avg": (fan_in + fan_out) / 2}[mode]
     variance = scale / fan
-    with torch.no_grad():
-        if kind == "truncated_normal":  # the cut removes variance; 0.8796 is the std of N(0, 1) cut at 2
-            return trunc_normal_tf_(tensor, std=math.sqrt(variance) / 0.87962566103423978)
-        if kind == "normal":
-            return tensor.normal_(std=math.sqrt(variance))
-        bound = math.sqrt(3 * variance)
-        return tensor.uniform_(-bound, bound)
+    if kind == "truncated_normal":  # the cut removes variance; 0.8796 is the std of N(0, 1) cut at 2
+        return trunc_normal_tf_(tensor, std=math.sqrt(variance) / 0.87962566103423978)
+    if kind == "normal":
+        return nn.init.normal_(tensor, std=math.sqrt(variance))
+    bound = math.sqrt(3 * variance)
+    return nn.init.uniform_(tensor, -bound, bound)
 
 
 def lecun_normal_(tensor: Tensor) -> Tensor:

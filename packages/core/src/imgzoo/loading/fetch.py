@@ -18,7 +18,8 @@ from .source import CONFIG, FILES, Source, read_config
 
 PREFERRED = ("model.safetensors", "pytorch_model.bin", "pytorch_model.pth", "model.pth",
              "open_clip_model.safetensors", "open_clip_pytorch_model.bin")  # fmt: skip
-LICENSE_TITLES = {"apache license version 2.0": "Apache-2.0", "mit license": "MIT", "the mit license": "MIT",
+LICENSE_TITLES = {"apache license version 2.0": "Apache-2.0", "apache software license 2.0": "Apache-2.0",
+                  "mit license": "MIT", "the mit license": "MIT",
                   "bsd 3-clause license": "BSD-3-Clause"}  # fmt: skip
 CHUNK = 1 << 20
 TIMEOUT = 30.0  # seconds without a byte

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import mmap
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +18,9 @@ WRAPPERS = ("state_dict_ema", "ema_state_dict", "model_ema", "state_dict", "mode
             "module", "net", "encoder")  # fmt: skip
 """Keys under which training scripts keep the weights; averaged ones come first."""
 PREFIXES = ("module.", "_orig_mod.")
+DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
+          "I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8,
+          "BOOL": torch.bool, "F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2}  # fmt: skip
 SAFE_TORCH = (2, 6)  # older unpicklers could be tricked despite weights_only (CVE-2025-32434)
 
 
@@ -38,13 +43,32 @@ def read_state(path: str | os.PathLike[str], use_ema: bool = True) -> dict[str, 
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
+    """Views into a private mapping of the file, each tensor with a storage of its own.
+
+    The library checks the header (sizes, offsets, overlaps); making the views here costs a fifth of what it takes there.
+    """
+    from safetensors import SafetensorError, safe_open
 
     try:
-        return load_file(path)
-    except (SafetensorError, OSError, ValueError) as error:
+        with safe_open(path, "pt"), path.open("rb") as file:
+            data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+        start = 8 + int.from_bytes(data[:8], "little")
+        header = json.loads(data[8:start])
+        header.pop("__metadata__", None)
+        return {name: _view(data, start, **row) for name, row in header.items()}
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
         raise WeightsError(f"'{path}' is no readable safetensors file: {error}") from error
+
+
+def _view(data: mmap.mmap, start: int, dtype: str, shape: list[int], data_offsets: list[int]) -> Tensor:
+    """One tensor of a mapped safetensors file; copied only where it lies unaligned."""
+    kind = DTYPES[dtype]
+    begin, end = (start + offset for offset in data_offsets)
+    if begin == end:
+        return torch.empty(shape, dtype=kind)
+    if begin % kind.itemsize:
+        return torch.frombuffer(bytearray(data[begin:end]), dtype=kind).view(shape)
+    return torch.frombuffer(data, dtype=kind, count=(end - begin) // kind.itemsize, offset=begin).view(shape)
 
 
 def _read_npz(path: Path) -> dict[str, Tensor]:

@@ -67,7 +67,8 @@ def create_pretrained(
         raise WeightsError(misfit(path, source.spec.name, lacking, unused))
     report.initialized = [name for name in missing if name not in buffers]
     if report.initialized:
-        model, _ = build_skeleton(construct, real={numbers[name] for name in report.initialized})
+        parameters = dict(model.named_parameters())
+        model, _ = build_skeleton(construct, real={numbers[id(parameters[name])] for name in report.initialized})
     assign(model, cast_like(state, own))
     if device is not None or dtype is not None:
         model.to(device=device, dtype=dtype)

@@ -1,4 +1,7 @@
-"""Build a network without spending time on initial values: parameters are placeholders until weights are assigned."""
+"""Build a network without spending time on initial values: parameters are placeholders until weights are assigned.
+
+A placeholder is ordinary memory that nobody has written to, so it costs address space and nothing else.
+"""
 
 from __future__ import annotations
 
@@ -32,11 +35,9 @@ _originals: dict[str, Any] = {}
 
 
 def _register_placeholder(self: nn.Module, name: str, param: nn.Parameter | None) -> None:
-    """`register_parameter` that keeps shape and type only; buffers stay real, so derived tables are right."""
+    """`register_parameter` that remembers placeholders; buffers are as always, so derived tables are right."""
     if _build.on and param is not None:
         if _build.count not in _build.real:
-            if not param.is_meta:
-                param = nn.Parameter(param.detach().to("meta"), requires_grad=param.requires_grad)
             _build.numbers[id(param)] = _build.count
             _build.keep.append(param)
         _build.count += 1
@@ -44,11 +45,11 @@ def _register_placeholder(self: nn.Module, name: str, param: nn.Parameter | None
 
 
 def _unless_placeholder(initialize: Callable[..., Any]) -> Callable[..., Any]:
-    """An initializer that leaves placeholders alone: torch's own costs a millisecond a hundred even without memory."""
+    """An initializer that leaves placeholders alone."""
 
     @wraps(initialize)
     def wrapped(tensor: Tensor, *args: Any, **kwargs: Any) -> Any:
-        return tensor if _build.on and tensor.is_meta else initialize(tensor, *args, **kwargs)
+        return tensor if _build.on and id(tensor) in _build.numbers else initialize(tensor, *args, **kwargs)
 
     return wrapped
 
@@ -76,8 +77,8 @@ def _patched() -> Iterator[None]:
                     setattr(nn.init, name, _originals[name])
 
 
-def build_skeleton(construct: Callable[[], Any], real: Collection[int] = ()) -> tuple[Any, dict[str, int]]:
-    """The network `construct` makes with placeholder parameters and real buffers, and the number of each placeholder.
+def build_skeleton(construct: Callable[[], Any], real: Collection[int] = ()) -> tuple[Any, dict[int, int]]:
+    """The network `construct` makes with placeholder parameters and real buffers, and numbers by placeholder's id.
 
     Parameters whose number is in `real` are made and initialized as always.
     """
@@ -86,7 +87,7 @@ def build_skeleton(construct: Callable[[], Any], real: Collection[int] = ()) -> 
         _build.on, _build.count, _build.real, _build.numbers, _build.keep = True, 0, real, {}, []
         try:
             model = construct()
-            numbers = {n: _build.numbers[id(p)] for n, p in model.named_parameters() if id(p) in _build.numbers}
+            numbers = _build.numbers
         finally:
             _build.on, _build.keep, _build.numbers = False, [], {}
     if state is not None:
