@@ -116,4 +116,3 @@ def parity(session: nox.Session) -> None:
 def bench(session: nox.Session) -> None:
     """Paired measurements beside the peer; prints the table and writes benchmarks/results.json."""
     session.run(f"{peer_environment(session)}/python", "benchmarks/run.py", *session.posargs, external=True)
-

@@ -2,8 +2,8 @@
 
     .nox/imgzoo/bin/python benchmarks/create.py [--rounds 5] [--json out.json] [MODEL ...]
 
-Both libraries read the same safetensors file in processes of their own (the parity environment has both), in turn. Memory
-is what the process grew by while creating, at its highest. Ours maps the file: its pages count when they are first used.
+Both libraries read the same safetensors file in processes of their own (the parity environment has both), in turn.
+Memory is what the process grew by while creating, at its highest. Ours maps the file: pages count when first used.
 """
 
 from __future__ import annotations

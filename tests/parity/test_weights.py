@@ -2,11 +2,12 @@
 
 import json
 
-import kit
 import pytest
 import torch
 
 import imgzoo
+
+import kit
 
 timm = kit.timm
 NAMES = ["test_resnet", "test_vit2", "test_efficientnet", "test_convnext", "swin_tiny_patch4_window7_224",
@@ -71,6 +72,7 @@ def test_position_tables_are_resized_as_the_peer_does(name, size, tmp_path):
     timm.models.save_for_hf(peer, tmp_path, safe_serialization=True)
     other = timm.create_model(f"local-dir:{tmp_path}", pretrained=True, img_size=size).eval()
     ours = imgzoo.create_model(f"local-dir:{tmp_path}", pretrained=True, img_size=size).eval()
-    kit.assert_equal(ours.pos_embed, other.pos_embed, "pos_embed")
+    if "flexivit" not in name:  # there the peer loads by bilinear interpolation, but resizes by bicubic as we do always
+        kit.assert_equal(ours.pos_embed, other.pos_embed, "pos_embed")
     peer.set_input_size(size)
     kit.assert_equal(ours.pos_embed, peer.pos_embed, "pos_embed after set_input_size")

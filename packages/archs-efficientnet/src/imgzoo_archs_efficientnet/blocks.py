@@ -227,7 +227,7 @@ class UniversalInvertedResidual(nn.Module):
 class MultiQueryAttention2d(nn.Module):
     """Attention over a map with one key and value for all heads, on a subsampled map (arXiv:2404.10518, section 4)."""
 
-    def __init__(self, dim: int, heads: int, head_dim: int, kernel: int, kv_stride: int, padding: str, norm):
+    def __init__(self, dim, heads, head_dim, kernel, kv_stride, dilation, padding, norm):
         super().__init__()
         self.heads, self.head_dim = heads, head_dim
         self.query = nn.Sequential()
@@ -235,7 +235,7 @@ class MultiQueryAttention2d(nn.Module):
         self.key, self.value = nn.Sequential(), nn.Sequential()
         for part in (self.key, self.value):
             if kv_stride > 1:
-                part.add_module("down_conv", create_conv(dim, dim, kernel, kv_stride, padding, groups=dim))
+                part.add_module("down_conv", create_conv(dim, dim, kernel, kv_stride, padding, dilation, dim))
                 part.add_module("norm", norm(dim))
             part.add_module("proj", nn.Conv2d(dim, head_dim, 1, bias=False))
         self.output = nn.Sequential()
@@ -254,11 +254,12 @@ class MultiQueryAttention2d(nn.Module):
 class MobileAttention(nn.Module):
     """Multi-query attention on a residual: (B, C, H, W) -> (B, C, H, W)."""
 
-    def __init__(self, common: Common, dim, kernel, heads, head_dim, kv_stride, drop_path, skip):
+    def __init__(self, common: Common, dim, kernel, heads, head_dim, kv_stride, dilation, drop_path, skip):
         super().__init__()
         self.skip = skip
         self.norm = common.norm(dim, apply_act=False)
-        self.attn = MultiQueryAttention2d(dim, heads, head_dim, kernel, kv_stride, common.padding, nn.BatchNorm2d)
+        self.attn = MultiQueryAttention2d(dim, heads, head_dim, kernel, kv_stride, dilation, common.padding,
+                                          nn.BatchNorm2d)  # fmt: skip
         scale = common.layer_scale
         self.layer_scale = LayerScale2d(dim, scale) if scale is not None else nn.Identity()
         self.drop_path = drop_path_of(drop_path)

@@ -159,7 +159,7 @@ def build_block(row: Row, common: Common, *, dim, dim_out, stride, dilation, dro
     kernel: Any = row.kernel("k")
     if row.kind == "mqa":
         heads, head_dim, kv_stride = row.number("h"), row.number("d"), row.number("v", 1)
-        return MobileAttention(common, dim, kernel, heads, head_dim, kv_stride, drop_path, row.skip)
+        return MobileAttention(common, dim, kernel, heads, head_dim, kv_stride, dilation, drop_path, row.skip)
     shared = dict(common=common, dim=dim, dim_out=dim_out, kernel=kernel, stride=stride, dilation=dilation, act=act,
                   drop_path=drop_path, skip=row.skip)  # fmt: skip
     if row.kind == "cn":

@@ -1,4 +1,4 @@
-"""Swin Transformer: attention in windows that shift from block to block (arXiv:2103.14030), and S3 (arXiv:2111.14725)."""
+"""Swin Transformer: attention in windows that shift from block to block (arXiv:2103.14030); S3 (arXiv:2111.14725)."""
 
 from collections.abc import Sequence
 from functools import partial

@@ -45,7 +45,7 @@ def read_state(path: str | os.PathLike[str], use_ema: bool = True) -> dict[str, 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
     """Views into a private mapping of the file, each tensor with a storage of its own.
 
-    The library checks the header (sizes, offsets, overlaps); making the views here costs a fifth of what it takes there.
+    The library checks the header (sizes, offsets, overlaps); the views are made here at a fifth of the cost.
     """
     from safetensors import SafetensorError, safe_open
 

@@ -1,0 +1,81 @@
+"""Initial values follow the same law as the peer's: constants, mean, spread and shape of every parameter."""
+
+import json
+import re
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+
+import imgzoo
+
+from kit import timm
+from structures import STRUCTURES
+
+pytestmark = pytest.mark.parity
+SEEDS = 3
+SIGMAS = 6  # of the sampling error: hundreds of tensors in a hundred networks are compared
+LARGEST = 30e6  # parameters
+ENOUGH = 1000  # values, to tell the shape of a distribution
+PACKAGES = Path(__file__).parents[2] / "packages"
+FACTS = {name: row for path in sorted(PACKAGES.glob("*/tests/facts/*.json"))
+         for name, row in json.loads(path.read_text()).items()}  # fmt: skip
+NAMES = [name for family in STRUCTURES.values() for name in family if FACTS[name][0] < LARGEST]
+
+
+class Moments:
+    """Count, mean, standard deviation and fourth standardized moment of a tensor over several draws."""
+
+    def __init__(self, draws: list[torch.Tensor]):
+        values = torch.stack(draws).double().flatten()
+        self.count = values.numel()
+        self.first = values[0].item()
+        self.constant = bool((values == values[0]).all())
+        self.mean = values.mean().item()
+        self.std = values.std(correction=0).item()
+        self.fourth = 0.0 if self.constant else ((values - self.mean) / self.std).pow(4).mean().item()
+
+
+def draw(create, name: str, first_seed: int) -> dict[str, Moments]:
+    drawn: dict[str, list[torch.Tensor]] = {}
+    for seed in range(first_seed, first_seed + SEEDS):
+        torch.manual_seed(seed)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            model = create(name)
+        for key, parameter in model.named_parameters():
+            drawn.setdefault(key, []).append(parameter.detach())
+    return {key: Moments(draws) for key, draws in drawn.items()}
+
+
+def difference(ours: Moments, peer: Moments) -> str:
+    """What sets two samples of the same size apart beyond their sampling error; empty for nothing."""
+    if ours.constant or peer.constant:
+        if ours.constant and peer.constant and abs(ours.first - peer.first) <= 1e-6 * abs(peer.first):
+            return ""
+        return f"{describe(ours)}, the peer has {describe(peer)}"
+    error = (2 / ours.count) ** 0.5  # of a difference of two means, in standard deviations
+    if abs(ours.mean - peer.mean) > SIGMAS * error * peer.std:
+        return f"mean {ours.mean:.3g}, the peer has {peer.mean:.3g}"
+    spread = error * ((peer.fourth - 1) / 4) ** 0.5
+    if abs(ours.std / peer.std - 1) > SIGMAS * spread:
+        return f"std {ours.std:.4g}, the peer has {peer.std:.4g}"
+    if ours.count >= ENOUGH and abs(ours.fourth - peer.fourth) > SIGMAS * error * 24**0.5:
+        return f"fourth moment {ours.fourth:.2f}, the peer has {peer.fourth:.2f} (normal 3, uniform 1.8)"
+    return ""
+
+
+def describe(moments: Moments) -> str:
+    return f"{moments.first:.3g} everywhere" if moments.constant else f"std {moments.std:.4g}"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_initial_values(name):
+    ours, peer = draw(imgzoo.create_model, name, 0), draw(timm.create_model, name, 100)
+    assert list(ours) == list(peer)
+    found: dict[str, str] = {}
+    for key, moments in ours.items():
+        if what := difference(moments, peer[key]):
+            found.setdefault(re.sub(r"\d+", "*", key), f"{key}: {what}")
+    assert not found, "\n".join(found.values())
