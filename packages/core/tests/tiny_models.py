@@ -12,7 +12,8 @@ from imgzoo.plugin import ModelSpec, WeightSpec, hookimpl
 class Pool(nn.Module):
     def __init__(self, kind: str = "avg"):
         super().__init__()
-        self.kind, self.width = kind, 1
+        self.width = 1
+        self.set(kind)
 
     def set(self, kind: str) -> None:
         if kind not in ("avg", "max", ""):

@@ -1,0 +1,125 @@
+"""What every model answers, on a tiny one: options, levels, indices, heads, groups, checkpointing."""
+
+import copy
+
+import pytest
+import torch
+from tiny_models import TinyNet, plugin
+
+import imgzoo
+from imgzoo.errors import CapabilityError, OptionError, UnknownNameError, UsageError
+from imgzoo.features import resolve_indices
+from imgzoo.groups import layer_ids
+
+IMAGE = torch.linspace(-1, 1, 2 * 3 * 32 * 32).reshape(2, 3, 32, 32)
+
+
+@pytest.fixture(autouse=True)
+def tiny():
+    imgzoo.reload()
+    imgzoo.register(plugin(), "tinyplug")
+    yield
+    imgzoo.reload()
+
+
+@pytest.fixture
+def model():
+    return imgzoo.create_model("tiny").eval()
+
+
+def test_names_with_and_without_plugin_and_tag():
+    for name in ("tiny", "tinyplug/tiny", "tiny.b_in10", "tinyplug/tiny.b_in10"):
+        assert imgzoo.create_model(name).name == "tiny"
+    with pytest.raises(UnknownNameError, match="tiny"):
+        imgzoo.create_model("tinny")
+
+
+def test_none_is_dropped_and_unknown_options_are_named():
+    imgzoo.create_model("tiny", width=None, drop_rate=None)
+    with pytest.raises(OptionError, match=r"'widht'; it takes .*width"):
+        imgzoo.create_model("tiny", widht=8)
+    assert isinstance(OptionError("x"), TypeError)
+
+
+@pytest.mark.parametrize("options, error", [
+    ({"num_classes": -1}, UsageError), ({"in_chans": 0}, UsageError), ({"num_classes": "10"}, UsageError),
+    ({"num_classes": True}, UsageError), ({"global_pool": "median"}, UsageError),
+    ({"output_stride": 8}, CapabilityError), ({"out_indices": [0]}, OptionError),
+    ({"features_only": True, "out_indices": [7]}, UsageError),
+    ({"features_only": True, "out_indices": [0, 0]}, UsageError),
+    ({"features_only": True, "out_indices": []}, UsageError),
+])  # fmt: skip
+def test_bad_values_are_typed_errors_of_one_sentence(options, error):
+    with pytest.raises(error) as caught:
+        imgzoo.create_model("tiny", **options)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("indices, chosen", [
+    (None, [0, 1, 2, 3]), (2, [2, 3]), ([-1], [3]), ([3, 0], [3, 0]), ((1, -1), [1, 3]),
+])  # fmt: skip
+def test_indices(indices, chosen):
+    assert resolve_indices(4, indices) == chosen
+
+
+def test_features_come_in_the_order_asked(model):
+    maps = imgzoo.create_model("tiny", features_only=True, out_indices=[-1, 0])
+    assert maps.feature_info.channels() == [32, 16] == [m.shape[1] for m in maps(IMAGE)]
+    assert maps.feature_info.reduction() == [8, 4]
+    assert maps.feature_info.module_name() == ["stages.1", "stages.0"]
+    assert [row["num_chs"] for row in maps.feature_info.get_dicts()] == [32, 16]
+
+
+def test_intermediates_and_final_agree_with_forward(model):
+    with torch.no_grad():
+        final, levels = model.forward_intermediates(IMAGE)
+        assert torch.equal(model.forward_head(final), model(IMAGE))
+        early, only = model.forward_intermediates(IMAGE, [0], stop_early=True)
+    assert torch.equal(only[0], levels[0]) and early.shape == levels[0].shape
+    with pytest.raises(UsageError, match="'NCHW'"):
+        model.forward_intermediates(IMAGE, output_fmt="NLC")
+
+
+def test_the_head_is_reset_without_touching_the_rest(model):
+    for p in model.parameters():
+        p.requires_grad_(False)
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    model.reset_classifier(3, "max")
+    assert model(IMAGE).shape == (2, 3) and model.pool_kind() == "max"
+    assert model.fc.weight.requires_grad and not model.stem.weight.requires_grad
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items() if not k.startswith("fc"))
+    model.reset_classifier(0)
+    assert model(IMAGE).shape == (2, 32)
+
+
+def test_layers_are_numbered_from_the_stem(model):
+    ids = layer_ids(model, model.group_matcher())
+    assert ids["stem.weight"] == 0 and ids["stages.1.weight"] == 2
+    assert ids["norm.weight"] == 2, "the final norm joins the last block"
+    assert ids["fc.weight"] == 3
+
+
+def test_checkpointing_can_be_switched_and_copied(model):
+    names = list(model.state_dict())
+    model.set_grad_checkpointing()
+    twin = copy.deepcopy(model)
+    assert list(model.state_dict()) == names
+    model.train()(IMAGE).sum().backward()
+    assert twin.stages[0].weight.grad is None and model.stages[0].weight.grad is not None
+    model.set_grad_checkpointing(False)
+    assert type(model.stages[0]) is torch.nn.Conv2d
+
+
+def test_creation_leaves_the_random_state_to_the_caller(model, tmp_path):
+    imgzoo.save_model(model, tmp_path)
+    torch.manual_seed(3)
+    expected = torch.rand(1)
+    torch.manual_seed(3)
+    imgzoo.create_model("tiny", pretrained=tmp_path)
+    assert torch.equal(torch.rand(1), expected)
+    assert isinstance(imgzoo.create_model("tiny"), TinyNet)
+
+
+def test_device_and_dtype():
+    model = imgzoo.create_model("tiny", device="meta", dtype=torch.bfloat16)
+    assert all(p.is_meta and p.dtype == torch.bfloat16 for p in model.parameters())
