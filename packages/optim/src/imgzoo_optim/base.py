@@ -30,12 +30,15 @@ BLOCK_ELSEWHERE = 1 << 24
 class Block:
     """Parallel lists of tensors or of their pieces: parameters, gradients, state, and which tensor each belongs to."""
 
-    __slots__ = ("grads", "owners", "params", "state", "steps", "t")
+    __slots__ = ("compiled", "grads", "owners", "params", "scales", "state", "steps", "t")
 
     def __init__(self, owners: list[int], columns: list[list[Tensor]], t: Scalar):
         self.owners, self.t = owners, t
         self.params, self.grads, *self.state = columns
         self.steps: list[Tensor] = []
+        self.scales: list[Tensor] | None = None
+        """Factor of each step, 0-d, where `finish` sets them."""
+        self.compiled = False
 
 
 Segment = list[tuple[list[int], list[list[Tensor]]]]
@@ -106,6 +109,8 @@ class Optimizer(torch.optim.Optimizer):
     """The step of a tensor depends on all of it (norms): `finish` then sees all its blocks at once."""
     kernel: ClassVar[kernels.Kernel | None] = None
     """The same arithmetic as `direction`, for the compiled path on CPU."""
+    _room: Tensor | None = None
+    _used = _need = 0
     real_only: ClassVar[bool] = False
     """The rule has no meaning for complex parameters."""
 
@@ -208,8 +213,10 @@ class Optimizer(torch.optim.Optimizer):
             return
         limit = sum(p.numel() for p in real) if torch.compiler.is_compiling() else self.limit(params[0])
         whole = self.whole or group.get("caution", False)
+        self._need = max(limit, *(p.numel() for p in real)) if whole else 0
         for segment in split(columns, limit):
             blocks: list[Block] = []
+            self._used = 0  # of the workspace
             for owners, pieces in segment:
                 target = pieces[0]
                 if low(target[0].dtype):
@@ -276,11 +283,22 @@ class Optimizer(torch.optim.Optimizer):
         function = kernels.compiled(kernel, False) if kernels.fits(columns) else None
         if function is None or isinstance(self.lr(group), Tensor):
             return []
-        steps = [torch.empty_like(p) for p in block.params]
+        steps = self._workspace(block)
         constants = [1.0, 0.0, 1.0, 1.0, 0.0, *self.constants(group, block.t)]
         factors = self.factors(group)
         kernels.run(function, [*columns, steps], constants, factors and [factors[i] for i in block.owners])
+        block.compiled = True
         return steps
+
+    def _workspace(self, block: Block) -> list[Tensor]:
+        """Room for the steps of a block, used again for every segment: fresh pages cost more than the arithmetic."""
+        if self._room is None or self._room.numel() < self._need:
+            self._room = torch.empty(self._need)
+        rooms = []
+        for param in block.params:
+            rooms.append(torch.as_strided(self._room, param.size(), param.stride(), self._used))
+            self._used += param.numel()
+        return rooms
 
     def shrink(self, group: dict[str, Any]) -> Scalar:
         """The factor by which decoupled weight decay multiplies the parameter; 1 without."""
@@ -299,7 +317,13 @@ class Optimizer(torch.optim.Optimizer):
         shrinks = isinstance(shrink, Tensor) or shrink != 1
         if shrinks and not last:
             foreach.mul_(block.params, shrink)
-        subtract_(block.params, block.steps, self.rate(group))
+        if block.scales is None:
+            subtract_(block.params, block.steps, self.rate(group))
+        else:
+            rate = self.rate(group)
+            factors = block.scales if len(block.scales) > 1 else block.scales * len(block.params)
+            for param, step, factor in zip(block.params, block.steps, factors):
+                param.addcmul_(step, factor * -rate)
         if shrinks and last:
             foreach.mul_(block.params, shrink)
         if block.params is not target:

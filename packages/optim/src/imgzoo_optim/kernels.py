@@ -47,6 +47,7 @@ void run(long count, float **tensors, const long *sizes, const float *factors, c
         float **row = tensors + t * %(columns)d;
         float *restrict P = row[0]; const float *restrict G = row[1];
         %(open)s
+        #pragma GCC ivdep
         for (long i = from; i < to; i++) {
             float p = P[i], g = K[0] * G[i] + K[1] * p, u;
             %(load)s

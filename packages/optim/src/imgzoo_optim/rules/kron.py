@@ -148,7 +148,7 @@ class Kron(Optimizer):
         chance: Any = group["preconditioner_update_probability"]
         chance = update_probability if chance is None else chance
         for param in params:
-            self._step_one(group, param, t, float(chance(t) if callable(chance) else chance))
+            self._step_one(group, param, t, chance(t) if callable(chance) else chance)  # type: ignore[arg-type]
 
     def _step_one(self, group: dict[str, Any], param: Tensor, t: int, chance: float) -> None:
         state = self.state[param]

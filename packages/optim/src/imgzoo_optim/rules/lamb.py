@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from imgzoo_optim import foreach
-from imgzoo_optim.base import Block, Optimizer, flatten, norms, scale_
+from imgzoo_optim.base import Block, Optimizer, flatten, norms
 from imgzoo_optim.kernels import Kernel
 
 from .moments import adaptive_step, average_square_
@@ -20,8 +20,8 @@ class LAMB(Optimizer):
     slots = ("exp_avg", "exp_avg_sq")
     kernel = Kernel(
         ("m", "v"),
-        ("clip", "beta1", "gain", "a2", "c1", "c2", "eps"),
-        "g *= clip; m = beta1 * m + gain * g; v += a2 * (g * g - v); u = m * c1 / (sqrtf(v) * c2 + eps);",
+        ("clip", "beta1", "gain", "a2", "c1", "c2", "eps", "decay"),
+        "g *= clip; m = beta1 * m + gain * g; v += a2 * (g * g - v); u = m * c1 / (sqrtf(v) * c2 + eps) + decay * p;",
     )
     whole = True
 
@@ -62,7 +62,13 @@ class LAMB(Optimizer):
         beta1, beta2 = group["betas"]
         gain = 1 - beta1 if group["grad_averaging"] else 1.0
         c1, c2 = (1 / (1 - beta1**t), (1 - beta2**t) ** -0.5) if group["bias_correction"] else (1.0, 1.0)
-        return 1.0 if self.clip is None else float(self.clip), beta1, gain, 1 - beta2, c1, c2, group["eps"]
+        clip = 1.0 if self.clip is None else float(self.clip)
+        return clip, beta1, gain, 1 - beta2, c1, c2, group["eps"], self._joined(group)
+
+    @staticmethod
+    def _joined(group: dict[str, Any]) -> float:
+        """Decay that the compiled loop adds to the step itself; caution has to come first."""
+        return 0.0 if group["decoupled_decay"] or group["caution"] else group["weight_decay"]
 
     def direction(self, block: Block, group: dict[str, Any]) -> list[Tensor]:
         mean, square = block.state
@@ -82,7 +88,7 @@ class LAMB(Optimizer):
         for block in blocks if decay else ():
             if group["decoupled_decay"]:  # before the norms
                 foreach.mul_(block.params, super().shrink(group))
-            else:
+            elif not (block.compiled and self._joined(group)):
                 foreach.add_(block.steps, block.params, alpha=decay)
         if not decay and not group["always_adapt"]:
             return
@@ -92,4 +98,4 @@ class LAMB(Optimizer):
         if group["trust_clip"]:
             trust.clamp_(max=1.0)
         for block in blocks:
-            scale_(block.steps, list(trust.unbind()))
+            block.scales = list(trust.unbind())
