@@ -217,3 +217,27 @@ def test_indices_travel_with_batches():
     rows = batches(images, targets, 4)
     assert torch.cat([row.indices for row in rows]).tolist() == list(range(10))
     assert isinstance(rows[0], Batch)
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_state_loaded_into_channels_last_weights_goes_on_exactly(fused):
+    """Fused kernels read optimizer state in the weight's layout; a loaded one has to have it again."""
+    from imgzoo_train.tree import snapshot
+
+    images, targets = make_data(64)
+    data = batches(images.repeat(1, 3, 1, 1).to(memory_format=torch.channels_last), targets, 8)
+
+    def make():
+        torch.manual_seed(0)
+        net = make_net(drop=0.0)
+        net.conv = nn.Conv2d(3, 6, 3, padding=1)
+        net = net.to(memory_format=torch.channels_last)
+        return State(net, torch.optim.AdamW(net.parameters(), lr=0.05, fused=fused))
+
+    whole, first, second = make(), make(), make()
+    fit(whole, data, cross_entropy, None, 8)
+    fit(first, data[:4], cross_entropy, None, 4)
+    second.load(snapshot(first.parts()))
+    fit(second, data[4:], cross_entropy, None, 8)
+    for name, tensor in whole.plain.state_dict().items():
+        assert torch.equal(tensor, second.plain.state_dict()[name]), name

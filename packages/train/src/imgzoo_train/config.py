@@ -146,7 +146,7 @@ class RunSection:
     precision: Literal["fp32", "bf16", "fp16", "pure-bf16"] = "fp32"
     compile: bool = False
     torchscript: Literal["", "trace", "script"] = ""
-    channels_last: bool = False
+    channels_last: bool = True
     strategy: Literal["ddp", "fsdp2", "zero1"] = "ddp"
     sync_bn: bool = False
     dist_bn: Literal["", "broadcast", "reduce"] = "reduce"

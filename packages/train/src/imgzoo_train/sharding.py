@@ -93,6 +93,18 @@ def load_optimizer(state: State, saved: dict[str, Any]) -> None:
         }
         saved = {**saved, "state": rows}
     state.optimizer.load_state_dict(saved)
+    for optimizer in (state.optimizer, *(getattr(state.optimizer, name, None) for name in ("optim", "optimizer"))):
+        if isinstance(optimizer, torch.optim.Optimizer):
+            _lay_out(optimizer)
+
+
+def _lay_out(optimizer: torch.optim.Optimizer) -> None:
+    """Give loaded state the memory layout of its parameter, as a fresh one has: fused kernels take that for granted."""
+    for parameter, row in optimizer.state.items():
+        for name, value in row.items() if isinstance(row, dict) else ():
+            alike = isinstance(value, torch.Tensor) and isinstance(parameter, torch.Tensor)
+            if alike and value.shape == parameter.shape and value.stride() != parameter.stride():
+                row[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
 def _like(tensor: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
