@@ -17,6 +17,7 @@ pytestmark = pytest.mark.parity
 SEEDS = 3
 SIGMAS = 6  # of the sampling error: hundreds of tensors in a hundred networks are compared
 LARGEST = 30e6  # parameters
+FAR = 20  # standard deviations
 ENOUGH = 1000  # values, to tell the shape of a distribution
 PACKAGES = Path(__file__).parents[2] / "packages"
 FACTS = {name: row for path in sorted(PACKAGES.glob("*/tests/facts/*.json"))
@@ -25,16 +26,24 @@ NAMES = [name for family in STRUCTURES.values() for name in family if FACTS[name
 
 
 class Moments:
-    """Count, mean, standard deviation and fourth standardized moment of a tensor over several draws."""
+    """Count, mean, standard deviation and fourth standardized moment of a tensor over several draws.
+
+    The peer's truncated normal rounds a draw to its bound, a hundred deviations out, once in some millions: values
+    farther than `FAR` deviations are left out, and counted.
+    """
 
     def __init__(self, draws: list[torch.Tensor]):
-        values = torch.stack(draws).double().flatten()
-        self.count = values.numel()
-        self.first = values[0].item()
-        self.constant = bool((values == values[0]).all())
-        self.mean = values.mean().item()
-        self.std = values.std(correction=0).item()
-        self.fourth = 0.0 if self.constant else ((values - self.mean) / self.std).pow(4).mean().item()
+        values = torch.cat([draw.flatten() for draw in draws])
+        self.count, self.first = values.numel(), values[0].item()
+        sample = values[:: values.numel() // 10_000 + 1]
+        middle = sample.median()
+        width = (sample - middle).abs().median() * 1.4826  # the deviation of a normal distribution
+        kept = values[(values - middle).abs() <= FAR * width] if width > 0 else values
+        self.outliers = self.count - kept.numel()
+        self.constant = bool(values.min() == values.max())
+        self.mean = kept.mean().item()
+        self.std = kept.std(correction=0).item()
+        self.fourth = 0.0 if self.constant else (kept - self.mean).div_(self.std).pow_(4).mean().item()
 
 
 def draw(create, name: str, first_seed: int) -> dict[str, Moments]:
@@ -55,6 +64,10 @@ def difference(ours: Moments, peer: Moments) -> str:
         if ours.constant and peer.constant and abs(ours.first - peer.first) <= 1e-6 * abs(peer.first):
             return ""
         return f"{describe(ours)}, the peer has {describe(peer)}"
+    if ours.outliers:
+        return f"{ours.outliers} values far from all others"
+    if peer.outliers > 1 + peer.count / 1e5:
+        return f"the peer has {peer.outliers} values far from all others"
     error = (2 / ours.count) ** 0.5  # of a difference of two means, in standard deviations
     if abs(ours.mean - peer.mean) > SIGMAS * error * peer.std:
         return f"mean {ours.mean:.3g}, the peer has {peer.mean:.3g}"

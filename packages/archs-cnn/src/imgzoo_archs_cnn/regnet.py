@@ -62,10 +62,6 @@ class PreBottleneck(nn.Module):
 
 
 class RegNet(ImageModel):
-    s1: nn.Sequential
-    s2: nn.Sequential
-    s3: nn.Sequential
-    s4: nn.Sequential
     parts = Parts(stages=("s1", "s2", "s3", "s4"), norm=("final_conv",))
     layer_groups = {"stem": r"^stem", "blocks": r"^s(\d+)\.b(\d+)", "coarse": r"^s(\d+)"}
 
@@ -81,7 +77,7 @@ class RegNet(ImageModel):
         self.stem = ConvNormAct(in_chans, dim, 3, 2, norm=make_norm)
         if preact:
             self.stem = self.stem.conv
-        levels, reached = [Feature(dim, 2, "stem")], 2
+        stages, levels, reached = [], [Feature(dim, 2, "stem")], 2
         shared = dict(norm=make_norm, act_out=None if linear_out else act)
         shapes = stage_shapes(depth, w0, wa, wm, group_size, bottle_ratio, group_min_ratio)
         rates = drop_path_rates(drop_path_rate, [shape[0] for shape in shapes])
@@ -98,9 +94,10 @@ class RegNet(ImageModel):
                 block = BLOCK[preact](dim, width, hidden, step, spread, groups, gate, down, drop_path=drop, **shared)
                 blocks[f"b{j + 1}"] = block
                 dim = width
-            setattr(self, f"s{i + 1}", nn.Sequential(blocks))
+            stages.append(nn.Sequential(blocks))
             reached *= stride
             levels.append(Feature(dim, reached, f"s{i + 1}"))
+        self.s1, self.s2, self.s3, self.s4 = stages
         self.feature_info = FeatureInfo(levels)
         if num_features:
             self.final_conv = ConvNormAct(dim, num_features, norm=make_norm)

@@ -159,11 +159,8 @@ class ResNet(ImageModel):
             levels[1:] = [level._replace(channels=out_channels(getattr(self, level.module))) for level in levels[1:]]
             self.feature_info = FeatureInfo(levels)
             self.num_features = self.head_hidden_size = levels[-1].channels
-        init_fan_out_(self)
-        if zero_init_last:
-            for module in self.modules():
-                if isinstance(module, (BasicBlock, Bottleneck)):
-                    module.zero_init_last()
+        else:  # what is cut from trained weights keeps torch's initial values
+            init_(self, zero_init_last)
 
     def forward_features(self, x: Tensor) -> Tensor:  # (B, 3, H, W) -> (B, C, H/32, W/32)
         x = self.maxpool(self.act1(self.bn1(self.conv1(x))))
@@ -224,3 +221,11 @@ def make_drop_block(rate: float, stage: int) -> nn.Module | None:
     if not rate or stage < 2:
         return None
     return DropBlock2d(rate, 5, 0.25) if stage == 2 else DropBlock2d(rate, 3, 1.0)
+
+
+def init_(model: nn.Module, zero_init_last: bool) -> None:
+    """Convolutions by fan-out; with `zero_init_last` each block starts as its shortcut (arXiv:1706.02677)."""
+    init_fan_out_(model)
+    for module in model.modules():
+        if zero_init_last and isinstance(module, (BasicBlock, Bottleneck)):
+            module.zero_init_last()

@@ -270,7 +270,7 @@ class MobileAttention(nn.Module):
 
 
 def init_mobile_(model: nn.Module) -> None:
-    """Initial values of the TensorFlow reference: convolutions normal by fan-out, linear layers uniform."""
+    """Initial values of the TensorFlow reference: convolutions normal by fan-out, attention and linear uniform."""
     for module in model.modules():
         if isinstance(module, CondConv2d):
             fan_out = module.shape[0] * module.shape[2] * module.shape[3] // module.groups
@@ -280,6 +280,11 @@ def init_mobile_(model: nn.Module) -> None:
             nn.init.normal_(module.weight, std=(2.0 / fan_out) ** 0.5)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
+    for module in model.modules():
+        if isinstance(module, MultiQueryAttention2d):
+            for conv in module.modules():
+                if isinstance(conv, nn.Conv2d):
+                    nn.init.xavier_uniform_(conv.weight)
     for name, module in model.named_modules():
         if isinstance(module, nn.Linear):
             fan_in = module.in_features if name.endswith("routing_fn") else 0

@@ -47,8 +47,9 @@ class MobileTrunk(ImageModel):
         if pruned:
             fit_to_file(self, __package__, pruned)
             levels = [level._replace(channels=out_channels(self.get_submodule(level.module))) for level in levels]
+        else:  # what is cut from trained weights keeps torch's initial values
+            init_mobile_(self)
         self.feature_info = FeatureInfo(levels)
-        init_mobile_(self)
 
     def _add_head(self, dim: int, width: int, make_norm, act: str, padding: str) -> None:
         """Add what stands between the stages of `dim` channels and the classifier; set the two feature sizes."""
