@@ -32,13 +32,11 @@ def relative_index(window: Size) -> Tensor:
 
 def shift_mask(height: int, width: int, window: Size, shift: Size, like: Tensor) -> Tensor:
     """-100 between positions that the cyclic shift brought together, else 0: (windows, h * w, h * w)."""
-    region = torch.zeros(1, height, width, 1, dtype=like.dtype, device=like.device)
-    count = 0
-    for rows in (slice(0, -window[0]), slice(-window[0], -shift[0]), slice(-shift[0], None)):
-        for columns in (slice(0, -window[1]), slice(-window[1], -shift[1]), slice(-shift[1], None)):
-            region[:, rows, columns] = count
-            count += 1
-    flat = to_windows(region, window).squeeze(-1)
+    rows, columns = torch.arange(height, device=like.device), torch.arange(width, device=like.device)
+    rows = (rows >= height - window[0]).to(like.dtype) + (rows >= height - shift[0]).to(like.dtype)
+    columns = (columns >= width - window[1]).to(like.dtype) + (columns >= width - shift[1]).to(like.dtype)
+    region = 3 * rows[:, None] + columns  # nine regions; within a window, pixels of two never met before the shift
+    flat = to_windows(region[None, :, :, None], window).squeeze(-1)
     return (flat[:, None, :] != flat[:, :, None]).to(like.dtype) * -100.0
 
 
