@@ -64,7 +64,7 @@ def main() -> None:
     expect(all("cat" in p["class"].lower() or "tabby" in p["class"] for p in chelsea), "three kinds of cat")
 
     start = time.monotonic()
-    imgzoo("train", "--config", "digits", "--output", run)
+    imgzoo("train", "test_resnet", "--recipe", "digits", "--output", run)
     seconds = time.monotonic() - start
     scores = json.loads(imgzoo("validate", run / "best", "--data", "digits:", "--json"))
     top1 = scores["top1"] if isinstance(scores, dict) else scores[0]["top1"]
