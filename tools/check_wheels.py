@@ -29,12 +29,10 @@ def make_environment(folder: Path, wheels: list[Path], borrow: bool = True) -> P
             if entry.suffix != ".pth" and not entry.name.lower().lstrip("_").startswith("imgzoo"):
                 (below / entry.name).symlink_to(entry)
         (site / "shared.pth").write_text(f"import site; site.addsitedir({str(below)!r})\n")
-    deps = ["--no-index"] if borrow else ["--no-deps"]
-    light = [] if borrow else ["pluggy", "click", "importlib-metadata", "zipp"]
     python = folder / "bin" / "python"
-    if light:
-        subprocess.run([python, "-m", "pip", "install", "-q", *light], check=True)
-    subprocess.run([python, "-m", "pip", "install", "-q", *deps, *map(str, wheels)], check=True)
+    if not borrow:
+        subprocess.run([python, "-m", "pip", "install", "-q", "pluggy", "click", "importlib-metadata"], check=True)
+    subprocess.run([python, "-m", "pip", "install", "-q", "--no-deps", *map(str, wheels)], check=True)
     return folder / "bin"
 
 
