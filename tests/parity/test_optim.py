@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.parity, pytest.mark.filterwarnings("ignore")]
 
 NAMES = [name for name in peer.list_optimizers() if not name.startswith(("bnb", "fused"))]
 LOOSE = {
-    **dict.fromkeys(["cadamp", "csgdp"], 1e-3),  # the peer's projection and mask in turn: a mask flips on a rounding
+    **dict.fromkeys(["cadamp", "csgdp"], 5e-3),  # the peer's projection and mask in turn: a mask flips on a rounding
     **dict.fromkeys(["radamlegacy", "novograd", "novogradc", "novogradw"], 1e-4),  # float32 state in the peer
     **dict.fromkeys(["laprop", "lapropc", "claprop"], 1e-4),  # a float32 correction in the peer
 }
