@@ -12,9 +12,6 @@ import torch
 
 import imgzoo
 from imgzoo.errors import WeightsError
-from imgzoo.loading.adapt import fit_state
-from imgzoo.loading.convert import convert
-from imgzoo.loading.files import read_state
 from imgzoo.plugin import WeightSpec, hookimpl
 
 TINY = dict(embed_dim=32, depth=2, num_heads=4, num_classes=5)
@@ -371,27 +368,19 @@ def original_swin(model):
     return state
 
 
-def converted_swin(path, **options):
-    """A model of its own that takes the file by the steps of loading, one after another."""
-    again = imgzoo.create_model("swin_tiny_patch4_window7_224", **options)
-    target = imgzoo.get_spec("swin_tiny_patch4_window7_224").target
-    state, _ = convert(read_state(path), again, again.state_dict(), target, "original")
-    state, _ = fit_state(state, again, again.state_dict())
-    again.load_state_dict(state, strict=True)
-    return again
-
-
-def test_original_swin(tmp_path):
+def test_original_swin(tmp_path, tagged):
     model = make("swin_tiny_patch4_window7_224", **SWIN)
     state = original_swin(model)
     assert "layers.0.downsample.reduction.weight" in state and "layers.3.downsample.reduction.weight" not in state
     torch.save({"model": state}, tmp_path / "swin.pth")
-    same(model, converted_swin(tmp_path / "swin.pth", **SWIN), 64)
+    again = tagged("swin_tiny_patch4_window7_224", tmp_path / "swin.pth", "original", **SWIN)
+    same(model, again, 64)
 
 
-def test_original_swin_with_another_window(tmp_path):
+def test_original_swin_with_another_window(tmp_path, tagged):
     model = make("swin_tiny_patch4_window7_224", **SWIN)
     torch.save({"model": original_swin(model)}, tmp_path / "swin.pth")
-    again = converted_swin(tmp_path / "swin.pth", **{**SWIN, "window_size": 8, "img_size": 128})
+    wide = {**SWIN, "window_size": 8, "img_size": 128}
+    again = tagged("swin_tiny_patch4_window7_224", tmp_path / "swin.pth", "original", **wide)
     model.set_input_size(img_size=128, window_size=8)
     same(model, again, 128)
