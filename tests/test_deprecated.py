@@ -45,7 +45,6 @@ def test_deprecated_name(old, new):
         assert weights is not None and weights.tag == tag
 
 
-@pytest.mark.xfail(reason="create_model takes the default tag instead of the one the old name stands for", strict=True)
 @pytest.mark.filterwarnings("ignore::imgzoo.errors.ImgzooDeprecationWarning")
 def test_creation_takes_the_tag_of_a_deprecated_name():
     tags = {old: new.partition(".")[2] for old, new in OURS.items()}

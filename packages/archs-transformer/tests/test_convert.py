@@ -49,6 +49,8 @@ def tagged(monkeypatch):
     """Load a file as the tag `foreign` of a model, whose row names the format."""
 
     def load(name, path, form, **options):
+        found = imgzoo.create_model(name, pretrained=path, **options)
+        assert found.load_report.format == form, "a path is enough to know the format"
         row = WeightSpec("foreign", arch=name, url="https://example.invalid/file", license="MIT", format=form)
         plugin = SimpleNamespace(imgzoo_weights=hookimpl(lambda: [row]))
         imgzoo.register(plugin, "foreignplug")

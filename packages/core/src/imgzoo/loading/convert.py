@@ -42,9 +42,9 @@ def formats_of(target: str) -> list[Format]:
 def convert(state: State, model: Any, own: State, target: str, asked: str = "") -> tuple[State, str]:
     """State with our names, and the format it came in ("" for our own).
 
-    Keys that already are the model's stay untouched; otherwise the first format whose marker occurs is applied.
+    A state whose names all are the model's stays untouched; otherwise the first format whose marker occurs is applied.
     """
-    if not asked and len(own.keys() & state.keys()) * 2 > len(own):
+    if not asked and state.keys() <= own.keys():
         return state, ""
     for form in formats_of(target):
         if asked == form.name or (not asked and any(re.search(form.marker, key) for key in state)):

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from imgzoo.errors import ImgzooDeprecationWarning, UnknownNameError, WeightsError
-from imgzoo.models import find_weights
-from imgzoo.registry import registry
+from imgzoo.errors import UnknownNameError, WeightsError
+from imgzoo.models import find_weights, resolve_model
 from imgzoo.specs import ModelSpec, WeightSpec
 
 SCHEMES = ("hf-hub:", "local-dir:", "package:")
@@ -94,22 +92,8 @@ def _with_weights(source: Source, where: str) -> Source:
 
 
 def named(name: str) -> Source:
-    """`[plugin/]arch[.tag]` through the registry; deprecated names warn and lead to the new one."""
-    arch, _, tag = name.partition(".")
-    models = registry("models")
-    if arch not in models:
-        new = aliases().get(arch)
-        if new is not None:
-            warnings.warn(f"'{arch}' is now '{new}'", ImgzooDeprecationWarning, stacklevel=4)
-            arch, _, new_tag = new.partition(".")
-            tag = tag or new_tag
-    spec = models.resolve(arch)
-    return Source(spec, find_weights(spec, tag))
-
-
-def aliases() -> dict[str, str]:
-    """Every deprecated name and the `name[.tag]` it stands for."""
-    return {old: new for spec in registry("models").specs() for old, new in spec.aliases.items()}
+    """`[plugin/]arch[.tag]` through the registry; deprecated names warn and lead to the new name and its tag."""
+    return Source(*resolve_model(name))
 
 
 def from_folder(location: str) -> Source:
