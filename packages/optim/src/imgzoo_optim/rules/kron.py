@@ -145,10 +145,10 @@ class Kron(Optimizer):
         state["Q"] = make_factors(param.shape, group, like)
 
     def update(self, group: dict[str, Any], params: list[Tensor], t: Any) -> None:
-        chance: Any = group["preconditioner_update_probability"]
-        chance = update_probability if chance is None else chance
+        given: Any = group["preconditioner_update_probability"]
+        chance: Any = update_probability if given is None else given
         for param in params:
-            self._step_one(group, param, t, chance(t) if callable(chance) else chance)  # type: ignore[arg-type]
+            self._step_one(group, param, t, chance(t) if callable(chance) else chance)
 
     def _step_one(self, group: dict[str, Any], param: Tensor, t: int, chance: float) -> None:
         state = self.state[param]

@@ -43,6 +43,7 @@ class LAMB(Optimizer):
         corrected_weight_decay: bool = False,
     ):
         super().__init__(params, **locals())
+        self.clip: Tensor | None = None
 
     def decay(self, group: dict[str, Any]) -> str:
         return "shrink" if group["decoupled_decay"] else "own"
@@ -50,7 +51,7 @@ class LAMB(Optimizer):
     def before(self) -> None:
         limit = self.defaults["max_grad_norm"]
         grads = [p.grad for p in flatten(self.param_groups) if p.grad is not None]
-        self.clip: Any = None
+        self.clip = None
         if limit is not None and grads:
             norms = [norm.to(grads[0].device) for norm in foreach.norm(grads)]
             self.clip = (limit / torch.linalg.vector_norm(torch.stack(norms))).clamp_(max=1.0)

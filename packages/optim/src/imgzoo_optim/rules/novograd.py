@@ -34,9 +34,10 @@ class NovoGrad(Optimizer):
 
     def create(self, state: dict[str, Any], param: Tensor, group: dict[str, Any]) -> None:
         super().create(state, param, group)
-        dtype = state["exp_avg"].dtype
-        for slot in ("exp_avg_sq", "max_exp_avg_sq") if group["amsgrad"] else ("exp_avg_sq",):
-            state[slot] = torch.zeros((), dtype=dtype, device=param.device)
+        grad: Any = param.grad
+        state["exp_avg_sq"] = torch.linalg.vector_norm(grad).to(state["exp_avg"].dtype) ** 2
+        if group["amsgrad"]:
+            state["max_exp_avg_sq"] = torch.zeros_like(state["exp_avg_sq"])
 
     def decay(self, group: dict[str, Any]) -> str:
         return "shrink" if group["decoupled_decay"] else "own"
@@ -46,8 +47,7 @@ class NovoGrad(Optimizer):
         square = [self.state[p]["exp_avg_sq"] for p in params]
         new = [norm.to(old.dtype) for norm, old in zip(foreach.norm(grads), square)]
         foreach.mul_(new, new)
-        fresh = 0.0 if isinstance(t, Tensor) or t > 1 else 1.0
-        foreach.lerp_(square, new, max(1 - beta2, fresh))
+        foreach.lerp_(square, new, 1 - beta2)
         if group["amsgrad"]:
             most = [self.state[p]["max_exp_avg_sq"] for p in params]
             foreach.maximum_(most, square)
