@@ -78,6 +78,16 @@ class ImageModel(nn.Module):
             return [(name, getattr(self, name)) for name in names]
         return [(f"{names[0]}.{key}", stage) for key, stage in getattr(self, names[0]).named_children()]
 
+    def _steps(self) -> list[tuple[str, Any]]:
+        """The forward path up to the last stage; a stem with a level inside it is taken apart."""
+        owners = {level.module.rpartition(".")[0] for level in self.feature_info.levels}
+        steps: list[tuple[str, Any]] = []
+        for name in self.parts.stem:
+            part = getattr(self, name)
+            inside = part.named_children() if name in owners else ()
+            steps += [(f"{name}.{key}", child) for key, child in inside] or [(name, part)]
+        return steps + self._stages()
+
     def _collect(self, x: Tensor, norm: bool) -> Any:
         """A captured output as the level's value; token models normalize and split off their prefix here."""
         return x.permute(0, 3, 1, 2) if self.channels_last else x
@@ -104,7 +114,7 @@ class ImageModel(nn.Module):
         position = {self.feature_info.levels[i].module: i for i in chosen}
         found: dict[int, Any] = {}
         last = max(chosen)
-        steps = [(name, getattr(self, name)) for name in self.parts.stem] + self._stages()
+        steps = self._steps()
         for path, step in steps:
             x = step(x)
             if path in position:

@@ -1,6 +1,7 @@
 """From the last map to logits: pool, perhaps norm and a hidden layer, dropout, classifier."""
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from .act import Act, create_act
 from .norm import Norm
@@ -31,6 +32,33 @@ class ClassifierHead(nn.Module):
         if x.ndim == 4 and not self.channels_last:  # no pooling: the classifier looks at every position
             return self.fc(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
         return self.fc(x)
+
+
+class ConvClassifier(nn.Conv2d):
+    """A classifier kept as a 1x1 convolution: (B, C) -> (B, classes), and (B, C, H, W) position by position."""
+
+    def __init__(self, dim: int, num_classes: int, bias: bool = True):
+        super().__init__(dim, num_classes, 1, bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.ndim == 4:
+            return F.conv2d(x, self.weight, self.bias)
+        return F.linear(x, self.weight.flatten(1), self.bias)
+
+
+class ConvClassifierHead(nn.Module):
+    """Pool, dropout, 1x1 convolution: (B, C, H, W) -> (B, classes)."""
+
+    def __init__(self, dim: int, num_classes: int, pool: str = "avg", drop_rate: float = 0.0):
+        super().__init__()
+        self.global_pool = GlobalPool(pool)
+        self.drop = nn.Dropout(drop_rate)
+        dim = dim * self.global_pool.width
+        self.fc = ConvClassifier(dim, num_classes) if num_classes else nn.Identity()
+
+    def forward(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        x = self.drop(self.global_pool(x))
+        return x if pre_logits else self.fc(x)
 
 
 class NormMlpHead(nn.Module):

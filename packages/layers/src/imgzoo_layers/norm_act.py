@@ -116,6 +116,25 @@ class EvoNorm2dS0(nn.Module):
         return x * self.weight[:, None, None] + self.bias[:, None, None]
 
 
+class FilterResponseNorm2d(nn.Module):
+    """x / rms over each channel's positions, affine, then max(x, tau) with tau learned (arXiv:1911.09737, section 3).
+
+    `act` is taken and ignored, so that it can stand where other norms do.
+    """
+
+    def __init__(self, dim: int, eps: float = 1e-5, act: Act = None, apply_act: bool = True):
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(dim))
+        self.bias = nn.Parameter(torch.zeros(dim))
+        self.tau = nn.Parameter(torch.zeros(dim)) if apply_act else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x * torch.rsqrt(x.square().mean((2, 3), keepdim=True) + self.eps)
+        x = x * self.weight[:, None, None] + self.bias[:, None, None]
+        return x if self.tau is None else torch.maximum(x, self.tau[:, None, None])
+
+
 def group_std(x: Tensor, groups: int, eps: float) -> Tensor:
     """Biased standard deviation over each group of channels and all positions, spread back to x's shape."""
     split = x.float().unflatten(1, (groups, x.shape[1] // groups))
@@ -130,6 +149,7 @@ NORM_ACT: dict[str, NormAct] = {
     "groupnorm1": GroupNorm1Act,
     "layernorm2d": LayerNormAct2d,
     "evonorms0": EvoNorm2dS0,
+    "frn": FilterResponseNorm2d,
 }
 
 
