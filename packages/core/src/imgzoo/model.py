@@ -79,14 +79,19 @@ class ImageModel(nn.Module):
         return [(f"{names[0]}.{key}", stage) for key, stage in getattr(self, names[0]).named_children()]
 
     def _steps(self) -> list[tuple[str, Any]]:
-        """The forward path up to the last stage; a stem with a level inside it is taken apart."""
-        owners = {level.module.rpartition(".")[0] for level in self.feature_info.levels}
+        """The forward path up to the last level: a stem with a level inside it is taken apart, and `norm` belongs here
+        where a level is its output."""
+        levels = [level.module for level in self.feature_info.levels]
+        owners = {level.rpartition(".")[0] for level in levels}
         steps: list[tuple[str, Any]] = []
         for name in self.parts.stem:
             part = getattr(self, name)
             inside = part.named_children() if name in owners else ()
             steps += [(f"{name}.{key}", child) for key, child in inside] or [(name, part)]
-        return steps + self._stages()
+        steps += self._stages()
+        if not set(levels).isdisjoint(self.parts.norm):
+            steps += [(name, getattr(self, name)) for name in self.parts.norm]
+        return steps
 
     def _collect(self, x: Tensor, norm: bool) -> Any:
         """A captured output as the level's value; token models normalize and split off their prefix here."""
@@ -124,7 +129,7 @@ class ImageModel(nn.Module):
         levels = [self._format(found[i], output_fmt, x) for i in chosen]
         if intermediates_only:
             return levels
-        if self.isotropic or steps[-1][0] == path:
+        if self.isotropic or (steps[-1][0] == path and path not in self.parts.norm):
             x = self._final_norm(x)
         return x, levels
 
@@ -147,7 +152,8 @@ class ImageModel(nn.Module):
         chosen = resolve_indices(len(self.feature_info), indices)
         deepest = self.feature_info.levels[max(chosen)].module
         paths = [path for path, _ in self._stages()]
-        keep = paths.index(deepest) + 1 if deepest in paths else 0
+        final = deepest in self.parts.norm
+        keep = paths.index(deepest) + 1 if deepest in paths else len(paths) * final
         names = self.parts.stages
         if len(names) > 1:
             for name in names[keep:]:
@@ -155,7 +161,7 @@ class ImageModel(nn.Module):
         else:
             container = getattr(self, names[0])
             setattr(self, names[0], container[:keep])
-        if prune_norm or (keep < len(paths) and not self.isotropic):
+        if not final and (prune_norm or (keep < len(paths) and not self.isotropic)):
             for name in self.parts.norm:
                 if isinstance(getattr(self, name), nn.Module):
                     setattr(self, name, nn.Identity())
