@@ -1,5 +1,11 @@
 """One variant of every distinct structure of a family: together they run every branch of its file."""
 
+DOUBLE = {"resnetv2_50x1_bit", "repvgg_b1g4", "mobileone_s0", "mobileone_s4"}
+"""Compared in float64: rounding in float32 adds up to more than the bound, on either side."""
+
+SIZES = {"bat_resnext26ts": (256, 512)}
+"""Where the peer takes certain sizes only."""
+
 STRUCTURES = {
     "resnet": [
         "resnet18",
@@ -119,4 +125,38 @@ STRUCTURES = {
         "convnextv2_tiny",
     ],
     "swin_transformer": ["swin_tiny_patch4_window7_224", "swin_s3_tiny_224", "swin_base_patch4_window12_384"],
+    "resnetv2": [
+        "resnetv2_18",
+        "resnetv2_18d",
+        "resnetv2_50",
+        "resnetv2_50t",
+        "resnetv2_50d_gn",
+        "resnetv2_50d_evos",
+        "resnetv2_50d_frn",
+        "resnetv2_50x1_bit",
+    ],
+    "vgg": ["vgg11", "vgg11_bn"],
+    "beit": ["beit_base_patch16_224"],
+    "byobnet": [
+        "test_byobnet",
+        "gernet_s",
+        "repvgg_a0",
+        "repvgg_b1g4",
+        "mobileone_s0",
+        "mobileone_s4",
+        "regnetz_b16",
+        "regnetz_b16_evos",
+        "regnetz_d8_evos",
+        "resnet32ts",
+        "eca_resnet33ts",
+        "bat_resnext26ts",
+        "gcresnext26ts",
+        "gcresnet50t",
+        "resnet51q",
+        "resnet61q",
+        "resnet50_clip",
+        "resnet50_clip_gap",
+        "resnet50_mlp",
+    ],
+    "densenet": ["densenet121", "densenetblur121d"],
 }

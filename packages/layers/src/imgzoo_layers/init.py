@@ -38,3 +38,12 @@ def init_fan_out_(model: nn.Module) -> None:
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+
+def init_linear_(model: nn.Module, std: float = 0.02) -> None:
+    """Linear layers truncated normal of `std` with zero biases, as transformers begin."""
+    for module in model.modules():
+        if isinstance(module, nn.Linear):
+            trunc_normal_(module.weight, std=std)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
