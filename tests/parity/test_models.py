@@ -7,11 +7,19 @@ import imgzoo
 from imgzoo.groups import layer_ids
 
 import kit
-from structures import STRUCTURES
+from structures import DOUBLE, STRUCTURES
 
 pytestmark = pytest.mark.parity
 NAMES = [name for names in STRUCTURES.values() for name in names]
 FAMILY = {name: family for family, names in STRUCTURES.items() for name in names}
+
+
+@pytest.fixture(autouse=True)
+def precision(request):
+    double = request.node.callspec.params["name"] in DOUBLE
+    torch.set_default_dtype(torch.float64 if double else torch.float32)
+    yield
+    torch.set_default_dtype(torch.float32)
 
 
 @pytest.mark.parametrize("name", NAMES)

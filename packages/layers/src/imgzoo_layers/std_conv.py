@@ -44,7 +44,7 @@ class StdConv2d(nn.Conv2d):
 
 
 class ScaledStdConv2d(StdConv2d):
-    """The same divided by sqrt(fan_in), times a learned gain per filter and a constant `gamma` (arXiv:2101.08692, eq. 1).
+    """The same over sqrt(fan_in), times a learned gain per filter and a constant `gamma` (arXiv:2101.08692, eq. 1).
 
     `gamma` makes up for the variance that the activation takes, so that signals keep theirs without a norm.
     """
