@@ -35,7 +35,7 @@ def test_names_with_and_without_plugin_and_tag():
 
 
 def test_none_is_dropped_and_unknown_options_are_named():
-    imgzoo.create_model("tiny", width=None, drop_rate=None)
+    imgzoo.create_model("tiny", width=None, drop_rate=None, drop_path_rate=0.0)
     with pytest.raises(OptionError, match=r"'widht'; it takes .*width"):
         imgzoo.create_model("tiny", widht=8)
     assert isinstance(OptionError("x"), TypeError)
@@ -44,7 +44,8 @@ def test_none_is_dropped_and_unknown_options_are_named():
 @pytest.mark.parametrize("options, error", [
     ({"num_classes": -1}, UsageError), ({"in_chans": 0}, UsageError), ({"num_classes": "10"}, UsageError),
     ({"num_classes": True}, UsageError), ({"global_pool": "median"}, UsageError),
-    ({"output_stride": 8}, CapabilityError), ({"out_indices": [0]}, OptionError),
+    ({"output_stride": 8}, CapabilityError), ({"drop_path_rate": 0.1}, CapabilityError),
+    ({"out_indices": [0]}, OptionError),
     ({"features_only": True, "out_indices": [7]}, UsageError),
     ({"features_only": True, "out_indices": [0, 0]}, UsageError),
     ({"features_only": True, "out_indices": []}, UsageError),

@@ -33,7 +33,7 @@ class TinyNet(ImageModel):
     layer_groups = {"stem": r"^stem", "blocks": [(r"^stages\.(\d+)", None), (r"^norm", (99999,))]}
 
     def __init__(self, width: int = 8, num_classes: int = 10, in_chans: int = 3, global_pool: str = "avg",
-                 drop_rate: float = 0.0, drop_path_rate: float = 0.0):  # fmt: skip
+                 drop_rate: float = 0.0):  # fmt: skip
         super().__init__(num_classes, in_chans)
         self.stem = nn.Conv2d(in_chans, width, 3, 2, 1)
         self.stages = nn.Sequential(*(nn.Conv2d(width * 2**i, width * 2 ** (i + 1), 3, 2, 1) for i in range(2)))

@@ -141,6 +141,10 @@ def _drop_harmless(arguments: dict[str, Any], parameters: set[str], spec: ModelS
         if arguments["output_stride"] != 32:
             raise CapabilityError(f"{spec.name} has no output_stride; {families_with('output_stride')}")
         arguments.pop("output_stride")
+    if "drop_path_rate" in arguments and "drop_path_rate" not in parameters:
+        if arguments["drop_path_rate"]:
+            raise CapabilityError(f"{spec.name} has no stochastic depth; leave drop_path_rate out")
+        arguments.pop("drop_path_rate")
 
 
 def families_with(capability: str) -> str:
