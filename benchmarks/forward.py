@@ -1,6 +1,6 @@
 """Eager forward pass and training step of the flagships beside the peer: fp32, 2 threads, same weights, same batch.
 
-    .nox/imgzoo/bin/python benchmarks/forward.py [--rounds 9] [--train] [--json out.json] [MODEL ...]
+    .nox/imgzoo/bin/python benchmarks/forward.py [--only forward|train] [--quick] [--json out.json] [MODEL ...]
 
 One process of the parity environment holds both models and runs them in turn, so that noise falls on both.
 """
@@ -9,21 +9,20 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
-import statistics
 import subprocess
 import sys
 import time
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-PEER_PYTHON = ROOT / ".nox" / "parity" / "bin" / "python"
+from rows import PEER_PYTHON, Row, main, mean, paired
+
 MODELS = ("resnet18", "resnet50", "regnety_016", "convnext_tiny", "convnextv2_nano", "vit_tiny_patch16_224",
           "vit_small_patch16_224", "swin_tiny_patch4_window7_224", "efficientnet_b0",
           "mobilenetv3_large_100")  # fmt: skip
-TARGET = 0.95
+QUICK = ("resnet18", "vit_tiny_patch16_224")
 BATCH = 8
+BOUND = "matrix products and convolutions of oneDNN"
 
 
 def pair(name: str) -> tuple[Any, Any]:
@@ -52,54 +51,73 @@ def step(model: Any, x: Any, train: bool) -> float:
     return time.perf_counter() - start
 
 
+def peak(model: Any, x: Any) -> int:
+    """Bytes allocated at the most during a training step, beyond what stood before it."""
+    import torch
+
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+        step(model, x, True)
+    current = most = 0
+    for event in profile.profiler.kineto_results.events():
+        if event.name() == "[memory]":
+            current += event.nbytes()
+            most = max(most, current)
+    return most
+
+
 def measure(names: list[str], rounds: int, train: bool) -> None:
-    """One JSON line a model: median milliseconds of each, and the ratio of the paired medians."""
+    """One JSON line a model: paired seconds, and for training the paired peaks of memory."""
     import torch
 
     torch.set_num_threads(2)
     for name in names:
         models = pair(name)
         x = torch.randn(BATCH, 3, 224, 224)
-
         for model in models:
             model.train(train)
             step(model, x, train)
         times = [[step(model, x, train) for model in models] for _ in range(rounds)]
-        ours, peer = (statistics.median(row[i] for row in times) * 1e3 for i in (0, 1))
-        ratio = statistics.median(row[1] / row[0] for row in times)
-        work = f"{'training step' if train else 'forward'} {name}, batch {BATCH}"
-        print(json.dumps({"work": work, "ours": ours, "peer": peer, "unit": "ms", "ratio": ratio, "target": TARGET,
-                          "bound": "matrix products and convolutions of oneDNN"}), flush=True)  # fmt: skip
+        memory = [peak(model, x) for model in models] if train else None
+        print(json.dumps({"name": name, "times": times, "memory": memory}), flush=True)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("models", nargs="*", default=list(MODELS))
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--train", action="store_true", help="time a training step instead")
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.worker:
-        measure(options.models, options.rounds, options.train)
-        return
-    flags = ["--worker", f"--rounds={options.rounds}", *(["--train"] if options.train else [])]
-    command = [str(PEER_PYTHON), __file__, *flags, *options.models]
-    worker = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert worker.stdout is not None
-    found = []
-    for line in worker.stdout:
-        row = json.loads(line)
-        found.append(row)
-        print(f"{row['work']:52} ours {row['ours']:8.1f} ms  peer {row['peer']:8.1f}  {row['ratio']:5.2f}x", flush=True)
-    if worker.wait() or not found:
-        sys.exit("the worker failed; is the peer installed? run python -m nox -s parity once")
-    mean = math.exp(statistics.mean(math.log(row["ratio"]) for row in found))
-    least = min(row["ratio"] for row in found)
-    print(f"geometric mean {mean:.2f} (target 1.05), least {least:.2f} (target {TARGET})")
-    if options.json:
-        options.json.write_text(json.dumps(found, indent=1) + "\n")
+def rows(args: argparse.Namespace) -> Iterator[Row]:
+    names = args.models or list(QUICK if args.quick else MODELS)
+    for kind in [args.only] if args.only else ["forward", "train"]:
+        train = kind == "train"
+        work = "training step" if train else "forward"
+        flags = ["--worker", kind, "--rounds", "3" if args.quick else "9"]
+        worker = subprocess.Popen([str(PEER_PYTHON), __file__, *flags, *names], stdout=subprocess.PIPE, text=True)
+        assert worker.stdout is not None
+        times, peaks = [], []
+        for line in worker.stdout:
+            found = json.loads(line)
+            label = f"{work} of {found['name']}, batch {BATCH}"
+            times.append(paired("forward", label, "ms", found["times"], 0.95, BOUND, 1e3))
+            yield times[-1]
+            if found["memory"]:
+                label = f"peak memory of a {work} of {found['name']}"
+                peaks.append(paired("forward", label, "MB", [found["memory"]], None, "activations", 1e-6))
+                yield peaks[-1]
+        if worker.wait() or not times:
+            sys.exit("the worker failed")
+        yield mean("forward", f"eager {work}, {len(times)} flagships", times, 1.05, 0.95)
+        if peaks:
+            yield mean("forward", f"peak memory of an eager {work}", peaks, 1.0)
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("models", nargs="*")
+    parser.add_argument("--only", choices=("forward", "train"))
+    parser.add_argument("--rounds", type=int, default=9, help=argparse.SUPPRESS)
+    parser.add_argument("--worker", choices=("forward", "train"), help=argparse.SUPPRESS)
 
 
 if __name__ == "__main__":
-    main()
+    if "--worker" in sys.argv:
+        inner = argparse.ArgumentParser()
+        options(inner)
+        inside = inner.parse_args()
+        measure(inside.models, inside.rounds, inside.worker == "train")
+    else:
+        main(__doc__, rows, options)

@@ -1,6 +1,6 @@
 """Images per second of the loader beside the peer's: same files, same workers, alternating epochs, both warmed.
 
-    .nox/imgzoo/bin/python benchmarks/loader.py [--workers 2] [--rounds 5] [--json out.json] [CASE ...]
+    .nox/imgzoo/bin/python benchmarks/loader.py [--workers 2] [--quick] [--json out.json] [CASE ...]
 
 Each contender is a process of its own in the parity environment (which has both), told in turn to run an epoch. Wall
 time is what a user waits; CPU time (main process and workers) is what is left when other programs disturb the machine.
@@ -12,15 +12,16 @@ import argparse
 import io
 import json
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-PEER_PYTHON = ROOT / ".nox" / "parity" / "bin" / "python"
+from rows import PEER_PYTHON, Row, main, paired
+
 SMALL, LARGE = (500, 375), (2048, 1536)
 TRAIN, EVAL, FAST = "train", "eval", "eval fast"
 CASES = {  # name: (size of the files, how many, batch, kind, policy, target, what bounds it)
@@ -47,6 +48,7 @@ CASES = {  # name: (size of the files, how many, batch, kind, policy, target, wh
     ),
     "eval 2048x1536": (LARGE, 64, 16, EVAL, None, 2.0, "decoding and resizing all pixels: evaluation does not shrink"),
 }
+HEADLINES = ("train 500x375", "train 2048x1536", "eval 500x375")
 PHOTOS = ("astronaut", "chelsea", "coffee", "rocket", "cat", "retina")
 
 
@@ -141,9 +143,8 @@ class Contender:
     """A process that runs epochs of one loader."""
 
     def __init__(self, who: str, folder: Path, case: tuple, workers: int):
-        python = str(PEER_PYTHON if PEER_PYTHON.exists() else sys.executable)
         setup = json.dumps([who, str(folder), case[2], case[3], case[4], workers])
-        command = [python, "-W", "ignore", __file__, "--serve", setup]
+        command = [str(PEER_PYTHON), "-W", "ignore", __file__, "--serve", setup]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def epoch(self) -> dict[str, float]:
@@ -161,8 +162,8 @@ class Contender:
         self.process.wait(30)
 
 
-def run_case(name: str, folder: Path, workers: int, rounds: int) -> dict[str, object]:
-    """Alternate epochs of both contenders; the ratio of each round, its median, and the cost an image."""
+def run_case(name: str, folder: Path, workers: int, rounds: int) -> tuple[Row, Row]:
+    """Alternate epochs of both contenders: milliseconds an image that a user waits, and of CPU time."""
     case = CASES[name]
     contenders = {who: Contender(who, folder, case, workers) for who in ("imgzoo", "peer")}
     for contender in contenders.values():  # warm: files cached, workers up, memory touched
@@ -171,58 +172,31 @@ def run_case(name: str, folder: Path, workers: int, rounds: int) -> dict[str, ob
     for contender in contenders.values():
         contender.close()
 
-    def cost(who: str, what: str) -> float:
-        return statistics.median(1000 * row[who][what] / row[who]["images"] for row in found)
+    def pairs(what: str) -> list[tuple[float, float]]:
+        return [tuple(row[who][what] / row[who]["images"] for who in contenders) for row in found]  # type: ignore[misc]
 
-    ratios = [
-        row["peer"]["wall"] / row["peer"]["images"] * row["imgzoo"]["images"] / row["imgzoo"]["wall"] for row in found
-    ]
-    return {
-        "case": name,
-        "images_per_second": {who: round(1000 / cost(who, "wall"), 1) for who in contenders},
-        "cpu_ms": {who: round(cost(who, "cpu"), 2) for who in contenders},
-        "ratio": round(statistics.median(ratios), 2),
-        "cpu_ratio": round(cost("peer", "cpu") / cost("imgzoo", "cpu"), 2),
-        "target": case[5],
-        "bound_by": case[6],
-    }
+    work = f"loader, {name}, {workers} workers, an image"
+    return (paired("loader", work, "ms", pairs("wall"), case[5], case[6], 1e3),
+            paired("loader", f"{work}, CPU time", "ms", pairs("cpu"), None, case[6], 1e3))  # fmt: skip
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("cases", nargs="*", default=list(CASES), metavar="CASE", help="; ".join(CASES))
-    parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--serve", help=argparse.SUPPRESS)
-    args = parser.parse_args()
-    if args.serve:
-        serve(*json.loads(args.serve))
-        return
-    if not PEER_PYTHON.exists():
-        raise SystemExit(f"{PEER_PYTHON} is missing: the peer lives in the parity environment; run nox -s parity once")
-
-    results = []
-    print(f"{'case':27} {'img/s':>8} {'peer':>8} {'ratio':>6} {'target':>7} {'cpu ms':>7} {'peer':>7} {'ratio':>6}")
+def rows(args: argparse.Namespace) -> Iterator[Row]:
     with tempfile.TemporaryDirectory() as temporary:
-        for name in args.cases:
+        for name in args.cases or (["train 500x375"] if args.quick else CASES):
             folder = Path(temporary) / "x".join(map(str, CASES[name][0]))
             if not folder.exists():
                 write_photos(folder, CASES[name][0], CASES[name][1])
-            row = run_case(name, folder, args.workers, args.rounds)
-            results.append(row)
-            speed, cpu = row["images_per_second"], row["cpu_ms"]
-            print(
-                f"{name:27} {speed['imgzoo']:8} {speed['peer']:8} {row['ratio']:6} {row['target']:7} "
-                f"{cpu['imgzoo']:7} {cpu['peer']:7} {row['cpu_ratio']:6}",
-                flush=True,
-            )
-    print("\nwhat bounds each case")
-    for row in results:
-        print(f"  {row['case']:27} {row['bound_by']}")
-    if args.json:
-        args.json.write_text(json.dumps(results, indent=1))
+            wall, cpu = run_case(name, folder, args.workers, 2 if args.quick else 5)
+            yield from (replace(wall, headline=name in HEADLINES), cpu)
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("cases", nargs="*", metavar="CASE", help="; ".join(CASES))
+    parser.add_argument("--workers", type=int, default=2)
 
 
 if __name__ == "__main__":
-    main()
+    if "--serve" in sys.argv:
+        serve(*json.loads(sys.argv[-1]))
+    else:
+        main(__doc__, rows, options)

@@ -1,41 +1,25 @@
 """Step times of sixteen optimizers over real models' parameters, beside the peer's defaults and the memory's limit.
 
-    python benchmarks/optim.py --peer .nox/parity/bin/python
+    .nox/imgzoo/bin/python benchmarks/optim.py [--quick] [--json out.json] [NAME ...]
 
-The peer's interpreter runs both sides in one process, step by step in turn, so that noise falls on both. `limit` is the
-time that reading and writing each operand once would take at the bandwidth of an in-place addition in the same run.
+One process of the parity environment runs both sides, step by step in turn, so that noise falls on both. The memory's
+limit is the time that reading and writing each operand once would take at the bandwidth of an addition in the same run.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import math
 import os
 import subprocess
 import sys
-from pathlib import Path
+from collections.abc import Iterator
 
-NAMES = [
-    "sgd",
-    "adamw",
-    "nadamw",
-    "lamb",
-    "lion",
-    "rmsproptf",
-    "adafactor",
-    "adan",
-    "adabelief",
-    "madgrad",
-    "laprop",
-    "sgdp",
-    "adamp",
-    "novograd",
-    "muon",
-    "lars",
-]
+from rows import PEER_PYTHON, Row, main, mean, paired
+
+NAMES = ("sgd", "adamw", "nadamw", "lamb", "lion", "rmsproptf", "adafactor", "adan", "adabelief", "madgrad", "laprop",
+         "sgdp", "adamp", "novograd", "muon", "lars")  # fmt: skip
 STATES = {"sgd": 1, "lion": 1, "adan": 4, "madgrad": 3, "adafactor": 0, "sgdp": 1, "novograd": 1, "muon": 1, "lars": 1}
-PEER = Path(__file__).parents[1] / ".nox/parity/bin/python"
 
 
 def shapes(model: str) -> list[tuple[int, ...]]:
@@ -101,40 +85,43 @@ def measure(rounds: int, threads: int, names: list[str]) -> None:
                         times[side].append(time.perf_counter() - start)
             memory = [peak_memory(optimizer.step) for optimizer in pair]
             traffic = sum(p.numel() for p in params) * 4 * (3 + 2 * STATES.get(name, 2))
-            row = {"model": model, "name": name, "peer": min(times[0]), "ours": min(times[1])}
-            print(json.dumps(row | {"limit": traffic / bandwidth, "memory": memory}), flush=True)
+            row = {"model": model, "name": name, "times": [(ours, peer) for peer, ours in zip(*times)]}
+            print(json.dumps(row | {"limit": traffic / bandwidth, "memory": memory[::-1]}), flush=True)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--peer", default=os.environ.get("IMGZOO_PEER_PYTHON", str(PEER)), help="interpreter with timm")
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--names", default=",".join(NAMES), help="optimizers, separated by commas")
-    parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.worker:
-        measure(options.rounds, options.threads, options.names.split(","))
-        return
+def rows(args: argparse.Namespace) -> Iterator[Row]:
     os.environ["KINETO_LOG_LEVEL"] = "6"
-    arguments = [f"--rounds={options.rounds}", f"--threads={options.threads}", f"--names={options.names}", "--worker"]
-    worker = subprocess.Popen([options.peer, __file__, *arguments], stdout=subprocess.PIPE, text=True)
-    heads = "".join(f"{text:>9}" for text in ("peer ms", "ours ms", "limit ms"))
-    print(f"{'model':10}{'optimizer':11}{heads}{'ratio':>7}{'peer MB':>9}{'ours MB':>9}", flush=True)
-    ratios = []
+    names = args.names or (("adamw", "lion") if args.quick else NAMES)
+    flags = ["--worker", "--rounds", "3" if args.quick else "7"]
+    worker = subprocess.Popen([str(PEER_PYTHON), __file__, *flags, *names], stdout=subprocess.PIPE, text=True)
     assert worker.stdout is not None
+    found, memory = [], []
     for line in worker.stdout:
-        row = json.loads(line)
-        ratio = row["peer"] / row["ours"]
-        ratios.append(ratio)
-        times = "".join(f"{row[key] * 1e3:9.1f}" for key in ("peer", "ours", "limit"))
-        memory = "".join(f"{size / 2**20:9.1f}" for size in row["memory"])
-        print(f"{row['model']:10}{row['name']:11}{times}{ratio:7.2f}{memory}", flush=True)
-    if worker.wait() or not ratios:
-        sys.exit("the worker failed; is the peer installed in that interpreter (--peer)?")
-    mean = math.exp(sum(map(math.log, ratios)) / len(ratios))
-    print(f"geometric mean {mean:.2f} (target 3), least {min(ratios):.2f} (target 1.2)")
+        case = json.loads(line)
+        work = f"{case['name']} step, {case['model']} parameters"
+        bound = f"memory: reading and writing everything once takes {case['limit'] * 1e3:.1f} ms"
+        found.append(paired("optim", work, "ms", case["times"], 1.2, bound, 1e3))
+        work = f"peak memory of a {work}"
+        memory.append(paired("optim", work, "MB", [[max(size, 1e4) for size in case["memory"]]], None, "", 1e-6))
+        yield from (found[-1], memory[-1])
+    if worker.wait() or not found:
+        sys.exit("the worker failed")
+    yield mean("optim", f"optimizer step, {len(names)} optimizers, 2 models", found, 3.0, 1.2)
+    yield mean("optim", "peak memory of an optimizer step", memory, 1.0)
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("names", nargs="*")
+    parser.add_argument("--threads", type=int, default=2, help=argparse.SUPPRESS)
+    parser.add_argument("--rounds", type=int, default=7, help=argparse.SUPPRESS)
+    parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
 
 
 if __name__ == "__main__":
-    main()
+    if "--worker" in sys.argv:
+        inner = argparse.ArgumentParser()
+        options(inner)
+        inside = inner.parse_args()
+        measure(inside.rounds, inside.threads, inside.names)
+    else:
+        main(__doc__, rows, options)

@@ -1,6 +1,6 @@
 """Training beside the peer: the same image folder, model, hyper-parameters and seeds; accuracy, speed, wall time.
 
-    .nox/imgzoo/bin/python benchmarks/train.py [--seeds 3] [--epochs 4] [--model resnet18] [--json out.json]
+    .nox/imgzoo/bin/python benchmarks/train.py [--seeds 3] [--epochs 4] [--quick] [--json out.json] [MODEL ...]
 
 The images are 48x48 patches of scikit-image's brick, grass and gravel photographs; training and validation patches
 come from different halves. Ours is the loop of `imgzoo train`, run folder and checkpoints included. The peer's training
@@ -20,10 +20,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-PEER_PYTHON = ROOT / ".nox" / "parity" / "bin" / "python"
+from rows import PEER_PYTHON, Row, main, paired
+
+MODELS = ("resnet18", "vit_tiny_patch16_224", "efficientnet_b0")
 SIZE, COUNT = 48, {"train": 300, "validation": 100}
 CLASSES = ("brick", "grass", "gravel")
 RECIPE = {"lr": 0.05, "momentum": 0.9, "weight_decay": 5e-4, "batch": 64, "scale": (0.5, 1.0), "smoothing": 0.1}
@@ -94,7 +97,8 @@ def peer(folder: Path, model: str, seed: int, epochs: int, workers: int) -> dict
     import torch
 
     timm.utils.random_seed(seed)
-    net = timm.create_model(model, num_classes=len(CLASSES))
+    size = {"img_size": SIZE} if model.startswith("vit") else {}
+    net = timm.create_model(model, num_classes=len(CLASSES), **size)
     common = {
         "input_size": (3, SIZE, SIZE),
         "batch_size": RECIPE["batch"],
@@ -144,12 +148,12 @@ def peer(folder: Path, model: str, seed: int, epochs: int, workers: int) -> dict
     return {"top1": best, "images_per_second": images / spent}
 
 
-def run(contender: str, folder: Path, arguments: argparse.Namespace, seed: int) -> dict[str, float]:
+def run(contender: str, folder: Path, model: str, seed: int, epochs: int, workers: int) -> dict[str, float]:
     """A contender in a process of its own; `seconds` is the wall time of the whole process."""
-    command = [str(PEER_PYTHON), __file__, "--contender", contender, "--folder", str(folder), "--seeds", str(seed)]
-    command += ["--epochs", str(arguments.epochs), "--model", arguments.model, "--workers", str(arguments.workers)]
+    work = json.dumps([contender, str(folder), model, seed, epochs, workers])
     start = time.perf_counter()
     environment = {**os.environ, "OMP_WAIT_POLICY": "passive"}
+    command = [str(PEER_PYTHON), __file__, "--contender", work]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     seconds = time.perf_counter() - start
     if done.returncode:
@@ -157,48 +161,36 @@ def run(contender: str, folder: Path, arguments: argparse.Namespace, seed: int) 
     return {**json.loads(done.stdout.splitlines()[-1]), "seconds": seconds}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=4)
-    parser.add_argument("--model", default="resnet18")
-    parser.add_argument("--workers", type=int, default=0)
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--contender", choices=CONTENDERS, help=argparse.SUPPRESS)
-    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.contender:
-        function = {"ours": ours, "peer": peer}[arguments.contender]
-        figures = function(arguments.folder, arguments.model, arguments.seeds, arguments.epochs, arguments.workers)
-        print(json.dumps(figures))
-        return
-
-    rows: list[dict[str, float | str]] = []
+def rows(args: argparse.Namespace) -> Iterator[Row]:
+    seeds, epochs = (1, 2) if args.quick else (args.seeds, args.epochs)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_patches(folder)
-        for seed in range(arguments.seeds):
-            for contender in CONTENDERS[:: 1 if seed % 2 else -1]:
-                rows.append({"contender": contender, "seed": seed, **run(contender, folder, arguments, seed)})
-                print(rows[-1], file=sys.stderr, flush=True)
-    median = {
-        contender: {
-            key: statistics.median(float(row[key]) for row in rows if row["contender"] == contender)
-            for key in ("top1", "images_per_second", "seconds")
-        }
-        for contender in CONTENDERS
-    }
-    result = {
-        "rows": rows,
-        "median": median,
-        "speed": median["ours"]["images_per_second"] / median["peer"]["images_per_second"],
-        "wall": median["peer"]["seconds"] / median["ours"]["seconds"],
-        "top1_difference": median["ours"]["top1"] - median["peer"]["top1"],
-    }
-    print(json.dumps(result, indent=1))
-    if arguments.json:
-        arguments.json.write_text(json.dumps(result, indent=1))
+        for model in args.models or MODELS[: 1 if args.quick else None]:
+            found: list[dict[str, dict[str, float]]] = []
+            for seed in range(seeds):
+                order = CONTENDERS[:: 1 if seed % 2 else -1]
+                found.append({who: run(who, folder, model, seed, epochs, args.workers) for who in order})
+            top1 = {who: statistics.mean(row[who]["top1"] for row in found) for who in CONTENDERS}
+            said = f"convolutions and matrix products; top-1 {top1['ours']:.1f} against {top1['peer']:.1f}"
+            speeds = [tuple(1 / row[who]["images_per_second"] for who in CONTENDERS) for row in found]
+            label = f"training {model} on {3 * COUNT['train']} patches"
+            yield replace(paired("train", f"{label}, an image", "ms", speeds, 1.1, said, 1e3), headline=True)
+            walls = [tuple(row[who]["seconds"] for who in CONTENDERS) for row in found]
+            yield paired("train", f"{label}, whole process", "s", walls, 1.2, "the same, and importing torch")
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("models", nargs="*")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--workers", type=int, default=0)
 
 
 if __name__ == "__main__":
-    main()
+    if "--contender" in sys.argv:
+        contender, *arguments = json.loads(sys.argv[-1])
+        arguments[0] = Path(arguments[0])
+        print(json.dumps({"ours": ours, "peer": peer}[contender](*arguments)))
+    else:
+        main(__doc__, rows, options)

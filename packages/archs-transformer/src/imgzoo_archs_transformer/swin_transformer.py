@@ -125,6 +125,7 @@ class SwinTransformer(ImageModel):
     }
     no_decay = ("*relative_position_bias_table",)
     channels_last = True
+    layout = "plain"
 
     def __init__(self, img_size: int | tuple[int, int] = 224, patch_size: int = 4, embed_dim: int = 96,
                  depths: Sequence[int] = (2, 2, 6, 2), num_heads: Sequence[int] = (3, 6, 12, 24),

@@ -2,7 +2,7 @@
 
 import fnmatch
 from collections.abc import Sequence
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -44,6 +44,8 @@ class ImageModel(nn.Module):
     """All levels share width and stride, so the final norm fits any of them."""
     channels_last: ClassVar[bool] = False
     """Maps inside are (B, H, W, C)."""
+    layout: ClassVar[Literal["plain", "nhwc_eval", "nhwc"]] = "nhwc_eval"
+    """Which eager batches on the CPU are laid out channels-last: none, those outside training, or all."""
 
     def __init__(self, num_classes: int = 1000, in_chans: int = 3):
         super().__init__()
@@ -67,7 +69,18 @@ class ImageModel(nn.Module):
         return self.head(x, pre_logits=pre_logits)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.forward_head(self.forward_features(x))
+        if torch.jit.is_scripting():
+            return self.forward_head(self.forward_features(x))
+        else:  # scripting compiles what follows a return, but not this branch
+            return packed(self.forward_head(self.forward_features(self._lay_out(x))))
+
+    def _lay_out(self, x: Tensor) -> Tensor:
+        """A batch on the CPU in channels-last memory, where eager convolutions read it without reordering."""
+        if self.layout == "plain" or (self.training and self.layout == "nhwc_eval") or not x.is_cpu or x.shape[0] < 2:
+            return x
+        if x.ndim != 4 or torch.jit.is_tracing() or torch.compiler.is_compiling():
+            return x  # compilers choose layouts themselves
+        return x.contiguous(memory_format=torch.channels_last)
 
     # levels
 
@@ -249,6 +262,11 @@ class ImageModel(nn.Module):
                 block.__class__ = type(block).__mro__[2]
 
 
+def packed(x: Any) -> Any:
+    """A dense result (B, C, H, W) in ordinary memory order, so that callers may `view` it; others as they are."""
+    return x.contiguous() if isinstance(x, Tensor) and x.ndim == 4 else x
+
+
 class Checkpointed:
     """Mixed into a block's class from outside: its forward is repeated in the backward pass, keys stay as they were."""
 
@@ -280,6 +298,7 @@ class TokenModel(ImageModel):
         "blocks": [(r"^blocks\.(\d+)", None), (r"^norm", (99999,))],
     }
     isotropic: ClassVar[bool] = True
+    layout = "plain"
 
     def __init__(self, num_classes: int = 1000, in_chans: int = 3):
         super().__init__(num_classes, in_chans)

@@ -52,13 +52,13 @@ class GlobalResponseNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(dim))
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.channels_last:
-            energy = x.norm(p=2, dim=(1, 2), keepdim=True)
-            share = energy / (energy.mean(dim=-1, keepdim=True) + self.eps)
-            return x + torch.addcmul(self.bias, self.weight, x * share)
-        energy = x.norm(p=2, dim=(2, 3), keepdim=True)
-        share = energy / (energy.mean(dim=1, keepdim=True) + self.eps)
-        return x + torch.addcmul(self.bias[:, None, None], self.weight[:, None, None], x * share)
+        space, channel = ((1, 2), -1) if self.channels_last else ((2, 3), 1)
+        weight, bias = self.weight, self.bias
+        if not self.channels_last:
+            weight, bias = weight[:, None, None], bias[:, None, None]
+        energy = x.norm(p=2, dim=space, keepdim=True)
+        share = energy / (energy.mean(dim=channel, keepdim=True) + self.eps)
+        return torch.addcmul(bias, x, 1 + weight * share)  # x + weight * x * share + bias in one pass over the map
 
 
 class GlobalResponseNormMlp(nn.Module):

@@ -90,7 +90,13 @@ class WindowAttention(nn.Module):
         bias = bias.view(area, area, self.heads).permute(2, 0, 1).unsqueeze(0)  # (1, heads, N, N)
         if mask is not None:
             bias = bias + mask.unsqueeze(1)  # (windows, heads, N, N)
-            bias = bias.repeat(count // mask.shape[0], 1, 1, 1)
-        drop = self.attn_drop.p if self.training else 0.0
-        x = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=drop)
+        if self.training and x.is_cpu:  # torch's kernel has no gradient of the bias there, and its substitute is slower
+            scores = (q * self.head_dim**-0.5) @ k.transpose(-2, -1)
+            scores = (scores.unflatten(0, (-1, bias.shape[0])) + bias).flatten(0, 1)
+            x = self.attn_drop(scores.softmax(dim=-1)) @ v
+        else:
+            if mask is not None:
+                bias = bias.repeat(count // mask.shape[0], 1, 1, 1)
+            drop = self.attn_drop.p if self.training else 0.0
+            x = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=drop)
         return self.proj_drop(self.proj(x.transpose(1, 2).reshape(count, area, -1)))

@@ -1,0 +1,163 @@
+"""How costs grow: the list with models, the index with files, the loader with workers, training with processes, a
+checkpoint with size.
+
+    .nox/imgzoo/bin/python benchmarks/growth.py [--quick] [--json out.json] [CURVE ...]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from rows import OWN_PYTHON, Row, alone, main
+
+PLUGINS, QUICK_PLUGINS = ((0, 0), (10, 100), (100, 100)), ((0, 0), (10, 100))  # (plugins, models of each)
+FILES, QUICK_FILES = (10_000, 100_000, 1_000_000), (10_000,)
+WORKERS = (0, 1, 2)
+SIZES, QUICK_SIZES = (1_000_000, 10_000_000, 100_000_000), (1_000_000,)  # parameters
+PLUGIN = """from imgzoo.plugin import *
+from imgzoo.plugin import hookimpl
+IMGZOO_API = (1, 0)
+
+@hookimpl
+def imgzoo_models():
+    return [ModelSpec(f"net{{i}}_of_{number}", "package{number}:make") for i in range({models})]
+"""
+INDEX = """
+import json, resource, sys, time
+import imgzoo_data
+start = time.process_time()
+source = imgzoo_data.create_dataset("folder:" + sys.argv[1])
+print(json.dumps([len(source), time.process_time() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024]))
+"""
+CHECKPOINT = """
+import json, sys, tempfile, time
+from pathlib import Path
+import torch
+from imgzoo_train import checkpoints
+parts = {"model": {f"layer{i}.weight": torch.randn(int(sys.argv[1]) // 10) for i in range(10)}}
+times = []
+for i in range(3):
+    with tempfile.TemporaryDirectory() as folder:
+        start = time.perf_counter()
+        checkpoints.write(Path(folder) / "step", parts)
+        times.append(time.perf_counter() - start)
+print(min(times))
+"""
+
+
+def child(*arguments: str, **environ: str) -> str:
+    env = {**os.environ, **environ}
+    done = subprocess.run([str(OWN_PYTHON), *arguments], env=env, capture_output=True, text=True, check=True)
+    return done.stdout
+
+
+def listing(args: argparse.Namespace) -> Iterator[Row]:
+    """CPU time of `imgzoo list` with more and more plugins beside the installed ones."""
+    from start import LIST, cpu_seconds
+
+    for plugins, models in QUICK_PLUGINS if args.quick else PLUGINS:
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            for number in range(plugins):
+                info = folder / f"zoo{number}-1.0.dist-info"
+                info.mkdir()
+                (info / "entry_points.txt").write_text(f"[imgzoo.plugins]\nzoo{number} = package{number}._plugin\n")
+                (info / "METADATA").write_text(f"Metadata-Version: 2.4\nName: zoo{number}\nVersion: 1.0\n")
+                package = folder / f"package{number}"
+                package.mkdir()
+                (package / "__init__.py").write_text("")
+                (package / "_plugin.py").write_text(PLUGIN.format(number=number, models=models))
+            os.environ["PYTHONPATH"] = name
+            seconds = min(cpu_seconds(*LIST) for _ in range(3 if args.quick else 7))
+            del os.environ["PYTHONPATH"]
+        work = f"imgzoo list, {plugins} more plugins, {plugins * models:,} more models, CPU time"
+        yield alone("growth", work, "s", seconds, None if plugins else 0.2, "importing the plugins, printing")
+
+
+def index(args: argparse.Namespace) -> Iterator[Row]:
+    """CPU time and memory of indexing a folder of empty files."""
+    base = json.loads(child("-c", INDEX, str(folder_of(1000))))
+    for count in QUICK_FILES if args.quick else FILES:
+        with tempfile.TemporaryDirectory() as name:
+            found = json.loads(child("-c", INDEX, str(folder_of(count, Path(name)))))
+        assert found[0] == count
+        yield alone("growth", f"indexing {count:,} files, CPU time", "s", found[1], None, "listing the folders")
+        memory = max(found[2] - base[2], 0)
+        yield alone("growth", f"indexing {count:,} files, memory", "MB", memory, None, "the names")
+
+
+def folder_of(count: int, folder: Path | None = None) -> Path:
+    """A folder of a hundred classes that holds `count` empty files."""
+    folder = folder or Path(tempfile.mkdtemp())
+    for label in range(100):
+        place = folder / f"class{label:03}"
+        place.mkdir()
+        for number in range(label, count, 100):
+            os.close(os.open(place / f"{number:07}.jpg", os.O_CREAT | os.O_WRONLY))
+    return folder
+
+
+def workers(args: argparse.Namespace) -> Iterator[Row]:
+    """Images a second of the training loader by number of workers."""
+    from loader import CASES, Contender, write_photos
+
+    name = "train 500x375"
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        write_photos(folder, CASES[name][0], 128 if args.quick else CASES[name][1])
+        for count in WORKERS:
+            contender = Contender("imgzoo", folder, CASES[name], count)
+            contender.epoch()
+            found = [contender.epoch() for _ in range(2 if args.quick else 3)]
+            contender.close()
+            speed = statistics.median(row["images"] / row["wall"] for row in found)
+            yield alone("growth", f"loader, {name}, {count} workers", "images/s", speed, None,
+                        f"{os.cpu_count()} cores, one of which feeds the batches")  # fmt: skip
+
+
+def processes(args: argparse.Namespace) -> Iterator[Row]:
+    """Images a second of DDP training on one and on two processes of one thread each, at the same batch a process."""
+    speeds = []
+    for ranks in (1, 2):
+        with tempfile.TemporaryDirectory() as folder:
+            run = ["train", "resnet18", "--data", "digits:", "--epochs", "2", "--batch-size", "64", "--output", folder]
+            run += ["--set", "data.input_size=32"]
+            launch = ["launch", "-n", str(ranks)] if ranks > 1 else []
+            child("-m", "imgzoo", *launch, *run, "--device", "cpu", OMP_NUM_THREADS="1")
+            lines = next(Path(folder).rglob("metrics.jsonl")).read_text().splitlines()
+        kept = [row for row in map(json.loads, lines) if row["kind"] == "train"][1:]
+        speeds.append(statistics.median(row["images_per_second"] for row in kept))
+        yield alone("growth", f"DDP training on {ranks} processes", "images/s", speeds[-1], None, "convolutions")
+    share = speeds[1] / speeds[0] / 2
+    row = alone("growth", "DDP efficiency from 1 to 2 processes", "", share, None, "both share memory and cache")
+    yield replace(row, headline=True)
+
+
+def checkpoint(args: argparse.Namespace) -> Iterator[Row]:
+    """Seconds until a checkpoint is safe on the disk, by number of parameters."""
+    for count in QUICK_SIZES if args.quick else SIZES:
+        seconds = float(child("-c", CHECKPOINT, str(count)))
+        work = f"writing a checkpoint of {count:,} parameters"
+        yield alone("growth", work, "s", seconds, None, "hashing and fsync; a thread beside training does it")
+
+
+CURVES = {"list": listing, "index": index, "workers": workers, "processes": processes, "checkpoint": checkpoint}
+
+
+def rows(args: argparse.Namespace) -> Iterator[Row]:
+    for name in args.curves or CURVES:
+        yield from CURVES[name](args)
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).parent))
+    main(__doc__, rows, lambda parser: parser.add_argument("curves", nargs="*", help=", ".join(CURVES)))

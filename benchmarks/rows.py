@@ -1,0 +1,130 @@
+"""What every benchmark here yields: rows of one form, printed, saved as JSON and drawn as a Markdown table."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import statistics
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+OWN_PYTHON = ROOT / ".nox" / "imgzoo" / "bin" / "python"
+PEER_PYTHON = ROOT / ".nox" / "parity" / "bin" / "python"
+"""The environment that has the peer beside all our packages."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One piece of work. Figures are costs (less is better) unless `unit` ends with /s; `ratio` is better above 1."""
+
+    part: str
+    work: str
+    unit: str
+    ours: float
+    peer: float | None
+    ratio: float | None
+    spread: tuple[float, float] | None
+    """Least and largest ratio of the paired rounds."""
+    target: str
+    met: bool | None
+    """None where the row has no target."""
+    bound: str
+    """What keeps us from being faster."""
+    headline: bool = False
+
+
+def paired(
+    part: str,
+    work: str,
+    unit: str,
+    pairs: list[tuple[float, float]],
+    target: float | None,
+    bound: str,
+    scale: float = 1.0,
+) -> Row:
+    """A row from rounds of (ours, peer), each a cost: medians, the median of the ratios and their spread."""
+    ratios = [peer / max(ours, 1e-9) for ours, peer in pairs]
+    ratio = statistics.median(ratios)
+    ours, peer = (statistics.median(pair[i] for pair in pairs) * scale for i in (0, 1))
+    said, met = (f">= {target:g}x", ratio >= target) if target else ("", None)
+    return Row(part, work, unit, ours, peer, ratio, (min(ratios), max(ratios)), said, met, bound)
+
+
+def alone(part: str, work: str, unit: str, ours: float, most: float | None, bound: str, headline: bool = False) -> Row:
+    """A row that has no counterpart in the peer; `most` is what it may cost."""
+    met = None if most is None else ours <= most
+    said = "" if most is None else f"<= {most:g} {unit}"
+    return Row(part, work, unit, ours, None, None, None, said, met, bound, headline)
+
+
+def mean(part: str, work: str, rows: list[Row], target: float, least: float | None = None) -> Row:
+    """The headline over rows with a ratio: geometric mean, and the least one as the lower end of the spread."""
+    ratios = [row.ratio for row in rows if row.ratio]
+    ratio = math.exp(statistics.mean(map(math.log, ratios)))
+    said = f"mean >= {target:g}x" + (f", none < {least:g}x" if least else "")
+    met = ratio >= target and (least is None or min(ratios) >= least)
+    ours, peer = (sum(getattr(row, side) for row in rows) / len(rows) for side in ("ours", "peer"))
+    bound = max(rows, key=lambda row: -(row.ratio or 0)).bound
+    return Row(part, work, rows[0].unit, ours, peer, ratio, (min(ratios), max(ratios)), said, met, bound, True)
+
+
+def figure(value: float | None, unit: str = "") -> str:
+    """Three digits and the unit."""
+    if value is None:
+        return "-"
+    text = f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+    return f"{text} {unit}".rstrip()
+
+
+def markdown(rows: Iterable[Row]) -> str:
+    """The table of the README and of docs/benchmarks.md."""
+    lines = ["| work | ours | peer | ratio | target | bound by |", "|---|---|---|---|---|---|"]
+    for row in rows:
+        ratio = "-"
+        if row.ratio is not None:
+            spread = f" ({row.spread[0]:.2f} to {row.spread[1]:.2f})" if row.spread else ""
+            ratio = f"{row.ratio:.2f}x{spread}"
+        target = row.target + (" (missed)" if row.met is False else "")
+        cells = (row.work, figure(row.ours, row.unit), figure(row.peer, row.unit), ratio, target, row.bound)
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def show(row: Row) -> None:
+    ratio = f"{row.ratio:6.2f}x" if row.ratio is not None else " " * 7
+    missed = "  missed" if row.met is False else ""
+    ours, peer = figure(row.ours, row.unit), figure(row.peer, row.unit)
+    print(f"{row.work:58} {ours:>12} {peer:>12} {ratio}  {row.target}{missed}", flush=True)
+
+
+def save(rows: Iterable[Row], path: Path) -> None:
+    path.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
+
+
+def read(path: Path) -> list[Row]:
+    found = json.loads(path.read_text())
+    return [Row(**{**row, "spread": tuple(row["spread"]) if row["spread"] else None}) for row in found]
+
+
+def main(
+    doc: str | None,
+    rows: Callable[[argparse.Namespace], Iterator[Row]],
+    options: Callable[[argparse.ArgumentParser], object] = lambda parser: None,
+) -> None:
+    """The command line of a benchmark: its own options, `--quick`, and `--json FILE`."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="fewer cases and rounds, to see that it runs")
+    parser.add_argument("--json", type=Path, help="write the rows to this file")
+    options(parser)
+    args = parser.parse_args()
+    if not PEER_PYTHON.exists():
+        parser.exit(1, "the peer is missing; run python -m nox -s bench, which installs it\n")
+    found = []
+    for row in rows(args):
+        show(row)
+        found.append(row)
+    if args.json:
+        save(found, args.json)
