@@ -106,6 +106,12 @@ class ImageModel(nn.Module):
             steps += [(name, getattr(self, name)) for name in self.parts.norm]
         return steps
 
+    def _advance(self, path: str, step: Any, x: Any) -> tuple[Any, dict[str, Any]]:
+        """Run one step: its output, and the outputs of modules in it by path; families with levels inside a block add
+        theirs here."""
+        x = step(x)
+        return x, {path: x}
+
     def _collect(self, x: Tensor, norm: bool) -> Any:
         """A captured output as the level's value; token models normalize and split off their prefix here."""
         return x.permute(0, 3, 1, 2) if self.channels_last else x
@@ -134,9 +140,9 @@ class ImageModel(nn.Module):
         last = max(chosen)
         steps = self._steps()
         for path, step in steps:
-            x = step(x)
-            if path in position:
-                found[position[path]] = self._collect(x, norm)
+            x, outputs = self._advance(path, step, x)
+            for module in outputs.keys() & position.keys():
+                found[position[module]] = self._collect(outputs[module], norm)
             if (stop_early or intermediates_only) and last in found:
                 break
         levels = [self._format(found[i], output_fmt, x) for i in chosen]
@@ -166,7 +172,8 @@ class ImageModel(nn.Module):
         deepest = self.feature_info.levels[max(chosen)].module
         paths = [path for path, _ in self._stages()]
         final = deepest in self.parts.norm
-        keep = paths.index(deepest) + 1 if deepest in paths else len(paths) * final
+        owners = [i for i, path in enumerate(paths) if f"{deepest}.".startswith(f"{path}.")]
+        keep = owners[0] + 1 if owners else len(paths) * final
         names = self.parts.stages
         if len(names) > 1:
             for name in names[keep:]:
