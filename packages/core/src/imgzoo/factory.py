@@ -86,12 +86,10 @@ def create_model(
 
 def construct_on(device: torch.device, construct: Callable[[], Any]) -> Any:
     """Run a constructor with a default device; on the meta device there are no values to initialize."""
-    with device:
-        if device.type != "meta":
-            return construct()
-        from .loading.skeleton import build_skeleton
+    from .loading.skeleton import build_initialized, build_skeleton
 
-        return build_skeleton(construct)[0]
+    with device:
+        return build_skeleton(construct)[0] if device.type == "meta" else build_initialized(construct)
 
 
 def constructor_options(

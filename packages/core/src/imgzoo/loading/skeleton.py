@@ -1,4 +1,4 @@
-"""Build a network without spending time on initial values: parameters are placeholders until weights are assigned.
+"""Build a network without wasting time on initial values: none where weights follow, each once where none do.
 
 A placeholder is ordinary memory that nobody has written to, so it costs address space and nothing else.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from functools import wraps
+from functools import partial, wraps
 from typing import Any
 
 import torch
@@ -16,6 +16,10 @@ from torch import Tensor, nn
 
 INITIALIZERS = ("uniform_", "normal_", "trunc_normal_", "constant_", "ones_", "zeros_", "kaiming_uniform_",
                 "kaiming_normal_", "xavier_uniform_", "xavier_normal_", "orthogonal_")  # fmt: skip
+SMALL = 4096
+"""Below so many elements a second initialization costs less than keeping track of the first."""
+MARK = 1.7014e-25
+"""A value that no initializer draws; with a NaN in front it fills what is to be initialized later."""
 
 
 class _Build(threading.local):
@@ -26,6 +30,7 @@ class _Build(threading.local):
     real: Collection[int] = ()
     numbers: dict[int, int]  # id of a placeholder -> its number
     keep: list[Any]  # placeholders stay alive, so that their ids stay theirs
+    later: dict[int, tuple[Tensor, Callable[[], Any]]] | None = None  # id of a parameter -> it, its last initializer
 
 
 _build = _Build()
@@ -45,13 +50,26 @@ def _register_placeholder(self: nn.Module, name: str, param: nn.Parameter | None
 
 
 def _unless_placeholder(initialize: Callable[..., Any]) -> Callable[..., Any]:
-    """An initializer that leaves placeholders alone."""
+    """An initializer that leaves placeholders alone, or puts itself off until the network stands."""
 
     @wraps(initialize)
     def wrapped(tensor: Tensor, *args: Any, **kwargs: Any) -> Any:
-        return tensor if _build.on and id(tensor) in _build.numbers else initialize(tensor, *args, **kwargs)
+        if _build.on and id(tensor) in _build.numbers:
+            return tensor
+        if _build.later is None or not _can_wait(tensor):
+            return initialize(tensor, *args, **kwargs)
+        if _build.later.pop(id(tensor), None) is None:
+            flat = tensor.detach().view(-1)
+            flat.fill_(MARK)[0] = torch.nan
+        _build.later[id(tensor)] = (tensor, partial(initialize, tensor, *args, **kwargs))
+        return tensor
 
     return wrapped
+
+
+def _can_wait(tensor: Tensor) -> bool:
+    plain = tensor.is_cpu and tensor.dtype == torch.float32 and tensor.is_contiguous()
+    return plain and isinstance(tensor, nn.Parameter) and tensor.numel() >= SMALL
 
 
 @contextmanager
@@ -93,6 +111,41 @@ def build_skeleton(construct: Callable[[], Any], real: Collection[int] = ()) -> 
     if state is not None:
         torch.random.set_rng_state(state)
     return model, numbers
+
+
+def build_initialized(construct: Callable[[], Any]) -> Any:
+    """The network `construct` makes, where a parameter that is initialized twice is filled once.
+
+    Torch's layers fill their weights, and a family then fills them again. Here the last initializer of each parameter
+    runs, when the network stands. A constructor that reads or changes weights by other means in between is noticed by
+    the marks it disturbs or spreads; it then runs again, as it is.
+    """
+    state = torch.random.get_rng_state()
+    with _patched():
+        _build.later = {}
+        try:
+            model = construct()
+            later = _build.later
+        finally:
+            _build.later = None
+    if _undisturbed(model, later):
+        for _, initialize in later.values():
+            initialize()
+        return model
+    torch.random.set_rng_state(state)
+    return construct()
+
+
+def _undisturbed(model: Any, later: Mapping[int, tuple[Tensor, Any]]) -> bool:
+    """Whether every mark stands as it was set, and none shows in another tensor of the model."""
+    for tensor, _ in later.values():
+        flat = tensor.detach().view(-1)
+        if not flat[0].isnan() or not (flat[1:] == MARK).all():
+            return False
+    if not isinstance(model, nn.Module):
+        return not later
+    others = [t.detach() for t in (*model.parameters(), *model.buffers()) if id(t) not in later]
+    return not any(t.isnan().any() or (t == MARK).any() for t in others if t.is_floating_point() and not t.is_meta)
 
 
 def assign(model: nn.Module, state: Mapping[str, Tensor]) -> None:
