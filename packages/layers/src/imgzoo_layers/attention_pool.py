@@ -1,13 +1,14 @@
-"""Pooling of tokens by attention: (B, N, C) -> (B, C)."""
+"""Pooling by attention: of tokens (B, N, C) or maps (B, C, H, W) -> (B, C)."""
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .act import Act
-from .init import trunc_normal_tf_
+from .init import trunc_normal_, trunc_normal_tf_
 from .mlp import Mlp
 from .norm import LayerNorm, Norm
+from .position import resize_grid
 
 
 class AttentionPoolLatent(nn.Module):
@@ -54,3 +55,50 @@ class AttentionPoolPrr(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = x.unflatten(2, (self.heads, self.head_dim)).transpose(1, 2)
         return F.scaled_dot_product_attention(x[:, :, :1], x, x)[:, :, 0].flatten(1)
+
+
+class AttentionPool2d(nn.Module):
+    """The mean of a map attends to it and itself, then a classifier (CLIP, arXiv:2103.00020): (B, C, H, W) -> logits.
+
+    `grid` is the size of the map that the position table is made for; others resize it. With `pool` off every position
+    attends and keeps its place.
+    """
+
+    def __init__(self, dim: int, num_classes: int, grid: tuple[int, int], head_dim: int = 64, drop_rate: float = 0.0):
+        super().__init__()
+        self.heads = dim // head_dim
+        self.head_dim = head_dim
+        self.grid = grid
+        self.pool = True
+        self.pos_embed = nn.Parameter(torch.empty(1 + grid[0] * grid[1], dim))
+        self.q = nn.Linear(dim, dim)
+        self.k = nn.Linear(dim, dim)
+        self.v = nn.Linear(dim, dim)
+        self.drop = nn.Dropout(drop_rate)
+        self.proj = nn.Linear(dim, num_classes) if num_classes else nn.Identity()
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        for tensor in (self.pos_embed, self.q.weight, self.k.weight, self.v.weight):
+            trunc_normal_(tensor, std=self.pos_embed.shape[1] ** -0.5)
+        for layer in (self.q, self.k, self.v):
+            nn.init.zeros_(layer.bias)
+
+    def set_grid(self, grid: tuple[int, int]) -> None:
+        """Resize the position table for maps of another size."""
+        table = resize_grid(self.pos_embed.data[None], grid, self.grid, prefix=1)
+        self.pos_embed = nn.Parameter(table[0], self.pos_embed.requires_grad)
+        self.grid = grid
+
+    def forward(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        grid = (x.shape[2], x.shape[3])
+        x = x.flatten(2).transpose(1, 2)  # (B, HW, C)
+        x = torch.cat([x.mean(1, keepdim=True), x], dim=1)
+        x = x + resize_grid(self.pos_embed[None], grid, self.grid, prefix=1)
+        q = self.q(x[:, :1] if self.pool else x[:, 1:]).unflatten(2, (self.heads, self.head_dim)).transpose(1, 2)
+        k = self.k(x).unflatten(2, (self.heads, self.head_dim)).transpose(1, 2)
+        v = self.v(x).unflatten(2, (self.heads, self.head_dim)).transpose(1, 2)
+        x = self.drop(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+        if not pre_logits:
+            x = self.proj(x)
+        return x[:, 0] if self.pool else x.transpose(1, 2).unflatten(2, grid)

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .act import Act, create_act
+from .bat import BatNonLocal
 from .norm import LayerNorm2d
 from .util import make_divisible
 
@@ -74,8 +75,27 @@ class CircularEfficientChannelAttention(EfficientChannelAttention):
         return x * y.transpose(1, 2).unsqueeze(-1)
 
 
-class GlobalContext(nn.Module):
-    """Attention over positions gathers one context vector, a small mlp makes it scales (GCNet, arXiv:1904.11492)."""
+class ContextGate(nn.Module):
+    """What the global context gates share: attention over positions gathers one vector (GCNet, arXiv:1904.11492)."""
+
+    def __init__(self, dim: int, attend: bool):
+        super().__init__()
+        self.conv_attn = nn.Conv2d(dim, 1, 1) if attend else None
+
+    def context(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C, 1, 1): a mean weighted by attention, or plain."""
+        if self.conv_attn is None:
+            return x.mean((2, 3), keepdim=True)
+        weights = self.conv_attn(x).flatten(2).softmax(-1)  # (B, 1, HW)
+        return (x.flatten(2) @ weights.transpose(1, 2)).unsqueeze(-1)
+
+    def reset_parameters(self) -> None:
+        if self.conv_attn is not None:
+            nn.init.kaiming_normal_(self.conv_attn.weight, mode="fan_in", nonlinearity="relu")
+
+
+class GlobalContext(ContextGate):
+    """A small mlp makes scales of the context vector; keys `conv_attn`, `mlp_scale`."""
 
     def __init__(
         self,
@@ -86,21 +106,31 @@ class GlobalContext(nn.Module):
         gate: Act = "sigmoid",
         attend: bool = True,
     ):
-        super().__init__()
-        hidden = make_divisible(dim * rd_ratio, rd_divisor, round_limit=0.0)
-        self.conv_attn = nn.Conv2d(dim, 1, 1) if attend else None
-        self.mlp_scale = ContextMlp(dim, hidden, act)
+        super().__init__(dim, attend)
+        self.mlp_scale = ContextMlp(dim, make_divisible(dim * rd_ratio, rd_divisor, round_limit=0.0), act)
         self.gate = create_act(gate)
-        if self.conv_attn is not None:
-            nn.init.kaiming_normal_(self.conv_attn.weight, mode="fan_in", nonlinearity="relu")
+        self.reset_parameters()
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.conv_attn is not None:
-            weights = self.conv_attn(x).flatten(2).softmax(-1)  # (B, 1, HW)
-            context = (x.flatten(2) @ weights.transpose(1, 2)).unsqueeze(-1)  # (B, C, 1, 1)
-        else:
-            context = x.mean((2, 3), keepdim=True)
-        return x * self.gate(self.mlp_scale(context))
+        return x * self.gate(self.mlp_scale(self.context(x)))
+
+
+class GlobalContextAdd(ContextGate):
+    """A small mlp makes what is added to every position, at first nothing; keys `conv_attn`, `mlp_add`."""
+
+    def __init__(
+        self, dim: int, rd_ratio: float = 1.0 / 8, rd_divisor: int = 1, act: Act = "relu", attend: bool = True
+    ):
+        super().__init__(dim, attend)
+        self.mlp_add = ContextMlp(dim, make_divisible(dim * rd_ratio, rd_divisor, round_limit=0.0), act)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        super().reset_parameters()
+        nn.init.zeros_(self.mlp_add.fc2.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.mlp_add(self.context(x))
 
 
 class ContextMlp(nn.Module):
@@ -123,6 +153,8 @@ GATE: dict[str, Gate] = {
     "eca": EfficientChannelAttention,
     "ceca": CircularEfficientChannelAttention,
     "gc": GlobalContext,
+    "gca": GlobalContextAdd,
+    "bat": BatNonLocal,
 }
 
 

@@ -135,6 +135,27 @@ class FilterResponseNorm2d(nn.Module):
         return x if self.tau is None else torch.maximum(x, self.tau[:, None, None])
 
 
+class EvoNorm2dS0a(EvoNorm2dS0):
+    """EvoNorm-S0 that divides by the deviation of the groups where no activation is asked for, too."""
+
+    def __init__(
+        self,
+        dim: int,
+        groups: int = 32,
+        group_size: int | None = None,
+        act: Act = None,
+        apply_act: bool = True,
+        eps: float = 1e-3,
+    ):
+        super().__init__(dim, groups, group_size, act, apply_act, eps)
+
+    def forward(self, x: Tensor) -> Tensor:
+        std = group_std(x, self.groups, self.eps)
+        if self.v is not None:
+            x = x * (x * self.v[:, None, None]).sigmoid()
+        return x / std * self.weight[:, None, None] + self.bias[:, None, None]
+
+
 def group_std(x: Tensor, groups: int, eps: float) -> Tensor:
     """Biased standard deviation over each group of channels and all positions, spread back to x's shape."""
     split = x.float().unflatten(1, (groups, x.shape[1] // groups))
@@ -149,6 +170,7 @@ NORM_ACT: dict[str, NormAct] = {
     "groupnorm1": GroupNorm1Act,
     "layernorm2d": LayerNormAct2d,
     "evonorms0": EvoNorm2dS0,
+    "evonorms0a": EvoNorm2dS0a,
     "frn": FilterResponseNorm2d,
 }
 

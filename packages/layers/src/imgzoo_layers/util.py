@@ -18,6 +18,15 @@ def pair(value: Any) -> tuple[Any, Any]:
     return value, value
 
 
+def per_stage(option: Any, count: int) -> list[Any]:
+    """One value for each stage: of a list, or the same for all."""
+    if not isinstance(option, (list, tuple)):
+        return [option] * count
+    if len(option) != count:
+        raise ValueError(f"{count} stages need {count} values each, got {list(option)}")
+    return list(option)
+
+
 def dilate(strides: Iterable[int], output_stride: int, start: int = 1) -> list[tuple[int, int, int]]:
     """Turn strides past `output_stride` into dilation: (stride, dilation before, dilation after) of each stage."""
     steps, reached, dilation = [], start, 1

@@ -1,0 +1,43 @@
+"""Attention between all positions of a map, with relative positions (BoTNet, arXiv:2101.11605)."""
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .relative_logits import RelativeLogits
+from .util import make_divisible
+
+
+class BottleneckAttention(nn.Module):
+    """(B, dim, H, W) -> (B, dim, H/stride, W/stride) for maps of size `grid`; strided by pooling what comes out."""
+
+    def __init__(self, dim: int, grid: tuple[int, int], stride: int = 1, heads: int = 4, head_dim: int | None = None,
+                 qk_ratio: float = 1.0):  # fmt: skip
+        super().__init__()
+        self.heads = heads
+        self.dim_qk = head_dim or make_divisible(dim * qk_ratio) // heads
+        self.dim_v = dim // heads
+        self.qkv = nn.Conv2d(dim, heads * (2 * self.dim_qk + self.dim_v), 1, bias=False)
+        self.pos_embed = RelativeLogits(grid, self.dim_qk)
+        self.pool = nn.AvgPool2d(2, 2) if stride == 2 else nn.Identity()
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        nn.init.normal_(self.qkv.weight, std=self.qkv.in_channels**-0.5)
+        self.pos_embed.reset_parameters()
+
+    def set_grid(self, grid: tuple[int, int]) -> None:
+        """Prepare for maps of another size by resizing the position tables."""
+        self.pos_embed.set_grid(grid)
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, height, width = x.shape[0], x.shape[2], x.shape[3]
+        if height != self.pos_embed.grid[0] or width != self.pos_embed.grid[1]:
+            raise ValueError("the image has another size than the model: use set_input_size")
+        qk, v = self.heads * self.dim_qk, self.heads * self.dim_v
+        q, k, v = self.qkv(x).flatten(2).split([qk, qk, v], dim=1)
+        q = q.reshape(batch, self.heads, self.dim_qk, -1).transpose(2, 3)  # (B, heads, HW, d)
+        k = k.reshape(batch, self.heads, self.dim_qk, -1).transpose(2, 3)
+        v = v.reshape(batch, self.heads, self.dim_v, -1).transpose(2, 3)
+        bias = self.pos_embed(q.unflatten(2, (height, width))).flatten(4).flatten(2, 3)  # (B, heads, HW, HW)
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+        return self.pool(y.transpose(2, 3).reshape(batch, -1, height, width))

@@ -1,0 +1,52 @@
+"""Attention of blocks of queries to their surroundings (HaloNet, arXiv:2103.12731)."""
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .relative_logits import RelativeLogits
+from .util import make_divisible
+
+
+class HaloAttention(nn.Module):
+    """(B, dim, H, W) -> (B, dim, H/stride, W/stride): each block x block sees itself and `halo` pixels around.
+
+    Strided by leaving out queries, or where the block does not divide by pooling what comes out. Maps that are no
+    multiple of the block are filled with zeros below and right, as what lies outside of the map always is.
+    """
+
+    def __init__(self, dim: int, grid: tuple[int, int] | None = None, stride: int = 1, heads: int = 8,
+                 head_dim: int | None = None, qk_ratio: float = 1.0, block: int = 8, halo: int = 3):  # fmt: skip
+        super().__init__()
+        self.heads = heads
+        self.dim_qk = head_dim or make_divisible(dim * qk_ratio) // heads
+        self.dim_v = dim // heads
+        self.block, self.halo, self.window = block, halo, block + 2 * halo
+        self.step = 1 if block % stride else stride
+        self.queries = block // self.step
+        self.q = nn.Conv2d(dim, heads * self.dim_qk, 1, self.step, bias=False)
+        self.kv = nn.Conv2d(dim, heads * (self.dim_qk + self.dim_v), 1, bias=False)
+        self.pos_embed = RelativeLogits((self.window, self.window), self.dim_qk)
+        self.pool = nn.AvgPool2d(2, 2) if self.step != stride else nn.Identity()
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        for conv in (self.q, self.kv):
+            nn.init.normal_(conv.weight, std=conv.in_channels**-0.5)
+        self.pos_embed.reset_parameters()
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, height, width = x.shape[0], x.shape[2], x.shape[3]
+        heads, queries = self.heads, self.queries
+        rows, columns = -(height // -self.block), -(width // -self.block)
+        x = F.pad(x, [0, columns * self.block - width, 0, rows * self.block - height])
+        q = self.q(x).reshape(batch, heads, self.dim_qk, rows, queries, columns, queries)
+        q = q.permute(0, 1, 3, 5, 4, 6, 2)  # (B, heads, rows, columns, queries, queries, d)
+        kv = F.pad(self.kv(x), [self.halo, self.halo, self.halo, self.halo])
+        kv = kv.unfold(2, self.window, self.block).unfold(3, self.window, self.block)
+        kv = kv.reshape(batch, heads, self.dim_qk + self.dim_v, rows, columns, -1).permute(0, 1, 3, 4, 5, 2)
+        k, v = kv.split([self.dim_qk, self.dim_v], dim=-1)
+        bias = self.pos_embed(q).flatten(6).flatten(4, 5)
+        y = F.scaled_dot_product_attention(q.flatten(4, 5), k, v, attn_mask=bias)
+        y = y.unflatten(4, (queries, queries)).permute(0, 1, 6, 2, 4, 3, 5)
+        y = y.reshape(batch, heads * self.dim_v, rows * queries, columns * queries)
+        return self.pool(y[:, :, : -(height // -self.step), : -(width // -self.step)])
