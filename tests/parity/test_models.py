@@ -49,7 +49,10 @@ def test_training_mode(name):
     peer.train(), ours.train()
     x = kit.image(kit.input_sizes(name)[0], batch=4)
     with torch.no_grad():
-        kit.assert_equal(ours(x), peer(x), "logits", 1e-4)
+        torch.manual_seed(0)  # dropout inside layers draws the same
+        logits = ours(x)
+        torch.manual_seed(0)
+        kit.assert_equal(logits, peer(x), "logits", 1e-4)
     for (key, value), expected in zip(ours.state_dict().items(), peer.state_dict().values(), strict=True):
         if value.is_floating_point():
             kit.assert_equal(value, expected, key, 1e-4)
@@ -60,7 +63,7 @@ def test_layer_groups(name):
     from timm.models import group_parameters
 
     peer, ours = kit.pair(name)
-    for coarse in (False, True):
+    for coarse in (False, True) if hasattr(peer, "group_matcher") else ():  # else the conformance kit alone looks
         expected = group_parameters(peer, peer.group_matcher(coarse=coarse), reverse=True)
         assert layer_ids(ours, ours.group_matcher(coarse)) == expected, "coarse" if coarse else "fine"
     expected = peer.no_weight_decay() if hasattr(peer, "no_weight_decay") else set()
