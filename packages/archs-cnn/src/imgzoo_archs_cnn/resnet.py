@@ -1,6 +1,6 @@
 """ResNet (arXiv:1512.03385), its improved stems (arXiv:1812.01187), ResNeXt, SE, ECA, RS and blurred forms."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from torch import Tensor, nn
@@ -104,6 +104,21 @@ class Bottleneck(nn.Module):
         return self.act3(y)
 
 
+BLOCK = {"basic": BasicBlock, "bottleneck": Bottleneck}
+
+Block = str | Callable[..., nn.Module]
+"""A name in `BLOCK`, or a class like those there, perhaps with options bound to it: the blocks of families after it."""
+
+
+def get_block(block: Block) -> Callable[..., nn.Module]:
+    return BLOCK[block] if isinstance(block, str) else block
+
+
+def expansion_of(make: Callable[..., nn.Module]) -> int:
+    """Channels that a block puts out for each of its width."""
+    return getattr(make, "func", make).expansion
+
+
 class ResNet(ImageModel):
     parts = Parts(
         stem=("conv1", "bn1", "act1", "maxpool"),
@@ -113,7 +128,7 @@ class ResNet(ImageModel):
     )
     layer_groups = {"stem": r"^conv1|bn1|maxpool", "blocks": r"^layer(\d+)\.(\d+)", "coarse": r"^layer(\d+)"}
 
-    def __init__(self, layers: Sequence[int] = (3, 4, 6, 3), block: str | Sequence[str] = "bottleneck",
+    def __init__(self, layers: Sequence[int] = (3, 4, 6, 3), block: Block | Sequence[str] = "bottleneck",
                  channels: Sequence[int] = (64, 128, 256, 512), cardinality: int = 1, base_width: int = 64,
                  stem: str = "", stem_width: int = 64, replace_stem_pool: bool = False, avg_down: bool = False,
                  down_kernel: int = 1, reduce_first: int = 1, norm: str = "batchnorm", act: str = "relu",
@@ -132,21 +147,21 @@ class ResNet(ImageModel):
         self.act1 = make_act()
         self.maxpool = make_stem_pool(dim, replace_stem_pool, aa, make_norm, make_act)
         levels = [Feature(dim, 2, "act1")]
-        blocks = [block] * len(layers) if isinstance(block, str) else block
+        blocks = [block] * len(layers) if isinstance(block, str) or callable(block) else block
         shared = dict(norm=make_norm, act=make_act, aa=aa, gate=make_gate, cardinality=cardinality,
                       base_width=base_width, reduce_first=reduce_first)  # fmt: skip
         steps, reached = dilate((1, 2, 2, 2), output_stride, start=4), 4
         for i, (drops, (stride, before, dilation)) in enumerate(zip(drop_path_rates(drop_path_rate, layers), steps)):
-            cls, width, reached = BLOCK[blocks[i]], channels[i], reached * stride
+            make, width, reached = get_block(blocks[i]), channels[i], reached * stride
             drop_block = partial(make_drop_block, drop_block_rate, i)
             units = []
             for j, drop in enumerate(drops):
-                first, out = j == 0, width * cls.expansion
+                first, out = j == 0, width * expansion_of(make)
                 down: nn.Module | None = None
                 if first and (stride != 1 or dim != out):
                     down = make_downsample(dim, out, stride, before, dilation, avg_down, down_kernel, make_norm)
-                units.append(cls(dim, width, stride if first else 1, before if first else dilation, dilation, down,
-                                 drop_block=drop_block, drop_path=drop, **shared))  # fmt: skip
+                units.append(make(dim, width, stride if first else 1, before if first else dilation, dilation, down,
+                                  drop_block=drop_block, drop_path=drop, **shared))  # fmt: skip
                 dim = out
             setattr(self, f"layer{i + 1}", nn.Sequential(*units))
             levels.append(Feature(dim, reached, f"layer{i + 1}"))
@@ -169,9 +184,6 @@ class ResNet(ImageModel):
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         x = F.dropout(self.global_pool(x), self.drop_rate, self.training)
         return x if pre_logits else self.fc(x)
-
-
-BLOCK = {"basic": BasicBlock, "bottleneck": Bottleneck}
 
 
 def conv3x3(dim: int, dim_out: int, stride: int, dilation: int, groups: int = 1) -> nn.Conv2d:
@@ -227,5 +239,5 @@ def init_(model: nn.Module, zero_init_last: bool) -> None:
     """Convolutions by fan-out; with `zero_init_last` each block starts as its shortcut (arXiv:1706.02677)."""
     init_fan_out_(model)
     for module in model.modules():
-        if zero_init_last and isinstance(module, (BasicBlock, Bottleneck)):
-            module.zero_init_last()
+        if zero_init_last and callable(start := getattr(module, "zero_init_last", None)):
+            start()
