@@ -4,6 +4,7 @@ and group norm (arXiv:1912.11370)."""
 from collections import OrderedDict
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -121,7 +122,7 @@ class ResNetV2(ImageModel):
         self.feature_info = FeatureInfo(levels)
         self.norm = make_norm(dim) if preact else nn.Identity()
         self.num_features = dim
-        self.head = ConvClassifierHead(dim, num_classes, global_pool, drop_rate)
+        self.head: Any = ConvClassifierHead(dim, num_classes, global_pool, drop_rate)
         self.head_hidden_size = dim * self.head.global_pool.width
         init_fan_out_(self)
         if num_classes:

@@ -2,7 +2,7 @@
 
 import fnmatch
 from collections.abc import Sequence
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -57,6 +57,10 @@ class ImageModel(nn.Module):
         self.head_hidden_size = 0
         self.feature_info = FeatureInfo([])
         self.pretrained_cfg: dict[str, Any] = {}
+
+    if TYPE_CHECKING:  # parts are set by name, so their types are not known
+
+        def __getattr__(self, name: str) -> Any: ...
 
     # forward path
 

@@ -1,5 +1,7 @@
 """Dropping parts of a network while it trains: residual branches, spatial blocks, patches."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -36,7 +38,7 @@ def drop_path_of(rate: float) -> nn.Module:
     return DropPath(rate) if rate > 0 else nn.Identity()
 
 
-def drop_path_rates(rate: float, depths: int | list[int] | tuple[int, ...]) -> list[list[float]]:
+def drop_path_rates(rate: float, depths: int | Sequence[int]) -> list[list[float]]:
     """Rates growing linearly from 0 to `rate` over all blocks, one list a stage (an int is a single stage)."""
     stages = [depths] if isinstance(depths, int) else list(depths)
     total = sum(stages)
