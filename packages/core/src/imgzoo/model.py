@@ -89,24 +89,27 @@ class ImageModel(nn.Module):
     # levels
 
     def _stages(self) -> list[tuple[str, nn.Module]]:
-        """The stages with their paths, whether attributes of the model or children of one container."""
+        """The stages with their paths, whether attributes of the model or children of containers."""
         names = self.parts.stages
         if len(names) > 1:
-            return [(name, getattr(self, name)) for name in names]
+            return self._unfolded(names)
         return [(f"{names[0]}.{key}", stage) for key, stage in getattr(self, names[0]).named_children()]
 
-    def _steps(self) -> list[tuple[str, Any]]:
-        """The forward path up to the last level: a stem with a level inside it is taken apart, and `norm` belongs here
-        where a level is its output."""
-        levels = [level.module for level in self.feature_info.levels]
-        owners = {level.rpartition(".")[0] for level in levels}
+    def _unfolded(self, names: tuple[str, ...]) -> list[tuple[str, Any]]:
+        """The attributes with their names; the children of those that have a level right inside."""
+        owners = {level.module.rpartition(".")[0] for level in self.feature_info.levels}
         steps: list[tuple[str, Any]] = []
-        for name in self.parts.stem:
+        for name in names:
             part = getattr(self, name)
             inside = part.named_children() if name in owners else ()
             steps += [(f"{name}.{key}", child) for key, child in inside] or [(name, part)]
-        steps += self._stages()
-        if not set(levels).isdisjoint(self.parts.norm):
+        return steps
+
+    def _steps(self) -> list[tuple[str, Any]]:
+        """The forward path up to the last level; `norm` belongs here where a level is its output."""
+        steps = self._unfolded(self.parts.stem) + self._stages()
+        levels = {level.module for level in self.feature_info.levels}
+        if not levels.isdisjoint(self.parts.norm):
             steps += [(name, getattr(self, name)) for name in self.parts.norm]
         return steps
 
@@ -178,13 +181,12 @@ class ImageModel(nn.Module):
         final = deepest in self.parts.norm
         owners = [i for i, path in enumerate(paths) if f"{deepest}.".startswith(f"{path}.")]
         keep = owners[0] + 1 if owners else len(paths) * final
-        names = self.parts.stages
-        if len(names) > 1:
-            for name in names[keep:]:
+        for path in paths[keep:]:
+            owner, _, name = path.rpartition(".")
+            if owner:
+                delattr(self.get_submodule(owner), name)
+            else:
                 setattr(self, name, nn.Identity())
-        else:
-            container = getattr(self, names[0])
-            setattr(self, names[0], container[:keep])
         if not final and (prune_norm or (keep < len(paths) and not self.isotropic)):
             for name in self.parts.norm:
                 if isinstance(getattr(self, name), nn.Module):
