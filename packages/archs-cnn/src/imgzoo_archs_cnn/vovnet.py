@@ -1,0 +1,110 @@
+"""VoVNet: blocks that join the maps of all their layers once, at the end (arXiv:1904.09730, 1911.06667)."""
+
+from collections.abc import Sequence
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from imgzoo.model import Feature, FeatureInfo, ImageModel
+from imgzoo_layers.conv import ConvNormAct
+from imgzoo_layers.drop import drop_path_of, drop_path_rates
+from imgzoo_layers.gate import create_gate
+from imgzoo_layers.head import ClassifierHead
+from imgzoo_layers.init import init_fan_out_
+from imgzoo_layers.norm_act import get_norm_act
+
+
+class SeparableConv(nn.Module):
+    """A 3x3 convolution of each channel by itself, then a 1x1 over channels, norm and activation."""
+
+    def __init__(self, dim: int, dim_out: int, stride: int, norm):
+        super().__init__()
+        self.conv_dw = nn.Conv2d(dim, dim, 3, stride, 1, groups=dim, bias=False)
+        self.conv_pw = nn.Conv2d(dim, dim_out, 1, bias=False)
+        self.bn = norm(dim_out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.bn(self.conv_pw(self.conv_dw(x)))
+
+
+class Block(nn.Module):
+    """One-shot aggregation: (B, C, H, W) -> (B, dim_out, H, W). A residual around it where `residual` is set."""
+
+    def __init__(self, dim, hidden, dim_out, layers, residual, depthwise, gate, norm, drop_path):
+        super().__init__()
+        self.residual = residual
+        dim_all = dim + layers * hidden
+        if depthwise and dim != hidden:
+            self.conv_reduction: nn.Module = ConvNormAct(dim, hidden, norm=norm)
+            dim = hidden
+        else:
+            self.conv_reduction = nn.Identity()
+        self.conv_mid = nn.ModuleList(
+            make_conv(depthwise, hidden if j else dim, hidden, 1, norm) for j in range(layers)
+        )
+        self.conv_concat = ConvNormAct(dim_all, dim_out, norm=norm)
+        self.attn = create_gate(gate, dim_out)
+        self.drop_path = drop_path_of(drop_path) if residual else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        maps, y = [x], self.conv_reduction(x)
+        for conv in self.conv_mid:
+            y = conv(y)
+            maps.append(y)
+        y = self.drop_path(self.attn(self.conv_concat(torch.cat(maps, 1))))
+        return y + x if self.residual else y
+
+
+class Stage(nn.Module):
+    """Halve the map where asked to, then blocks; only the last has a gate."""
+
+    def __init__(self, pool: nn.Module, blocks: list[nn.Module]):
+        super().__init__()
+        self.pool = pool
+        self.blocks = nn.Sequential(*blocks)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.blocks(self.pool(x))
+
+
+class VovNet(ImageModel):
+    layer_groups = {"stem": r"^stem", "blocks": r"^stages\.(\d+)\.blocks\.(\d+)", "coarse": r"^stages\.(\d+)"}
+
+    def __init__(self, depths: Sequence[int] = (1, 1, 2, 2), layers: int = 5,
+                 hidden: Sequence[int] = (128, 160, 192, 224), dims: Sequence[int] = (256, 512, 768, 1024),
+                 stem_width: int = 128, residual: bool = True, depthwise: bool = False, gate: str | None = "ese",
+                 norm: str = "batchnorm", num_classes: int = 1000, in_chans: int = 3, global_pool: str = "avg",
+                 drop_rate: float = 0.0, drop_path_rate: float = 0.0):  # fmt: skip
+        super().__init__(num_classes, in_chans)
+        make_norm = get_norm_act(norm, "relu")
+        conv = partial(make_conv, depthwise, norm=make_norm)
+        first = ConvNormAct(in_chans, 64, 3, 2, norm=make_norm)
+        self.stem = nn.Sequential(first, conv(64, 64, 1), conv(64, stem_width, 2))
+        stages, levels, dim = [], [Feature(64, 2, "stem.1")], stem_width
+        shared = dict(layers=layers, depthwise=depthwise, norm=make_norm)
+        for i, drops in enumerate(drop_path_rates(drop_path_rate, list(depths))):
+            blocks: list[nn.Module] = []
+            for j, drop in enumerate(drops):
+                last = gate if j == len(drops) - 1 else None
+                blocks.append(Block(dim, hidden[i], dims[i], residual=residual and j > 0, gate=last,
+                                    drop_path=drop, **shared))  # fmt: skip
+                dim = dims[i]
+            stages.append(Stage(nn.MaxPool2d(3, 2, ceil_mode=True) if i else nn.Identity(), blocks))
+            levels.append(Feature(dim, 4 * 2**i, f"stages.{i}"))
+        self.stages = nn.Sequential(*stages)
+        self.feature_info = FeatureInfo(levels)
+        self.num_features = dim
+        self.head = ClassifierHead(dim, num_classes, global_pool, drop_rate)
+        self.head_hidden_size = dim * self.head.global_pool.width
+        init_fan_out_(self)
+        if num_classes:
+            nn.init.zeros_(self.head.fc.get_parameter("bias"))
+
+    def forward_features(self, x: Tensor) -> Tensor:  # (B, 3, H, W) -> (B, C, H/32, W/32)
+        return self.stages(self.stem(x))
+
+
+def make_conv(depthwise: bool, dim: int, dim_out: int, stride: int, norm) -> nn.Module:
+    """A 3x3 convolution, whole or separable, with norm and activation."""
+    return SeparableConv(dim, dim_out, stride, norm) if depthwise else ConvNormAct(dim, dim_out, 3, stride, norm=norm)
