@@ -1,0 +1,147 @@
+"""CaiT: deep by layer scale, with talking heads and a class token that joins late (arXiv:2103.17239)."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from imgzoo_layers.drop import drop_path_of
+from imgzoo_layers.init import init_linear_, trunc_normal_
+from imgzoo_layers.mlp import Mlp
+from imgzoo_layers.norm import LayerNorm
+from imgzoo_layers.patch_embed import PatchEmbed
+from imgzoo_layers.util import pair
+
+from .class_token import ClassTokenModel
+
+
+class TalkingHeadAttention(nn.Module):
+    """Self-attention whose heads are mixed before and after the softmax (arXiv:2003.02436): (B, N, C) -> (B, N, C)."""
+
+    def __init__(self, dim: int, heads: int):
+        super().__init__()
+        self.heads = heads
+        self.scale = (dim // heads) ** -0.5
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.proj = nn.Linear(dim, dim)
+        self.proj_l = nn.Linear(heads, heads)
+        self.proj_w = nn.Linear(heads, heads)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.qkv(x).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+        attn = q * self.scale @ k.transpose(-2, -1)  # (B, heads, N, N)
+        attn = mix_heads(attn, self.proj_l.weight, self.proj_l.bias).softmax(-1)
+        attn = mix_heads(attn, self.proj_w.weight, self.proj_w.bias)
+        return self.proj((attn @ v).transpose(1, 2).flatten(2))
+
+
+def mix_heads(attn: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """A linear layer over the heads of (B, heads, N, N)."""
+    return (weight @ attn.flatten(2) + bias[:, None]).view_as(attn)
+
+
+class ClassAttention(nn.Module):
+    """The class token, first of (B, 1 + N, C), asks all tokens: -> (B, 1, C)."""
+
+    def __init__(self, dim: int, heads: int):
+        super().__init__()
+        self.heads = heads
+        self.q = nn.Linear(dim, dim)
+        self.k = nn.Linear(dim, dim)
+        self.v = nn.Linear(dim, dim)
+        self.proj = nn.Linear(dim, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q = self.q(x[:, :1]).unflatten(2, (self.heads, -1)).transpose(1, 2)
+        k = self.k(x).unflatten(2, (self.heads, -1)).transpose(1, 2)
+        v = self.v(x).unflatten(2, (self.heads, -1)).transpose(1, 2)
+        return self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+
+
+class Block(nn.Module):
+    """Talking-head attention, then mlp, each scaled per channel: (B, N, C) -> (B, N, C)."""
+
+    def __init__(self, dim: int, heads: int, mlp_ratio: float, layer_scale: float, drop_path: float = 0.0):
+        super().__init__()
+        self.gamma_1 = nn.Parameter(torch.full((dim,), layer_scale))
+        self.gamma_2 = nn.Parameter(torch.full((dim,), layer_scale))
+        self.norm1 = LayerNorm(dim)
+        self.attn = self.attention(dim, heads)
+        self.drop_path = drop_path_of(drop_path)
+        self.norm2 = LayerNorm(dim)
+        self.mlp = Mlp(dim, int(dim * mlp_ratio))
+
+    def attention(self, dim: int, heads: int) -> nn.Module:
+        return TalkingHeadAttention(dim, heads)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.drop_path(self.gamma_1 * self.attn(self.norm1(x)))
+        return x + self.drop_path(self.gamma_2 * self.mlp(self.norm2(x)))
+
+
+class ClassBlock(Block):
+    """Only the class token changes: (B, 1 + N, C) -> (B, 1 + N, C)."""
+
+    def attention(self, dim: int, heads: int) -> nn.Module:
+        return ClassAttention(dim, heads)
+
+    def forward(self, x: Tensor) -> Tensor:
+        token = x[:, :1] + self.gamma_1 * self.attn(self.norm1(x))
+        token = token + self.gamma_2 * self.mlp(self.norm2(token))
+        return torch.cat([token, x[:, 1:]], dim=1)
+
+
+class Cait(ClassTokenModel):
+    def __init__(self, img_size: int | tuple[int, int] = 224, patch_size: int = 16, in_chans: int = 3,
+                 num_classes: int = 1000, global_pool: str = "token", embed_dim: int = 192, depth: int = 24,
+                 num_heads: int = 4, mlp_ratio: float = 4.0, layer_scale: float = 1e-5, depth_token_only: int = 2,
+                 drop_rate: float = 0.0, drop_path_rate: float = 0.0):  # fmt: skip
+        super().__init__(num_classes, in_chans, img_size, patch_size, embed_dim, depth, global_pool)
+        dim = embed_dim
+        self.num_prefix_tokens = 0  # of the levels: the class token joins after the last of them
+        self.cls_token = nn.Parameter(torch.empty(1, 1, dim))
+        self.pos_embed = nn.Parameter(torch.empty(1, self.grid[0] * self.grid[1], dim))
+        self.patch_embed = PatchEmbed(pair(patch_size), in_chans, dim)
+        self.blocks = nn.Sequential(*(Block(dim, num_heads, mlp_ratio, layer_scale, drop_path_rate)
+                                      for _ in range(depth)))  # fmt: skip
+        self.blocks_token_only = nn.Sequential(*(ClassBlock(dim, num_heads, mlp_ratio, layer_scale)
+                                                 for _ in range(depth_token_only)))  # fmt: skip
+        self.norm = LayerNorm(dim)
+        self._add_head(drop_rate)
+        init_linear_(self)
+        trunc_normal_(self.cls_token, std=0.02)
+        trunc_normal_(self.pos_embed, std=0.02)
+
+    def embed(self, x: Tensor) -> Tensor:  # (B, 3, H, W) -> (B, N, C)
+        self.check_size(x)
+        return self.patch_embed(x) + self.pos_embed
+
+    def ask(self, x: Tensor) -> Tensor:
+        """The class token joins and gathers from the finished patches: (B, N, C) -> (B, 1 + N, C)."""
+        return self.norm(self.blocks_token_only(torch.cat([self.cls_token.expand(x.shape[0], -1, -1), x], dim=1)))
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        return self.ask(self.blocks(self.embed(x)))
+
+    def _collect(self, x: Tensor, norm: bool) -> Tensor:
+        return self.norm(x) if norm else x
+
+    def _final_norm(self, x: Tensor) -> Tensor:
+        return self.ask(x)
+
+    def prune_intermediate_layers(self, indices=1, prune_norm: bool = False, prune_head: bool = True) -> list[int]:
+        chosen = super().prune_intermediate_layers(indices, prune_norm, prune_head)
+        if prune_head:
+            self.blocks_token_only = nn.Sequential()
+        return chosen
+
+    @torch.jit.ignore
+    def _blocks(self) -> list[nn.Module]:
+        return [*self.blocks, *self.blocks_token_only]
+
+    @torch.jit.ignore
+    def group_matcher(self, coarse: bool = False) -> dict:
+        """The last block of the class token counts as deep as the last block, the one before as the one before."""
+        first = len(self.blocks) - len(self.blocks_token_only)
+        asking = [(rf"^blocks_token_only\.{i}\.", (first + i,)) for i in range(len(self.blocks_token_only))]
+        groups = super().group_matcher(coarse)
+        return {"stem": groups["stem"], "blocks": asking + groups["blocks"]}
