@@ -1,0 +1,192 @@
+"""PiT: a vision transformer whose maps shrink between stages, by a depthwise convolution (arXiv:2103.16302)."""
+
+from collections.abc import Sequence
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from imgzoo.model import Feature, FeatureInfo, ImageModel, Parts
+from imgzoo_layers.attention import Attention
+from imgzoo_layers.drop import drop_path_rates
+from imgzoo_layers.init import trunc_normal_
+from imgzoo_layers.mlp import Mlp
+from imgzoo_layers.norm import LayerNorm
+from imgzoo_layers.util import pair
+
+from .vision_transformer import Block
+
+State = tuple[Tensor, Tensor]
+"""A map (B, C, H, W) and its class tokens (B, T, C)."""
+
+
+class ConvEmbedding(nn.Module):
+    """Overlapping patches: (B, 3, H, W) -> (B, C, (H - p) / s + 1, (W - p) / s + 1)."""
+
+    def __init__(self, in_chans: int, dim: int, patch_size: int, stride: int):
+        super().__init__()
+        self.conv = nn.Conv2d(in_chans, dim, patch_size, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x)
+
+
+class Pooling(nn.Module):
+    """Half the size and more channels; the class tokens get a linear layer of their own."""
+
+    def __init__(self, dim: int, dim_out: int):
+        super().__init__()
+        self.conv = nn.Conv2d(dim, dim_out, 3, 2, 1, groups=dim)
+        self.fc = nn.Linear(dim, dim_out)
+
+    def forward(self, x: State) -> State:
+        return self.conv(x[0]), self.fc(x[1])
+
+
+class Stage(nn.Module):
+    def __init__(self, pool: Pooling | None, blocks: list[nn.Module]):
+        super().__init__()
+        if pool is not None:
+            self.pool = pool
+        self.pooled = pool is not None
+        self.blocks = nn.Sequential(*blocks)
+
+    def forward(self, x: State) -> State:
+        if self.pooled:
+            x = self.pool(x)
+        image, tokens = x
+        size = (image.shape[2], image.shape[3])
+        count = tokens.shape[1]
+        y = self.blocks(torch.cat([tokens, image.flatten(2).transpose(1, 2)], dim=1))
+        return y[:, count:].transpose(1, 2).unflatten(2, size), y[:, :count]
+
+
+class PoolingVisionTransformer(ImageModel):
+    parts = Parts(stem=("embed",), stages=("transformers",), norm=("norm",), pool="", head="head")
+    layer_groups = {
+        "stem": r"^cls_token|^pos_embed|^patch_embed",
+        "blocks": [
+            (r"^transformers\.(\d+)\.pool", (0,)),
+            (r"^transformers\.(\d+)\.blocks\.(\d+)", None),
+            (r"^norm", (99999,)),
+        ],
+        "coarse": [(r"^transformers\.(\d+)", None), (r"^norm", (99999,))],
+    }
+    no_decay = ("cls_token", "pos_embed")
+    num_tokens = 1
+
+    def __init__(self, img_size: int | tuple[int, int] = 224, patch_size: int = 16, stride: int = 8,
+                 embed_dims: Sequence[int] = (64, 128, 256), depths: Sequence[int] = (2, 6, 4),
+                 num_heads: Sequence[int] = (2, 4, 8), mlp_ratio: float = 4.0, num_classes: int = 1000,
+                 in_chans: int = 3, global_pool: str = "token", drop_rate: float = 0.0,
+                 drop_path_rate: float = 0.0):  # fmt: skip
+        super().__init__(num_classes, in_chans)
+        self.img_size, self.patch_size, self.stride = pair(img_size), patch_size, stride
+        self._set_pool(global_pool)
+        self.num_features = self.head_hidden_size = embed_dims[-1]
+        self.pos_embed = nn.Parameter(torch.empty(1, embed_dims[0], *self.grid()))
+        self.cls_token = nn.Parameter(torch.empty(1, self.num_tokens, embed_dims[0]))
+        self.patch_embed = ConvEmbedding(in_chans, embed_dims[0], patch_size, stride)
+        stages = []
+        for i, (dim, drops) in enumerate(zip(embed_dims, drop_path_rates(drop_path_rate, list(depths)), strict=True)):
+            attn, mlp = partial(Attention, heads=num_heads[i]), partial(Mlp, hidden=int(dim * mlp_ratio))
+            blocks: list[nn.Module] = [Block(dim, attn, mlp, LayerNorm, None, drop) for drop in drops]
+            stages.append(Stage(Pooling(embed_dims[i - 1], dim) if i else None, blocks))
+        self.transformers = nn.Sequential(*stages)
+        self.feature_info = FeatureInfo(
+            Feature(d, stride * 2**i, f"transformers.{i}") for i, d in enumerate(embed_dims)
+        )
+        self.norm = LayerNorm(embed_dims[-1])
+        self.head_drop = nn.Dropout(drop_rate)
+        self.head = nn.Linear(embed_dims[-1], num_classes) if num_classes else nn.Identity()
+        trunc_normal_(self.pos_embed, std=0.02)
+        trunc_normal_(self.cls_token, std=0.02)
+
+    def grid(self) -> tuple[int, int]:
+        """Patches down and across."""
+        height, width = self.img_size
+        return (height - self.patch_size) // self.stride + 1, (width - self.patch_size) // self.stride + 1
+
+    def embed(self, x: Tensor) -> State:
+        if x.shape[-2] != self.img_size[0] or x.shape[-1] != self.img_size[1]:
+            raise ValueError("the image has another size than the model: use set_input_size or img_size")
+        return self.patch_embed(x) + self.pos_embed, self.cls_token.expand(x.shape[0], -1, -1)
+
+    def forward_features(self, x: Tensor) -> Tensor:  # (B, 3, H, W) -> class tokens (B, T, C)
+        return self.norm(self.transformers(self.embed(x))[1])
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        x = self.head_drop(x[:, 0] if self.global_pool == "token" else x)
+        return x if pre_logits else self.head(x)
+
+    def _collect(self, x: State, norm: bool) -> Tensor:
+        return x[0]
+
+    def _final_norm(self, x: State) -> Tensor:
+        return self.norm(x[1])
+
+    def pool_kind(self) -> str:
+        return self.global_pool
+
+    @torch.jit.ignore
+    def _set_pool(self, global_pool: str) -> None:
+        if global_pool not in ("", "token"):
+            raise ValueError(
+                f"only the class token is normalized, so global_pool is 'token' or '', not '{global_pool}'"
+            )
+        self.global_pool = global_pool
+
+    @torch.jit.ignore
+    def set_input_size(self, img_size=None) -> None:
+        """Resize the position map for another image size."""
+        self.img_size = self.img_size if img_size is None else pair(img_size)
+        self.pos_embed = nn.Parameter(resize_map(self.pos_embed.detach(), self.grid()))
+
+    @torch.jit.ignore
+    def fit_state(self, state: dict[str, Tensor]) -> list[str]:
+        """Resize a checkpoint's position map to this model's grid."""
+        table = state.get("pos_embed")
+        if table is None or table.shape[-2:] == self.pos_embed.shape[-2:]:
+            return []
+        state["pos_embed"] = resize_map(table, self.grid())
+        return [f"pos_embed: grid {table.shape[-2]}x{table.shape[-1]} resized to {self.grid()[0]}x{self.grid()[1]}"]
+
+
+class DistilledPoolingVisionTransformer(PoolingVisionTransformer):
+    """With a second token that learns from a teacher (arXiv:2012.12877); outside of it the two logits are averaged."""
+
+    parts = PoolingVisionTransformer.parts._replace(head=("head", "head_dist"))
+    num_tokens = 2
+
+    def __init__(self, num_classes: int = 1000, **options):
+        super().__init__(num_classes=num_classes, **options)
+        self.head_dist = nn.Linear(self.num_features, num_classes) if num_classes else nn.Identity()
+        self.distilled_training = False
+
+    @torch.jit.ignore
+    def set_distilled_training(self, enable: bool = True) -> None:
+        """While training, return the two classifiers' logits apart."""
+        self.distilled_training = enable
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False):
+        first, second = x[:, 0], x[:, 1]
+        if pre_logits:
+            return (first + second) / 2
+        first, second = self.head(self.head_drop(first)), self.head_dist(self.head_drop(second))
+        if torch.jit.is_scripting() or not (self.distilled_training and self.training):
+            return (first + second) / 2
+        return first, second
+
+    @torch.jit.ignore
+    def _set_pool(self, global_pool: str) -> None:
+        if global_pool != "token":
+            raise ValueError("the distilled head reads the class and distillation tokens: global_pool is 'token'")
+        self.global_pool = global_pool
+
+
+def resize_map(table: Tensor, size: tuple[int, int]) -> Tensor:
+    """Resize a position map (1, C, h, w)."""
+    if (table.shape[2], table.shape[3]) == size:
+        return table
+    return F.interpolate(table.float(), size=size, mode="bicubic", antialias=True).to(table.dtype)
