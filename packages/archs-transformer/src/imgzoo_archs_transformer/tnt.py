@@ -1,0 +1,134 @@
+"""TNT: transformer in transformer, attention among the pixels of a patch inside that among patches (2103.00112)."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from imgzoo_layers.drop import drop_path_of, drop_path_rates
+from imgzoo_layers.init import init_linear_, trunc_normal_
+from imgzoo_layers.mlp import Mlp
+
+from .class_token import ClassTokenModel
+
+State = tuple[Tensor, Tensor]
+"""Pixels (B * N, n, c) and patches with the class token (B, 1 + N, C)."""
+
+
+class Attention(nn.Module):
+    """Self-attention with the values' layer apart: (B, N, C) -> (B, N, C)."""
+
+    def __init__(self, dim: int, heads: int):
+        super().__init__()
+        self.heads = heads
+        self.qk = nn.Linear(dim, 2 * dim, bias=False)
+        self.v = nn.Linear(dim, dim, bias=False)
+        self.proj = nn.Linear(dim, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k = self.qk(x).unflatten(2, (2, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+        v = self.v(x).unflatten(2, (self.heads, -1)).transpose(1, 2)
+        return self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+
+
+class Block(nn.Module):
+    """Pixels attend within their patch, are added to it, and patches attend.
+
+    `legacy`, the form of the first weights, normalizes each pixel; the later form each patch, before and after `proj`.
+    """
+
+    def __init__(self, dim: int, heads: int, inner: int, inner_heads: int, pixels: int, mlp_ratio: float, legacy: bool,
+                 drop_path: float):  # fmt: skip
+        super().__init__()
+        self.legacy = legacy
+        self.norm_in = nn.LayerNorm(inner)
+        self.attn_in = Attention(inner, inner_heads)
+        self.norm_mlp_in = nn.LayerNorm(inner)
+        self.mlp_in = Mlp(inner, inner * 4)
+        self.norm1_proj = nn.LayerNorm(inner if legacy else inner * pixels)
+        self.proj = nn.Linear(inner * pixels, dim, bias=legacy)
+        self.norm2_proj = nn.Identity() if legacy else nn.LayerNorm(dim)
+        self.norm_out = nn.LayerNorm(dim)
+        self.attn_out = Attention(dim, heads)
+        self.drop_path = drop_path_of(drop_path)
+        self.norm_mlp = nn.LayerNorm(dim)
+        self.mlp = Mlp(dim, int(dim * mlp_ratio))
+
+    def forward(self, x: State) -> State:
+        pixels, patches = x
+        pixels = pixels + self.drop_path(self.attn_in(self.norm_in(pixels)))
+        pixels = pixels + self.drop_path(self.mlp_in(self.norm_mlp_in(pixels)))
+        shape = (patches.shape[0], patches.shape[1] - 1, -1)
+        inside = self.norm1_proj(pixels).reshape(shape) if self.legacy else self.norm1_proj(pixels.reshape(shape))
+        inside = self.norm2_proj(self.proj(inside))
+        patches = torch.cat([patches[:, :1], patches[:, 1:] + inside], dim=1)
+        patches = patches + self.drop_path(self.attn_out(self.norm_out(patches)))
+        return pixels, patches + self.drop_path(self.mlp(self.norm_mlp(patches)))
+
+
+class PixelEmbed(nn.Module):
+    """Pixels of each patch, four image pixels apart: (B, 3, H, W) -> (B * N, c, p/4, p/4).
+
+    The convolution sees over the border of a patch where `legacy`, else each patch by itself.
+    """
+
+    def __init__(self, in_chans: int, inner: int, patch_size: int, stride: int, legacy: bool):
+        super().__init__()
+        self.legacy = legacy
+        self.side = patch_size // stride if legacy else patch_size
+        self.proj = nn.Conv2d(in_chans, inner, 7, stride, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.legacy:
+            x = self.proj(x)
+        x = x.unflatten(3, (-1, self.side)).unflatten(2, (-1, self.side))  # (B, C, H, p, W, p)
+        x = x.permute(0, 2, 4, 1, 3, 5).flatten(0, 2)
+        return x if self.legacy else self.proj(x)
+
+
+class TNT(ClassTokenModel):
+    layer_groups = {
+        "stem": r"^cls_token|^patch_pos|^pixel_pos|^pixel_embed|^norm[12]_proj|^proj",
+        "blocks": [(r"^blocks\.(\d+)", None), (r"^norm", (99999,))],
+    }
+    no_decay = ("cls_token", "patch_pos", "pixel_pos")
+    position = "patch_pos"
+
+    def __init__(self, img_size: int | tuple[int, int] = 224, patch_size: int = 16, in_chans: int = 3,
+                 num_classes: int = 1000, global_pool: str = "token", embed_dim: int = 384, inner_dim: int = 24,
+                 depth: int = 12, num_heads: int = 6, inner_heads: int = 4, mlp_ratio: float = 4.0,
+                 legacy: bool = False, drop_rate: float = 0.0, drop_path_rate: float = 0.0):  # fmt: skip
+        super().__init__(num_classes, in_chans, img_size, patch_size, embed_dim, depth, global_pool)
+        side = patch_size // 4
+        self.cls_token = nn.Parameter(torch.empty(1, 1, embed_dim))
+        self.patch_pos = nn.Parameter(torch.empty(1, 1 + self.grid[0] * self.grid[1], embed_dim))
+        self.pixel_pos = nn.Parameter(torch.empty(1, inner_dim, side, side))
+        self.pixel_embed = PixelEmbed(in_chans, inner_dim, patch_size, 4, legacy)
+        self.norm1_proj = nn.LayerNorm(inner_dim * side * side)
+        self.proj = nn.Linear(inner_dim * side * side, embed_dim)
+        self.norm2_proj = nn.LayerNorm(embed_dim)
+        self.blocks = nn.Sequential(*(
+            Block(embed_dim, num_heads, inner_dim, inner_heads, side * side, mlp_ratio, legacy, drop)
+            for drop in drop_path_rates(drop_path_rate, depth)[0]
+        ))  # fmt: skip
+        self.norm = nn.LayerNorm(embed_dim)
+        self._add_head(drop_rate)
+        init_linear_(self)
+        for table in (self.cls_token, self.patch_pos, self.pixel_pos):
+            trunc_normal_(table, std=0.02)
+
+    def embed(self, x: Tensor) -> State:
+        self.check_size(x)
+        batch = x.shape[0]
+        pixels = (self.pixel_embed(x) + self.pixel_pos).flatten(2).transpose(1, 2)  # (B * N, n, c)
+        patches = self.norm2_proj(self.proj(self.norm1_proj(pixels.reshape(batch, self.grid[0] * self.grid[1], -1))))
+        patches = torch.cat([self.cls_token.expand(batch, -1, -1), patches], dim=1) + self.patch_pos
+        return pixels, patches
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        return self.norm(self.blocks(self.embed(x))[1])
+
+    def _collect(self, x: State, norm: bool) -> Tensor:
+        return self._final_norm(x) if norm else x[1]
+
+    def _final_norm(self, x: State) -> Tensor:
+        return self.norm(x[1])
