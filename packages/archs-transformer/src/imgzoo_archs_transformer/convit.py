@@ -1,0 +1,131 @@
+"""ConViT: attention that begins as a convolution and learns how far to leave it (arXiv:2103.10697)."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from imgzoo_layers.attention import Attention
+from imgzoo_layers.drop import drop_path_of, drop_path_rates
+from imgzoo_layers.init import init_linear_, trunc_normal_
+from imgzoo_layers.mlp import Mlp
+from imgzoo_layers.norm import LayerNorm
+from imgzoo_layers.patch_embed import PatchEmbed
+from imgzoo_layers.util import pair
+
+from .class_token import ClassTokenModel
+
+
+class GatedPositionalAttention(nn.Module):
+    """Attention by content and by offset, weighed by a gate a head (equation 7): (B, N, C) -> (B, N, C)."""
+
+    def __init__(self, dim: int, heads: int):
+        super().__init__()
+        self.heads = heads
+        self.gating_param = nn.Parameter(torch.ones(heads))
+        self.qk = nn.Linear(dim, 2 * dim, bias=False)
+        self.v = nn.Linear(dim, dim, bias=False)
+        self.proj = nn.Linear(dim, dim)
+        self.pos_proj = nn.Linear(3, heads)
+
+    @torch.jit.ignore
+    def init_local(self) -> None:
+        """Each head looks at one place of a square around the token, as the taps of a convolution."""
+        nn.init.eye_(self.v.weight)
+        side = int(self.heads**0.5)
+        with torch.no_grad():
+            self.pos_proj.weight[:, 2] = -1
+            for head in range(side * side):
+                self.pos_proj.weight[head, 0] = 2 * (head // side) - (side - 1)
+                self.pos_proj.weight[head, 1] = 2 * (head % side) - (side - 1)
+
+    def forward(self, x: Tensor, offsets: Tensor) -> Tensor:
+        q, k = self.qk(x).unflatten(2, (2, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+        v = self.v(x).unflatten(2, (self.heads, -1)).transpose(1, 2)
+        place = self.pos_proj(offsets).permute(2, 0, 1).softmax(-1)  # (heads, N, N)
+        gate = self.gating_param.sigmoid().view(-1, 1, 1)
+        x = (1 - gate) * F.scaled_dot_product_attention(q, k, v) + (gate * place) @ v
+        return self.proj(x.transpose(1, 2).flatten(2))
+
+
+class Block(nn.Module):
+    """Attention, then mlp: (B, N, C) -> (B, N, C)."""
+
+    def __init__(self, dim: int, heads: int, mlp_ratio: float, drop_path: float):
+        super().__init__()
+        self.norm1 = LayerNorm(dim)
+        self.attn = self.attention(dim, heads)
+        self.drop_path = drop_path_of(drop_path)
+        self.norm2 = LayerNorm(dim)
+        self.mlp = Mlp(dim, int(dim * mlp_ratio))
+
+    def attention(self, dim: int, heads: int) -> nn.Module:
+        return Attention(dim, heads, qkv_bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.drop_path(self.attn(self.norm1(x)))
+        return x + self.drop_path(self.mlp(self.norm2(x)))
+
+
+class LocalBlock(Block):
+    """The patches attend by content and place; the class token, first of (B, 1 + N, C), waits."""
+
+    def __init__(self, dim: int, heads: int, mlp_ratio: float, drop_path: float, grid: tuple[int, int]):
+        super().__init__(dim, heads, mlp_ratio, drop_path)
+        self.grid = grid
+
+    def attention(self, dim: int, heads: int) -> nn.Module:
+        return GatedPositionalAttention(dim, heads)
+
+    def forward(self, x: Tensor) -> Tensor:
+        token, x = x[:, :1], x[:, 1:]
+        x = x + self.drop_path(self.attn(self.norm1(x), offsets(self.grid[0], self.grid[1], x)))
+        x = x + self.drop_path(self.mlp(self.norm2(x)))
+        return torch.cat([token, x], dim=1)
+
+
+def offsets(height: int, width: int, like: Tensor) -> Tensor:
+    """Across, down and squared distance from each patch to each: (N, N, 3)."""
+    down = torch.arange(height, device=like.device).repeat_interleave(width)
+    across = torch.arange(width, device=like.device).repeat(height)
+    down, across = down - down[:, None], across - across[:, None]
+    return torch.stack([across, down, across**2 + down**2], dim=-1).to(like.dtype)
+
+
+class ConVit(ClassTokenModel):
+    def __init__(self, img_size: int | tuple[int, int] = 224, patch_size: int = 16, in_chans: int = 3,
+                 num_classes: int = 1000, global_pool: str = "token", embed_dim: int = 192, depth: int = 12,
+                 num_heads: int = 4, mlp_ratio: float = 4.0, local_up_to_layer: int = 10, drop_rate: float = 0.0,
+                 drop_path_rate: float = 0.0):  # fmt: skip
+        super().__init__(num_classes, in_chans, img_size, patch_size, embed_dim, depth, global_pool)
+        dim = embed_dim
+        self.cls_token = nn.Parameter(torch.empty(1, 1, dim))
+        self.pos_embed = nn.Parameter(torch.empty(1, self.grid[0] * self.grid[1], dim))
+        self.patch_embed = PatchEmbed(pair(patch_size), in_chans, dim)
+        blocks: list[Block] = []
+        for i, drop in enumerate(drop_path_rates(drop_path_rate, depth)[0]):
+            options = (dim, num_heads, mlp_ratio, drop)
+            blocks.append(LocalBlock(*options, self.grid) if i < local_up_to_layer else Block(*options))
+        self.blocks = nn.Sequential(*blocks)
+        self.norm = LayerNorm(dim)
+        self._add_head(drop_rate)
+        init_linear_(self)
+        trunc_normal_(self.cls_token, std=0.02)
+        trunc_normal_(self.pos_embed, std=0.02)
+        for block in blocks:
+            if isinstance(block, LocalBlock):
+                block.attn.init_local()
+
+    def embed(self, x: Tensor) -> Tensor:  # (B, 3, H, W) -> (B, 1 + N, C)
+        self.check_size(x)
+        return torch.cat([self.cls_token.expand(x.shape[0], -1, -1), self.patch_embed(x) + self.pos_embed], dim=1)
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        return self.norm(self.blocks(self.embed(x)))
+
+    @torch.jit.ignore
+    def set_input_size(self, img_size=None) -> None:
+        """Resize the position table for another image size; attention by place goes on measuring in patches."""
+        super().set_input_size(img_size)
+        for block in self.blocks:
+            if isinstance(block, LocalBlock):
+                block.grid = self.grid
