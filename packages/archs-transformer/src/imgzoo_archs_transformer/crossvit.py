@@ -1,0 +1,245 @@
+"""CrossViT: two vision transformers of different patch size whose class tokens visit each other (arXiv:2103.14899)."""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from imgzoo.features import resolve_indices, to_map
+from imgzoo.model import Feature, FeatureInfo, ImageModel, Parts
+from imgzoo_layers.attention import Attention
+from imgzoo_layers.drop import drop_path_of, drop_path_rates
+from imgzoo_layers.init import init_linear_, trunc_normal_
+from imgzoo_layers.mlp import Mlp
+from imgzoo_layers.norm import LayerNorm
+from imgzoo_layers.position import resize_grid
+from imgzoo_layers.util import pair
+
+from .vision_transformer import Block
+
+State = tuple[Tensor, Tensor]
+"""Tokens (B, 1 + N, C) of the branch with small patches and of the one with large."""
+PATCHES = (12, 16)
+
+
+class PatchEmbed(nn.Module):
+    """Patches by one convolution, or by three (the variants called dagger): (B, 3, H, W) -> (B, N, C)."""
+
+    def __init__(self, in_chans: int, dim: int, patch_size: int, multi_conv: bool):
+        super().__init__()
+        if not multi_conv:
+            self.proj = nn.Conv2d(in_chans, dim, patch_size, patch_size)
+            return
+        stride = 3 if patch_size == 12 else 2
+        self.proj = nn.Sequential(
+            nn.Conv2d(in_chans, dim // 4, 7, 4, 3),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(dim // 4, dim // 2, 3, stride, 3 % stride),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(dim // 2, dim, 3, patch_size // 4 // stride, 1),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.proj(x).flatten(2).transpose(1, 2)
+
+
+class CrossAttention(nn.Module):
+    """The first token asks all: (B, 1 + N, C) -> (B, 1, C)."""
+
+    def __init__(self, dim: int, heads: int):
+        super().__init__()
+        self.heads = heads
+        self.wq = nn.Linear(dim, dim)
+        self.wk = nn.Linear(dim, dim)
+        self.wv = nn.Linear(dim, dim)
+        self.proj = nn.Linear(dim, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q = self.wq(x[:, :1]).unflatten(2, (self.heads, -1)).transpose(1, 2)
+        k = self.wk(x).unflatten(2, (self.heads, -1)).transpose(1, 2)
+        v = self.wv(x).unflatten(2, (self.heads, -1)).transpose(1, 2)
+        return self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+
+
+class CrossAttentionBlock(nn.Module):
+    """The visiting class token with what it gathered: (B, 1 + N, C) -> (B, 1, C)."""
+
+    def __init__(self, dim: int, heads: int, drop_path: float):
+        super().__init__()
+        self.norm1 = LayerNorm(dim)
+        self.attn = CrossAttention(dim, heads)
+        self.drop_path = drop_path_of(drop_path)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x[:, :1] + self.drop_path(self.attn(self.norm1(x)))
+
+
+def project(dim: int, dim_out: int) -> nn.Sequential:
+    """A class token to the width of the other branch."""
+    return nn.Sequential(LayerNorm(dim), nn.GELU(), nn.Linear(dim, dim_out))
+
+
+class MultiScaleBlock(nn.Module):
+    """Blocks of each branch, then each class token goes to the other branch, gathers, and returns (figure 3)."""
+
+    def __init__(
+        self, dims: Sequence[int], heads: int, mlp_ratio: float, depths: Sequence[int], drops: Sequence[float]
+    ):
+        super().__init__()
+        self.blocks = nn.ModuleList()
+        for dim, depth in zip(dims, depths, strict=True):
+            attn, mlp = partial(Attention, heads=heads), partial(Mlp, hidden=int(dim * mlp_ratio))
+            blocks = [Block(dim, attn, mlp, LayerNorm, None, drops[i]) for i in range(depth)]
+            self.blocks.append(nn.Sequential(*blocks))
+        small, large = dims
+        self.projs = nn.ModuleList([project(small, large), project(large, small)])
+        self.fusion = nn.ModuleList(CrossAttentionBlock(dim, heads, drops[-1]) for dim in (large, small))
+        self.revert_projs = nn.ModuleList([project(large, small), project(small, large)])
+
+    def forward(self, x: State) -> State:
+        a, b = self.blocks[0](x[0]), self.blocks[1](x[1])
+        first = self.fusion[0](torch.cat([self.projs[0](a[:, :1]), b[:, 1:]], dim=1))
+        second = self.fusion[1](torch.cat([self.projs[1](b[:, :1]), a[:, 1:]], dim=1))
+        first, second = self.revert_projs[0](first), self.revert_projs[1](second)
+        return torch.cat([first, a[:, 1:]], dim=1), torch.cat([second, b[:, 1:]], dim=1)
+
+
+class CrossVit(ImageModel):
+    parts = Parts(stem=("embed",), stages=("blocks",), norm=("norm",), pool="", head=("head.0", "head.1"))
+    layer_groups = {
+        "stem": r"^cls_token|^pos_embed|^patch_embed",
+        "blocks": [(r"^blocks\.(\d+)", None), (r"^norm", (99999,))],
+    }
+    no_decay = ("cls_token_*", "pos_embed_*")
+
+    def __init__(self, img_size: int | tuple[int, int] = 240, img_scale: float = 224 / 240,
+                 embed_dims: Sequence[int] = (128, 256), depth: int = 3, stages: int = 3, num_heads: int = 4,
+                 mlp_ratio: float = 3.0, multi_conv: bool = False, num_classes: int = 1000, in_chans: int = 3,
+                 global_pool: str = "token", drop_rate: float = 0.0, drop_path_rate: float = 0.0):  # fmt: skip
+        super().__init__(num_classes, in_chans)
+        self.img_scale, self.embed_dims = img_scale, list(embed_dims)
+        self._fit(pair(img_size))
+        self._set_pool(global_pool)
+        self.num_features = self.head_hidden_size = sum(embed_dims)
+        for i, (dim, grid) in enumerate(zip(embed_dims, self.grids, strict=True)):
+            self.register_parameter(f"pos_embed_{i}", nn.Parameter(torch.empty(1, 1 + grid[0] * grid[1], dim)))
+            self.register_parameter(f"cls_token_{i}", nn.Parameter(torch.empty(1, 1, dim)))
+        self.patch_embed = nn.ModuleList(PatchEmbed(in_chans, d, p, multi_conv) for d, p in zip(embed_dims, PATCHES))
+        self.blocks = nn.Sequential(*(
+            MultiScaleBlock(embed_dims, num_heads, mlp_ratio, (1, depth), drops)
+            for drops in drop_path_rates(drop_path_rate, [depth] * stages)
+        ))  # fmt: skip
+        reductions = (PATCHES[0], round(PATCHES[1] / img_scale))
+        self.feature_info = FeatureInfo(Feature(dim, reduction, f"blocks.{i}")
+                                        for dim, reduction in zip(embed_dims, reductions)
+                                        for i in range(stages))  # fmt: skip
+        self.norm = nn.ModuleList(LayerNorm(dim) for dim in embed_dims)
+        self.head_drop = nn.Dropout(drop_rate)
+        self.head = nn.ModuleList(self._classifier(dim) for dim in embed_dims)
+        init_linear_(self)
+        for _, table in self.named_parameters(recurse=False):
+            trunc_normal_(table, std=0.02)
+
+    def _classifier(self, dim: int) -> nn.Module:
+        return nn.Linear(dim, self.num_classes) if self.num_classes else nn.Identity()
+
+    @torch.jit.ignore
+    def _fit(self, img_size: tuple[int, int]) -> None:
+        """The second branch sees the image smaller, in whole patches."""
+        self.img_size = img_size
+        large = (round(img_size[0] * self.img_scale / PATCHES[1]), round(img_size[1] * self.img_scale / PATCHES[1]))
+        self.grids = [(img_size[0] // PATCHES[0], img_size[1] // PATCHES[0]), large]
+        self.second = (large[0] * PATCHES[1], large[1] * PATCHES[1])
+
+    def embed(self, x: Tensor) -> State:
+        if x.shape[-2] != self.img_size[0] or x.shape[-1] != self.img_size[1]:
+            raise ValueError("the image has another size than the model: use set_input_size or img_size")
+        batch = x.shape[0]
+        smaller = F.interpolate(x, size=self.second, mode="bicubic", align_corners=False)
+        a = torch.cat([self.cls_token_0.expand(batch, -1, -1), self.patch_embed[0](x)], dim=1) + self.pos_embed_0
+        b = torch.cat([self.cls_token_1.expand(batch, -1, -1), self.patch_embed[1](smaller)], dim=1) + self.pos_embed_1
+        return a, b
+
+    def forward_features(self, x: Tensor) -> list[Tensor]:  # type: ignore[override]
+        """(B, 3, H, W) -> the tokens of both branches."""
+        a, b = self.blocks(self.embed(x))
+        return [self.norm[0](a), self.norm[1](b)]
+
+    def pool(self, x: Tensor) -> Tensor:
+        return x[:, 0] if self.global_pool == "token" else x[:, 1:].mean(1)
+
+    def forward_head(self, x: list[Tensor], pre_logits: bool = False) -> Tensor:  # type: ignore[override]
+        a, b = self.head_drop(self.pool(x[0])), self.head_drop(self.pool(x[1]))
+        if pre_logits or self.num_classes == 0:
+            return torch.cat([a, b], dim=1)
+        return (self.head[0](a) + self.head[1](b)) / 2
+
+    def forward_intermediates(self, x: Tensor, indices=None, norm: bool = False, stop_early: bool = False,
+                              output_fmt: str = "NCHW", intermediates_only: bool = False) -> Any:  # fmt: skip
+        """As `ImageModel.forward_intermediates`: all levels of the first branch, then those of the second."""
+        if output_fmt != "NLC":
+            self._check_output_fmt(output_fmt)
+        count = len(self.feature_info) // 2
+        chosen = resolve_indices(2 * count, indices)
+        deepest = max(index % count for index in chosen)
+        state, found = self.embed(x), {}
+        for i, block in enumerate(self.blocks):
+            state = block(state)
+            for branch in (0, 1):
+                level = self.norm[branch](state[branch]) if norm else state[branch]
+                level = level[:, 1:]
+                found[branch * count + i] = to_map(level, self.grids[branch]) if output_fmt == "NCHW" else level
+            if (stop_early or intermediates_only) and i == deepest:
+                break
+        levels = [found[i] for i in chosen]
+        return levels if intermediates_only else ([norm(s) for norm, s in zip(self.norm, state)], levels)
+
+    def prune_intermediate_layers(self, indices=1, prune_norm: bool = False, prune_head: bool = True) -> list[int]:
+        count = len(self.feature_info) // 2
+        chosen = resolve_indices(2 * count, indices)
+        self.blocks = self.blocks[: max(index % count for index in chosen) + 1]
+        if prune_norm:
+            self.norm = nn.ModuleList([nn.Identity(), nn.Identity()])
+        if prune_head:
+            self.reset_classifier(0)
+        return chosen
+
+    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
+        if global_pool is not None:
+            self._set_pool(global_pool)
+        self.num_classes = num_classes
+        like = self.pos_embed_0
+        head = nn.ModuleList(self._classifier(dim) for dim in self.embed_dims)
+        self.head = head.to(device=like.device, dtype=like.dtype).train(self.training)
+
+    def pool_kind(self) -> str:
+        return self.global_pool
+
+    @torch.jit.ignore
+    def _set_pool(self, global_pool: str) -> None:
+        if global_pool not in ("token", "avg"):
+            raise ValueError(f"two branches of tokens pool by 'token' or 'avg', not '{global_pool}'")
+        self.global_pool = global_pool
+
+    @torch.jit.ignore
+    def set_input_size(self, img_size=None) -> None:
+        """Resize both position tables for another image size."""
+        old = self.grids
+        self._fit(self.img_size if img_size is None else pair(img_size))
+        self.pos_embed_0 = nn.Parameter(resize_grid(self.pos_embed_0.detach(), self.grids[0], old[0], 1))
+        self.pos_embed_1 = nn.Parameter(resize_grid(self.pos_embed_1.detach(), self.grids[1], old[1], 1))
+
+    @torch.jit.ignore
+    def fit_state(self, state: dict[str, Tensor]) -> list[str]:
+        """Resize a checkpoint's position tables to this model's grids."""
+        notes = []
+        for key, grid in zip(("pos_embed_0", "pos_embed_1"), self.grids, strict=True):
+            table = state.get(key)
+            if table is not None and table.shape[1] != grid[0] * grid[1] + 1:
+                side = int(table.shape[1] ** 0.5)
+                state[key] = resize_grid(table, grid, (side, side), 1)
+                notes.append(f"{key}: grid {side}x{side} resized to {grid[0]}x{grid[1]}")
+        return notes
