@@ -1,0 +1,94 @@
+"""ReXNet: inverted residuals whose width grows by the same step at every block (arXiv:2007.00992)."""
+
+from torch import Tensor, nn
+
+from imgzoo.model import Feature, FeatureInfo, ImageModel, Parts
+from imgzoo_layers.conv import ConvNormAct
+from imgzoo_layers.drop import drop_path_of, drop_path_rates
+from imgzoo_layers.head import ClassifierHead
+from imgzoo_layers.util import make_divisible
+
+from .blocks import init_mobile_
+
+STAGES = ((1, 1), (2, 2), (2, 2), (3, 2), (3, 1), (5, 2))
+"""Blocks of each stage and the stride of its first."""
+FIRST, GROWTH = 16, 180
+"""Width of the first block, and how much wider the last would be with one block more."""
+PLAIN = 3
+"""Blocks before the first with squeeze-excite."""
+
+
+class SqueezeExcite(nn.Module):
+    """Channel gate with a batch norm between its two layers."""
+
+    def __init__(self, dim: int, hidden: int):
+        super().__init__()
+        self.fc1 = nn.Conv2d(dim, hidden, 1)
+        self.bn = nn.BatchNorm2d(hidden)
+        self.act = nn.ReLU(inplace=True)
+        self.fc2 = nn.Conv2d(hidden, dim, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.fc2(self.act(self.bn(self.fc1(x.mean((2, 3), keepdim=True))))).sigmoid()
+
+
+class LinearBottleneck(nn.Module):
+    """Expand, filter, gate, project, the shortcut on the first C of D channels: (B, C, H, W) -> (B, D, H/s, W/s)."""
+
+    def __init__(
+        self, dim: int, dim_out: int, expansion: int, stride: int, gated: bool, divisor: int, drop_path: float
+    ):
+        super().__init__()
+        self.dim = dim if stride == 1 and dim <= dim_out else 0
+        hidden = make_divisible(dim * expansion, divisor)
+        self.conv_exp = ConvNormAct(dim, hidden, act="silu") if expansion != 1 else nn.Identity()
+        self.conv_dw = ConvNormAct(hidden, hidden, 3, stride, groups=hidden, apply_act=False)
+        self.se = SqueezeExcite(hidden, make_divisible(hidden // 12, divisor)) if gated else nn.Identity()
+        self.act_dw = nn.ReLU6()
+        self.conv_pwl = ConvNormAct(hidden, dim_out, apply_act=False)
+        self.drop_path = drop_path_of(drop_path)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.conv_pwl(self.act_dw(self.se(self.conv_dw(self.conv_exp(x)))))
+        if self.dim == 0:
+            return y
+        y = self.drop_path(y)
+        y[:, : self.dim] += x
+        return y
+
+
+class RexNet(ImageModel):
+    parts = Parts(stages=("features",))
+    layer_groups = {"stem": r"^stem", "blocks": r"^features\.(\d+)"}
+
+    def __init__(self, width: float = 1.0, divisor: int = 1, num_classes: int = 1000, in_chans: int = 3,
+                 global_pool: str = "avg", drop_rate: float = 0.2, drop_path_rate: float = 0.0):  # fmt: skip
+        super().__init__(num_classes, in_chans)
+        count = sum(depth for depth, _ in STAGES)
+        drops = drop_path_rates(drop_path_rate, count)[0]
+        dim = make_divisible(round(32 * max(width, 1.0)), divisor)
+        self.stem = ConvNormAct(in_chans, dim, 3, 2, act="silu")
+        blocks: list[nn.Module] = []
+        levels, reduction = [], 2
+        for depth, first_stride in STAGES:
+            for i in range(depth):
+                at, stride = len(blocks), first_stride if i == 0 else 1
+                if stride == 2:
+                    levels.append(Feature(dim, reduction, f"features.{at - 1}"))
+                    reduction *= 2
+                base = FIRST / min(width, 1.0) + GROWTH / count * at
+                dim_out = make_divisible(round(base * width), divisor)
+                expansion = 6 if at else 1
+                blocks.append(LinearBottleneck(dim, dim_out, expansion, stride, at >= PLAIN, divisor, drops[at]))
+                dim = dim_out
+        levels.append(Feature(dim, reduction, f"features.{count - 1}"))
+        self.feature_info = FeatureInfo(levels)
+        self.num_features = make_divisible(1280 * max(width, 1.0), divisor)
+        blocks.append(ConvNormAct(dim, self.num_features, act="silu"))
+        self.features = nn.Sequential(*blocks)
+        self.head = ClassifierHead(self.num_features, num_classes, global_pool, drop_rate)
+        self.head_hidden_size = self.num_features * self.head.global_pool.width
+        init_mobile_(self)
+
+    def forward_features(self, x: Tensor) -> Tensor:  # (B, 3, H, W) -> (B, C, H/32, W/32)
+        return self.features(self.stem(x))
