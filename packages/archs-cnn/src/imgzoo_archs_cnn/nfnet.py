@@ -1,0 +1,195 @@
+"""NFNet (arXiv:2102.06171) and NF-ResNet, NF-RegNet (arXiv:2101.08692): residual networks without normalization.
+
+Scaled standardized kernels and a known variance of every block's input keep signals at unit variance instead.
+"""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from imgzoo.model import Feature, FeatureInfo, ImageModel, Parts
+from imgzoo_layers.act import create_act
+from imgzoo_layers.drop import drop_path_of, drop_path_rates
+from imgzoo_layers.gate import create_gate
+from imgzoo_layers.head import ClassifierHead
+from imgzoo_layers.init import variance_scaling_
+from imgzoo_layers.pool import AvgPool2dSame
+from imgzoo_layers.std_conv import ScaledStdConv2d
+from imgzoo_layers.util import dilate, make_divisible
+
+ALPHA = 0.2
+"""Share of a block's residual branch: each block adds ALPHA squared to the variance."""
+GATE_GAIN = 2.0
+"""Makes up for a gate's mean of a half."""
+GAMMA = {"relu": 1.7139588594436646, "gelu": 1.7015043497085571, "silu": 1.7881293296813965}
+"""One over the standard deviation of an activation of unit noise (arXiv:2101.08692, section 3.4)."""
+
+
+class GammaAct(nn.Module):
+    """An activation that keeps the variance of unit noise."""
+
+    def __init__(self, act: str):
+        super().__init__()
+        self.act = create_act(act)
+        self.gamma = GAMMA[act]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.act(x) * self.gamma
+
+
+class Block(nn.Module):
+    """x / std -> activation, 1x1, 3x3 (twice if `twice`), 1x1; scaled, then added: (B, C, H, W) -> (B, dim, H', W')."""
+
+    def __init__(self, dim_in, dim, hidden, stride, before, dilation, std, groups, conv, act, gate, gate_inside,
+                 twice, skip_gain, drop_path):  # fmt: skip
+        super().__init__()
+        self.beta = 1.0 / std
+        self.alpha, self.gate_gain = ALPHA, GATE_GAIN
+        self.downsample = None
+        if dim_in != dim or stride != 1 or before != dilation:
+            self.downsample = make_downsample(dim_in, dim, stride, dilation, conv)
+        self.act1 = act()
+        self.conv1 = conv(dim_in, hidden, 1)
+        self.act2 = act()
+        self.conv2 = conv(hidden, hidden, 3, stride, dilation=before, groups=groups)
+        self.act2b = act() if twice else None
+        self.conv2b = conv(hidden, hidden, 3, dilation=dilation, groups=groups) if twice else None
+        self.attn = gate(hidden) if gate and gate_inside else None
+        self.act3 = act()
+        self.conv3 = conv(hidden, dim, 1)
+        self.attn_last = gate(dim) if gate and not gate_inside else None
+        self.drop_path = drop_path_of(drop_path)
+        if skip_gain:  # each block starts as its shortcut
+            self.skipinit_gain = nn.Parameter(torch.tensor(0.0))
+        else:
+            self.skipinit_gain = None
+            nn.init.zeros_(self.conv3.gain)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.act1(x) * self.beta
+        if self.downsample is not None:
+            x = self.downsample(y)
+        y = self.conv2(self.act2(self.conv1(y)))
+        if self.act2b is not None and self.conv2b is not None:
+            y = self.conv2b(self.act2b(y))
+        if self.attn is not None:
+            y = self.gate_gain * self.attn(y)
+        y = self.conv3(self.act3(y))
+        if self.attn_last is not None:
+            y = self.gate_gain * self.attn_last(y)
+        y = self.drop_path(y)
+        if self.skipinit_gain is not None:
+            y = y * self.skipinit_gain
+        return x + self.alpha * y
+
+
+class NFNet(ImageModel):
+    """With `original`, as DeepMind published it: gamma behind the activation, "same" padding, a gain for each block."""
+
+    parts = Parts(norm=("final_conv", "final_act"))
+    layer_groups = {
+        "stem": r"^stem",
+        "blocks": [(r"^stages\.(\d+)\.(\d+)", None), (r"^final_conv", (99999,))],
+        "coarse": [(r"^stages\.(\d+)", None), (r"^final_conv", (99999,))],
+    }
+
+    def __init__(self, depths: Sequence[int] = (1, 2, 6, 3), channels: Sequence[int] = (256, 512, 1536, 1536),
+                 stem: str = "deep", stem_width: int = 128, width: float = 1.0, num_features: int = 0,
+                 bottle_ratio: float = 0.25, group_size: int | None = None, reg: bool = False,
+                 original: bool = False, gate: str | None = None, gate_ratio: float | None = None, act: str = "silu",
+                 num_classes: int = 1000, in_chans: int = 3, global_pool: str = "avg", output_stride: int = 32,
+                 drop_rate: float = 0.0, drop_path_rate: float = 0.0):  # fmt: skip
+        super().__init__(num_classes, in_chans)
+        padding = "same" if original else ""
+        conv = partial(ScaledStdConv2d, eps=1e-5, gamma=1.0 if original else GAMMA[act], padding=padding)
+        make_act = partial(GammaAct if original else create_act, act)
+        options = {"rd_ratio": gate_ratio} if gate_ratio else {}
+        make_gate = partial(create_gate, gate, **options) if gate else None
+        dim = make_divisible(stem_width * width)
+        self.stem = STEM[stem](in_chans, dim, conv, make_act)
+        levels = [Feature(dim // 2, 2, "stem.conv3") if stem == "deep" else Feature(dim, 2, "stem.conv")]
+        shared: dict[str, Any] = dict(conv=conv, act=make_act, gate=make_gate, gate_inside=reg, twice=stem == "deep",
+                                      skip_gain=original)  # fmt: skip
+        reached, variance, stages = 2 if stem == "3x3" else 4, 1.0, []
+        steps = dilate((4 // reached, 2, 2, 2), output_stride, start=reached)
+        for i, (drops, (stride, before, dilation)) in enumerate(zip(drop_path_rates(drop_path_rate, depths), steps)):
+            out, blocks = make_divisible(channels[i] * width), []
+            for j, drop in enumerate(drops):
+                ratio = 1.0 if reg and i == j == 0 else bottle_ratio
+                hidden = make_divisible((dim if reg else out) * ratio)
+                groups = hidden // group_size if group_size else 1
+                hidden = groups * group_size if group_size else hidden
+                step, spread = (1, dilation) if j else (stride, before)
+                blocks.append(Block(dim, out, hidden, step, spread, dilation, variance**0.5, groups,
+                                    drop_path=drop, **shared))  # fmt: skip
+                variance = (1.0 if j == 0 else variance) + ALPHA**2
+                dim = out
+            stages.append(nn.Sequential(*blocks))
+            reached *= stride
+            levels.append(Feature(dim, reached, f"stages.{i}"))
+        self.stages = nn.Sequential(*stages)
+        self.final_conv: nn.Module = nn.Identity()
+        if num_features:
+            self.num_features = make_divisible(num_features * width)
+            self.final_conv = conv(dim, self.num_features, 1)
+            levels[-1] = Feature(self.num_features, reached, "final_conv")
+        else:
+            self.num_features = dim
+        self.final_act = make_act()
+        self.feature_info = FeatureInfo(levels)
+        self.head = ClassifierHead(self.num_features, num_classes, global_pool, drop_rate)
+        self.head_hidden_size = self.num_features * self.head.global_pool.width
+        init_(self)
+
+    def forward_features(self, x: Tensor) -> Tensor:  # (B, 3, H, W) -> (B, C, H/32, W/32)
+        return self.final_act(self.final_conv(self.stages(self.stem(x))))
+
+
+def conv_stem(in_chans: int, dim: int, conv, act) -> nn.Sequential:
+    """(B, 3, H, W) -> (B, dim, H/2, W/2)."""
+    return nn.Sequential(OrderedDict(conv=conv(in_chans, dim, 3, 2)))
+
+
+def pool_stem(in_chans: int, dim: int, conv, act) -> nn.Sequential:
+    """(B, 3, H, W) -> (B, dim, H/4, W/4): ResNet's."""
+    return nn.Sequential(OrderedDict(conv=conv(in_chans, dim, 7, 2), pool=nn.MaxPool2d(3, 2, 1)))
+
+
+def deep_stem(in_chans: int, dim: int, conv, act) -> nn.Sequential:
+    """(B, 3, H, W) -> (B, dim, H/4, W/4): four 3x3, the first and the last strided."""
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    for i, (share, stride) in enumerate(((8, 2), (4, 1), (2, 1), (1, 2)), start=1):
+        if i > 1:
+            layers[f"act{i}"] = act()
+        layers[f"conv{i}"] = conv(in_chans, dim // share, 3, stride)
+        in_chans = dim // share
+    return nn.Sequential(layers)
+
+
+STEM = {"3x3": conv_stem, "7x7": pool_stem, "deep": deep_stem}
+
+
+def make_downsample(dim: int, dim_out: int, stride: int, dilation: int, conv) -> nn.Sequential:
+    """The shortcut where width or size changes: average pooling where the size does, then a 1x1."""
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    if dilation > 1:
+        layers["pool"] = AvgPool2dSame(2, 1, ceil_mode=True, count_include_pad=False)
+    elif stride > 1:
+        layers["pool"] = nn.AvgPool2d(2, stride, ceil_mode=True, count_include_pad=False)
+    layers["conv"] = conv(dim, dim_out, 1)
+    return nn.Sequential(layers)
+
+
+def init_(model: nn.Module) -> None:
+    """Convolutions of variance 1 / fan_in, the classifier nearly zero."""
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            variance_scaling_(module.weight)
+        elif isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight, std=0.01)
+        if isinstance(module, (nn.Conv2d, nn.Linear)) and module.bias is not None:
+            nn.init.zeros_(module.bias)
