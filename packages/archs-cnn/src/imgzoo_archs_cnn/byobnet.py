@@ -78,7 +78,7 @@ class ByobNet(ImageModel):
                 before = dilation // 2
             if i and strides[i] > 1:
                 levels.append(Feature(dim, self.reached[-1], f"stages.{i - 1}"))
-            grid = (size[0] // self.reached[-1], size[1] // self.reached[-1])
+            grid = grid_of(size, self.reached[-1])
             stage, dim = make_stage(rows[i], dim, (stride, before, dilation), grid, drops, make)
             stages.append(stage)
             self.reached.append(self.reached[-1] * stride)
@@ -88,8 +88,7 @@ class ByobNet(ImageModel):
         self.feature_info = FeatureInfo([*levels, Feature(dim, self.reached[-1], "final_conv")])
         self.head: Any
         if attention_pool:
-            grid = (size[0] // self.reached[-1], size[1] // self.reached[-1])
-            self.head = AttentionPool2d(dim, num_classes, grid, drop_rate=drop_rate)
+            self.head = AttentionPool2d(dim, num_classes, grid_of(size, self.reached[-1]), drop_rate=drop_rate)
             self._set_pool("token" if global_pool is None else global_pool)
         elif head_hidden:
             self.head = NormMlpHead(dim, num_classes, "avg" if global_pool is None else global_pool, drop_rate,
@@ -126,7 +125,7 @@ class ByobNet(ImageModel):
         if img_size is not None and tables:
             self.img_size = pair(img_size)
             for module, stride in tables:
-                module.set_grid((self.img_size[0] // stride, self.img_size[1] // stride))
+                module.set_grid(grid_of(self.img_size, stride))
 
     def _heads(self) -> tuple[str, ...]:
         return ("head.proj",) if isinstance(self.head, AttentionPool2d) else super()._heads()
@@ -157,6 +156,11 @@ class Stage(NamedTuple):
     self_attn_options: Options | None
 
 
+def grid_of(size: tuple[int, int], stride: int) -> tuple[int, int]:
+    """Height and width of the map that an image of this size has after so many strides."""
+    return -(size[0] // -stride), -(size[1] // -stride)
+
+
 def make_stage(row: Stage, dim: int, step: Step, grid: tuple[int, int], drops: list[float],
                make: Makers) -> tuple[nn.Sequential, int]:  # fmt: skip
     """The blocks of a row, the first of which changes width and size, and the width they end with."""
@@ -170,7 +174,7 @@ def make_stage(row: Stage, dim: int, step: Step, grid: tuple[int, int], drops: l
         groups = hidden // row.group_size if row.group_size else 1
         sizes = Sizes(dim, width, hidden, stride, before, dilation, groups, grid)
         blocks.append(cls(sizes, ungated(make) if j < row.plain else make, drop))
-        dim, grid, stride, before = width, (grid[0] // stride, grid[1] // stride), 1, dilation
+        dim, grid, stride, before = width, grid_of(grid, stride), 1, dilation
     return nn.Sequential(*blocks), dim
 
 

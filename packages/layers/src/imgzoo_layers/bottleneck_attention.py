@@ -18,7 +18,7 @@ class BottleneckAttention(nn.Module):
         self.dim_v = dim // heads
         self.qkv = nn.Conv2d(dim, heads * (2 * self.dim_qk + self.dim_v), 1, bias=False)
         self.pos_embed = RelativeLogits(grid, self.dim_qk)
-        self.pool = nn.AvgPool2d(2, 2) if stride == 2 else nn.Identity()
+        self.pool = nn.AvgPool2d(2, 2, ceil_mode=True, count_include_pad=False) if stride == 2 else nn.Identity()
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

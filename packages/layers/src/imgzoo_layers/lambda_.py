@@ -19,7 +19,7 @@ class Lambda(nn.Module):
         self.qkv = nn.Conv2d(dim, heads * head_dim + head_dim + self.dim_v, 1, bias=False)
         self.norm_q = nn.BatchNorm2d(heads * head_dim)
         self.norm_v = nn.BatchNorm2d(self.dim_v)
-        self.pool = nn.AvgPool2d(2, 2) if stride == 2 else nn.Identity()
+        self.pool = nn.AvgPool2d(2, 2, ceil_mode=True, count_include_pad=False) if stride == 2 else nn.Identity()
 
     def reset_parameters(self) -> None:
         nn.init.normal_(self.qkv.weight, std=self.qkv.in_channels**-0.5)
