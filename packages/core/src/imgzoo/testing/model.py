@@ -123,7 +123,7 @@ def levels_are_true(subject: ModelSubject) -> None:
         if level.shape[1] != row["num_chs"]:
             raise AssertionError(f"level {i} has {level.shape[1]} channels, feature_info says {row['num_chs']}")
         expected = -(x.shape[-1] // -row["reduction"])
-        if abs(level.shape[-1] - expected) > max(1, expected // 4):  # convolutions without padding cut the border off
+        if abs(level.shape[-1] - expected) > max(2, expected // 4):  # convolutions without padding cut the border off
             raise AssertionError(
                 f"level {i} is {level.shape[-1]} wide, a stride of {row['reduction']} gives {expected}"
             )
