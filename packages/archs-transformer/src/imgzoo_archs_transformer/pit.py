@@ -180,7 +180,7 @@ class DistilledPoolingVisionTransformer(PoolingVisionTransformer):
 
     @torch.jit.ignore
     def _set_pool(self, global_pool: str) -> None:
-        if global_pool != "token":
+        if global_pool not in ("", "token"):
             raise ValueError("the distilled head reads the class and distillation tokens: global_pool is 'token'")
         self.global_pool = global_pool
 
