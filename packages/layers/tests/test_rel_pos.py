@@ -1,15 +1,28 @@
 """Biases by offset equal what a loop over all pairs of positions gives."""
 
+import math
+
+import pytest
 import torch
 
-from imgzoo_layers.rel_pos import relative_index_with_class, resize_bias_table_with_class
+from imgzoo_layers.rel_pos import (
+    RelPosBias,
+    RelPosBiasTf,
+    RelPosMlp,
+    relative_index_with_class,
+    resize_bias_table_with_class,
+)
+
+WINDOW = (3, 4)
+PLACES = [(y, x) for y in range(WINDOW[0]) for x in range(WINDOW[1])]
+HEADS = 2
 
 
 def test_index_with_class_token():
-    height, width = 3, 4
-    index = relative_index_with_class((height, width))
+    height, width = WINDOW
+    index = relative_index_with_class(WINDOW)
     last = (2 * height - 1) * (2 * width - 1)
-    places = [None] + [(y, x) for y in range(height) for x in range(width)]
+    places = [None, *PLACES]
     for i, a in enumerate(places):
         for j, b in enumerate(places):
             if a is None and b is None:
@@ -22,8 +35,53 @@ def test_index_with_class_token():
 
 
 def test_rows_of_the_class_token_are_not_resized():
-    table = torch.randn(5 * 7 + 3, 2)
-    resized = resize_bias_table_with_class(table, (3, 4), (5, 2))
-    assert resized.shape == (9 * 3 + 3, 2)
+    table = torch.randn(5 * 7 + 3, HEADS)
+    resized = resize_bias_table_with_class(table, WINDOW, (5, 2))
+    assert resized.shape == (9 * 3 + 3, HEADS)
     assert torch.equal(resized[-3:], table[-3:])
-    assert torch.equal(resize_bias_table_with_class(table, (3, 4), (3, 4)), table)
+    assert torch.equal(resize_bias_table_with_class(table, WINDOW, WINDOW), table)
+
+
+def by_offset(module, down: int, across: int) -> torch.Tensor:
+    """The bias of all heads for a query that lies so far down and across from its key, straight from the formulas."""
+    height, width = WINDOW
+    if isinstance(module, RelPosBias):
+        return module.relative_position_bias_table[(down + height - 1) * (2 * width - 1) + across + width - 1]
+    if isinstance(module, RelPosBiasTf):
+        return module.relative_position_bias_table[:, height - 1 - down, width - 1 - across]
+    logs = [math.copysign(math.log(1 + abs(d)), d) for d in (down, across)]
+    return module.mlp(torch.tensor(logs))
+
+
+@pytest.mark.parametrize("kind", [RelPosBias, RelPosBiasTf, RelPosMlp])
+@torch.no_grad()
+def test_bias_of_every_pair(kind):
+    torch.manual_seed(0)
+    module = kind(WINDOW, HEADS).eval()
+    bias = module()
+    assert bias.shape == (1, HEADS, len(PLACES), len(PLACES))
+    for i, query in enumerate(PLACES):
+        for j, key in enumerate(PLACES):
+            expected = by_offset(module, query[0] - key[0], query[1] - key[1])
+            torch.testing.assert_close(bias[0, :, i, j], expected)
+
+
+@pytest.mark.parametrize("kind", [RelPosBias, RelPosBiasTf])
+@torch.no_grad()
+def test_another_window(kind):
+    """A table that is constant stays so at any size; the corners of the offsets stay corners."""
+    module = kind((4, 4), HEADS)
+    module.relative_position_bias_table.fill_(0.5)
+    saved = module.relative_position_bias_table.clone()
+    module.set_window((6, 5))
+    assert module().shape == (1, HEADS, 30, 30)
+    torch.testing.assert_close(module(), torch.full((1, HEADS, 30, 30), 0.5))
+    assert torch.equal(module.fitted(saved), module.relative_position_bias_table)
+
+
+@torch.no_grad()
+def test_position_network_knows_any_window():
+    module = RelPosMlp((2, 2), HEADS).eval()
+    small = module()
+    module.set_window((3, 3))
+    torch.testing.assert_close(module()[0, :, 0, 1], small[0, :, 0, 1])
