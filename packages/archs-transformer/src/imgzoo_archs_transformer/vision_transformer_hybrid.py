@@ -1,0 +1,109 @@
+"""Hybrids: a ViT over the maps of a convolutional network (arXiv:2010.11929, section 3.1) and MobileCLIP-B's stem."""
+
+from collections import OrderedDict
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from imgzoo.registry import registry
+from imgzoo_layers.act import GELU
+from imgzoo_layers.norm_act import BatchNormAct2d, GroupNormAct
+from imgzoo_layers.pool import MaxPool2dSame
+from imgzoo_layers.std_conv import StdConv2d
+
+from .vision_transformer import VisionTransformer
+
+
+class ConvNorm(nn.Module):
+    """Patches of patches, with norm and activation between: (B, C, H, W) -> (B, D, H/s, W/s)."""
+
+    def __init__(self, dim: int, dim_out: int, stride: int, last: bool = False):
+        super().__init__()
+        self.conv = nn.Conv2d(dim, dim_out, stride, stride, bias=last)
+        self.bn = nn.Identity() if last else BatchNormAct2d(dim_out, act=GELU)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.bn(self.conv(x))
+
+
+class Stem(nn.Sequential):
+    """A short stack of layers in place of a network."""
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        for layer in self:
+            x = layer(x)
+        return x
+
+
+def resnet_stem(in_chans: int) -> nn.Module:
+    """The first layers of BiT's ResNet, 64 channels at stride 4."""
+    conv = StdConv2d(in_chans, 64, 7, 2, padding="same", eps=1e-8)
+    return Stem(OrderedDict(conv=conv, norm=GroupNormAct(64), pool=MaxPool2dSame(3, 2)))
+
+
+def conv_stem(in_chans: int, dim: int) -> nn.Module:
+    """MobileCLIP-B: three convolutions without overlap (arXiv:2311.17049)."""
+    width = dim // 4
+    return Stem(ConvNorm(in_chans, width, 4), ConvNorm(width, width, 2), ConvNorm(width, dim, 2, last=True))
+
+
+def registered(name: str, level: int, in_chans: int, options: dict[str, Any]) -> tuple[nn.Module, int, int]:
+    """A network that any plugin brings, cut behind one of its levels; its channels and stride there."""
+    spec = registry("models").resolve(name)
+    network = spec.load()(**{**spec.kwargs, **options, "in_chans": in_chans, "num_classes": 0})
+    channels, reduction, _ = network.feature_info.levels[level]
+    network.prune_intermediate_layers([level])
+    return network, channels, reduction
+
+
+class HybridEmbed(nn.Module):
+    """Tokens from the maps of a network: (B, 3, H, W) -> (B, N, C)."""
+
+    def __init__(self, backbone: str, level: int, options: dict[str, Any], patch_size: int, in_chans: int, dim: int):
+        super().__init__()
+        self.proj: nn.Module
+        if backbone == "conv_stem":
+            self.backbone = conv_stem(in_chans, dim)
+            self.proj = nn.Identity()
+            return
+        if backbone == "resnet_stem":
+            self.backbone, channels, reduction = resnet_stem(in_chans), 64, 4
+        else:
+            self.backbone, channels, reduction = registered(backbone, level, in_chans, options)
+        side = patch_size // reduction
+        self.proj = nn.Conv2d(channels, dim, side, side)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.proj(self.backbone.forward_features(x)).flatten(2).transpose(1, 2)
+
+
+class HybridVisionTransformer(VisionTransformer):
+    """`backbone` is a registered name, cut at `backbone_level`, or "resnet_stem" or "conv_stem"."""
+
+    def __init__(
+        self,
+        backbone: str = "resnet26d",
+        backbone_level: int = -1,
+        backbone_options: dict[str, Any] | None = None,
+        patch_size: int = 32,
+        in_chans: int = 3,
+        **options,
+    ):
+        super().__init__(patch_size=patch_size, in_chans=in_chans, **options)
+        self.patch_embed = HybridEmbed(backbone, backbone_level, backbone_options or {}, patch_size, in_chans,
+                                       self.embed_dim)  # fmt: skip
+
+    @torch.jit.ignore
+    def set_input_size(self, img_size=None) -> None:
+        """Resize the position table; the patches are those of the backbone."""
+        super().set_input_size(img_size)
+
+    @torch.jit.ignore
+    def fit_state(self, state: dict[str, Tensor]) -> list[str]:
+        """Resize a checkpoint's position table to this model's grid."""
+        kernels = state.pop("patch_embed.proj.weight", None)
+        notes = super().fit_state(state)
+        if kernels is not None:
+            state["patch_embed.proj.weight"] = kernels
+        return notes
