@@ -80,10 +80,10 @@ class ImageModel(nn.Module):
 
     def _lay_out(self, x: Tensor) -> Tensor:
         """A batch on the CPU in channels-last memory, where eager convolutions read it without reordering."""
-        if self.layout == "plain" or (self.training and self.layout == "nhwc_eval") or not x.is_cpu or x.shape[0] < 2:
+        if self.layout == "plain" or torch.compiler.is_compiling() or torch.jit.is_tracing():
+            return x  # compilers choose layouts themselves, and must not see the batch's size here
+        if (self.training and self.layout == "nhwc_eval") or not x.is_cpu or x.ndim != 4 or x.shape[0] < 2:
             return x
-        if x.ndim != 4 or torch.jit.is_tracing() or torch.compiler.is_compiling():
-            return x  # compilers choose layouts themselves
         return x.contiguous(memory_format=torch.channels_last)
 
     # levels
