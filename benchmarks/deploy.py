@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator
 from functools import partial
 
-from forward import BATCH, MODELS, QUICK, pair
+from forward import BATCH, MODELS, QUICK, limit, pair
 from rows import PEER_PYTHON, Row, main, mean, paired
 
 
@@ -38,7 +38,8 @@ def measure(names: list[str], rounds: int) -> None:
             expected = models[2](x)
             difference = ((models[0](x) - expected).abs().max() / expected.abs().max()).item()
             times = [[seconds(partial(model, x), 1) for model in models] for _ in range(rounds)]
-        print(json.dumps({"name": name, "times": times, "difference": difference, "products": products}), flush=True)
+        case = {"name": name, "times": times, "difference": difference, "products": products}
+        print(json.dumps(case | {"limit": limit(peer, x, False)}), flush=True)
 
 
 def seconds(call, count: int = 3) -> float:
@@ -61,7 +62,7 @@ def rows(args: argparse.Namespace) -> Iterator[Row]:
         if found["difference"] > 1e-4:
             sys.exit(f"{found['name']} deployed differs by {found['difference']:.1e} from the peer's model")
         times, label = found["times"], f"deployed {found['name']}, batch {BATCH}"
-        bound = f"convolutions of oneDNN; outputs within {found['difference']:.0e}"
+        bound = f"multiplications: {found['limit']:.0f} ms at best; outputs within {found['difference']:.0e}"
         whole.append(paired("deploy", f"{label}, fp32", "ms", [(a, c) for a, _, c in times], 1.3, bound, 1e3))
         gain = found["products"]["fp32"] / found["products"]["bf16"]
         bound = f"this processor: a bf16 matrix product is {gain:.2f}x as fast as fp32"

@@ -1,17 +1,24 @@
-"""Write the generated parts of the README and of docs/families.md: `python tools/readme.py [--check]`."""
+"""Write the generated parts of the README and of docs/: `python tools/readme.py [--check]`."""
 
 from __future__ import annotations
 
 import io
+import json
 import re
 import sys
 import tokenize
 from collections import Counter
+from itertools import groupby
 from pathlib import Path
 
 from imgzoo.registry import registry
 
 ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "benchmarks"))
+from rows import Row, markdown, read  # noqa: E402
+
+RESULTS = ROOT / "benchmarks/results.json"
+PAGES = (ROOT / "README.md", ROOT / "docs/families.md", ROOT / "docs/benchmarks.md")
 SHOWN = ROOT / "packages/archs-cnn/src/imgzoo_archs_cnn/convnext.py"
 PEER_LINES = {  # lines of the peer's installed file of the same name (wc -l; version 1.0.31)
     "beit": 1172,
@@ -151,19 +158,34 @@ def sizes() -> str:
     specs = registry("models").specs()
     for path in sorted(ROOT.glob("packages/archs-*/src/*/catalog/*.json")):
         own = [spec for spec in specs if spec.family == path.stem and spec.plugin.startswith("archs-")]
-        lines, tokens = count(path.parents[1] / f"{path.stem}.py")
+        file = path.parents[1] / f"{path.stem}.py"
+        lines, tokens = count(file) if file.is_file() else ("rows only", "")
         weights = sum(row.published for spec in own for row in spec.weights)
         peer = PEER_LINES.get(path.stem, "")
         rows.append(f"| {path.stem} | {lines} | {tokens} | {len(own)} | {weights} | {peer} |")
     return "\n".join(rows)
 
 
+def measured() -> list[Row]:
+    return read(RESULTS) if RESULTS.is_file() else []
+
+
 def bench() -> str:
-    path = ROOT / "benchmarks/table.md"
-    return path.read_text().rstrip() if path.is_file() else "Run `python -m nox -s bench`."
+    """The headline rows, and the machine."""
+    if not measured():
+        return "Run `python -m nox -s bench`."
+    machine = json.loads((ROOT / "benchmarks/machine.json").read_text())
+    said = f"Measured on {machine['cores']} cores of {machine['cpu']}, torch {machine['torch']}."
+    return f"{markdown(row for row in measured() if row.headline)}\n\n{said}"
 
 
-BLOCKS = {"families": families, "family-file": family_file, "sizes": sizes, "bench": bench}
+def results() -> str:
+    """All rows, a section each benchmark."""
+    parts = [f"## {part}\n\n{markdown(rows)}" for part, rows in groupby(measured(), key=lambda row: row.part)]
+    return "\n\n".join(parts) or "Run `python -m nox -s bench`."
+
+
+BLOCKS = {"families": families, "family-file": family_file, "sizes": sizes, "bench": bench, "results": results}
 
 
 def fill(text: str) -> str:
@@ -177,7 +199,7 @@ def fill(text: str) -> str:
 
 def main(check: bool) -> int:
     stale = []
-    for path in (ROOT / "README.md", ROOT / "docs/families.md"):
+    for path in PAGES:
         text = path.read_text()
         new = fill(text)
         if new != text:

@@ -26,9 +26,7 @@ class HaloAttention(nn.Module):
         self.q = nn.Conv2d(dim, heads * self.dim_qk, 1, self.step, bias=False)
         self.kv = nn.Conv2d(dim, heads * (self.dim_qk + self.dim_v), 1, bias=False)
         self.pos_embed = RelativeLogits((self.window, self.window), self.dim_qk)
-        self.pool = (
-            nn.AvgPool2d(2, 2, ceil_mode=True, count_include_pad=False) if self.step < stride else nn.Identity()
-        )
+        self.pool = nn.AvgPool2d(2, 2, ceil_mode=True, count_include_pad=False) if self.step < stride else nn.Identity()
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
