@@ -16,15 +16,16 @@ from structures import STRUCTURES
 PLUGINS = ("archs-cnn", "archs-transformer", "archs-efficientnet", "optim", "data", "train")
 FACTS = {name: row for path in (Path(__file__).parents[1] / "packages").glob("*/tests/facts/*.json")
          for name, row in json.loads(path.read_text()).items()}  # fmt: skip
+SMALL = 40_000_000
 STATIC = [row for name in PLUGINS for row in iter_checks(name, tiers=("static",))]
 
 
 def models():
-    """The smallest structure of each family and the fixtures made for tests run always, the others in `slow`."""
+    """The smallest structure of each family, if small, and the fixtures made for tests run always; others in `slow`."""
     for family, names in STRUCTURES.items():
         smallest = min(names, key=lambda name: FACTS[name][0])
         for name in names:
-            always = name == smallest or name.startswith("test_")
+            always = (name == smallest and FACTS[name][0] < SMALL) or name.startswith("test_")
             for subject, check in model_checks(imgzoo.get_spec(name)):
                 marks = [] if always else [pytest.mark.slow]
                 yield pytest.param(subject, check, id=f"{family}-{name}-{check.name}", marks=marks)
