@@ -9,8 +9,11 @@ SIZES = {
     "eca_halonext26ts": (256, 256),
     "haloregnetz_b": (224, 448),
     "halonet_h1": (256, 256),
+    "convmixer_768_32": (56, 84),
+    "legacy_senet154": (96, 128),
+    "tresnet_v2_l": (96, 128),
 }
-"""Where the peer takes certain sizes only."""
+"""Where the peer takes certain sizes only, and small ones where a network is slow."""
 
 STRUCTURES = {
     "resnet": [
@@ -191,7 +194,7 @@ STRUCTURES = {
     "senet": ["legacy_seresnet18", "legacy_seresnet50", "legacy_seresnext26_32x4d", "legacy_senet154"],
     "vovnet": ["ese_vovnet19b_slim", "ese_vovnet19b_slim_dw", "eca_vovnet39b", "ese_vovnet39b_evos", "vovnet39a"],
     "hardcorenas": ["hardcorenas_a", "hardcorenas_c"],
-    "convmixer": ["convmixer_768_32", "convmixer_1024_20_ks9_p14"],
+    "convmixer": ["convmixer_1024_20_ks9_p14", "convmixer_768_32"],
     "xception": ["legacy_xception"],
     "xception_aligned": ["xception41", "xception41p", "xception71"],
     "byoanet": [

@@ -64,7 +64,7 @@ def difference(ours: Moments, peer: Moments) -> str:
         if ours.constant and peer.constant and abs(ours.first - peer.first) <= 1e-6 * abs(peer.first):
             return ""
         return f"{describe(ours)}, the peer has {describe(peer)}"
-    if ours.outliers:
+    if ours.outliers and ours.count >= ENOUGH:
         return f"{ours.outliers} values far from all others"
     if peer.outliers > 1 + peer.count / 1e5:
         return f"the peer has {peer.outliers} values far from all others"
