@@ -244,8 +244,9 @@ class MobileOneBlock(MergeableBlock):
 
     def branches(self, x: Tensor) -> Tensor:
         y = self.conv_kxk[0](x)
-        for conv in self.conv_kxk[1:]:
-            y = y + conv(x)
+        for i, conv in enumerate(self.conv_kxk):
+            if i > 0:
+                y = y + conv(x)
         if self.conv_scale is not None:
             y = y + self.conv_scale(x)
         if self.identity is not None:

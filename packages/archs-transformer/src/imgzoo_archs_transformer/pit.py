@@ -47,19 +47,24 @@ class Pooling(nn.Module):
 class Stage(nn.Module):
     def __init__(self, pool: Pooling | None, blocks: list[nn.Module]):
         super().__init__()
-        if pool is not None:
-            self.pool = pool
-        self.pooled = pool is not None
+        self.pool = pool
         self.blocks = nn.Sequential(*blocks)
 
     def forward(self, x: State) -> State:
-        if self.pooled:
+        if self.pool is not None:
             x = self.pool(x)
         image, tokens = x
         size = (image.shape[2], image.shape[3])
         count = tokens.shape[1]
         y = self.blocks(torch.cat([tokens, image.flatten(2).transpose(1, 2)], dim=1))
         return y[:, count:].transpose(1, 2).unflatten(2, size), y[:, :count]
+
+
+class Stages(nn.Sequential):
+    def forward(self, x: State) -> State:  # type: ignore[override]
+        for stage in self:
+            x = stage(x)
+        return x
 
 
 class PoolingVisionTransformer(ImageModel):
@@ -93,7 +98,7 @@ class PoolingVisionTransformer(ImageModel):
             attn, mlp = partial(Attention, heads=num_heads[i]), partial(Mlp, hidden=int(dim * mlp_ratio))
             blocks: list[nn.Module] = [Block(dim, attn, mlp, LayerNorm, None, drop) for drop in drops]
             stages.append(Stage(Pooling(embed_dims[i - 1], dim) if i else None, blocks))
-        self.transformers = nn.Sequential(*stages)
+        self.transformers = Stages(*stages)
         self.feature_info = FeatureInfo(
             Feature(d, stride * 2**i, f"transformers.{i}") for i, d in enumerate(embed_dims)
         )
