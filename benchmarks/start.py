@@ -8,6 +8,7 @@ Each figure is the CPU time of a child process (user and system), so that what e
 from __future__ import annotations
 
 import argparse
+import os
 import resource
 import subprocess
 from collections.abc import Iterator
@@ -20,9 +21,10 @@ BOUND = "starting Python, reading the catalogs"
 
 
 def cpu_seconds(*arguments: str) -> float:
-    """CPU time of one child process of the environment that holds both libraries."""
+    """CPU time of one child process of the environment that holds both libraries, its bytecode cached as pip does."""
+    environ = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run([str(PEER_PYTHON), *arguments], stdout=subprocess.DEVNULL, check=True)
+    subprocess.run([str(PEER_PYTHON), *arguments], stdout=subprocess.DEVNULL, check=True, env=environ)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
 

@@ -22,7 +22,7 @@ def make(name, **options):
 def same(model, again):
     x = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
     with torch.inference_mode():
-        torch.testing.assert_close(again.eval()(x), model(x), rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(again.eval()(x), model(x), rtol=1e-4, atol=1e-4)
 
 
 def original_convnext(model, linear):

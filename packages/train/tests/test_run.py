@@ -117,8 +117,16 @@ def test_best_survives_a_resume_with_worse_scores(tmp_path, monkeypatch):
     assert [row["step"] for row in rows_of(tmp_path / "r", "eval")] == [11, 22, 33, 44]
 
 
-def test_early_stop_ends_after_patience(tmp_path):
-    summary = go(tmp_path / "r", run__epochs=9, run__patience=2, optim__lr=0.0)
+def test_early_stop_ends_after_patience(tmp_path, monkeypatch):
+    original, falling = runs.Run.score, iter((60.0, 50.0, 55.0, 70.0))
+
+    def score(self, *args, **kwargs):
+        found = original(self, *args, **kwargs)
+        found.metrics["top1"] = next(falling)
+        return found
+
+    monkeypatch.setattr(runs.Run, "score", score)
+    summary = go(tmp_path / "r", run__epochs=9, run__patience=2)
     assert summary["epochs"] == 3
 
 

@@ -46,7 +46,9 @@ class HaloAttention(nn.Module):
         kv = kv.reshape(batch, heads, self.dim_qk + self.dim_v, rows, columns, -1).permute(0, 1, 3, 4, 5, 2)
         k, v = kv.split([self.dim_qk, self.dim_v], dim=-1)
         bias = self.pos_embed(q).flatten(6).flatten(4, 5)
-        y = F.scaled_dot_product_attention(q.flatten(4, 5), k, v, attn_mask=bias)
-        y = y.unflatten(4, (queries, queries)).permute(0, 1, 6, 2, 4, 3, 5)
+        windows = (q.flatten(4, 5), k, v, bias)  # four dimensions each, as exporters want
+        q, k, v, bias = (part.flatten(1, 3) for part in windows)
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+        y = y.unflatten(2, (queries, queries)).unflatten(1, (heads, rows, columns)).permute(0, 1, 6, 2, 4, 3, 5)
         y = y.reshape(batch, heads * self.dim_v, rows * queries, columns * queries)
         return self.pool(y[:, :, : -(height // -self.step), : -(width // -self.step)])
