@@ -47,6 +47,7 @@ def test_training_mode(name):
     options = {"drop_path_rate": 0.0} if FAMILY[name].startswith("swin") else {}
     peer, ours = kit.pair(name, **options)
     peer.train(), ours.train()
+    ours.layout = "plain"  # round as the peer does: batch statistics of few values amplify it
     x = kit.image(kit.input_sizes(name)[0], batch=4)
     with torch.no_grad():
         torch.manual_seed(0)  # dropout inside layers draws the same

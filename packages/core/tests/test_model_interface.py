@@ -63,6 +63,24 @@ def test_indices(indices, chosen):
     assert resolve_indices(4, indices) == chosen
 
 
+@pytest.mark.parametrize("train", [False, True])
+def test_memory_layout_changes_no_number(model, train):
+    x = torch.randn(4, 3, 32, 32, dtype=torch.float64)
+    model.double().train(train)
+    gradients = {}
+    for layout in ("plain", "nhwc"):
+        model.layout = layout
+        model.zero_grad()
+        logits = model(x)
+        logits.square().sum().backward()
+        gradients[layout] = [logits, *(p.grad for p in model.parameters())]
+    for plain, nhwc in zip(gradients["plain"], gradients["nhwc"], strict=True):
+        torch.testing.assert_close(nhwc, plain)
+    assert model._lay_out(x).is_contiguous(memory_format=torch.channels_last)
+    model.layout = "plain"
+    assert model._lay_out(x) is x
+
+
 def test_features_come_in_the_order_asked(model):
     maps = imgzoo.create_model("tiny", features_only=True, out_indices=[-1, 0])
     assert maps.feature_info.channels() == [32, 16] == [m.shape[1] for m in maps(IMAGE)]
