@@ -18,6 +18,7 @@ from imgzoo_layers.drop import drop_path_rates
 from imgzoo_layers.gate import ContextGate, create_gate
 from imgzoo_layers.halo import HaloAttention
 from imgzoo_layers.head import ClassifierHead, NormMlpHead
+from imgzoo_layers.init import init_conv_per_group_
 from imgzoo_layers.lambda_ import GlobalLambdaLayer, LambdaLayer
 from imgzoo_layers.norm_act import get_norm_act
 from imgzoo_layers.pool import AvgPool2dSame
@@ -248,10 +249,7 @@ def init_(model: Any, zero_init_last: bool) -> None:
     other papers set themselves."""
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
-            fan_out = module.kernel_size[0] * module.kernel_size[1] * module.out_channels // module.groups
-            nn.init.normal_(module.weight, std=(2.0 / fan_out) ** 0.5)
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
+            init_conv_per_group_(module)
         elif isinstance(module, nn.Linear):
             nn.init.normal_(module.weight, std=0.01)
             nn.init.zeros_(module.bias)

@@ -13,6 +13,7 @@ from imgzoo_layers.conv import ConvNormAct
 from imgzoo_layers.drop import drop_path_of, drop_path_rates
 from imgzoo_layers.gate import SqueezeExcite
 from imgzoo_layers.head import ClassifierHead
+from imgzoo_layers.init import init_conv_per_group_
 from imgzoo_layers.norm_act import get_norm_act
 from imgzoo_layers.pool import AvgPool2dSame
 from imgzoo_layers.util import dilate, make_divisible
@@ -152,10 +153,7 @@ def init_(model: nn.Module, zero_init_last: bool) -> None:
     """Convolutions normal by fan-out, the classifier nearly zero, residual branches from nothing (but not of V)."""
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
-            fan_out = module.kernel_size[0] * module.kernel_size[1] * module.out_channels // module.groups
-            nn.init.normal_(module.weight, std=(2.0 / fan_out) ** 0.5)
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
+            init_conv_per_group_(module)
         elif isinstance(module, nn.Linear):
             nn.init.normal_(module.weight, std=0.01)
             nn.init.zeros_(module.bias)

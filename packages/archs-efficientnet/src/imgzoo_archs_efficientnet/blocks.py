@@ -10,6 +10,7 @@ from imgzoo_layers.act import Act, create_act
 from imgzoo_layers.attention import LayerScale2d
 from imgzoo_layers.conv import CondConv2d, ConvNormAct, create_conv
 from imgzoo_layers.drop import drop_path_of
+from imgzoo_layers.init import init_conv_per_group_
 from imgzoo_layers.norm_act import NormAct
 from imgzoo_layers.pool import create_aa
 from imgzoo_layers.util import make_divisible
@@ -276,10 +277,7 @@ def init_mobile_(model: nn.Module) -> None:
             fan_out = module.shape[0] * module.shape[2] * module.shape[3] // module.groups
             nn.init.normal_(module.weight, std=(2.0 / fan_out) ** 0.5)
         elif isinstance(module, nn.Conv2d):
-            fan_out = module.kernel_size[0] * module.kernel_size[1] * module.out_channels // module.groups
-            nn.init.normal_(module.weight, std=(2.0 / fan_out) ** 0.5)
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
+            init_conv_per_group_(module)
     for module in model.modules():
         if isinstance(module, MultiQueryAttention2d):
             for conv in module.modules():

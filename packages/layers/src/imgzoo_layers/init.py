@@ -40,6 +40,14 @@ def init_fan_out_(model: nn.Module) -> None:
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
 
+def init_conv_per_group_(conv: nn.Conv2d) -> None:
+    """Normal with variance 2 / fan_out, the fan-out of one group counted as TensorFlow's networks do; biases zero."""
+    fan_out = conv.kernel_size[0] * conv.kernel_size[1] * conv.out_channels // conv.groups
+    nn.init.normal_(conv.weight, std=(2.0 / fan_out) ** 0.5)
+    if conv.bias is not None:
+        nn.init.zeros_(conv.bias)
+
+
 def init_linear_(model: nn.Module, std: float = 0.02) -> None:
     """Linear layers truncated normal of `std` with zero biases, as transformers begin."""
     for module in model.modules():

@@ -7,6 +7,11 @@ from torch.nn import functional as F
 from .padding import pad_same
 
 
+def standardize(weight: Tensor, fan_in: int, eps: float) -> Tensor:
+    """Each filter of (out, in / groups, kernel, kernel), `fan_in` values, with mean 0 and variance 1."""
+    return F.layer_norm(weight.flatten(1), [fan_in], eps=eps).view_as(weight)
+
+
 class StdConv2d(nn.Conv2d):
     """Convolution by w' = (w - mean) / sqrt(var + eps) over each filter (arXiv:1903.10520, eq. 5).
 
@@ -35,7 +40,7 @@ class StdConv2d(nn.Conv2d):
 
     def standardized(self) -> Tensor:
         """The kernels as they are applied: (out, in / groups, kernel, kernel)."""
-        return F.layer_norm(self.weight.flatten(1), [self.fan_in], eps=self.eps).view_as(self.weight)
+        return standardize(self.weight, self.fan_in, self.eps)
 
     def forward(self, x: Tensor) -> Tensor:
         if self.same:
@@ -67,5 +72,4 @@ class ScaledStdConv2d(StdConv2d):
         self.scale = gamma * self.fan_in**-0.5
 
     def standardized(self) -> Tensor:
-        weight = F.layer_norm(self.weight.flatten(1), [self.fan_in], eps=self.eps).view_as(self.weight)
-        return weight * (self.gain * self.scale)
+        return standardize(self.weight, self.fan_in, self.eps) * (self.gain * self.scale)
