@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from os import PathLike
 from typing import Any
 
@@ -88,7 +89,7 @@ def construct_on(device: torch.device, construct: Callable[[], Any]) -> Any:
     """Run a constructor with a default device; on the meta device there are no values to initialize."""
     from .loading.skeleton import build_initialized, build_skeleton
 
-    with device:
+    with nullcontext() if device == torch.get_default_device() else device:
         return build_skeleton(construct)[0] if device.type == "meta" else build_initialized(construct)
 
 

@@ -6,7 +6,9 @@ from torch import Tensor, nn
 
 
 def trunc_normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0, a: float = -2.0, b: float = 2.0) -> Tensor:
-    """Normal values cut off at the absolute bounds a and b."""
+    """Normal values cut off at the absolute bounds a and b; bounds ten deviations away cut nothing."""
+    if min(b - mean, mean - a) >= 10 * std:
+        return nn.init.normal_(tensor, mean, std)
     return nn.init.trunc_normal_(tensor, mean=mean, std=std, a=a, b=b)
 
 

@@ -7,19 +7,60 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import partial, wraps
+from functools import wraps
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
-INITIALIZERS = ("uniform_", "normal_", "trunc_normal_", "constant_", "ones_", "zeros_", "kaiming_uniform_",
-                "kaiming_normal_", "xavier_uniform_", "xavier_normal_", "orthogonal_")  # fmt: skip
+RANDOM = ("uniform_", "normal_", "trunc_normal_", "kaiming_uniform_", "kaiming_normal_", "xavier_uniform_",
+          "xavier_normal_", "orthogonal_")  # fmt: skip
+INITIALIZERS = (*RANDOM, "constant_", "ones_", "zeros_")
 SMALL = 4096
-"""Below so many elements a second initialization costs less than keeping track of the first."""
-MARK = 1.7014e-25
-"""A value that no initializer draws; with a NaN in front it fills what is to be initialized later."""
+"""Below so many elements a second initialization costs less than putting off the first."""
+WITHOUT_VALUES = {Tensor.dim, Tensor.size, Tensor.numel, Tensor.is_contiguous, *(
+    getattr(Tensor, name).__get__
+    for name in ("shape", "ndim", "dtype", "device", "layout", "is_cpu", "is_meta", "requires_grad", "grad", "grad_fn"))
+}  # fmt: skip
+"""What asks a tensor for its form only."""
+
+
+class _Later(TorchFunctionMode):
+    """Initializers put off until the network stands; what is used before that is filled at that moment.
+
+    `pending` maps a parameter's id to itself and to the last initializer it was given.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pending: dict[int, tuple[Tensor, Callable[..., Any]]] = {}
+
+    def __torch_function__(
+        self, function: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if self.pending and function not in WITHOUT_VALUES:
+            for value in (*args, *kwargs.values()):
+                for one in value if isinstance(value, (list, tuple)) else (value,):
+                    if id(one) in self.pending:
+                        self.fill(id(one))
+        return function(*args, **kwargs)
+
+    def fill(self, key: int, generator: torch.Generator | None = None) -> None:
+        """Run the initializer that a parameter waits for."""
+        _, initialize = self.pending.pop(key)
+        initialize(generator)
+
+    def fill_all(self) -> None:
+        """Fill what still waits, on torch's threads: each random parameter from a generator of its own."""
+        seeds = torch.randint(2**62, (len(self.pending),)).tolist()
+        jobs = [(key, torch.Generator().manual_seed(seed)) for key, seed in zip(list(self.pending), seeds, strict=True)]
+        jobs.sort(key=lambda job: -self.pending[job[0]][0].numel())
+        with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+            list(pool.map(lambda job: self.fill(*job), jobs))
 
 
 class _Build(threading.local):
@@ -30,7 +71,7 @@ class _Build(threading.local):
     real: Collection[int] = ()
     numbers: dict[int, int]  # id of a placeholder -> its number
     keep: list[Any]  # placeholders stay alive, so that their ids stay theirs
-    later: dict[int, tuple[Tensor, Callable[[], Any]]] | None = None  # id of a parameter -> it, its last initializer
+    later: _Later | None = None
 
 
 _build = _Build()
@@ -49,27 +90,28 @@ def _register_placeholder(self: nn.Module, name: str, param: nn.Parameter | None
     _originals["register_parameter"](self, name, param)
 
 
-def _unless_placeholder(initialize: Callable[..., Any]) -> Callable[..., Any]:
+def _unless_placeholder(name: str, initialize: Callable[..., Any]) -> Callable[..., Any]:
     """An initializer that leaves placeholders alone, or puts itself off until the network stands."""
 
     @wraps(initialize)
     def wrapped(tensor: Tensor, *args: Any, **kwargs: Any) -> Any:
         if _build.on and id(tensor) in _build.numbers:
             return tensor
-        if _build.later is None or not _can_wait(tensor):
+        if _build.later is None or "generator" in kwargs or not _can_wait(tensor):
             return initialize(tensor, *args, **kwargs)
-        if _build.later.pop(id(tensor), None) is None:
-            flat = tensor.detach().view(-1)
-            flat.fill_(MARK)[0] = torch.nan
-        _build.later[id(tensor)] = (tensor, partial(initialize, tensor, *args, **kwargs))
+
+        def fill(generator: torch.Generator | None) -> None:
+            source = {"generator": generator} if generator is not None and name in RANDOM else {}
+            initialize(tensor, *args, **kwargs, **source)
+
+        _build.later.pending[id(tensor)] = (tensor, fill)
         return tensor
 
     return wrapped
 
 
 def _can_wait(tensor: Tensor) -> bool:
-    plain = tensor.is_cpu and tensor.dtype == torch.float32 and tensor.is_contiguous()
-    return plain and isinstance(tensor, nn.Parameter) and tensor.numel() >= SMALL
+    return isinstance(tensor, nn.Parameter) and tensor.numel() >= SMALL and tensor.is_cpu
 
 
 @contextmanager
@@ -82,7 +124,7 @@ def _patched() -> Iterator[None]:
             nn.Module.register_parameter = _register_placeholder  # type: ignore[method-assign]
             for name in INITIALIZERS:
                 _originals[name] = getattr(nn.init, name)
-                setattr(nn.init, name, _unless_placeholder(_originals[name]))
+                setattr(nn.init, name, _unless_placeholder(name, _originals[name]))
         _builders += 1
     try:
         yield
@@ -117,35 +159,19 @@ def build_initialized(construct: Callable[[], Any]) -> Any:
     """The network `construct` makes, where a parameter that is initialized twice is filled once.
 
     Torch's layers fill their weights, and a family then fills them again. Here the last initializer of each parameter
-    runs, when the network stands. A constructor that reads or changes weights by other means in between is noticed by
-    the marks it disturbs or spreads; it then runs again, as it is.
+    runs, when the network stands or when the constructor uses the parameter in any other way. Values depend on torch's
+    seed alone, not on the number of threads.
     """
-    state = torch.random.get_rng_state()
-    with _patched():
-        _build.later = {}
+    if _build.later is not None:  # a network inside a network: the outer one fills both
+        return construct()
+    with _patched(), _Later() as later:
+        _build.later = later
         try:
             model = construct()
-            later = _build.later
         finally:
             _build.later = None
-    if _undisturbed(model, later):
-        for _, initialize in later.values():
-            initialize()
-        return model
-    torch.random.set_rng_state(state)
-    return construct()
-
-
-def _undisturbed(model: Any, later: Mapping[int, tuple[Tensor, Any]]) -> bool:
-    """Whether every mark stands as it was set, and none shows in another tensor of the model."""
-    for tensor, _ in later.values():
-        flat = tensor.detach().view(-1)
-        if not flat[0].isnan() or not (flat[1:] == MARK).all():
-            return False
-    if not isinstance(model, nn.Module):
-        return not later
-    others = [t.detach() for t in (*model.parameters(), *model.buffers()) if id(t) not in later]
-    return not any(t.isnan().any() or (t == MARK).any() for t in others if t.is_floating_point() and not t.is_meta)
+    later.fill_all()
+    return model
 
 
 def assign(model: nn.Module, state: Mapping[str, Tensor]) -> None:
