@@ -105,6 +105,26 @@ def test_compiled_loop_equals_tensor_operations(name: str, monkeypatch: pytest.M
         torch.testing.assert_close(a, b, rtol=2e-5, atol=2e-6)
 
 
+@pytest.mark.skipif(kernels.library("int one = 1;") is None, reason="needs a C compiler")
+@pytest.mark.parametrize("lr", [1e-2, None])
+@pytest.mark.parametrize("shape", [(17, 19), (40, 131, 3, 3), (18, 600), (33, 20, 5), (2, 3), (4, 4, 30, 40), (64,)])
+def test_compiled_adafactor_equals_tensor_operations(
+    shape: tuple[int, ...], lr: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run() -> torch.nn.Parameter:
+        torch.manual_seed(0)
+        param = torch.nn.Parameter(torch.randn(*shape) * torch.rand(shape[-1:]))
+        optimizer = create_optimizer("adafactor", [param], lr=lr, weight_decay=1e-2, min_dim_size_to_factor=1)
+        for _ in range(5):
+            param.grad = torch.randn_like(param) * param.detach().abs().sqrt()
+            optimizer.step()
+        return param
+
+    compiled = run()
+    monkeypatch.setattr("imgzoo_optim.rules.adafactor.compiled_step", lambda: None)
+    torch.testing.assert_close(compiled, run(), rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize("name", OURS)
 def test_large_tensors_step_as_small_blocks_do(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def run(limit: int) -> list[torch.nn.Parameter]:

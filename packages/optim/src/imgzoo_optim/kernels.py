@@ -14,7 +14,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -102,12 +102,11 @@ def _processor() -> str:
 
 
 @functools.cache
-def compiled(kernel: Kernel, applies: bool) -> Any:
-    """The loop as a function, from the cache or the compiler; None where there is no compiler or it fails."""
+def library(source: str) -> Any:
+    """C code as a library, from the cache or the compiler; None where there is no compiler or it fails."""
     compiler = shutil.which(os.environ.get("CC", "cc")) or shutil.which("gcc") or shutil.which("clang")
     if os.environ.get("IMGZOO_KERNELS") == "0" or compiler is None or ctypes.sizeof(ctypes.c_long) != 8:
         return None
-    source = kernel.source(applies)
     digest = hashlib.sha256("\0".join([source, *FLAGS, compiler, _processor()]).encode()).hexdigest()[:24]
     try:
         folder = _folder()
@@ -120,17 +119,33 @@ def compiled(kernel: Kernel, applies: bool) -> Any:
                 command = [compiler, *FLAGS, str(code), "-o", str(built), "-lm"]
                 subprocess.run(command, check=True, capture_output=True, timeout=60)
                 os.replace(built, path)
-        function = ctypes.CDLL(str(path)).run
+        return ctypes.CDLL(str(path))
     except (OSError, subprocess.SubprocessError):
         return None
-    function.argtypes = [ctypes.c_long, *[ctypes.c_void_p] * 4, ctypes.c_long, ctypes.c_long]
-    function.restype = None
-    return function
+
+
+@functools.cache
+def compiled(kernel: Kernel, applies: bool) -> Any:
+    """A rule's loop as a function, or None."""
+    found = library(kernel.source(applies))
+    if found is None:
+        return None
+    found.run.argtypes = [ctypes.c_long, *[ctypes.c_void_p] * 4, ctypes.c_long, ctypes.c_long]
+    found.run.restype = None
+    return found.run
 
 
 @functools.cache
 def _pool(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads, "imgzoo-optim")
+
+
+def share(work: Callable[[int], None], threads: int) -> None:
+    """Run `work(0)` to `work(threads - 1)` at once; the first here."""
+    others = [_pool(torch.get_num_threads()).submit(work, k) for k in range(1, threads)]
+    work(0)
+    for other in others:
+        other.result()
 
 
 def fits(columns: Sequence[Sequence[Tensor]]) -> bool:
@@ -167,10 +182,4 @@ def run(
     def work(k: int) -> None:
         function(len(rows), pointers, sizes, each, numbers, bounds[k], bounds[k + 1])
 
-    if threads == 1:
-        work(0)
-        return
-    others = [_pool(torch.get_num_threads()).submit(work, k) for k in range(1, threads)]
-    work(0)
-    for other in others:
-        other.result()
+    share(work, threads)

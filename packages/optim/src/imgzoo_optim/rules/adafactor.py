@@ -10,7 +10,7 @@ from torch import Tensor
 from imgzoo_optim import foreach
 from imgzoo_optim.base import Block, Optimizer, low
 
-from .factored import clip_rms_, factored_step, mean_squares, pieces
+from .factored import clip_rms_, compiled_step, factored_step, mean_squares, pieces, run_compiled
 
 
 def factored_axes(shape: torch.Size, least: int) -> tuple[int, int] | None:
@@ -66,7 +66,7 @@ class Adafactor(Optimizer):
         return rms.clamp_(min=group["eps_scale"]).mul_(rate)
 
     def update(self, group: dict[str, Any], params: list[Tensor], t: Any) -> None:
-        for param in params:
+        for param in self._compiled_steps(group, params, t):
             state: dict[str, Any] = self.state[param]
             grad: Any = param.grad
             grad = grad.float() if low(grad.dtype) else grad
@@ -88,6 +88,25 @@ class Adafactor(Optimizer):
             if group["weight_decay"]:
                 foreach.mul_(targets, 1 - group["weight_decay"] * rate)
             foreach.sub_(targets, steps)
+
+    def _compiled_steps(self, group: dict[str, Any], params: list[Tensor], t: Any) -> list[Tensor]:
+        """Make the steps that the compiled loop can make; returns the other parameters."""
+        if torch.compiler.is_compiling() or group["betas"] is not None or group["caution"]:
+            return params
+        rows, rest = [], []
+        for param in params:
+            tensors: list[Any] = [param, param.grad]
+            if factored_axes(param.shape, group["min_dim_size_to_factor"]) == (0, 1):
+                tensors += [self.state[param]["exp_avg_sq_row"], self.state[param]["exp_avg_sq_col"]]
+            plain = all(x.is_cpu and x.dtype == torch.float32 and x.is_contiguous() for x in tensors)
+            if len(tensors) == 4 and plain and compiled_step() is not None:
+                rows.append((tensors, float(self._rate(group, param, t))))
+            else:
+                rest.append(param)
+        if rows:
+            weight = float(t) ** group["decay_rate"]
+            run_compiled(rows, weight, group["eps"], group["clip_threshold"], group["weight_decay"])
+        return rest
 
     def _normalized(self, state: dict[str, Any], grad: Tensor, group: dict[str, Any], beta2: float) -> list[Tensor]:
         axes = factored_axes(grad.shape, group["min_dim_size_to_factor"])
