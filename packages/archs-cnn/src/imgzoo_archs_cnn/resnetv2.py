@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from imgzoo.model import Feature, FeatureInfo, ImageModel, Parts
 from imgzoo_layers.conv import create_conv
@@ -79,6 +81,25 @@ class Bottleneck(nn.Module):
         if self.downsample is not None:
             x = self.downsample(x)
         return self.act3(x + y)
+
+
+class Border(nn.ConstantPad2d):
+    """Zeros around the map, for a maximum that sees them: (B, C, H, W) -> (B, C, H + 2, W + 2).
+
+    An exported graph joins them on: onnxruntime merges padding into a maximum behind it, which then ignores the border.
+    """
+
+    def __init__(self):
+        super().__init__(1, 0.0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if torch.jit.is_scripting() or not torch.compiler.is_exporting():
+            return F.pad(x, self.padding, value=self.value)
+        else:  # scripting compiles what follows a return, but not this branch
+            for dim in (2, 3):
+                zeros = torch.zeros_like(x.narrow(dim, 0, 1))
+                x = torch.cat([zeros, x, zeros], dim)
+            return x
 
 
 class ResNetV2(ImageModel):
@@ -156,7 +177,7 @@ def make_stem(kind: str, in_chans: int, dim: int, preact: bool, conv, norm) -> n
     if not preact:
         layers["norm"] = norm(dim)
     if kind == "fixed":
-        layers["pad"] = nn.ConstantPad2d(1, 0.0)
+        layers["pad"] = Border()
     pools = {"same": MaxPool2dSame(3, 2), "fixed": nn.MaxPool2d(3, 2)}
     layers["pool"] = pools.get(kind, nn.MaxPool2d(3, 2, 1))
     return nn.Sequential(layers)
