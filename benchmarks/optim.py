@@ -20,7 +20,7 @@ from rows import PEER_PYTHON, Row, main, mean, paired
 NAMES = ("sgd", "adamw", "nadamw", "lamb", "lion", "rmsproptf", "adafactor", "adan", "adabelief", "madgrad", "laprop",
          "sgdp", "adamp", "novograd", "muon", "lars")  # fmt: skip
 SLOW = ("muon",)
-"""One step a side: the peer's orthogonalization is in bfloat16, minutes a step where the processor has to emulate it."""
+"""One step a side: the peer orthogonalizes in bfloat16, minutes a step where the processor emulates it."""
 STATES = {"sgd": 1, "lion": 1, "adan": 4, "madgrad": 3, "adafactor": 0, "sgdp": 1, "novograd": 1, "muon": 1, "lars": 1}
 
 

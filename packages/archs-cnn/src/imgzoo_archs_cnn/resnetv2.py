@@ -93,13 +93,13 @@ class Border(nn.ConstantPad2d):
         super().__init__(1, 0.0)
 
     def forward(self, x: Tensor) -> Tensor:
-        if torch.jit.is_scripting() or not torch.compiler.is_exporting():
+        exporting = False if torch.jit.is_scripting() else torch.compiler.is_exporting()
+        if not exporting:
             return F.pad(x, self.padding, value=self.value)
-        else:  # scripting compiles what follows a return, but not this branch
-            for dim in (2, 3):
-                zeros = torch.zeros_like(x.narrow(dim, 0, 1))
-                x = torch.cat([zeros, x, zeros], dim)
-            return x
+        for dim in (2, 3):
+            zeros = torch.zeros_like(x.narrow(dim, 0, 1))
+            x = torch.cat([zeros, x, zeros], dim)
+        return x
 
 
 class ResNetV2(ImageModel):
