@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from functools import partial
 
 from forward import BATCH, MODELS, QUICK, limit, pair
-from rows import PEER_PYTHON, Row, main, mean, paired
+from rows import Row, cases, main, mean, paired
 
 
 def measure(names: list[str], rounds: int) -> None:
@@ -53,12 +52,8 @@ def seconds(call, count: int = 3) -> float:
 
 def rows(args: argparse.Namespace) -> Iterator[Row]:
     names = args.models or list(QUICK if args.quick else MODELS)
-    flags = ["--worker", "--rounds", "3" if args.quick else "7"]
-    worker = subprocess.Popen([str(PEER_PYTHON), __file__, *flags, *names], stdout=subprocess.PIPE, text=True)
-    assert worker.stdout is not None
     whole, half = [], []
-    for line in worker.stdout:
-        found = json.loads(line)
+    for found in cases(__file__, "--rounds", 3 if args.quick else 7, *names):
         if found["difference"] > 1e-4:
             sys.exit(f"{found['name']} deployed differs by {found['difference']:.1e} from the peer's model")
         times, label = found["times"], f"deployed {found['name']}, batch {BATCH}"
@@ -68,8 +63,6 @@ def rows(args: argparse.Namespace) -> Iterator[Row]:
         bound = f"this processor: a bf16 matrix product is {gain:.2f}x as fast as fp32"
         half.append(paired("deploy", f"{label}, bf16", "ms", [(b, c) for _, b, c in times], 2.0, bound, 1e3))
         yield from (whole[-1], half[-1])
-    if worker.wait() or not whole:
-        sys.exit("the worker failed")
     yield mean("deploy", "deployed forward, fp32", whole, 1.3)
     yield mean("deploy", "deployed forward, bf16", half, 2.0)
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
-from rows import PEER_PYTHON, Row, main, mean, paired
+from rows import Row, cases, main, mean, paired, peak_memory
 
 MODELS = ("resnet18", "resnet50", "regnety_016", "convnext_tiny", "convnextv2_nano", "vit_tiny_patch16_224",
           "vit_small_patch16_224", "swin_tiny_patch4_window7_224", "efficientnet_b0",
@@ -66,20 +66,6 @@ def step(model: Any, x: Any, train: bool) -> float:
     return time.perf_counter() - start
 
 
-def peak(model: Any, x: Any) -> int:
-    """Bytes allocated at the most during a training step, beyond what stood before it."""
-    import torch
-
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
-        step(model, x, True)
-    current = most = 0
-    for event in profile.profiler.kineto_results.events():
-        if event.name() == "[memory]":
-            current += event.nbytes()
-            most = max(most, current)
-    return most
-
-
 def measure(names: list[str], rounds: int, train: bool) -> None:
     """One JSON line a model: paired seconds, and for training the paired peaks of memory."""
     import torch
@@ -92,7 +78,8 @@ def measure(names: list[str], rounds: int, train: bool) -> None:
             model.train(train)
             step(model, x, train)
         times = [[step(model, x, train) for model in models] for _ in range(rounds)]
-        case = {"name": name, "times": times, "memory": [peak(model, x) for model in models] if train else None}
+        memory = [peak_memory(partial(step, model, x, True))[0] for model in models] if train else None
+        case = {"name": name, "times": times, "memory": memory}
         print(json.dumps(case | {"limit": limit(models[0], x, train)}), flush=True)
 
 
@@ -101,12 +88,8 @@ def rows(args: argparse.Namespace) -> Iterator[Row]:
     for kind in [args.only] if args.only else ["forward", "train"]:
         train = kind == "train"
         work = "training step" if train else "forward"
-        flags = ["--worker", kind, "--rounds", "3" if args.quick else "9"]
-        worker = subprocess.Popen([str(PEER_PYTHON), __file__, *flags, *names], stdout=subprocess.PIPE, text=True)
-        assert worker.stdout is not None
         times, peaks = [], []
-        for line in worker.stdout:
-            found = json.loads(line)
+        for found in cases(__file__, kind, "--rounds", 3 if args.quick else 9, *names):
             label = f"{work} of {found['name']}, batch {BATCH}"
             bound = f"its multiplications take {found['limit']:.0f} ms at the speed of a large matrix product"
             times.append(paired("forward", label, "ms", found["times"], 0.95, bound, 1e3))
@@ -115,8 +98,6 @@ def rows(args: argparse.Namespace) -> Iterator[Row]:
                 label = f"peak memory of a {work} of {found['name']}"
                 peaks.append(paired("forward", label, "MB", [found["memory"]], None, "activations", 1e-6))
                 yield peaks[-1]
-        if worker.wait() or not times:
-            sys.exit("the worker failed")
         yield mean("forward", f"eager {work}, {len(times)} flagships", times, 1.05, 0.95)
         if peaks:
             yield mean("forward", f"peak memory of an eager {work}", peaks, 1.0)

@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from rows import PEER_PYTHON, Row, main, paired
+from rows import Row, cases, main, paired
 
 SETTINGS = ("eager fp32", "bf16", "bf16 channels-last", "bf16 channels-last compiled")
 MODELS = {"cuda": ("resnet50", "vit_base_patch16_224", "convnext_base", "efficientnet_b0"), "cpu": ("resnet18",)}
@@ -81,20 +80,12 @@ def measure(rounds: int) -> None:
 
 
 def rows(args: argparse.Namespace) -> Iterator[Row]:
-    flags = ["--worker", "--rounds", "3" if args.quick else "9"]
-    worker = subprocess.Popen([str(PEER_PYTHON), __file__, *flags], stdout=subprocess.PIPE, text=True)
-    assert worker.stdout is not None
-    found = 0
-    for line in worker.stdout:
-        case = json.loads(line)
-        found += 1
+    for case in cases(__file__, "--rounds", 3 if args.quick else 9):
         if case["work"].startswith("cpu"):
             bound = "a reduced form on the CPU; a GPU run needs one CUDA device with 16 GB, its torch, and this command"
         else:
             bound = "the GPU"
         yield paired("gpu", case["work"], "ms", case["times"], None, bound, 1e3)
-    if worker.wait() or not found:
-        sys.exit("the worker failed")
 
 
 def options(parser: argparse.ArgumentParser) -> None:

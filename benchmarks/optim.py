@@ -10,12 +10,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import subprocess
 import sys
 from collections.abc import Iterator
 
-from rows import PEER_PYTHON, Row, main, mean, paired
+from rows import Row, cases, main, mean, paired, peak_memory
 
 NAMES = ("sgd", "adamw", "nadamw", "lamb", "lion", "rmsproptf", "adafactor", "adan", "adabelief", "madgrad", "laprop",
          "sgdp", "adamp", "novograd", "muon", "lars")  # fmt: skip
@@ -33,24 +31,6 @@ def shapes(model: str) -> list[tuple[int, ...]]:
     d = 384
     block = [(d,), (d,), (3 * d, d), (3 * d,), (d, d), (d,), (d,), (d,), (4 * d, d), (4 * d,), (d, 4 * d), (d,)]
     return [(1, 1, d), (1, 197, d), (d, 3, 16, 16), (d,), *(12 * block), (d,), (d,), (1000, d), (1000,)]
-
-
-def peak_memory(step) -> tuple[int, float]:
-    """Bytes allocated at the most during one step, beyond what stays; and the step's seconds."""
-    import time
-
-    import torch
-
-    start = time.perf_counter()
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
-        step()
-        seconds = time.perf_counter() - start
-    current = peak = 0
-    for event in profile.profiler.kineto_results.events():
-        if event.name() == "[memory]":
-            current += event.nbytes()
-            peak = max(peak, current)
-    return peak, seconds
 
 
 def measure(rounds: int, threads: int, names: list[str]) -> None:
@@ -98,22 +78,15 @@ def measure(rounds: int, threads: int, names: list[str]) -> None:
 
 
 def rows(args: argparse.Namespace) -> Iterator[Row]:
-    os.environ["KINETO_LOG_LEVEL"] = "6"
     names = args.names or (("adamw", "lion") if args.quick else NAMES)
-    flags = ["--worker", "--rounds", "3" if args.quick else "7"]
-    worker = subprocess.Popen([str(PEER_PYTHON), __file__, *flags, *names], stdout=subprocess.PIPE, text=True)
-    assert worker.stdout is not None
     found, memory = [], []
-    for line in worker.stdout:
-        case = json.loads(line)
+    for case in cases(__file__, "--rounds", 3 if args.quick else 7, *names):
         work = f"{case['name']} step, {case['model']} parameters"
         bound = f"memory: reading and writing everything once takes {case['limit'] * 1e3:.1f} ms"
         found.append(paired("optim", work, "ms", case["times"], 1.2, bound, 1e3))
         work = f"peak memory of a {work}"
         memory.append(paired("optim", work, "MB", [[max(size, 1e4) for size in case["memory"]]], None, "", 1e-6))
         yield from (found[-1], memory[-1])
-    if worker.wait() or not found:
-        sys.exit("the worker failed")
     yield mean("optim", f"optimizer step, {len(names)} optimizers, 2 models", found, 3.0, 1.2)
     yield mean("optim", "peak memory of an optimizer step", memory, 1.0)
 

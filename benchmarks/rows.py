@@ -5,10 +5,16 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 import statistics
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 OWN_PYTHON = ROOT / ".nox" / "imgzoo" / "bin" / "python"
@@ -69,6 +75,36 @@ def mean(part: str, work: str, rows: list[Row], target: float, least: float | No
     ours, peer = (sum(getattr(row, side) for row in rows) / len(rows) for side in ("ours", "peer"))
     bound = max(rows, key=lambda row: -(row.ratio or 0)).bound
     return Row(part, work, rows[0].unit, ours, peer, ratio, (min(ratios), max(ratios)), said, met, bound, True)
+
+
+def cases(script: str, *flags: object) -> Iterator[Any]:
+    """What a benchmark's worker prints, line by line; one process of the parity environment holds both sides."""
+    command = [str(PEER_PYTHON), script, "--worker", *map(str, flags)]
+    environment = {**os.environ, "KINETO_LOG_LEVEL": "6"}
+    worker = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+    assert worker.stdout is not None
+    lines = map(json.loads, worker.stdout)
+    first = next(lines, None)
+    if first is not None:
+        yield from chain([first], lines)
+    if worker.wait() or first is None:
+        sys.exit("the worker failed")
+
+
+def peak_memory(step: Callable[[], object]) -> tuple[int, float]:
+    """Bytes allocated at the most during a step, beyond what stood before it; and its seconds."""
+    import torch
+
+    start = time.perf_counter()
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+        step()
+        seconds = time.perf_counter() - start
+    current = most = 0
+    for event in profile.profiler.kineto_results.events():
+        if event.name() == "[memory]":
+            current += event.nbytes()
+            most = max(most, current)
+    return most, seconds
 
 
 def figure(value: float | None, unit: str = "") -> str:
