@@ -58,6 +58,7 @@ class ConvRelPosEnc(nn.Module):
 
     def __init__(self, dim: int):
         super().__init__()
+        self.heads = HEADS
         width = dim // HEADS
         self.splits = [heads * width for heads in KERNELS.values()]
         self.conv_list = nn.ModuleList(
@@ -69,7 +70,7 @@ class ConvRelPosEnc(nn.Module):
         image = to_map(v.transpose(1, 2).flatten(2), size)
         parts = torch.split(image, self.splits, dim=1)
         found = torch.cat([conv(parts[i]) for i, conv in enumerate(self.conv_list)], dim=1)
-        found = found.flatten(2).unflatten(1, (HEADS, -1)).transpose(2, 3)
+        found = found.flatten(2).unflatten(1, (self.heads, -1)).transpose(2, 3)
         return F.pad(q[:, :, 1:] * found, [0, 0, 1, 0])
 
 
@@ -78,13 +79,14 @@ class FactorAttention(nn.Module):
 
     def __init__(self, dim: int, crpe: ConvRelPosEnc):
         super().__init__()
+        self.heads = HEADS
         self.scale = (dim // HEADS) ** -0.5
         self.qkv = nn.Linear(dim, 3 * dim)
         self.proj = nn.Linear(dim, dim)
         self.crpe = crpe
 
     def forward(self, x: Tensor, size: Size) -> Tensor:
-        q, k, v = self.qkv(x).unflatten(2, (3, HEADS, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+        q, k, v = self.qkv(x).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
         context = k.softmax(dim=2).transpose(-1, -2) @ v  # (B, heads, c, c)
         x = self.scale * (q @ context) + self.crpe(q, v, size)
         return self.proj(x.transpose(1, 2).flatten(2))
