@@ -16,6 +16,7 @@ from imgzoo_layers.init import init_linear_, trunc_normal_
 from imgzoo_layers.mlp import Mlp
 from imgzoo_layers.norm import LayerNorm
 from imgzoo_layers.position import resize_grid
+from imgzoo_layers.sequential import PairSequential
 from imgzoo_layers.util import pair
 
 from .vision_transformer import Block
@@ -128,7 +129,7 @@ class CrossVit(ImageModel):
             self.register_parameter(f"pos_embed_{i}", nn.Parameter(torch.empty(1, 1 + grid[0] * grid[1], dim)))
             self.register_parameter(f"cls_token_{i}", nn.Parameter(torch.empty(1, 1, dim)))
         self.patch_embed = nn.ModuleList(PatchEmbed(in_chans, d, p, multi_conv) for d, p in zip(embed_dims, PATCHES))
-        self.blocks = nn.Sequential(*(
+        self.blocks = PairSequential(*(
             MultiScaleBlock(embed_dims, num_heads, mlp_ratio, (1, depth), drops)
             for drops in drop_path_rates(drop_path_rate, [depth] * stages)
         ))  # fmt: skip

@@ -13,6 +13,7 @@ from imgzoo_layers.drop import drop_path_rates
 from imgzoo_layers.init import trunc_normal_
 from imgzoo_layers.mlp import Mlp
 from imgzoo_layers.norm import LayerNorm
+from imgzoo_layers.sequential import PairSequential
 from imgzoo_layers.util import pair
 
 from .vision_transformer import Block
@@ -60,13 +61,6 @@ class Stage(nn.Module):
         return y[:, count:].transpose(1, 2).unflatten(2, size), y[:, :count]
 
 
-class Stages(nn.Sequential):
-    def forward(self, x: State) -> State:  # type: ignore[override]
-        for stage in self:
-            x = stage(x)
-        return x
-
-
 class PoolingVisionTransformer(ImageModel):
     parts = Parts(stem=("embed",), stages=("transformers",), norm=("norm",), pool="", head="head")
     layer_groups = {
@@ -98,7 +92,7 @@ class PoolingVisionTransformer(ImageModel):
             attn, mlp = partial(Attention, heads=num_heads[i]), partial(Mlp, hidden=int(dim * mlp_ratio))
             blocks: list[nn.Module] = [Block(dim, attn, mlp, LayerNorm, None, drop) for drop in drops]
             stages.append(Stage(Pooling(embed_dims[i - 1], dim) if i else None, blocks))
-        self.transformers = Stages(*stages)
+        self.transformers = PairSequential(*stages)
         self.feature_info = FeatureInfo(
             Feature(d, stride * 2**i, f"transformers.{i}") for i, d in enumerate(embed_dims)
         )

@@ -7,6 +7,7 @@ from torch.nn import functional as F
 from imgzoo_layers.drop import drop_path_of, drop_path_rates
 from imgzoo_layers.init import init_linear_, trunc_normal_
 from imgzoo_layers.mlp import Mlp
+from imgzoo_layers.sequential import PairSequential
 
 from .class_token import ClassTokenModel
 
@@ -65,13 +66,6 @@ class Block(nn.Module):
         return pixels, patches + self.drop_path(self.mlp(self.norm_mlp(patches)))
 
 
-class Blocks(nn.Sequential):
-    def forward(self, x: State) -> State:  # type: ignore[override]
-        for block in self:
-            x = block(x)
-        return x
-
-
 class PixelEmbed(nn.Module):
     """Pixels of each patch, four image pixels apart: (B, 3, H, W) -> (B * N, c, p/4, p/4).
 
@@ -113,7 +107,7 @@ class TNT(ClassTokenModel):
         self.norm1_proj = nn.LayerNorm(inner_dim * side * side)
         self.proj = nn.Linear(inner_dim * side * side, embed_dim)
         self.norm2_proj = nn.LayerNorm(embed_dim)
-        self.blocks = Blocks(*(
+        self.blocks = PairSequential(*(
             Block(embed_dim, num_heads, inner_dim, inner_heads, side * side, mlp_ratio, legacy, drop)
             for drop in drop_path_rates(drop_path_rate, depth)[0]
         ))  # fmt: skip
