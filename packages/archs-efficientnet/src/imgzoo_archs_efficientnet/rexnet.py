@@ -6,7 +6,7 @@ from imgzoo.model import Feature, FeatureInfo, ImageModel, Parts
 from imgzoo_layers.conv import ConvNormAct
 from imgzoo_layers.drop import drop_path_of, drop_path_rates
 from imgzoo_layers.head import ClassifierHead
-from imgzoo_layers.util import make_divisible
+from imgzoo_layers.util import dilate, make_divisible
 
 from .blocks import init_mobile_
 
@@ -36,13 +36,22 @@ class LinearBottleneck(nn.Module):
     """Expand, filter, gate, project, the shortcut on the first C of D channels: (B, C, H, W) -> (B, D, H/s, W/s)."""
 
     def __init__(
-        self, dim: int, dim_out: int, expansion: int, stride: int, gated: bool, divisor: int, drop_path: float
+        self,
+        dim: int,
+        dim_out: int,
+        expansion: int,
+        stride: int,
+        dilation: int,
+        shortcut: bool,
+        gated: bool,
+        divisor: int,
+        drop_path: float,
     ):
         super().__init__()
-        self.dim = dim if stride == 1 and dim <= dim_out else 0
+        self.dim = dim if shortcut and dim <= dim_out else 0
         hidden = make_divisible(dim * expansion, divisor)
         self.conv_exp = ConvNormAct(dim, hidden, act="silu") if expansion != 1 else nn.Identity()
-        self.conv_dw = ConvNormAct(hidden, hidden, 3, stride, groups=hidden, apply_act=False)
+        self.conv_dw = ConvNormAct(hidden, hidden, 3, stride, dilation=dilation, groups=hidden, apply_act=False)
         self.se = SqueezeExcite(hidden, make_divisible(hidden // 12, divisor)) if gated else nn.Identity()
         self.act_dw = nn.ReLU6()
         self.conv_pwl = ConvNormAct(hidden, dim_out, apply_act=False)
@@ -62,7 +71,8 @@ class RexNet(ImageModel):
     layer_groups = {"stem": r"^stem", "blocks": r"^features\.(\d+)"}
 
     def __init__(self, width: float = 1.0, divisor: int = 1, num_classes: int = 1000, in_chans: int = 3,
-                 global_pool: str = "avg", drop_rate: float = 0.2, drop_path_rate: float = 0.0):  # fmt: skip
+                 global_pool: str = "avg", output_stride: int = 32, drop_rate: float = 0.2,
+                 drop_path_rate: float = 0.0):  # fmt: skip
         super().__init__(num_classes, in_chans)
         count = sum(depth for depth, _ in STAGES)
         drops = drop_path_rates(drop_path_rate, count)[0]
@@ -70,16 +80,20 @@ class RexNet(ImageModel):
         self.stem = ConvNormAct(in_chans, dim, 3, 2, act="silu")
         blocks: list[nn.Module] = []
         levels, reduction = [], 2
-        for depth, first_stride in STAGES:
+        steps = dilate((stride for _, stride in STAGES), output_stride, start=2)
+        for (depth, first_stride), (step, before, after) in zip(STAGES, steps, strict=True):
             for i in range(depth):
-                at, stride = len(blocks), first_stride if i == 0 else 1
-                if stride == 2:
+                at, stride, dilation = len(blocks), 1 if i else step, after if i else before
+                shortcut = i > 0 or first_stride == 1  # none where the paper strides, dilated or not
+                if not shortcut:
                     levels.append(Feature(dim, reduction, f"features.{at - 1}"))
-                    reduction *= 2
+                    reduction *= stride
                 base = FIRST / min(width, 1.0) + GROWTH / count * at
                 dim_out = make_divisible(round(base * width), divisor)
-                expansion = 6 if at else 1
-                blocks.append(LinearBottleneck(dim, dim_out, expansion, stride, at >= PLAIN, divisor, drops[at]))
+                expansion, gated = 6 if at else 1, at >= PLAIN
+                blocks.append(
+                    LinearBottleneck(dim, dim_out, expansion, stride, dilation, shortcut, gated, divisor, drops[at])
+                )
                 dim = dim_out
         levels.append(Feature(dim, reduction, f"features.{count - 1}"))
         self.feature_info = FeatureInfo(levels)
