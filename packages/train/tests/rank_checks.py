@@ -12,7 +12,9 @@ import torch.nn.functional as F
 from torch import nn
 from train_toys import Batch, batches, cross_entropy, equal_states, make_data, make_net
 
-from imgzoo_train import sharding
+from imgzoo.errors import CapabilityError
+from imgzoo_optim import clip_gradients, create_optimizer
+from imgzoo_train import Config, sharding, train
 from imgzoo_train.checkpoints import Checkpoints
 from imgzoo_train.distributed import World, join_world
 from imgzoo_train.evaluation import evaluate
@@ -100,6 +102,47 @@ def check_strategies(world: World, folder: Path) -> None:
         state = train_with(world, strategy)
         run_steps(state, world)
         assert_close(snapshot(dict(state.plain.state_dict())), wanted, strategy)
+
+
+def check_sharded_rules(world: World, folder: Path) -> None:
+    """Elementwise rules and clipping do on FSDP2's pieces what they do on whole tensors; others say they can't."""
+    images, targets = make_data(24, seed=5)
+
+    def train(where: World, rule: str, mode: str, value: float) -> tuple[dict[str, torch.Tensor], float]:
+        net = make_net(drop=0.0).double()
+        if where.size > 1:
+            sharding.shard(net, where)
+        optimizer = create_optimizer(rule, net, lr=0.01, weight_decay=0.05)
+        for _ in range(3):
+            net.zero_grad()
+            F.cross_entropy(net(images.double()), targets).backward()  # equal batches: the mean over ranks is the same
+            norm = clip_gradients(net, value, mode).item()
+            optimizer.step()
+        return snapshot(dict(State(net, optimizer, net, where, sharded=where.size > 1).plain.state_dict())), norm
+
+    for rule, mode, value in (("lion", "norm", 0.1), ("adan", "agc", 0.01), ("madgrad", "value", 0.01)):
+        wanted, norm = train(World(), rule, mode, value)
+        found, same = train(world, rule, mode, value)
+        assert_close(found, wanted, f"{rule}, {mode}")
+        assert abs(same - norm) < 1e-9 * norm, (same, norm)
+    for rule in ("lamb", "muon", "adafactor", "clion"):
+        try:
+            train(world, rule, "norm", 1.0)
+        except CapabilityError as error:
+            assert "whole tensors" in str(error)
+        else:
+            raise AssertionError(f"{rule} trained on pieces")
+
+
+def check_sharded_run(world: World, folder: Path) -> None:
+    """A whole run with FSDP2 and the defaults, channels-last among them, scores as one with DDP does."""
+    data = {"source": "digits:", "batch_size": 60, "input_size": 16}
+    scores = []
+    for strategy in ("ddp", "fsdp2"):
+        run = {"epochs": 1, "device": "cpu", "strategy": strategy, "output": str(folder / strategy)}
+        settings = {"model": {"name": "test_resnet"}, "data": data, "optim": {"clip": 1.0}, "run": run}
+        scores.append(train(Config().merged(settings, "test"), quiet=True)["best"])
+    assert abs(scores[0]["loss"] - scores[1]["loss"]) < 1e-3, scores
 
 
 def check_checkpoints(world: World, folder: Path) -> None:

@@ -3,7 +3,8 @@
 import pytest
 from train_ranks import HERE, run_ranks
 
-CHECKS = ["evaluation", "strategies", "checkpoints", "sync_bn", "statistics", "bad_rank", "gather"]
+CHECKS = ["evaluation", "strategies", "sharded_rules", "sharded_run", "checkpoints", "sync_bn", "statistics",
+          "bad_rank", "gather"]  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -127,6 +127,11 @@ class Optimizer(torch.optim.Optimizer):
             group.setdefault("max_lr", float(group["lr"]))
         if self.real_only and any(p.is_complex() for p in group["params"]):
             raise CapabilityError(f"{type(self).__name__} takes no complex parameters; use sgd or adamw")
+        elementwise = type(self).update is Optimizer.update and not self.whole and not group.get("caution")
+        if not elementwise and any(_local(p) is not p for p in group["params"]):
+            raise CapabilityError(
+                f"{type(self).__name__} looks at whole tensors, which FSDP2 cuts in pieces; use zero1, ddp or adamw"
+            )
 
     # what a rule writes
 
@@ -206,9 +211,9 @@ class Optimizer(torch.optim.Optimizer):
 
     def update(self, group: dict[str, Any], params: list[Tensor], t: Scalar) -> None:
         """One step of parameters that share device, dtype and step number."""
-        real, grads = [_real(p) for p in params], [_real(p.grad) for p in params]
+        real, grads = [_real(_local(p)) for p in params], [_real(_local(p.grad)) for p in params]
         self.prepare(group, params, grads, t)
-        columns = [real, grads, *([self.state[p][slot] for p in params] for slot in self.slots)]
+        columns = [real, grads, *([_local(self.state[p][slot]) for p in params] for slot in self.slots)]
         if self._compiled(group, columns, t):
             return
         limit = sum(p.numel() for p in real) if torch.compiler.is_compiling() else self.limit(params[0])
@@ -351,6 +356,11 @@ class Optimizer(torch.optim.Optimizer):
             for key, value in state_dict["state"].get(index, {}).items():
                 if isinstance(value, Tensor) and value.dtype != self.state[param][key].dtype:
                     self.state[param][key] = value.to(param.device).clone()
+
+
+def _local(x: Any) -> Tensor:
+    """This rank's piece of a tensor that FSDP2 shards; elementwise rules need no more."""
+    return x.to_local() if hasattr(x, "to_local") else x
 
 
 def _real(x: Any) -> Tensor:

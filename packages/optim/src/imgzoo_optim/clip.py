@@ -17,6 +17,11 @@ def _gradients(params: Iterable[Tensor]) -> list[Tensor]:
     return [p.grad for p in params if p.grad is not None]
 
 
+def gathered(norm: Any) -> Tensor:
+    """A norm of sharded gradients (FSDP2) as a plain tensor, the same on every rank."""
+    return norm.full_tensor() if hasattr(norm, "full_tensor") else norm
+
+
 def total_norm(grads: list[Tensor], order: float = 2.0) -> Tensor:
     """Norm of all gradients as one vector: a 0-d tensor on their device."""
     if not grads:
@@ -40,7 +45,7 @@ def clip_by_norm(params: list[Tensor], value: float, order: float = 2.0) -> Tens
             grad.mul_(factor.to(grad.device))
     elif grads:
         foreach.mul_(grads, factor)
-    return norm
+    return gathered(norm)
 
 
 @torch.no_grad()
@@ -51,7 +56,7 @@ def clip_by_value(params: list[Tensor], value: float, order: float = 2.0) -> Ten
     if grads:
         foreach.clamp_min_(grads, -value)
         foreach.clamp_max_(grads, value)
-    return norm
+    return gathered(norm)
 
 
 def _unit_dims(x: Tensor) -> list[int]:
@@ -72,9 +77,9 @@ def clip_adaptively(params: list[Tensor], value: float, order: float = 2.0, eps:
             dims = _unit_dims(param)
             weight = torch.linalg.vector_norm(param, order, dim=dims, keepdim=True)
             size = torch.linalg.vector_norm(grad, order, dim=dims, keepdim=True)
-        limit = weight.clamp_(min=eps).mul_(value)
-        grad.mul_(torch.where(size > limit, limit / size.clamp(min=1e-6), torch.ones_like(size)))
-    return norm
+        limit = weight.clamp(min=eps) * value
+        grad.mul_((limit / size.clamp(min=1e-6)).clamp(max=1.0))
+    return gathered(norm)
 
 
 MODES = {"norm": clip_by_norm, "value": clip_by_value, "agc": clip_adaptively}

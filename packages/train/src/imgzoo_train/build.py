@@ -171,7 +171,8 @@ def build_state(config: Config, model: nn.Module, world: World, updates: int) ->
         adapt.add_lora(model, config.model.lora)
     frozen = [] if config.model.unfreeze_epoch is not None else adapt.freeze(model, config.model.freeze)
     model = model.to(world.device)
-    if run.channels_last:
+    sharded = run.strategy == "fsdp2" and world.size > 1
+    if run.channels_last and not sharded:  # FSDP2 shards contiguous weights only
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if config.model.split_bn > 1:
         norms.split_batch_norm(model, config.model.split_bn)
@@ -179,7 +180,6 @@ def build_state(config: Config, model: nn.Module, world: World, updates: int) ->
         norms.sync_batch_norm(model, world)
     precision = create_precision(run.precision, world.device)
     model = precision.prepare(model)
-    sharded = run.strategy == "fsdp2" and world.size > 1
     if sharded:
         sharding.shard(model, world)
 

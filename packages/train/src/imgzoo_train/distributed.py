@@ -75,7 +75,10 @@ def pick_device(name: str = "") -> torch.device:
 
 @contextlib.contextmanager
 def join_world(device_name: str = "", timeout: float = 600.0) -> Iterator[World]:
-    """The world that torchrun's environment variables describe, or a single process without them."""
+    """The world that torchrun's environment variables describe, or a single process without them.
+
+    A process group that the caller has made is used, and left to the caller.
+    """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     device = pick_device(device_name)
     if size == 1:
@@ -85,6 +88,9 @@ def join_world(device_name: str = "", timeout: float = 600.0) -> Iterator[World]
     if device.type != "cpu" and device.index is None:
         device = torch.device(device.type, int(os.environ.get("LOCAL_RANK", "0")))
         torch.accelerator.set_device_index(device)
+    if dist.is_initialized():
+        yield World(dist.get_rank(), dist.get_world_size(), device)
+        return
     backend = "gloo" if device.type == "cpu" else dist.get_default_backend_for_device(device)
     dist.init_process_group(backend, timeout=timedelta(seconds=timeout or 86400.0))
     try:

@@ -80,7 +80,9 @@ def set_input_size(subject: ModelSubject) -> None:
     """The model takes another size after being told of it, and at creation."""
     model = subject.create().eval()
     height, width = model.pretrained_cfg["input_size"][1:]
-    size = (height + 64, width + 64)
+    step = max(model.feature_info.reduction())
+    more = -(-64 // step) * step
+    size = (height + more, width + more)
     model.set_input_size(size)
     x = torch.randn(1, model.in_chans, *size)
     if model(x).shape != (1, CLASSES):

@@ -66,7 +66,7 @@ def command(
     from imgzoo_train.trainers import trainer
 
     summary = trainer(config)(config, resume=resume, quiet=quiet or as_json)
-    if not summary:  # another rank speaks
+    if os.environ.get("RANK", "0") != "0":  # the main rank speaks
         return
     if as_json:
         click.echo(json.dumps(summary, indent=1))
