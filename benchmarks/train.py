@@ -52,13 +52,18 @@ def write_patches(folder: Path) -> None:
                 Image.fromarray(photo[y : y + SIZE, x : x + SIZE]).convert("RGB").save(target / f"{index:04}.png")
 
 
+def sized(model: str) -> dict[str, int]:
+    """The image size, where a network is made for one."""
+    return {"img_size": SIZE} if model.startswith("vit") else {}
+
+
 def ours(folder: Path, model: str, seed: int, epochs: int, workers: int) -> dict[str, float]:
     """One `imgzoo train` run."""
     from imgzoo_train import Config, train
 
     output = folder / f"run-{os.getpid()}"
     settings = {
-        "model": {"name": model},
+        "model": {"name": model, **sized(model)},
         "data": {
             "source": f"folder:{folder}",
             "batch_size": RECIPE["batch"],
@@ -97,8 +102,7 @@ def peer(folder: Path, model: str, seed: int, epochs: int, workers: int) -> dict
     import torch
 
     timm.utils.random_seed(seed)
-    size = {"img_size": SIZE} if model.startswith("vit") else {}
-    net = timm.create_model(model, num_classes=len(CLASSES), **size)
+    net = timm.create_model(model, num_classes=len(CLASSES), **sized(model))
     common = {
         "input_size": (3, SIZE, SIZE),
         "batch_size": RECIPE["batch"],
@@ -152,9 +156,8 @@ def run(contender: str, folder: Path, model: str, seed: int, epochs: int, worker
     """A contender in a process of its own; `seconds` is the wall time of the whole process."""
     work = json.dumps([contender, str(folder), model, seed, epochs, workers])
     start = time.perf_counter()
-    environment = {**os.environ, "OMP_WAIT_POLICY": "passive"}
     command = [str(PEER_PYTHON), __file__, "--contender", work]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     seconds = time.perf_counter() - start
     if done.returncode:
         raise SystemExit(done.stderr)

@@ -18,6 +18,7 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 from rows import Row, markdown, read  # noqa: E402
 
 RESULTS = ROOT / "benchmarks/results.json"
+DIFFERENCES = ROOT / "docs/differences.json"
 PAGES = (ROOT / "README.md", ROOT / "docs/families.md", ROOT / "docs/benchmarks.md")
 SHOWN = ROOT / "packages/archs-cnn/src/imgzoo_archs_cnn/convnext.py"
 PEER_LINES = {  # lines of the peer's installed file of the same name (wc -l; version 1.0.31)
@@ -153,16 +154,23 @@ def count(path: Path) -> tuple[int, int]:
 
 
 def sizes() -> str:
-    """Lines and tokens of each family, and its rows."""
-    rows = ["| family | lines | tokens | names | weights | lines of the peer's file |", "|---|---|---|---|---|---|"]
+    """Lines and tokens of each family, its rows, how far it is from the peer, and what all its networks can."""
+    rows = [
+        "| family | lines | tokens | names | weights | lines of the peer's file | worst difference | capabilities |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
     specs = registry("models").specs()
+    worst = json.loads(DIFFERENCES.read_text()) if DIFFERENCES.is_file() else {}
     for path in sorted(ROOT.glob("packages/archs-*/src/*/catalog/*.json")):
         own = [spec for spec in specs if spec.family == path.stem and spec.plugin.startswith("archs-")]
         file = path.parents[1] / f"{path.stem}.py"
         lines, tokens = count(file) if file.is_file() else ("rows only", "")
         weights = sum(row.published for spec in own for row in spec.weights)
         peer = PEER_LINES.get(path.stem, "")
-        rows.append(f"| {path.stem} | {lines} | {tokens} | {len(own)} | {weights} | {peer} |")
+        able = ", ".join(sorted(set.intersection(*(set(spec.capabilities) for spec in own))))
+        gap = f"{worst[path.stem]:.0e}" if path.stem in worst else "-"
+        cells = (path.stem, lines, tokens, len(own), weights, peer, gap, able)
+        rows.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(rows)
 
 

@@ -1,6 +1,7 @@
 """Build the same model here and in the peer, share perturbed weights, and compare what both compute."""
 
 import functools
+import os
 import warnings
 
 import pytest
@@ -13,6 +14,8 @@ from structures import SIZES
 timm = pytest.importorskip("timm", reason="the peer library lives in the parity environment only")
 
 TOLERANCE = 1e-5
+RECORD = os.environ.get("IMGZOO_DIFFERENCES")
+"""A file that every comparison adds a line to: test, what was compared, difference."""
 
 
 def perturb(model: torch.nn.Module, seed: int = 0) -> None:
@@ -92,4 +95,7 @@ def input_sizes(name: str) -> tuple[int, int]:
 
 def assert_equal(ours: torch.Tensor, peer: torch.Tensor, what: str, tolerance: float = TOLERANCE) -> None:
     difference = gap(ours, peer)
+    if RECORD:
+        with open(RECORD, "a") as file:
+            file.write(f"{os.environ['PYTEST_CURRENT_TEST'].split()[0]}\t{what}\t{difference}\n")
     assert difference <= tolerance, f"{what}: {difference:.2e} apart"

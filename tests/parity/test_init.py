@@ -19,6 +19,7 @@ SIGMAS = 6  # of the sampling error: hundreds of tensors in a hundred networks a
 LARGEST = 30e6  # parameters
 FAR = 10  # standard deviations
 ENOUGH = 1000  # values, to tell the shape of a distribution
+FEW = 12  # values whose spread says nothing: only constants are told from draws
 PACKAGES = Path(__file__).parents[2] / "packages"
 FACTS = {name: row for path in sorted(PACKAGES.glob("*/tests/facts/*.json"))
          for name, row in json.loads(path.read_text()).items()}  # fmt: skip
@@ -64,6 +65,8 @@ def difference(ours: Moments, peer: Moments) -> str:
         if ours.constant and peer.constant and abs(ours.first - peer.first) <= 1e-6 * abs(peer.first):
             return ""
         return f"{describe(ours)}, the peer has {describe(peer)}"
+    if ours.count < FEW:
+        return ""
     if ours.outliers and ours.count >= ENOUGH:
         return f"{ours.outliers} values far from all others"
     if peer.outliers > 1 + peer.count / 1e5:

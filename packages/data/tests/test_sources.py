@@ -251,6 +251,24 @@ def test_csv_with_lists_and_with_multi_hot_columns(tmp_path):
     assert batch.targets.tolist() == [[1, 0], [1, 1]]
 
 
+def test_csv_with_numbers_to_predict(tmp_path):
+    name = csv_file(tmp_path, "path,target,x,y\na.jpg,0.25,1,-2\nb.jpg,-7,3e2,4.5\n")
+    one = create_dataset(name, task="regression")
+    assert list(one.class_names) == [] and one.num_classes == 1 and not one.multi_label
+    batch = next(iter(create_loader(one, create_transform(input_size=(3, 16, 16)), 2)))
+    assert batch.targets.tolist() == [0.25, -7.0]
+    two = create_dataset(name, task="regression", target_key="x,y")
+    batch = next(iter(create_loader(two, create_transform(input_size=(3, 16, 16)), 2)))
+    assert two.num_classes == 2 and batch.targets.tolist() == [[1.0, -2.0], [300.0, 4.5]]
+    assert create_dataset(name, task="regression", target_format="class").num_classes == 2
+
+
+@pytest.mark.parametrize("cell", ["dog", "", "nan", "inf"])
+def test_a_target_that_is_no_number_is_named(tmp_path, cell):
+    with pytest.raises(DataError, match="number"):
+        create_dataset(csv_file(tmp_path, f"path,target\na.jpg,1.5\nb.jpg,{cell}\n"), task="regression")
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

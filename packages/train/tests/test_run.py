@@ -249,6 +249,34 @@ def test_multi_label_learns(tmp_path, monkeypatch, loss):
     assert summary["best"]["map"] >= 97
 
 
+def test_numbers_of_a_listing_are_predicted(tmp_path):
+    """Gray squares and how bright they are: two columns, two outputs, mixed while training."""
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 96), ("validation", 32)):
+        rows = ["path,bright,dark"]
+        for index in range(count):
+            value = rng.random()
+            gray = np.full((16, 16, 3), 255 * value) + rng.normal(0, 4, (16, 16, 3))
+            Image.fromarray(gray.clip(0, 255).astype(np.uint8)).save(tmp_path / f"{split}{index}.png")
+            rows.append(f"{split}{index}.png,{value:.4f},{1 - value:.4f}")
+        (tmp_path / f"{split}.csv").write_text("\n".join(rows))
+    query = "?target_key=bright,dark"
+    summary = go(
+        tmp_path / "run",
+        data__source=f"csv:{tmp_path / 'train.csv'}{query}",
+        data__val_source=f"csv:{tmp_path / 'validation.csv'}{query}",
+        data__batch_size=16,
+        data__mixup=0.2,
+        loss__task="regression",
+        optim__name="adamw",
+        run__epochs=6,
+    )
+    assert summary["metric"] == "r2" and summary["best"]["r2"] > 80, summary["best"]
+    assert load_file(tmp_path / "run" / "best" / "model.safetensors")["fc.weight"].shape[0] == 2
+
+
 def digits(split):
     from imgzoo_data.sources.digits import DigitsSource
 

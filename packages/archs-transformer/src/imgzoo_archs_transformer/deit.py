@@ -6,10 +6,11 @@ from torch import Tensor, nn
 from imgzoo.model import Parts
 from imgzoo_layers.init import trunc_normal_
 
+from .distilled import DistilledModel
 from .vision_transformer import VisionTransformer
 
 
-class VisionTransformerDistilled(VisionTransformer):
+class VisionTransformerDistilled(DistilledModel, VisionTransformer):
     """Class and distillation tokens, each with a classifier; outside of distilled training the two are averaged."""
 
     parts = Parts(stem=("embed",), stages=("blocks",), norm=("norm",), pool="", head=("head", "head_dist"))
@@ -22,9 +23,8 @@ class VisionTransformerDistilled(VisionTransformer):
         if global_pool != "token":
             raise ValueError("the distilled head reads the class and distillation tokens: global_pool is 'token'")
         super().__init__(global_pool=global_pool, num_classes=num_classes, **options)
-        self.head_dist = nn.Linear(self.embed_dim, num_classes) if num_classes else nn.Identity()
-        self.distilled_training = False
-        if num_classes:
+        self._add_second_head(self.embed_dim, num_classes)
+        if isinstance(self.head_dist, nn.Linear):
             trunc_normal_(self.head_dist.weight, std=0.02)
             nn.init.zeros_(self.head_dist.bias)
 
@@ -40,17 +40,3 @@ class VisionTransformerDistilled(VisionTransformer):
         if self.reg_token is not None:
             tokens.append(self.reg_token.expand(batch, -1, -1))
         return tokens
-
-    @torch.jit.ignore
-    def set_distilled_training(self, enable: bool = True) -> None:
-        """While training, return the two classifiers' logits apart."""
-        self.distilled_training = enable
-
-    def forward_head(self, x: Tensor, pre_logits: bool = False):
-        first, second = x[:, 0], x[:, 1]
-        if pre_logits:
-            return (first + second) / 2
-        first, second = self.head(self.head_drop(first)), self.head_dist(self.head_drop(second))
-        if torch.jit.is_scripting() or not (self.distilled_training and self.training):
-            return (first + second) / 2
-        return first, second

@@ -16,6 +16,7 @@ from imgzoo_layers.norm import LayerNorm
 from imgzoo_layers.sequential import PairSequential
 from imgzoo_layers.util import pair
 
+from .distilled import DistilledModel
 from .vision_transformer import Block
 
 State = tuple[Tensor, Tensor]
@@ -152,7 +153,7 @@ class PoolingVisionTransformer(ImageModel):
         return [f"pos_embed: grid {table.shape[-2]}x{table.shape[-1]} resized to {self.grid()[0]}x{self.grid()[1]}"]
 
 
-class DistilledPoolingVisionTransformer(PoolingVisionTransformer):
+class DistilledPoolingVisionTransformer(DistilledModel, PoolingVisionTransformer):
     """With a second token that learns from a teacher (arXiv:2012.12877); outside of it the two logits are averaged."""
 
     parts = PoolingVisionTransformer.parts._replace(head=("head", "head_dist"))
@@ -160,22 +161,7 @@ class DistilledPoolingVisionTransformer(PoolingVisionTransformer):
 
     def __init__(self, num_classes: int = 1000, **options):
         super().__init__(num_classes=num_classes, **options)
-        self.head_dist = nn.Linear(self.num_features, num_classes) if num_classes else nn.Identity()
-        self.distilled_training = False
-
-    @torch.jit.ignore
-    def set_distilled_training(self, enable: bool = True) -> None:
-        """While training, return the two classifiers' logits apart."""
-        self.distilled_training = enable
-
-    def forward_head(self, x: Tensor, pre_logits: bool = False):
-        first, second = x[:, 0], x[:, 1]
-        if pre_logits:
-            return (first + second) / 2
-        first, second = self.head(self.head_drop(first)), self.head_dist(self.head_drop(second))
-        if torch.jit.is_scripting() or not (self.distilled_training and self.training):
-            return (first + second) / 2
-        return first, second
+        self._add_second_head(self.num_features, num_classes)
 
     @torch.jit.ignore
     def _set_pool(self, global_pool: str) -> None:

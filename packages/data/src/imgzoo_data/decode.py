@@ -37,6 +37,8 @@ class Header(NamedTuple):
     """EXIF orientation, 1 to 8."""
     simple: bool = False
     """A JPEG of 8 bits, gray or YCbCr, that simplejpeg decodes to Pillow's pixels."""
+    opened: Any = None
+    """The image as Pillow opened it, where Pillow read the header: it need not open and decode it twice."""
 
     @property
     def upright(self) -> tuple[int, int]:
@@ -54,7 +56,7 @@ def read_header(data: Any, max_pixels: int = MAX_PIXELS) -> Header:
     elif view[:6] == _NPY:
         header = _npy_header(view)
     else:
-        header = _pillow_header(data)
+        header = _pillow_header(data, max_pixels)
     check_size(header.width, header.height, max_pixels)
     return header
 
@@ -144,14 +146,16 @@ def open_pillow(data: Any) -> Image.Image:
         raise DataError(f"the image cannot be opened: {_say(error)}") from error
 
 
-def _pillow_header(data: Any) -> Header:
+def _pillow_header(data: Any, max_pixels: int) -> Header:
     image = open_pillow(data)
+    check_size(image.width, image.height, max_pixels)  # before the EXIF block, which a PNG may hold after its pixels
     try:
         orientation = image.getexif().get(_ORIENTATION, 1)
     except Exception:  # a damaged EXIF block does not make the pixels unreadable
         orientation = 1
     orientation = orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else 1
-    return Header(image.format or "", image.width, image.height, len(image.getbands()), orientation)
+    channels = len(image.getbands())
+    return Header(image.format or "", image.width, image.height, channels, orientation, opened=image)
 
 
 def decode_image(
@@ -186,7 +190,7 @@ def decode_image(
         array = _decode_jpeg(data, header, 1 if luma else 3, shrink if backend == "fast" else 1, reuse)
         array = to_uint8(array, channels)
     else:
-        array = _decode_pillow(data, channels)
+        array = _decode_pillow(header.opened or open_pillow(data), channels)
     return turn_upright(array, header.orientation) if orient else array
 
 
@@ -217,11 +221,10 @@ def _decode_jpeg(data: Any, header: Header, channels: int, shrink: int, reuse: b
             buffer=_Buffer.of(size) if reuse else None,
         )
     except (ValueError, OverflowError):  # what it finds damaged, Pillow judges: some of it is readable
-        return _decode_pillow(data, channels)
+        return _decode_pillow(open_pillow(data), channels)
 
 
-def _decode_pillow(data: Any, channels: int) -> np.ndarray:
-    image = open_pillow(data)
+def _decode_pillow(image: Image.Image, channels: int) -> np.ndarray:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -150,10 +150,10 @@ class Fetcher:
 
 
 def stack_targets(targets: list[Any]) -> np.ndarray:
-    """Class numbers as (B,) int64, vectors as (B, num_classes) float32."""
+    """Class numbers as (B,) int64, other numbers as (B,) float32, vectors as (B, num_classes) float32."""
     if isinstance(targets[0], np.ndarray):
         return np.stack(targets).astype(np.float32, copy=False)
-    return np.array(targets, np.int64)
+    return np.array(targets, np.float32 if isinstance(targets[0], float) else np.int64)
 
 
 def same(value: Any) -> Any:

@@ -123,13 +123,15 @@ class Mixer:
         return images
 
     def targets(self, targets: torch.Tensor, mix: Mix) -> torch.Tensor:
-        """(B,) class numbers, or (B, num_classes) vectors -> (B, num_classes) float32 mixed as the images are."""
-        if targets.dim() == 1:
+        """(B,) class numbers, (B,) numbers to predict, or (B, num_classes) vectors -> (B, num_classes) float32 mixed as
+        the images are.
+        """
+        if targets.dim() == 1 and not targets.is_floating_point():
             off = self.smoothing / self.num_classes
             dense = torch.full((len(targets), self.num_classes), off, device=targets.device)
             dense.scatter_(1, targets.view(-1, 1), 1 - self.smoothing + off)
         else:
-            dense = targets.float()
+            dense = targets.float().view(len(targets), -1)
         pairs = 2 * (len(dense) // 2)
         if not pairs or (mix.lam == 1).all():
             return dense

@@ -45,19 +45,22 @@ def open_sources(config: Config) -> Sources:
 
     if not config.data.source:
         raise UsageError("no data given: add --data digits: or --data folder:PATH")
-    train = create_dataset(config.data.source, "train", **config.data.options)
-    options = {} if config.data.val_source else config.data.options
-    validation = create_dataset(config.data.val_source or config.data.source, "validation", **options)
     task = config.loss.task
+    train = create_dataset(config.data.source, "train", task=task, **config.data.options)
+    options = {} if config.data.val_source else config.data.options
+    validation = create_dataset(config.data.val_source or config.data.source, "validation", task=task, **options)
     if bool(getattr(train, "multi_label", False)) != (task == "multilabel"):
         kind = "several labels an image" if train.multi_label else "one label an image"
         raise UsageError(f"{config.data.source} has {kind}, so --task {task} does not fit it")
-    classes = int(train.num_classes) if task != "regression" else config.model.num_classes or 1
+    names = [str(name) for name in train.class_names]
+    classes = int(train.num_classes)
+    if task == "regression" and names:  # classes taken as numbers: one output, the class's number
+        names, classes = [], 1
     if classes < 1:
         raise UsageError(f"{config.data.source} has no classes: its images need labels for training")
-    if task != "regression" and list(train.class_names) != list(validation.class_names):
+    if list(train.class_names) != list(validation.class_names):
         raise UsageError("training and validation data have different classes; give both the same class_map")
-    return Sources(train, validation, classes, [str(name) for name in train.class_names])
+    return Sources(train, validation, classes, names)
 
 
 def build_model(config: Config, classes: int, names: list[str]) -> nn.Module:

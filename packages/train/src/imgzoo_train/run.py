@@ -37,9 +37,12 @@ def train(config: Config, *, resume: bool = False, quiet: bool = False) -> dict[
 
     Raises `Interrupted` after a signal, with everything saved; typed errors for anything the user can mend.
     """
+    from imgzoo_data.fetch import keep_memory
+
     config.run.output = output_folder(config)
     if config.run.threads:
         torch.set_num_threads(config.run.threads)
+    keep_memory()  # activations of one step serve the next
     with join_world(config.run.device, config.run.stall) as world, Signals(world, config.run.stall) as signals:
         return Run(config, world, signals, quiet=quiet).go(resume)
 

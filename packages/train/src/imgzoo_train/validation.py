@@ -110,7 +110,7 @@ def _size(model: Any, settings: Settings) -> int:
 def _score(model: Any, settings: Settings, size: int, world: World, precision: Any, chosen: Any) -> Evaluation:
     from imgzoo_data import create_dataset, create_loader, create_transform, resolve_data_config
 
-    source = create_dataset(settings.source, settings.split)
+    source = create_dataset(settings.source, settings.split, task=settings.task)
     config = resolve_data_config(
         model,
         img_size=settings.img_size,

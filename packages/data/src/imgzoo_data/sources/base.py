@@ -54,8 +54,9 @@ class Sample(NamedTuple):
 class Source:
     """A map-style source: `len(source)` and `source[i] -> Sample`.
 
-    `class_names` is empty for unlabelled sources, whose targets are -1. `num_classes` counts the classes;
-    `multi_label` says that targets are vectors (num_classes,) of 0 and 1.
+    `class_names` is empty for unlabelled sources, whose targets are -1, and where targets are numbers to predict.
+    `num_classes` counts the classes, or those numbers; `multi_label` says that targets are vectors (num_classes,) of 0
+    and 1.
     """
 
     class_names: Sequence[str] = ()
@@ -136,13 +137,15 @@ def _literal(text: str) -> Any:
         return {"true": True, "false": False, "none": None, "": True}.get(text.lower(), text)
 
 
-def create_dataset(source: str | Source | StreamSource, split: str = TRAIN, **options: Any) -> Any:
+def create_dataset(
+    source: str | Source | StreamSource, split: str = TRAIN, *, task: str = "classification", **options: Any
+) -> Any:
     """Open a source: `create_dataset("folder:/data/pets", "validation")`, `"digits:"`,
     `"tar:/data/train.tar?class_map=map.txt"`.
 
     The scheme is any name of `imgzoo list --kind datasets`, plugins included. `options` join those written after `?`
-    and go to the scheme; an unknown one raises `OptionError` naming the valid ones. Returns a `Source` (or a
-    `StreamSource`).
+    and go to the scheme; an unknown one raises `OptionError` naming the valid ones. For `task="regression"` listings
+    read their targets as numbers. Returns a `Source` (or a `StreamSource`).
     """
     if not isinstance(source, str | Path):
         if options:
@@ -153,6 +156,8 @@ def create_dataset(source: str | Source | StreamSource, split: str = TRAIN, **op
     scheme, location, written = parse_source(str(source))
     target = registry("datasets").resolve(scheme).load()
     options = {**written, **{key: value for key, value in options.items() if value is not None}}
+    if task == "regression" and "target_format" in inspect.signature(target).parameters:
+        options.setdefault("target_format", "value")
     if "split" in options:
         split = options.pop("split")
     check_options(target, options, f"source '{scheme}:'", skip=("location", "split"))

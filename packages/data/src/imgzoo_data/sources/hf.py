@@ -50,9 +50,11 @@ def hf_source(
     found = _undecoded(found, image)
     targets = Targets(target_format, class_map, num_classes)
     names = _class_names(found, target)
-    if names and class_map is None:
+    if names and class_map is None and target_format != "value":
         targets.names, targets.num_classes = names, num_classes or len(names)
     if streaming:
+        if target_format == "value" and not targets.num_classes:
+            targets.num_classes = 1
         return HfStream(found, image, target, targets, shuffle, num_samples)
     return HfSource(found, image, target, targets)
 

@@ -20,7 +20,7 @@ from .index import IndexBuilder
 IMAGE_KEYS = ("image", "path", "file", "filename", "file_name", "filepath", "img", "jpg")
 TARGET_KEYS = ("label", "target", "class", "labels", "cls", "fine_label")
 SPLIT_KEYS = ("split", "subset", "fold")
-FORMATS = ("class", "labels", "multihot")
+FORMATS = ("class", "labels", "multihot", "value")
 
 
 def pick_column(asked: str | None, usual: Sequence[str], columns: Sequence[str], what: str) -> str | None:
@@ -44,10 +44,11 @@ def nested(row: Any, key: str) -> Any:
 
 
 class Targets:
-    """Turns raw target columns into class numbers, or vectors (num_classes,) of 0 and 1.
+    """Turns raw target columns into class numbers, vectors (num_classes,) of 0 and 1, or the numbers that stand there.
 
     `form` is `class` (a name or number), `labels` (a list, or names separated by `;`, `|` or `,`), or `multihot` (one
-    column of a vector, or several columns of 0 and 1 named in `key`, separated by commas).
+    column of a vector, or several columns of 0 and 1 named in `key`, separated by commas), or `value` (a number, or
+    several columns of numbers, for regression).
     """
 
     def __init__(self, form: str, class_map: Any = None, num_classes: int | None = None, keys: Sequence[str] = ()):
@@ -62,7 +63,12 @@ class Targets:
 
     @property
     def multi_label(self) -> bool:
-        return self.form != "class"
+        return self.form in ("labels", "multihot")
+
+    @property
+    def dtype(self) -> type[np.generic]:
+        """How targets are kept."""
+        return np.int32 if self.form == "class" else np.float32
 
     def labels(self, raw: Any) -> list[Any]:
         """The labels of one raw cell."""
@@ -77,6 +83,9 @@ class Targets:
 
     def learn(self, cells: Iterable[Any]) -> None:
         """Find the classes where no class map gave them: numbers as they are, names in natural order."""
+        if self.form == "value":
+            self.num_classes = self.num_classes or max(1, len(self.labels(next(iter(cells), 0.0))))
+            return
         if self.numbers is not None or (self.form == "multihot" and self.num_classes):
             return
         if self.form == "multihot":
@@ -93,7 +102,9 @@ class Targets:
         self.names, self.num_classes = names, max(self.num_classes, len(names))
 
     def read(self, raw: Any) -> Any:
-        """The target of a raw cell: an int, or a vector."""
+        """The target of a raw cell: an int, a float, or a vector."""
+        if self.form == "value":
+            return self._value(self.labels(raw))
         if self.form == "multihot":
             return self._vector(self.labels(raw))
         numbers = [self._number(label) for label in self.labels(raw)]
@@ -102,6 +113,15 @@ class Targets:
         if len(numbers) != 1:
             raise DataError(f"a row has {len(numbers)} labels; use target_format=labels for several")
         return numbers[0]
+
+    def _value(self, values: list[Any]) -> Any:
+        try:
+            numbers = np.array([float(value) for value in values], np.float32)
+        except (TypeError, ValueError) as error:
+            raise DataError(f"a target is no number: {error}; use target_format=class for names") from error
+        if len(numbers) != self.num_classes or not np.isfinite(numbers).all():
+            raise DataError(f"a target must be {self.num_classes} finite numbers, got {values}")
+        return numbers if self.num_classes > 1 else float(numbers[0])
 
     def _number(self, label: Any) -> int:
         if self.numbers:
@@ -132,7 +152,7 @@ class ListSource(Source):
             builder.add(name if anywhere else checked_name(name), -1)
             values.append(targets.read(cell))
         self.index = builder.build()
-        self._targets = np.array(values, np.float32 if targets.multi_label else np.int32)
+        self._targets = np.array(values, targets.dtype)
         if not len(self.index):
             raise DataError("the listing has no rows for this split")
         self.class_names, self.num_classes = targets.names, targets.num_classes
@@ -144,7 +164,7 @@ class ListSource(Source):
     def __getitem__(self, index: int) -> Sample:
         name, target = self.index.name(index), self._targets[index]
         with open(self.root / name, "rb", buffering=0) as file:
-            return Sample(file.read(), target.copy() if self.multi_label else int(target), name)
+            return Sample(file.read(), target.copy() if target.ndim else target.item(), name)
 
     def key(self, index: int) -> str:
         return self.index.name(index)
@@ -262,9 +282,7 @@ class ParquetSource(Source):
         self._starts = starts
         targets = Targets(target_format, class_map, num_classes, self.keys)
         targets.learn(cells)
-        self._targets = np.array(
-            [targets.read(cell) for cell in cells], np.float32 if targets.multi_label else np.int32
-        )
+        self._targets = np.array([targets.read(cell) for cell in cells], targets.dtype)
         self.class_names, self.num_classes = targets.names, targets.num_classes
         self.multi_label = targets.multi_label
         self._held: tuple[int, Any] = (-1, None)
@@ -281,7 +299,7 @@ class ParquetSource(Source):
         cell = self._held[1][index - self._starts[group]].as_py()
         target = self._targets[index]
         data = image_bytes(cell, self.root)
-        return Sample(data, target.copy() if self.multi_label else int(target), self.key(index))
+        return Sample(data, target.copy() if target.ndim else target.item(), self.key(index))
 
     def key(self, index: int) -> str:
         group = bisect.bisect_right(self._starts, index) - 1

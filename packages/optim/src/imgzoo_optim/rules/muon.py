@@ -64,9 +64,9 @@ def orthogonalize(x: Tensor, steps: Coefficients, eps: float = 1e-7, safety: flo
     """
     tall = x.shape[1] > x.shape[2]
     x = x.mT if tall else x
-    x = x / (torch.linalg.vector_norm(x, dim=(1, 2), keepdim=True) * safety).clamp_(min=eps)
+    size = (torch.linalg.vector_norm(x, dim=(1, 2), keepdim=True) * safety).clamp_(min=eps)
     gram_form = x.dtype in (torch.float32, torch.float64) and x.shape[2] >= 3 * x.shape[1]
-    x = _by_gram(x, steps) if gram_form else _directly(x, steps)
+    x = _by_gram(x, size, steps) if gram_form else _directly(x / size, steps)
     return x.mT if tall else x
 
 
@@ -83,9 +83,9 @@ def _directly(x: Tensor, steps: Coefficients) -> Tensor:
     return x
 
 
-def _by_gram(x: Tensor, steps: Coefficients) -> Tensor:
-    """The same polynomial, accumulated over the Gram matrix: `x` is multiplied once, at the end."""
-    gram = torch.bmm(x, x.mT)
+def _by_gram(x: Tensor, size: Tensor, steps: Coefficients) -> Tensor:
+    """The same polynomial of `x / size`, accumulated over the Gram matrix: `x` is multiplied once, at the end."""
+    gram = torch.bmm(x, x.mT).div_(size * size)
     product: Tensor | None = None
     for i, (a, b, c) in enumerate(steps):
         factor = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
@@ -93,7 +93,7 @@ def _by_gram(x: Tensor, steps: Coefficients) -> Tensor:
         product = factor if product is None else torch.bmm(factor, product)
         if i + 1 < len(steps):
             gram = torch.bmm(torch.bmm(factor, gram), factor)
-    return x if product is None else torch.bmm(product, x)
+    return x / size if product is None else torch.bmm(product.div_(size), x)
 
 
 def is_matrix(shape: torch.Size) -> bool:
