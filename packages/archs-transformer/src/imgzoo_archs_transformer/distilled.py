@@ -1,6 +1,6 @@
 """Two classifiers: of the class token, and of one that learns from a teacher (DeiT, arXiv:2012.12877, section 4)."""
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -11,8 +11,9 @@ from imgzoo.model import ImageModel
 class DistilledModel(ImageModel):
     """Comes before the network's own class: its first two tokens are classified, and the two logits averaged."""
 
-    head: Any
-    head_drop: Any
+    if TYPE_CHECKING:  # TorchScript would read annotations
+        head: nn.Module
+        head_drop: nn.Module
 
     def _add_second_head(self, dim: int, num_classes: int) -> None:
         self.head_dist = nn.Linear(dim, num_classes) if num_classes else nn.Identity()
