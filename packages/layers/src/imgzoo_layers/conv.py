@@ -34,7 +34,10 @@ class MixedConv2d(nn.ModuleDict):
 
     def forward(self, x: Tensor) -> Tensor:
         parts = torch.split(x, self.splits, 1)
-        return torch.cat([conv(part) for conv, part in zip(self.values(), parts)], 1)
+        found: list[Tensor] = []
+        for i, conv in enumerate(self.values()):  # as TorchScript can unroll it
+            found.append(conv(parts[i]))
+        return torch.cat(found, 1)
 
 
 def share(dim: int, count: int) -> list[int]:
