@@ -40,7 +40,7 @@ RATES = {  # (rows, columns) -> factor of the learning rate
     "rms_to_rms": lambda rows, columns: (rows / columns) ** 0.5,
     "none": lambda rows, columns: 1.0,
 }
-BATCH = 1 << 20
+BATCH = 1 << 18
 """Elements of equally shaped matrices that are orthogonalized together."""
 LEAST, LONGEST = 4, 128
 """A matrix has at least `LEAST` rows and columns and is at most `LONGEST` times as long as wide."""
@@ -73,13 +73,16 @@ def orthogonalize(x: Tensor, steps: Coefficients, eps: float = 1e-7, safety: flo
 def _directly(x: Tensor, steps: Coefficients) -> Tensor:
     if len(x) == 1:  # the plain product is the better kernel
         (y,) = x
+        del x  # names are given up as soon as they may be: these are the largest temporaries of a step
         for a, b, c in steps:
             gram = y @ y.mT
-            y = torch.addmm(y, torch.addmm(gram, gram, gram, beta=b, alpha=c), y, beta=a)
+            gram = torch.addmm(gram, gram, gram, beta=b, alpha=c)
+            y = torch.addmm(y, gram, y, beta=a)
         return y[None]
     for a, b, c in steps:
         gram = torch.bmm(x, x.mT)
-        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+        gram = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
+        x = torch.baddbmm(x, gram, x, beta=a)
     return x
 
 
