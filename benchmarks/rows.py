@@ -12,7 +12,6 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -83,11 +82,11 @@ def cases(script: str, *flags: object) -> Iterator[Any]:
     environment = {**os.environ, "KINETO_LOG_LEVEL": "6"}
     worker = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
     assert worker.stdout is not None
-    lines = map(json.loads, worker.stdout)
-    first = next(lines, None)
-    if first is not None:
-        yield from chain([first], lines)
-    if worker.wait() or first is None:
+    found = False
+    for line in worker.stdout:
+        found = True
+        yield json.loads(line)
+    if worker.wait() or not found:
         sys.exit("the worker failed")
 
 

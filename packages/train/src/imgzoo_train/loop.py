@@ -10,6 +10,8 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
+from imgzoo_optim.clip import gathered
+
 from .guard import Guard
 from .seeds import reseed
 from .state import State
@@ -117,9 +119,7 @@ def update(state: State, group: list[Any], loss_fn: LossFn, clip: Clip | None, g
 def gradient_norm(parameters: Sequence[torch.Tensor]) -> torch.Tensor:
     """The 2-norm of all gradients, as a tensor."""
     gradients = [item.grad for item in parameters if item.grad is not None]
-    norm = torch.nn.utils.get_total_norm(gradients) if gradients else torch.zeros(())
-    full = getattr(norm, "full_tensor", None)
-    return full() if full is not None else norm
+    return gathered(torch.nn.utils.get_total_norm(gradients)) if gradients else torch.zeros(())
 
 
 def _backward_with_memory(state: State, group: list[Any], loss_fn: LossFn) -> torch.Tensor:

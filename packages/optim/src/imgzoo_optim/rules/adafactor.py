@@ -91,7 +91,7 @@ class Adafactor(Optimizer):
 
     def _compiled_steps(self, group: dict[str, Any], params: list[Tensor], t: Any) -> list[Tensor]:
         """Make the steps that the compiled loop can make; returns the other parameters."""
-        if torch.compiler.is_compiling() or group["betas"] is not None or group["caution"]:
+        if torch.compiler.is_compiling() or group["betas"] is not None or group["caution"] or compiled_step() is None:
             return params
         rows, rest = [], []
         for param in params:
@@ -99,7 +99,7 @@ class Adafactor(Optimizer):
             if factored_axes(param.shape, group["min_dim_size_to_factor"]) == (0, 1):
                 tensors += [self.state[param]["exp_avg_sq_row"], self.state[param]["exp_avg_sq_col"]]
             plain = all(x.is_cpu and x.dtype == torch.float32 and x.is_contiguous() for x in tensors)
-            if len(tensors) == 4 and plain and compiled_step() is not None:
+            if len(tensors) == 4 and plain:
                 rows.append((tensors, float(self._rate(group, param, t))))
             else:
                 rest.append(param)

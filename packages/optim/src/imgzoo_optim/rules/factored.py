@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -75,6 +76,7 @@ void step(float *restrict P, const float *restrict G, float *restrict R, float *
 """
 
 
+@functools.cache
 def compiled_step() -> Any:
     """The whole factored step of one tensor as a function (see `SOURCE`), or None without a compiler."""
     found = kernels.library(SOURCE)
