@@ -36,7 +36,7 @@ CASES = {  # name: (size of the files, how many, batch, kind, policy, target, wh
         1.5,
         "Pillow's affine transforms, as in the peer",
     ),
-    "eval 500x375": (SMALL, 384, 64, EVAL, None, 2.0, "Pillow's bicubic pass over the rows, then decoding"),
+    "eval 500x375": (SMALL, 384, 64, EVAL, None, 2.0, "decoding (half), then Pillow's resize, compiled"),
     "eval 500x375 fast": (
         SMALL,
         384,

@@ -13,6 +13,7 @@ from PIL import Image
 from imgzoo.errors import DataError, OptionError, UnknownNameError, UsageError
 from imgzoo_data import DataConfig, create_transform, resolve_data_config
 from imgzoo_data.rng import generator
+from imgzoo_data.transforms import twopass
 from imgzoo_data.transforms.crops import EvalCrop, RandomResizedCrop
 from imgzoo_data.transforms.pipeline import parse_row
 from imgzoo_data.transforms.resample import Crop, resample
@@ -95,6 +96,42 @@ def test_exact_is_within_one_level_of_pillow_throughout(mode, interpolation, siz
     config = {"crop_mode": mode, "interpolation": interpolation, "input_size": (3, *size)}
     exact, reference = (create_transform(**config, decode=d)(data).int() for d in ("exact", "reference"))
     assert (exact - reference).abs().max() <= 1
+
+
+@pytest.mark.skipif(twopass._compiled() is None, reason="needs a C compiler")
+@settings(deadline=None, max_examples=300)
+@given(
+    st.tuples(st.integers(1, 300), st.integers(1, 300)),
+    st.tuples(st.integers(1, 300), st.integers(1, 300)),
+    st.tuples(*[st.floats(0, 1)] * 4),
+    st.sampled_from(list(twopass.FILTERS)),
+    st.integers(0, 2**32 - 1),
+    st.booleans(),
+)
+def test_the_compiled_resize_gives_pillows_pixels(source, size, part, interpolation, seed, saturated):
+    array = np.random.default_rng(seed).integers(0, 256, (source[0] + 2, source[1] + 3, 3), np.uint8)
+    array = (array // 128 * 255 if saturated else array)[1:-1, 1:-2]
+    start = int(part[0] * (size[0] - 1)), int(part[1] * (size[1] - 1))
+    stop = (
+        start[0] + 1 + int(part[2] * (size[0] - start[0] - 1)),
+        start[1] + 1 + int(part[3] * (size[1] - start[1] - 1)),
+    )
+    ours = twopass.resize(array, size, start, stop, interpolation)
+    if ours is None:  # Pillow's turn
+        assert source[1] < twopass.LEAST_WIDTH or twopass.columns_first(source, size)
+        return
+    method = Image.Resampling[interpolation.upper()]
+    whole = np.asarray(Image.fromarray(np.ascontiguousarray(array)).resize(size[::-1], method)).transpose(2, 0, 1)
+    assert (ours.numpy() == whole[:, start[0] : stop[0], start[1] : stop[1]]).all()
+
+
+@pytest.mark.parametrize("size", [(224, 224), (420, 420), (64, 96)])
+def test_exact_needs_no_compiler(size, monkeypatch):
+    data = encode(photo(3, (500, 375)))
+    transform = create_transform(input_size=(3, *size), decode="exact")
+    with_it = transform(data)
+    monkeypatch.setattr(twopass, "_compiled", lambda: None)
+    assert (transform(data).int() - with_it.int()).abs().max() <= 1  # Pillow keeps the cut's border in float32
 
 
 def test_pillows_box_equals_a_full_resize_and_a_cut():

@@ -1,30 +1,24 @@
 """Update rules as compiled loops: one pass over memory instead of one an operation, on CPU and float32.
 
-A rule states its arithmetic once more as a few lines of C. They are compiled with the system's C compiler on first use
-(a fraction of a second, kept in the cache folder) and called through ctypes, which lets the threads run. Without a
-compiler, with `IMGZOO_KERNELS=0`, or for other devices and precisions, the rule's tensor operations do the same work.
+A rule states its arithmetic once more as a few lines of C (see `imgzoo.native`). Without a compiler, or for other
+devices and precisions, the rule's tensor operations do the same work.
 """
 
 from __future__ import annotations
 
 import ctypes
 import functools
-import hashlib
-import os
-import shutil
-import subprocess
-import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from imgzoo.native import library
+
 COMMON = ("sign", "l2", "shrink", "rate", "last")
 """Constants every loop has: gradient's sign, L2 decay, decoupled decay and whether it comes last, learning rate."""
-FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fPIC", "-shared")
 PROLOGUE = """
 #include <math.h>
 #include <string.h>
@@ -83,45 +77,6 @@ class Kernel(NamedTuple):
             "store": " ".join(f"S_{name}[i] = {name};" for name in self.state),
             "finish": APPLY if applies else RETURN,
         }
-
-
-def _folder() -> Path:
-    root = os.environ.get("IMGZOO_CACHE") or os.path.join(
-        os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "imgzoo"
-    )
-    return Path(root) / "kernels"
-
-
-def _processor() -> str:
-    """What the compiled code depends on beside its source."""
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return str(os.uname()) if hasattr(os, "uname") else ""
-    return next((line for line in text.splitlines() if line.startswith("flags")), "")
-
-
-@functools.cache
-def library(source: str) -> Any:
-    """C code as a library, from the cache or the compiler; None where there is no compiler or it fails."""
-    compiler = shutil.which(os.environ.get("CC", "cc")) or shutil.which("gcc") or shutil.which("clang")
-    if os.environ.get("IMGZOO_KERNELS") == "0" or compiler is None or ctypes.sizeof(ctypes.c_long) != 8:
-        return None
-    digest = hashlib.sha256("\0".join([source, *FLAGS, compiler, _processor()]).encode()).hexdigest()[:24]
-    try:
-        folder = _folder()
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        path = folder / f"{digest}.so"
-        if not path.exists():
-            with tempfile.TemporaryDirectory(dir=folder) as scratch:
-                code, built = Path(scratch) / "rule.c", Path(scratch) / "rule.so"
-                code.write_text(source, encoding="utf-8")
-                command = [compiler, *FLAGS, str(code), "-o", str(built), "-lm"]
-                subprocess.run(command, check=True, capture_output=True, timeout=60)
-                os.replace(built, path)
-        return ctypes.CDLL(str(path))
-    except (OSError, subprocess.SubprocessError):
-        return None
 
 
 @functools.cache

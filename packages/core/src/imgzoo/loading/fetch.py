@@ -13,6 +13,7 @@ from typing import Any
 
 from imgzoo._metadata import library
 from imgzoo.errors import OfflineError, WeightsError
+from imgzoo.native import cache_dir
 
 from .source import CONFIG, FILES, Source, read_config
 
@@ -24,12 +25,6 @@ LICENSE_TITLES = {"apache license version 2.0": "Apache-2.0", "apache software l
 CHUNK = 1 << 20
 TIMEOUT = 30.0  # seconds without a byte
 ATTEMPTS = 4
-
-
-def cache_dir() -> Path:
-    """Where downloads are kept: `IMGZOO_CACHE`, or `imgzoo` in the user's cache folder."""
-    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    return Path(os.environ.get("IMGZOO_CACHE") or os.path.join(base, "imgzoo"))
 
 
 def offline() -> bool:

@@ -20,6 +20,7 @@ from typing import NamedTuple
 import numpy as np
 
 from imgzoo.errors import DataError
+from imgzoo.native import cache_dir
 
 from .index import IndexBuilder
 
@@ -147,11 +148,8 @@ def fingerprint(path: Path) -> str:
 
 def cache_path(tars: Sequence[Path], extensions: tuple[str, ...]) -> Path:
     """Where the index of these tars is kept: under `IMGZOO_CACHE`, or the user's cache folder."""
-    home = os.environ.get("IMGZOO_CACHE") or os.path.join(
-        os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "imgzoo"
-    )
     names = "\n".join([*(str(tar.resolve()) for tar in tars), *extensions])
-    return Path(home) / "index" / f"{hashlib.sha256(names.encode('utf-8', 'surrogateescape')).hexdigest()[:32]}.npz"
+    return cache_dir() / "index" / f"{hashlib.sha256(names.encode('utf-8', 'surrogateescape')).hexdigest()[:32]}.npz"
 
 
 def load_table(tars: Sequence[Path], extensions: tuple[str, ...], cache: Path | None) -> TarTable:

@@ -9,6 +9,8 @@ import torch
 from PIL import Image
 from torch.nn.functional import interpolate
 
+from . import twopass
+
 _PILLOW = {
     "nearest": Image.Resampling.NEAREST,
     "box": Image.Resampling.BOX,
@@ -54,54 +56,36 @@ class Crop(NamedTuple):
 def resample(array: np.ndarray, crop: Crop, engine: str = "torch") -> torch.Tensor:
     """(H, W, C) uint8 -> (C, h, w) uint8.
 
-    `engine` "torch" is torch's antialiased kernel, "pillow" is Pillow's, "near" is torch's where it is within one
-    gray level of Pillow's (no enlargement) and Pillow's elsewhere. Filters that torch lacks always go to Pillow.
+    `engine` "torch" is torch's antialiased kernel where it has the filter; "pillow" is Pillow; "exact" gives Pillow's
+    pixels, faster where it can.
     """
     top, left, height, width = crop.box
+    region = array[top : top + height, left : left + width]
     if crop.resize == (height, width) and crop.interpolation != "nearest":
-        pixels = _planes(array[top : top + height, left : left + width])
-    elif _use_torch(crop, engine):
-        region = np.ascontiguousarray(array[top : top + height, left : left + width])
+        pixels = _planes(region)
+    elif engine == "torch" and crop.interpolation in _TORCH:
+        region = np.ascontiguousarray(region)
         region = torch.from_numpy(region if region.flags.writeable else region.copy())
         pixels = interpolate(region.permute(2, 0, 1)[None], crop.resize, mode=crop.interpolation, antialias=True)[0]
-    elif engine == "near" and crop.interpolation == "bicubic" and array.shape[2] == 3 and crop.fill and _reduces(crop):
-        return _resample_mixed(array, crop)
     else:
-        return _resample_pillow(array, crop)
+        return _resample_seen(region, crop, engine)
     if crop.target is None:
         return pixels
     return window(pixels, crop.offset, crop.target, crop.fill)
 
 
-def _use_torch(crop: Crop, engine: str) -> bool:
-    if crop.interpolation not in _TORCH or engine == "pillow":
-        return False
-    # from a reduction by two on bicubic weights are small, and rounding them stays within a level (parity tests hold
-    # it)
-    return engine == "torch" or _reduces(crop, 1 if crop.interpolation == "bilinear" else 2)
-
-
-def _reduces(crop: Crop, factor: int = 1) -> bool:
-    return factor * crop.resize[0] <= crop.box[2] and factor * crop.resize[1] <= crop.box[3]
-
-
-def _resample_mixed(array: np.ndarray, crop: Crop) -> torch.Tensor:
-    """Pillow resizes the rows (the columns that are seen), torch the columns: within one gray level, and faster than
-    Pillow.
-
-    Torch's coefficients are rounded more coarsely; in both directions one bicubic pixel in a million is two levels off.
-    """
-    top, left, height, width = crop.box
+def _resample_seen(region: np.ndarray, crop: Crop, engine: str) -> torch.Tensor:
+    """Resize only what the target shows."""
+    rows, columns = crop.resize
     target = crop.target or crop.resize
-    first, last = max(0, crop.offset[1]), min(crop.resize[1], crop.offset[1] + target[1])
-    scale = width / crop.resize[1]
-    box = (first * scale, 0, min(width, last * scale), height)
-    rows = Image.fromarray(np.ascontiguousarray(array[top : top + height, left : left + width]))
-    rows = np.array(rows.resize((last - first, height), _PILLOW[crop.interpolation], box=box))
-    rows = torch.from_numpy(rows).permute(2, 0, 1)[None]
-    size = (crop.resize[0], last - first)
-    pixels = interpolate(rows, size, mode=crop.interpolation, antialias=True)[0]
-    return window(pixels, (crop.offset[0], min(0, crop.offset[1])), target, crop.fill)
+    start = (max(0, crop.offset[0]), max(0, crop.offset[1]))
+    stop = (min(rows, crop.offset[0] + target[0]), min(columns, crop.offset[1] + target[1]))
+    pixels = None if engine == "pillow" else twopass.resize(region, crop.resize, start, stop, crop.interpolation)
+    if pixels is None:
+        pixels = _resize_pillow(region, crop, start, stop)
+    if pixels.shape[1:] == target:
+        return pixels
+    return window(pixels, (min(0, crop.offset[0]), min(0, crop.offset[1])), target, crop.fill)
 
 
 def _planes(array: np.ndarray) -> torch.Tensor:
@@ -109,32 +93,19 @@ def _planes(array: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(np.array(array.transpose(2, 0, 1), order="C"))
 
 
-def _resample_pillow(array: np.ndarray, crop: Crop) -> torch.Tensor:
-    """Resize only what the target shows: Pillow's box argument gives the pixels that a full resize and a cut would."""
-    top, left, height, width = crop.box
-    rows, columns = crop.resize
-    target = crop.target or crop.resize
-    first = (max(0, crop.offset[0]), max(0, crop.offset[1]))
-    last = (min(rows, crop.offset[0] + target[0]), min(columns, crop.offset[1] + target[1]))
-    seen = (last[0] - first[0], last[1] - first[1])
-    region = np.ascontiguousarray(array[top : top + height, left : left + width])
-    scale = (height / rows, width / columns)
-    box = (first[1] * scale[1], first[0] * scale[0], min(width, last[1] * scale[1]), min(height, last[0] * scale[0]))
-    method = _PILLOW[crop.interpolation]
-    channels = region.shape[2]
+def _resize_pillow(region: np.ndarray, crop: Crop, start: tuple[int, int], stop: tuple[int, int]) -> torch.Tensor:
+    """The rows and columns from `start` to `stop` of the resized region; Pillow's box gives the pixels of a full
+    resize and a cut.
+    """
+    height, width, channels = region.shape
+    scale = (height / crop.resize[0], width / crop.resize[1])
+    box = (start[1] * scale[1], start[0] * scale[0], min(width, stop[1] * scale[1]), min(height, stop[0] * scale[0]))
+    size, method = (stop[1] - start[1], stop[0] - start[0]), _PILLOW[crop.interpolation]
+    region = np.ascontiguousarray(region)
     if channels == 3:
-        resized = np.array(Image.fromarray(region).resize((seen[1], seen[0]), method, box=box))
-    else:
-        planes = (Image.fromarray(np.ascontiguousarray(region[:, :, c])) for c in range(channels))
-        resized = np.stack([np.asarray(plane.resize((seen[1], seen[0]), method, box=box)) for plane in planes], axis=2)
-    pixels = _planes(resized)
-    if seen == target:
-        return pixels
-    if (
-        crop.fill is None
-    ):  # reflection needs what lies beyond the visible part only when padding, then all of it is visible
-        return window(pixels, (crop.offset[0] - first[0], crop.offset[1] - first[1]), target, None)
-    return window(pixels, (min(crop.offset[0], 0), min(crop.offset[1], 0)), target, crop.fill)
+        return _planes(np.array(Image.fromarray(region).resize(size, method, box=box)))
+    planes = (Image.fromarray(np.ascontiguousarray(region[:, :, c])) for c in range(channels))
+    return torch.from_numpy(np.stack([np.array(plane.resize(size, method, box=box)) for plane in planes]))
 
 
 def window(

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from imgzoo.native import library
 from imgzoo_optim import foreach, kernels
 from imgzoo_optim.base import BLOCK, BLOCK_ELSEWHERE
 
@@ -79,7 +80,7 @@ void step(float *restrict P, const float *restrict G, float *restrict R, float *
 @functools.cache
 def compiled_step() -> Any:
     """The whole factored step of one tensor as a function (see `SOURCE`), or None without a compiler."""
-    found = kernels.library(SOURCE)
+    found = library(SOURCE)
     if found is None:
         return None
     found.step.argtypes = [*[ctypes.c_void_p] * 5, *[ctypes.c_long] * 3, *[ctypes.c_float] * 5]
