@@ -2,8 +2,8 @@
 
     .nox/imgzoo/bin/python benchmarks/train.py [--seeds 3] [--epochs 4] [--quick] [--json out.json] [MODEL ...]
 
-The images are 48x48 patches of scikit-image's brick, grass and gravel photographs; training and validation patches
-come from different halves. Ours is the loop of `imgzoo train`, run folder and checkpoints included. The peer's training
+The images are JPEG files of 192x192, cut from scikit-image's photographs of brick, grass and gravel and trained on at
+64x64; training and validation files come from different halves of a photograph. Ours is the loop of `imgzoo train`, run folder and checkpoints included. The peer's training
 script is not in its wheel, so its library (create_model, create_loader, create_optimizer_v2, create_scheduler_v2) is
 driven by the loop below. Each run is a process of its own in the parity environment, which has both; contenders
 alternate. Targets: equal accuracy within noise, at least 1.1x the images a second of training and 1.2x the wall time,
@@ -27,14 +27,14 @@ from pathlib import Path
 from rows import PEER_PYTHON, Row, main, paired
 
 MODELS = ("resnet18", "vit_tiny_patch16_224", "efficientnet_b0")
-SIZE, COUNT = 48, {"train": 300, "validation": 100}
+SIZE, FILE, COUNT = 64, 192, {"train": 300, "validation": 100}
 CLASSES = ("brick", "grass", "gravel")
 RECIPE = {"lr": 0.05, "momentum": 0.9, "weight_decay": 5e-4, "batch": 64, "scale": (0.5, 1.0), "smoothing": 0.1}
 CONTENDERS = ("ours", "peer")
 
 
-def write_patches(folder: Path) -> None:
-    """Patches of three textures as PNG files, one folder a class; the halves of a photograph are never mixed."""
+def write_pieces(folder: Path) -> None:
+    """Pieces of three textures as JPEG files, one folder a class; the halves of a photograph are never mixed."""
     import numpy as np
     from PIL import Image
     from skimage import data
@@ -48,8 +48,9 @@ def write_patches(folder: Path) -> None:
             target.mkdir(parents=True)
             first = 0 if split == "train" else half
             for index in range(count):
-                y, x = rng.integers(photo.shape[0] - SIZE), first + rng.integers(half - SIZE)
-                Image.fromarray(photo[y : y + SIZE, x : x + SIZE]).convert("RGB").save(target / f"{index:04}.png")
+                y, x = rng.integers(photo.shape[0] - FILE), first + rng.integers(half - FILE)
+                piece = Image.fromarray(photo[y : y + FILE, x : x + FILE]).convert("RGB")
+                piece.save(target / f"{index:04}.jpg", quality=90)
 
 
 def sized(model: str) -> dict[str, int]:
@@ -168,7 +169,7 @@ def rows(args: argparse.Namespace) -> Iterator[Row]:
     seeds, epochs = (1, 2) if args.quick else (args.seeds, args.epochs)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        write_patches(folder)
+        write_pieces(folder)
         for model in args.models or MODELS[: 1 if args.quick else None]:
             found: list[dict[str, dict[str, float]]] = []
             for seed in range(seeds):
@@ -177,7 +178,7 @@ def rows(args: argparse.Namespace) -> Iterator[Row]:
             top1 = {who: statistics.mean(row[who]["top1"] for row in found) for who in CONTENDERS}
             said = f"convolutions and matrix products; top-1 {top1['ours']:.1f} against {top1['peer']:.1f}"
             speeds = [tuple(1 / row[who]["images_per_second"] for who in CONTENDERS) for row in found]
-            label = f"training {model} on {3 * COUNT['train']} patches"
+            label = f"training {model} on {3 * COUNT['train']} JPEG files"
             yield replace(paired("train", f"{label}, an image", "ms", speeds, 1.1, said, 1e3), headline=True)
             walls = [tuple(row[who]["seconds"] for who in CONTENDERS) for row in found]
             yield paired("train", f"{label}, whole process", "s", walls, 1.2, "the same, and importing torch")

@@ -49,12 +49,10 @@ def hf_source(
         raise UsageError(f"name image_key and target_key; the columns are {', '.join(columns)}")
     found = _undecoded(found, image)
     targets = Targets(target_format, class_map, num_classes)
-    names = _class_names(found, target)
-    if names and class_map is None and target_format != "value":
-        targets.names, targets.num_classes = names, num_classes or len(names)
+    targets.adopt(_class_names(found, target))
     if streaming:
-        if target_format == "value" and not targets.num_classes:
-            targets.num_classes = 1
+        if target_format == "value":
+            targets.learn(nested(row, target) for row in found.take(1))
         return HfStream(found, image, target, targets, shuffle, num_samples)
     return HfSource(found, image, target, targets)
 

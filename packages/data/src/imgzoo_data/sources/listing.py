@@ -70,6 +70,11 @@ class Targets:
         """How targets are kept."""
         return np.int32 if self.form == "class" else np.float32
 
+    def adopt(self, names: Sequence[str] | None) -> None:
+        """Take the class names that the data set itself declares, unless a class map or numbers were asked for."""
+        if names and self.numbers is None and self.form != "value":
+            self.names, self.num_classes = list(names), self.num_classes or len(names)
+
     def labels(self, raw: Any) -> list[Any]:
         """The labels of one raw cell."""
         if raw is None or raw == "":

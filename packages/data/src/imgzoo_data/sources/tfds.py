@@ -48,9 +48,7 @@ class TfdsSource(Source):
         self.image, self.target = image_key, target_key
         self.reader = Targets(target_format, class_map, num_classes)
         label = builder.info.features.get(target_key.split("/")[0])
-        label = getattr(label, "feature", label)
-        if class_map is None and getattr(label, "names", None) and target_format != "value":
-            self.reader.names, self.reader.num_classes = list(label.names), num_classes or label.num_classes
+        self.reader.adopt(getattr(getattr(label, "feature", label), "names", None))
         if not self.reader.num_classes:
             self.reader.learn(nested(row, target_key) for row in self.rows)
         self.class_names, self.num_classes = self.reader.names, self.reader.num_classes
