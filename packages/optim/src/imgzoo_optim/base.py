@@ -17,6 +17,7 @@ from torch import Tensor
 from imgzoo.errors import CapabilityError
 
 from . import foreach, kernels
+from .eager import Eager
 from .options import check_values
 
 Scalar = Any
@@ -101,7 +102,7 @@ def low(dtype: torch.dtype) -> bool:
     return dtype in (torch.bfloat16, torch.float16)
 
 
-class Optimizer(torch.optim.Optimizer):
+class Optimizer(Eager, torch.optim.Optimizer):
     """Base of the rules. Subclasses set `slots` and write `direction`; see the module's docstring."""
 
     slots: ClassVar[tuple[str, ...]] = ()

@@ -32,7 +32,7 @@ SPHERE = {"wd_ratio": 0.01, "nesterov": True}
 
 TORCH = (
     Family(
-        "torch.optim:SGD",
+        "imgzoo_optim.eager:SGD",
         "",
         "momentum foreach fused",
         {
@@ -41,11 +41,15 @@ TORCH = (
             "momentum": ({"nesterov": False}, "Stochastic gradient descent with classical momentum"),
         },
     ),
-    Family("torch.optim:Adam", "1412.6980", "eps betas foreach fused", {"adam": ({}, "Adaptive moment estimation")}),
-    Family("torch.optim:AdamW", "1711.05101", "eps betas foreach fused", {"adamw": ({}, "Adam, decoupled decay")}),
-    Family("torch.optim:NAdam", "", "eps betas foreach", {"nadam": ({}, "Adam with Nesterov momentum")}),
     Family(
-        "torch.optim:RAdam",
+        "imgzoo_optim.eager:Adam", "1412.6980", "eps betas foreach fused", {"adam": ({}, "Adaptive moment estimation")}
+    ),
+    Family(
+        "imgzoo_optim.eager:AdamW", "1711.05101", "eps betas foreach fused", {"adamw": ({}, "Adam, decoupled decay")}
+    ),
+    Family("imgzoo_optim.eager:NAdam", "", "eps betas foreach", {"nadam": ({}, "Adam with Nesterov momentum")}),
+    Family(
+        "imgzoo_optim.eager:RAdam",
         "1908.03265",
         "eps betas foreach",
         {
@@ -53,10 +57,19 @@ TORCH = (
             "radamw": ({"decoupled_weight_decay": True}, "Rectified Adam with decoupled decay"),
         },
     ),
-    Family("torch.optim:Adamax", "1412.6980", "eps betas foreach", {"adamax": ({}, "Adam with the infinity norm")}),
-    Family("torch.optim:Adadelta", "1212.5701", "eps foreach", {"adadelta": ({}, "Steps from running windows")}),
-    Family("torch.optim:Adagrad", "", "eps foreach fused", {"adagrad": ({"eps": 1e-8}, "Steps from summed squares")}),
-    Family("torch.optim:RMSprop", "", "eps momentum foreach", {"rmsprop": ({"alpha": 0.9}, "Root mean square steps")}),
+    Family(
+        "imgzoo_optim.eager:Adamax", "1412.6980", "eps betas foreach", {"adamax": ({}, "Adam with the infinity norm")}
+    ),
+    Family("imgzoo_optim.eager:Adadelta", "1212.5701", "eps foreach", {"adadelta": ({}, "Steps from running windows")}),
+    Family(
+        "imgzoo_optim.eager:Adagrad", "", "eps foreach fused", {"adagrad": ({"eps": 1e-8}, "Steps from summed squares")}
+    ),
+    Family(
+        "imgzoo_optim.eager:RMSprop",
+        "",
+        "eps momentum foreach",
+        {"rmsprop": ({"alpha": 0.9}, "Root mean square steps")},
+    ),
 )
 
 MOMENTUM = (
