@@ -22,8 +22,7 @@ class Picture:
         """(C, H, W) uint8"""
         if self._tensor is None:
             assert self._pil is not None
-            pixels = torch.from_numpy(np.array(self._pil))
-            self._tensor = pixels[None] if pixels.dim() == 2 else pixels.permute(2, 0, 1)
+            self._tensor = torch.from_numpy(np.stack([np.asarray(plane) for plane in self._pil.split()]))
         return self._tensor
 
     @property
