@@ -101,7 +101,7 @@ void resize(const uint8_t *in, long stride, long width, long top, long bottom, u
 }
 """
 BITS = 22
-LEAST_WIDTH = 6  # pixels: what is read past the end of a row must lie in the next
+WIDTHS = range(6, 1 << 16)  # pixels: what is read past the end of a row must lie in the next; working memory has limits
 
 
 def _box(x: np.ndarray) -> np.ndarray:
@@ -199,7 +199,7 @@ def resize(
     resizes the columns first, which rounds otherwise.
     """
     height, width, channels = array.shape
-    ours = channels == 3 and width >= LEAST_WIDTH and interpolation in FILTERS
+    ours = channels == 3 and width in WIDTHS and interpolation in FILTERS
     function = _compiled() if ours and not columns_first((height, width), size) else None
     if function is None:
         return None
