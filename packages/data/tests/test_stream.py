@@ -51,6 +51,17 @@ def test_workers_change_nothing(expected, workers):
     assert hashes(loaders(workers)) == expected
 
 
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_threads_of_the_main_process_change_nothing(expected, threads):
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(threads)
+        assert hashes(loaders()) == expected
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+
+
 @pytest.mark.parametrize("workers", [0, 1])
 def test_world_changes_nothing(expected, workers):
     assert hashes(loaders(workers, world=2)) == expected

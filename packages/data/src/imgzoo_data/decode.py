@@ -7,6 +7,7 @@ it); `fast` may also shrink a JPEG while decoding (DCT scaling) by the factor th
 from __future__ import annotations
 
 import io
+import threading
 import warnings
 from typing import Any, NamedTuple
 
@@ -194,16 +195,18 @@ def decode_image(
     return turn_upright(array, header.orientation) if orient else array
 
 
-class _Buffer:
-    """The decode buffer of this process: large arrays are not asked anew from the system for every image."""
+class _Buffer(threading.local):
+    """The decode buffer of a thread: large arrays are not asked anew from the system for every image."""
 
     data = bytearray()
 
-    @classmethod
-    def of(cls, size: int) -> bytearray:
-        if len(cls.data) < size:
-            cls.data = bytearray(size)
-        return cls.data
+    def of(self, size: int) -> bytearray:
+        if len(self.data) < size:
+            self.data = bytearray(size)
+        return self.data
+
+
+_buffer = _Buffer()
 
 
 def _decode_jpeg(data: Any, header: Header, channels: int, shrink: int, reuse: bool) -> np.ndarray:
@@ -218,7 +221,7 @@ def _decode_jpeg(data: Any, header: Header, channels: int, shrink: int, reuse: b
             min_height=height,
             min_width=width,
             min_factor=shrink,
-            buffer=_Buffer.of(size) if reuse else None,
+            buffer=_buffer.of(size) if reuse else None,
         )
     except (ValueError, OverflowError):  # what it finds damaged, Pillow judges: some of it is readable
         return _decode_pillow(open_pillow(data), channels)

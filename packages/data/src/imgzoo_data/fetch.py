@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import hashlib
 import mmap
 import signal
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -80,13 +84,19 @@ class Fetcher:
     def __getitems__(self, key: BatchKey) -> Fetched:
         faults: list[Fault] = []
         rows = []
-        for index, view in zip(key.indices.tolist(), key.views.tolist()):
-            row = self._row(key, index, view, faults)
+        for row, found in self._rows(key):
+            faults += found
             if row is not None:
-                rows.append((*row, view))
+                rows.append(row)
             if faults and self.bad == "raise":
                 break
         return self.pack(key, rows, tuple(faults))
+
+    def _rows(self, key: BatchKey) -> Iterator[tuple[Any, list[Fault]]]:
+        """The rows of a batch in order: one by one in a worker, by threads in the main process."""
+        places = [key.indices.tolist(), key.views.tolist()]
+        count = torch.get_num_threads() if torch.utils.data.get_worker_info() is None else 1
+        return (map if count == 1 else readers(count).map)(functools.partial(self._row, key), *places)
 
     def pack(self, key: BatchKey, rows: list[Any], faults: tuple[Fault, ...]) -> Fetched:
         """Lay out (pixels, target, index, view) rows as a batch; versions of a sample lie a whole set apart."""
@@ -112,22 +122,20 @@ class Fetcher:
             return self.transform.versions(sample.data, rng, size)
         return [self.transform(sample.data, rng, size)]
 
-    def _row(self, key: BatchKey, index: int, view: int, faults: list[Fault]) -> tuple[Any, Any, int] | None:
-        """(images, target, index) of a sample, of the one that replaces it, or None when it is left out."""
+    def _row(self, key: BatchKey, index: int, view: int) -> tuple[Any, list[Fault]]:
+        """(images, target, index, view) of a sample or of the one that replaces it, None when it is left out; and what
+        was at fault.
+        """
         found, fault = self.load(key, index, view)
-        if fault is None:
-            return found
-        faults.append(fault)
-        if self.bad != "replace":
-            return None
-        rng = generator(self.seed, key.epoch, index, view, Purpose.REPLACE)
-        for _ in range(_REPLACE_TRIES):
-            other = int(rng.integers(len(self.source)))
-            found, fault = self.load(key, other, view)
-            if fault is None:
-                return found
-            faults.append(fault)
-        return None
+        faults = [fault] if fault else []
+        if fault and self.bad == "replace":
+            rng = generator(self.seed, key.epoch, index, view, Purpose.REPLACE)
+            for _ in range(_REPLACE_TRIES):
+                found, fault = self.load(key, int(rng.integers(len(self.source))), view)
+                if fault is None:
+                    break
+                faults.append(fault)
+        return (None if found is None else (*found, view)), faults
 
     def load(self, key: BatchKey, index: int, view: int) -> tuple[Any, Fault | None]:
         """Read and transform a sample: its row, or the fault that hinders it."""
@@ -147,6 +155,21 @@ class Fetcher:
         except (DataError, OSError):
             name = f"sample {index}"
         return Fault(index, name, hashlib.sha256(data).hexdigest() if data else "", str(error))
+
+
+@functools.cache
+def readers(count: int) -> ThreadPoolExecutor:
+    """Threads that read samples, each with one thread for torch's operations."""
+    pool, together, before = ThreadPoolExecutor(count, "imgzoo-data"), threading.Barrier(count), torch.get_num_threads()
+
+    def settle(_: int) -> None:
+        torch.set_num_threads(1)
+        torch.get_num_threads()  # a thread takes the number over at its first question, and keeps it
+        together.wait()
+
+    list(pool.map(settle, range(count)))
+    torch.set_num_threads(before)
+    return pool
 
 
 def stack_targets(targets: list[Any]) -> np.ndarray:

@@ -56,7 +56,7 @@ class Source:
 
     `class_names` is empty for unlabelled sources, whose targets are -1, and where targets are numbers to predict.
     `num_classes` counts the classes, or those numbers; `multi_label` says that targets are vectors (num_classes,) of 0
-    and 1.
+    and 1. Samples are read by several threads at once.
     """
 
     class_names: Sequence[str] = ()
