@@ -397,6 +397,44 @@ def test_hugging_face_sets(tmp_path, streaming):
     assert sorted(targets) == ([0, 0, 0, 1, 1] if streaming else [0, 1])
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_tensorflow_datasets_without_tensorflow(tmp_path):
+    tfds = pytest.importorskip("tensorflow_datasets")
+    features = {
+        "image": tfds.features.Image(shape=(None, None, 3)),
+        "label": tfds.features.ClassLabel(names=["cat", "dog"]),
+        "age": np.float32,
+    }
+
+    class Toy(tfds.core.GeneratorBasedBuilder):
+        VERSION = tfds.core.Version("1.0.0")
+
+        def _info(self):
+            return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
+
+        def _split_generators(self, dl_manager):
+            return {"train": self._generate_examples(6), "test": self._generate_examples(2)}
+
+        def _generate_examples(self, count):
+            for i in range(count):
+                yield i, {"image": io.BytesIO(noise(i)), "label": i % 2, "age": i / 2}
+
+    Toy(data_dir=tmp_path, file_format="array_record").download_and_prepare()
+    where = f"tfds:toy?data_dir={tmp_path}"
+    source = create_dataset(where)
+    assert list(source.class_names) == ["cat", "dog"] and len(create_dataset(where, "train[:50%]")) == 3
+    samples = [source[i] for i in range(6)]
+    assert sorted(s.data for s in samples) == sorted(noise(i) for i in range(6))
+    assert all(s.target == [noise(i) for i in range(6)].index(s.data) % 2 for s in samples)
+    ages = create_dataset(f"{where}&target_key=age", task="regression")
+    assert sorted(ages[i].target for i in range(6)) == [0, 0.5, 1, 1.5, 2, 2.5]
+    for wrong, message in ((f"{where}&image_key=photo", "has no photo"), ("tfds:absent", "no data set")):
+        with pytest.raises(UsageError, match=message):
+            create_dataset(wrong)
+    with pytest.raises(UsageError, match="train, test"):
+        create_dataset(where, "validation")
+
+
 def test_torchvision_folder_and_mnist(tmp_path):
     write_folder(tmp_path / "train", {"a": 2, "b": 1})
     source = create_dataset(f"torchvision:folder?root={tmp_path}")

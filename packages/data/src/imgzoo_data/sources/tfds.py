@@ -35,19 +35,26 @@ class TfdsSource(Source):
             import tensorflow_datasets as tfds  # pyright: ignore[reportMissingImports]
         except ModuleNotFoundError as error:
             raise MissingDependencyError("tfds: needs tensorflow-datasets: pip install 'imgzoo-data[tfds]'") from error
-        builder = tfds.builder(location, data_dir=data_dir, file_format="array_record")
+        try:
+            builder = tfds.builder(location, data_dir=data_dir, file_format="array_record")
+        except tfds.core.DatasetNotFoundError as error:
+            raise UsageError(f"tfds:{location} is no data set: {str(error).splitlines()[0]}") from error
         if download:
             builder.download_and_prepare()
         word = next((w for w in split_words(split) if w.partition("[")[0] in builder.info.splits), None)
         if word is None:
             known = ", ".join(builder.info.splits) or "none; pass download=true to prepare it"
             raise UsageError(f"tfds:{location} has no split '{split}'; it has {known}")
-        feature = builder.info.features.get(image_key)
-        decoders = {image_key: tfds.decode.SkipDecoding()} if type(feature).__name__ == "Image" else None
+        features = dict(builder.info.features.items())
+        missing = {image_key, target_key.split("/")[0]} - set(features)
+        if missing:
+            raise UsageError(f"tfds:{location} has no {' or '.join(sorted(missing))}; it has {', '.join(features)}")
+        encoded = type(features[image_key]).__name__ == "Image"
+        decoders = {image_key: tfds.decode.SkipDecoding()} if encoded else None
         self.rows = builder.as_data_source(word, decoders=decoders)
         self.image, self.target = image_key, target_key
         self.reader = Targets(target_format, class_map, num_classes)
-        label = builder.info.features.get(target_key.split("/")[0])
+        label = features[target_key.split("/")[0]]
         self.reader.adopt(getattr(getattr(label, "feature", label), "names", None))
         if not self.reader.num_classes:
             self.reader.learn(nested(row, target_key) for row in self.rows)
