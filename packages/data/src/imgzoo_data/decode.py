@@ -7,7 +7,6 @@ it); `fast` may also shrink a JPEG while decoding (DCT scaling) by the factor th
 from __future__ import annotations
 
 import io
-import threading
 import warnings
 from typing import Any, NamedTuple
 
@@ -16,6 +15,8 @@ import simplejpeg
 from PIL import Image
 
 from imgzoo.errors import DataError, UsageError
+
+from .scratch import Scratch
 
 MAX_PIXELS = 64_000_000
 BACKENDS = ("exact", "fast", "reference")
@@ -195,18 +196,7 @@ def decode_image(
     return turn_upright(array, header.orientation) if orient else array
 
 
-class _Buffer(threading.local):
-    """The decode buffer of a thread: large arrays are not asked anew from the system for every image."""
-
-    data = bytearray()
-
-    def of(self, size: int) -> bytearray:
-        if len(self.data) < size:
-            self.data = bytearray(size)
-        return self.data
-
-
-_buffer = _Buffer()
+_scratch = Scratch()
 
 
 def _decode_jpeg(data: Any, header: Header, channels: int, shrink: int, reuse: bool) -> np.ndarray:
@@ -221,7 +211,7 @@ def _decode_jpeg(data: Any, header: Header, channels: int, shrink: int, reuse: b
             min_height=height,
             min_width=width,
             min_factor=shrink,
-            buffer=_buffer.of(size) if reuse else None,
+            buffer=_scratch.of(size) if reuse else None,
         )
     except (ValueError, OverflowError):  # what it finds damaged, Pillow judges: some of it is readable
         return _decode_pillow(open_pillow(data), channels)

@@ -127,20 +127,18 @@ def examine(source: Source, index: int) -> Record:
     digest, size = hashlib.sha256(sample.data).hexdigest(), len(sample.data)
     if not size:
         return Record(index, sample.key, target, "empty", "zero bytes", digest, -1, None, 0)
-    header = None
+    header, problem, text, mark = None, "", "", -1
     try:
         header = read_header(sample.data)
         channels = header.channels if header.format == "NPY" else 3
         array = decode_image(sample.data, channels, header=header)
-        header = header._replace(opened=None)  # records outlive their images
         mark = difference_hash(array if channels in (1, 3) else array[:, :, :1])
-        return Record(index, sample.key, target, "", "", digest, mark, header, size)
     except DataError as error:
         text = str(error)
         problem = "truncated" if "truncated" in text or "ends" in text else "corrupt"
         problem = "too large" if "above the limit" in text else problem
-        header = header and header._replace(opened=None)
-        return Record(index, sample.key, target, problem, text, digest, -1, header, size)
+    header = header and header._replace(opened=None)  # records outlive their images
+    return Record(index, sample.key, target, problem, text, digest, mark, header, size)
 
 
 def examine_all(

@@ -120,10 +120,7 @@ class Targets:
         return numbers[0]
 
     def _value(self, values: list[Any]) -> Any:
-        try:
-            numbers = np.array([float(value) for value in values], np.float32)
-        except (TypeError, ValueError) as error:
-            raise DataError(f"a target is no number: {error}; use target_format=class for names") from error
+        numbers = _floats(values, "a target is no number: {}; use target_format=class for names")
         if len(numbers) != self.num_classes or not np.isfinite(numbers).all():
             raise DataError(f"a target must be {self.num_classes} finite numbers, got {values}")
         return numbers if self.num_classes > 1 else float(numbers[0])
@@ -136,13 +133,18 @@ class Targets:
         return int(label)
 
     def _vector(self, values: list[Any]) -> np.ndarray:
-        try:
-            vector = np.array([float(value) for value in values], np.float32)
-        except (TypeError, ValueError) as error:
-            raise DataError(f"a multi-hot target holds something else than 0 and 1: {error}") from error
+        vector = _floats(values, "a multi-hot target holds something else than 0 and 1: {}")
         if len(vector) != self.num_classes or not np.isin(vector, (0, 1)).all():
             raise DataError(f"a multi-hot target must be {self.num_classes} values of 0 and 1")
         return vector
+
+
+def _floats(values: list[Any], wrong: str) -> np.ndarray:
+    """Cells as float32, or a `DataError` that says what is wrong."""
+    try:
+        return np.array([float(value) for value in values], np.float32)
+    except (TypeError, ValueError) as error:
+        raise DataError(wrong.format(error)) from error
 
 
 class ListSource(Source):

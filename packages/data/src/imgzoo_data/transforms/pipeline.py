@@ -64,9 +64,9 @@ class Transform:
     """Encoded bytes, an array, a Pillow image or a uint8 tensor -> uint8 tensor (C, H, W) as `config` wants it.
 
     The first step is the crop; the others change pixels. All chance comes from the generator passed in. `decode` is
-    `exact` (Pillow's pixels), `fast` (JPEG shrunk while decoding where the crop is at least
-    twice the target) or `reference` (Pillow throughout). `splits` above 1 also returns that many versions: the first
-    without the steps after the crop and flips, the others each with their own draw (AugMix).
+    `exact` (Pillow's pixels), `fast` (JPEG shrunk while decoding where the crop is at least twice the target) or
+    `reference` (Pillow throughout). `splits` above 1 also returns that many versions: the first without the steps after
+    the crop and flips, the others each with their own draw (AugMix).
     """
 
     config: DataConfig

@@ -83,8 +83,6 @@ def _resample_seen(region: np.ndarray, crop: Crop, engine: str) -> torch.Tensor:
     pixels = None if engine == "pillow" else twopass.resize(region, crop.resize, start, stop, crop.interpolation)
     if pixels is None:
         pixels = _resize_pillow(region, crop, start, stop)
-    if pixels.shape[1:] == target:
-        return pixels
     return window(pixels, (min(0, crop.offset[0]), min(0, crop.offset[1])), target, crop.fill)
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import threading
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -16,11 +15,14 @@ import numpy as np
 import torch
 
 from imgzoo.native import library
+from imgzoo_data.scratch import Scratch
 
-SOURCE = r"""
+BITS = 22  # of a weight's fraction
+SOURCE = (
+    f"#define BITS {BITS}"
+    + r"""
 #include <stdint.h>
 #include <string.h>
-#define BITS 22   /* of a weight's fraction */
 #define ROWS 4    /* resized at once */
 #define WIDE 8    /* pixels of a column step; scratch rows are padded to it */
 #define HALF (1 << (BITS - 1))
@@ -100,7 +102,7 @@ void resize(const uint8_t *in, long stride, long width, long top, long bottom, u
                       yweights + y * ytaps);
 }
 """
-BITS = 22
+)
 WIDTHS = range(6, 1 << 16)  # pixels: what is read past the end of a row must lie in the next; working memory has limits
 
 
@@ -155,19 +157,7 @@ def taps(size: int, length: int, start: int, stop: int, interpolation: str) -> T
     return Taps(first.astype(np.int32), count.astype(np.int32), weights)
 
 
-class _Scratch(threading.local):
-    """Working memory of a thread, kept: asked anew, the system would clear it for every image."""
-
-    data = np.empty(0, np.uint8)
-
-    def of(self, size: int) -> int:
-        """The address of `size` bytes, a multiple of 64."""
-        if self.data.size < size + 64:
-            self.data = np.empty(size + 64, np.uint8)
-        return -(-self.data.ctypes.data // 64) * 64
-
-
-_scratch = _Scratch()
+_scratch = Scratch()
 
 
 @functools.cache
@@ -210,7 +200,7 @@ def resize(
     top, bottom = int(y.first.min()), int((y.first + y.count).max())
     rows, columns = stop[0] - start[0], stop[1] - start[1]
     result = torch.empty((3, rows, columns), dtype=torch.uint8)
-    room = _scratch.of(3 * width + 128 + 64 * (width + 4) + (bottom - top) * 4 * (columns + 8))
+    room = _scratch.of(3 * width + 128 + 64 * (width + 4) + (bottom - top) * 4 * (columns + 8)).ctypes.data
     across = (columns, x.weights.shape[1], *(part.ctypes.data for part in x))
     down = (rows, y.weights.shape[1], *(part.ctypes.data for part in y))
     function(array.ctypes.data, array.strides[0], width, top, bottom, room, *across, *down, result.data_ptr())
