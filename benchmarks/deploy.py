@@ -2,47 +2,96 @@
 
     .nox/imgzoo/bin/python benchmarks/deploy.py [--quick] [--json out.json] [MODEL ...]
 
-Outputs of fp32 must stay within 1e-4 of the peer's, relative to the largest. What two cores can gain from bf16 is
-measured in the same run, as a matrix product in both types.
+Each side is a process of its own, since deploying also changes how a process keeps memory; they take turns, a pass
+each. Outputs of fp32 must stay within 1e-4 of the peer's, relative to the largest. What bounds both is measured in the
+same run: the model's multiplications at the speed of a large matrix product, and what bf16 does to such a product.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import subprocess
 import sys
+import tempfile
 import time
+import warnings
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
+from typing import Any
 
-from forward import BATCH, MODELS, QUICK, limit, pair
-from rows import Row, cases, main, mean, paired
+from forward import BATCH, MODELS, QUICK, limit
+from rows import PEER_PYTHON, Row, main, mean, paired
 
 
-def measure(names: list[str], rounds: int) -> None:
-    """One JSON line a model: paired seconds of the deployed model and the peer, in both types, and their difference."""
+class Side:
+    """A contender's process; `ask` sends it a word and returns its answer."""
+
+    def __init__(self, who: str, name: str, folder: str) -> None:
+        command = [str(PEER_PYTHON), __file__, "--contender", who, name, folder]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def ask(self, word: str) -> Any:
+        assert self.process.stdin is not None and self.process.stdout is not None
+        print(word, file=self.process.stdin, flush=True)
+        line = self.process.stdout.readline()
+        return json.loads(line) if line else sys.exit(f"a contender died of '{word}'")
+
+    def close(self) -> None:
+        self.process.communicate()
+
+
+def peer(name: str, folder: Path) -> dict[str, Any]:
+    """What the peer answers: it makes the weights, the images and the answers that ours must give."""
+    import timm
+    import torch
+
+    model, images = timm.create_model(name).eval(), torch.randn(BATCH, 3, 224, 224)
+    with torch.inference_mode():
+        shared = {"weights": model.state_dict(), "images": images, "logits": model(images)}
+    torch.save(shared, folder / "shared.pt")
+    return {"ready": lambda: True, "fp32": partial(model, images), "bf16": partial(model, images)}
+
+
+def ours(name: str, folder: Path) -> dict[str, Any]:
+    """What our side answers: the two deployed models, how far fp32 is off, and the bounds."""
     import torch
 
     import imgzoo
 
+    shared = torch.load(folder / "shared.pt", weights_only=True)
+    images, expected = shared["images"], shared["logits"]
+    model = imgzoo.create_model(name)
+    model.load_state_dict(shared["weights"])
+    deployed = imgzoo.deploy(model)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # this processor may have no bf16 instructions: the row says so
+        half = imgzoo.deploy(model, dtype=torch.bfloat16)
+    a = torch.randn(512, 512)
+    return {
+        "difference": lambda: float((deployed(images) - expected).abs().max() / expected.abs().max()),
+        "fp32": partial(deployed, images),
+        "bf16": partial(half, images),
+        "computed": lambda: str(half.dtype).removeprefix("torch."),
+        "products": lambda: [seconds(lambda: a @ a), seconds(lambda: a.bfloat16() @ a.bfloat16())],
+        "limit": lambda: limit(model, images, False),
+    }
+
+
+def serve(who: str, name: str, folder: str) -> None:
+    """Answer each word on standard input: a model's call with its seconds, anything else with its value."""
+    import torch
+
     torch.set_num_threads(2)
-    a = torch.randn(2048, 2048)
-    products = {"fp32": seconds(lambda: a @ a), "bf16": seconds(lambda: a.bfloat16() @ a.bfloat16())}
-    for name in names:
-        ours, peer = pair(name)
-        x = torch.randn(BATCH, 3, 224, 224)
-        with torch.inference_mode(False):
-            models = [imgzoo.deploy(ours.eval()), imgzoo.deploy(ours, dtype=torch.bfloat16), peer.eval()]
-        with torch.inference_mode():
-            expected = models[2](x)
-            difference = ((models[0](x) - expected).abs().max() / expected.abs().max()).item()
-            whole = [[seconds(partial(models[i], x), 1) for i in (0, 2)] for _ in range(rounds)]
-            half = [[seconds(partial(models[i], x), 1) for i in (1, 2)] for _ in range(3)]
-        case = {"name": name, "fp32": whole, "bf16": half, "difference": difference, "products": products}
-        print(json.dumps(case | {"limit": limit(peer, x, False)}), flush=True)
+    answers = {"ours": ours, "peer": peer}[who](name, Path(folder))
+    with torch.inference_mode():
+        for line in sys.stdin:
+            found = answers[line.strip()]
+            print(json.dumps(seconds(found, 1) if isinstance(found, partial) else found()), flush=True)
 
 
-def seconds(call, count: int = 3) -> float:
+def seconds(call: Any, count: int = 3) -> float:
     best = float("inf")
     for _ in range(count):
         start = time.perf_counter()
@@ -51,34 +100,46 @@ def seconds(call, count: int = 3) -> float:
     return best
 
 
+def measure(name: str, rounds: int) -> dict[str, Any]:
+    """Paired seconds of one model in both types, after a pass that warms up, and what bounds them."""
+    with tempfile.TemporaryDirectory() as folder:
+        right = Side("peer", name, folder)
+        right.ask("ready")
+        left = Side("ours", name, folder)
+        found = {word: left.ask(word) for word in ("difference", "computed", "products", "limit")}
+        for word in ("fp32", "bf16"):
+            found[word] = [(left.ask(word), right.ask(word)) for _ in range(rounds + 1)][1:]
+        left.close()
+        right.close()
+    return found
+
+
 def rows(args: argparse.Namespace) -> Iterator[Row]:
-    names = args.models or list(QUICK if args.quick else MODELS)
     whole, half = [], []
-    for found in cases(__file__, "--rounds", 3 if args.quick else 7, *names):
+    for name in args.models or (QUICK if args.quick else MODELS):
+        found = measure(name, 3 if args.quick else 9)
         if found["difference"] > 1e-4:
-            sys.exit(f"{found['name']} deployed differs by {found['difference']:.1e} from the peer's model")
-        label = f"deployed {found['name']}, batch {BATCH}"
-        bound = f"multiplications: {found['limit']:.0f} ms at best; outputs within {found['difference']:.0e}"
+            sys.exit(f"{name} deployed differs by {found['difference']:.1e} from the peer's model")
+        label, best = f"deployed {name}, batch {BATCH}", f"multiplications: {found['limit']:.0f} ms at best"
+        bound = f"{best}; outputs within {found['difference']:.0e}"
         whole.append(paired("deploy", f"{label}, fp32", "ms", found["fp32"], 1.3, bound, 1e3))
-        gain = found["products"]["fp32"] / found["products"]["bf16"]
-        bound = f"this processor: a bf16 matrix product is {gain:.2f}x as fast as fp32"
+        bound = f"computed in {found['computed']}, a bf16 product takes {slower(*found['products'])}; {best}"
         half.append(paired("deploy", f"{label}, bf16", "ms", found["bf16"], 2.0, bound, 1e3))
         yield from (whole[-1], half[-1])
     yield mean("deploy", "deployed forward, fp32", whole, 1.3)
     yield mean("deploy", "deployed forward, bf16", half, 2.0)
 
 
+def slower(fp32: float, bf16: float) -> str:
+    return f"{bf16 / fp32:.3g} times as long as fp32 here"
+
+
 def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("models", nargs="*")
-    parser.add_argument("--rounds", type=int, default=7, help=argparse.SUPPRESS)
-    parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
 
 
 if __name__ == "__main__":
-    if "--worker" in sys.argv:
-        inner = argparse.ArgumentParser()
-        options(inner)
-        inside = inner.parse_args()
-        measure(inside.models, inside.rounds)
+    if "--contender" in sys.argv:
+        serve(*sys.argv[2:])
     else:
         main(__doc__, rows, options)

@@ -1,6 +1,7 @@
 """Deployment and export: the same answers, folded and in other formats."""
 
 import warnings
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from torch import nn
 
 from imgzoo import create_model, deploy
 from imgzoo.errors import UsageError
+from imgzoo_train import deployment
 from imgzoo_train.deployment import fold_batch_norms, reparameterize
 from imgzoo_train.exporting import export
 
@@ -94,13 +96,28 @@ def test_modules_are_asked_to_reparameterize_innermost_first():
     assert order == ["inner", "outer"]
 
 
-def test_low_precision_is_measured_and_refused_when_too_far():
+@pytest.mark.parametrize("has", [True, False], ids=["bf16 instructions", "none"])
+def test_low_precision_is_measured_and_refused_when_too_far(monkeypatch, has):
+    monkeypatch.setattr(deployment, "computes", lambda device, dtype: has)
     model = lively("test_resnet")
-    deployed = deploy(model, dtype=torch.bfloat16)
+    told = nullcontext() if has else pytest.warns(UserWarning, match="no bfloat16 instructions")
+    with told:
+        deployed = deploy(model, dtype=torch.bfloat16)
+    assert deployed.dtype == (torch.bfloat16 if has else torch.float32)
+    for weight in deployed.parameters():
+        torch.testing.assert_close(weight.float(), weight.bfloat16().float(), rtol=0, atol=0)
     assert 0 < deployed.parity.relative_difference < 0.1
     assert deployed(torch.randn(1, *model.pretrained_cfg["input_size"])).dtype == torch.float32
-    with pytest.raises(UsageError, match="differs by"):
+    with pytest.raises(UsageError, match="differs by"), nullcontext() if has else pytest.warns(UserWarning):
         deploy(model, dtype=torch.bfloat16, tolerance=1e-9)
+
+
+def test_a_processor_is_asked_for_low_precision_only():
+    cpu = torch.device("cpu")
+    assert deployment.computes(cpu, torch.float32)
+    assert deployment.computes(cpu, torch.float64)
+    assert deployment.computes(torch.device("cuda"), torch.bfloat16)
+    assert deployment.computes(cpu, torch.bfloat16) == torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 slow = pytest.mark.slow

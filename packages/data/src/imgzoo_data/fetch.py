@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import functools
 import hashlib
 import mmap
@@ -16,6 +15,7 @@ import numpy as np
 import torch
 
 from imgzoo.errors import DataError, UsageError
+from imgzoo.memory import keep_memory
 
 from .order import BatchKey
 from .rng import Purpose, generator
@@ -190,13 +190,3 @@ def start_worker(worker: int) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     keep_memory()
-
-
-def keep_memory() -> None:
-    """Tell glibc to serve images from its heap and keep it; else each one is mapped, faulted in and unmapped."""
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, AttributeError):
-        return  # not glibc
-    mallopt(-3, 32 << 20)  # M_MMAP_THRESHOLD, at its highest
-    mallopt(-1, 1 << 30)  # M_TRIM_THRESHOLD

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -12,6 +13,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from imgzoo.errors import UsageError
+from imgzoo.memory import keep_memory
 
 CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
@@ -44,10 +46,13 @@ def deploy(
     """A copy of `model` for inference, with its parity to the original as `deployed.parity`.
 
     Batch norms are folded into the layer before them where that is proven to change nothing but rounding, modules with
-    a `reparameterize()` are rewritten, weights are laid out channels-last, and cast to `dtype` (bfloat16 where the
-    hardware has it). `example` (B, C, H, W) is what parity is measured on; random images by default. Raises
-    `UsageError` when the relative difference exceeds `tolerance` (1e-3, or 0.1 in low precision).
+    a `reparameterize()` are rewritten, weights are laid out channels-last, and cast to `dtype`; a processor without
+    instructions for it computes in float32 with the weights rounded, and a warning says so. On a CPU the process keeps
+    its freed memory from then on (`imgzoo.memory.keep_memory`). `example` (B, C, H, W) is what parity is measured on;
+    random images by default. Raises `UsageError` when the relative difference exceeds `tolerance` (1e-3, or 0.1 in low
+    precision).
     """
+    keep_memory()
     original = model.eval()
     deployed: Any = copy.deepcopy(original).eval().requires_grad_(False)
     example = example_images(model) if example is None else example
@@ -79,15 +84,36 @@ def example_images(model: Any, count: int = 4) -> torch.Tensor:
 
 
 class LowPrecision(nn.Module):
-    """A model in another dtype that takes and returns float32."""
+    """A model in another dtype that takes and returns float32.
+
+    On a processor that would compute the dtype one value at a time only the weights are rounded to it.
+    """
 
     def __init__(self, model: nn.Module, dtype: torch.dtype) -> None:
         super().__init__()
         self.model, self.dtype = model.to(dtype), dtype
+        if not computes(next(model.parameters()).device, dtype):
+            short = str(dtype).removeprefix("torch.")
+            warnings.warn(
+                f"this processor has no {short} instructions: the weights are rounded to {short}, and the model "
+                "computes in float32",
+                stacklevel=3,
+            )
+            self.model, self.dtype = model.float(), torch.float32
 
     def forward(self, images: torch.Tensor) -> Any:
         output = self.model(images.to(self.dtype))
         return [item.float() for item in output] if isinstance(output, (tuple, list)) else output.float()
+
+
+def computes(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether a device has instructions for a dtype; a CPU is asked through oneDNN."""
+    if device.type != "cpu" or dtype not in (torch.bfloat16, torch.float16):
+        return True
+    if not torch.backends.mkldnn.is_available():
+        return False
+    known = torch.ops.mkldnn
+    return bool(known._is_mkldnn_bf16_supported() if dtype == torch.bfloat16 else known._is_mkldnn_fp16_supported())
 
 
 def reparameterize(model: nn.Module) -> int:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from imgzoo.errors import UsageError
+from imgzoo.memory import keep_memory
 
 from . import adapt, build, norms, storage
 from .checkpoints import Checkpoints, Retention
@@ -37,8 +38,6 @@ def train(config: Config, *, resume: bool = False, quiet: bool = False) -> dict[
 
     Raises `Interrupted` after a signal, with everything saved; typed errors for anything the user can mend.
     """
-    from imgzoo_data.fetch import keep_memory
-
     config.run.output = output_folder(config)
     if config.run.threads:
         torch.set_num_threads(config.run.threads)
