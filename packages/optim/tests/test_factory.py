@@ -206,3 +206,12 @@ def test_digits_are_learned() -> None:
         nn.functional.cross_entropy(model(x[:1500]), y[:1500]).backward()
         optimizer.step()
     assert (model(x[1500:]).argmax(1) == y[1500:]).float().mean() > 0.9
+
+
+def test_arguments_in_another_order_or_of_another_kind_are_one_sentence() -> None:
+    with pytest.raises(UsageError, match="name comes first, then the model; got a Net"):
+        create_optimizer(Net(), "adamw")  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="not a NoneType"):
+        create_optimizer("adamw", None)
+    with pytest.raises(UsageError, match="not one tensor"):
+        create_optimizer("adamw", torch.ones(2))

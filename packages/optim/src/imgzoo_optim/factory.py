@@ -54,8 +54,9 @@ def _groups(model_or_params: Any, weight_decay: float, param_group_fn: Any, plan
 
 def _given_groups(params: Iterable[Any], weight_decay: float, plan: dict[str, Any]) -> list[dict[str, Any]]:
     """Groups from tensors, (name, tensor) pairs or dictionaries; only named tensors can be told apart."""
-    if isinstance(params, torch.Tensor):
-        raise UsageError("pass a model or a list of parameters, not one tensor")
+    if isinstance(params, torch.Tensor) or not isinstance(params, Iterable):
+        what = "one tensor" if isinstance(params, torch.Tensor) else f"a {type(params).__name__}"
+        raise UsageError(f"pass a model or a list of parameters, not {what}")
     rows = list(params)
     if plan.get("layer_decay") is not None:
         raise UsageError("layer_decay needs the model, not its parameters")
@@ -127,6 +128,8 @@ def create_optimizer(
     gradients: nothing, `raise` or `skip` the step. Torch's fused kernels are used where it has them.
     Raises `UnknownNameError`, `OptionError` (listing the valid options) or `UsageError`.
     """
+    if not isinstance(name, str):
+        raise UsageError(f"the optimizer's name comes first, then the model; got a {type(name).__name__} as the name")
     short = name.lower().removeprefix(PREFIX)
     spec = registry("optimizers").resolve(short)
     build = spec.load()

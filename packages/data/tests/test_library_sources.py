@@ -1,0 +1,106 @@
+"""Sources that other libraries read: Parquet, Hugging Face, TensorFlow datasets, torchvision; each an extra."""
+
+import io
+import sys
+
+import numpy as np
+import pytest
+from data_helpers import noise, write_folder
+
+from imgzoo.errors import DataError, MissingDependencyError, UsageError
+from imgzoo_data import create_dataset, create_loader, create_transform
+
+
+@pytest.mark.parametrize(("scheme", "extra"), [("parquet", "parquet"), ("hf", "hf"), ("tfds", "tfds")])
+def test_a_missing_library_names_its_extra(tmp_path, scheme, extra, monkeypatch):
+    for name in ("pyarrow", "pyarrow.parquet", "datasets", "tensorflow_datasets"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(MissingDependencyError, match=rf"pip install 'imgzoo-data\[{extra}\]'"):
+        create_dataset(f"{scheme}:{tmp_path}")
+
+
+def parquet_file(path, rows):
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    parquet.write_table(pyarrow.Table.from_pylist(rows), path, row_group_size=2)
+
+
+def test_parquet_rows_of_bytes(tmp_path):
+    rows = [{"image": {"bytes": noise(i), "path": None}, "meta": {"label": "ab"[i % 2]}} for i in range(5)]
+    parquet_file(tmp_path / "d.parquet", rows)
+    source = create_dataset(f"parquet:{tmp_path / 'd.parquet'}?target_key=meta/label")
+    assert [source[i].data for i in (4, 0, 3)] == [noise(4), noise(0), noise(3)]
+    assert source.targets().tolist() == [0, 1, 0, 1, 0] and list(source.class_names) == ["a", "b"]
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_hugging_face_sets(tmp_path, streaming):
+    pytest.importorskip("datasets")
+    write_folder(tmp_path / "data" / "train", {"cat": 3, "dog": 2})
+    write_folder(tmp_path / "data" / "validation", {"cat": 1, "dog": 1})
+    source = create_dataset(f"hf:{tmp_path / 'data'}", "val" if not streaming else "train", streaming=streaming)
+    assert list(source.class_names) == ["cat", "dog"]
+    loader = create_loader(source, create_transform(input_size=(3, 8, 8)), 4)
+    targets = [t for batch in loader for t in batch.targets.tolist()]
+    assert sorted(targets) == ([0, 0, 0, 1, 1] if streaming else [0, 1])
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_tensorflow_datasets_without_tensorflow(tmp_path):
+    tfds = pytest.importorskip("tensorflow_datasets")
+    features = {
+        "image": tfds.features.Image(shape=(None, None, 3)),
+        "label": tfds.features.ClassLabel(names=["cat", "dog"]),
+        "age": np.float32,
+    }
+
+    class Toy(tfds.core.GeneratorBasedBuilder):
+        VERSION = tfds.core.Version("1.0.0")
+
+        def _info(self):
+            return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
+
+        def _split_generators(self, dl_manager):
+            return {"train": self._generate_examples(6), "test": self._generate_examples(2)}
+
+        def _generate_examples(self, count):
+            for i in range(count):
+                yield i, {"image": io.BytesIO(noise(i)), "label": i % 2, "age": i / 2}
+
+    Toy(data_dir=tmp_path, file_format="array_record").download_and_prepare()
+    where = f"tfds:toy?data_dir={tmp_path}"
+    source = create_dataset(where)
+    assert list(source.class_names) == ["cat", "dog"] and len(create_dataset(where, "train[:50%]")) == 3
+    samples = [source[i] for i in range(6)]
+    assert sorted(s.data for s in samples) == sorted(noise(i) for i in range(6))
+    assert all(s.target == [noise(i) for i in range(6)].index(s.data) % 2 for s in samples)
+    ages = create_dataset(f"{where}&target_key=age", task="regression")
+    assert sorted(ages[i].target for i in range(6)) == [0, 0.5, 1, 1.5, 2, 2.5]
+    for wrong, message in ((f"{where}&image_key=photo", "has no photo"), ("tfds:absent", "no data set")):
+        with pytest.raises(UsageError, match=message):
+            create_dataset(wrong)
+    with pytest.raises(UsageError, match="train, test"):
+        create_dataset(where, "validation")
+
+
+def test_torchvision_folder_and_mnist(tmp_path):
+    write_folder(tmp_path / "train", {"a": 2, "b": 1})
+    source = create_dataset(f"torchvision:folder?root={tmp_path}")
+    assert source[0].data == noise(0) and source.targets().tolist() == [0, 0, 1]
+    raw = tmp_path / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    for part, count in (("train", 6), ("t10k", 3)):
+        images = np.arange(count * 784, dtype=np.uint8).tobytes()
+        header = b"\0\0\x08\x03" + b"".join(n.to_bytes(4, "big") for n in (count, 28, 28))
+        (raw / f"{part}-images-idx3-ubyte").write_bytes(header + images)
+        (raw / f"{part}-labels-idx1-ubyte").write_bytes(
+            b"\0\0\x08\x01" + count.to_bytes(4, "big") + bytes(range(count))
+        )
+    source = create_dataset("torch/mnist", "validation", root=str(tmp_path))
+    assert len(source) == 3 and source.num_classes == 10
+    batch = next(
+        iter(create_loader(source, create_transform(input_size=(1, 28, 28), crop_pct=1.0), 3, normalize=False))
+    )
+    assert (batch.images[0, 0].numpy() == np.arange(784, dtype=np.uint8).reshape(28, 28)).all()
+    with pytest.raises(DataError, match="download"):
+        create_dataset("torch/cifar10", root=str(tmp_path / "none"))
