@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
+import time
 import traceback
 from pathlib import Path
 from typing import Any
@@ -21,6 +24,7 @@ from imgzoo_train.evaluation import evaluate
 from imgzoo_train.guard import Guard, NonFiniteError
 from imgzoo_train.loop import fit
 from imgzoo_train.norms import distribute_statistics, sync_batch_norm
+from imgzoo_train.signals import Interrupted, Signals
 from imgzoo_train.state import State
 from imgzoo_train.tree import snapshot
 
@@ -55,7 +59,7 @@ def check_evaluation(world: World, folder: Path) -> None:
                 classes=4,
                 world=world,
                 steps=steps,
-                poll=lambda: polled.append(world.agree(0)),  # noqa: B023
+                poll=lambda: polled.append(world.vote(0)()),  # noqa: B023
             )
             assert found.metrics["n"] == count
             assert round(found.metrics["top1"] * count / 100) == hits
@@ -225,7 +229,27 @@ def check_gather(world: World, folder: Path) -> None:
     gathered = world.gather(rows)
     wanted = torch.cat([torch.full((rank, 2), float(rank)) for rank in range(world.size)])
     assert torch.equal(gathered, wanted)
-    assert world.agree(world.rank) == world.size - 1
+    assert world.vote(world.rank)() == world.size - 1
+
+
+def check_signals(world: World, folder: Path) -> None:
+    """A signal of one rank ends all of them at the same poll, and no rank waits for a slower one to poll."""
+    with Signals(world) as signals:
+        world.barrier()
+        if world.rank:
+            time.sleep(1)
+        start = time.perf_counter()
+        signals.poll()
+        assert time.perf_counter() - start < 0.5
+        if world.rank == world.size - 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        done = 0
+        try:
+            for done in range(5):  # noqa: B007
+                signals.poll()
+        except Interrupted as error:
+            assert error.exit_code == 143
+        assert done == 1
 
 
 CHECKS = {name.removeprefix("check_"): value for name, value in globals().items() if name.startswith("check_")}

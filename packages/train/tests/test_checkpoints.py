@@ -54,6 +54,16 @@ trees = st.recursive(
 )
 
 
+def test_read_tensors_lie_as_aligned_as_new_ones(tmp_path):
+    """Else Newton-Schulz of Muon rounds otherwise after a resume."""
+    tensors = {f"t{n}": torch.randn(n, 3) for n in (1, 2, 3, 5, 7, 9)}
+    storage.write_tensors(tmp_path / "t.safetensors", tensors)
+    found = storage.read_tensors(tmp_path / "t.safetensors")
+    assert all(torch.equal(found[name], tensors[name]) for name in tensors)
+    assert any(tensor.data_ptr() % 64 for tensor in load_file(tmp_path / "t.safetensors").values())
+    assert not any(tensor.data_ptr() % 64 for tensor in found.values())
+
+
 @settings(max_examples=200, deadline=None)
 @given(trees)
 def test_a_packed_tree_unpacks_equal(tree):

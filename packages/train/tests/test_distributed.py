@@ -4,7 +4,7 @@ import pytest
 from train_ranks import HERE, run_ranks
 
 CHECKS = ["evaluation", "strategies", "sharded_rules", "sharded_run", "checkpoints", "sync_bn", "statistics",
-          "bad_rank", "gather"]  # fmt: skip
+          "bad_rank", "gather", "signals"]  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -23,6 +23,8 @@ class World:
     rank: int = 0
     size: int = 1
     device: torch.device = CPU
+    control: dist.ProcessGroup | None = None
+    """All ranks, to agree through the CPU and wait for no device."""
 
     @property
     def main(self) -> bool:
@@ -35,16 +37,24 @@ class World:
             dist.all_reduce(tensor, getattr(dist.ReduceOp, op.upper()))
         return tensor
 
-    def agree(self, flag: int) -> int:
-        """The largest `flag` of any rank."""
+    def vote(self, flag: int) -> Callable[[], int]:
+        """Begin to find the largest `flag` of any rank; the function returned waits until all have voted."""
         if self.size == 1:
-            return flag
-        return int(self.reduce(torch.tensor(flag, device=self.device), "max"))
+            return lambda: flag
+        largest = torch.tensor(flag)
+        work = dist.all_reduce(largest, dist.ReduceOp.MAX, self.control, async_op=True)
+        assert work is not None
+
+        def result() -> int:
+            work.wait()
+            return int(largest)
+
+        return result
 
     def barrier(self) -> None:
         """Wait until every rank is here."""
         if self.size > 1:
-            dist.barrier()
+            dist.barrier(self.control)
 
     def gather(self, tensor: torch.Tensor) -> torch.Tensor:
         """Rows of all ranks, one rank after another; ranks may have different numbers of rows."""
@@ -88,12 +98,12 @@ def join_world(device_name: str = "", timeout: float = 600.0) -> Iterator[World]
     if device.type != "cpu" and device.index is None:
         device = torch.device(device.type, int(os.environ.get("LOCAL_RANK", "0")))
         torch.accelerator.set_device_index(device)
-    if dist.is_initialized():
-        yield World(dist.get_rank(), dist.get_world_size(), device)
-        return
-    backend = "gloo" if device.type == "cpu" else dist.get_default_backend_for_device(device)
-    dist.init_process_group(backend, timeout=timedelta(seconds=timeout or 86400.0))
+    limit, given = timedelta(seconds=timeout or 86400.0), dist.is_initialized()
+    if not given:
+        backend = "gloo" if device.type == "cpu" else dist.get_default_backend_for_device(device)
+        dist.init_process_group(backend, timeout=limit)
+    control = dist.new_group(backend="gloo", timeout=limit)
     try:
-        yield World(dist.get_rank(), dist.get_world_size(), device)
+        yield World(dist.get_rank(), dist.get_world_size(), device, control)
     finally:
-        dist.destroy_process_group()
+        dist.destroy_process_group(control if given else None)

@@ -115,10 +115,13 @@ def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> dict[str, 
 
 
 def read_tensors(path: Path) -> dict[str, torch.Tensor]:
-    """Read a safetensors file."""
+    """Read a safetensors file; every tensor in memory of its own, as aligned as any that torch makes.
+
+    A file packs its tensors, and a matrix product of one that lies less aligned may round otherwise.
+    """
     from safetensors.torch import load_file
 
-    return load_file(str(path))
+    return {name: tensor.clone() for name, tensor in load_file(str(path)).items()}
 
 
 def file_entry(path: Path) -> dict[str, Any]:
