@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
@@ -145,7 +146,12 @@ def check_sharded_run(world: World, folder: Path) -> None:
     for strategy in ("ddp", "fsdp2"):
         run = {"epochs": 1, "device": "cpu", "strategy": strategy, "output": str(folder / strategy)}
         settings = {"model": {"name": "test_resnet"}, "data": data, "optim": {"clip": 1.0}, "run": run}
-        scores.append(train(Config().merged(settings, "test"), quiet=True)["best"])
+        done = train(Config().merged(settings, "test"), quiet=True)
+        scores.append(done["best"])
+        if world.main:
+            rows = [json.loads(line) for line in (folder / strategy / "metrics.jsonl").read_text().splitlines()]
+            counted = sum(row["images"] for row in rows if row["kind"] == "train")
+            assert counted == done["step"] * 60 * world.size, counted
     assert abs(scores[0]["loss"] - scores[1]["loss"]) < 1e-3, scores
 
 

@@ -25,14 +25,18 @@ class Meters:
         self.images += images
         self.updates += 1
 
-    def take(self) -> dict[str, float]:
-        """Means since the last call, and a fresh start; this is where the host waits for the device."""
+    def take(self, ranks: int = 1) -> dict[str, float]:
+        """Means since the last call, and a fresh start; this is where the host waits for the device.
+
+        Each of `ranks` takes as many images, and those of all are counted.
+        """
         seconds = self.step_seconds + self.wait_seconds
+        images = self.images * ranks
         row = {
             "loss": float(self.loss) / max(1, self.images),
             "grad_norm": float(self.grad_norm) / max(1, self.updates),
-            "images": self.images,
-            "images_per_second": self.images / seconds if seconds else 0.0,
+            "images": images,
+            "images_per_second": images / seconds if seconds else 0.0,
             "data_wait": self.wait_seconds / seconds if seconds else 0.0,
         }
         self.__init__()
