@@ -18,9 +18,7 @@ def trials(tmp_path, seed: int, count: int, how: str) -> list[dict]:
 
 
 def test_killed_runs_end_like_undisturbed_ones(tmp_path):
-    rows = trials(
-        tmp_path, seed=7, count=3, how="kill"
-    )  # the third with Muon, whose products see how memory is aligned
+    rows = trials(tmp_path, seed=7, count=3, how="kill")  # SGD, AdamW, and Muon, whose products see how memory lies
     assert any(codes == [-9] for row in rows for codes, _ in row["exits"])
 
 
