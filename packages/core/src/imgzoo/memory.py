@@ -14,8 +14,8 @@ def keep_memory() -> bool:
     """Keep freed memory for the next image or batch; False where the C library is not glibc.
 
     By default glibc returns every block above 32 MB at once, and the kernel clears and maps the next one page by page:
-    a quarter of ConvNeXt's forward pass on a CPU. This holds for the whole process, which then keeps about the most that
-    it ever needed, up to the bounds above; `malloc_trim(0)` gives it back.
+    a quarter of ConvNeXt's forward pass on a CPU. This holds for the whole process, which then keeps about the most
+    that it ever needed, up to the bounds above; `malloc_trim(0)` gives it back.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
