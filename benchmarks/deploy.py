@@ -12,36 +12,15 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
-import warnings
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from forward import BATCH, MODELS, QUICK, limit
-from rows import PEER_PYTHON, Row, main, mean, paired
-
-
-class Side:
-    """A contender's process; `ask` sends it a word and returns its answer."""
-
-    def __init__(self, who: str, name: str, folder: str) -> None:
-        command = [str(PEER_PYTHON), __file__, "--contender", who, name, folder]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
-    def ask(self, word: str) -> Any:
-        assert self.process.stdin is not None and self.process.stdout is not None
-        print(word, file=self.process.stdin, flush=True)
-        line = self.process.stdout.readline()
-        return json.loads(line) if line else sys.exit(f"a contender died of '{word}'")
-
-    def close(self) -> None:
-        self.process.communicate()
+from rows import Contender, Row, main, mean, paired, seconds
 
 
 def peer(name: str, folder: Path) -> dict[str, Any]:
@@ -53,7 +32,7 @@ def peer(name: str, folder: Path) -> dict[str, Any]:
     with torch.inference_mode():
         shared = {"weights": model.state_dict(), "images": images, "logits": model(images)}
     torch.save(shared, folder / "shared.pt")
-    return {"ready": lambda: True, "fp32": partial(model, images), "bf16": partial(model, images)}
+    return {"ready": lambda: True, "eager": lambda: seconds(lambda: model(images))}
 
 
 def ours(name: str, folder: Path) -> dict[str, Any]:
@@ -67,50 +46,38 @@ def ours(name: str, folder: Path) -> dict[str, Any]:
     model = imgzoo.create_model(name)
     model.load_state_dict(shared["weights"])
     deployed = imgzoo.deploy(model)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # this processor may have no bf16 instructions: the row says so
-        half = imgzoo.deploy(model, dtype=torch.bfloat16)
+    half = imgzoo.deploy(model, dtype=torch.bfloat16)
     a = torch.randn(512, 512)
     return {
         "difference": lambda: float((deployed(images) - expected).abs().max() / expected.abs().max()),
-        "fp32": partial(deployed, images),
-        "bf16": partial(half, images),
+        "fp32": lambda: seconds(lambda: deployed(images)),
+        "bf16": lambda: seconds(lambda: half(images)),
         "computed": lambda: str(half.dtype).removeprefix("torch."),
-        "products": lambda: [seconds(lambda: a @ a), seconds(lambda: a.bfloat16() @ a.bfloat16())],
+        "products": lambda: [seconds(lambda: a @ a, 3), seconds(lambda: a.bfloat16() @ a.bfloat16(), 3)],
         "limit": lambda: limit(model, images, False),
     }
 
 
 def serve(who: str, name: str, folder: str) -> None:
-    """Answer each word on standard input: a model's call with its seconds, anything else with its value."""
+    """Answer each word on standard input; what is timed answers with its seconds."""
     import torch
 
     torch.set_num_threads(2)
     answers = {"ours": ours, "peer": peer}[who](name, Path(folder))
     with torch.inference_mode():
         for line in sys.stdin:
-            found = answers[line.strip()]
-            print(json.dumps(seconds(found, 1) if isinstance(found, partial) else found()), flush=True)
-
-
-def seconds(call: Any, count: int = 3) -> float:
-    best = float("inf")
-    for _ in range(count):
-        start = time.perf_counter()
-        call()
-        best = min(best, time.perf_counter() - start)
-    return best
+            print(json.dumps(answers[line.strip()]()), flush=True)
 
 
 def measure(name: str, rounds: int) -> dict[str, Any]:
     """Paired seconds of one model in both types, after a pass that warms up, and what bounds them."""
     with tempfile.TemporaryDirectory() as folder:
-        right = Side("peer", name, folder)
+        right = Contender(__file__, "peer", name, folder)
         right.ask("ready")
-        left = Side("ours", name, folder)
+        left = Contender(__file__, "ours", name, folder)
         found = {word: left.ask(word) for word in ("difference", "computed", "products", "limit")}
         for word in ("fp32", "bf16"):
-            found[word] = [(left.ask(word), right.ask(word)) for _ in range(rounds + 1)][1:]
+            found[word] = [(left.ask(word), right.ask("eager")) for _ in range(rounds + 1)][1:]
         left.close()
         right.close()
     return found
@@ -125,20 +92,18 @@ def rows(args: argparse.Namespace) -> Iterator[Row]:
         label, best = f"deployed {name}, batch {BATCH}", f"multiplications: {found['limit']:.0f} ms at best"
         bound = f"{best}; outputs within {found['difference']:.0e}"
         whole.append(paired("deploy", f"{label}, fp32", "ms", found["fp32"], 1.3, bound, 1e3))
-        bound = f"computed in {found['computed']}, a bf16 product takes {slower(*found['products'])}; {best}"
+        fp32, bf16 = found["products"]
+        times = f"a bf16 product takes {bf16 / fp32:.3g} times as long as fp32 here"
+        bound = f"computed in {found['computed']}, {times}; {best}"
         half.append(paired("deploy", f"{label}, bf16", "ms", found["bf16"], 2.0, bound, 1e3))
         reachable.append(1e3 * statistics.median(peer for _, peer in found["fp32"] + found["bf16"]) / found["limit"])
         yield from (whole[-1], half[-1])
-    best = statistics.geometric_mean(reachable)
-    bound = f"multiplications: at the speed of a large fp32 product the mean were {best:.2f}x"
+    most = statistics.geometric_mean(reachable)
+    bound = f"multiplications: at the speed of a large fp32 product the mean were {most:.2f}x"
     yield replace(mean("deploy", "deployed forward, fp32", whole, 1.3), bound=bound)
     if found["computed"] == "float32":
         bound += "; this processor has no bf16 instructions"
     yield replace(mean("deploy", "deployed forward, bf16", half, 2.0), bound=bound)
-
-
-def slower(fp32: float, bf16: float) -> str:
-    return f"{bf16 / fp32:.3g} times as long as fp32 here"
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -146,7 +111,7 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 
 if __name__ == "__main__":
-    if "--contender" in sys.argv:
-        serve(*sys.argv[2:])
+    if "--serve" in sys.argv:
+        serve(*json.loads(sys.argv[-1]))
     else:
         main(__doc__, rows, options)

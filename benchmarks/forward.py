@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
-from rows import Row, cases, main, mean, paired, peak_memory
+from rows import Row, cases, main, mean, paired, peak_memory, seconds
 
 MODELS = ("resnet18", "resnet50", "regnety_016", "convnext_tiny", "convnextv2_nano", "vit_tiny_patch16_224",
           "vit_small_patch16_224", "swin_tiny_patch4_window7_224", "efficientnet_b0",
@@ -32,11 +32,7 @@ def limit(model: Any, x: Any, train: bool) -> float:
     a = torch.randn(2048, 2048)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model(x)
-    best = float("inf")
-    for _ in range(4):
-        start = time.perf_counter()
-        a @ a
-        best = min(best, time.perf_counter() - start)
+    best = seconds(lambda: a @ a, 4)
     return 1e3 * counter.get_total_flops() * (3 if train else 1) * best / (2 * 2048**3)
 
 

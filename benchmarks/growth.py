@@ -51,7 +51,6 @@ for i in range(3):
         times.append(time.perf_counter() - start)
 print(min(times))
 """
-
 REDUCE = """
 import time
 import torch, torch.distributed as dist
@@ -121,17 +120,17 @@ def indexed(count: int) -> list[float]:
 
 def workers(args: argparse.Namespace) -> Iterator[Row]:
     """Images a second of the training loader by number of workers."""
-    from loader import CASES, Contender, write_photos
+    from loader import CASES, contender, write_photos
 
     name = "train 500x375"
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         write_photos(folder, CASES[name][0], 128 if args.quick else CASES[name][1])
         for count in WORKERS:
-            contender = Contender("imgzoo", folder, CASES[name], count)
-            contender.epoch()
-            found = [contender.epoch() for _ in range(2 if args.quick else 3)]
-            contender.close()
+            ours = contender("imgzoo", folder, CASES[name], count)
+            ours.ask("epoch")
+            found = [ours.ask("epoch") for _ in range(2 if args.quick else 3)]
+            ours.close()
             speed = statistics.median(row["images"] / row["wall"] for row in found)
             yield alone("growth", f"loader, {name}, {count} workers", "images/s", speed, None,
                         f"{os.cpu_count()} cores, one of which feeds the batches")  # fmt: skip

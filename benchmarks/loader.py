@@ -12,7 +12,6 @@ import argparse
 import io
 import json
 import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -20,7 +19,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from rows import PEER_PYTHON, Row, main, paired
+from rows import Contender, Row, main, paired
 
 SMALL, LARGE = (500, 375), (2048, 1536)
 TRAIN, EVAL, FAST = "train", "eval", "eval fast"
@@ -139,38 +138,20 @@ def serve(who: str, folder: str, batch: int, kind: str, policy: str | None, work
         print(json.dumps(answer), flush=True)
 
 
-class Contender:
-    """A process that runs epochs of one loader."""
-
-    def __init__(self, who: str, folder: Path, case: tuple, workers: int):
-        setup = json.dumps([who, str(folder), case[2], case[3], case[4], workers])
-        command = [str(PEER_PYTHON), "-W", "ignore", __file__, "--serve", setup]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
-    def epoch(self) -> dict[str, float]:
-        assert self.process.stdin and self.process.stdout
-        self.process.stdin.write("go\n")
-        self.process.stdin.flush()
-        line = self.process.stdout.readline()
-        if not line:
-            raise SystemExit(f"a contender ended: {self.process.wait()}")
-        return json.loads(line)
-
-    def close(self) -> None:
-        assert self.process.stdin
-        self.process.stdin.close()
-        self.process.wait(30)
+def contender(who: str, folder: Path, case: tuple, workers: int) -> Contender:
+    """A process that runs an epoch of one loader each time it is asked to."""
+    return Contender(__file__, who, str(folder), case[2], case[3], case[4], workers)
 
 
 def run_case(name: str, folder: Path, workers: int, rounds: int) -> tuple[Row, Row]:
     """Alternate epochs of both contenders: milliseconds an image that a user waits, and of CPU time."""
     case = CASES[name]
-    contenders = {who: Contender(who, folder, case, workers) for who in ("imgzoo", "peer")}
-    for contender in contenders.values():  # warm: files cached, workers up, memory touched
-        contender.epoch()
-    found = [{who: contender.epoch() for who, contender in contenders.items()} for _ in range(rounds)]
-    for contender in contenders.values():
-        contender.close()
+    contenders = {who: contender(who, folder, case, workers) for who in ("imgzoo", "peer")}
+    for each in contenders.values():  # warm: files cached, workers up, memory touched
+        each.ask("epoch")
+    found = [{who: each.ask("epoch") for who, each in contenders.items()} for _ in range(rounds)]
+    for each in contenders.values():
+        each.close()
 
     def pairs(what: str) -> list[tuple[float, float]]:
         return [tuple(row[who][what] / row[who]["images"] for who in contenders) for row in found]  # type: ignore[misc]

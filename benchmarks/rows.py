@@ -90,6 +90,39 @@ def cases(script: str, *flags: object) -> Iterator[Any]:
         sys.exit("the worker failed")
 
 
+class Contender:
+    """A benchmark's own script as a process of the parity environment, run with `--serve ARGUMENTS` as JSON.
+
+    It reads a line for each thing to do and answers with a line of JSON.
+    """
+
+    def __init__(self, script: str, *arguments: object) -> None:
+        command = [str(PEER_PYTHON), "-W", "ignore", script, "--serve", json.dumps(arguments)]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def ask(self, word: str) -> Any:
+        """What the process answers to a word."""
+        assert self.process.stdin and self.process.stdout
+        print(word, file=self.process.stdin, flush=True)
+        line = self.process.stdout.readline()
+        return json.loads(line) if line else sys.exit(f"a contender ended: {self.process.wait()}")
+
+    def close(self) -> None:
+        assert self.process.stdin
+        self.process.stdin.close()
+        self.process.wait(30)
+
+
+def seconds(call: Callable[[], object], count: int = 1) -> float:
+    """The shortest of `count` calls."""
+    best = math.inf
+    for _ in range(count):
+        start = time.perf_counter()
+        call()
+        best = min(best, time.perf_counter() - start)
+    return best
+
+
 def peak_memory(step: Callable[[], object]) -> tuple[int, float]:
     """Bytes allocated at the most during a step, beyond what stood before it; and its seconds."""
     import torch

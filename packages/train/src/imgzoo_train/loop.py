@@ -111,7 +111,7 @@ def update(state: State, group: list[Any], loss_fn: LossFn, clip: Clip | None, g
             state.optimizer.step()
         for average in state.averages.values():
             average.update(state.plain)
-        state.meters.add(loss, norm, sum(len(batch.targets) for batch in group))
+        state.meters.add(loss, norm, state.world.size * sum(len(batch.targets) for batch in group))
     state.optimizer.zero_grad(set_to_none=True)
     state.step += 1
 

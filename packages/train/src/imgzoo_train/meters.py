@@ -19,24 +19,20 @@ class Meters:
         self.step_seconds = 0.0
 
     def add(self, loss: torch.Tensor, grad_norm: torch.Tensor, images: int) -> None:
-        """Add an update: mean loss of its images, norm of its gradient, number of images. Waits for nothing."""
+        """Add an update: mean loss of its images, norm of its gradient, images of all ranks. Waits for nothing."""
         self.loss = self.loss.to(loss.device) + loss.detach().double() * images
         self.grad_norm = self.grad_norm.to(loss.device) + grad_norm.detach().double()
         self.images += images
         self.updates += 1
 
-    def take(self, ranks: int = 1) -> dict[str, float]:
-        """Means since the last call, and a fresh start; this is where the host waits for the device.
-
-        Each of `ranks` takes as many images, and those of all are counted.
-        """
+    def take(self) -> dict[str, float]:
+        """Means since the last call, and a fresh start; this is where the host waits for the device."""
         seconds = self.step_seconds + self.wait_seconds
-        images = self.images * ranks
         row = {
             "loss": float(self.loss) / max(1, self.images),
             "grad_norm": float(self.grad_norm) / max(1, self.updates),
-            "images": images,
-            "images_per_second": images / seconds if seconds else 0.0,
+            "images": self.images,
+            "images_per_second": self.images / seconds if seconds else 0.0,
             "data_wait": self.wait_seconds / seconds if seconds else 0.0,
         }
         self.__init__()

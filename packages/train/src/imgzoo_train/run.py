@@ -211,7 +211,7 @@ class Run:
 
     def log(self, state: State) -> None:
         """Write means since the last log row."""
-        figures = state.meters.take(self.world.size)
+        figures = state.meters.take()
         learning_rate = max(float(group["lr"]) for group in state.optimizer.param_groups)
         self.write("train", {"lr": learning_rate, **figures})
 
