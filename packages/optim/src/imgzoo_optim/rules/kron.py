@@ -205,9 +205,9 @@ class Kron(Optimizer):
         return 2 * random.Random(SEED - group["t"]).random() if group["stochastic_weight_decay"] else 1.0
 
     def update(self, group: dict[str, Any], params: list[Tensor], t: Any) -> None:
-        given: Any = group["preconditioner_update_probability"]
-        chance: Any = update_probability if given is None else given
-        share: float = chance(t) if callable(chance) else chance
+        given: Callable[[int], float] | float | None = group["preconditioner_update_probability"]
+        chance = update_probability if given is None else given
+        share = chance(t) if callable(chance) else chance
         for param in params:
             self._step_one({**group, "t": t}, param, t, share)
             self.place += 1
