@@ -168,6 +168,7 @@ def build_loaders(config: Config, sources: Sources, transform: Any, world: World
 def build_state(config: Config, model: nn.Module, world: World, updates: int) -> State:
     """Apply every technique to the model, in the documented order."""
     from . import adapt, norms, sharding
+    from .techniques import small_maps
 
     run = config.run
     if config.model.lora:
@@ -183,6 +184,8 @@ def build_state(config: Config, model: nn.Module, world: World, updates: int) ->
         norms.sync_batch_norm(model, world)
     precision = create_precision(run.precision, world.device)
     model = precision.prepare(model)
+    if precision.low and world.device.type == "cpu":
+        small_maps.protect(model)
     if sharded:
         sharding.shard(model, world)
 
@@ -192,7 +195,7 @@ def build_state(config: Config, model: nn.Module, world: World, updates: int) ->
     averages = build_averages(config, model, updates)
     called: Any = model
     if run.torchscript:
-        called = adapt.scripted(model, run.torchscript, world.device)
+        called = adapt.scripted(model, run.torchscript, world.device, precision)
     if run.compile:
         called = torch.compile(called)
     if world.size > 1 and not sharded:
