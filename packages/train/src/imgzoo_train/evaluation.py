@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from .answers import Alignment
 from .distributed import World
 from .metrics import METRICS
 from .precision import FP32, Precision
@@ -36,14 +37,14 @@ def evaluate(
     precision: Precision = FP32,
     steps: int | None = None,
     poll: Callable[[], None] | None = None,
-    transform: Callable[[torch.Tensor], torch.Tensor] | None = None,
-    observe: Callable[[torch.Tensor, Any], None] | None = None,
+    align: Alignment | None = None,
+    observe: Callable[[torch.Tensor, torch.Tensor, Any], None] | None = None,
 ) -> Evaluation:
     """Score `model` on this rank's `batches` and reduce the sums of all ranks once.
 
     Ranks may have different numbers of batches; with several ranks and a `poll` that talks to the others, `steps` is
-    the largest number any of them has. `transform` maps the logits, e.g. to a subset of classes; `observe` sees the
-    logits and sample numbers of each batch.
+    the largest number any of them has. `align` says which outputs the data's classes are; `observe` sees the
+    outputs that are scored, the targets they are scored against, and the sample numbers of each batch.
     """
     world = world or World()
     scores = METRICS[task](classes, world.device)
@@ -61,10 +62,10 @@ def evaluate(
                 output = model(precision.inputs(images))
             if isinstance(output, (tuple, list)):
                 output = output[0]
-            if transform is not None:
-                output = transform(output)
+            if align is not None:
+                output, targets = align.outputs(output), align.targets(targets)
             if observe is not None:
-                observe(output, batch.indices)
+                observe(output, targets, batch.indices)
             losses = scores.update(output, targets)
             worst = _keep_worst(worst, losses, output, targets, batch.indices)
     finally:

@@ -246,8 +246,9 @@ class Run:
         return evaluate(
             self.state.plain if not self.state.sharded else self.state.model,
             self.loaders.validation,
-            classes=self.sources.classes,
+            classes=self.sources.align.classes,
             task=self.config.loss.task,
+            align=self.sources.align,
             world=self.world,
             precision=self.state.precision,
             steps=self.loaders.eval_steps,

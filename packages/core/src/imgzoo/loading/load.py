@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,8 @@ class LoadReport:
     """Parameters the file lacks, left at their initial values."""
     unused: list[str] = field(default_factory=list)
     """Tensors of the file the model has no place for."""
+    classes: int | None = None
+    """Classes of the file's classifier; None where it has none."""
 
     def __str__(self) -> str:
         lines = [f"weights from {self.file}, license {self.license or 'unknown'}"]
@@ -46,19 +49,29 @@ class LoadReport:
 
 
 def create_pretrained(
-    construct: Callable[[], Any],
+    construct: Callable[..., Any],
     source: Source,
     device: str | torch.device | None = None,
     dtype: torch.dtype | None = None,
+    adopt_classes: bool = False,
 ) -> Any:
-    """Build a network around the weights of `source`: no initial values are drawn except for what the file lacks."""
+    """Build a network around the weights of `source`: no initial values are drawn except for what the file lacks.
+
+    `adopt_classes` gives the network as many classes as the file has.
+    """
     what = f"{source.spec.name}.{source.weights.tag}" if source.weights_from == "tag" and source.weights else ""
     check_license(source.license, what or source.weights_from)
     path = fetch_weights(source)
     state = read_state(path)
     model, numbers = build_skeleton(construct)
     own = model.state_dict()
-    state, report = fit(state, model, own, source, path)
+    fitted, report = fit(state, model, own, source, path)
+    if adopt_classes and report.classes not in (None, model.num_classes):
+        construct = partial(construct, num_classes=report.classes)
+        model, numbers = build_skeleton(construct)
+        own = model.state_dict()
+        fitted, report = fit(state, model, own, source, path)
+    state = fitted
     missing, unused = check_fit(state, own, source.spec.name)
     allowed = {f"{head}.{part}" for head in model._heads() for part in ("weight", "bias")}
     buffers = {name for name, _ in model.named_buffers()}
@@ -82,7 +95,10 @@ def fit(state: State, model: Any, own: State, source: Source | None, path: Path)
     report = LoadReport(str(path), source.license if source else "")
     target = source.spec.target if source else f"{type(model).__module__}:{type(model).__name__}"
     state, report.format = convert(state, model, own, target, weights.format if weights else "")
-    state, report.adapted = fit_state(state, model, own, weights.label_offset if weights else 0)
+    offset = weights.label_offset if weights else 0
+    rows = [len(state[f"{head}.weight"]) - offset for head in model._heads() if f"{head}.weight" in state]
+    report.classes = rows[0] if rows else None
+    state, report.adapted = fit_state(state, model, own, offset)
     return state, report
 
 

@@ -16,6 +16,7 @@ import click
 @click.option("--img-size", type=click.IntRange(1))
 @click.option("--fold/--no-fold", default=False, help="fold batch norms and reparameterize first")
 @click.option("--dynamic-batch/--fixed-batch", default=True)
+@click.option("--whole", is_flag=True, help="normalization and softmax or sigmoid inside: images of 0 to 1 go in")
 @click.option("--script", is_flag=True, help="TorchScript by script instead of trace")
 @click.option("--tolerance", default=1e-3, type=float, help="largest relative difference that passes")
 @click.option("--json", "as_json", is_flag=True, help="print the parity report as JSON")
@@ -27,6 +28,7 @@ def command(
     img_size: int | None,
     fold: bool,
     dynamic_batch: bool,
+    whole: bool,
     script: bool,
     tolerance: float,
     as_json: bool,
@@ -44,7 +46,7 @@ def command(
         cfg = opened.pretrained_cfg
         opened = deploy(opened, channels_last=False)
         opened.pretrained_cfg = cfg
-    report = export(opened, output, form, dynamic=dynamic_batch, tolerance=tolerance, script=script)
+    report = export(opened, output, form, dynamic=dynamic_batch, tolerance=tolerance, script=script, whole=whole)
     if as_json:
         click.echo(json.dumps(report, indent=1))
         return

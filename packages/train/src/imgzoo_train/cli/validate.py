@@ -12,14 +12,15 @@ import click
 
 from imgzoo.errors import ImgzooError
 
-SHOWN = ("model", "n", "top1", "top5", "map", "r2", "loss", "calibration_error", "params_m", "seconds")
+SHOWN = ("model", "n", "top1", "top5", "map", "r2", "mae", "loss", "calibration_error", "params_m", "seconds")
 
 
 @click.command("validate")
 @click.argument("models", nargs=-1, required=True)
 @click.option("--data", "source", required=True, help="digits: or folder:PATH")
 @click.option("--split", default="validation")
-@click.option("--task", default="classification", type=click.Choice(["classification", "multilabel", "regression"]))
+@click.option("--task", type=click.Choice(["classification", "multilabel", "regression"]),
+              help="what the models must answer; they say it themselves")  # fmt: skip
 @click.option("--pretrained", default="true", help="weights of models given by name")
 @click.option("--batch-size", default=64, type=click.IntRange(1))
 @click.option("--workers", default=0, type=click.IntRange(0))
