@@ -37,18 +37,29 @@ class Sources:
     validation: Any
     classes: int
     names: list[str]
+    splits: Any = None
+    """How the data was found, in words: `splits.lines()`."""
 
 
 def open_sources(config: Config) -> Sources:
     """Open the data of a run; raises `UsageError` where it does not fit the task."""
-    from imgzoo_data import create_dataset
+    from imgzoo_data import open_splits
 
     if not config.data.source:
         raise UsageError("no data given: add --data digits: or --data folder:PATH")
     task = config.loss.task
-    train = create_dataset(config.data.source, "train", task=task, **config.data.options)
-    options = {} if config.data.val_source else config.data.options
-    validation = create_dataset(config.data.val_source or config.data.source, "validation", task=task, **options)
+    part = config.data
+    options = {**part.options, **({"range": part.range} if part.range else {})}
+    splits = open_splits(
+        part.source,
+        part.val_source,
+        task=task,
+        val_split=part.val_split,
+        val_share=part.val_share,
+        allow_shared=part.allow_shared,
+        options=options,
+    )
+    train, validation = splits.train, splits.validation
     if bool(getattr(train, "multi_label", False)) != (task == "multilabel"):
         kind = "several labels an image" if train.multi_label else "one label an image"
         raise UsageError(f"{config.data.source} has {kind}, so --task {task} does not fit it")
@@ -60,7 +71,7 @@ def open_sources(config: Config) -> Sources:
         raise UsageError(f"{config.data.source} has no classes: its images need labels for training")
     if list(train.class_names) != list(validation.class_names):
         raise UsageError("training and validation data have different classes; give both the same class_map")
-    return Sources(train, validation, classes, names)
+    return Sources(train, validation, classes, names, splits)
 
 
 def build_model(config: Config, classes: int, names: list[str]) -> nn.Module:
@@ -88,7 +99,7 @@ def build_model(config: Config, classes: int, names: list[str]) -> nn.Module:
     return model
 
 
-def data_config(config: Config, model: nn.Module) -> Any:
+def data_config(config: Config, model: nn.Module, sources: Sources) -> Any:
     """How images are prepared for the model; it is written on the model, so that it is saved with it."""
     from imgzoo_data import resolve_data_config
 
@@ -100,6 +111,7 @@ def data_config(config: Config, model: nn.Module) -> Any:
         crop_pct=part.crop_pct,
         mean=part.mean,
         std=part.std,
+        range=sources.train.range,
     )
     model.pretrained_cfg = {**getattr(model, "pretrained_cfg", {}), **found.to_dict()}  # type: ignore[assignment]
     return found
@@ -129,6 +141,7 @@ def build_loaders(config: Config, sources: Sources, transform: Any, world: World
         "device": world.device,
         "channels_last": config.run.channels_last,
     }
+    pixels = {"max_pixels": part.max_pixels} if part.max_pixels else {}
     mixer = None
     if part.mixup or part.cutmix:
         mixer = Mixer(
@@ -145,7 +158,7 @@ def build_loaders(config: Config, sources: Sources, transform: Any, world: World
         schedule = SizeSchedule(choices, schedule="progressive", epochs=config.run.epochs, random_mix=0.0, spread=1e-3)
     train = create_loader(
         sources.train,
-        create_transform(transform, training=True, **part.augment),
+        create_transform(transform, training=True, **pixels, **part.augment),
         part.batch_size,
         training=True,
         mixer=mixer,
@@ -157,7 +170,7 @@ def build_loaders(config: Config, sources: Sources, transform: Any, world: World
         **shared,
     )
     size = part.val_batch_size or part.batch_size
-    plain = create_transform(transform, training=False)
+    plain = create_transform(transform, training=False, **pixels)
     validation = create_loader(sources.validation, plain, size, training=False, **shared)
     largest_share = math.ceil(len(sources.validation) / world.size)
     return Loaders(
