@@ -141,7 +141,7 @@ def build_loaders(config: Config, sources: Sources, transform: Any, world: World
         "device": world.device,
         "channels_last": config.run.channels_last,
     }
-    pixels = {"max_pixels": part.max_pixels} if part.max_pixels else {}
+    pixels: dict[str, Any] = {"max_pixels": part.max_pixels} if part.max_pixels else {}
     mixer = None
     if part.mixup or part.cutmix:
         mixer = Mixer(
