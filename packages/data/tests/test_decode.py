@@ -199,7 +199,7 @@ def test_every_pillow_mode_is_taken(mode):
     if mode == "F":
         image = image.point(lambda v: v / 255)
     for channels in (1, 3):
-        pixels = create_transform(input_size=(channels, 40, 40), crop_pct=1.0)(image)
+        pixels = create_transform(input_size=(channels, 40, 40), crop_pct=1.0).pixels(image)
         assert pixels.shape == (channels, 40, 40) and pixels.max() > 128
 
 

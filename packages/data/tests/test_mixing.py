@@ -119,6 +119,6 @@ def test_sequences_of_equal_images_are_the_normalized_image():
     transform = create_transform(sequence=(8, 16), input_size=(1, 32, 32), mean=0.25, std=0.5)
     batch = next(iter(create_loader("digits:", transform, 4)))
     assert batch.images["patches"].shape == (4, 16, 64) and batch.images["patch_valid"].all()
-    image = transform(create_dataset("digits:", "validation")[0].data).float() / 255
+    image = transform.pixels(create_dataset("digits:", "validation")[0].data).float() / 255
     rebuilt = batch.images["patches"][0].view(4, 4, 8, 8).permute(0, 2, 1, 3).reshape(32, 32)
     assert torch.allclose(rebuilt, (image[0] - 0.25) / 0.5, atol=1e-5)

@@ -55,7 +55,7 @@ class Pictures(Source):
         self.num_classes = (
             2 if task == "regression" and names is None else 1 if task == "regression" else len(self.labels)
         )
-        self.multi_label, self.count, self.seed = task == "multilabel", count, seed
+        self.multi_label, self.count, self.seed, self.whole = task == "multilabel", count, seed, False
 
     def __len__(self):
         return self.count
@@ -130,9 +130,10 @@ def data(monkeypatch):
     def use(task, variant, training=NAMES):
         def opened(source, split="train", **options):
             assert options.get("task", task) == task
-            return Pictures(task, training) if split == "train" else Pictures(task, VARIANTS[variant])
+            return Pictures(task, training) if split == "train" else Pictures(task, VARIANTS[variant], seed=1)
 
         monkeypatch.setattr(imgzoo_data, "create_dataset", opened, raising=False)
+        monkeypatch.setattr("imgzoo_data.sources.splits.create_dataset", opened)
 
     return use
 
@@ -199,7 +200,7 @@ def test_a_teacher_lines_up_with_its_student(tmp_path, folders, data, task, vari
     config = Config().merged(nested(settings), "test")
     sources = build.open_sources(config)
     model = build.build_model(config, sources.classes, sources.names)
-    build.data_config(config, model)
+    build.data_config(config, model, sources)
     state = State(model, torch.optim.SGD(model.parameters(), lr=0.0))
     if not expected(task, variant):
         with pytest.raises(UsageError) as error:
@@ -210,7 +211,7 @@ def test_a_teacher_lines_up_with_its_student(tmp_path, folders, data, task, vari
     teacher = next(cell.cell_contents for cell in find_cells(loss) if isinstance(cell.cell_contents, Teacher))
     loader = imgzoo_data.create_loader(
         sources.train,
-        imgzoo_data.create_transform(build.data_config(config, model), training=False),
+        imgzoo_data.create_transform(build.data_config(config, model, sources), training=False),
         32,
         training=False,
     )

@@ -19,6 +19,24 @@ def safe(text: object) -> str:
     return line if line.isprintable() else "".join(char if char.isprintable() else "?" for char in line)
 
 
+def escaped(text: object) -> str:
+    """The text with what is not printable written as an escape (`\\x1b`), line breaks and tabs kept.
+
+    Bytes of a file name that are no UTF-8 (lone surrogates) are written as those bytes, `\\xe9`.
+    """
+    whole = str(text)
+    if whole.isprintable():
+        return whole
+    return "".join(char if char.isprintable() or char in "\n\t" else _written(char) for char in whole)
+
+
+def _written(char: str) -> str:
+    code = ord(char)
+    if 0xDC80 <= code <= 0xDCFF:
+        return f"\\x{code - 0xDC00:02x}"
+    return char.encode("unicode_escape", "surrogatepass").decode()
+
+
 def natural(name: str) -> list[str | int]:
     """Sort key with numbers by value: resnet18 before resnet101."""
     parts: list[str | int] = _DIGITS.split(name)  # type: ignore[assignment]

@@ -1,10 +1,20 @@
 """Every error imgzoo raises on purpose: typed, one sentence, says what to do."""
 
+from __future__ import annotations
+
+from ._text import escaped
+
 
 class ImgzooError(Exception):
-    """Base of all imgzoo errors. The command line prints it as one line and exits with `exit_code`."""
+    """Base of all imgzoo errors. The command line prints it as one line and exits with `exit_code`.
+
+    Names that a message quotes are shown escaped: no control, direction or surrogate character reaches a terminal.
+    """
 
     exit_code = 2
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*(escaped(arg) if isinstance(arg, str) else arg for arg in args))
 
 
 class UsageError(ImgzooError, ValueError):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 _HOME = {  # public name -> module that holds it
     "Batch": "imgzoo_data.loader",
     "DataConfig": "imgzoo_data.config",
+    "Description": "imgzoo_data.sources.describe",
     "ImageNetInfo": "imgzoo_data.info",
     "Loader": "imgzoo_data.loader",
     "Mixer": "imgzoo_data.mixing",
@@ -18,6 +19,7 @@ _HOME = {  # public name -> module that holds it
     "Sample": "imgzoo_data.sources.base",
     "SizeSchedule": "imgzoo_data.order",
     "Source": "imgzoo_data.sources.base",
+    "Splits": "imgzoo_data.sources.splits",
     "StreamSource": "imgzoo_data.sources.base",
     "Transform": "imgzoo_data.transforms.pipeline",
     "class_names": "imgzoo_data.info",
@@ -28,6 +30,7 @@ _HOME = {  # public name -> module that holds it
     "decode_image": "imgzoo_data.decode",
     "index_map": "imgzoo_data.info",
     "infer_imagenet_subset": "imgzoo_data.info",
+    "open_splits": "imgzoo_data.sources.splits",
     "read_header": "imgzoo_data.decode",
     "resolve_data_config": "imgzoo_data.config",
 }
@@ -44,6 +47,7 @@ if TYPE_CHECKING:
     from imgzoo_data.sources.base import Sample as Sample
     from imgzoo_data.sources.base import Source as Source
     from imgzoo_data.sources.base import create_dataset as create_dataset
+    from imgzoo_data.sources.splits import open_splits as open_splits
     from imgzoo_data.transforms.create import create_transform as create_transform
     from imgzoo_data.transforms.pipeline import Transform as Transform
 

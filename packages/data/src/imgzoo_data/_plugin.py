@@ -9,6 +9,7 @@ IMGZOO_API = (1, 0)
 _DATASETS = {
     "folder": ("folder:FolderSource", "images in folders named after their classes"),
     "tar": ("tar:TarSource", "images in one tar, a folder of tars, or tars in a tar; read in place"),
+    "zip": ("zip:ZipSource", "images in one zip, or a folder of zips; read in place"),
     "csv": ("listing:csv_source", "a CSV of image paths and targets, single or multi-label"),
     "parquet": ("listing:ParquetSource", "parquet with images and targets (extra: parquet)"),
     "hf": ("hf:hf_source", "Hugging Face datasets, random access or streaming (extra: hf)"),

@@ -96,15 +96,16 @@ def index(source: str, split: str, out: Path | None, as_json: bool) -> None:
     """Read the headers of tars once and keep where each image lies."""
     from imgzoo.cli.output import print_json
 
-    from .sources.base import IMAGE_EXTENSIONS, parse_source, require_path
-    from .sources.tar import find_tars
+    from .sources.archive import find_archives
+    from .sources.base import parse_source
+    from .sources.folder import wanted_endings
     from .sources.tarindex import build_table, cache_path, fingerprint, write_cache
 
     scheme, location, _ = parse_source(source)
     if scheme != "tar":
         raise UsageError(f"only tar: sources keep an index; '{scheme}:' is listed each time it is opened")
-    tars = find_tars(require_path(location, "tar"), split)
-    extensions = tuple(sorted(IMAGE_EXTENSIONS))
+    tars = find_archives(location, split, ".tar").paths
+    extensions = wanted_endings(None)
     path = out or cache_path(tars, extensions)
     table = build_table(tars, extensions)
     write_cache(path, table, [fingerprint(tar) for tar in tars])

@@ -8,6 +8,8 @@ from typing import Any
 
 from imgzoo.errors import OptionError, UsageError
 
+from .depth import parse_range
+
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 INCEPTION_MEAN = INCEPTION_STD = (0.5, 0.5, 0.5)
@@ -30,6 +32,8 @@ class DataConfig:
     interpolation: str = "bicubic"
     crop_pct: float = 0.875
     crop_mode: str = "center"
+    range: tuple[float, float] | None = None
+    """Values of black and white of images of more than 8 bits, where they are not those of the number type."""
 
     def __post_init__(self) -> None:
         if len(self.input_size) != 3 or min(self.input_size) < 1:
@@ -43,10 +47,12 @@ class DataConfig:
         for name in ("mean", "std"):
             object.__setattr__(self, name, _per_channel(getattr(self, name), self.input_size[0], name))
         object.__setattr__(self, "input_size", tuple(int(n) for n in self.input_size))
+        if self.range is not None:
+            object.__setattr__(self, "range", parse_range(self.range))
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields as plain JSON-able values."""
-        return asdict(self)
+        """The fields as plain JSON-able values; a range only where one is declared."""
+        return {name: value for name, value in asdict(self).items() if name != "range" or value is not None}
 
 
 def _per_channel(values: Any, channels: int, name: str) -> tuple[float, ...]:

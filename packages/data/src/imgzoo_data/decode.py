@@ -6,26 +6,35 @@ it); `fast` may also shrink a JPEG while decoding (DCT scaling) by the factor th
 
 from __future__ import annotations
 
+import functools
 import io
 import warnings
 from typing import Any, NamedTuple
 
 import numpy as np
 import simplejpeg
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from imgzoo.errors import DataError, UsageError
 
+from .depth import parse_range, to_8_bits
+from .kinds import HEIC, what_it_is
 from .scratch import Scratch
 
 MAX_PIXELS = 64_000_000
 BACKENDS = ("exact", "fast", "reference")
-FORMATS = ("PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG", "MPO", "JPEG2000", "AVIF")
+FORMATS = (
+    "PNG", "WEBP", "BMP", "DIB", "GIF", "TIFF", "PPM", "JPEG", "MPO", "JPEG2000", "AVIF", "HEIF", "ICO", "PCX",
+    "SGI", "QOI", "PSD", "DDS", "TGA",
+)  # fmt: skip
+"""Formats of Pillow that are opened: pictures of plain pixels, none that runs a program or only wraps another file."""
 _NPY = b"\x93NUMPY"
 _SOF = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _SOF_SIMPLE = (0xC0, 0xC1, 0xC2)  # baseline, extended, progressive: what libjpeg-turbo decodes at 8 bits
 _BARE = frozenset((0x01, *range(0xD0, 0xD9)))
 _ORIENTATION = 0x0112
+_TIFF_BYTES = {1: 1, 3: 2, 4: 4}  # of a value of type BYTE, SHORT, LONG
+_BACK = {6: 8, 8: 6}  # the orientation that undoes another; the rest undo themselves
 
 
 class Header(NamedTuple):
@@ -41,6 +50,8 @@ class Header(NamedTuple):
     """A JPEG of 8 bits, gray or YCbCr, that simplejpeg decodes to Pillow's pixels."""
     opened: Any = None
     """The image as Pillow opened it, where Pillow read the header: it need not open and decode it twice."""
+    turned: bool = False
+    """Whether Pillow applies the orientation itself while decoding (TIFF)."""
 
     @property
     def upright(self) -> tuple[int, int]:
@@ -116,7 +127,9 @@ def _exif_orientation(tiff: bytes) -> int:
     count = int.from_bytes(tiff[start : start + 2], order)  # type: ignore[arg-type]
     for entry in range(start + 2, min(start + 2 + 12 * count, len(tiff) - 11), 12):
         if int.from_bytes(tiff[entry : entry + 2], order) == _ORIENTATION:  # type: ignore[arg-type]
-            value = int.from_bytes(tiff[entry + 8 : entry + 10], order)  # type: ignore[arg-type]
+            kind = int.from_bytes(tiff[entry + 2 : entry + 4], order)  # type: ignore[arg-type]
+            width = _TIFF_BYTES.get(kind, 2)
+            value = int.from_bytes(tiff[entry + 8 : entry + 8 + width], order)  # type: ignore[arg-type]
             return value if 1 <= value <= 8 else 1
     return 1
 
@@ -136,16 +149,43 @@ def _npy_header(view: memoryview) -> Header:
     return Header("NPY", int(shape[1]), int(shape[0]), int(shape[2]) if len(shape) == 3 else 1)
 
 
+@functools.cache
+def _formats() -> tuple[str, ...]:
+    """The formats that this Pillow can open, of those taken here; HEIC where its library is installed."""
+    Image.init()
+    try:
+        import pillow_heif  # pyright: ignore[reportMissingImports]
+
+        pillow_heif.register_heif_opener()
+    except ModuleNotFoundError:
+        pass
+    return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
 def open_pillow(data: Any) -> Image.Image:
     """Open encoded bytes with Pillow, its formats limited and its warnings and odd errors turned into `DataError`."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return Image.open(io.BytesIO(data), formats=FORMATS)
+            return Image.open(io.BytesIO(data), formats=_formats())
     except Image.DecompressionBombError as error:
         raise DataError("the image has more pixels than Pillow allows, far above the limit of max_pixels") from error
+    except UnidentifiedImageError as error:
+        raise DataError(_unopened(bytes(memoryview(data)[:4096]))) from error
     except Exception as error:
         raise DataError(f"the image cannot be opened: {_say(error)}") from error
+
+
+def _unopened(head: bytes) -> str:
+    """Why bytes that no opener takes are no image here."""
+    kind = what_it_is(head)
+    if kind == HEIC and "HEIF" not in _formats():
+        return "the file is HEIC, which needs a library: pip install 'imgzoo-data[heic]'"
+    if kind.startswith("an image"):
+        return f"the file is {kind}, which is not read; convert it"
+    if kind in FORMATS or kind == HEIC:
+        return f"the file begins as {kind} and is damaged, or this Pillow was built without {kind}"
+    return f"the file is {kind}, not an image"
 
 
 def _pillow_header(data: Any, max_pixels: int) -> Header:
@@ -156,8 +196,11 @@ def _pillow_header(data: Any, max_pixels: int) -> Header:
     except Exception:  # a damaged EXIF block does not make the pixels unreadable
         orientation = 1
     orientation = orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else 1
+    width, height, turned = image.width, image.height, image.format == "TIFF" and orientation > 1
+    if turned and orientation >= 5:
+        width, height = height, width
     channels = len(image.getbands())
-    return Header(image.format or "", image.width, image.height, channels, orientation, opened=image)
+    return Header(image.format or "", width, height, channels, orientation, opened=image, turned=turned)
 
 
 def decode_image(
@@ -169,6 +212,7 @@ def decode_image(
     shrink: int = 1,
     orient: bool = True,
     max_pixels: int = MAX_PIXELS,
+    range: Any = None,
     reuse: bool = False,
 ) -> np.ndarray:
     """Decode bytes to a uint8 array (H, W, channels), upright.
@@ -177,22 +221,28 @@ def decode_image(
         channels: 3 is RGB, 1 is gray; any other number is what the file itself must have (`.npy`, TIFF).
         shrink: 1, 2, 4 or 8, used by the `fast` backend on JPEG only: the array is that much smaller, rounded up.
         orient: apply the EXIF orientation.
+        range: the values of black and white, `4095` or (0, 255), of images that use others than their type's.
         reuse: the array may lie in a buffer that the next call overwrites.
 
     Raises:
-        DataError: not an image, damaged, above the pixel limit, or of another number of channels.
+        DataError: not an image, damaged, above the pixel limit, of another number of channels, or of values that
+            contradict the range.
     """
     if backend not in BACKENDS:
         raise UsageError(f"decoder '{backend}' is unknown; use one of {', '.join(BACKENDS)}")
     header = header or read_header(data, max_pixels)
+    values = None if range is None else parse_range(range)
     if header.format == "NPY":
-        array = to_uint8(_load_npy(data), channels)
+        array = to_uint8(_load_npy(data), channels, values)
     elif header.simple and backend != "reference" and channels in (1, 3):
         luma = channels == 1 and (backend == "fast" or header.channels == 1)  # else gray is computed, as Pillow does
         array = _decode_jpeg(data, header, 1 if luma else 3, shrink if backend == "fast" else 1, reuse)
         array = to_uint8(array, channels)
     else:
-        array = _decode_pillow(header.opened or open_pillow(data), channels)
+        image = header.opened or open_pillow(data)
+        array = _decode_pillow(image, channels, values, data)
+        if header.turned:
+            return array if orient else turn_upright(array, _BACK.get(header.orientation, header.orientation))
     return turn_upright(array, header.orientation) if orient else array
 
 
@@ -217,20 +267,35 @@ def _decode_jpeg(data: Any, header: Header, channels: int, shrink: int, reuse: b
         return _decode_pillow(open_pillow(data), channels)
 
 
-def _decode_pillow(image: Image.Image, channels: int) -> np.ndarray:
+def _decode_pillow(
+    image: Image.Image, channels: int, values: tuple[float, float] | None = None, data: Any = None
+) -> np.ndarray:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             if channels not in (1, 3) and getattr(image, "n_frames", 1) > 1:
-                return _stack_frames(image, channels)
-            return pillow_to_array(image, channels)
-    except DataError:
+                return _stack_frames(image, channels, values)
+            deep = None if data is None else _deep_png(image, data)
+            return pillow_to_array(image, channels, values) if deep is None else to_uint8(deep, channels, values)
+    except (DataError, UsageError):
         raise
     except Exception as error:
         raise DataError(f"the image is damaged: {_say(error)}") from error
 
 
-def _stack_frames(image: Image.Image, channels: int) -> np.ndarray:
+def _deep_png(image: Image.Image, data: Any) -> np.ndarray | None:
+    """(H, W, C) uint16 of a PNG of 16-bit colors, of which Pillow gives the upper bytes only; None for any other."""
+    if image.format != "PNG" or image.mode not in ("RGB", "RGBA", "LA") or bytes(data[24:25]) != b"\x10":
+        return None
+    import torch
+    from torchvision.io import ImageReadMode, decode_png
+
+    pixels = decode_png(torch.frombuffer(bytearray(data), dtype=torch.uint8), ImageReadMode.UNCHANGED)
+    array = pixels.permute(1, 2, 0).numpy()
+    return array[:, :, :1] if array.shape[2] == 2 else array
+
+
+def _stack_frames(image: Image.Image, channels: int, values: tuple[float, float] | None) -> np.ndarray:
     """A TIFF of one page a channel: (H, W, pages)."""
     if getattr(image, "n_frames", 1) != channels:
         raise DataError(f"the image has {getattr(image, 'n_frames', 1)} pages; the network takes {channels} channels")
@@ -238,19 +303,55 @@ def _stack_frames(image: Image.Image, channels: int) -> np.ndarray:
     for page in range(channels):
         image.seek(page)
         check_size(image.width, image.height, MAX_PIXELS)
-        pages.append(to_uint8(np.asarray(image), 1))
-    return np.concatenate(pages, axis=2)
+        pages.append(np.asarray(image))
+    return to_uint8(np.stack(pages, axis=2), channels, values)
 
 
-def pillow_to_array(image: Image.Image, channels: int) -> np.ndarray:
-    """A Pillow image of any mode as (H, W, channels) uint8; 16-bit gray keeps its upper eight bits."""
+def pillow_to_array(image: Image.Image, channels: int, values: tuple[float, float] | None = None) -> np.ndarray:
+    """A Pillow image of any mode as (H, W, channels) uint8; `values` are those of black and white."""
     if image.mode.startswith("I") or image.mode == "F":
-        return to_uint8(np.asarray(image), channels)
+        return to_uint8(_numbers(image), channels, values)
     if channels == 1 and image.mode != "L":
         image = image.convert("L")
     elif channels == 3 and image.mode != "RGB":
         image = image.convert("RGB")
-    return to_uint8(np.asarray(image), channels)
+    return to_uint8(np.asarray(image), channels, values)
+
+
+def _numbers(image: Image.Image) -> np.ndarray:
+    """The numbers of an image of mode I, I;16 or F; 16-bit files that Pillow widens are 16-bit again."""
+    array = np.asarray(image)
+    wide = image.format == "PNG" and array.dtype == np.int32
+    return array.astype(np.uint16) if wide else array
+
+
+def raw_pixels(data: Any, most: int = MAX_PIXELS) -> np.ndarray | None:
+    """The values of an image as stored, encoded or not; None where it is sure to have 8 bits, or has above `most`
+    pixels.
+    """
+    if isinstance(data, np.ndarray):
+        return data
+    if hasattr(data, "numpy"):
+        return data.numpy()
+    if isinstance(data, Image.Image):
+        image = data
+    else:
+        header = read_header(data)
+        if header.format == "JPEG" or header.width * header.height > most:
+            return None
+        if header.format == "NPY":
+            return _load_npy(data)
+        image = header.opened
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            deep = None if isinstance(data, Image.Image) else _deep_png(image, data)
+            if deep is not None:
+                return deep
+            plain = image.mode in ("L", "RGB", "F") or image.mode.startswith("I")
+            return _numbers(image) if plain else None
+    except Exception as error:
+        raise DataError(f"the image is damaged: {_say(error)}") from error
 
 
 def _load_npy(data: Any) -> np.ndarray:
@@ -260,37 +361,26 @@ def _load_npy(data: Any) -> np.ndarray:
         raise DataError(f"the .npy is damaged: {_say(error)}") from error
 
 
-def to_uint8(array: np.ndarray, channels: int) -> np.ndarray:
-    """(H, W) or (H, W, C) of any number type as (H, W, channels) uint8.
+def to_uint8(array: np.ndarray, channels: int, values: tuple[float, float] | None = None) -> np.ndarray:
+    """(H, W) or (H, W, C) of any number type as (H, W, channels) uint8; `values` are those of black and white.
 
-    16-bit integers keep their upper byte; wider ones are taken as 16-bit where they exceed 255; floats are taken as
-    0..1. Gray becomes RGB by repetition, RGB(A) becomes gray by the ITU-R 601-2 luma that Pillow uses.
+    See `depth` for the range taken otherwise. Gray becomes RGB by repetition, RGB(A) becomes gray by the ITU-R 601-2
+    luma that Pillow uses.
     """
     if array.ndim == 2:
         array = array[:, :, None]
-    if array.dtype != np.uint8:
-        array = _narrow(array)
     have = array.shape[2]
+    if channels == 3 and have == 4:
+        array = array[:, :, :3]
+        have = 3
+    array = to_8_bits(array, values)
     if have == channels:
         return array
     if have == 1 and channels == 3:
         return np.repeat(array, 3, axis=2)
-    if channels == 3 and have == 4:
-        return array[:, :, :3]
     if channels == 1 and have in (3, 4):
         return np.asarray(Image.fromarray(np.ascontiguousarray(array[:, :, :3])).convert("L"))[:, :, None]
     raise DataError(f"the image has {have} channels; the network takes {channels}")
-
-
-def _narrow(array: np.ndarray) -> np.ndarray:
-    if array.dtype == np.bool_:
-        return array.astype(np.uint8) * 255
-    if array.dtype.kind == "f":
-        return (np.clip(np.nan_to_num(array), 0, 1) * 255 + 0.5).astype(np.uint8)
-    if array.dtype.kind not in "ui":
-        raise DataError(f"pixels of type {array.dtype} are not supported; use integers or floats in 0..1")
-    deep = array.dtype == np.uint16 or (array.size and int(array.max()) > 255)
-    return np.clip(array >> 8 if deep else array, 0, 255).astype(np.uint8)
 
 
 def turn_upright(array: np.ndarray, orientation: int) -> np.ndarray:

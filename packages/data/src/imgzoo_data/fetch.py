@@ -120,7 +120,7 @@ class Fetcher:
         """The images that a sample becomes."""
         if self.transform.splits > 1:
             return self.transform.versions(sample.data, rng, size)
-        return [self.transform(sample.data, rng, size)]
+        return [self.transform.pixels(sample.data, rng, size)]
 
     def _row(self, key: BatchKey, index: int, view: int) -> tuple[Any, list[Fault]]:
         """(images, target, index, view) of a sample or of the one that replaces it, None when it is left out; and what

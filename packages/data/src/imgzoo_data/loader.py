@@ -12,6 +12,7 @@ import signal
 import threading
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,6 +28,7 @@ from .mixing import Mixer
 from .order import BatchKey, Choice, Order, SizeSchedule
 from .sequences import SequenceFetcher, SequenceStage
 from .sources.base import Source, StreamSource, create_dataset
+from .sources.views import as_source
 from .transforms.create import create_transform
 from .transforms.pipeline import Transform
 from .transforms.sequences import SequenceCrop
@@ -247,7 +249,7 @@ def _quiet(handler: Callable[[int, Any], Any]) -> Callable[[int, Any], None]:
 
 
 def create_loader(
-    source: Source | StreamSource | str,
+    source: Any,
     transform: Transform | Any = None,
     batch_size: int = 64,
     *,
@@ -277,7 +279,7 @@ def create_loader(
     """Batches of a source, the same stream for any number of workers; ranks split each global batch.
 
     Args:
-        source: an open source, or its name as for `create_dataset`.
+        source: an open source, its name as for `create_dataset`, a torch data set, or a list of (image, label).
         transform: from `create_transform`, or what that takes (a model, a mapping, None).
         batch_size: samples a rank takes each step.
         training: shuffled and augmented; else in order, every sample once. Defaults to the transform's.
@@ -298,6 +300,10 @@ def create_loader(
     shuffled = transform.training if training is None else training
     if isinstance(source, str):
         source = create_dataset(source, "train" if shuffled else "validation")
+    else:
+        source = as_source(source)
+    if source.range is not None:
+        transform = replace(transform, config=replace(transform.config, range=source.range))
     policy = _policy(bad, shuffled)
     if mixer is not None and transform.splits > 1:
         raise UsageError("mixing and augmentation splits do not go together; use one of them")

@@ -21,7 +21,7 @@ def contact_sheet(
     picked = np.linspace(0, len(source) - 1, min(count, len(source))).round().astype(int)
     for index in dict.fromkeys(picked.tolist()):
         sample = source[index]
-        images = [transform(sample.data, generator(seed, epoch + view, index)) for view in range(views)]
+        images = [transform.pixels(sample.data, generator(seed, epoch + view, index)) for view in range(views)]
         rows.append((f"{sample.key}  target {_short(sample.target)}", [_picture(image.numpy()) for image in images]))
     width = max(sum(p.width + _GAP for p in pictures) for _, pictures in rows) + _GAP
     heights = [max(p.height for p in pictures) + _TEXT + _GAP for _, pictures in rows]

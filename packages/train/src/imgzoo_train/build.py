@@ -39,26 +39,35 @@ class Sources:
     classes: int
     names: list[str]
     align: Alignment
+    splits: Any = None
+    """How the data was found, in words: `splits.lines()`."""
 
 
 def open_sources(config: Config) -> Sources:
     """Open the data of a run; raises `UsageError` where it does not fit the task."""
-    from imgzoo_data import create_dataset
+    from imgzoo_data import open_splits
 
     if not config.data.source:
         raise UsageError("no data given: add --data digits: or --data folder:PATH")
     task = config.loss.task
-    train = create_dataset(config.data.source, "train", task=task, **config.data.options)
-    options = {} if config.data.val_source else config.data.options
-    validation = create_dataset(config.data.val_source or config.data.source, "validation", task=task, **options)
-    answer, where = answer_of_data(train, task), config.data.val_source or config.data.source
+    part = config.data
+    options = {**part.options, **({"range": part.range} if part.range else {})}
+    splits = open_splits(
+        part.source,
+        part.val_source,
+        task=task,
+        val_split=part.val_split,
+        val_share=part.val_share,
+        allow_shared=part.allow_shared,
+        options=options,
+    )
+    train, validation = splits.train, splits.validation
+    answer, where = answer_of_data(train, task), part.val_source or part.source
     found = align(answer, answer_of_data(validation, task), "training", f"validation of {where}")
     asked = config.model.num_classes
     if asked not in (None, answer.count):
-        raise UsageError(
-            f"--num-classes {asked} contradicts {config.data.source}, which has {answer.count}; leave it out"
-        )
-    return Sources(train, validation, answer.count, list(answer.names), found)
+        raise UsageError(f"--num-classes {asked} contradicts {part.source}, which has {answer.count}; leave it out")
+    return Sources(train, validation, answer.count, list(answer.names), found, splits)
 
 
 def build_model(config: Config, classes: int, names: list[str]) -> nn.Module:
@@ -101,7 +110,7 @@ def line_up_head(model: Any, wanted: Answer) -> None:
     model.task, model.class_names = wanted.task, list(wanted.names) or None
 
 
-def data_config(config: Config, model: nn.Module) -> Any:
+def data_config(config: Config, model: nn.Module, sources: Sources) -> Any:
     """How images are prepared for the model; it is written on the model, so that it is saved with it."""
     from imgzoo_data import resolve_data_config
 
@@ -113,6 +122,7 @@ def data_config(config: Config, model: nn.Module) -> Any:
         crop_pct=part.crop_pct,
         mean=part.mean,
         std=part.std,
+        range=sources.train.range,
     )
     model.pretrained_cfg = {**getattr(model, "pretrained_cfg", {}), **found.to_dict()}  # type: ignore[assignment]
     return found
@@ -142,6 +152,7 @@ def build_loaders(config: Config, sources: Sources, transform: Any, world: World
         "device": world.device,
         "channels_last": config.run.channels_last,
     }
+    pixels: dict[str, Any] = {"max_pixels": part.max_pixels} if part.max_pixels else {}
     mixer = None
     if part.mixup or part.cutmix:
         mixer = Mixer(
@@ -158,7 +169,7 @@ def build_loaders(config: Config, sources: Sources, transform: Any, world: World
         schedule = SizeSchedule(choices, schedule="progressive", epochs=config.run.epochs, random_mix=0.0, spread=1e-3)
     train = create_loader(
         sources.train,
-        create_transform(transform, training=True, **part.augment),
+        create_transform(transform, training=True, **pixels, **part.augment),
         part.batch_size,
         training=True,
         mixer=mixer,
@@ -170,7 +181,7 @@ def build_loaders(config: Config, sources: Sources, transform: Any, world: World
         **shared,
     )
     size = part.val_batch_size or part.batch_size
-    plain = create_transform(transform, training=False)
+    plain = create_transform(transform, training=False, **pixels)
     validation = create_loader(sources.validation, plain, size, training=False, **shared)
     largest_share = math.ceil(len(sources.validation) / world.size)
     return Loaders(

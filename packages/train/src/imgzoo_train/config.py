@@ -32,6 +32,7 @@ POSITIVE = frozenset(
         "data.val_batch_size",
         "data.input_size",
         "data.repeats",
+        "data.max_pixels",
         "optim.accumulate",
         "run.eval_every",
         "run.keep_last",
@@ -68,6 +69,11 @@ class DataSection:
 
     source: str = ""
     val_source: str = ""
+    val_split: str = ""
+    val_share: float = 0.0
+    allow_shared: bool = False
+    range: str | None = None
+    max_pixels: int | None = None
     batch_size: int = 64
     val_batch_size: int | None = None
     workers: int = 0

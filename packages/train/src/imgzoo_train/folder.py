@@ -44,6 +44,12 @@ class RunFolder:
         """Write down what the run now runs on."""
         storage.replace_text(self.path / "environment.json", json.dumps(environment(), indent=1))
 
+    def describe_data(self, splits: Any) -> None:
+        """Write down what the data is, `data.json`, and which image was held back, `split.csv`."""
+        storage.replace_text(self.path / "data.json", json.dumps(splits.to_dict(), indent=1))
+        if rows := splits.rows():
+            storage.replace_text(self.path / "split.csv", rows)
+
     def append(self, row: Mapping[str, Any]) -> None:
         """Add a row to `metrics.jsonl`."""
         with self.metrics_file.open("a", encoding="utf-8") as file:

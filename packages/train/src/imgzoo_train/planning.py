@@ -28,7 +28,7 @@ class Parts:
         self.world = World(device=pick_device(config.run.device))
         self.sources = build.open_sources(config)
         self.model = build.build_model(config, self.sources.classes, self.sources.names)
-        self.transform = build.data_config(config, self.model)
+        self.transform = build.data_config(config, self.model, self.sources)
         self.loaders = build.build_loaders(config, self.sources, self.transform, self.world)
         self.state: State = build.build_state(config, self.model, self.world, self.loaders.updates)
         self.loss = build.build_loss(config, self.sources, self.state)
@@ -46,6 +46,7 @@ def dry_run(config: Config) -> str:
         f"model       {config.model.name}, {trained / 1e6:.3f}M parameters train, {frozen / 1e6:.3f}M are fixed",
         f"data        {config.data.source}: {len(parts.sources.train)} images to train on, "
         f"{len(parts.sources.validation)} to validate, {parts.sources.classes} classes",
+        *(f"  {line}" for line in parts.sources.splits.lines()),
         f"images      {'x'.join(map(str, transform.input_size))}, {transform.interpolation}, "
         f"mean {_numbers(transform.mean)}, std {_numbers(transform.std)}",
         f"batches     {config.data.batch_size} x {config.optim.accumulate} images a step and rank, "

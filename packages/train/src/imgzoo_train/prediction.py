@@ -36,16 +36,14 @@ class Predictor:
 
     def images(self, paths: Sequence[Path]) -> tuple[torch.Tensor, list[int], dict[int, str]]:
         """Images (B, C, H, W) of the readable files, their positions, and an error for each of the others."""
-        mean = torch.tensor(self.config.mean).view(-1, 1, 1)
-        std = torch.tensor(self.config.std).view(-1, 1, 1)
         images, places, errors = [], [], {}
         for place, path in enumerate(paths):
             try:
-                pixels = torch.as_tensor(self.transform(path.read_bytes()))
+                image = self.transform(path.read_bytes())
             except (ImgzooError, OSError, ValueError) as error:
                 errors[place] = str(error)
                 continue
-            images.append((pixels.float() / 255 - mean) / std)
+            images.append(image)
             places.append(place)
         return torch.stack(images) if images else torch.zeros(0), places, errors
 
@@ -98,12 +96,12 @@ class Predictor:
 
 def find_images(paths: Sequence[Path]) -> list[Path]:
     """Files as given, and the images below folders in sorted order; raises `UsageError` for what is not there."""
-    from imgzoo_data.sources.base import IMAGE_EXTENSIONS
+    from imgzoo_data.sources.folder import list_images
 
     found: list[Path] = []
     for path in paths:
         if path.is_dir():
-            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_EXTENSIONS and p.is_file())
+            inside = list_images(path)
             if not inside:
                 raise UsageError(f"there are no images below {path}")
             found += inside

@@ -43,6 +43,7 @@ def write_report(folder: RunFolder, config: Config, summary: Mapping[str, Any], 
         parts.append(confusion_table(last.scores, names))
         parts.append(mistakes(last.worst, sources, names))
     environment = (folder.path / "environment.json").read_text(encoding="utf-8")
+    parts += ["<h2>Data</h2>", f"<pre>{escape(str(sources.splits))}</pre>"]
     parts += ["<h2>Configuration</h2>", f"<pre>{escape(config.dump())}</pre>"]
     parts += ["<h2>Environment</h2>", f"<pre>{escape(environment)}</pre>"]
     storage.replace_text(folder.path / "report.html", page("".join(parts), f"imgzoo: {config.model.name}"))
@@ -196,7 +197,7 @@ def thumbnail(source: Any, index: int, size: int = 96) -> str:
 
     prepare = create_transform(DataConfig((3, size, size), crop_pct=1.0, crop_mode="border"))
     try:
-        pixels = prepare(source[index].data)
+        pixels = prepare.pixels(source[index].data)
     except (ImgzooError, OSError, ValueError):
         return ""
     buffer = io.BytesIO()

@@ -54,7 +54,7 @@ class Run:
         self.folder = RunFolder(Path(config.run.output))
         self.sources = build.open_sources(config)
         model = build.build_model(config, self.sources.classes, self.sources.names)
-        self.transform = build.data_config(config, model)
+        self.transform = build.data_config(config, model, self.sources)
         quarantine = self.folder.path / "quarantine.jsonl"
         self.loaders = build.build_loaders(config, self.sources, self.transform, world, quarantine)
         self.state = build.build_state(config, model, world, self.loaders.updates)
@@ -116,6 +116,9 @@ class Run:
             if self.world.main:
                 self.folder.create(self.config)
                 self.folder.describe()
+                self.folder.describe_data(self.sources.splits)
+                for line in self.sources.splits.lines():
+                    self.say(line)
             self.world.barrier()
             if self.config.run.nonfinite == "rollback":
                 self.save(self.state, final=True)

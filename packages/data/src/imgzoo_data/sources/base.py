@@ -2,45 +2,30 @@
 
 from __future__ import annotations
 
-import ast
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
-from urllib.parse import parse_qsl
 
 import numpy as np
 
 from imgzoo.errors import OptionError, UsageError
 
-IMAGE_EXTENSIONS = frozenset(
-    [
-        ".jpg",
-        ".jpeg",
-        ".jpe",
-        ".jfif",
-        ".png",
-        ".webp",
-        ".bmp",
-        ".gif",
-        ".tif",
-        ".tiff",
-        ".ppm",
-        ".pgm",
-        ".pbm",
-        ".jp2",
-        ".avif",
-        ".npy",
-    ]
-)
-TRAIN, VALIDATION, TEST = "train", "validation", "test"
-_SYNONYMS = {
-    TRAIN: ("train", "training"),
-    VALIDATION: ("validation", "val", "valid", "eval", "evaluation"),
-    TEST: ("test", "testing"),
-}
-SPLITS = {word: split for split, words in _SYNONYMS.items() for word in words}
-_PREFIXES = {"torch/": "torchvision", "hfds/": "hf", "hfids/": "hf", "tfds/": "tfds", "wds/": "wds"}
+from .layout import SPLITS as SPLITS
+from .layout import TEST as TEST
+from .layout import TRAIN as TRAIN
+from .layout import VALIDATION as VALIDATION
+from .layout import split_words as split_words
+from .options import check_options as check_options
+from .options import parse_source as parse_source
+
+IMAGE_EXTENSIONS = frozenset((
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff",
+    ".ppm", ".pgm", ".pbm", ".pnm", ".pfm", ".jp2", ".j2k", ".jpf", ".jpx", ".j2c", ".jpc", ".avif", ".avifs",
+    ".heic", ".heif", ".ico", ".tga", ".pcx", ".sgi", ".rgb", ".bw", ".dds", ".qoi", ".psd", ".npy",
+))  # fmt: skip
+"""Endings of image files. What cannot be opened here (HEIC without its library) says so when it is read."""
 
 
 class Sample(NamedTuple):
@@ -51,12 +36,12 @@ class Sample(NamedTuple):
     key: str
 
 
-class Source:
-    """A map-style source: `len(source)` and `source[i] -> Sample`.
+class Facts:
+    """What is known of a source beside its samples; `describe()` puts it into words.
 
     `class_names` is empty for unlabelled sources, whose targets are -1, and where targets are numbers to predict.
     `num_classes` counts the classes, or those numbers; `multi_label` says that targets are vectors (num_classes,) of 0
-    and 1. Samples are read by several threads at once.
+    and 1.
     """
 
     class_names: Sequence[str] = ()
@@ -64,6 +49,28 @@ class Source:
     multi_label: bool = False
     name: str = ""
     """How the source was asked for, `scheme:location`."""
+    split: str = ""
+    served: str = ""
+    """What serves the split: a folder, archives, rows."""
+    whole: bool = False
+    """Whether nothing names a split, so that all there is serves any of them."""
+    rule: str = ""
+    """Where labels come from."""
+    left_out: Mapping[str, int] = MappingProxyType({})
+    """What was found and is no sample: reason -> count."""
+    notes: Sequence[str] = ()
+    range: tuple[float, float] | None = None
+    """Values of black and white, where they are declared."""
+
+    def describe(self, most: int = 32) -> Any:
+        """A `Description`: what serves the split, classes, what was left out, and the values of up to `most` images."""
+        from .describe import describe
+
+        return describe(self, most)
+
+
+class Source(Facts):
+    """A map-style source: `len(source)` and `source[i] -> Sample`. Samples are read by several threads at once."""
 
     def __len__(self) -> int:
         raise NotImplementedError
@@ -75,22 +82,25 @@ class Source:
         """Name of a sample without reading it where the source can."""
         return self[index].key
 
+    def place(self, index: int) -> str | None:
+        """Where a sample lies, the same only for the same sample, in any split; None where that is not known."""
+        return None
+
+    def size(self, index: int) -> int | None:
+        """Bytes of an encoded sample without reading it, None where that is not known."""
+        return None
+
     def targets(self) -> np.ndarray:
         """(N,) or (N, num_classes) targets of all samples; the base class reads every sample."""
         return np.asarray([self[i].target for i in range(len(self))])
 
 
-class StreamSource:
+class StreamSource(Facts):
     """A source that can only be read in order: it keeps its own order, which depends on the number of readers.
 
     `stream(seed, epoch, reader, readers)` yields the samples of one of `readers` disjoint shares, shuffled its own way
     when `training`. `len(source)` may be unknown: then it raises TypeError and the loader needs `num_samples`.
     """
-
-    class_names: Sequence[str] = ()
-    num_classes: int = 0
-    multi_label: bool = False
-    name: str = ""
 
     def stream(self, seed: int, epoch: int, reader: int, readers: int, training: bool) -> Iterator[Sample]:
         raise NotImplementedError
@@ -99,82 +109,57 @@ class StreamSource:
         raise TypeError(f"{self.name or type(self).__name__} does not know its length; pass num_samples")
 
 
-def split_words(split: str) -> tuple[str, ...]:
-    """The synonyms of a split, itself first: "val" -> ("val", "validation", "valid", "eval", "evaluation")."""
-    canonical = SPLITS.get(split.lower())
-    return (split, *(word for word in _SYNONYMS[canonical] if word != split)) if canonical else (split,)
-
-
-def parse_source(source: str) -> tuple[str, str, dict[str, Any]]:
-    """Split `scheme:location?option=value&...` into its parts; a bare path is recognized by what lies there."""
-    text, _, query = str(source).partition("?")
-    options = {key: _literal(value) for key, value in parse_qsl(query, keep_blank_values=True)}
-    for prefix, scheme in _PREFIXES.items():
-        if text.startswith(prefix):
-            streaming = {"streaming": True} if prefix == "hfids/" else {}
-            return scheme, text[len(prefix) :], {**streaming, **options}
-    scheme, colon, location = text.partition(":")
-    if colon and len(scheme) > 1 and "/" not in scheme and not location.startswith("\\"):
-        return scheme, location, options
-    return _scheme_of_path(Path(text)), text, options
-
-
-def _scheme_of_path(path: Path) -> str:
-    suffix = path.suffix.lower()
-    if suffix in (".csv", ".tsv"):
-        return "csv"
-    if suffix in (".parquet", ".tar"):
-        return suffix[1:]
-    if path.is_dir() and next(path.glob("*.tar"), None) is not None:
-        return "tar"
-    return "folder"
-
-
-def _literal(text: str) -> Any:
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        return {"true": True, "false": False, "none": None, "": True}.get(text.lower(), text)
-
-
 def create_dataset(
-    source: str | Source | StreamSource, split: str = TRAIN, *, task: str = "classification", **options: Any
+    source: Any,
+    split: str = TRAIN,
+    *,
+    task: str = "classification",
+    target_transform: Callable[[Any], Any] | None = None,
+    **options: Any,
 ) -> Any:
     """Open a source: `create_dataset("folder:/data/pets", "validation")`, `"digits:"`,
     `"tar:/data/train.tar?class_map=map.txt"`.
 
     The scheme is any name of `imgzoo list --kind datasets`, plugins included. `options` join those written after `?`
-    and go to the scheme; an unknown one raises `OptionError` naming the valid ones. For `task="regression"` listings
-    read their targets as numbers. Returns a `Source` (or a `StreamSource`).
+    and go to the scheme; an unknown one raises `OptionError` naming the valid ones. Every scheme takes `range`, the
+    values of black and white (`4095`, `0,255`), for images of more than 8 bits. For `task="regression"` listings read
+    their targets as numbers. A torch data set, or a sequence of (image, label), is taken as it is.
+    `target_transform` changes every target. Returns a `Source` (or a `StreamSource`).
     """
     if not isinstance(source, str | Path):
         if options:
             raise OptionError("options go to a source given by name; this one is already open")
-        return source
+        from .views import as_source
+
+        opened = as_source(source)
+    else:
+        opened = _open(str(source), split, task, options)
+    if target_transform is not None:
+        from .views import Retargeted
+
+        opened = Retargeted(opened, target_transform)
+    return opened
+
+
+def _open(source: str, split: str, task: str, options: Mapping[str, Any]) -> Any:
     from imgzoo.registry import registry
 
-    scheme, location, written = parse_source(str(source))
+    scheme, location, written = parse_source(source)
     target = registry("datasets").resolve(scheme).load()
     options = {**written, **{key: value for key, value in options.items() if value is not None}}
     if task == "regression" and "target_format" in inspect.signature(target).parameters:
         options.setdefault("target_format", "value")
-    if "split" in options:
-        split = options.pop("split")
+    split = str(options.pop("split", split))
+    values = options.pop("range", None)
     check_options(target, options, f"source '{scheme}:'", skip=("location", "split"))
     opened = target(location, split=split, **options)
     opened.name = opened.name or f"{scheme}:{location}"
+    opened.split = opened.split or split
+    if values is not None:
+        from imgzoo_data.depth import parse_range
+
+        opened.range = parse_range(values)
     return opened
-
-
-def check_options(target: Any, options: dict[str, Any], what: str, skip: Sequence[str] = ()) -> None:
-    """Raise `OptionError` naming the valid options when `target` does not take one of `options`."""
-    parameters = inspect.signature(target).parameters
-    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
-        return
-    valid = [name for name in parameters if name not in skip]
-    unknown = [name for name in options if name not in valid]
-    if unknown:
-        raise OptionError(f"{what} does not take {', '.join(unknown)}; it takes {', '.join(valid) or 'no options'}")
 
 
 def require_path(location: str, what: str) -> Path:

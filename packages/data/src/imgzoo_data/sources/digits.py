@@ -32,9 +32,11 @@ class DigitsSource(Source):
         wanted = location or split
         rows = permutation(COUNT, _SPLIT_SEED, 0)
         parts = {TRAIN: rows[:TRAIN_COUNT], VALIDATION: rows[TRAIN_COUNT:], "test": rows[TRAIN_COUNT:]}
-        part = SPLITS.get(wanted, wanted)
+        part = SPLITS.get(wanted.lower(), wanted)
         if part != "all" and part not in parts:
             raise UsageError(f"digits has no split '{wanted}'; use train, validation or all")
+        self.split, self.served = part, "the embedded digits, always the same part"
+        self.rule = "the digit"
         self.rows = np.arange(COUNT) if part == "all" else np.sort(parts[part])
         packed = lzma.decompress((files("imgzoo_data") / "tables" / "digits.xz").read_bytes())
         table = np.frombuffer(packed, np.uint8)
@@ -52,6 +54,9 @@ class DigitsSource(Source):
 
     def key(self, index: int) -> str:
         return f"digit-{self.rows[index]:04}"
+
+    def place(self, index: int) -> str:
+        return self.key(index)
 
     def targets(self) -> np.ndarray:
         return self._targets[self.rows].astype(np.int64)

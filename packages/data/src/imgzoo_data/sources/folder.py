@@ -1,8 +1,9 @@
-"""`folder:PATH`: images in a tree of folders, the name of the innermost folder being the class."""
+"""`folder:PATH`: images in a tree of folders named after their classes."""
 
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,10 @@ import numpy as np
 
 from imgzoo.errors import DataError, UsageError
 
-from .base import IMAGE_EXTENSIONS, SPLITS, TRAIN, Sample, Source, require_path, split_words
-from .classes import load_class_map, names_of, natural_key, natural_sorted
+from .base import IMAGE_EXTENSIONS, TRAIN, Sample, Source, require_path
+from .classes import load_class_map, natural_key, natural_sorted
 from .index import IndexBuilder
+from .layout import Folder, choose_split, classify, left_out, split_of
 
 
 class FolderSource(Source):
@@ -25,6 +27,7 @@ class FolderSource(Source):
         extensions: file endings taken as images.
         labels: False lists every image without a target (-1), as for prediction.
         search_split: look for a sub-folder of the split.
+        class_from: which folder names a class where there are several levels: `last` (innermost) or `first`.
     """
 
     def __init__(
@@ -32,34 +35,40 @@ class FolderSource(Source):
         location: str,
         split: str = TRAIN,
         class_map: Any = None,
-        extensions: Iterable[str] = IMAGE_EXTENSIONS,
+        extensions: Iterable[str] | None = None,
         labels: bool = True,
         search_split: bool = True,
+        class_from: str = "auto",
     ):
         root = require_path(location, "folder")
-        self.root = find_split(root, split) if search_split else root
-        if not self.root.is_dir():
-            raise UsageError(f"'{self.root}' is a file; folder: needs a folder")
-        extensions = tuple(e.lower() for e in ((extensions,) if isinstance(extensions, str) else extensions))
+        if not root.is_dir():
+            hint = "; use zip: or tar: for archives" if root.suffix.lower() in (".zip", ".tar") else ""
+            raise UsageError(f"'{root}' is a file; folder: needs a folder{hint}")
+        self.root, self.whole = find_split(root, split) if search_split else (root, True)
+        self.served = f"all of '{root}'" if self.whole else f"folder '{self.root.relative_to(root)}'"
+        wanted = wanted_endings(extensions)
         numbers = load_class_map(class_map)
         labels = labels or numbers is not None
 
-        listing = list(_list_folders(self.root, extensions))
-        if labels and numbers is None:
-            found = {os.path.basename(folder) for folder, _ in listing if folder}
-            numbers = {name: i for i, name in enumerate(natural_sorted(found))}
-        builder = IndexBuilder()
-        for folder, files in sorted(listing, key=lambda item: natural_sorted_path(item[0])):
-            target = (numbers or {}).get(os.path.basename(folder), -1)
-            if labels and numbers and target < 0:
+        skipped: Counter[str] = Counter()
+        listing = sorted(list_folders(self.root, wanted, skipped), key=lambda item: natural_sorted_path(item[0].name))
+        folders = [folder for folder, _ in listing]
+        classes = classify(folders if labels else (), f"'{self.root}'", numbers, class_from, extensions is None)
+        builder, outside = IndexBuilder(), 0
+        for folder, files in listing:
+            target = classes.of.get(folder.name, -1)
+            if labels and classes.names and target < 0:
+                outside += len(files)
                 continue
             for file in natural_sorted(files):
-                builder.add(f"{folder}/{file}" if folder else file, target)
+                builder.add(f"{folder.name}/{file}" if folder.name else file, target)
         self.index = builder.build()
         if not len(self.index):
-            raise DataError(f"no images below '{self.root}'; looked for {', '.join(sorted(extensions))}")
-        self.class_names = names_of(numbers) if labels and numbers else []
-        self.num_classes = len(self.class_names)
+            raise DataError(f"no images below '{self.root}'; looked for {', '.join(wanted)}")
+        self.class_names, self.num_classes = classes.names, len(classes.names)
+        self.rule, self.notes = classes.rule, classes.notes
+        beside = "images of no class of the map" if numbers is not None else "images beside the class folders"
+        self.left_out = {**left_out(folders), **skipped, **({beside: outside} if outside else {})}
 
     def __len__(self) -> int:
         return len(self.index)
@@ -72,8 +81,20 @@ class FolderSource(Source):
     def key(self, index: int) -> str:
         return self.index.name(index)
 
+    def place(self, index: int) -> str:
+        return os.path.realpath(self.root / self.index.name(index))
+
+    def size(self, index: int) -> int:
+        return os.stat(self.root / self.index.name(index)).st_size
+
     def targets(self) -> np.ndarray:
         return self.index.targets
+
+
+def wanted_endings(extensions: Iterable[str] | None) -> tuple[str, ...]:
+    """The file endings that are images, lower case with their dot."""
+    given = IMAGE_EXTENSIONS if extensions is None else (extensions,) if isinstance(extensions, str) else extensions
+    return tuple(sorted(f".{ending.lower().lstrip('.')}" for ending in given))
 
 
 def natural_sorted_path(folder: str) -> list[Any]:
@@ -81,33 +102,78 @@ def natural_sorted_path(folder: str) -> list[Any]:
     return [(natural_key(part), part) for part in folder.split("/")]
 
 
-def find_split(root: Path, split: str) -> Path:
-    """The sub-folder of `root` named like the split or one of its synonyms, else `root` itself.
+def find_split(root: Path, split: str) -> tuple[Path, bool]:
+    """The folder below `root` that serves a split, and whether that is all of `root`, which names no split.
 
-    A root that has folders of other splits only is an error: reading all of it would mix them.
+    A single folder that holds everything is looked into. Raises `SplitError` where there are other splits only.
     """
-    for word in split_words(split):
-        if (root / word).is_dir():
-            return root / word
-    others = [name for name in sorted(os.listdir(root)) if name in SPLITS and (root / name).is_dir()]
-    if len(others) > 1 and set(others) == {e.name for e in os.scandir(root) if e.is_dir()}:
-        raise UsageError(f"'{root}' has no split '{split}'; it has {', '.join(others)}")
-    return root
+    base, above = root, set()
+    while True:
+        above.add(_identity(base))
+        inside = [name for name, folder in _entries(base) if folder and not name.startswith(".")]
+        named = any(split_of(name) for name in inside) or split in inside
+        single = not named and len(inside) == 1 and not _has_images(base)
+        if not single or _identity(base / inside[0]) in above:
+            break
+        base = base / inside[0]
+    kinds = {name: _kind(base / name) for name in inside} if named else {}
+    found = choose_split(kinds, split, f"'{base}'")
+    return (root, True) if found is None else (base / found, False)
 
 
-def _list_folders(root: Path, extensions: tuple[str, ...]) -> Iterator[tuple[str, list[str]]]:
-    """(folder relative to root, its image files) of every folder that holds images; hidden entries are left out."""
-    pending = [""]
+def _entries(folder: Path) -> list[tuple[str, bool]]:
+    """(name, is it a folder) of what lies in a folder."""
+    with os.scandir(folder) as entries:
+        return [(entry.name, entry.is_dir()) for entry in entries]
+
+
+def _has_images(folder: Path) -> bool:
+    return any(name.lower().endswith(tuple(IMAGE_EXTENSIONS)) for name, inside in _entries(folder) if not inside)
+
+
+def _kind(folder: Path) -> str:
+    """What `choose_split` wants to know of a folder."""
+    if any(inside for _, inside in _entries(folder)):
+        return "folders"
+    return "files" if _has_images(folder) else ""
+
+
+def list_folders(root: Path, wanted: tuple[str, ...], skipped: Counter[str]) -> Iterator[tuple[Folder, list[str]]]:
+    """(folder, its image files) of every folder below `root`, links followed; what is passed over is counted.
+
+    Hidden entries, links that lead back to a folder above, broken links and what is no file are passed over.
+    """
+    pending: list[tuple[str, frozenset[Any]]] = [("", frozenset([_identity(root)]))]
     while pending:
-        folder = pending.pop()
-        files = []
+        folder, above = pending.pop()
+        files, unread = [], Counter[str]()
         with os.scandir(root / folder) as entries:
             for entry in entries:
                 if entry.name.startswith("."):
-                    continue
-                if entry.is_dir():
-                    pending.append(f"{folder}/{entry.name}" if folder else entry.name)
-                elif entry.name.lower().endswith(extensions):
+                    skipped["hidden files"] += 1
+                elif entry.is_dir():
+                    own = _identity(root / folder / entry.name)
+                    if own in above:
+                        skipped["links to a folder above"] += 1
+                        continue
+                    pending.append((f"{folder}/{entry.name}" if folder else entry.name, above | {own}))
+                elif not entry.is_file():
+                    skipped["broken links"] += 1
+                elif entry.name.lower().endswith(wanted):
                     files.append(entry.name)
-        if files:
-            yield folder, files
+                else:
+                    unread[os.path.splitext(entry.name)[1].lower()] += 1
+        yield Folder(folder, len(files), unread), files
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    found = os.stat(folder)
+    return found.st_dev, found.st_ino
+
+
+def list_images(root: Path) -> list[Path]:
+    """All images below a folder in natural order, linked folders included."""
+    listing = sorted(
+        list_folders(root, wanted_endings(None), Counter()), key=lambda item: natural_sorted_path(item[0].name)
+    )
+    return [root / folder.name / file for folder, files in listing for file in natural_sorted(files)]

@@ -11,7 +11,9 @@ import numpy as np
 from imgzoo.errors import DataError, MissingDependencyError, UsageError
 
 from .base import TRAIN, Sample, Source, StreamSource, split_words
-from .listing import IMAGE_KEYS, TARGET_KEYS, Targets, image_bytes, nested, pick_column
+from .layout import SplitError, no_split
+from .listing import cell_of, image_bytes, pick_image, pick_targets
+from .targets import Targets, read_all
 
 
 def _datasets() -> Any:
@@ -38,23 +40,25 @@ def hf_source(
 ) -> Source | StreamSource:
     """Open `hf:org/name`, or `hf:/path` of a saved data set or a folder the library can read. Remote code is never run.
 
-    `split` may be any expression of the library, `train[:10%]`. `target_key` may lead into nested fields,
-    `objects/label`.
+    `split` may be any expression of the library, `train[:10%]`. `target_key` may lead into nested fields and lists,
+    `objects/label`, and may name several fields of 0 and 1, separated by commas (`target_format=multihot`).
     """
     found = load(_datasets(), location, split, name, revision, streaming)
     columns = list(found.features or next(iter(found.take(1))))
-    image = pick_column(image_key, IMAGE_KEYS, columns, "image")
-    target = pick_column(target_key, TARGET_KEYS, columns, "target")
-    if image is None or target is None:
-        raise UsageError(f"name image_key and target_key; the columns are {', '.join(columns)}")
+    image, keys = pick_image(image_key, columns), pick_targets(target_key, columns)
     found = _undecoded(found, image)
-    targets = Targets(target_format, class_map, num_classes)
-    targets.adopt(_class_names(found, target))
-    if streaming:
-        if target_format == "value":
-            targets.learn(nested(row, target) for row in found.take(1))
-        return HfStream(found, image, target, targets, shuffle, num_samples)
-    return HfSource(found, image, target, targets)
+    targets = Targets(target_format, class_map, num_classes, keys)
+    if len(keys) == 1:
+        targets.adopt(_class_names(found, keys[0]))
+    if not streaming:
+        return HfSource(found, image, targets)
+    if target_format == "value":
+        targets.learn(cell_of(row, keys) for row in found.take(1))
+    if not targets.num_classes:
+        raise UsageError(
+            f"hf:{location}: a stream cannot be read twice to find its classes; pass class_map or num_classes"
+        )
+    return HfStream(found, image, targets, shuffle, num_samples)
 
 
 def load(library: Any, location: str, split: str, name: str | None, revision: str | None, streaming: bool) -> Any:
@@ -66,7 +70,7 @@ def load(library: Any, location: str, split: str, name: str | None, revision: st
             return saved
         word = next((w for w in split_words(split) if w in saved), None)
         if word is None:
-            raise UsageError(f"'{location}' has no split '{split}'; it has {', '.join(saved)}")
+            raise no_split(f"'{location}'", split, saved)
         return saved[word]
     error: Exception | None = None
     for word in split_words(split):
@@ -74,7 +78,7 @@ def load(library: Any, location: str, split: str, name: str | None, revision: st
             return library.load_dataset(location, name, split=word, revision=revision, streaming=streaming)
         except ValueError as failure:  # the library's answer to an unknown split
             error = error or failure
-    raise UsageError(f"hf:{location} has no split '{split}': {error}") from error
+    raise SplitError(f"hf:{location} has no split '{split}': {error}") from error
 
 
 def _undecoded(found: Any, image: str) -> Any:
@@ -86,43 +90,56 @@ def _undecoded(found: Any, image: str) -> Any:
 
 
 def _class_names(found: Any, target: str) -> list[str]:
-    feature = (found.features or {}).get(target.split("/")[0])
-    feature = getattr(feature, "feature", feature)
-    return list(getattr(feature, "names", None) or [])
+    """The names that a `ClassLabel` declares, however deep in lists and structures it lies."""
+    feature: Any = found.features or {}
+    for part in [p for p in target.split("/") if not p.isdecimal()]:
+        feature = _inside_lists(feature)
+        feature = feature.get(part) if hasattr(feature, "get") else None
+    return list(getattr(_inside_lists(feature), "names", None) or [])
+
+
+def _inside_lists(feature: Any) -> Any:
+    while True:
+        inner = feature[0] if isinstance(feature, list) and feature else getattr(feature, "feature", None)
+        if inner is None:
+            return feature
+        feature = inner
 
 
 class HfSource(Source):
     """A memory-mapped Arrow table: random access."""
 
-    def __init__(self, found: Any, image: str, target: str, targets: Targets):
-        self.rows, self.image, self.target, self.reader = found, image, target, targets
-        if not targets.num_classes:
-            targets.learn(nested(row, target) for row in found.select_columns([target.split("/")[0]]))
+    def __init__(self, found: Any, image: str, targets: Targets):
+        self.rows, self.image, self.keys, self.reader = found, image, targets.keys, targets
+        roots = list(dict.fromkeys(key if key in found.column_names else key.split("/")[0] for key in targets.keys))
+        cells = [cell_of(row, targets.keys) for row in found.select_columns(roots)]
+        self._targets = read_all(targets, cells, lambda row: f"row {row}, field {', '.join(targets.keys)}")
         self.class_names, self.num_classes = targets.names, targets.num_classes
-        self.multi_label = targets.multi_label
+        self.multi_label, self.rule = targets.multi_label, targets.rule
+        self.served = f"split '{getattr(found, 'split', None) or 'of the saved set'}'"
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __getitem__(self, index: int) -> Sample:
-        row = self.rows[int(index)]
-        return Sample(image_bytes(row[self.image], None), self.reader.read(nested(row, self.target)), self.key(index))
+        target = self._targets[index]
+        data = image_bytes(self.rows[int(index)][self.image], None)
+        return Sample(data, target.copy() if target.ndim else target.item(), self.key(index))
 
     def key(self, index: int) -> str:
         return f"row {index}"
 
     def targets(self) -> np.ndarray:
-        rows = self.rows.select_columns([self.target.split("/")[0]])
-        return np.array([self.reader.read(nested(row, self.target)) for row in rows])
+        return self._targets
 
 
 class HfStream(StreamSource):
     """A streamed data set, shuffled through the library's buffer."""
 
-    def __init__(self, found: Any, image: str, target: str, targets: Targets, shuffle: int, num_samples: int | None):
-        self.rows, self.image, self.target, self.reader, self.shuffle = found, image, target, targets, shuffle
+    def __init__(self, found: Any, image: str, targets: Targets, shuffle: int, num_samples: int | None):
+        self.rows, self.image, self.keys, self.reader, self.shuffle = found, image, targets.keys, targets, shuffle
         self.class_names, self.num_classes = targets.names, targets.num_classes
-        self.multi_label, self.num_samples = targets.multi_label, num_samples
+        self.multi_label, self.num_samples, self.rule = targets.multi_label, num_samples, targets.rule
 
     def __len__(self) -> int:
         splits = getattr(self.rows.info, "splits", None) or {}
@@ -137,8 +154,7 @@ class HfStream(StreamSource):
         for count, row in enumerate(rows):
             if count % readers == reader:
                 try:
-                    yield Sample(
-                        image_bytes(row[self.image], None), self.reader.read(nested(row, self.target)), f"row {count}"
-                    )
+                    target = self.reader.read(cell_of(row, self.keys))
+                    yield Sample(image_bytes(row[self.image], None), target, f"row {count}")
                 except DataError as error:
-                    raise DataError(f"row {count}: {error}") from error
+                    raise DataError(f"row {count}, field {', '.join(self.keys)}: {error}") from error

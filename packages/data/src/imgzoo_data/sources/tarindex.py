@@ -1,8 +1,8 @@
 """Where the files of a tar lie: read from its headers, never extracted, kept in a cache with a fingerprint of the
 archive.
 
-Only plain files are listed. Links, devices, sparse files and names beyond reason are refused; damaged headers are
-errors.
+Plain files are listed, and links to them. Other links, devices, sparse files, hidden files and names beyond reason are
+left out and counted; damaged headers are errors.
 """
 
 from __future__ import annotations
@@ -11,14 +11,17 @@ import hashlib
 import json
 import logging
 import os
+import posixpath
 import zipfile
 from array import array
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from imgzoo._text import escaped
 from imgzoo.errors import DataError
 from imgzoo.native import cache_dir
 
@@ -29,9 +32,12 @@ BLOCK = 512
 MAX_NAME = 1024
 MAX_EXTENDED = 1 << 20
 _PLAIN = (b"0", b"\0", b"7")
-_SKIPPED = (b"5", b"g", b"K", b"V", b"M")  # folders, global headers, long link names, volume labels
-_CACHE_VERSION = 1
+_LINKS = (b"1", b"2")
+_SKIPPED = (b"5", b"g", b"V", b"M")  # folders, global headers, volume labels
+_CACHE_VERSION = 2
 _EDGE = 65536
+_TOLD = ("label_names", "unread", "left_out")  # fields of a table that are no arrays
+_MOST_HOPS = 4
 
 
 class Member(NamedTuple):
@@ -45,33 +51,65 @@ class Member(NamedTuple):
 def read_members(fd: int, start: int, end: int, refused: list[str]) -> Iterator[Member]:
     """The plain files of the uncompressed tar that lies between two offsets of an open file.
 
-    Names of refused members are added to `refused`. Raises `DataError` where a header is damaged or a file runs past
-    the end.
+    A link to a file of the same archive is that file under another name. Names of refused members are added to
+    `refused`. Raises `DataError` where a header is damaged or a file runs past the end.
     """
-    place, name, size_override = start, "", -1
+    links: dict[str, str] = {}
+    yield from _plain_files(fd, start, end, refused, links)
+    if not links:
+        return
+    targets = {name: _follow(name, links) for name in links}
+    wanted = set(targets.values())
+    known = {
+        own: member
+        for member in _plain_files(fd, start, end, [], {})
+        if (own := posixpath.normpath(member.name)) in wanted
+    }
+    for name, target in targets.items():
+        if target in known:
+            yield known[target]._replace(name=name)
+        else:
+            refused.append(name[:80])
+
+
+def _follow(name: str, links: dict[str, str]) -> str:
+    """Where a link leads, through other links."""
+    target = links[name]
+    for _ in range(_MOST_HOPS):
+        target = links.get(target, target)
+    return target
+
+
+def _plain_files(fd: int, start: int, end: int, refused: list[str], links: dict[str, str]) -> Iterator[Member]:
+    """The plain files; where each link leads is added to `links`."""
+    place, own = start, _Extended()
     while place + BLOCK <= end:
         header = os.pread(fd, BLOCK, place)
         if len(header) < BLOCK:
             raise DataError("the tar ends in the middle of a header")
         if not any(header):
-            return
+            break
         size, kind = _check_header(header, place), header[156:157]
-        if size_override >= 0:
-            size = size_override
+        if own.size >= 0:
+            size = own.size
         data, place = place + BLOCK, place + BLOCK + -(-size // BLOCK) * BLOCK
         if data + size > end:
             raise DataError(f"the tar is cut short: a member of {size} bytes at {data} runs past its end")
-        if kind in (b"L", b"x"):
+        if kind in (b"L", b"K", b"x"):
             if size > MAX_EXTENDED:
                 raise DataError(f"the tar has an extended header of {size} bytes; that is not an image archive")
-            name, size_override = _extended(kind, os.pread(fd, size, data), name, size_override)
+            own.read(kind, os.pread(fd, size, data))
             continue
-        own = name or _ustar_name(header)
-        name, size_override = "", -1
-        if kind in _PLAIN and own and not own.endswith("/") and len(own) <= MAX_NAME and "\0" not in own:
-            yield Member(own, data, size)
-        elif kind not in _SKIPPED and not own.endswith("/"):
-            refused.append(own[:80])
+        name, link = own.name or _ustar_name(header), own.link or _text(header[157:257])
+        own = _Extended()
+        usable = name and not name.endswith("/") and len(name) <= MAX_NAME and "\0" not in name
+        if kind in _PLAIN and usable:
+            yield Member(name, data, size)
+        elif kind in _LINKS and usable:
+            base = posixpath.dirname(name) if kind == b"2" else ""
+            links[name] = posixpath.normpath(posixpath.join(base, link))
+        elif kind not in _SKIPPED and not name.endswith("/"):
+            refused.append(name[:80])
 
 
 def _check_header(header: bytes, place: int) -> int:
@@ -106,25 +144,34 @@ def _ustar_name(header: bytes) -> str:
     return f"{prefix}/{name}" if prefix else name
 
 
-def _extended(kind: bytes, data: bytes, name: str, size: int) -> tuple[str, int]:
-    """The name (and size) that a GNU long name or a pax header gives the next member."""
-    if kind == b"L":
-        return _text(data), size
-    while data:
-        length, space, rest = data.partition(b" ")
-        if not space or not length.isdigit() or not len(length) + 1 < int(length) <= len(data):
-            break
-        key, _, value = rest[: int(length) - len(length) - 2].partition(b"=")
-        if key == b"path":
-            name = _text(value)
-        elif key == b"size" and value.isdigit():
-            size = int(value)
-        data = data[int(length) :]
-    return name, size
+class _Extended:
+    """What GNU long names and pax headers say of the next member."""
+
+    def __init__(self) -> None:
+        self.name, self.link, self.size = "", "", -1
+
+    def read(self, kind: bytes, data: bytes) -> None:
+        """Take over one such header."""
+        if kind == b"L":
+            self.name = _text(data)
+        elif kind == b"K":
+            self.link = _text(data)
+        while kind == b"x" and data:
+            length, space, rest = data.partition(b" ")
+            if not space or not length.isdigit() or not len(length) + 1 < int(length) <= len(data):
+                break
+            key, _, value = rest[: int(length) - len(length) - 2].partition(b"=")
+            if key == b"path":
+                self.name = _text(value)
+            elif key == b"linkpath":
+                self.link = _text(value)
+            elif key == b"size" and value.isdigit():
+                self.size = int(value)
+            data = data[int(length) :]
 
 
 class TarTable(NamedTuple):
-    """All wanted files of several tars, packed: names in a blob, and per file its tar, offset, size and label."""
+    """All wanted files of several tars, packed: names in a blob, and per file its tar, offset, size and folder."""
 
     blob: np.ndarray
     ends: np.ndarray
@@ -133,6 +180,10 @@ class TarTable(NamedTuple):
     sizes: np.ndarray
     labels: np.ndarray
     label_names: list[str]
+    """Paths of folders; a file at the root of a tar has the tar's own name for one, in angle brackets."""
+    unread: dict[str, dict[str, int]]
+    """Files of other kinds: folder -> ending -> count."""
+    left_out: dict[str, int]
 
 
 def fingerprint(path: Path) -> str:
@@ -189,12 +240,20 @@ def build_table(tars: Sequence[Path], extensions: tuple[str, ...]) -> TarTable:
     """Read the headers of all tars, and of tars inside them; files are labeled by their folder, else by their tar."""
     builder, refused = IndexBuilder(), []
     labels: dict[str, int] = {}
+    unread: dict[str, Counter[str]] = defaultdict(Counter)
+    left_out: Counter[str] = Counter()
     which, label_of = array("i"), array("i")
     for number, tar in enumerate(tars):
         fd = os.open(tar, os.O_RDONLY | getattr(os, "O_BINARY", 0))
         try:
-            several = tar.stem if len(tars) > 1 else ""
-            for member, label in _walk(fd, os.fstat(fd).st_size, several, extensions, refused):
+            several = f"<{tar.stem}>" if len(tars) > 1 else ""
+            for member, label in _walk(fd, 0, os.fstat(fd).st_size, several, refused, ""):
+                if is_hidden(member.name):
+                    left_out["hidden files"] += 1
+                    continue
+                if not member.name.lower().endswith(extensions):
+                    unread[label][os.path.splitext(member.name)[1].lower()] += 1
+                    continue
                 label_of.append(labels.setdefault(label, len(labels)))
                 which.append(number)
                 builder.add(member.name, 0, member.offset, member.size)
@@ -203,34 +262,41 @@ def build_table(tars: Sequence[Path], extensions: tuple[str, ...]) -> TarTable:
         finally:
             os.close(fd)
     if refused:
-        log.warning("%d members that are not plain files were left out, the first '%s'", len(refused), refused[0])
+        left_out["members that are no plain files"] = len(refused)
+        log.warning(
+            "%d members that are not plain files were left out, the first '%s'", len(refused), escaped(refused[0])
+        )
     index = builder.build()
     none = np.zeros(0, np.int64)
     offsets, sizes = (none if a is None else a for a in (index.offsets, index.sizes))
     which_, labels_ = np.array(which, np.int32), np.array(label_of, np.int32)
-    return TarTable(index.blob, index.ends, which_, offsets, sizes, labels_, list(labels))
+    plain = {folder: dict(counts) for folder, counts in unread.items()}
+    return TarTable(index.blob, index.ends, which_, offsets, sizes, labels_, list(labels), plain, dict(left_out))
 
 
-def _walk(
-    fd: int, end: int, label: str, extensions: tuple[str, ...], refused: list[str]
-) -> Iterator[tuple[Member, str]]:
-    """(member, label) of the wanted files of a tar and of the tars directly inside it."""
-    for member in read_members(fd, 0, end, refused):
-        lower = member.name.lower()
-        if lower.endswith(".tar"):
-            inner_label = os.path.basename(member.name)[:-4]
-            for inner in read_members(fd, member.offset, member.offset + member.size, refused):
-                if inner.name.lower().endswith(extensions):
-                    folder = os.path.basename(os.path.dirname(inner.name))
-                    yield inner._replace(name=f"{member.name}/{inner.name}"[-MAX_NAME:]), folder or inner_label
-        elif lower.endswith(extensions):
-            yield member, os.path.basename(os.path.dirname(member.name)) or label
+def is_hidden(name: str) -> bool:
+    """Whether a file of an archive is hidden: `.name`, macOS's `._name`, or anything below `__MACOSX`."""
+    return any((part.startswith(".") and part not in (".", "..")) or part == "__MACOSX" for part in name.split("/"))
+
+
+def _walk(fd: int, start: int, end: int, label: str, refused: list[str], outer: str) -> Iterator[tuple[Member, str]]:
+    """(member, folder) of the files of a tar and of the tars directly inside it."""
+    for member in read_members(fd, start, end, refused):
+        folder = posixpath.normpath(os.path.dirname(member.name)).lstrip("./") if "/" in member.name else ""
+        if member.name.lower().endswith(".tar") and not outer and not is_hidden(member.name):
+            inner = member.name[:-4]
+            for found, below in _walk(fd, member.offset, member.offset + member.size, "", refused, inner):
+                name = f"{member.name}/{found.name}"[-MAX_NAME:]
+                yield found._replace(name=name), "/".join(part for part in (inner, below) if part)
+        else:
+            yield member, folder or label
 
 
 def write_cache(path: Path, table: TarTable, marks: list[str]) -> None:
     """Write the index beside its final name, then rename; a cache that cannot be written is not an error."""
-    meta = json.dumps({"version": _CACHE_VERSION, "marks": marks, "labels": table.label_names})
-    arrays = {name: getattr(table, name) for name in TarTable._fields if name != "label_names"}
+    told = {name: getattr(table, name) for name in _TOLD}
+    meta = json.dumps({"version": _CACHE_VERSION, "marks": marks, **told})
+    arrays = {name: getattr(table, name) for name in TarTable._fields if name not in _TOLD}
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -247,7 +313,8 @@ def _read_cache(path: Path, marks: list[str]) -> TarTable | None:
             meta = json.loads(found["meta"].tobytes().decode("utf-8", "surrogateescape"))
             if meta["version"] != _CACHE_VERSION or meta["marks"] != marks:
                 return None
-            arrays = {name: found[name] for name in TarTable._fields if name != "label_names"}
-            return TarTable(**arrays, label_names=[str(label) for label in meta["labels"]])
+            arrays = {name: found[name] for name in TarTable._fields if name not in _TOLD}
+            names = [str(label) for label in meta["label_names"]]
+            return TarTable(**arrays, label_names=names, unread=dict(meta["unread"]), left_out=dict(meta["left_out"]))
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
         return None

@@ -7,7 +7,9 @@ from typing import Any
 from imgzoo.errors import MissingDependencyError, UsageError
 
 from .base import TRAIN, Sample, Source, split_words
-from .listing import Targets, nested
+from .layout import no_split
+from .listing import cell_of
+from .targets import Targets
 
 
 class TfdsSource(Source):
@@ -43,30 +45,47 @@ class TfdsSource(Source):
             builder.download_and_prepare()
         word = next((w for w in split_words(split) if w.partition("[")[0] in builder.info.splits), None)
         if word is None:
-            known = ", ".join(builder.info.splits) or "none; pass download=true to prepare it"
-            raise UsageError(f"tfds:{location} has no split '{split}'; it has {known}")
+            raise no_split(f"tfds:{location}", split, builder.info.splits or ["none; pass download=true to prepare it"])
         features = dict(builder.info.features.items())
-        missing = {image_key, target_key.split("/")[0]} - set(features)
+        keys = [key.strip() for key in target_key.split(",")]
+        missing = {image_key, *(key.split("/")[0] for key in keys)} - set(features)
         if missing:
             raise UsageError(f"tfds:{location} has no {' or '.join(sorted(missing))}; it has {', '.join(features)}")
         encoded = type(features[image_key]).__name__ == "Image"
         decoders = {image_key: tfds.decode.SkipDecoding()} if encoded else None
         self.rows = builder.as_data_source(word, decoders=decoders)
-        self.image, self.target = image_key, target_key
-        self.reader = Targets(target_format, class_map, num_classes)
-        label = features[target_key.split("/")[0]]
-        self.reader.adopt(getattr(getattr(label, "feature", label), "names", None))
+        self.image, self.keys, self.served = image_key, keys, f"split '{word}'"
+        self.reader = Targets(target_format, class_map, num_classes, keys)
+        if len(keys) == 1:
+            self.reader.adopt(_class_names(builder.info.features, keys[0]))
         if not self.reader.num_classes:
-            self.reader.learn(nested(row, target_key) for row in self.rows)
+            self.reader.learn(_plain(cell_of(row, keys)) for row in self.rows)
         self.class_names, self.num_classes = self.reader.names, self.reader.num_classes
-        self.multi_label = self.reader.multi_label
+        self.multi_label, self.rule = self.reader.multi_label, self.reader.rule
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __getitem__(self, index: int) -> Sample:
         row = self.rows[int(index)]
-        return Sample(row[self.image], self.reader.read(nested(row, self.target)), self.key(index))
+        return Sample(row[self.image], self.reader.read(_plain(cell_of(row, self.keys))), self.key(index))
 
     def key(self, index: int) -> str:
         return f"row {index}"
+
+
+def _class_names(features: Any, target: str) -> list[str]:
+    """The names that a `ClassLabel` declares, however deep in sequences and structures it lies."""
+    for part in target.split("/"):
+        features = getattr(features, "feature", features)
+        features = features[part]
+    return list(getattr(getattr(features, "feature", features), "names", None) or [])
+
+
+def _plain(cell: Any) -> Any:
+    """A cell without NumPy's types: text of bytes, numbers, lists."""
+    if hasattr(cell, "tolist"):
+        cell = cell.tolist()
+    if isinstance(cell, list):
+        return [_plain(item) for item in cell]
+    return cell.decode("utf-8", "backslashreplace") if isinstance(cell, bytes) else cell

@@ -9,7 +9,7 @@ import numpy as np
 
 from imgzoo.errors import DataError, UsageError
 
-from .base import SPLITS, TEST, TRAIN, Sample, Source
+from .base import SPLITS, TRAIN, VALIDATION, Sample, Source
 
 # name -> (class of torchvision.datasets, how it takes the split)
 SETS = {
@@ -63,6 +63,10 @@ class TorchvisionSource(Source):
                 f"torchvision:{location} cannot be opened in '{root}': {message}; see download=true"
             ) from error
         self.class_names = [n if isinstance(n, str) else ", ".join(n) for n in getattr(self.data, "classes", [])]
+        self.served = f"the {'training' if training else 'other'} part of {name}"
+        self.rule = "the labels of the set"
+        if not training and way == "train" and SPLITS.get(split.lower()) == VALIDATION:
+            self.notes = [f"{name} has no validation part: this is its test part"]
         self.num_classes = len(self.class_names) or len(getattr(self.data, "all_categories", []))
 
     def __len__(self) -> int:
@@ -107,7 +111,7 @@ def _by_folder(training: bool, split: str, root: str, download: bool, version: A
     from .folder import find_split
 
     path = Path(root)
-    return {"root": str(find_split(path, split if split != TEST else TEST) if path.is_dir() else path)}
+    return {"root": str(find_split(path, split)[0] if path.is_dir() else path)}
 
 
 _OPTIONS = {

@@ -18,11 +18,12 @@ import numpy as np
 from imgzoo.errors import DataError, UsageError
 from imgzoo_data.rng import Purpose, generator
 
+from .archive import ArchiveFiles, find_archives
 from .base import IMAGE_EXTENSIONS, TRAIN, Sample, Source, StreamSource, require_path, split_words
-from .classes import load_class_map, multi_hot, names_of, number_of
 from .index import IndexBuilder
-from .tar import TarFiles, find_tars
-from .tarindex import Member, read_members
+from .layout import no_split
+from .targets import Targets, nested
+from .tarindex import Member, is_hidden, read_members
 
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 _MOST_SHARDS = 100_000
@@ -45,14 +46,17 @@ def expand(pattern: str) -> list[str]:
     return names
 
 
-def find_shards(location: str, split: str) -> list[Path]:
-    """The shards of a pattern, or of a folder: by its `_info.json`, or as for `tar:`."""
+def find_shards(location: str, split: str) -> tuple[list[Path], str, bool]:
+    """The shards of a pattern, or of a folder by its `_info.json` or as for `tar:`; what serves the split; and whether
+    that is all there is.
+    """
     if "{" in location or "::" in location:
-        return [require_path(name, "shard") for name in expand(location)]
+        return [require_path(name, "shard") for name in expand(location)], f"shards '{location}'", True
     root = require_path(location, "shards")
     info = root / "_info.json"
     if not info.is_file():
-        return find_tars(root, split)
+        found = find_archives(location, split, ".tar")
+        return found.paths, found.served, found.whole
     try:
         splits = json.loads(info.read_text())["splits"]
         row = next(splits[word] for word in split_words(split) if word in splits)
@@ -60,58 +64,88 @@ def find_shards(location: str, split: str) -> list[Path]:
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{info} cannot be read: {error}") from error
     except StopIteration:
-        raise UsageError(f"{info} has no split '{split}'") from None
-    return [require_path(str(root / os.path.basename(name)), "shard") for name in names]
+        raise no_split(str(info), split, splits) from None
+    return [require_path(str(root / os.path.basename(name)), "shard") for name in names], f"'{info}'", False
 
 
 class Reader:
-    """Turns the files of one key into a sample: which extension is the image, which the target."""
+    """Turns the files of one key into a sample: which extension is the image, which the target.
 
-    def __init__(self, image_key: str | None, target_key: str, class_map: Any, num_classes: int | None):
+    `target_key` names extensions, each with a path into its JSON; those separated by `;` are alternatives, the first
+    that a sample has, those separated by `,` are several fields of one target.
+    """
+
+    def __init__(
+        self, image_key: str | None, target_key: str, class_map: Any, num_classes: int | None, target_format: str | None
+    ):
         self.images = tuple(image_key.lower().split(";")) if image_key else _IMAGE_KEYS
-        self.target, _, self.field = target_key.lower().partition("/")
-        self.numbers = load_class_map(class_map)
-        self.names = names_of(self.numbers) if self.numbers else []
-        self.num_classes = num_classes or len(self.names)
+        self.choices = [[part.strip() for part in choice.split(",")] for choice in target_key.split(";")]
+        self.wanted = {part.partition("/")[0].lower() for choice in self.choices for part in choice}
+        several = max(len(choice) for choice in self.choices) > 1
+        self.form = target_format or ("multihot" if several else "number")
+        self.guess = target_format is None and not several
+        self.class_map, self.num_classes = class_map, num_classes
+        self.targets = Targets(self.form, class_map, num_classes, self.choices[0])
 
-    def group(self, members: Iterator[Member]) -> Iterator[tuple[str, Member, Member | None]]:
-        """(key, image, target file) of each run of members that share a key."""
-        key, image, target = None, None, None
+    def group(self, members: Iterator[Member]) -> Iterator[tuple[str, Member, dict[str, Member]]]:
+        """(key, image, target files by extension) of each run of members that share a key."""
+        key, image, targets = None, None, dict[str, Member]()
         for member in members:
+            if is_hidden(member.name):
+                continue
             folder, name = os.path.split(member.name)
             stem, _, extension = name.partition(".")
             own = f"{folder}/{stem}" if folder else stem
             if own != key:
                 if key is not None and image is not None:
-                    yield key, image, target
-                key, image, target = own, None, None
+                    yield key, image, targets
+                key, image, targets = own, None, {}
             if extension.lower() in self.images:
                 image = member
-            elif extension.lower() == self.target:
-                target = member
+            elif extension.lower() in self.wanted:
+                targets[extension.lower()] = member
         if key is not None and image is not None:
-            yield key, image, target
+            yield key, image, targets
 
-    def label(self, key: str, raw: bytes | None) -> Any:
-        """The target in the bytes of its file; -1 where a key has none."""
-        if raw is None:
-            return -1
+    def cell(self, key: str, fd: int, files: dict[str, Member]) -> Any:
+        """The target cell of a sample; raises `DataError` for one that has none."""
+        for choice in self.choices:
+            if all(part.partition("/")[0].lower() in files for part in choice):
+                values = [self._field(key, part, fd, files) for part in choice]
+                return values[0] if len(values) == 1 else values
+        there = f"; it has {', '.join(sorted(files))}" if files else ""
+        fields = " or ".join(", ".join(choice) for choice in self.choices)
+        raise DataError(f"sample '{key}' has no target '{fields}'{there}; name it with target_key")
+
+    def _field(self, key: str, part: str, fd: int, files: dict[str, Member]) -> Any:
+        extension, _, path = part.partition("/")
+        member = files[extension.lower()]
+        raw = os.pread(fd, min(member.size, 1 << 20), member.offset)
         try:
             text = raw.decode().strip()
-            value: Any = json.loads(text) if self.target == "json" else text
-            for part in self.field.split("/") if self.field else ():
-                value = value[part]
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise DataError(f"'{key}.{self.target}' is not readable as a target: {error}") from error
-        if isinstance(value, list):
-            return multi_hot(value, self.num_classes)
-        if self.numbers and not str(value).isdecimal():
-            return number_of(value, self.numbers)
-        if not str(value).isdecimal():
-            raise DataError(
-                f"'{key}.{self.target}' holds '{str(value)[:40]}', which is no class number; pass class_map"
-            )
-        return int(value)
+            value: Any = json.loads(text) if extension.lower() == "json" else text
+            return nested(value, path) if path else value
+        except (ValueError, RecursionError, DataError) as error:
+            raise DataError(f"'{key}.{extension}', field '{part}' is not readable as a target: {error}") from error
+
+    def settle(self, cells: list[Any]) -> None:
+        """Find the form where none was asked for (lists are several labels), and the classes."""
+        listed = next((cell for cell in cells if isinstance(cell, list)), None)
+        if self.guess and listed is not None:
+            self.form, self.guess = "labels", False
+            self.targets = Targets("labels", self.class_map, self.num_classes, self.choices[0])
+            if self.num_classes and self.targets.numbers is None:
+                self.targets.numbers = {str(number): number for number in range(self.num_classes)}
+                self.targets.names = list(self.targets.numbers)
+        self.targets.learn(cells)
+
+    def label(self, key: str, cell: Any) -> Any:
+        """The target of a cell."""
+        try:
+            return self.targets.read(cell)
+        except DataError as error:
+            hint = "" if self.targets.numbers else "; pass class_map, or target_format=class for names"
+            raise DataError(f"sample '{key}': {error}{hint}") from error
 
 
 def wds_source(
@@ -119,6 +153,7 @@ def wds_source(
     split: str = TRAIN,
     image_key: str | None = None,
     target_key: str = "cls",
+    target_format: str | None = None,
     class_map: Any = None,
     num_classes: int | None = None,
     streaming: bool = False,
@@ -128,27 +163,30 @@ def wds_source(
 
     Args:
         image_key: extensions of the image, separated by `;`; any image extension by default.
-        target_key: extension of the target: `cls` (a number, or a name in class_map), or `json/field`.
+        target_key: extension of the target: `cls` (a class number, or a name in class_map), or `json/field`;
+            `cls;json/label` are alternatives, `json/red,json/round` several fields of 0 and 1.
+        target_format: as for `csv:`; by default class numbers, or several labels where a list stands.
         streaming: read shards from front to back with a shuffle buffer instead of by index.
     """
-    shards = find_shards(location, split)
-    reader = Reader(image_key, target_key, class_map, num_classes)
-    return WdsStream(shards, reader, shuffle) if streaming else WdsSource(shards, reader)
+    shards, served, whole = find_shards(location, split)
+    reader = Reader(image_key, target_key, class_map, num_classes, target_format)
+    source = WdsStream(shards, reader, shuffle) if streaming else WdsSource(shards, reader)
+    source.served, source.whole, source.rule = served, whole, reader.targets.rule
+    return source
 
 
 class WdsSource(Source):
     """Shards with random access: 24 bytes a sample beside its key."""
 
     def __init__(self, shards: list[Path], reader: Reader):
-        self.files = TarFiles(shards)
+        self.files = ArchiveFiles(shards)
         which, offsets, sizes = array("i"), array("q"), array("q")
-        keys, targets = [], []
+        keys, cells = [], []
         for number, shard in enumerate(shards):
             fd = os.open(shard, os.O_RDONLY)
             try:
-                for key, image, target in reader.group(read_members(fd, 0, os.fstat(fd).st_size, [])):
-                    raw = os.pread(fd, min(target.size, 1 << 20), target.offset) if target else None
-                    targets.append(reader.label(key, raw))
+                for key, image, files in reader.group(read_members(fd, 0, os.fstat(fd).st_size, [])):
+                    cells.append(reader.cell(key, fd, files))
                     keys.append(key)
                     which.append(number)
                     offsets.append(image.offset)
@@ -157,14 +195,16 @@ class WdsSource(Source):
                 os.close(fd)
         if not keys:
             raise DataError(f"no images in the {len(shards)} shards; looked for {', '.join(reader.images)}")
+        reader.settle(cells)
+        targets = [reader.label(key, cell) for key, cell in zip(keys, cells)]
+        self.multi_label = reader.targets.multi_label
         builder = IndexBuilder()
-        self.multi_label = isinstance(targets[0], np.ndarray)
         for key, offset, size in zip(keys, offsets, sizes):
             builder.add(key, -1, offset, size)
         self.index, self.which = builder.build(), np.array(which, np.int32)
-        self._targets = np.array(targets, np.float32 if self.multi_label else np.int32)
-        self.num_classes = reader.num_classes or int(self._targets.max()) + 1
-        self.class_names = reader.names
+        self._targets = np.array(targets, reader.targets.dtype)
+        self.num_classes = reader.targets.num_classes
+        self.class_names = reader.targets.names if reader.form != "value" else []
 
     def __len__(self) -> int:
         return len(self.index)
@@ -174,10 +214,18 @@ class WdsSource(Source):
         place, size = int(self.index.offsets[index]), int(self.index.sizes[index])
         target = self._targets[index]
         data = self.files.read(int(self.which[index]), place, size)
-        return Sample(data, target.copy() if self.multi_label else int(target), self.index.name(index))
+        return Sample(data, target.copy() if target.ndim else target.item(), self.index.name(index))
 
     def key(self, index: int) -> str:
         return self.index.name(index)
+
+    def place(self, index: int) -> str:
+        assert self.index.offsets is not None
+        return f"{os.path.realpath(self.files.paths[self.which[index]])}:{self.index.offsets[index]}"
+
+    def size(self, index: int) -> int:
+        assert self.index.sizes is not None
+        return int(self.index.sizes[index])
 
     def targets(self) -> np.ndarray:
         return self._targets
@@ -190,7 +238,24 @@ class WdsStream(StreamSource):
 
     def __init__(self, shards: list[Path], reader: Reader, shuffle: int):
         self.shards, self.reader, self.shuffle = shards, reader, shuffle
-        self.class_names, self.num_classes = reader.names, reader.num_classes
+        reader.settle(self._first_cell(shards[0]))
+        if reader.form in ("class", "labels") and reader.class_map is None and not reader.num_classes:
+            raise UsageError("a stream of shards is not read twice to find its classes; pass class_map or num_classes")
+        known = (
+            reader.form == "value" or reader.class_map is not None or reader.num_classes or len(reader.choices[0]) > 1
+        )
+        self.class_names = reader.targets.names if known else []
+        self.num_classes = reader.targets.num_classes if known else 0
+        self.multi_label = reader.targets.multi_label
+
+    def _first_cell(self, shard: Path) -> list[Any]:
+        fd = os.open(shard, os.O_RDONLY)
+        try:
+            for key, _, files in self.reader.group(read_members(fd, 0, os.fstat(fd).st_size, [])):
+                return [self.reader.cell(key, fd, files)]
+            return []
+        finally:
+            os.close(fd)
 
     def stream(self, seed: int, epoch: int, reader: int, readers: int, training: bool) -> Iterator[Sample]:
         rng = generator(seed, epoch, purpose=Purpose.SHARDS)
@@ -208,9 +273,9 @@ class WdsStream(StreamSource):
     def _read(self, shard: Path) -> Iterator[Sample]:
         fd = os.open(shard, os.O_RDONLY)
         try:
-            for key, image, target in self.reader.group(read_members(fd, 0, os.fstat(fd).st_size, [])):
-                raw = os.pread(fd, min(target.size, 1 << 20), target.offset) if target else None
-                yield Sample(os.pread(fd, image.size, image.offset), self.reader.label(key, raw), key)
+            for key, image, files in self.reader.group(read_members(fd, 0, os.fstat(fd).st_size, [])):
+                label = self.reader.label(key, self.reader.cell(key, fd, files))
+                yield Sample(os.pread(fd, image.size, image.offset), label, key)
         finally:
             os.close(fd)
 

@@ -60,7 +60,7 @@ def create_transform(
         splits: versions of each image in a batch (AugMix); the first one is clean.
         decode: `exact`, `fast` or `reference`; training defaults to fast, evaluation to exact.
         overrides: fields of the data config: input_size, img_size, in_chans, mean, std, interpolation, crop_pct,
-        crop_mode.
+        crop_mode, range.
     """
     config = resolve_data_config(config, **overrides)
     decode = decode or ("fast" if training else "exact")

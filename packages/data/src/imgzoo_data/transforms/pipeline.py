@@ -29,7 +29,7 @@ from imgzoo_data.decode import (
 from imgzoo_data.rng import generator
 from imgzoo_data.sources.base import check_options
 
-from .crops import CropStep
+from .crops import CropStep, EvalCrop
 from .picture import Picture
 from .policies import create_policy
 from .resample import resample
@@ -61,9 +61,10 @@ class Erase:
 
 @dataclass(frozen=True)
 class Transform:
-    """Encoded bytes, an array, a Pillow image or a uint8 tensor -> uint8 tensor (C, H, W) as `config` wants it.
+    """Encoded bytes, an array, a Pillow image or a tensor -> what the network sees: float32 (C, H, W), normalized.
 
-    The first step is the crop; the others change pixels. All chance comes from the generator passed in. `decode` is
+    The first step is the crop; the others change pixels. `transform(image)` draws from torch's generator, so that calls
+    and workers differ; the loader asks for `pixels`, uint8 and with a generator of its own. `decode` is
     `exact` (Pillow's pixels), `fast` (JPEG shrunk while decoding where the crop is at least twice the target) or
     `reference` (Pillow throughout). `splits` above 1 also returns that many versions: the first without the steps after
     the crop and flips, the others each with their own draw (AugMix).
@@ -80,8 +81,28 @@ class Transform:
     orient: bool = True
 
     def __call__(self, data: Any, rng: Generator | None = None, size: Any = None) -> torch.Tensor:
-        """One image (C, H, W) uint8; `size` overrides the config's (H, W)."""
-        rng = rng or generator(0, 0)
+        """One image (C, H, W) float32, (pixel / 255 - mean) / std, then erased where that is asked for.
+
+        `rng` is drawn from torch's generator where none is given; `size` overrides the config's (H, W).
+        """
+        rng = rng or self._draw()
+        pixels = self.pixels(data, rng, size).float().div_(255)
+        mean, std = torch.tensor(self.config.mean), torch.tensor(self.config.std)
+        pixels.sub_(mean[:, None, None]).div_(std[:, None, None])
+        if self.erase.p > 0:
+            from imgzoo_data.erasing import erase_batch
+
+            erase_batch(pixels[None], self.erase, int(rng.integers(1 << 62)), 0, [0], [0])
+        return pixels
+
+    def _draw(self) -> Generator:
+        """A generator seeded by torch's; that one is not touched where nothing is random."""
+        fixed = not self.training and not self.steps and isinstance(self.crop, EvalCrop)
+        return generator(0 if fixed else int(torch.randint(1 << 62, ())), 0)
+
+    def pixels(self, data: Any, rng: Generator | None = None, size: Any = None) -> torch.Tensor:
+        """One image (C, H, W) uint8, as the loader takes it; all chance comes from `rng`."""
+        rng = rng or self._draw()
         picture = self.cut(data, rng, size)
         for step in self.steps:
             picture = step(picture, rng, self.config)
@@ -110,7 +131,7 @@ class Transform:
         target: Any = tuple(own) if size is None and not isinstance(self.crop, SequenceCrop) else size
         engine = _ENGINES[self.decode]
         if not isinstance(data, bytes | bytearray | memoryview):
-            array = as_array(data, channels, self.max_pixels)
+            array = as_array(data, channels, self.max_pixels, self.config.range)
             plan = self.crop.plan(array.shape[0], array.shape[1], target, rng, self.config)
             return Picture(resample(array, plan, engine))
 
@@ -126,6 +147,7 @@ class Transform:
             shrink=shrink,
             orient=False,
             max_pixels=self.max_pixels,
+            range=self.config.range,
             reuse=True,
         )
         if self.orient:
@@ -134,21 +156,17 @@ class Transform:
             shrink = 1  # damaged, so Pillow read it, whole
         return Picture(resample(array, plan.shrunk(shrink, array.shape[0], array.shape[1]), engine))
 
-    def normalized(self, data: Any, rng: Generator | None = None, size: Any = None) -> torch.Tensor:
-        """One image as the network sees it: (C, H, W) float32, (pixel / 255 - mean) / std."""
-        pixels = self(data, rng, size).float().div_(255)
-        mean, std = torch.tensor(self.config.mean), torch.tensor(self.config.std)
-        return pixels.sub_(mean[:, None, None]).div_(std[:, None, None])
-
     def __str__(self) -> str:
         return format_row((self.crop, *self.steps))
 
 
-def as_array(data: Any, channels: int, max_pixels: int = MAX_PIXELS) -> np.ndarray:
-    """An array (H, W[, C]), Pillow image or uint8 tensor (C, H, W) as (H, W, channels) uint8."""
+def as_array(
+    data: Any, channels: int, max_pixels: int = MAX_PIXELS, values: tuple[float, float] | None = None
+) -> np.ndarray:
+    """An array (H, W[, C]), Pillow image or tensor (C, H, W) as (H, W, channels) uint8; `values` of black and white."""
     if isinstance(data, Image.Image):
         check_size(data.width, data.height, max_pixels)
-        return pillow_to_array(data, channels)
+        return pillow_to_array(data, channels, values)
     if isinstance(data, torch.Tensor):
         data = data.permute(1, 2, 0).numpy() if data.dim() == 3 else data.numpy()
     if not isinstance(data, np.ndarray) or data.ndim not in (2, 3):
@@ -156,7 +174,7 @@ def as_array(data: Any, channels: int, max_pixels: int = MAX_PIXELS) -> np.ndarr
             f"{type(data).__name__} is not an image; give encoded bytes, an array (H, W, C), or a Pillow image"
         )
     check_size(data.shape[1], data.shape[0], max_pixels)
-    return to_uint8(data, channels)
+    return to_uint8(data, channels, values)
 
 
 def step_name(step: Any) -> str:

@@ -1,0 +1,130 @@
+"""`source.describe()`: which part served which split, classes, what was left out and why, values, the label rule."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from imgzoo._text import escaped
+from imgzoo.errors import DataError
+from imgzoo_data.depth import EIGHT_BITS, TWELVE_BITS, Observed, contradiction, observe
+
+from .base import Facts, Source
+
+_DARK = 31
+
+
+@dataclass
+class Description:
+    """What a source is, in words and figures. `str()` gives its lines, `to_dict()` plain values."""
+
+    source: str
+    split: str
+    served: str
+    samples: int | None
+    """None for a stream of unknown length."""
+    classes: int
+    fewest: int | None
+    most: int | None
+    """Samples of the smallest and the largest class."""
+    rule: str
+    left_out: dict[str, int]
+    values: str
+    range: tuple[float, float] | None = None
+    """Values of black and white: the declared ones, or those that 16-bit images were found to use."""
+    notes: list[str] = field(default_factory=list)
+    contradictions: list[str] = field(default_factory=list)
+
+    def lines(self) -> list[str]:
+        """A line for what there is, and one each for what was left out, notes and contradictions."""
+        count = "an unknown number of" if self.samples is None else f"{self.samples:,}"
+        text = f"{self.split}: {count} images"
+        if self.classes:
+            spread = "" if self.fewest is None else f" ({self.fewest:,} to {self.most:,} each)"
+            text += f" of {self.classes:,} classes{spread}"
+        parts = [text, self.served, f"classes by {self.rule}" if self.rule else "", self.values]
+        found = ["; ".join(part for part in parts if part)]
+        if self.left_out:
+            found.append("  left out: " + ", ".join(f"{count:,} {what}" for what, count in self.left_out.items()))
+        found += [f"  note: {note}" for note in self.notes]
+        found += [f"  contradiction: {text}" for text in self.contradictions]
+        return [escaped(line) for line in found]
+
+    def __str__(self) -> str:
+        return "\n".join(self.lines())
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as plain JSON-able values."""
+        return asdict(self)
+
+
+def describe(source: Facts, most: int = 32) -> Description:
+    """Describe a source; up to `most` of its images, spread over it, are looked at for the range of their values."""
+    seen = list(_values(source, most)) if isinstance(source, Source) else []
+    fewest, largest = _class_sizes(source)
+    try:
+        samples = len(source)  # type: ignore[arg-type]
+    except TypeError:
+        samples = None
+    notes = list(source.notes)
+    if source.whole and source.split:
+        notes.append("nothing there names a split, so all of it is read")
+    highest = max((item.high for item in seen if item.kind == EIGHT_BITS), default=255)
+    if 0 < highest <= _DARK:
+        notes.append(f"8-bit values end at {highest:g}: nearly black")
+    contradictions = contradiction(seen, source.range)
+    return Description(
+        source=source.name,
+        split=source.split or "all",
+        served=source.served,
+        samples=samples,
+        classes=len(source.class_names) or source.num_classes,
+        fewest=fewest,
+        most=largest,
+        rule=source.rule,
+        left_out=dict(source.left_out),
+        values=_spoken(seen, source.range),
+        range=source.range or _evident(seen),
+        notes=notes,
+        contradictions=[contradictions] if contradictions else [],
+    )
+
+
+def _values(source: Source, most: int) -> Iterable[Observed]:
+    count = len(source)
+    for index in dict.fromkeys(
+        np.linspace(0, count - 1, min(most, count)).round().astype(int).tolist() if count else ()
+    ):
+        try:
+            yield observe(source[index].data)
+        except (DataError, OSError):  # what cannot be read is the business of `data check`
+            continue
+
+
+def _class_sizes(source: Facts) -> tuple[int | None, int | None]:
+    """Samples of the smallest and of the largest class, where targets are known without reading the samples."""
+    if not isinstance(source, Source) or not source.class_names or type(source).targets is Source.targets:
+        return None, None
+    targets = source.targets()
+    counts = targets.sum(0) if targets.ndim > 1 else np.bincount(targets[targets >= 0].astype(np.int64))
+    return int(counts[counts > 0].min(initial=len(targets))), int(counts.max(initial=0))
+
+
+def _evident(seen: list[Observed]) -> tuple[float, float] | None:
+    """The range of 16-bit images of which one uses the upper bits, so that darker ones beside it are no riddle."""
+    deep = [item for item in seen if item.kind == "16-bit"]
+    return (0.0, 65535.0) if deep and len(deep) == len(seen) and max(i.high for i in deep) > TWELVE_BITS else None
+
+
+def _spoken(seen: list[Observed], declared: tuple[float, float] | None) -> str:
+    kinds: Mapping[str, list[Observed]] = {}
+    for item in seen:
+        kinds.setdefault(item.kind, []).append(item)  # type: ignore[attr-defined]
+    parts = [
+        f"{kind} values {min(i.low for i in items):g}..{max(i.high for i in items):g}" for kind, items in kinds.items()
+    ]
+    text = ", ".join(parts)
+    return f"{text}, black and white declared as {declared[0]:g} and {declared[1]:g}" if declared else text

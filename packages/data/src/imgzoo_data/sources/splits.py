@@ -1,0 +1,221 @@
+"""The two halves of a run: training and validation data that share nothing, or a sentence that says why not."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from imgzoo._text import escaped
+from imgzoo.errors import DataError, UsageError
+
+from .base import TRAIN, VALIDATION, Source, StreamSource, create_dataset
+from .describe import Description
+from .layout import SplitError, split_of
+from .views import Subset
+
+COMPARED = 20_000
+"""Samples up to which contents are compared; above it only where samples lie."""
+
+
+@dataclass
+class Splits:
+    """Open training and validation data with their descriptions."""
+
+    train: Any
+    validation: Any
+    description: list[Description] = field(default_factory=list)
+    shared: str = ""
+    """What is known of samples that are in both, in words."""
+    held: np.ndarray | None = None
+    """Rows of the source that were held back for validation by `val_share`."""
+
+    def lines(self) -> list[str]:
+        """The description as lines of text."""
+        return [line for part in self.description for line in part.lines()] + [f"shared: {self.shared}"]
+
+    def __str__(self) -> str:
+        return "\n".join(self.lines())
+
+    def to_dict(self) -> dict[str, Any]:
+        """The description as plain JSON-able values."""
+        train, validation = (part.to_dict() for part in self.description)
+        return {"train": train, "validation": validation, "shared": self.shared}
+
+    def rows(self) -> str:
+        """Which sample went where, as CSV of `key,split`; empty where the source has splits of its own."""
+        if self.held is None:
+            return ""
+        out, held, whole = io.StringIO(), set(self.held.tolist()), self.train.base
+        writer = csv.writer(out, lineterminator="\n")
+        writer.writerow(("key", "split"))
+        for row in range(len(whole)):
+            writer.writerow((escaped(whole.key(row)), VALIDATION if row in held else TRAIN))
+        return out.getvalue()
+
+
+def open_splits(
+    source: Any,
+    val_source: Any = "",
+    *,
+    task: str = "classification",
+    val_split: str = "",
+    val_share: float = 0.0,
+    allow_shared: bool = False,
+    options: Mapping[str, Any] | None = None,
+) -> Splits:
+    """Open the training and validation data of a run.
+
+    Validation is the split of that name (`val_split`) of `val_source` or `source`, or `val_share` of the training
+    samples, held back by a hash of their names, class by class. A test split never serves as validation unless it is
+    named. Raises `UsageError` where there is no validation data, where both halves share samples (but for
+    `allow_shared`), and where classification has a single class; `DataError` where values contradict their range.
+    """
+    given = dict(options or {})
+    if val_share and (val_source or val_split):
+        raise UsageError("--val-share holds back training images; leave out --val-data and --val-split, or it")
+    if val_share and not 0 < val_share < 1:
+        raise UsageError(f"--val-share is a share between 0 and 1, as 0.1, not {val_share:g}")
+    train = create_dataset(source, TRAIN, task=task, **given)
+    held = None
+    if val_share:
+        if isinstance(train, StreamSource):
+            raise UsageError("--val-share needs a source with random access, not a stream")
+        kept, held, copies = _hold_out_once(train, val_share)
+        name = f"{val_share:g} of {train.served or train.name}, held back by the hash of their names"
+        train, validation = Subset(train, kept, f"the rest of {train.served or train.name}"), Subset(train, held, name)
+        train.whole = validation.whole = False
+        validation.split = VALIDATION
+        if copies:
+            validation.notes = [*validation.notes, f"{copies} copies of training images were left in training"]
+    else:
+        validation = _open_validation(source, train, val_source, val_split, task, {} if val_source else given)
+    splits = Splits(train, validation, [train.describe(), validation.describe()], held=held)
+    for part, said in zip((train, validation), splits.description):
+        part.range = said.range
+    _check(splits, task, allow_shared)
+    return splits
+
+
+def _open_validation(
+    source: Any, train: Any, val_source: Any, val_split: str, task: str, options: Mapping[str, Any]
+) -> Any:
+    advice = "hold back training images with --val-share 0.1, or name other data with --val-data"
+    try:
+        validation = create_dataset(val_source or source, val_split or VALIDATION, task=task, **options)
+    except SplitError as error:
+        names = [name for name in error.found if name.isidentifier() and split_of(name) != TRAIN]
+        other = f", or choose one with --val-split {names[-1]}" if names and not val_split else ""
+        raise SplitError(f"{error}: {advice}{other}", error.found) from error
+    if validation.whole and train.whole and not val_source and not isinstance(train, StreamSource):
+        raise SplitError(f"{train.name} has no validation split, it is all one: {advice}")
+    return validation
+
+
+def hold_out(source: Source, share: float) -> tuple[np.ndarray, np.ndarray]:
+    """(rows kept, rows held back), both ascending: of each class the share whose names hash lowest.
+
+    A class of one sample stays whole; any other gives at least one and keeps at least one. Several labels count as the
+    rarest of them, numbers to predict as their decile. The same names give the same split in any order, on any machine.
+    """
+    groups: dict[int, list[int]] = defaultdict(list)
+    for row, group in enumerate(_strata(source).tolist()):
+        groups[group].append(row)
+    held: list[int] = []
+    for rows in groups.values():
+        rows.sort(key=lambda row: hashlib.sha256(source.key(row).encode("utf-8", "surrogateescape")).digest())
+        held += rows[: min(max(1, round(share * len(rows))), len(rows) - 1)]
+    if not held:
+        raise UsageError(f"--val-share {share:g}: no class has two samples, so none can be held back")
+    mask = np.zeros(len(source), bool)
+    mask[held] = True
+    return np.flatnonzero(~mask), np.flatnonzero(mask)
+
+
+def _hold_out_once(source: Source, share: float) -> tuple[np.ndarray, np.ndarray, int]:
+    """As `hold_out`, copies of training images left in training, and how many those are."""
+    kept, held = hold_out(source, share)
+    pairs, _ = shared_samples(Subset(source, kept), Subset(source, held))
+    copies = np.unique([row for _, row in pairs]).astype(np.int64)
+    if len(copies) == len(held):
+        raise UsageError("--val-share: every image that would be held back is also in training")
+    return np.sort(np.concatenate([kept, held[copies]])), np.delete(held, copies), len(copies)
+
+
+def _strata(source: Source) -> np.ndarray:
+    targets = source.targets()
+    if targets.ndim == 1 and targets.dtype.kind != "f":
+        return targets
+    if source.multi_label:
+        counts = targets.sum(0)
+        rarity = np.where(targets > 0, counts, np.inf)
+        return np.where(targets.any(1), rarity.argmin(1), -1)
+    first = targets if targets.ndim == 1 else targets[:, 0]
+    return np.searchsorted(np.quantile(first, np.arange(0.1, 1, 0.1)), first)
+
+
+def shared_samples(train: Any, validation: Any) -> tuple[list[tuple[int, int]], str]:
+    """(row of training, row of validation) pairs that are the same sample, and how they were compared.
+
+    The same by where they lie; up to `COMPARED` samples also by their bytes.
+    """
+    if isinstance(train, StreamSource) or isinstance(validation, StreamSource):
+        return [], "not compared, a stream"
+    if train.place(0) is None and train.size(0) is None:
+        return [], "not compared, the source does not say where samples lie"
+    places = {place: row for row in range(len(train)) if (place := train.place(row)) is not None}
+    pairs = [(places[place], row) for row in range(len(validation)) if (place := validation.place(row)) in places]
+    if pairs or len(train) + len(validation) > COMPARED:
+        return pairs, "compared by where they lie"
+    return _same_bytes(train, validation), "compared by content"
+
+
+def _same_bytes(train: Source, validation: Source) -> list[tuple[int, int]]:
+    sizes: dict[Any, list[int]] = defaultdict(list)
+    for row in range(len(train)):
+        sizes[train.size(row)].append(row)
+    alike = [
+        (row, size) for row in range(len(validation)) if (size := validation.size(row)) in sizes and size is not None
+    ]
+    known: dict[bytes, int] = {}
+    for size in {size for _, size in alike}:
+        known.update({digest: row for row in sizes[size] if (digest := _digest(train, row))})
+    return [(known[digest], row) for row, _ in alike if (digest := _digest(validation, row)) in known]
+
+
+def _digest(source: Source, row: int) -> bytes:
+    try:
+        data = source[row].data
+    except (DataError, OSError):  # what cannot be read is found when it is used
+        return b""
+    return hashlib.sha256(data).digest() if isinstance(data, bytes) and data else b""
+
+
+def _check(splits: Splits, task: str, allow_shared: bool) -> None:
+    """Raise for what contradicts itself; say what is shared."""
+    for part in splits.description:
+        if part.contradictions:
+            raise DataError(f"{part.source}, {part.split}: {part.contradictions[0]}")
+    names = splits.train.class_names
+    if task == "classification" and len(names) == 1 and not splits.train.multi_label:
+        raise UsageError(
+            f"{splits.train.name} has the single class '{names[0]}', so there is nothing to tell apart; give images of "
+            "other classes too"
+        )
+    pairs, how = shared_samples(splits.train, splits.validation)
+    total = len(splits.validation) if pairs else 0
+    splits.shared = f"{len(pairs):,} of {total:,} validation images are also in training" if pairs else "no samples"
+    splits.shared += f", {how}"
+    if pairs and not allow_shared:
+        row, other = pairs[0]
+        raise UsageError(
+            f"{len(pairs):,} of {total:,} validation images are also training images, the first "
+            f"'{splits.validation.key(other)}' as '{splits.train.key(row)}': take them out, hold others back with "
+            "--val-share 0.1, or add --allow-shared"
+        )

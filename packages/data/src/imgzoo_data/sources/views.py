@@ -1,0 +1,194 @@
+"""Sources made of other things: rows of a source, changed targets, torch data sets, lists of (image, label)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from imgzoo.errors import DataError, UsageError
+
+from .base import Facts, Sample, Source, StreamSource
+from .classes import natural_sorted
+
+_FACTS = tuple(name for name in Facts.__annotations__)
+
+
+class View(Source):
+    """Another source seen differently; what is not changed is its own."""
+
+    def __init__(self, base: Source):
+        self.base = base
+        for name in _FACTS:
+            setattr(self, name, getattr(base, name))
+
+    def __len__(self) -> int:
+        return len(self.base)
+
+    def __getitem__(self, index: int) -> Sample:
+        return self.base[index]
+
+    def key(self, index: int) -> str:
+        return self.base.key(index)
+
+    def place(self, index: int) -> str | None:
+        return self.base.place(index)
+
+    def size(self, index: int) -> int | None:
+        return self.base.size(index)
+
+    def targets(self) -> np.ndarray:
+        return self.base.targets()
+
+
+class Subset(View):
+    """Some rows of a source, in their order."""
+
+    def __init__(self, base: Source, rows: np.ndarray, served: str = ""):
+        super().__init__(base)
+        self.rows, self.served = rows, served or base.served
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> Sample:
+        return self.base[int(self.rows[index])]
+
+    def key(self, index: int) -> str:
+        return self.base.key(int(self.rows[index]))
+
+    def place(self, index: int) -> str | None:
+        return self.base.place(int(self.rows[index]))
+
+    def size(self, index: int) -> int | None:
+        return self.base.size(int(self.rows[index]))
+
+    def targets(self) -> np.ndarray:
+        return self.base.targets()[self.rows]
+
+
+class Retargeted(View):
+    """A source whose every target goes through a function; its classes are then known only where they are given."""
+
+    def __init__(self, base: Any, change: Callable[[Any], Any], class_names: Sequence[str] | None = None):
+        if isinstance(base, StreamSource):
+            raise UsageError("target_transform needs a source with random access, not a stream")
+        super().__init__(base)
+        self.change = change
+        if class_names is not None:
+            self.class_names, self.num_classes = class_names, len(class_names)
+
+    def __getitem__(self, index: int) -> Sample:
+        sample = self.base[index]
+        return sample._replace(target=self.change(sample.target))
+
+    def targets(self) -> np.ndarray:
+        return np.asarray([self.change(_plain(target)) for target in self.base.targets()])
+
+
+class PairSource(Source):
+    """(image, label) pairs: a torch data set of them, or any sequence.
+
+    Images are bytes, arrays, Pillow images or tensors; labels are class numbers, names, or vectors of 0 and 1. Class
+    names are those of its `classes`, else of the labels that occur.
+    """
+
+    def __init__(self, pairs: Any):
+        self.pairs = pairs
+        names = getattr(pairs, "classes", None)
+        known = getattr(pairs, "targets", None)
+        labels = [
+            _plain(label) for label in (known if known is not None and len(known) == len(pairs) else self._labels())
+        ]
+        if not labels:
+            raise DataError("there are no (image, label) pairs")
+        self.numbers: dict[Any, int] | None = None
+        if isinstance(labels[0], str):
+            found = natural_sorted(set(labels))
+            self.numbers = {name: number for number, name in enumerate(names or found)}
+            labels, names = [self._number(label) for label in labels], list(self.numbers)
+        self._targets = np.asarray(labels)
+        if self._targets.dtype == object:
+            raise DataError("the labels of the pairs are of different kinds; give class numbers, names, or vectors")
+        self.multi_label = self._targets.ndim > 1
+        whole = self._targets.dtype.kind in "iu" and not self.multi_label
+        count = self._targets.shape[1] if self.multi_label else int(self._targets.max()) + 1 if whole else 1
+        self.class_names = [str(name) for name in names] if names is not None and (whole or self.multi_label) else []
+        if not self.class_names and (whole or self.multi_label):
+            self.class_names = [str(number) for number in range(count)]
+        self.num_classes = max(count, len(self.class_names))
+        self.rule, self.served = "the labels of the pairs", type(pairs).__name__
+        self.name = type(pairs).__name__
+
+    def _labels(self) -> Iterator[Any]:
+        for index in range(len(self.pairs)):
+            yield self._pair(index)[1]
+
+    def _pair(self, index: int) -> tuple[Any, Any]:
+        pair = self.pairs[index]
+        if not isinstance(pair, Sequence) or isinstance(pair, str | bytes) or len(pair) < 2:
+            raise UsageError(f"item {index} of {type(self.pairs).__name__} is no (image, label) pair")
+        return pair[0], pair[1]
+
+    def _number(self, label: Any) -> int:
+        if self.numbers is None:
+            return label
+        if label not in self.numbers:
+            raise DataError(f"label '{label}' is none of the {len(self.numbers)} classes")
+        return self.numbers[label]
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __getitem__(self, index: int) -> Sample:
+        image, label = self._pair(int(index))
+        target = self._targets[index] if self.multi_label else self._number(_plain(label))
+        return Sample(image, target, self.key(index))
+
+    def key(self, index: int) -> str:
+        files = getattr(self.pairs, "samples", None)
+        return str(files[index][0]) if files else f"item {index}"
+
+    def targets(self) -> np.ndarray:
+        return self._targets
+
+
+class IterableSource(StreamSource):
+    """A torch `IterableDataset` of (image, label) pairs; its own order, each reader keeping its share."""
+
+    def __init__(self, pairs: Any):
+        self.pairs = pairs
+        self.class_names = [str(name) for name in getattr(pairs, "classes", ())]
+        self.num_classes = len(self.class_names)
+        self.served = self.name = type(pairs).__name__
+
+    def __len__(self) -> int:
+        return len(self.pairs) if hasattr(self.pairs, "__len__") else super().__len__()
+
+    def stream(self, seed: int, epoch: int, reader: int, readers: int, training: bool) -> Iterator[Sample]:
+        if hasattr(self.pairs, "set_epoch"):
+            self.pairs.set_epoch(epoch)
+        for count, (image, label) in enumerate(self.pairs):
+            if count % readers == reader:
+                yield Sample(image, _plain(label), f"item {count}")
+
+
+def as_source(given: Any) -> Any:
+    """A source as it is; a torch data set or a sequence of (image, label) as a source."""
+    if isinstance(given, Source | StreamSource):
+        return given
+    if hasattr(given, "__getitem__") and hasattr(given, "__len__") and not isinstance(given, dict):
+        return PairSource(given)
+    if hasattr(given, "__iter__"):
+        return IterableSource(given)
+    raise UsageError(
+        f"{type(given).__name__} is no source; give scheme:location, a torch data set, or (image, label) pairs"
+    )
+
+
+def _plain(value: Any) -> Any:
+    """A number out of a tensor or a NumPy scalar."""
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    return np.asarray(value, np.float32) if isinstance(value, list | tuple) else value

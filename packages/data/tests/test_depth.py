@@ -1,0 +1,227 @@
+"""Values of black and white, orientation, and what is no image: right pixels or one sentence."""
+
+import io
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from data_helpers import encode, noise, photo, write_folder
+from PIL import Image
+
+from imgzoo.errors import DataError, OptionError
+from imgzoo_data import create_dataset, create_loader, create_transform, decode_image, read_header, resolve_data_config
+from imgzoo_data.decode import FORMATS, _formats
+from imgzoo_data.depth import parse_range
+from imgzoo_data.kinds import what_it_is
+from imgzoo_data.sources.base import IMAGE_EXTENSIONS
+
+GRAY = np.tile(np.linspace(0, 255, 30), (20, 1))
+
+
+def npy(array):
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
+
+
+def deep_png(array: np.ndarray) -> bytes:
+    """A PNG of 16-bit colors, which Pillow cannot write: (H, W, 3) uint16."""
+    import struct
+    import zlib
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in array)
+    head = struct.pack(">IIBBBBB", array.shape[1], array.shape[0], 16, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+DEEP = {
+    "12-bit PNG": (lambda: encode(Image.fromarray((GRAY * 16).astype("uint16")), "PNG"), "4095"),
+    "12-bit TIFF": (lambda: encode(Image.fromarray((GRAY * 16).astype("uint16")), "TIFF"), "4095"),
+    "12-bit color PNG": (lambda: deep_png(np.repeat((GRAY * 16).astype("uint16")[:, :, None], 3, 2)), "4095"),
+    "10-bit npy": (lambda: npy((GRAY * 4).astype("uint16")), "1023"),
+    "float TIFF 0..255": (lambda: encode(Image.fromarray(GRAY.astype("float32")), "TIFF"), "255"),
+    "float npy 0..255": (lambda: npy(GRAY.astype("float64")), "255"),
+    "uint16 npy 0..255": (lambda: npy(GRAY.astype("uint16")), "255"),
+    "int32 npy 0..4080": (lambda: npy((GRAY * 16).astype("int32")), "4095"),
+}
+
+
+@pytest.mark.parametrize("name", DEEP)
+def test_values_that_contradict_their_type_are_refused_and_read_by_their_range(name):
+    make, white = DEEP[name]
+    with pytest.raises(DataError, match=f"range={white}$|range={white},"):
+        decode_image(make(), 3)
+    pixels = decode_image(make(), 3, range=white)
+    assert abs(pixels.mean() - 127) < 2 and len(np.unique(pixels)) == 30
+    transform = create_transform(input_size=(3, 20, 20), crop_pct=1.0, range=white)
+    assert abs(transform.pixels(make()).float().mean() - 127) < 3
+
+
+def test_the_usual_values_need_no_range():
+    for array in (GRAY.astype("uint8"), (GRAY * 257).astype("uint16"), GRAY / 255, GRAY.astype("int64")):
+        assert abs(decode_image(npy(array), 1).mean() - 127) < 1
+    color = np.repeat((GRAY * 257).astype("uint16")[:, :, None], 3, 2)
+    assert (decode_image(deep_png(color), 3) == color >> 8).all()
+    assert decode_image(npy(np.zeros((3, 3), np.uint16)), 1).max() == 0
+
+
+def test_values_outside_the_declared_range_are_refused():
+    with pytest.raises(DataError, match="outside the declared range 0 to 1023; pass range=4095"):
+        decode_image(npy((GRAY * 16).astype("uint16")), 1, range=1023)
+    with pytest.raises(DataError, match="range=-1,1"):
+        decode_image(npy(GRAY / 127.5 - 1), 1)
+    assert abs(decode_image(npy(GRAY / 127.5 - 1), 1, range="-1,1").mean() - 127) < 1
+    assert decode_image(noise(0), 3, range=4095).max() > 100  # 8 bits are what they are
+
+
+@pytest.mark.parametrize("value", ["", "a", "1,2,3", "5,5", "9,1", "inf", [1, 2, 3], None])
+def test_ranges_that_are_none(value):
+    with pytest.raises(OptionError, match="black and white"):
+        parse_range(value)
+
+
+def test_a_declared_range_goes_with_the_source_and_with_the_model(tmp_path):
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "0.npy").write_bytes(npy((GRAY * 16).astype("uint16")))
+    source = create_dataset(f"folder:{tmp_path}?range=4095")
+    loader = create_loader(source, create_transform(input_size=(3, 16, 16), crop_pct=1.0), 2, normalize=False)
+    assert abs(next(iter(loader)).images.float().mean() - 127) < 4
+    config = resolve_data_config({"range": [0, 4095]})
+    assert config.range == (0, 4095) and config.to_dict()["range"] == (0, 4095)
+    assert "range" not in resolve_data_config(None).to_dict()
+
+
+def test_a_dark_image_among_others_of_16_bits_is_no_riddle(tmp_path):
+    from imgzoo_data import open_splits
+
+    for split in ("train", "val"):
+        for number, scale in enumerate((257, 10)):
+            folder = tmp_path / split / "ab"[number]
+            folder.mkdir(parents=True)
+            (folder / "0.npy").write_bytes(npy((GRAY * scale + (split == "val")).astype("uint16")))
+    splits = open_splits(f"folder:{tmp_path}")
+    assert splits.train.range == (0, 65535)
+    loader = create_loader(splits.train, create_transform(input_size=(1, 16, 16)), 2)
+    assert len(next(iter(loader)).images) == 2
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["TIFF", "PNG", "JPEG", "AVIF"])
+def test_every_orientation_is_applied_once(kind, orientation):
+    from PIL import ImageOps
+
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    image = photo(1, (60, 40))
+    lossless = {"quality": 100, "subsampling": "4:4:4"} if kind == "AVIF" else {}
+    data = encode(image, kind, exif=exif, **lossless)
+    stored = np.asarray(image.convert("RGB"))
+    plain = Image.fromarray(stored)
+    plain.getexif()[0x0112] = orientation
+    wanted = np.asarray(ImageOps.exif_transpose(plain))
+    found = decode_image(data, 3)
+    assert found.shape == wanted.shape == (*read_header(data).upright, 3)
+    assert np.abs(found.astype(int) - wanted).mean() < 6
+    assert np.abs(decode_image(data, 3, orient=False).astype(int) - stored).mean() < 6
+    exact = create_transform(input_size=(3, *wanted.shape[:2]), crop_pct=1.0).pixels(data).permute(1, 2, 0)
+    assert np.abs(exact.numpy().astype(int) - wanted).mean() < 6
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_an_orientation_stored_as_a_long(order):
+    import struct
+
+    head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(order + "I", 8)
+    entry = struct.pack(order + "HHII", 0x0112, 4, 1, 6)
+    block = b"Exif\0\0" + head + struct.pack(order + "H", 1) + entry + bytes(4)
+    plain = encode(photo(0, (40, 20)))
+    data = plain[:2] + b"\xff\xe1" + struct.pack(">H", len(block) + 2) + block + plain[2:]
+    assert read_header(data).orientation == 6 and decode_image(data, 3).shape == (40, 20, 3)
+
+
+@pytest.mark.parametrize("kind", ["AVIF", "JPEG2000", "WEBP", "ICO", "PCX", "SGI", "QOI", "DDS", "TGA", "DIB", "PPM"])
+def test_formats_that_pillow_opens_are_decoded(kind):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        data = encode(Image.new("RGB", (40, 32), (200, 20, 20)), kind)
+    pixels = decode_image(data, 3)
+    assert pixels.shape[2] == 3 and pixels[..., 0].mean() > 150 > 60 > pixels[..., 1].mean()
+
+
+def test_every_ending_of_an_image_has_an_opener():
+    known = Image.registered_extensions() | {".heic": "HEIF", ".heif": "HEIF", ".npy": "NPY"}
+    own = {"MPO", "HEIF", "NPY"}  # an MPO is opened as JPEG
+    assert {ending: known[ending] for ending in IMAGE_EXTENSIONS if known[ending] not in {*_formats(), *own}} == {}
+    assert set(FORMATS) >= {"AVIF", "JPEG2000"} and not {"EPS", "PDF", "WMF"} & set(FORMATS)
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"<html>404</html>", "HTML"),
+        (b"<!DOCTYPE html><p>", "HTML"),
+        (b'{"error": 1}', "JSON"),
+        (b"hello there", "text"),
+        (b"version https://git-lfs.github.com/spec/v1\noid", "git lfs pull"),
+        (b"PK\x03\x04" + bytes(40), "zip archive"),
+        (b"\x1f\x8b" + bytes(40), "gzip"),
+        (b"%PDF-1.7", "PDF"),
+        (b"\0\0\0\x18ftypmp42" + bytes(40), "video"),
+        (b"<svg xmlns='x'/>", "SVG, which is not read"),
+        (b"\xff\x0a" + bytes(40), "JPEG XL, which is not read"),
+        (bytes(128) + b"DICM" + bytes(40), "DICOM"),
+        (bytes(500), "zeros"),
+        (b"\0\0\0\x20ftypavif" + bytes(40), "begins as AVIF and is damaged"),
+        (b"\x01\x02\x03\x88" * 9, "unknown kind"),
+    ],
+)
+def test_what_is_no_image_says_what_it_is(data, words):
+    with pytest.raises(DataError, match=words):
+        decode_image(data, 3)
+
+
+def test_heic_says_what_to_install(monkeypatch):
+    import sys
+
+    from imgzoo_data import decode
+
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    decode._formats.cache_clear()
+    for brand in (b"heic", b"mif1", b"hevc"):
+        with pytest.raises(DataError, match=r"HEIC.*pip install 'imgzoo-data\[heic\]'"):
+            decode_image(b"\0\0\0\x20ftyp" + brand + bytes(40), 3)
+    decode._formats.cache_clear()
+    assert what_it_is(b"\0\0\0\x20ftypheic") == "HEIC"
+
+
+def test_a_transform_outside_the_loader_draws_from_torch_and_is_normalized():
+    data = encode(photo(2, (90, 70)))
+    for options in ({}, {"auto_augment": "rand-m9-mstd0.5"}, {"erase": 1.0, "erase_mode": "pixel"}):
+        transform = create_transform(training=True, input_size=(3, 48, 48), **options)
+        first, second = transform(data), transform(data)
+        assert first.dtype == torch.float32 and not torch.equal(first, second)
+        torch.manual_seed(3)
+        third = transform(data)
+        torch.manual_seed(3)
+        assert torch.equal(third, transform(data))
+    plain = create_transform(input_size=(3, 48, 48))
+    before = torch.get_rng_state()
+    pixels = plain.pixels(data).float() / 255
+    mean, std = (torch.tensor(v)[:, None, None] for v in (plain.config.mean, plain.config.std))
+    assert torch.allclose(plain(Image.open(io.BytesIO(data))), (pixels - mean) / std, atol=1e-6)
+    assert torch.equal(before, torch.get_rng_state())  # nothing random, nothing drawn
+
+
+def test_a_transform_serves_torch_data_sets_in_workers(tmp_path):
+    from torch.utils.data import DataLoader
+    from torchvision.datasets import ImageFolder
+
+    write_folder(tmp_path, {"a": 4, "b": 4})
+    images = ImageFolder(str(tmp_path), transform=create_transform(training=True, input_size=(3, 16, 16)))
+    batches = [next(iter(DataLoader(images, 8, num_workers=workers)))[0] for workers in (0, 1)]
+    assert batches[0].dtype == torch.float32 and batches[0].min() < 0 and not torch.equal(*batches)

@@ -1,0 +1,228 @@
+"""No split is served by another in silence; what is shared, left out or held back is said."""
+
+import json
+import os
+import shutil
+
+import numpy as np
+import pytest
+from data_helpers import noise, tar_bytes
+
+from imgzoo.errors import DataError, UsageError
+from imgzoo_data import create_dataset, open_splits
+from imgzoo_data.sources.layout import SplitError, split_of
+from imgzoo_data.sources.splits import hold_out
+
+
+def place(root, names: dict[str, int]):
+    """Folder -> number of images, all different."""
+    seed = 0
+    for name, count in names.items():
+        (root / name).mkdir(parents=True, exist_ok=True)
+        for number in range(count):
+            (root / name / f"{number}.png").write_bytes(noise(seed, (9, 8), "PNG"))
+            seed += 1
+    return root
+
+
+def keys(source):
+    return [source.key(i) for i in range(len(source))]
+
+
+@pytest.mark.parametrize(
+    ("name", "split"),
+    [("Training", "train"), ("TRAIN", "train"), ("train2017", "train"), ("train_set", "train"), ("Testing", "test"),
+     ("dev", "validation"), ("Valid", "validation"), ("val", "validation"), ("validation-images", "validation"),
+     ("trainer", None), ("value", None), ("contest", None), ("cat", None)],
+)  # fmt: skip
+def test_folders_are_named_after_splits(name, split):
+    assert split_of(name) == split
+
+
+@pytest.mark.parametrize("names", [("Training", "Testing"), ("train", "test", "meta"), ("train",), ("TRAIN", "TEST")])
+@pytest.mark.parametrize("wrapper", ["", "archive/data"])
+def test_a_folder_without_validation_split_is_refused_and_says_how_to_get_one(tmp_path, names, wrapper):
+    root = tmp_path / "d"
+    for name in names:
+        place(root / wrapper / name, {"cat": 3, "dog": 3} if name != "meta" else {})
+        (root / wrapper / name).mkdir(exist_ok=True)
+    assert len(create_dataset(f"folder:{root}")) == 6
+    with pytest.raises(SplitError, match=names[0]):
+        create_dataset(f"folder:{root}", "validation")
+    with pytest.raises(SplitError, match=r"--val-share 0\.1"):
+        open_splits(f"folder:{root}")
+
+
+def test_a_test_split_validates_only_when_it_is_named(tmp_path):
+    place(tmp_path, {"train/a": 2, "train/b": 2})
+    for number, name in enumerate("ab"):
+        place(tmp_path, {f"test/{name}": 0})
+        (tmp_path / "test" / name / "x.png").write_bytes(noise(90 + number, (9, 8), "PNG"))
+    with pytest.raises(SplitError, match="--val-split test"):
+        open_splits(f"folder:{tmp_path}")
+    splits = open_splits(f"folder:{tmp_path}", val_split="test")
+    assert (len(splits.train), len(splits.validation)) == (4, 2)
+
+
+def test_a_flat_folder_serves_one_split_at_a_time(tmp_path):
+    place(tmp_path, {"cat": 3, "dog": 3})
+    assert len(create_dataset(f"folder:{tmp_path}", "validation")) == 6
+    assert "names a split" in str(create_dataset(f"folder:{tmp_path}").describe())
+    with pytest.raises(SplitError, match="no validation split"):
+        open_splits(f"folder:{tmp_path}")
+
+
+@pytest.mark.parametrize("tars", [("train.tar", "test.tar"), ("train-000.tar", "train-001.tar"), ("train.tar",)])
+def test_tar_sets_without_validation(tmp_path, tars):
+    for number, name in enumerate(tars):
+        (tmp_path / name).write_bytes(
+            tar_bytes({f"{c}/{number}.jpg": noise(9 * number + i) for i, c in enumerate("ab")})
+        )
+    for scheme in ("tar", "wds"):
+        with pytest.raises(SplitError, match=r"train.*\.tar"):
+            create_dataset(f"{scheme}:{tmp_path}", "validation")
+    with pytest.raises(SplitError, match="--val-share"):
+        open_splits(f"tar:{tmp_path}")
+
+
+def test_splits_inside_one_archive(tmp_path):
+    files = {f"set/{s}/{c}/{i}.jpg": noise(k) for k, (s, c, i) in enumerate(
+        (s, c, i) for s in ("Train", "Val") for c in ("ant", "bee") for i in range(2))}  # fmt: skip
+    (tmp_path / "d.tar").write_bytes(tar_bytes(files))
+    splits = open_splits(f"tar:{tmp_path / 'd.tar'}")
+    assert list(splits.train.class_names) == ["ant", "bee"] and len(splits.train) == len(splits.validation) == 4
+    assert all("/Train/" in key for key in keys(splits.train)) and "set/Train" in str(splits)
+
+
+@pytest.mark.parametrize("text", ["path,label\na.jpg,x\nb.jpg,y\n", "path,label,split\na.jpg,x,train\nb.jpg,y,train\n"])
+def test_a_csv_without_validation_rows(tmp_path, text):
+    for name in "ab":
+        (tmp_path / f"{name}.jpg").write_bytes(noise(ord(name)))
+    (tmp_path / "d.csv").write_text(text)
+    with pytest.raises(SplitError, match="--val-share"):
+        open_splits(f"csv:{tmp_path / 'd.csv'}")
+
+
+def test_folds_of_a_csv(tmp_path):
+    lines = ["path,label,fold"]
+    for number in range(6):
+        (tmp_path / f"{number}.jpg").write_bytes(noise(number))
+        lines.append(f"{number}.jpg,{'xy'[number // 3]},{number % 3}")
+    (tmp_path / "d.csv").write_text("\n".join(lines))
+    with pytest.raises(SplitError, match=r"column .fold. holds 0, 1, 2.*fold=0"):
+        create_dataset(f"csv:{tmp_path / 'd.csv'}")
+    splits = open_splits(f"csv:{tmp_path / 'd.csv'}?fold=1")
+    assert keys(splits.validation) == ["1.jpg", "4.jpg"] and keys(splits.train) == ["0.jpg", "2.jpg", "3.jpg", "5.jpg"]
+    assert len(create_dataset(f"csv:{tmp_path / 'd.csv'}?split=0")) == 2
+    assert len(create_dataset(f"csv:{tmp_path / 'd.csv'}?split_key=")) == 6
+
+
+def test_two_folders_for_one_split_are_refused(tmp_path):
+    place(tmp_path, {"train/a": 1, "val/a": 1, "valid/a": 1})
+    assert len(create_dataset(f"folder:{tmp_path}", "valid")) == 1
+    with pytest.raises(UsageError, match="val and valid both"):
+        create_dataset(f"folder:{tmp_path}", "validation")
+
+
+def test_a_class_named_like_a_split_is_not_guessed(tmp_path):
+    place(tmp_path, {"train": 2, "car": 2, "plane": 2})
+    with pytest.raises(UsageError, match=r"split or a class beside car, plane.*search_split=false"):
+        create_dataset(f"folder:{tmp_path}")
+    source = create_dataset(f"folder:{tmp_path}?search_split=false")
+    assert list(source.class_names) == ["car", "plane", "train"]
+
+
+@pytest.mark.parametrize("how", ["copy", "link", "same"])
+def test_shared_samples_are_refused_unless_asked_for(tmp_path, how):
+    place(tmp_path, {"train/a": 3, "train/b": 3, "val/a": 0, "val/b": 0})
+    (tmp_path / "val" / "a" / "new.png").write_bytes(noise(70, (9, 8), "PNG"))
+    (tmp_path / "val" / "b" / "new.png").write_bytes(noise(71, (9, 8), "PNG"))
+    if how == "copy":
+        shutil.copy(tmp_path / "train" / "a" / "1.png", tmp_path / "val" / "a" / "other.png")
+    elif how == "link":
+        os.symlink(tmp_path / "train" / "a" / "1.png", tmp_path / "val" / "a" / "other.png")
+    else:
+        shutil.rmtree(tmp_path / "val")
+        os.symlink(tmp_path / "train", tmp_path / "val")
+    with pytest.raises(UsageError, match=r"also training images, the first 'a/.*--allow-shared"):
+        open_splits(f"folder:{tmp_path}")
+    splits = open_splits(f"folder:{tmp_path}", allow_shared=True)
+    assert splits.shared.startswith("6 of 6" if how == "same" else "1 of 3")
+
+
+def test_an_option_that_serves_one_split_twice_is_refused(tmp_path):
+    place(tmp_path, {"train/a": 3, "train/b": 3, "val/a": 1})
+    with pytest.raises(UsageError, match="also training"):
+        open_splits(f"folder:{tmp_path}?split=train")
+
+
+def test_val_share_is_stratified_reproducible_and_written_down(tmp_path):
+    place(tmp_path, {"cat": 20, "dog": 10, "emu": 1})
+    splits = open_splits(f"folder:{tmp_path}", val_share=0.2)
+    assert np.bincount(splits.validation.targets(), minlength=3).tolist() == [4, 2, 0]
+    assert not set(keys(splits.train)) & set(keys(splits.validation))
+    assert sorted(keys(splits.train) + keys(splits.validation)) == sorted(keys(create_dataset(f"folder:{tmp_path}")))
+    again = open_splits(f"folder:{tmp_path}", val_share=0.2)
+    assert keys(again.validation) == keys(splits.validation)
+    written = [line.split(",") for line in splits.rows().splitlines()[1:]]
+    assert {key for key, split in written if split == "validation"} == set(keys(splits.validation))
+    assert json.dumps(splits.to_dict())
+
+
+def test_val_share_does_not_depend_on_where_the_folder_lies(tmp_path):
+    place(tmp_path / "here", {"cat": 9, "dog": 9})
+    shutil.copytree(tmp_path / "here", tmp_path / "there")
+    rows = [hold_out(create_dataset(f"folder:{tmp_path / name}"), 0.3)[1].tolist() for name in ("here", "there")]
+    assert rows[0] == rows[1] and len(rows[0]) == 6
+
+
+def test_val_share_leaves_copies_in_training(tmp_path):
+    place(tmp_path, {"cat": 30, "dog": 30})
+    for number in range(30):
+        shutil.copy(tmp_path / "cat" / f"{number}.png", tmp_path / "cat" / f"copy{number}.png")
+    splits = open_splits(f"folder:{tmp_path}", val_share=0.1)
+    assert splits.shared.startswith("no samples") and any("copies" in note for note in splits.description[1].notes)
+
+
+@pytest.mark.parametrize("options", [{"val_source": "digits:"}, {"val_split": "test"}])
+def test_val_share_goes_with_no_other_validation(options):
+    with pytest.raises(UsageError, match="leave out"):
+        open_splits("digits:", val_share=0.1, **options)
+    with pytest.raises(UsageError, match="between 0 and 1"):
+        open_splits("digits:", val_share=2)
+
+
+def test_one_class_is_refused(tmp_path):
+    place(tmp_path, {"train/cat": 3, "val/cat": 0})
+    (tmp_path / "val" / "cat" / "x.png").write_bytes(noise(50, (9, 8), "PNG"))
+    with pytest.raises(UsageError, match="single class 'cat'"):
+        open_splits(f"folder:{tmp_path}")
+
+
+def test_a_description_says_what_there_is(tmp_path):
+    place(tmp_path, {"train/a": 4, "train/b": 2, "val/a": 0, "val/b": 0})
+    (tmp_path / "train" / "a" / "notes.txt").write_text("x")
+    (tmp_path / "train" / "a" / ".DS_Store").write_text("x")
+    for number, name in enumerate("ab"):
+        (tmp_path / "val" / name / "v.png").write_bytes(noise(80 + number, (9, 8), "PNG"))
+    text = str(open_splits(f"folder:{tmp_path}"))
+    wanted = ["train: 6 images of 2 classes (2 to 4 each)", "folder 'train'", "classes by the folder's name"]
+    wanted += ["1 files .txt", "1 hidden files", "folder 'val'", "8-bit values", "shared: no samples, compared"]
+    for part in wanted:
+        assert part in text, part
+
+
+def test_a_range_that_contradicts_the_images_is_refused_before_the_first_batch(tmp_path):
+    for number, (split, name) in enumerate((s, c) for s in ("train", "val") for c in "ab"):
+        (tmp_path / split / name).mkdir(parents=True)
+        array = np.random.default_rng(number).integers(0, 4096, (9, 9)).astype(np.uint16)
+        np.save(tmp_path / split / name / "x.npy", array)
+    with pytest.raises(DataError, match="range=4095"):
+        open_splits(f"folder:{tmp_path}")
+    splits = open_splits(f"folder:{tmp_path}", options={"range": "4095"})
+    assert splits.train.range == splits.validation.range == (0, 4095)
+
+
+def test_digits_are_described():
+    text = str(open_splits("digits:"))
+    assert "1,437 images of 10 classes" in text and "shared: no samples" in text
