@@ -121,10 +121,10 @@ class CellModel(InceptionModel):
             return result[0][1], result[1]
         return result
 
-    def _place(self, steps: list[tuple[str, Any]], module: str) -> int:
-        """A level named by an activation of a cell is what the cell before it makes."""
-        place = super()._place(steps, module)
-        return place - 1 if 0 <= place < len(steps) else place
+    def _place(self, pieces: list[tuple[str, Any]], module: str) -> int:
+        """A level named by an activation of a cell is what the piece before it makes."""
+        place = super()._place(pieces, module)
+        return place - 1 if "." in module else place
 
     def _blocks(self) -> list[nn.Module]:
         return [cell for _, cell in self._stages()]

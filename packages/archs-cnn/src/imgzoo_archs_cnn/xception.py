@@ -127,7 +127,7 @@ class Xception(ImageModel):
         x = step(x)
         return x, {path: x, **outputs}
 
-    def _cut(self, level: str) -> None:
+    def _cut(self, level: str, chosen: list[int]) -> None:
         if level.endswith(".rep.0"):
             setattr(self, level.partition(".")[0], Front())
 

@@ -146,7 +146,7 @@ class XceptionAligned(ImageModel):
         x = step.join(y, x)
         return x, {path: x, **outputs}
 
-    def _cut(self, level: str) -> None:
+    def _cut(self, level: str, chosen: list[int]) -> None:
         """Of a block with a level inside, the layers up to it remain, without the shortcut."""
         path, inside, name = level.partition(".stack.")
         if inside:

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from imgzoo.model import TokenModel
+from imgzoo_layers.attention import Attending, head_width
 from imgzoo_layers.drop import drop_path_of, drop_path_rates
 from imgzoo_layers.init import init_linear_, trunc_normal_
 from imgzoo_layers.mlp import Mlp
@@ -15,7 +16,7 @@ from imgzoo_layers.tables import BiasTable, Computed, Size, Tabled
 from imgzoo_layers.util import pair
 
 
-class Attention(Tabled):
+class Attention(Tabled, Attending):
     """Self-attention with a bias by offset and none on the keys: (B, 1 + N, C) -> (B, 1 + N, C)."""
 
     tables = {
@@ -26,8 +27,8 @@ class Attention(Tabled):
     sized_by = "window"
 
     def __init__(self, dim: int, heads: int, window: Size):
-        super().__init__()
-        self.dim, self.heads, self.window = dim, heads, window
+        super().__init__(heads, head_width(dim, heads))
+        self.dim, self.window = dim, window
         self.q_bias = nn.Parameter(torch.zeros(dim))
         self.v_bias = nn.Parameter(torch.zeros(dim))
         offsets = (2 * window[0] - 1) * (2 * window[1] - 1) + 3
@@ -37,13 +38,12 @@ class Attention(Tabled):
         self.init_non_persistent_buffers()
 
     def forward(self, x: Tensor) -> Tensor:
-        batch, count, dim = x.shape
+        count = x.shape[1]
         qkv = F.linear(x, self.qkv.weight, torch.cat([self.q_bias, self.k_bias, self.v_bias]))
-        q, k, v = qkv.view(batch, count, 3, self.heads, dim // self.heads).permute(2, 0, 3, 1, 4).unbind(0)
+        q, k, v = qkv.unflatten(2, (3, self.num_heads, self.head_dim)).permute(2, 0, 3, 1, 4).unbind(0)
         bias = self.relative_position_bias_table[self.relative_position_index.view(-1)]
-        bias = bias.view(count, count, self.heads).permute(2, 0, 1).unsqueeze(0)  # (1, heads, 1 + N, 1 + N)
-        x = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
-        return self.proj(x.transpose(1, 2).reshape(batch, count, dim))
+        bias = bias.view(count, count, self.num_heads).permute(2, 0, 1).unsqueeze(0)  # (1, heads, 1 + N, 1 + N)
+        return self.proj(self.attend(q, k, v, bias).transpose(1, 2).flatten(2))
 
 
 class Block(nn.Module):

@@ -232,7 +232,7 @@ class CoaT(ImageModel):
         return scales, {path: scales[-1]}
 
     def _ending(self, x: Any) -> Tensor:
-        return (x[-1] if isinstance(x, list) else x)[0]
+        return x[0]
 
     def _final_norm(self, x: Any) -> Any:
         return self.norm4(x[3][0])
@@ -277,6 +277,12 @@ class ParallelCoaT(CoaT):
                                 tail=("aggregate",))  # fmt: skip
     shortened = ShortenedCoaT
     parallel = True
+
+    def _cut(self, level: str, chosen: list[int]) -> None:
+        """Behind the last block nothing reads the scales without a level."""
+        for scale in {2, 3, 4} - {i + 1 for i in chosen} if level == "parallel_blocks" else ():
+            last = f"parallel_blocks.{len(self.parallel_blocks) - 1}"
+            self._drop([f"{last}.mlp{scale}", f"{last}.norm2{scale}"])
 
     def join(self, x: list[Tensor], sizes: list[Size]) -> list[Tensor]:
         """Let the last three scales exchange."""

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from imgzoo.features import to_map
-from imgzoo.model import Feature, FeatureInfo, ImageModel, Parts
+from imgzoo.model import Feature, FeatureInfo, ImageModel, Parts, swap_in
 from imgzoo_layers.attention import Attention
 from imgzoo_layers.drop import drop_path_of, drop_path_rates
 from imgzoo_layers.init import init_linear_, trunc_normal_
@@ -108,6 +108,18 @@ class MultiScaleBlock(nn.Module):
         return torch.cat([first, a[:, 1:]], dim=1), torch.cat([second, b[:, 1:]], dim=1)
 
 
+class Lone:
+    """In front of the last block of a pruned network with levels of one branch: only its class token travels."""
+
+    branch: int
+
+    def forward(self: Any, x: State) -> State:
+        tokens, i = [self.blocks[0](x[0]), self.blocks[1](x[1])], self.branch
+        visitor = self.fusion[i](torch.cat([self.projs[i](tokens[i][:, :1]), tokens[1 - i][:, 1:]], dim=1))
+        tokens[i] = torch.cat([self.revert_projs[i](visitor), tokens[i][:, 1:]], dim=1)
+        return tokens[0], tokens[1]
+
+
 class CrossVit(ImageModel):
     parts = Parts(stem=("embed",), stages=("blocks",), norm=("norm.0", "norm.1"), pool="", head=("head.0", "head.1"))
     layer_groups = {
@@ -196,6 +208,14 @@ class CrossVit(ImageModel):
         if output_fmt == "NLC":
             return level
         return to_map(level, self.grid_0 if index < len(self.feature_info) // 2 else self.grid_1)
+
+    def _cut(self, level: str, chosen: list[int]) -> None:
+        block, count = self.get_submodule(level), len(self.feature_info) // 2
+        branches = {i // count for i in chosen if f"blocks.{i % count}" == level}
+        if len(branches) == 1:
+            block.branch = branches.pop()
+            swap_in(block, Lone)
+            self._drop(f"{level}.{name}.{1 - block.branch}" for name in ("projs", "fusion", "revert_projs"))
 
     def _final_norm(self, x: Any) -> list[Tensor]:
         return [norm(tokens) for norm, tokens in zip(self.norm, x)]

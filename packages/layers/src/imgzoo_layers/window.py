@@ -5,6 +5,7 @@ import torch.fx
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .attention import Attending
 from .init import trunc_normal_
 from .tables import BiasTable, Computed, Size, Tabled
 
@@ -44,7 +45,7 @@ def mask_of_shift(height: int, width: int, window: Size, shift: Size, like: Tens
     return (flat[:, None, :] != flat[:, :, None]).to(like.dtype) * -100.0
 
 
-class WindowAttention(Tabled):
+class WindowAttention(Tabled, Attending):
     """Multi-head attention inside windows with a bias by offset (arXiv:2103.14030, eq. 4): (B * windows, N, C)."""
 
     tables = {
@@ -63,13 +64,12 @@ class WindowAttention(Tabled):
         attn_drop: float = 0.0,
         proj_drop: float = 0.0,
     ):
-        super().__init__()
-        self.heads, self.head_dim, self.window = heads, head_dim or dim // heads, window
-        inner = self.heads * self.head_dim
+        super().__init__(heads, head_dim or dim // heads, attn_drop)
+        self.window = window
+        inner = heads * self.head_dim
         offsets = (2 * window[0] - 1) * (2 * window[1] - 1)
         self.relative_position_bias_table = nn.Parameter(torch.zeros(offsets, heads))
         self.qkv = nn.Linear(dim, 3 * inner, bias=qkv_bias)
-        self.attn_drop = nn.Dropout(attn_drop)
         self.proj = nn.Linear(inner, dim)
         self.proj_drop = nn.Dropout(proj_drop)
         trunc_normal_(self.relative_position_bias_table, std=0.02)
@@ -77,12 +77,16 @@ class WindowAttention(Tabled):
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         count, area = x.shape[0], x.shape[1]
-        q, k, v = self.qkv(x).view(count, area, 3, self.heads, self.head_dim).permute(2, 0, 3, 1, 4).unbind(0)
+        q, k, v = self.qkv(x).view(count, area, 3, self.num_heads, self.head_dim).permute(2, 0, 3, 1, 4).unbind(0)
         bias = self.relative_position_bias_table[self.relative_position_index.view(-1)]
-        bias = bias.view(area, area, self.heads).permute(2, 0, 1).unsqueeze(0)  # (1, heads, N, N)
+        bias = bias.view(area, area, self.num_heads).permute(2, 0, 1).unsqueeze(0)  # (1, heads, N, N)
         if mask is not None:
             bias = bias + mask.unsqueeze(1)  # (windows, heads, N, N)
-        x = attend_biased(q, k, v, bias, self.attn_drop.p, self.training)
+        if self.fused_attn:
+            x = attend_biased(q, k, v, bias, self.attn_drop.p, self.training)
+        else:
+            x = self.attend(q.unflatten(0, (-1, bias.shape[0])), k.unflatten(0, (-1, bias.shape[0])),
+                            v.unflatten(0, (-1, bias.shape[0])), bias).flatten(0, 1)  # fmt: skip
         return self.proj_drop(self.proj(x.transpose(1, 2).reshape(count, area, -1)))
 
 

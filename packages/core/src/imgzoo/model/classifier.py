@@ -87,7 +87,7 @@ class Classified(Sized):
         return nn.Linear(self.head_hidden_size, num_classes, bias=bias)
 
     def _behead(self) -> None:
-        """Remove the classifier, stop pooling where that is offered; a new one will read what the network now ends in."""
+        """Remove the classifier, and the pool where "" is offered; a new one reads what the network now ends in."""
         try:
             self.reset_classifier(0, "")
         except UsageError:

@@ -13,13 +13,13 @@ from .swapping import Checkpointed, swap_in, swap_out
 
 
 class Shortened:
-    """In front of a pruned network that names its steps one by one: it runs those that are left, to the deepest level."""
+    """In front of a pruned network that names its steps one by one: it runs those left, to the deepest level."""
 
     def forward_features(self: Any, x: Tensor) -> Tensor:
         for path, step in self._steps():
             x, outputs = self._advance(path, step, x)
             if self.deepest in outputs:
-                x = outputs[self.deepest]
+                x = outputs[self.deepest] if self.which is None else outputs[self.deepest][self.which]
                 break
         return self._ending(x)
 
@@ -60,9 +60,13 @@ class Leveled(Classified):
             steps += [(f"{name}.{key}", child) for key, child in inside] or [(name, part)]
         return steps
 
+    def _pieces(self) -> list[tuple[str, Any]]:
+        """Stem and stages in the order of the forward path, as pruning drops them."""
+        return self._unfolded(self.parts.stem) + self._stages()
+
     def _steps(self) -> list[tuple[str, Any]]:
         """The forward path up to the last level; `norm` belongs here where a level is its output."""
-        steps = self._unfolded(self.parts.stem) + self._stages()
+        steps = self._pieces()
         levels = {level.module for level in self.feature_info.levels}
         if not levels.isdisjoint(self.parts.norm):
             steps += [(name, getattr(self, name)) for name in self.parts.norm]
@@ -155,42 +159,43 @@ class Leveled(Classified):
         `prune_head` the classifier must fit what is left: behind the last level, or any of a network of one width.
         """
         chosen = resolve_indices(len(self.feature_info), indices)
-        steps = self._stages()
-        levels = self.feature_info.levels
-        place, deepest = max((self._place(steps, levels[i].module), i) for i in chosen)
+        pieces, levels = self._pieces(), self.feature_info.levels
+        places = [self._place(pieces, level.module) for level in levels]
+        place, deepest = max((places[i], i) for i in chosen)
         level = levels[deepest]
-        final = level.module in self.parts.norm
-        whole = final or (place == len(steps) - 1 and level.module == steps[-1][0])
         if not prune_head:
-            if not whole and not self.isotropic:
+            if place == max(places):
+                return chosen
+            if not self.isotropic:
                 raise UsageError(
                     f"the classifier of {type(self).__name__} reads {self.num_features} channels, "
                     f"level {deepest} has {level.channels}: let prune_head=True drop it"
                 )
         elif self.shortened is not None:
-            self.deepest = level.module
+            sharing = [i for i, other in enumerate(levels) if other.module == level.module]
+            self.deepest, self.which = level.module, sharing.index(deepest) if len(sharing) > 1 else None
             swap_in(self, self.shortened)
-        if place < len(steps):
-            self._cut(level.module)
-        self._drop([path for path, _ in steps[place + 1 :]])
-        if not final and (prune_norm or not (whole or self.isotropic)):
-            self._drop(self.parts.norm)
-            self.num_features = level.channels
+        if place < len(pieces):
+            self._cut(level.module, chosen)
+        dropped = [path for path, _ in pieces[place + 1 :]]
+        if level.module not in self.parts.norm and (prune_norm or not (place == max(places) or self.isotropic)):
+            dropped += self.parts.norm
+        self._drop(dropped)
         if prune_head:
             self._drop(self.parts.tail)
-            self.num_features = self.num_features if self.shortened is None else level.channels
+            if dropped or self.shortened is not None:
+                self.num_features = level.channels
             self._behead()
         return chosen
 
-    def _place(self, steps: list[tuple[str, Any]], module: str) -> int:
-        """The stage that a level belongs to: -1 before all of them, their number behind them."""
-        if module in self.parts.norm:
-            return len(steps)
-        owners = (i for i, (path, _) in enumerate(steps) if f"{module}.".startswith(f"{path}."))
-        return next(owners, -1)
+    def _place(self, pieces: list[tuple[str, Any]], module: str) -> int:
+        """The piece that a level belongs to; their number for what comes behind them all."""
+        owners = (i for i, (path, _) in enumerate(pieces) if f"{module}.".startswith(f"{path}."))
+        return next(owners, len(pieces))
 
-    def _cut(self, level: str) -> None:
-        """Leave of the stage of the deepest level what that needs; for families whose levels lie inside a block."""
+    def _cut(self, level: str, chosen: list[int]) -> None:
+        """Leave of the piece with the deepest level what that and the other chosen levels need of it; for families
+        whose levels lie inside a block, or that have several behind one."""
 
     def _ending(self, x: Any) -> Any:
         """The value of the deepest level, as the head reads it."""

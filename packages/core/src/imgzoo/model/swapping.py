@@ -50,7 +50,7 @@ def mixins_of(module: nn.Module) -> tuple[type, ...]:
 
 
 def swap_in(module: nn.Module, mixin: type) -> None:
-    """Put `mixin` in front of the module's class, whose methods it calls by `super()`; a second time changes nothing."""
+    """Put `mixin` in front of the module's class, whose methods it calls by `super()`; twice is once."""
     if mixin not in mixins_of(module):
         module.__class__ = combined(plain_class(module), (*mixins_of(module), mixin))
 

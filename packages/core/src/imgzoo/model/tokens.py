@@ -44,7 +44,9 @@ class TokenModel(ImageModel):
         self.has_class_token = class_token and img_size is not None
         self.num_prefix_tokens = int(self.has_class_token) if prefix is None else prefix
         self.dynamic_img_size, self.dynamic_img_pad = dynamic, pad
-        self.pool_from = 0 if pool_include_prefix else self.num_prefix_tokens  # the first token that mean and maximum see
+        self.pool_from = (
+            0 if pool_include_prefix else self.num_prefix_tokens
+        )  # the first token that mean and maximum see
         self.patch_size = pair(patch_size, "patch_size")
         self.grid = (0, 0)
         self.attn_pool: nn.Module | None = None
@@ -58,7 +60,7 @@ class TokenModel(ImageModel):
             self.global_pool = global_pool
 
     def add_head(self, drop_rate: float, fc_norm: nn.Module | None = None) -> None:
-        """Register what stands behind the final norm: attention pool, norm of the pooled vector, dropout, classifier."""
+        """Register what stands behind the final norm: attention pool, norm of what is pooled, dropout, classifier."""
         self.attn_pool = self.make_attn_pool(self.global_pool)
         self.fc_norm = fc_norm if fc_norm is not None else nn.Identity()
         self.head_drop = nn.Dropout(drop_rate)
