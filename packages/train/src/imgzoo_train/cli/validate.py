@@ -70,10 +70,11 @@ def command(
         for name in names:
             try:
                 row, found = validate(name, settings, world)
-            except ImgzooError as error:
+            except Exception as error:  # whatever one dies of, the others are scored
                 if len(names) == 1:
                     raise
-                row, failed = {"model": name, "error": str(error)}, True
+                text = str(error) if isinstance(error, ImgzooError) else f"{type(error).__name__}: {error}"
+                row, failed = {"model": name, "error": text.splitlines()[0]}, True
             else:
                 if per_class and hasattr(found.scores, "per_class"):
                     row["per_class"] = found.scores.per_class()
