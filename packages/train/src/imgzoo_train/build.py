@@ -182,7 +182,15 @@ def build_loaders(config: Config, sources: Sources, transform: Any, world: World
     )
     size = part.val_batch_size or part.batch_size
     plain = create_transform(transform, training=False, **pixels)
-    validation = create_loader(sources.validation, plain, size, training=False, **shared)
+    validation = create_loader(
+        sources.validation,
+        plain,
+        size,
+        training=False,
+        bad="skip" if part.max_bad_val else "raise",
+        budget=part.max_bad_val or 1,
+        **shared,
+    )
     largest_share = math.ceil(len(sources.validation) / world.size)
     return Loaders(
         train, validation, math.ceil(largest_share / size), max(1, math.ceil(len(train) / config.optim.accumulate))

@@ -70,7 +70,9 @@ def distilled(config: Config, loss: Callable[..., torch.Tensor], state: State, s
         columns = found.columns if found.places is None else found.places
     student: Any = state.plain
     teacher = Teacher(model, student.pretrained_cfg, model.pretrained_cfg, columns).to(state.device)
-    imitate = {"logit": _logit, "feature": _feature, "token": _token}[part.kind](config, student, teacher, state)
+    imitate = {"": _logit, "logit": _logit, "feature": _feature, "token": _token}[part.kind](
+        config, student, teacher, state
+    )
 
     def run(model: nn.Module, batch: Any) -> torch.Tensor:
         own, copied = imitate(model, batch)

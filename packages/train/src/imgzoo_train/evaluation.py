@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import nn
+
+from imgzoo.errors import DataError
 
 from .answers import Alignment
 from .distributed import World
@@ -39,12 +42,14 @@ def evaluate(
     poll: Callable[[], None] | None = None,
     align: Alignment | None = None,
     observe: Callable[[torch.Tensor, torch.Tensor, Any], None] | None = None,
+    advice: str = "--max-bad",
 ) -> Evaluation:
     """Score `model` on this rank's `batches` and reduce the sums of all ranks once.
 
     Ranks may have different numbers of batches; with several ranks and a `poll` that talks to the others, `steps` is
-    the largest number any of them has. `align` says which outputs the data's classes are; `observe` sees the
-    outputs that are scored, the targets they are scored against, and the sample numbers of each batch.
+    the largest number any of them has. `align` says which outputs the data's classes are; `observe` sees the outputs
+    that are scored, the targets they are scored against, and the sample numbers of each batch. Samples that the loader
+    left out are counted as `left_out`; one that it must not leave out is a `DataError` that names the option `advice`.
     """
     world = world or World()
     scores = METRICS[task](classes, world.device)
@@ -52,7 +57,7 @@ def evaluate(
     training = model.training
     model.eval()
     try:
-        for batch in padded(batches, steps):
+        for batch in padded(_advised(batches, advice), steps):
             if poll is not None:
                 poll()
             if batch is None:
@@ -72,13 +77,25 @@ def evaluate(
         model.train(training)
 
     scores.reduce(world)
+    left_out = len(getattr(getattr(batches, "quarantine", None), "seen", ()))
+    left_out = int(world.reduce(torch.tensor(left_out, device=world.device)))
     worst = world.gather(worst)
     order = worst[:, 0].argsort(descending=True, stable=True)[:WORST]
     rows = [
         {"loss": loss, "index": int(index), "target": int(target), "predicted": int(predicted)}
         for loss, index, target, predicted in worst[order].tolist()
     ]
-    return Evaluation(scores.result(), scores, rows)
+    metrics = scores.result() | ({"left_out": left_out} if left_out else {})
+    return Evaluation(metrics, scores, rows)
+
+
+def _advised(batches: Iterable[Any], advice: str) -> Iterable[Any]:
+    """`batches`, with the option that helps in the message about one that cannot be read."""
+    try:
+        yield from batches
+    except DataError as error:
+        text = re.sub(r"; see bad='skip'.*", "", str(error))
+        raise DataError(f"{text}; {advice} leaves such samples out and counts them") from error
 
 
 def padded(batches: Iterable[Any], steps: int | None) -> Iterable[Any]:

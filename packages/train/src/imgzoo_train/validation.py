@@ -39,6 +39,8 @@ class Settings:
     channels_last: bool = False
     test_pool: bool = False
     subset: str = ""
+    max_bad: float = 0.0
+    """Share, or from 1 number, of samples that may be left out because they cannot be read."""
 
 
 def find_models(texts: Sequence[str]) -> list[str]:
@@ -130,6 +132,8 @@ def _score(
         create_transform(config, training=False),
         size,
         training=False,
+        bad="skip" if settings.max_bad else "raise",
+        budget=settings.max_bad or 1,
         workers=settings.workers,
         rank=world.rank,
         world=world.size,
