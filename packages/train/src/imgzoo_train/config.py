@@ -88,6 +88,7 @@ class DataSection:
     mix_prob: float = 1.0
     mix_off_epoch: int | None = None
     max_bad: float = 0.0
+    sampler: Literal["shuffle", "balanced", "sqrt"] = "shuffle"
     repeats: int = 1
     augment: dict[str, Any] = field(default_factory=dict[str, Any])
     options: dict[str, Any] = field(default_factory=dict[str, Any])

@@ -35,6 +35,7 @@ FLAGS = {
     "data.cutmix": ("--cutmix", "alpha of cutmix"),
     "data.mix_prob": ("--mix-prob", "share of batches that are mixed"),
     "data.mix_off_epoch": ("--mix-off-epoch", "epoch from which nothing is mixed"),
+    "data.sampler": ("--sampler", "images of an epoch: all once, or classes evened out (wholly, or by square roots)"),
     "data.repeats": ("--repeats", "repeated augmentation: copies of each image in a global batch"),
     "data.max_bad": ("--max-bad", "share of unreadable images that training tolerates"),
     "optim.name": ("--opt", "optimizer, as `imgzoo list --kind optimizer` prints it"),
