@@ -281,11 +281,11 @@ def test_slurm_prints_a_batch_file():
 
 
 def folder_of(root, classes, count=3):
-    for name in classes:
-        (root / "train" / name).mkdir(parents=True)
-        for index in range(count):
-            Image.new("RGB", (20, 20), (index * 40, 9, 90)).save(root / "train" / name / f"{index}.png")
-    (root / "validation").symlink_to(root / "train", target_is_directory=True)
+    for part, blue in (("train", 90), ("validation", 190)):
+        for number, name in enumerate(classes):
+            (root / part / name).mkdir(parents=True)
+            for index in range(count):
+                Image.new("RGB", (20, 20), (index * 40, 9 + number, blue)).save(root / part / name / f"{index}.png")
     return f"folder:{root}"
 
 
@@ -329,7 +329,7 @@ def test_an_existing_run_is_not_overwritten(run):
 def test_odd_data_trains_or_says_why(tmp_path):
     common = ["--epochs", 1, "--input-size", 16, "--device", "cpu", "--threads", 1]
     one = folder_of(tmp_path / "one", ["only"])
-    invoke(train, "test_resnet", "--data", one, *common, "--batch-size", 2, "--output", tmp_path / "r1")
+    assert "single class 'only'" in fails(train, "test_resnet", "--data", one, *common, "--output", tmp_path / "r1")
     small = folder_of(tmp_path / "small", ["a", "b"])
     invoke(train, "test_resnet", "--data", small, *common, "--batch-size", 64, "--output", tmp_path / "r2")
     empty = tmp_path / "empty"

@@ -115,8 +115,7 @@ class Run:
         if not resume:
             if self.world.main:
                 self.folder.create(self.config)
-                self.folder.describe()
-                self.folder.describe_data(self.sources.splits)
+                self.folder.describe(self.sources.splits)
                 for line in self.sources.splits.lines():
                     self.say(line)
             self.world.barrier()
@@ -126,7 +125,7 @@ class Run:
         if not self.folder.path.is_dir():
             raise UsageError(f"{self.folder.path} holds no run to resume; leave out --resume to begin one")
         if self.world.main:
-            self.folder.describe()
+            self.folder.describe(self.sources.splits)
         self.load_newest()
 
     def load_newest(self) -> None:
