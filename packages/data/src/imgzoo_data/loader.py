@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import torch
 from torch.utils.data import DataLoader
 
+from imgzoo._text import escaped
 from imgzoo.errors import DataError, UsageError
 
 from .config import resolve_data_config
@@ -84,7 +85,7 @@ class Quarantine:
                     f"sample '{fault.key}' cannot be used: {fault.error}; see bad='skip' to go on without it"
                 )
             if new:
-                log.warning("left out '%s': %s", fault.key, fault.error)
+                log.warning("left out '%s': %s", escaped(fault.key), escaped(fault.error))
             if len(self.seen) > self.budget:
                 count, last = len(self.seen), f"'{fault.key}': {fault.error}"
                 raise DataError(f"{count} bad samples exceed the budget of {self.budget}; the last is {last}")
