@@ -147,3 +147,30 @@ def test_public_names_exist_and_are_documented():
         assert getattr(imgzoo_data, name).__doc__, name
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = imgzoo_data.nothing
+
+
+def test_check_says_what_the_source_is_and_shows_names_escaped(tmp_path):
+    write_folder(tmp_path / "train", {"a": 2, "\x1b]0;evil\x07": 2})
+    (tmp_path / "train" / "a" / "\x1b[2J.jpg").write_bytes(b"<html>")
+    (tmp_path / "train" / "a" / "list.txt").write_text("")
+    with open(bytes(tmp_path / "train" / "a") + b"/\xe9.jpg", "wb") as file:
+        file.write(noise(70))
+    out = run("check", f"folder:{tmp_path}", "--report", tmp_path / "r.html", code=1)
+    assert "\x1b" not in out and "\\x1b[2J.jpg: the file is HTML" in out
+    assert "train: 6 images of 2 classes" in out and "1 files .txt" in out and "folder 'train'" in out
+    assert "\x1b" not in (tmp_path / "r.html").read_text()
+    report = json.loads(run("check", f"folder:{tmp_path}", "--json", code=1))
+    assert report["description"]["left_out"] == {"files .txt": 1}
+
+
+def test_check_tells_values_outside_their_range(tmp_path):
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        np.save(tmp_path / name / "x.npy", np.full((40, 40), 3000 + ord(name), np.uint16))
+    assert "range=4095" in run("check", f"folder:{tmp_path}", code=1)
+    assert "nothing to report" in run("check", f"folder:{tmp_path}?range=4095")
+
+
+def test_check_has_a_pixel_limit(tmp_path):
+    write_folder(tmp_path, {"a": 1, "b": 1})
+    assert "too large" in run("check", f"folder:{tmp_path}", "--max-pixels", 100, code=1)

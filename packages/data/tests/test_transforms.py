@@ -251,3 +251,27 @@ def test_what_is_not_an_image():
     for data in ("text", 3, np.zeros((2, 2, 2, 2), np.uint8)):
         with pytest.raises(DataError, match="not an image"):
             create_transform()(data)
+
+
+def test_the_table_of_augmentations_is_that_of_create_transform():
+    import inspect
+
+    from imgzoo_data.augmentations import AUGMENTATIONS
+
+    others = {"config", "training", "augment", "crop_border", "sequence", "max_pixels", "orient", "overrides"}
+    assert set(AUGMENTATIONS) == set(inspect.signature(create_transform).parameters) - others
+    samples = {str: "rrc | hflip", float: 0.5, int: 2, bool: True}
+    for name, (kind, text) in AUGMENTATIONS.items():
+        value = [0.5, 0.9] if kind == list[float] else kind[-1] if isinstance(kind, tuple) else samples[kind]
+        value = {"auto_augment": "3a", "color_jitter": [0.4], "erase_mode": "rand"}.get(name, value)
+        assert text and create_transform(training=True, **{name: value})
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"hflip": 2}, {"vflip": -1}, {"erase": 1.5}, {"blur_prob": 7}, {"grayscale_prob": float("nan")}, {"splits": 0},
+     {"max_pixels": 0}, {"color_jitter_prob": 2}],
+)  # fmt: skip
+def test_senseless_augmentations_are_refused(options):
+    with pytest.raises(UsageError, match=next(iter(options))):
+        create_transform(training=True, **options)

@@ -282,11 +282,11 @@ def test_slurm_prints_a_batch_file():
 
 
 def folder_of(root, classes, count=3):
-    for green, split in ((9, "train"), (29, "validation")):
+    for part, blue in (("train", 90), ("validation", 190)):
         for number, name in enumerate(classes):
-            (root / split / name).mkdir(parents=True)
+            (root / part / name).mkdir(parents=True)
             for index in range(count):
-                Image.new("RGB", (20, 20), (index * 40, green, 90 + number)).save(root / split / name / f"{index}.png")
+                Image.new("RGB", (20, 20), (index * 40, 9 + number, blue)).save(root / part / name / f"{index}.png")
     return f"folder:{root}"
 
 
@@ -330,7 +330,7 @@ def test_an_existing_run_is_not_overwritten(run):
 def test_odd_data_trains_or_says_why(tmp_path):
     common = ["--epochs", 1, "--input-size", 16, "--device", "cpu", "--threads", 1]
     one = folder_of(tmp_path / "one", ["only"])
-    assert "single class" in fails(train, "test_resnet", "--data", one, *common, "--output", tmp_path / "r1")
+    assert "single class 'only'" in fails(train, "test_resnet", "--data", one, *common, "--output", tmp_path / "r1")
     small = folder_of(tmp_path / "small", ["a", "b"])
     invoke(train, "test_resnet", "--data", small, *common, "--batch-size", 64, "--output", tmp_path / "r2")
     empty = tmp_path / "empty"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 _HOME = {  # public name -> module that holds it
     "Batch": "imgzoo_data.loader",
     "DataConfig": "imgzoo_data.config",
+    "DatasetInfo": "imgzoo_data.info",
     "Description": "imgzoo_data.sources.describe",
     "ImageNetInfo": "imgzoo_data.info",
     "Loader": "imgzoo_data.loader",

@@ -43,6 +43,7 @@ def _progress(label: str, quiet: bool) -> Any:
 )
 @click.option("--limit", type=click.IntRange(1), help="Examine only the first samples.")
 @click.option("--workers", default=os.cpu_count() or 1, show_default="cores", type=click.IntRange(1))
+@click.option("--max-pixels", type=click.IntRange(1), help="Pixels above which an image is refused unread.")
 @click.option("--report", type=click.Path(dir_okay=False, path_type=Path), help="Write an HTML page with thumbnails.")
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 def check(
@@ -52,37 +53,42 @@ def check(
     near: int,
     limit: int | None,
     workers: int,
+    max_pixels: int | None,
     report: Path | None,
     as_json: bool,
 ) -> None:
-    """Find corrupt, odd, repeated and leaked images. Exit code 1 when there are errors."""
+    """Say what the source is, and find corrupt, odd, repeated and leaked images. Exit code 1 when there are errors."""
+    from imgzoo._text import escaped
     from imgzoo.cli.output import print_json, print_table
 
+    from .decode import MAX_PIXELS
     from .examine import KINDS, diagnose, examine_all
     from .report import write_report
 
     opened = _open(source, split)
-    records = examine_all(opened, workers, limit, _progress("examining", as_json))
+    described, most = opened.describe(), max_pixels or MAX_PIXELS
+    records = examine_all(opened, workers, limit, _progress("examining", as_json), most)
     others = None
     if against:
         other = _open(against, "train") if ":" in against or os.path.exists(against) else _open(source, against)
-        others = examine_all(other, workers, limit, _progress(f"examining {against}", as_json))
+        others = examine_all(other, workers, limit, _progress(f"examining {escaped(against)}", as_json), most)
     health = diagnose(opened, records, others, near, against or "")
     if report:
         report.write_text(write_report(opened, health), encoding="utf-8")
     if as_json:
-        print_json(health.to_dict())
+        print_json({**health.to_dict(), "description": described.to_dict()})
     else:
-        click.echo(f"{health.name.rstrip(':')}: {health.count} samples, {len(health.classes)} classes")
+        click.echo(f"{escaped(health.name).rstrip(':')}: {health.count} samples, {len(health.classes)} classes")
+        click.echo(described)
         rows = [(kind, count, KINDS[kind][1]) for kind, count in health.counts().items()]
         print_table(rows, ("finding", "samples", ""))
         for finding in health.findings[:20]:
-            click.echo(f"  {finding.kind}: {finding.key}: {finding.detail}")
+            click.echo(escaped(f"  {finding.kind}: {finding.key}: {finding.detail}"))
         if len(health.findings) > 20:
             click.echo(f"  and {len(health.findings) - 20} more; see --report or --json")
         if not health.findings:
             click.echo("nothing to report")
-    raise SystemExit(1 if health.errors else 0)
+    raise SystemExit(1 if health.errors or described.contradictions else 0)
 
 
 @data.command()

@@ -15,17 +15,23 @@ from PIL import Image
 
 from imgzoo.errors import DataError
 
-from .decode import Header, decode_image, read_header
+from .decode import MAX_PIXELS, Header, decode_image, read_header
 from .sources.base import IMAGE_EXTENSIONS, Source
 from .transforms.pipeline import as_array
 
 HUGE = 24_000_000
 _FORMATS = {
-    "JPEG": {".jpg", ".jpeg", ".jpe", ".jfif"},
+    "JPEG": {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"},
     "MPO": {".jpg", ".jpeg", ".mpo"},
+    "PNG": {".png", ".apng"},
     "TIFF": {".tif", ".tiff"},
-    "PPM": {".ppm", ".pgm", ".pbm"},
-    "JPEG2000": {".jp2"},
+    "BMP": {".bmp", ".dib"},
+    "DIB": {".bmp", ".dib"},
+    "PPM": {".ppm", ".pgm", ".pbm", ".pnm", ".pfm"},
+    "JPEG2000": {".jp2", ".j2k", ".jpf", ".jpx", ".j2c", ".jpc"},
+    "AVIF": {".avif", ".avifs"},
+    "HEIF": {".heic", ".heif"},
+    "SGI": {".sgi", ".rgb", ".bw"},
 }
 KINDS = {  # finding -> (is it an error, what it means)
     "unreadable": (True, "cannot be read from where it lies"),
@@ -33,6 +39,7 @@ KINDS = {  # finding -> (is it an error, what it means)
     "corrupt": (True, "not an image, or too damaged to decode"),
     "truncated": (True, "the file ends too early"),
     "too large": (True, "above the pixel limit; the loader refuses it"),
+    "range": (True, "values that contradict the range of black and white"),
     "leak": (True, "also in the other split"),
     "conflict": (True, "the same image under two targets"),
     "near leak": (False, "looks like an image of the other split"),
@@ -112,7 +119,7 @@ def difference_hash(array: np.ndarray) -> int:
     return int.from_bytes(np.packbits(small[:, 1:] > small[:, :-1]).tobytes(), "big")
 
 
-def examine(source: Source, index: int) -> Record:
+def examine(source: Source, index: int, max_pixels: int = MAX_PIXELS) -> Record:
     """Read, check and decode one sample."""
     try:
         sample = source[index]
@@ -120,7 +127,10 @@ def examine(source: Source, index: int) -> Record:
         return Record(index, source.key(index), None, "unreadable", str(error), "", -1, None, 0)
     target = sample.target.tolist() if isinstance(sample.target, np.ndarray) else sample.target
     if not isinstance(sample.data, bytes | bytearray):
-        array = as_array(sample.data, 3)
+        try:
+            array = as_array(sample.data, 3, max_pixels, source.range)
+        except DataError as error:
+            return Record(index, sample.key, target, _problem(str(error)), str(error), "", -1, None, 0)
         digest = hashlib.sha256(array.tobytes()).hexdigest()
         header = Header("array", array.shape[1], array.shape[0], array.shape[2])
         return Record(index, sample.key, target, "", "", digest, difference_hash(array), header, array.nbytes)
@@ -129,26 +139,38 @@ def examine(source: Source, index: int) -> Record:
         return Record(index, sample.key, target, "empty", "zero bytes", digest, -1, None, 0)
     header, problem, text, mark = None, "", "", -1
     try:
-        header = read_header(sample.data)
+        header = read_header(sample.data, max_pixels)
         channels = header.channels if header.format == "NPY" else 3
-        array = decode_image(sample.data, channels, header=header)
+        array = decode_image(sample.data, channels, header=header, range=source.range)
         mark = difference_hash(array if channels in (1, 3) else array[:, :, :1])
     except DataError as error:
         text = str(error)
-        problem = "truncated" if "truncated" in text or "ends" in text else "corrupt"
-        problem = "too large" if "above the limit" in text else problem
+        problem = _problem(text)
     header = header and header._replace(opened=None)  # records outlive their images
     return Record(index, sample.key, target, problem, text, digest, mark, header, size)
 
 
+def _problem(text: str) -> str:
+    """The kind of finding that an error of decoding is."""
+    if "pass range=" in text:
+        return "range"
+    if "above the limit" in text:
+        return "too large"
+    return "truncated" if "truncated" in text or "ends" in text else "corrupt"
+
+
 def examine_all(
-    source: Source, workers: int = 4, limit: int | None = None, progress: Callable[[Any, int], Any] | None = None
+    source: Source,
+    workers: int = 4,
+    limit: int | None = None,
+    progress: Callable[[Any, int], Any] | None = None,
+    max_pixels: int = MAX_PIXELS,
 ) -> list[Record]:
     """Examine every sample (or the first `limit`) with threads: decoding releases the interpreter's lock."""
     count = min(len(source), limit) if limit else len(source)
 
     def one(index: int) -> Record:
-        return examine(source, index)
+        return examine(source, index, max_pixels)
 
     with ThreadPoolExecutor(max(1, workers)) as pool:
         records = pool.map(one, range(count), chunksize=1)

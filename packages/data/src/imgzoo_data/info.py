@@ -6,7 +6,7 @@ import functools
 import json
 import lzma
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import files
 from typing import Any
 
@@ -75,37 +75,65 @@ def _known(synset: str) -> tuple[str, str]:
     return found
 
 
-class ImageNetInfo:
-    """Names of the classes of one label set.
+class DatasetInfo:
+    """Names of the classes of a data set in order, and what they mean.
 
-    `label_names` are synsets; descriptions are their lemmas, detailed ones with the definition.
+    Args:
+        label_names: names in class order, or a mapping of class number to name.
+        descriptions: name -> a few words, or (a few words, a detailed text); a name without any describes itself.
     """
 
-    def __init__(self, subset: str = "imagenet-1k"):
-        self.label_names: list[str] = list(subset_synsets(subset))
-        self.subset = _ALIASES.get(subset, subset)
+    def __init__(
+        self,
+        label_names: Sequence[str] | Mapping[int, str],
+        descriptions: Mapping[str, str | tuple[str, str]] | None = None,
+        name: str = "the data set",
+    ):
+        if isinstance(label_names, Mapping):
+            if sorted(label_names) != list(range(len(label_names))):
+                raise UsageError(f"{name}: class numbers must be 0 to {len(label_names) - 1}, each once")
+            label_names = [label_names[number] for number in range(len(label_names))]
+        self.label_names: list[str] = [str(label) for label in label_names]
+        self.descriptions, self.name = dict(descriptions or {}), name
+        unknown = [label for label in self.descriptions if label not in set(self.label_names)]
+        if unknown:
+            raise UsageError(f"{name} has no class '{unknown[0]}' to describe")
 
     @property
     def num_classes(self) -> int:
         return len(self.label_names)
 
     def index_to_label_name(self, index: int) -> str:
-        """The synset of a class."""
+        """The name of a class."""
         if not 0 <= index < len(self.label_names):
-            raise UsageError(f"class {index} is outside 0..{len(self.label_names) - 1} of {self.subset}")
+            raise UsageError(f"class {index} is outside 0..{len(self.label_names) - 1} of {self.name}")
         return self.label_names[index]
 
     def index_to_description(self, index: int, detailed: bool = False) -> str:
-        """The lemmas of a class, and after a colon its definition."""
+        """The description of a class."""
         return self.describe(self.index_to_label_name(index), detailed)
 
-    def describe(self, synset: str, detailed: bool = False) -> str:
-        """The description of a synset."""
-        return f"{lemma(synset)}: {definition(synset)}" if detailed else lemma(synset)
+    def describe(self, label: str, detailed: bool = False) -> str:
+        """The description of a name; detailed after a colon the longer text, where there is one."""
+        found = self.descriptions.get(label, label)
+        short, *more = (found,) if isinstance(found, str) else found
+        return f"{short}: {more[0]}" if detailed and more else short
 
     def label_descriptions(self, detailed: bool = False) -> list[str]:
         """Descriptions of all classes in order."""
         return [self.describe(name, detailed) for name in self.label_names]
+
+
+class ImageNetInfo(DatasetInfo):
+    """Names of the classes of one label set: synsets, described by their lemmas, and detailed by their definitions."""
+
+    def __init__(self, subset: str = "imagenet-1k"):
+        self.subset = _ALIASES.get(subset, subset)
+        super().__init__(subset_synsets(subset), name=self.subset)
+
+    def describe(self, label: str, detailed: bool = False) -> str:
+        """The lemmas of a synset, and after a colon its definition."""
+        return f"{lemma(label)}: {definition(label)}" if detailed else lemma(label)
 
 
 def index_map(source: str, target: str) -> np.ndarray:

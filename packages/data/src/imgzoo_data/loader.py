@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import torch
 from torch.utils.data import DataLoader
 
+from imgzoo._text import escaped
 from imgzoo.errors import DataError, UsageError
 
 from .config import resolve_data_config
@@ -26,6 +27,7 @@ from .device import DeviceStage, overlapped
 from .fetch import POLICIES, Fault, Fetched, Fetcher, Slots, same, start_worker
 from .mixing import Mixer
 from .order import BatchKey, Choice, Order, SizeSchedule
+from .samplers import create_sampler
 from .sequences import SequenceFetcher, SequenceStage
 from .sources.base import Source, StreamSource, create_dataset
 from .sources.views import as_source
@@ -83,7 +85,7 @@ class Quarantine:
                     f"sample '{fault.key}' cannot be used: {fault.error}; see bad='skip' to go on without it"
                 )
             if new:
-                log.warning("left out '%s': %s", fault.key, fault.error)
+                log.warning("left out '%s': %s", escaped(fault.key), escaped(fault.error))
             if len(self.seen) > self.budget:
                 count, last = len(self.seen), f"'{fault.key}': {fault.error}"
                 raise DataError(f"{count} bad samples exceed the budget of {self.budget}; the last is {last}")
@@ -270,6 +272,7 @@ def create_loader(
     schedule: SizeSchedule | None = None,
     steps_per_epoch: int | None = None,
     num_samples: int | None = None,
+    sampler: Any = "shuffle",
     bad: str | None = None,
     budget: float = 0.001,
     quarantine: str | Path | None = None,
@@ -288,6 +291,8 @@ def create_loader(
         repeats: repeated augmentation: each sample this many times in a global batch (1901.09335).
         schedule: batches of several sizes (and batch sizes).
         num_samples: length of a streaming source that does not know it.
+        sampler: which samples an epoch of training draws: `shuffle` (all once), `balanced` (every class equally often),
+            `sqrt` (by the square root of its size), or any iterable of sample numbers with a length.
         bad: what to do with a sample that cannot be read: `raise`, `skip` it, or (training only) `replace` it by a
         random other.
             Evaluation defaults to raise, training to replace.
@@ -322,16 +327,21 @@ def create_loader(
     stage = (SequenceStage if sequences else DeviceStage)(transform, slots, seed=seed, **stage_options)  # type: ignore[arg-type]
     engine = {"workers": workers, "prefetch": prefetch, "context": context}
     if streaming:
-        if repeats > 1 or schedule is not None or steps_per_epoch is not None:
-            raise UsageError("repeats, schedule and steps_per_epoch need a source with random access, not a stream")
+        if repeats > 1 or schedule is not None or steps_per_epoch is not None or sampler != "shuffle":
+            raise UsageError(
+                "repeats, schedule, sampler and steps_per_epoch need a source with random access, no stream"
+            )
         from .stream import StreamLoader, StreamOrder
 
         counts = StreamOrder(source, batch_size, rank, world, shuffled, num_samples)
         share = _allowed(budget, counts.samples or 0)
         loader: Loader = StreamLoader(counts, fetcher, stage, Quarantine(quarantine, share, policy), **engine)
     else:
+        if not shuffled and not (isinstance(sampler, str) and sampler == "shuffle"):
+            raise UsageError("a sampler is for training; evaluation takes every sample once, in order")
+        length, draw = create_sampler(sampler, source, seed)
         order = Order(
-            len(source), batch_size, seed, rank, world, shuffled, drop_last, repeats, schedule, steps_per_epoch
+            length, batch_size, seed, rank, world, shuffled, drop_last, repeats, schedule, steps_per_epoch, draw
         )
         share = _allowed(budget, len(source))
         loader = Loader(order, fetcher, stage, Quarantine(quarantine, share, policy), **engine)

@@ -6,12 +6,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.random import Generator
+from torch.utils.data import default_collate
 
 from imgzoo.errors import UsageError
 
@@ -57,6 +59,17 @@ class Mixer:
     def active(self) -> bool:
         """Whether any image is ever mixed."""
         return self.mixup_alpha > 0 or self.cutmix_alpha > 0 or self.cutmix_minmax is not None
+
+    def __call__(self, images: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mix a batch of any loader: (B, C, H, W) float and its targets; what is drawn comes from torch's generator."""
+        seed = int(torch.randint(1 << 62, ()))
+        mix = self.draw(seed, 0, 0, 0, len(images), (images.shape[2], images.shape[3]))
+        return self.images(images.clone(), mix), self.targets(targets, mix)
+
+    def collate(self, samples: Sequence[tuple[Any, Any]]) -> tuple[torch.Tensor, torch.Tensor]:
+        """The `collate_fn` of a torch `DataLoader` over (image, target) pairs that mixes each batch."""
+        images, targets = default_collate(list(samples))
+        return self(images if images.is_floating_point() else images.float().div_(255), targets)
 
     def draw(self, seed: int, epoch: int, step: int, first: int, count: int, size: tuple[int, int]) -> Mix:
         """The draw for samples `first` to `first + count` of a global batch of images of `size` (H, W)."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -54,13 +55,29 @@ class SizeSchedule:
             raise UsageError("a size schedule needs at least one size")
         if self.schedule not in ("constant", "progressive"):
             raise UsageError(f"size schedule '{self.schedule}' is unknown; use constant or progressive")
+        for choice in self.choices:
+            sides = choice.size if isinstance(choice.size, tuple | list) else (choice.size,)
+            if choice.batch_size < 1 or min(sides) < 1:
+                raise UsageError(
+                    f"a size schedule holds {choice.size} in batches of {choice.batch_size}; all must be positive"
+                )
         if self.weights is not None and len(self.weights) != len(self.choices):
             raise UsageError(f"{len(self.weights)} weights for {len(self.choices)} sizes; give one each")
+        if self.weights is not None and not (0 < sum(self.weights) < math.inf and min(self.weights) >= 0):
+            raise UsageError(
+                f"weights of sizes must be at least 0 and not all 0, not {', '.join(map(str, self.weights))}"
+            )
+        if not (0 <= self.random_mix <= 1 and self.spread >= 0 and self.epochs >= 1):
+            raise UsageError("random_mix is a share from 0 to 1, spread at least 0, and epochs at least 1")
 
     @classmethod
     def images(cls, sizes: Any, batch_sizes: Any, **options: Any) -> SizeSchedule:
         """Sizes are ints or (H, W); one batch size for all keeps the pixels of a batch near those of the largest."""
         sizes = [(s, s) if isinstance(s, int) else tuple(s) for s in sizes]
+        if not sizes or min(min(pair) for pair in sizes) < 1:
+            raise UsageError(f"the sizes of a schedule must be positive, not {sizes}")
+        if isinstance(batch_sizes, int) and batch_sizes < 1:
+            raise UsageError(f"the batch size of a schedule must be positive, not {batch_sizes}")
         if isinstance(batch_sizes, int):
             most = max(h * w for h, w in sizes)
             batch_sizes = [max(1, batch_sizes * most // (h * w)) for h, w in sizes]
@@ -80,6 +97,10 @@ class SizeSchedule:
     ) -> SizeSchedule:
         """Patch sequences of several lengths (and patch sizes), each batch of at most `tokens` patches a rank."""
         patch_weights = [1.0] * len(patches) if patch_weights is None else patch_weights
+        if len(patch_weights) != len(patches):
+            raise UsageError(f"{len(patch_weights)} patch_weights for {len(patches)} patches; give one each")
+        if min([*lengths, *patches, tokens, divisor], default=0) < 1:
+            raise UsageError("lengths, patches, tokens and divisor of a schedule must be positive")
         choices, weights = [], []
         for length in sorted(lengths):
             batch = max(1, tokens // length // divisor * divisor)
@@ -130,6 +151,8 @@ class Order:
     """Repeated augmentation: each chosen sample appears this many times in a global batch, one view each."""
     schedule: SizeSchedule | None = None
     steps_per_epoch: int | None = None
+    draw: Callable[[int], np.ndarray] | None = None
+    """The (length,) sample numbers of an epoch; by default a permutation of all."""
     _cache: dict[str, Any] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
@@ -199,7 +222,10 @@ class Order:
 
     def _permutation(self, epoch: int) -> np.ndarray:
         if self._cache.get("epoch") != epoch:
-            self._cache.update(epoch=epoch, permutation=permutation(self.length, self.seed, epoch))
+            drawn = permutation(self.length, self.seed, epoch) if self.draw is None else self.draw(epoch)
+            if len(drawn) != self.length:
+                raise UsageError(f"the sampler gave {len(drawn)} samples for epoch {epoch}, not {self.length}")
+            self._cache.update(epoch=epoch, permutation=drawn)
         return self._cache["permutation"]
 
     def _plan(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:

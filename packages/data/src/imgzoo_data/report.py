@@ -9,6 +9,7 @@ from typing import Any
 
 from PIL import Image
 
+from imgzoo._text import escaped
 from imgzoo.errors import DataError
 
 from .decode import decode_image
@@ -106,6 +107,5 @@ def _cell(value: Any) -> str:
 
 
 def _text(value: Any) -> str:
-    """Escaped, without control and direction characters."""
-    text = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(value))
-    return html.escape(text, quote=True)
+    """Escaped for HTML; control and direction characters, and bytes that are no UTF-8, as escapes."""
+    return html.escape(escaped(value), quote=True)

@@ -175,6 +175,7 @@ def build_loaders(config: Config, sources: Sources, transform: Any, world: World
         mixer=mixer,
         schedule=schedule,
         repeats=part.repeats,
+        sampler=part.sampler,
         bad="replace" if part.max_bad else "raise",
         budget=part.max_bad or 1,
         quarantine=quarantine if part.max_bad else None,

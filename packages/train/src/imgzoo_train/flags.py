@@ -35,6 +35,7 @@ FLAGS = {
     "data.cutmix": ("--cutmix", "alpha of cutmix"),
     "data.mix_prob": ("--mix-prob", "share of batches that are mixed"),
     "data.mix_off_epoch": ("--mix-off-epoch", "epoch from which nothing is mixed"),
+    "data.sampler": ("--sampler", "images of an epoch: all once, or classes evened out (wholly, or by square roots)"),
     "data.repeats": ("--repeats", "repeated augmentation: copies of each image in a global batch"),
     "data.max_bad": ("--max-bad", "share, or from 1 number, of unreadable images that training replaces"),
     "data.max_bad_val": ("--max-bad-val", "share, or from 1 number, of unreadable images that validation leaves out"),

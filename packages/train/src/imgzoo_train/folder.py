@@ -48,13 +48,10 @@ class RunFolder:
         """Write the settings that hold from now on."""
         storage.replace_text(self.config_file, config.dump())
 
-    def describe(self) -> None:
-        """Write down what the run now runs on."""
-        storage.replace_text(self.path / "environment.json", json.dumps(environment(), indent=1))
-
-    def describe_data(self, splits: Any) -> None:
-        """Write down what the data is, `data.json`, and which image was held back, `split.csv`."""
-        storage.replace_text(self.path / "data.json", json.dumps(splits.to_dict(), indent=1))
+    def describe(self, splits: Any) -> None:
+        """Write down what the run now runs on and its data, `environment.json`; held back images, `split.csv`."""
+        told = {**environment(), "data": splits.to_dict()}
+        storage.replace_text(self.path / "environment.json", json.dumps(told, indent=1))
         if rows := splits.rows():
             storage.replace_text(self.path / "split.csv", rows)
 

@@ -127,8 +127,7 @@ class Run:
         if not resume:
             if self.world.main:
                 self.folder.create(self.config)
-                self.folder.describe()
-                self.folder.describe_data(self.sources.splits)
+                self.folder.describe(self.sources.splits)
                 for line in self.sources.splits.lines():
                     self.say(line)
             self.world.barrier()
@@ -148,7 +147,7 @@ class Run:
             self.say(f"all {self.config.run.epochs} epochs are done; a larger --epochs goes on")
         self.world.barrier()
         if self.world.main:
-            self.folder.describe()
+            self.folder.describe(self.sources.splits)
             self.folder.write_config(self.config)
 
     def load_newest(self) -> None:

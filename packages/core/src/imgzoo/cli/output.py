@@ -38,7 +38,8 @@ def without_gc() -> Iterator[None]:
 
 
 def print_json(value: Any) -> None:
-    print(json.dumps(value, ensure_ascii=False, indent=1, default=_plain))
+    text = json.dumps(value, ensure_ascii=False, indent=1, default=_plain)
+    print(text.encode("utf-8", "backslashreplace").decode())  # bytes of a name that are no UTF-8, as JSON writes them
 
 
 def _plain(value: Any) -> Any:

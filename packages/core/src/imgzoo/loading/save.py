@@ -80,6 +80,8 @@ def describe(
     own = {key: value for key, value in arguments.items() if key not in SHARED}
     if own:
         config["imgzoo"]["model_args"] = own
+    if model.pretrained_cfg.get("range"):
+        config["imgzoo"]["range"] = list(model.pretrained_cfg["range"])
     if names:
         config["label_names"] = names
     if metrics:

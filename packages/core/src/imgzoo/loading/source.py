@@ -110,6 +110,9 @@ def from_folder(location: str) -> Source:
     source = named(architecture)
     stored = config.get("pretrained_cfg", config)
     source.config = {key: _frozen(stored[key]) for key in PREPROCESSING if key in stored}
+    values = (config.get("imgzoo") or {}).get("range")
+    if values:  # of black and white, in images of more than 8 bits
+        source.config["range"] = _frozen(values)
     source.model_args = {**(config.get("model_args") or {}), **(config.get("imgzoo") or {}).get("model_args", {})}
     for key in ("num_classes", "global_pool"):
         if key in config and config[key] is not None:

@@ -15,10 +15,10 @@ import numpy as np
 from imgzoo._text import escaped
 from imgzoo.errors import DataError, UsageError
 
-from .base import TRAIN, VALIDATION, Source, StreamSource, create_dataset
+from .base import TRAIN, VALIDATION, Source, StreamSource
 from .describe import Description
 from .layout import SplitError, split_of
-from .views import Subset
+from .views import Subset, strata
 
 COMPARED = 20_000
 """Samples up to which contents are compared; above it only where samples lie."""
@@ -77,6 +77,8 @@ def open_splits(
     named. Raises `UsageError` where there is no validation data, where both halves share samples (but for
     `allow_shared`), and where classification has a single class; `DataError` where values contradict their range.
     """
+    from imgzoo_data import create_dataset  # the public door, whatever stands there
+
     given = dict(options or {})
     if val_share and (val_source or val_split):
         raise UsageError("--val-share holds back training images; leave out --val-data and --val-split, or it")
@@ -106,6 +108,8 @@ def open_splits(
 def _open_validation(
     source: Any, train: Any, val_source: Any, val_split: str, task: str, options: Mapping[str, Any]
 ) -> Any:
+    from imgzoo_data import create_dataset
+
     advice = "hold back training images with --val-share 0.1, or name other data with --val-data"
     try:
         validation = create_dataset(val_source or source, val_split or VALIDATION, task=task, **options)
@@ -125,7 +129,7 @@ def hold_out(source: Source, share: float) -> tuple[np.ndarray, np.ndarray]:
     rarest of them, numbers to predict as their decile. The same names give the same split in any order, on any machine.
     """
     groups: dict[int, list[int]] = defaultdict(list)
-    for row, group in enumerate(_strata(source).tolist()):
+    for row, group in enumerate(strata(source).tolist()):
         groups[group].append(row)
     held: list[int] = []
     for rows in groups.values():
@@ -146,18 +150,6 @@ def _hold_out_once(source: Source, share: float) -> tuple[np.ndarray, np.ndarray
     if len(copies) == len(held):
         raise UsageError("--val-share: every image that would be held back is also in training")
     return np.sort(np.concatenate([kept, held[copies]])), np.delete(held, copies), len(copies)
-
-
-def _strata(source: Source) -> np.ndarray:
-    targets = source.targets()
-    if targets.ndim == 1 and targets.dtype.kind != "f":
-        return targets
-    if source.multi_label:
-        counts = targets.sum(0)
-        rarity = np.where(targets > 0, counts, np.inf)
-        return np.where(targets.any(1), rarity.argmin(1), -1)
-    first = targets if targets.ndim == 1 else targets[:, 0]
-    return np.searchsorted(np.quantile(first, np.arange(0.1, 1, 0.1)), first)
 
 
 def shared_samples(train: Any, validation: Any) -> tuple[list[tuple[int, int]], str]:

@@ -187,6 +187,19 @@ def as_source(given: Any) -> Any:
     )
 
 
+def strata(source: Source) -> np.ndarray:
+    """(N,) the class of each sample; of several labels the rarest (-1 for none), of numbers to predict the decile."""
+    targets = source.targets()
+    if targets.ndim == 1 and targets.dtype.kind != "f":
+        return targets
+    if source.multi_label:
+        counts = targets.sum(0)
+        rarity = np.where(targets > 0, counts, np.inf)
+        return np.where(targets.any(1), rarity.argmin(1), -1)
+    first = targets if targets.ndim == 1 else targets[:, 0]
+    return np.searchsorted(np.quantile(first, np.arange(0.1, 1, 0.1)), first)
+
+
 def _plain(value: Any) -> Any:
     """A number out of a tensor or a NumPy scalar."""
     if hasattr(value, "tolist"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from imgzoo.errors import UsageError
+from imgzoo_data.augmentations import PROBABILITIES
 from imgzoo_data.config import resolve_data_config
 from imgzoo_data.decode import BACKENDS, MAX_PIXELS
 
@@ -63,6 +64,10 @@ def create_transform(
         crop_mode, range.
     """
     config = resolve_data_config(config, **overrides)
+    _check_shares(hflip, vflip, color_jitter_prob, grayscale_prob, blur_prob, getattr(erase, "p", erase))
+    for name, count in (("splits", splits), ("max_pixels", max_pixels)):
+        if count < 1:
+            raise UsageError(f"{name} must be at least 1, not {count}")
     decode = decode or ("fast" if training else "exact")
     if decode not in BACKENDS:
         raise UsageError(f"decode '{decode}' is unknown; use one of {', '.join(BACKENDS)}")
@@ -90,6 +95,13 @@ def create_transform(
     return Transform(config, crop, tuple(steps), training, decode, splits, erase, max_pixels, orient)
 
 
+def _check_shares(*values: float) -> None:
+    """Raise for a probability outside 0 to 1, named by its place."""
+    for name, value in zip((*PROBABILITIES, "erase"), values):
+        if not 0 <= value <= 1:
+            raise UsageError(f"{name} is a probability from 0 to 1, not {value}")
+
+
 def _training_crop(kind: str, scale: Any, ratio: Any) -> CropStep:
     ranges: dict[str, Any] = {
         name: tuple(pair) for name, pair in (("scale", scale), ("ratio", ratio)) if pair is not None
@@ -102,7 +114,8 @@ def _training_crop(kind: str, scale: Any, ratio: Any) -> CropStep:
 
 
 def _jitter(strength: Any, prob: float) -> ColorJitter:
-    values = (strength,) * 3 if isinstance(strength, int | float) else tuple(strength)
+    values = (strength,) if isinstance(strength, int | float) else tuple(strength)
+    values = values * 3 if len(values) == 1 else values
     if not 3 <= len(values) <= 4:
         raise UsageError(f"color_jitter is one number, or three or four of them, not {strength}")
     return ColorJitter(*values, p=prob)

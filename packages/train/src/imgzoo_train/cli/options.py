@@ -48,7 +48,14 @@ def click_type(kind: Any) -> Any:
 
 def config_options(command: Command) -> Command:
     """Add MODEL and an option for every setting that has a flag; what is not given is None."""
+    from imgzoo_data.augmentations import AUGMENTATIONS
+
     table = rows()
+    for name, (kind, help) in reversed(AUGMENTATIONS.items()):
+        spelling = "--" + name.replace("_", "-")
+        spelling = f"{spelling}/--no-{spelling[2:]}" if kind is bool else spelling
+        chosen = click.Choice(kind) if isinstance(kind, tuple) else None if kind is bool else click_type(kind)
+        command = click.option(spelling, f"data__augment__{name}", type=chosen, default=None, help=help)(command)
     for key, (flag, help) in reversed(FLAGS.items()):
         name = key.replace(".", "__")
         if flag == "MODEL":

@@ -1,0 +1,208 @@
+"""What an epoch draws: classes evened out, any sampler, sizes by schedule; and batches of other things than sources."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from data_helpers import encode, noise, photo, tar_bytes, write_folder
+from torch.utils.data import DataLoader, Dataset, IterableDataset, SubsetRandomSampler
+
+from imgzoo.errors import DataError, UsageError
+from imgzoo_data import DatasetInfo, ImageNetInfo, Mixer, SizeSchedule, create_dataset, create_loader, create_transform
+from imgzoo_data.order import Choice
+from imgzoo_data.samplers import Evened
+
+TRAIN = create_transform(training=True, input_size=(3, 8, 8))
+
+
+@pytest.fixture
+def uneven(tmp_path):
+    write_folder(tmp_path / "d", {"a": 64, "b": 16, "c": 4})
+    return create_dataset(f"folder:{tmp_path / 'd'}")
+
+
+def drawn(source, epochs=1, **options):
+    loader = create_loader(source, TRAIN, options.pop("batch_size", 7), **options)
+    rows = [index for _ in range(epochs) for batch in loader for index in batch.indices.tolist()]
+    loader.close()
+    return rows
+
+
+@pytest.mark.parametrize(("sampler", "wanted"), [("balanced", [28, 28, 28]), ("sqrt", [48, 24, 12])])
+def test_classes_are_evened_out(uneven, sampler, wanted):
+    rows = drawn(uneven, sampler=sampler)
+    counts = np.bincount(uneven.targets()[rows])
+    assert counts.sum() == 84 and np.abs(counts - wanted).max() <= 1
+    seen = np.bincount(rows, minlength=84)
+    for number in range(3):  # within a class every sample as often as any other
+        own = seen[uneven.targets() == number]
+        assert own.max() - own.min() <= 1
+    assert len({*drawn(uneven, 20, sampler=sampler)}) == 84
+
+
+@pytest.mark.parametrize("sampler", ["balanced", "sqrt"])
+def test_an_evened_epoch_is_a_function_of_seed_and_epoch(uneven, sampler):
+    whole = drawn(uneven, 2, sampler=sampler, seed=5)
+    assert whole == drawn(uneven, 2, sampler=sampler, seed=5, workers=1) != drawn(uneven, 2, sampler=sampler, seed=6)
+    loader = create_loader(uneven, TRAIN, 7, sampler=sampler, seed=5, epoch=1, start_step=2)
+    assert [i for batch in loader for i in batch.indices.tolist()] == whole[84 + 14 :]
+    ranks = [create_loader(uneven, TRAIN, 7, sampler=sampler, seed=5, rank=rank, world=2) for rank in range(2)]
+    steps = [[i for batch in step for i in batch.indices.tolist()] for step in zip(*ranks)]
+    assert [i for step in steps for i in step] == whole[:84]
+
+
+def test_evened_counts_hold_in_the_mean():
+    classes = np.repeat(np.arange(7), [1, 2, 3, 50, 5, 6, 40])
+    draw = Evened(classes, 0, 1.0)
+    mean = np.mean([np.bincount(classes[draw(epoch)], minlength=7) for epoch in range(400)], axis=0)
+    assert np.abs(mean - 107 / 7).max() < 0.15
+
+
+def test_samplers_that_do_not_fit_are_refused(uneven):
+    with pytest.raises(UsageError, match="shuffle, balanced, sqrt"):
+        create_loader(uneven, TRAIN, 4, sampler="even")
+    with pytest.raises(UsageError, match="for training"):
+        create_loader(uneven, create_transform(), 4, sampler="balanced")
+    with pytest.raises(UsageError, match="sample 84 of a source of 84"):
+        list(create_loader(uneven, TRAIN, 1, sampler=[84]))
+    numbers = create_dataset([(noise(0), 0.5), (noise(1), 1.5)])
+    with pytest.raises(UsageError, match="numbers to predict"):
+        create_loader(numbers, TRAIN, 1, sampler="balanced")
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_sizes_are_scheduled_over_any_sampler(uneven, workers):
+    schedule = SizeSchedule.images((8, 16), (8, 4))
+    sampler = SubsetRandomSampler(range(0, 84, 2))
+    loader = create_loader(uneven, TRAIN, 8, sampler=sampler, schedule=schedule, workers=workers)
+    batches = list(loader)
+    loader.close()
+    rows = [i for batch in batches for i in batch.indices.tolist()]
+    assert not {i % 2 for i in rows} - {0} and len(rows) == len(set(rows)) <= 42
+    assert {batch.images.shape[2] for batch in batches} == {8, 16}
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: SizeSchedule.images((0, 16), 4),
+        lambda: SizeSchedule.images((16, -8), 4),
+        lambda: SizeSchedule.images((16,), 0),
+        lambda: SizeSchedule.images((), 4),
+        lambda: SizeSchedule.images((8, 16), 4, weights=(0.0, 0.0)),
+        lambda: SizeSchedule.images((8, 16), 4, weights=(1.0, -1.0)),
+        lambda: SizeSchedule.images((8, 16), 4, weights=(1.0, float("nan"))),
+        lambda: SizeSchedule.images((8, 16), 4, random_mix=2),
+        lambda: SizeSchedule.images((8, 16), 4, schedule="progressive", epochs=0),
+        lambda: SizeSchedule.sequences((0, 16), 64),
+        lambda: SizeSchedule.sequences((16,), 64, patches=(0,)),
+        lambda: SizeSchedule.sequences((16,), 64, patches=(8, 16), patch_weights=(1,)),
+        lambda: SizeSchedule((Choice((8, 8), -1),)),
+    ],
+)
+def test_senseless_size_schedules_are_refused(make):
+    with pytest.raises(UsageError):
+        make()
+
+
+PAIRS = [(photo(i, (20, 16)), i % 3) for i in range(6)]
+
+
+class Pairs(Dataset):
+    classes = ("red", "green", "blue")
+
+    def __len__(self):
+        return len(PAIRS)
+
+    def __getitem__(self, index):
+        return PAIRS[index]
+
+
+class Stream(IterableDataset):
+    classes = ("red", "green", "blue")
+
+    def __iter__(self):
+        return iter(PAIRS)
+
+
+@pytest.mark.parametrize("given", [PAIRS, tuple(PAIRS), Pairs(), [(encode(i), n) for i, n in PAIRS]], ids=str)
+def test_pairs_and_torch_data_sets_go_straight_into_a_loader(given):
+    loader = create_loader(given, create_transform(input_size=(3, 8, 8)), 4, workers=1)
+    assert torch.cat([batch.targets for batch in loader]).tolist() == [0, 1, 2, 0, 1, 2]
+    loader.close()
+    assert loader.source.num_classes == 3
+    assert list(loader.source.class_names) == (
+        ["red", "green", "blue"] if isinstance(given, Pairs) else ["0", "1", "2"]
+    )
+
+
+def test_labels_of_pairs_may_be_names_vectors_or_numbers():
+    images = [noise(i) for i in range(3)]
+    names = create_dataset(list(zip(images, ("dog", "cat", "dog"))))
+    assert list(names.class_names) == ["cat", "dog"] and names.targets().tolist() == [1, 0, 1]
+    hot = create_dataset(list(zip(images, ([1, 0], [1, 1], [0, 0]))))
+    assert hot.multi_label and hot.num_classes == 2 and hot[1].target.tolist() == [1, 1]
+    numbers = create_dataset(list(zip(images, (0.5, 2.0, torch.tensor(1.0)))))
+    assert not numbers.class_names and [numbers[i].target for i in range(3)] == [0.5, 2.0, 1.0]
+    for wrong, message in (
+        ([], "no .image, label. pairs"),
+        ([noise(0)], "no .image, label. pair"),
+        (7, "int is no source"),
+    ):
+        with pytest.raises((UsageError, DataError), match=message):
+            create_dataset(wrong)
+
+
+def test_an_iterable_data_set_is_a_stream():
+    loader = create_loader(Stream(), create_transform(input_size=(3, 8, 8)), 4)
+    assert torch.cat([batch.targets for batch in loader]).tolist() == [0, 1, 2, 0, 1, 2]
+    with pytest.raises(UsageError, match="no stream"):
+        create_loader(Stream(), TRAIN, 4, num_samples=6, sampler="balanced")
+
+
+def test_targets_are_changed_by_a_function():
+    source = create_dataset("digits:", target_transform=lambda digit: digit % 2)
+    assert set(source.targets().tolist()) == {0, 1} and source[4].target == source.targets()[4]
+    batch = next(iter(create_loader(source, create_transform(input_size=(1, 8, 8)), 50)))
+    assert set(batch.targets.tolist()) == {0, 1}
+
+
+def test_a_collate_function_mixes():
+    mixer = Mixer(3, mixup_alpha=1.0, smoothing=0.1)
+    pairs = [(create_transform(input_size=(3, 8, 8))(image), label) for image, label in PAIRS]
+    torch.manual_seed(0)
+    images, targets = next(iter(DataLoader(pairs, 6, collate_fn=mixer.collate)))
+    assert images.shape == (6, 3, 8, 8) and targets.shape == (6, 3) and torch.allclose(targets.sum(1), torch.ones(6))
+    assert ((targets > 0.05).sum(1) >= 1).all() and not torch.equal(images[0], pairs[0][0])
+    stacked, labels = torch.stack([image for image, _ in pairs]), torch.tensor([label for _, label in pairs])
+    kept = stacked.clone()
+    first, second = mixer(stacked, labels), mixer(stacked, labels)
+    assert not torch.equal(first[0], second[0]) and torch.equal(stacked, kept)
+    torch.manual_seed(7)
+    third = mixer(stacked, labels)
+    torch.manual_seed(7)
+    assert torch.equal(third[1], mixer(stacked, labels)[1])
+
+
+def test_the_info_of_a_data_set_of_ones_own():
+    info = DatasetInfo(["cat", "dog"], {"cat": "a cat", "dog": ("a dog", "Canis familiaris")}, name="pets")
+    assert info.num_classes == 2 and info.index_to_label_name(1) == "dog"
+    assert info.label_descriptions() == ["a cat", "a dog"]
+    assert info.label_descriptions(detailed=True) == ["a cat", "a dog: Canis familiaris"]
+    assert DatasetInfo({1: "b", 0: "a"}).label_names == ["a", "b"]
+    with pytest.raises(UsageError, match=r"outside 0\.\.1 of pets"):
+        info.index_to_label_name(2)
+    with pytest.raises(UsageError, match="each once"):
+        DatasetInfo({0: "a", 2: "b"})
+    with pytest.raises(UsageError, match="no class 'emu'"):
+        DatasetInfo(["cat"], {"emu": "x"})
+    assert isinstance(ImageNetInfo(), DatasetInfo) and ImageNetInfo().index_to_description(0) == "tench, Tinca tinca"
+
+
+def test_open_tars_say_nothing_when_python_ends(tmp_path):
+    (tmp_path / "d.tar").write_bytes(tar_bytes({"a/0.jpg": noise(0), "b/0.jpg": noise(1)}))
+    code = f"from imgzoo_data import create_dataset; s = create_dataset('tar:{tmp_path / 'd.tar'}'); s[0]; s.loop = s"
+    done = subprocess.run([sys.executable, "-Xdev", "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -1,0 +1,87 @@
+"""What a run says of its data and takes of it: held back images, samplers, augmentations, odd names, 12-bit values."""
+
+import csv
+import json
+import os
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from imgzoo_train.cli.predict import command as predict
+from imgzoo_train.cli.train import command as train
+
+TINY = ["--epochs", "1", "--input-size", "16", "--batch-size", "4", "--device", "cpu", "--threads", "1"]
+
+
+def invoke(command, *arguments):
+    result = CliRunner().invoke(command, [str(part) for part in arguments])
+    assert result.exit_code == 0, (result.output, result.exception)
+    return result
+
+
+def fails(command, *arguments) -> str:
+    result = CliRunner().invoke(command, [str(part) for part in arguments])
+    assert result.exit_code != 0
+    return f"{result.output}{result.exception}"
+
+
+@pytest.fixture
+def flat(tmp_path):
+    for number, (name, count) in enumerate((("ant", 12), ("bee", 8))):
+        (tmp_path / "flat" / name).mkdir(parents=True)
+        for index in range(count):
+            Image.new("RGB", (20, 20), (index * 12, 90 * number, 40)).save(tmp_path / "flat" / name / f"{index}.png")
+    return f"folder:{tmp_path / 'flat'}"
+
+
+def test_images_are_held_back_and_the_run_folder_says_which(flat, tmp_path):
+    common = ["test_resnet", "--data", flat, *TINY]
+    assert "--val-share 0.1" in fails(train, *common, "--output", tmp_path / "none")
+    assert not (tmp_path / "none").exists()
+    out = tmp_path / "run"
+    shown = invoke(train, *common, "--val-share", 0.25, "--sampler", "balanced", "--hflip", 0, "--output", out).output
+    assert "validation: 5 images of 2 classes (2 to 3 each)" in shown and "shared: no samples" in shown
+    rows = list(csv.DictReader((out / "split.csv").read_text().splitlines()))
+    assert len(rows) == 20 and [row["split"] for row in rows].count("validation") == 5
+    told = json.loads((out / "environment.json").read_text())["data"]
+    assert told["validation"]["samples"] == 5 and "held back" in told["validation"]["served"]
+    assert "validation: 5 images" in (out / "report.html").read_text()
+    again = tmp_path / "again"
+    invoke(train, "--config", out / "config.toml", "--output", again)
+    assert (again / "split.csv").read_text() == (out / "split.csv").read_text()
+
+
+def test_a_dry_run_describes_the_data(flat):
+    shown = invoke(train, "test_resnet", "--data", flat, *TINY, "--val-share", 0.25, "--dry-run").output
+    for part in ("train: 15 images of 2 classes", "classes by the folder's name", "8-bit values 0..", "shared: no"):
+        assert part in shown, part
+
+
+def test_names_that_are_no_utf_8_train_to_the_end(tmp_path):
+    for part, blue in (("train", 40), ("val", 200)):
+        for number, name in enumerate((b"caf\xe9", b"tea")):
+            folder = os.path.join(os.fsencode(tmp_path), b"d", part.encode(), name)
+            os.makedirs(folder)
+            for index in range(3):
+                Image.new("RGB", (20, 20), (index * 40, 90 * number, blue)).save(os.fsdecode(folder) + f"/{index}.png")
+    out = tmp_path / "run"
+    invoke(train, "test_resnet", "--data", f"folder:{tmp_path / 'd'}", *TINY, "--output", out)
+    assert json.loads((out / "best" / "config.json").read_text())["label_names"] == ["caf\\xe9", "tea"]
+    assert "caf\\xe9" in (out / "report.html").read_text()
+
+
+def test_the_range_of_values_travels_to_predict(tmp_path):
+    for part in ("train", "val"):
+        for number, name in enumerate("ab"):
+            (tmp_path / "d" / part / name).mkdir(parents=True)
+            for index in range(4):
+                array = np.random.default_rng([number, index, part == "val"]).integers(0, 4096, (20, 20))
+                Image.fromarray(array.astype(np.uint16)).save(tmp_path / "d" / part / name / f"{index}.png")
+    common = ["test_resnet", "--data", f"folder:{tmp_path / 'd'}", *TINY, "--in-chans", 1]
+    assert "pass range=4095" in fails(train, *common, "--output", tmp_path / "r0")
+    out = tmp_path / "run"
+    invoke(train, *common, "--range", 4095, "--output", out)
+    shown = invoke(predict, tmp_path / "d" / "val" / "a" / "0.png", "--model", out).output
+    assert "%" in shown and "error" not in shown
