@@ -17,7 +17,7 @@ from torch import nn
 from imgzoo.errors import UsageError
 
 from .answers import Alignment, Answer, align, answer_of, answer_of_data
-from .config import Config
+from .config import Config, size_of
 from .distributed import World
 from .ema import Average
 from .loop import LossFn
@@ -74,7 +74,7 @@ def build_model(config: Config, classes: int, names: list[str]) -> nn.Module:
         pretrained=weights_argument(part.pretrained),
         num_classes=classes,
         in_chans=part.in_chans,
-        img_size=part.img_size,
+        img_size=size_of(part.img_size),
         global_pool=part.global_pool,
         drop_rate=part.drop_rate,
         drop_path_rate=part.drop_path_rate,
@@ -108,7 +108,7 @@ def data_config(config: Config, model: nn.Module) -> Any:
     part = config.data
     found = resolve_data_config(
         model,
-        img_size=part.input_size or config.model.img_size,
+        img_size=size_of(part.input_size or config.model.img_size),
         interpolation=part.interpolation,
         crop_pct=part.crop_pct,
         mean=part.mean,

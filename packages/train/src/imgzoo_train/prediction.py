@@ -12,6 +12,7 @@ from imgzoo.errors import ImgzooError, UsageError
 
 from .answers import answer_of
 from .models import open_model
+from .runs.checks import check_size
 
 Row = dict[str, Any]
 
@@ -25,6 +26,8 @@ class Predictor:
         self.model = model.eval()
         self.device = device or torch.device("cpu")
         self.model.to(self.device)
+        if img_size is not None:
+            check_size(self.model, img_size)
         self.answer = answer_of(model)
         self.config = resolve_data_config(model, img_size=img_size, use_test_size=img_size is None)
         self.transform = create_transform(self.config, training=False)

@@ -18,6 +18,7 @@ from .distributed import World
 from .evaluation import Evaluation, evaluate
 from .models import model_folder, open_model
 from .precision import create_precision
+from .runs.checks import check_size
 
 Row = dict[str, Any]
 
@@ -88,6 +89,8 @@ def validate(text: str, settings: Settings, world: World | None = None) -> tuple
         model = model.to(memory_format=torch.channels_last)
     precision = create_precision(settings.precision, world.device)
     precision.prepare(model)
+    if settings.img_size is not None and not settings.test_pool:
+        check_size(model, settings.img_size)
     answer = answer_of(model)
     if settings.task and settings.task != answer.task:
         raise UsageError(f"{text} answers with {KINDS[answer.task]}; leave out --task {settings.task}")
