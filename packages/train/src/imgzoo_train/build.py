@@ -6,6 +6,7 @@ sharding, optimizer, averages, compile, data parallel; then loaders, loss and sc
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ import torch
 from torch import nn
 
 from imgzoo.errors import UsageError
+from imgzoo.registry import registry
 
 from .answers import Alignment, Answer, align, answer_of, answer_of_data
 from .config import Config, size_of
@@ -45,12 +47,21 @@ def open_sources(config: Config) -> Sources:
     """Open the data of a run; raises `UsageError` where it does not fit the task."""
     from imgzoo_data import create_dataset
 
+    from .techniques import sampling
+
     if not config.data.source:
         raise UsageError("no data given: add --data digits: or --data folder:PATH")
     task = config.loss.task
     train = create_dataset(config.data.source, "train", task=task, **config.data.options)
-    options = {} if config.data.val_source else config.data.options
-    validation = create_dataset(config.data.val_source or config.data.source, "validation", task=task, **options)
+    if config.data.folds:
+        if config.data.val_source:
+            raise UsageError("--folds validates on a part of the training data; leave out --val-data")
+        train, validation = sampling.split_folds(train, config.data.folds, config.data.fold)
+    else:
+        options = {} if config.data.val_source else config.data.options
+        validation = create_dataset(config.data.val_source or config.data.source, "validation", task=task, **options)
+    if config.data.sampler:
+        train = sampling.balanced(train, config.data.sampler)
     answer, where = answer_of_data(train, task), config.data.val_source or config.data.source
     found = align(answer, answer_of_data(validation, task), "training", f"validation of {where}")
     asked = config.model.num_classes
@@ -277,8 +288,10 @@ def build_loss(config: Config, sources: Sources, state: State) -> LossFn:
     if part.class_weights:
         counts = class_counts(sources)
         options.setdefault("weight", class_weights(counts, part.class_weights).tolist())
-    if name == "distribution-balanced":
+    taken = inspect.signature(registry("losses").resolve(name).load()).parameters
+    if "counts" in taken:
         options.setdefault("counts", class_counts(sources).tolist())
+    if "total" in taken:
         options.setdefault("total", len(sources.train))
     loss = create_loss(name, **options).to(state.device)
     if config.distill.teacher:

@@ -115,6 +115,9 @@ class DataSection:
     mix_off_epoch: int | None = None
     max_bad: float = 0.0
     max_bad_val: float = 0.0
+    sampler: Literal["", "balanced", "sqrt"] = ""
+    folds: int = 0
+    fold: int = 0
     repeats: int = 1
     augment: dict[str, Any] = field(default_factory=dict[str, Any])
     options: dict[str, Any] = field(default_factory=dict[str, Any])

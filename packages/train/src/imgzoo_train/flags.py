@@ -33,6 +33,12 @@ FLAGS = {
     "data.cutmix": ("--cutmix", "alpha of cutmix"),
     "data.mix_prob": ("--mix-prob", "share of batches that are mixed"),
     "data.mix_off_epoch": ("--mix-off-epoch", "epoch from which nothing is mixed"),
+    "data.sampler": (
+        "--sampler",
+        "show rare classes as often as the largest, or by the square root; an epoch is longer",
+    ),
+    "data.folds": ("--folds", "cross-validate on the training data: its parts; `sweep` runs all of them"),
+    "data.fold": ("--fold", "the part that validates, from 0"),
     "data.repeats": ("--repeats", "repeated augmentation: copies of each image in a global batch"),
     "data.max_bad": ("--max-bad", "share, or from 1 number, of unreadable images that training replaces"),
     "data.max_bad_val": ("--max-bad-val", "share, or from 1 number, of unreadable images that validation leaves out"),
