@@ -11,10 +11,10 @@ import click
 
 from imgzoo.errors import UsageError
 
-from .options import config_options, read_config
+from .options import Grouped, config_options, read_config
 
 
-@click.command("sweep")
+@click.command("sweep", cls=Grouped)
 @config_options
 @click.option("--grid", multiple=True, metavar="KEY=[A, B]", help="values of a setting; several make a product")
 @click.option("--random", "draws", multiple=True, metavar="KEY=LAW", help="log:LOW:HIGH, uniform:, int: or choice:A:B")
