@@ -18,7 +18,14 @@ Row = dict[str, Any]
 class Predictor:
     """A model with its preprocessing and class names; `rows(paths)` yields an answer a file, in order."""
 
-    def __init__(self, model: Any, *, device: torch.device | None = None, img_size: int | None = None) -> None:
+    def __init__(
+        self,
+        model: Any,
+        *,
+        device: torch.device | None = None,
+        img_size: int | None = None,
+        max_pixels: int | None = None,
+    ) -> None:
         from imgzoo_data import create_transform, resolve_data_config
 
         self.model = model.eval()
@@ -26,7 +33,7 @@ class Predictor:
         self.model.to(self.device)
         self.names = class_names_of(model)
         self.config = resolve_data_config(model, img_size=img_size, use_test_size=img_size is None)
-        self.transform = create_transform(self.config, training=False)
+        self.transform = create_transform(self.config, training=False, max_pixels=max_pixels)
 
     @classmethod
     def open(cls, text: str, pretrained: str = "true", **options: Any) -> Predictor:

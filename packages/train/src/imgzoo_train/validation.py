@@ -37,6 +37,7 @@ class Settings:
     channels_last: bool = False
     test_pool: bool = False
     subset: str = ""
+    max_pixels: int | None = None
 
 
 def find_models(texts: Sequence[str]) -> list[str]:
@@ -119,7 +120,7 @@ def _score(model: Any, settings: Settings, size: int, world: World, precision: A
     )
     loader = create_loader(
         source,
-        create_transform(config, training=False),
+        create_transform(config, training=False, max_pixels=settings.max_pixels),
         size,
         training=False,
         workers=settings.workers,

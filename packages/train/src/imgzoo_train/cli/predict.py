@@ -25,6 +25,7 @@ Row = dict[str, Any]
 @click.option("--features", is_flag=True, help="add the last feature map or tokens")
 @click.option("--batch-size", default=16, type=click.IntRange(1))
 @click.option("--img-size", type=click.IntRange(1), help="another input size")
+@click.option("--max-pixels", type=click.IntRange(1), help="pixels above which an image is refused unread")
 @click.option("--device", default="")
 @click.option("--json", "as_json", is_flag=True, help="print JSON")
 @click.option("--output", type=click.Path(path_type=Path), help="write a .json, .jsonl, .csv or .parquet file")
@@ -37,6 +38,7 @@ def command(
     features: bool,
     batch_size: int,
     img_size: int | None,
+    max_pixels: int | None,
     device: str,
     as_json: bool,
     output: Path | None,
@@ -49,7 +51,8 @@ def command(
     files = find_images(paths)
     if output is not None and output.suffix not in WRITERS:
         raise UsageError(f"--output takes {', '.join(WRITERS)}, not '{output.suffix}'")
-    predictor = Predictor.open(name, pretrained, device=pick_device(device), img_size=img_size)
+    options: dict[str, Any] = {"img_size": img_size, "max_pixels": max_pixels}
+    predictor = Predictor.open(name, pretrained, device=pick_device(device), **options)
     rows = predictor.rows(files, topk=topk, embed=embed, features=features, batch_size=batch_size)
     rows = list(_watched(rows, len(files)))
     if output is not None:

@@ -31,6 +31,7 @@ SHOWN = ("model", "n", "top1", "top5", "map", "r2", "loss", "calibration_error",
 @click.option("--subset", default="", help="ImageNet's derived sets: a, r, v2, sketch, real")
 @click.option("--per-class", is_flag=True, help="add scores of each class")
 @click.option("--confusion", is_flag=True, help="add the confusion matrix")
+@click.option("--max-pixels", type=click.IntRange(1), help="pixels above which an image is refused unread")
 @click.option("--device", default="")
 @click.option("--json", "as_json", is_flag=True, help="print JSON")
 @click.option("--output", type=click.Path(path_type=Path), help="write a .json or .csv file")
