@@ -64,7 +64,9 @@ def create_transform(
         crop_mode, range.
     """
     config = resolve_data_config(config, **overrides)
-    _check_shares(hflip, vflip, color_jitter_prob, grayscale_prob, blur_prob, erase.p if isinstance(erase, Erase) else erase)
+    _check_shares(
+        hflip, vflip, color_jitter_prob, grayscale_prob, blur_prob, erase.p if isinstance(erase, Erase) else erase
+    )
     max_pixels = MAX_PIXELS if max_pixels is None else max_pixels
     for name, count in (("splits", splits), ("max_pixels", max_pixels)):
         if count < 1:
