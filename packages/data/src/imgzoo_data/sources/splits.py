@@ -206,8 +206,9 @@ def _check(splits: Splits, task: str, allow_shared: bool) -> None:
     splits.shared += f", {how}"
     if pairs and not allow_shared:
         row, other = pairs[0]
+        first, same = escaped(splits.validation.key(other)), escaped(splits.train.key(row))
         raise UsageError(
             f"{len(pairs):,} of {total:,} validation images are also training images, the first "
-            f"'{splits.validation.key(other)}' as '{splits.train.key(row)}': take them out, hold others back with "
+            f"'{first}' as '{same}': take them out, hold others back with "
             "--val-share 0.1, or add --allow-shared"
         )
