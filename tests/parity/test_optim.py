@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable
 from itertools import product
@@ -19,7 +20,6 @@ pytestmark = [pytest.mark.parity, pytest.mark.filterwarnings("ignore")]
 
 NAMES = [name for name in peer.list_optimizers() if not name.startswith(("bnb", "fused"))]
 LOOSE = {
-    **dict.fromkeys(["cadamp", "csgdp"], 5e-3),  # the peer's projection and mask in turn: a mask flips on a rounding
     **dict.fromkeys(["radamlegacy", "novograd", "novogradc", "novogradw"], 1e-4),  # float32 state in the peer
     **dict.fromkeys(["laprop", "lapropc", "claprop"], 1e-4),  # a float32 correction in the peer
 }
@@ -61,24 +61,32 @@ TASKS: dict[str, tuple[Callable[[], nn.Module], Callable[[nn.Module, int], torch
 }
 
 
-def run(task: str, make: Callable[[nn.Module], Any], steps: int, second: bool) -> list[torch.Tensor]:
+def run(task: str, make: Callable[[nn.Module], Any], steps: int, second: bool, scheduled: bool) -> list[torch.Tensor]:
     build, loss = TASKS[task]
     model = build()
     optimizer = make(model)
+    rates = [group["lr"] for group in optimizer.param_groups]
     torch.manual_seed(7)
     for step in range(steps):
+        if scheduled:  # from 0 over a warm-up to a cosine's 0, the groups at rates of their own
+            share = min(step / 5, 0.5 * (1 + math.cos(math.pi * step / (steps - 1))))
+            for i, (group, rate) in enumerate(zip(optimizer.param_groups, rates)):
+                group["lr"] = rate * share / (1 + i)
         optimizer.zero_grad()
         loss(model, step).backward(create_graph=second)
         optimizer.step()
     return [param.detach() for param in model.parameters()]
 
 
-def distance(name: str, task: str, steps: int, lr: float, decay: float, **mine: Any) -> float:
+def distance(name: str, task: str, steps: int, lr: float, decay: float, scheduled: bool = False, **mine: Any) -> float:
     second = "hessian" in name
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        theirs = run(task, lambda m: peer.create_optimizer_v2(m, name, lr=lr, weight_decay=decay), steps, second)
-        ours = run(task, lambda m: create_optimizer(name, m, lr=lr, weight_decay=decay, **mine), steps, second)
+        makers = (
+            lambda m: peer.create_optimizer_v2(m, name, lr=lr, weight_decay=decay),
+            lambda m: create_optimizer(name, m, lr=lr, weight_decay=decay, **mine),
+        )
+        theirs, ours = (run(task, make, steps, second, scheduled) for make in makers)
     start = list(TASKS[task][0]().parameters())
     return max(
         ((a - b).norm() / torch.maximum(a.norm(), (a - c.detach()).norm()).clamp(min=1e-12)).item()
@@ -93,6 +101,32 @@ def test_200_steps_match(name: str, task: str) -> None:
     assert max(gaps) < LOOSE.get(name, 1e-5)
 
 
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in MUON])
+def test_steps_match_under_a_schedule_and_groups_of_different_rates(name: str) -> None:
+    assert distance(name, "quadratic", 60, lr=2e-3, decay=0.05, scheduled=True) < LOOSE.get(name, 1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("adamwlegacy", {"amsgrad": True}),
+        ("adamwlegacy", {"clipping_threshold": 0.8}),
+        ("cadamc", {"amsgrad": True, "clipping_threshold": 0.8}),
+        ("nadamw", {"clipping_threshold": 0.8}),
+        ("adabelief", {"amsgrad": True}),
+        ("radabelief", {"amsgrad": True}),
+        ("kronw", {"flatten": True}),
+    ],
+)
+def test_options_match(name: str, options: dict[str, Any]) -> None:
+    def build(make: Callable[..., Any]) -> list[torch.Tensor]:
+        return run("convnet", lambda m: make(m, lr=2e-3, weight_decay=0.05, **options), 30, False, True)
+
+    theirs = build(lambda m, **kw: peer.create_optimizer_v2(m, name, **kw))
+    for a, b in zip(build(lambda m, **kw: create_optimizer(name, m, **kw)), theirs, strict=True):
+        assert (a - b).norm() / b.norm().clamp(min=1e-12) < 1e-4
+
+
 @pytest.mark.parametrize("name", ["kron", "kronw", "kronc"])
 def test_kron_steps_match_while_both_draw_the_same_probes(name: str) -> None:
     assert distance(name, "quadratic", STEPS, lr=2e-3, decay=0.05) < 1e-5
@@ -100,6 +134,7 @@ def test_kron_steps_match_while_both_draw_the_same_probes(name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(MUON))
 def test_muon_steps_match_at_the_peers_precision(name: str) -> None:
+    """The peer rounds to bfloat16 inside: 0.2 to 0.7% of the distance from float64 after 30 steps, ours 0.002%."""
     assert distance(name, "quadratic", 3, lr=2e-3, decay=0.05, ns_dtype=torch.bfloat16) < 1e-5
     assert distance(name, "quadratic", STEPS, lr=2e-3, decay=0.05, ns_dtype=torch.bfloat16) < 2e-2
 

@@ -10,6 +10,7 @@ import imgzoo
 from imgzoo.errors import CapabilityError, OptionError, UnknownNameError, UsageError
 from imgzoo.features import resolve_indices
 from imgzoo.groups import layer_ids
+from imgzoo.model.image import laid_out
 
 IMAGE = torch.linspace(-1, 1, 2 * 3 * 32 * 32).reshape(2, 3, 32, 32)
 
@@ -76,9 +77,8 @@ def test_memory_layout_changes_no_number(model, train):
         gradients[layout] = [logits, *(p.grad for p in model.parameters())]
     for plain, nhwc in zip(gradients["plain"], gradients["nhwc"], strict=True):
         torch.testing.assert_close(nhwc, plain)
-    assert model._lay_out(x).is_contiguous(memory_format=torch.channels_last)
-    model.layout = "plain"
-    assert model._lay_out(x) is x
+    assert laid_out(x, "nhwc", train).is_contiguous(memory_format=torch.channels_last)
+    assert laid_out(x, "plain", train) is x
 
 
 def test_features_come_in_the_order_asked(model):

@@ -38,12 +38,16 @@ class TinyNet(ImageModel):
         self.stem = nn.Conv2d(in_chans, width, 3, 2, 1)
         self.stages = nn.Sequential(*(nn.Conv2d(width * 2**i, width * 2 ** (i + 1), 3, 2, 1) for i in range(2)))
         self.norm = nn.BatchNorm2d(width * 4)
-        self.register_buffer("table", torch.linspace(0.5, 1.5, width * 4), persistent=False)
+        self.register_buffer("table", torch.empty(width * 4), persistent=False)
+        self.init_non_persistent_buffers()
         self.global_pool = Pool(global_pool)
         self.drop = nn.Dropout(drop_rate)
         self.num_features = self.head_hidden_size = width * 4
         self.fc = nn.Linear(width * 4, num_classes) if num_classes else nn.Identity()
         self.feature_info = FeatureInfo(Feature(width * 2 ** (i + 1), 2 ** (i + 2), f"stages.{i}") for i in range(2))
+
+    def init_non_persistent_buffers(self) -> None:
+        self.table.copy_(torch.linspace(0.5, 1.5, len(self.table)))
 
     def forward_features(self, x: Tensor) -> Tensor:
         return self.norm(self.stages(self.stem(x)))

@@ -68,7 +68,7 @@ def test_bottleneck_attention_refuses_other_sizes_until_told():
     layer = BottleneckAttention(DIM, (4, 4))
     with pytest.raises(ValueError, match="set_input_size"):
         layer(torch.randn(1, DIM, 6, 6))
-    layer.set_grid((6, 6))
+    layer = BottleneckAttention(DIM, (6, 6))
     assert layer(torch.randn(1, DIM, 6, 6)).shape == (1, DIM, 6, 6)
 
 

@@ -5,13 +5,8 @@ import math
 import pytest
 import torch
 
-from imgzoo_layers.rel_pos import (
-    RelPosBias,
-    RelPosBiasTf,
-    RelPosMlp,
-    relative_index_with_class,
-    resize_bias_table_with_class,
-)
+from imgzoo_layers.rel_pos import RelPosBias, RelPosBiasTf, RelPosMlp, relative_index_with_class
+from imgzoo_layers.tables import BiasTable
 
 WINDOW = (3, 4)
 PLACES = [(y, x) for y in range(WINDOW[0]) for x in range(WINDOW[1])]
@@ -36,10 +31,9 @@ def test_index_with_class_token():
 
 def test_rows_of_the_class_token_are_not_resized():
     table = torch.randn(5 * 7 + 3, HEADS)
-    resized = resize_bias_table_with_class(table, WINDOW, (5, 2))
+    resized = BiasTable().resize(table, WINDOW, (5, 2))
     assert resized.shape == (9 * 3 + 3, HEADS)
     assert torch.equal(resized[-3:], table[-3:])
-    assert torch.equal(resize_bias_table_with_class(table, WINDOW, WINDOW), table)
 
 
 def by_offset(module, down: int, across: int) -> torch.Tensor:
@@ -69,19 +63,31 @@ def test_bias_of_every_pair(kind):
 @pytest.mark.parametrize("kind", [RelPosBias, RelPosBiasTf])
 @torch.no_grad()
 def test_another_window(kind):
-    """A table that is constant stays so at any size; the corners of the offsets stay corners."""
+    """A table that is constant stays so at any size; a table in a file tells the window it is made for."""
     module = kind((4, 4), HEADS)
     module.relative_position_bias_table.fill_(0.5)
-    saved = module.relative_position_bias_table.clone()
-    module.set_window((6, 5))
-    assert module().shape == (1, HEADS, 30, 30)
-    torch.testing.assert_close(module(), torch.full((1, HEADS, 30, 30), 0.5))
-    assert torch.equal(module.fitted(saved), module.relative_position_bias_table)
+    table, rows = module.relative_position_bias_table, module.tables["relative_position_bias_table"]
+    wider = kind((6, 5), HEADS)
+    resized = rows.resize(table, (4, 4), (6, 5))
+    assert rows.size_of(table, wider.relative_position_bias_table, (6, 5)) == (4, 4)
+    wider.relative_position_bias_table.copy_(resized)
+    torch.testing.assert_close(wider(), torch.full((1, HEADS, 30, 30), 0.5))
 
 
 @torch.no_grad()
 def test_position_network_knows_any_window():
     module = RelPosMlp((2, 2), HEADS).eval()
     small = module()
-    module.set_window((3, 3))
+    module.set_size((3, 3))
+    module.init_non_persistent_buffers()
     torch.testing.assert_close(module()[0, :, 0, 1], small[0, :, 0, 1])
+
+
+@pytest.mark.parametrize("kind", [RelPosBias, RelPosBiasTf, RelPosMlp])
+def test_buffers_come_back_after_the_meta_device(kind):
+    real = kind(WINDOW, HEADS)
+    with torch.device("meta"):
+        made = kind(WINDOW, HEADS)
+    made.to_empty(device="cpu")
+    for name, buffer in real.named_buffers():
+        assert torch.equal(made.get_buffer(name), buffer)

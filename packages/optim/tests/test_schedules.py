@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from typing import Any
 
 import pytest
 import torch
@@ -35,6 +36,35 @@ def test_peak_is_the_base_and_the_end_is_the_minimum(name: str, total: int, shar
     values = [schedule(i) for i in range(schedule.length + 1)]
     assert max(values) == pytest.approx(0.1, rel=1e-4) and values[-1] == pytest.approx(floor, abs=1e-12)
     assert values[warmup] == max(values)
+
+
+OPTIONS: dict[str, st.SearchStrategy[dict[str, Any]]] = {
+    "cosine": st.fixed_dictionaries({"cycle_decay": st.floats(0.1, 1), "k_decay": st.floats(0.5, 2)}),
+    "tanh": st.fixed_dictionaries({"cycle_limit": st.integers(1, 3), "cycle_decay": st.floats(0.1, 1)}),
+    "poly": st.fixed_dictionaries({"power": st.floats(0.1, 3), "cycle_mul": st.floats(1, 2)}),
+    "wsd": st.fixed_dictionaries(
+        {
+            "stable": st.sampled_from(["constant", "rsqrt", "power"]),
+            "stable_timescale": st.floats(0.5, 50),
+            "stable_power": st.floats(0, 4),
+            "decay": st.one_of(st.floats(0.05, 1), st.floats(1.5, 15)),
+            "decay_fn": st.sampled_from(["linear", "1-sqrt", "cosine", "power", "exp"]),
+            "decay_power": st.floats(0.1, 3),
+            "decay_ratio": st.floats(0.01, 0.99),
+        }
+    ),
+}
+
+
+@settings(deadline=None, max_examples=200)
+@given(data=st.data(), name=st.sampled_from(sorted(OPTIONS)), floor=st.floats(0, 0.2), warmup=st.integers(0, 5))
+def test_every_value_lies_between_the_floor_and_the_base(data: st.DataObject, name: str, floor: float, warmup: int):
+    """A base below the floor stays where it is; the end is the floor."""
+    options = data.draw(OPTIONS[name])
+    schedule = create_scheduler(name, total=30, warmup=warmup, warmup_prefix=True, base=0.1, min_lr=floor, **options)
+    values = [schedule(i) for i in range(warmup, schedule.length + 2)]
+    assert all(min(floor, 0.1) - 1e-12 <= value <= 0.1 + 1e-12 for value in values)
+    assert values[-1] == pytest.approx(min(floor, 0.1))
 
 
 @settings(deadline=None, max_examples=40)
@@ -111,6 +141,16 @@ def test_plateau_falls_when_the_metric_stalls_and_remembers() -> None:
         (lambda: create_scheduler("wsd", total=5, decay=9), UsageError, "longer"),
         (lambda: create_scheduler("multistep", total=5, milestones=[3, 1]), UsageError, "rise"),
         (lambda: create_scheduler("cosine", total=5, per="epoch"), UsageError, "updates_per_epoch"),
+        (lambda: create_scheduler("wsd", total=5, decay=0), UsageError, "decay must be above 0"),
+        (lambda: create_scheduler("wsd", total=5, decay=-5), UsageError, "decay must be above 0"),
+        (lambda: create_scheduler("wsd", total=5, decay=float("nan")), UsageError, "decay must be above 0"),
+        (lambda: create_scheduler("wsd", total=5, decay_fn="power", decay_power=0), UsageError, "decay_power"),
+        (lambda: create_scheduler("wsd", total=5, stable="power", stable_power=-1), UsageError, "stable_power"),
+        (lambda: create_scheduler("wsd", total=5, decay_fn="exp", decay_ratio=1.0), UsageError, "between 0 and 1"),
+        (lambda: create_scheduler("wsd", total=5, decay_fn="exp", decay_ratio=0.0), UsageError, "between 0 and 1"),
+        (lambda: create_scheduler("wsd", total=5, decay_fn=lambda x: 2 - x), UsageError, "share left"),
+        (lambda: create_scheduler("poly", total=5, power=0), UsageError, "power"),
+        (lambda: create_scheduler("cosine", total=5, min_lr=float("inf")), UsageError, "min_lr"),
     ],
 )
 def test_bad_input_is_one_typed_sentence(call, error, says) -> None:

@@ -277,21 +277,20 @@ def test_a_full_disk_is_a_warning_and_the_last_good_one_stays(tmp_path):
     st.dictionaries(st.integers(1, 99), st.floats(), max_size=12),
     st.integers(1, 4),
     st.integers(0, 4),
-    st.integers(0, 10),
+    st.sets(st.integers(1, 99), max_size=6),
 )
-def test_retention_keeps_the_last_the_best_and_milestones_and_nan_is_never_best(steps, scores, last, best, milestone):
-    kept = Retention(last, best, milestone).keep(steps, scores)
+def test_retention_keeps_the_last_the_best_and_milestones_and_nan_is_never_best(steps, scores, last, best, pinned):
+    kept = Retention(last, best, pinned).keep(steps, scores)
     assert max(steps) in kept
     assert set(sorted(steps)[-last:]) <= kept
-    if milestone:
-        assert {step for step in steps if step % milestone == 0} <= kept
-    extra = kept - set(sorted(steps)[-last:]) - {step for step in steps if milestone and step % milestone == 0}
+    assert pinned & set(steps) <= kept <= set(steps)
+    extra = kept - set(sorted(steps)[-last:]) - pinned
     assert all(abs(scores[step]) != float("inf") and scores[step] == scores[step] for step in extra)
     assert len(extra) <= best
 
 
 def test_old_checkpoints_go_and_the_best_stays(tmp_path):
-    store = Checkpoints(tmp_path, Retention(last=2, best=1, milestone=4), background=False)
+    store = Checkpoints(tmp_path, Retention(last=2, best=1, pinned={4, 8}), background=False)
     for step, score in enumerate([5.0, 9.0, 7.0, 6.0, float("nan"), 3.0, 2.0], start=1):
         store.save(step, {"model": {"w": torch.ones(1)}}, score)
     assert store.steps() == [2, 4, 6, 7]

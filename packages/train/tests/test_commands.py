@@ -73,6 +73,7 @@ def test_a_run_folder_holds_everything(run):
     assert names == {
         "best",
         "checkpoints",
+        "data.json",
         "config.toml",
         "environment.json",
         "metrics.jsonl",
@@ -375,3 +376,54 @@ def test_hostile_class_names_stay_text_everywhere(tmp_path):
     card = (out / "best" / "README.md").read_text()
     assert "<img" not in card
     assert "\x1b" not in card
+
+
+def test_an_attention_pool_is_counted():
+    from imgzoo import create_model
+    from imgzoo_train.timing import Settings, profile
+
+    model = create_model("test_vit", global_pool="map")
+    assert profile(model, Settings())["gmacs"] > profile(create_model("test_vit"), Settings())["gmacs"]
+    assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_several_go_on_past_one_that_fails(tmp_path, monkeypatch):
+    from imgzoo_train import timing
+    from imgzoo_train.run import Run
+
+    def broken(model, settings):
+        raise AssertionError("no such operator\nand more")
+
+    monkeypatch.setitem(timing.MODES, "profile", broken)
+    rows = json.loads(invoke(benchmark, "test_resnet", "test_vit", "--mode", "profile", "--json", code=1).stdout)
+    assert [row["error"] for row in rows] == ["AssertionError: no such operator"] * 2
+    original = Run.go
+
+    def go(self, resume):
+        if self.config.optim.lr == 0.5:
+            raise RuntimeError("a fault of its own")
+        return original(self, resume)
+
+    monkeypatch.setattr(Run, "go", go)
+    common = ["test_resnet", "--data", "digits:", *TINY, "--epochs", 1, "--output", tmp_path / "s", "--json"]
+    rows = json.loads(invoke(sweep, *common, "--grid", "optim.lr=[0.5, 0.01, -1]", code=1).stdout)
+    assert rows[0]["optim.lr"] == 0.01 and rows[0]["top1"] > 0
+    errors = {row["optim.lr"]: row["error"] for row in rows[1:]}
+    assert errors[0.5] == "RuntimeError: a fault of its own"
+    assert "at least 0" in errors[-1]
+
+
+def test_recommend_counts_parameters_in_millions():
+    from imgzoo_train.recommending import candidates
+
+    few = candidates(["resnet*"], max_params=12)
+    assert few and all(row.params <= 12e6 for row in few)
+    assert len(candidates(["resnet*"])) > len(few)
+
+
+def test_a_fixed_batch_is_the_one_asked_for(tmp_path):
+    from imgzoo_train.cli import export
+
+    arguments = ["test_resnet", "--pretrained", "false", "--format", "torchscript", "--fixed-batch", 3]
+    report = json.loads(invoke(export, *arguments, "--output", tmp_path / "m.ts", "--json").stdout)
+    assert list(report["batches"]) == ["3"] and not report["dynamic_batch"]

@@ -28,6 +28,7 @@ def lively(name: str, **options):
     return model.eval()
 
 
+LOW = torch.bfloat16
 MODELS = ["test_resnet", "test_efficientnet", "test_vit"]
 
 
@@ -96,28 +97,28 @@ def test_modules_are_asked_to_reparameterize_innermost_first():
     assert order == ["inner", "outer"]
 
 
-@pytest.mark.parametrize("has", [True, False], ids=["bf16 instructions", "none"])
-def test_low_precision_is_measured_and_refused_when_too_far(monkeypatch, has):
-    monkeypatch.setattr(deployment, "computes", lambda device, dtype: has)
+@pytest.mark.parametrize("pays", [True, False])
+def test_low_precision_is_measured_and_refused_when_too_far(monkeypatch, pays):
+    monkeypatch.setattr(deployment, "seconds", lambda model, example: 0.5 if (model.dtype == LOW) == pays else 1.0)
     model = lively("test_resnet")
-    told = nullcontext() if has else pytest.warns(UserWarning, match="no bfloat16 instructions")
+    told = nullcontext() if pays else pytest.warns(UserWarning, match="bfloat16 takes 2.0 times as long as float32")
     with told:
-        deployed = deploy(model, dtype=torch.bfloat16)
-    assert deployed.dtype == (torch.bfloat16 if has else torch.float32)
+        deployed = deploy(model, dtype=LOW)
+    assert deployed.dtype == (LOW if pays else torch.float32)
     for weight in deployed.parameters():
+        assert weight.dtype == deployed.dtype
         torch.testing.assert_close(weight.float(), weight.bfloat16().float(), rtol=0, atol=0)
     assert 0 < deployed.parity.relative_difference < 0.1
     assert deployed(torch.randn(1, *model.pretrained_cfg["input_size"])).dtype == torch.float32
-    with pytest.raises(UsageError, match="differs by"), nullcontext() if has else pytest.warns(UserWarning):
-        deploy(model, dtype=torch.bfloat16, tolerance=1e-9)
+    with pytest.raises(UsageError, match="differs by"), nullcontext() if pays else pytest.warns(UserWarning):
+        deploy(model, dtype=LOW, tolerance=1e-9)
 
 
-def test_a_processor_is_asked_for_low_precision_only():
-    cpu = torch.device("cpu")
-    assert deployment.computes(cpu, torch.float32)
-    assert deployment.computes(cpu, torch.float64)
-    assert deployment.computes(torch.device("cuda"), torch.bfloat16)
-    assert deployment.computes(cpu, torch.bfloat16) == torch.ops.mkldnn._is_mkldnn_bf16_supported()
+def test_only_a_processor_is_measured(monkeypatch):
+    monkeypatch.setattr(deployment, "seconds", lambda model, example: pytest.fail("measured"))
+    net, images = nn.Linear(2, 2), torch.zeros(1, 2)
+    assert deployment.lower(net, torch.float64, images).dtype == torch.float64
+    assert deployment.lower(net, LOW, images.to("meta")).dtype == LOW
 
 
 slow = pytest.mark.slow

@@ -147,7 +147,7 @@ def test_a_bad_step_leaves_weights_buffers_optimizer_and_averages_as_they_were(w
     assert state.bad_steps == 1
     assert records[0]["step"] == 3
     assert records[0]["indices"] == data[3].indices.tolist()
-    expected = {"input": "an input image", "loss": "the loss", "gradient": "a gradient"}
+    expected = {"input": "an input image", "loss": "the loss", "gradient": "gradient of head.weight"}
     assert records[0]["cause"] == expected[where]
 
 

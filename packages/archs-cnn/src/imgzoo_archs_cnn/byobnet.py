@@ -98,8 +98,9 @@ class ByobNet(ImageModel):
         else:
             self.head = ClassifierHead(dim, num_classes, "avg" if global_pool is None else global_pool, drop_rate)
             self.head_hidden_size = dim * self.head.global_pool.width
-        if self._tables():
-            self.img_size = size
+        self.img_size = size
+        if not any(self.sized()):
+            del self.img_size  # a network without tables takes any size
         init_(self, zero_init_last)
 
     def forward_features(self, x: Tensor) -> Tensor:  # (B, 3, H, W) -> (B, num_features, H/32, W/32)
@@ -109,24 +110,15 @@ class ByobNet(ImageModel):
         """A copy for inference with the branches of RepVGG and MobileOne blocks merged; outputs are equal."""
         return reparameterize(self, inplace)
 
-    def _tables(self) -> list[tuple[Any, int]]:
-        """Modules with a position table, and the stride of the map they see."""
-        found: list[tuple[Any, int]] = []
+    def sized(self):
+        """Modules with a position table, and the size of the map they see."""
         for i, stage in enumerate(self.stages):
-            modules = [getattr(block, "self_attn", None) for block in stage.children()]
-            found += [(m, self.reached[i + (j > 0)]) for j, m in enumerate(modules) if hasattr(m, "set_grid")]
+            for j, block in enumerate(stage.children()):
+                attention = getattr(block, "self_attn", None)
+                if hasattr(attention, "set_size"):
+                    yield attention, grid_of(self.img_size, self.reached[i + (j > 0)])
         if isinstance(self.head, AttentionPool2d):
-            found.append((self.head, self.reached[-1]))
-        return found
-
-    def set_input_size(self, img_size: int | tuple[int, int] | None = None, **options: Any) -> None:
-        """Prepare the model for another image size by resizing its position tables."""
-        super().set_input_size(img_size, **options)
-        tables = self._tables()
-        if img_size is not None and tables:
-            self.img_size = pair(img_size)
-            for module, stride in tables:
-                module.set_grid(grid_of(self.img_size, stride))
+            yield self.head, grid_of(self.img_size, self.reached[-1])
 
     def _heads(self) -> tuple[str, ...]:
         return ("head.proj",) if isinstance(self.head, AttentionPool2d) else super()._heads()

@@ -1,6 +1,5 @@
 """What searched networks of cells share: their operations, and the chain in which a cell sees the last two outputs."""
 
-from collections.abc import Sequence
 from functools import partial
 from typing import Any, ClassVar
 
@@ -8,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from imgzoo.features import resolve_indices
+from imgzoo.model import Shortened
 from imgzoo_layers.conv import ConvNormAct, create_conv
 from imgzoo_layers.norm_act import BatchNormAct2d
 from imgzoo_layers.pool import MaxPool2dSame
@@ -91,6 +90,7 @@ class CellModel(InceptionModel):
     `parts.stem` names the stem, `parts.stages` the cells. The level before a cell is named by the activation in it.
     """
 
+    shortened = Shortened
     keeps: ClassVar[tuple[str, ...]] = ()
     """Cells whose older input is also that of the next cell."""
 
@@ -121,18 +121,10 @@ class CellModel(InceptionModel):
             return result[0][1], result[1]
         return result
 
-    def prune_intermediate_layers(
-        self, indices: int | Sequence[int] = 1, prune_norm: bool = False, prune_head: bool = True
-    ) -> list[int]:
-        chosen = resolve_indices(len(self.feature_info), indices)
-        owner = self.feature_info.levels[max(chosen)].module.partition(".")[0]
-        cells = self.parts.stages
-        keep = {**{name: i for i, name in enumerate(cells)}, self.parts.stem[0]: 0}.get(owner, len(cells))
-        for name in cells[keep:]:
-            setattr(self, name, nn.Identity())
-        if prune_head:
-            self.reset_classifier(0, "")
-        return chosen
+    def _place(self, pieces: list[tuple[str, Any]], module: str) -> int:
+        """A level named by an activation of a cell is what the piece before it makes."""
+        place = super()._place(pieces, module)
+        return place - 1 if "." in module else place
 
     def _blocks(self) -> list[nn.Module]:
         return [cell for _, cell in self._stages()]

@@ -7,8 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from imgzoo.features import resolve_indices
-from imgzoo.model import Feature, FeatureInfo, ImageModel, Parts
+from imgzoo.model import Feature, FeatureInfo, ImageModel, Parts, Shortened
 from imgzoo_layers.init import init_fan_out_
 from imgzoo_layers.pool import GlobalPool
 
@@ -64,7 +63,8 @@ class Stage(nn.Sequential):
 
 class HighResolutionNet(ImageModel):
     parts = Parts(stem=("conv1", "bn1", "stem"), stages=("layer1", "stage2", "stage3", "stage4"),
-                  pool="global_pool", head="classifier")  # fmt: skip
+                  pool="global_pool", head="classifier", tail=("downsamp_modules", "final_layer"))  # fmt: skip
+    shortened = Shortened
     layer_groups = {
         "stem": r"^conv[12]|bn[12]",
         "blocks": [
@@ -136,33 +136,42 @@ class HighResolutionNet(ImageModel):
         x = F.dropout(self.global_pool(x), self.drop_rate, self.training)
         return x if pre_logits else self.classifier(x)
 
-    def forward_intermediates(self, x: Tensor, indices: int | Sequence[int] | None = None, norm: bool = False,
-                              stop_early: bool = False, output_fmt: str = "NCHW",
-                              intermediates_only: bool = False) -> Any:  # fmt: skip
-        """As of every model; all levels of stride 4 and more come at the end, together."""
-        self._check_output_fmt(output_fmt)
-        chosen = resolve_indices(len(self.feature_info), indices)
-        levels = [self.forward_stem(x)]
-        if max(chosen) or not (stop_early or intermediates_only):
-            levels += self.forward_stages(levels[0])
-        found = [levels[i] for i in chosen]
-        if intermediates_only:
-            return found
-        return levels[0] if len(levels) == 1 else self.forward_join(levels[1:]), found
+    def _steps(self) -> list[tuple[str, Any]]:
+        """All levels of stride 4 and more come at the end, together."""
+        return [("stem", self.forward_stem), ("stage4", self.forward_stages)]
 
-    def prune_intermediate_layers(
-        self, indices: int | Sequence[int] = 1, prune_norm: bool = False, prune_head: bool = True
-    ) -> list[int]:
-        """Drop what lies behind the deepest level; the branches need each other and stay."""
-        chosen = resolve_indices(len(self.feature_info), indices)
-        for i in range(max(chosen), len(self.incre_modules)):
-            self.incre_modules[i] = nn.Identity()
-        for i in range(len(self.downsamp_modules)):
-            self.downsamp_modules[i] = nn.Identity()
-        self.final_layer = nn.Identity()
-        if prune_head:
-            self.reset_classifier(0, "")
-        return chosen
+    def _advance(self, path: str, step: Any, x: Any) -> tuple[Any, dict[str, Any]]:
+        x = step(x)
+        return x, {path: x} if path == "stem" else {f"stage{i}": level for i, level in enumerate(x, start=1)}
+
+    def _pieces(self) -> list[tuple[str, Any]]:
+        names = ("stem", "conv2", "bn2", "layer1", "transition1", "stage2", "transition2", "stage3", "transition3",
+                 "incre_modules", "stage4")  # fmt: skip
+        return [(name, getattr(self, name)) for name in names]
+
+    def _place(self, pieces: list[tuple[str, Any]], module: str) -> int:
+        return 0 if module == "stem" else len(pieces) - 1
+
+    def _final_norm(self, x: list[Tensor]) -> Tensor:
+        return self.forward_join(x)
+
+    def _cut(self, level: str, chosen: list[int]) -> None:
+        """The branches need each other and stay; what fuses and lifts those without a level goes."""
+        if level != "stem":
+            for i in set(range(4)) - {index - 1 for index in chosen}:
+                self._drop([f"incre_modules.{i}"])
+                self.stage4[-1].fuse_layers[i] = nn.ModuleList()
+
+    def _pieces(self) -> list[tuple[str, Any]]:
+        names = ("stem", "conv2", "bn2", "layer1", "transition1", "stage2", "transition2", "stage3", "transition3",
+                 "incre_modules", "stage4")  # fmt: skip
+        return [(name, getattr(self, name)) for name in names]
+
+    def _place(self, pieces: list[tuple[str, Any]], module: str) -> int:
+        return 0 if module == "stem" else len(pieces) - 1
+
+    def _final_norm(self, x: list[Tensor]) -> Tensor:
+        return self.forward_join(x)
 
 
 def make_block(cls, dim: int, width: int) -> nn.Module:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-import torch
+import torch.fx
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
@@ -28,14 +28,23 @@ class PreLogits(nn.Module):
         self.act2 = nn.ReLU(inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        height, width = x.shape[-2], x.shape[-1]
-        if height < self.kernel or width < self.kernel:  # images below 224 pixels
-            x = F.adaptive_avg_pool2d(x, (max(height, self.kernel), max(width, self.kernel)))
+        x = at_least(x, self.kernel)
         return self.act2(self.fc2(self.drop(self.act1(self.fc1(x)))))
 
 
+def at_least(x: Tensor, side: int) -> Tensor:
+    """Stretch maps of images below 224 pixels to `side`."""
+    height, width = x.shape[-2], x.shape[-1]
+    if height < side or width < side:
+        return F.adaptive_avg_pool2d(x, (max(height, side), max(width, side)))
+    return x
+
+
+torch.fx.wrap("at_least")
+
+
 class VGG(ImageModel):
-    parts = Parts(stem=(), stages=("features",))
+    parts = Parts(stem=(), stages=("features",), tail=("pre_logits",))
     layer_groups = {"stem": r"^features\.0", "blocks": r"^features\.(\d+)"}
 
     def __init__(self, depths: Sequence[int] = (2, 2, 3, 3, 3), norm: str | None = None, num_classes: int = 1000,
@@ -79,14 +88,6 @@ class VGG(ImageModel):
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Keep the levels only: the row of layers is too flat for blocks."""
         self.checkpointing = enable
-
-    def prune_intermediate_layers(
-        self, indices: int | Sequence[int] = 1, prune_norm: bool = False, prune_head: bool = True
-    ) -> list[int]:
-        """Drop the layers behind the deepest of `indices`, the large linear ones with the head."""
-        if prune_head:
-            self.pre_logits = nn.Identity()
-        return super().prune_intermediate_layers(indices, prune_norm, prune_head)
 
 
 def init_(model: nn.Module) -> None:

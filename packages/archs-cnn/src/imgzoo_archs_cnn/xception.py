@@ -55,6 +55,17 @@ class Block(nn.Module):
         return self.rep(x) + self.skipbn(self.skip(x))
 
 
+class Front(nn.Module):
+    """What is left of a block behind the deepest level: its first activation, which is that level."""
+
+    def __init__(self):
+        super().__init__()
+        self.rep = nn.Sequential(nn.ReLU())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.rep(x)
+
+
 class Xception(ImageModel):
     parts = Parts(
         stem=("conv1", "bn1", "act1", "conv2", "bn2", "act2"),
@@ -112,9 +123,13 @@ class Xception(ImageModel):
 
     def _advance(self, path: str, step: Any, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """The first activation of a block is a level too: what the block before it hands on."""
-        outputs = {f"{path}.rep.0": F.relu(x)} if isinstance(step, Block) else {}
+        outputs = {f"{path}.rep.0": F.relu(x)} if isinstance(step, Block | Front) else {}
         x = step(x)
         return x, {path: x, **outputs}
+
+    def _cut(self, level: str, chosen: list[int]) -> None:
+        if level.endswith(".rep.0"):
+            setattr(self, level.partition(".")[0], Front())
 
     def _blocks(self) -> list[nn.Module]:
         return [getattr(self, name) for name in BLOCKS]

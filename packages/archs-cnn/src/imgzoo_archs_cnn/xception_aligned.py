@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from imgzoo.model import Feature, FeatureInfo, ImageModel
+from imgzoo.model import Feature, FeatureInfo, ImageModel, swap_in
 from imgzoo_layers.conv import ConvNormAct
 from imgzoo_layers.drop import drop_path_of, drop_path_rates
 from imgzoo_layers.head import ClassifierHead
@@ -92,6 +92,13 @@ class PreBlock(Block):
         self.stack.add_module(f"conv{i}", conv)
 
 
+class Cut:
+    """In front of a block that ends with a level inside it."""
+
+    def join(self, y: Tensor, x: Tensor) -> Tensor:
+        return y
+
+
 class XceptionAligned(ImageModel):
     parts = ImageModel.parts._replace(stages=("blocks",), norm=("act",))
     layer_groups = {"stem": r"^stem", "blocks": r"^blocks\.(\d+)"}
@@ -138,3 +145,14 @@ class XceptionAligned(ImageModel):
             outputs[f"{path}.stack.{name}"] = y
         x = step.join(y, x)
         return x, {path: x, **outputs}
+
+    def _cut(self, level: str, chosen: list[int]) -> None:
+        """Of a block with a level inside, the layers up to it remain, without the shortcut."""
+        path, inside, name = level.partition(".stack.")
+        if inside:
+            block: Any = self.get_submodule(path)
+            names = list(dict(block.stack.named_children()))
+            for later in names[names.index(name) + 1 :]:
+                delattr(block.stack, later)
+            block.shortcut = nn.Identity()
+            swap_in(block, Cut)

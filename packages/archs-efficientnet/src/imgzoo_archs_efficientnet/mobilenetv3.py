@@ -1,6 +1,5 @@
 """MobileNetV3 (arXiv:1905.02244), V4 (arXiv:2404.10518), FBNetV3 (arXiv:2006.02049) and PP-LCNet (arXiv:2109.15099)."""
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -13,7 +12,8 @@ from .trunk import MobileTrunk
 class MobileNetV3(MobileTrunk):
     """The head widens the pooled vector, so the last layer runs at one position only."""
 
-    parts = Parts(stem=("conv_stem", "bn1"), stages=("blocks",), pool="global_pool", head="classifier")
+    parts = Parts(stem=("conv_stem", "bn1"), stages=("blocks",), pool="global_pool", head="classifier",
+                  tail=("conv_head", "norm_head"))  # fmt: skip
     layer_groups = {
         "stem": r"^conv_stem|bn1",
         "blocks": r"^blocks\.(\d+)\.(\d+)",
@@ -35,7 +35,7 @@ class MobileNetV3(MobileTrunk):
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         x = self.global_pool(x)
-        if x.ndim == 2:
+        if self.global_pool.kind != "":
             x = x[:, :, None, None]
         x = self.act2(self.norm_head(self.conv_head(x)))
         if self.global_pool.kind != "":
@@ -43,11 +43,10 @@ class MobileNetV3(MobileTrunk):
         x = F.dropout(x, self.drop_rate, self.training)
         return x if pre_logits else self.classifier(x)
 
-    @torch.jit.ignore
     def _set_pool(self, global_pool: str) -> None:
         before = self.global_pool.width
         self.global_pool.set(global_pool)
-        if self.global_pool.width != before:
+        if self.global_pool.width != before and isinstance(self.conv_head, nn.Conv2d):
             old = self.conv_head
             new = nn.Conv2d(self.num_features * self.global_pool.width, self.head_hidden_size, 1, bias=self._head_bias)
             self.conv_head = new.to(old.weight)

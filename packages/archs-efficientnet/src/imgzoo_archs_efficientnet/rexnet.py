@@ -1,5 +1,6 @@
 """ReXNet: inverted residuals whose width grows by the same step at every block (arXiv:2007.00992)."""
 
+import torch.fx
 from torch import Tensor, nn
 
 from imgzoo.model import Feature, FeatureInfo, ImageModel, Parts
@@ -61,9 +62,16 @@ class LinearBottleneck(nn.Module):
         y = self.conv_pwl(self.act_dw(self.se(self.conv_dw(self.conv_exp(x)))))
         if self.dim == 0:
             return y
-        y = self.drop_path(y)
-        y[:, : self.dim] += x
-        return y
+        return added_to_first(self.drop_path(y), x)
+
+
+def added_to_first(y: Tensor, x: Tensor) -> Tensor:
+    """Add x to as many of y's channels as it has, in place."""
+    y[:, : x.shape[1]] += x
+    return y
+
+
+torch.fx.wrap("added_to_first")  # tracers know no assignment to a part
 
 
 class RexNet(ImageModel):

@@ -4,48 +4,46 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from imgzoo.model import TokenModel
+from imgzoo_layers.attention import Attending, head_width
 from imgzoo_layers.drop import drop_path_of, drop_path_rates
 from imgzoo_layers.init import init_linear_, trunc_normal_
 from imgzoo_layers.mlp import Mlp
 from imgzoo_layers.norm import LayerNorm
 from imgzoo_layers.patch_embed import PatchEmbed
-from imgzoo_layers.rel_pos import relative_index_with_class, resize_bias_table_with_class
+from imgzoo_layers.rel_pos import relative_index_with_class
+from imgzoo_layers.tables import BiasTable, Computed, Size, Tabled
 from imgzoo_layers.util import pair
 
-from .class_token import ClassTokenModel
 
-Size = tuple[int, int]
-
-
-class Attention(nn.Module):
+class Attention(Tabled, Attending):
     """Self-attention with a bias by offset and none on the keys: (B, 1 + N, C) -> (B, 1 + N, C)."""
 
+    tables = {
+        "relative_position_bias_table": BiasTable(),
+        "relative_position_index": Computed(relative_index_with_class, "window"),
+        "k_bias": Computed(torch.zeros, "dim"),
+    }
+    sized_by = "window"
+
     def __init__(self, dim: int, heads: int, window: Size):
-        super().__init__()
-        self.heads = heads
+        super().__init__(heads, head_width(dim, heads))
+        self.dim, self.window = dim, window
         self.q_bias = nn.Parameter(torch.zeros(dim))
-        self.register_buffer("k_bias", torch.zeros(dim), persistent=False)
         self.v_bias = nn.Parameter(torch.zeros(dim))
         offsets = (2 * window[0] - 1) * (2 * window[1] - 1) + 3
         self.relative_position_bias_table = nn.Parameter(torch.zeros(offsets, heads))
-        self.register_buffer("relative_position_index", relative_index_with_class(window), persistent=False)
         self.qkv = nn.Linear(dim, 3 * dim, bias=False)
         self.proj = nn.Linear(dim, dim)
-
-    @torch.jit.ignore
-    def set_window(self, old: Size, window: Size) -> None:
-        table = resize_bias_table_with_class(self.relative_position_bias_table.detach(), old, window)
-        self.relative_position_bias_table = nn.Parameter(table)
-        self.relative_position_index = relative_index_with_class(window).to(table.device)
+        self.init_non_persistent_buffers()
 
     def forward(self, x: Tensor) -> Tensor:
-        batch, count, dim = x.shape
+        count = x.shape[1]
         qkv = F.linear(x, self.qkv.weight, torch.cat([self.q_bias, self.k_bias, self.v_bias]))
-        q, k, v = qkv.view(batch, count, 3, self.heads, dim // self.heads).permute(2, 0, 3, 1, 4).unbind(0)
+        q, k, v = qkv.unflatten(2, (3, self.num_heads, self.head_dim)).permute(2, 0, 3, 1, 4).unbind(0)
         bias = self.relative_position_bias_table[self.relative_position_index.view(-1)]
-        bias = bias.view(count, count, self.heads).permute(2, 0, 1).unsqueeze(0)  # (1, heads, 1 + N, 1 + N)
-        x = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
-        return self.proj(x.transpose(1, 2).reshape(batch, count, dim))
+        bias = bias.view(count, count, self.num_heads).permute(2, 0, 1).unsqueeze(0)  # (1, heads, 1 + N, 1 + N)
+        return self.proj(self.attend(q, k, v, bias).transpose(1, 2).flatten(2))
 
 
 class Block(nn.Module):
@@ -65,13 +63,12 @@ class Block(nn.Module):
         return x + self.drop_path2(self.gamma_2 * self.mlp(self.norm2(x)))
 
 
-class Beit(ClassTokenModel):
+class Beit(TokenModel):
     layer_groups = {
         "stem": r"^cls_token|^patch_embed",
         "blocks": [(r"^blocks\.(\d+)", None), (r"^norm", (99999,))],
     }
     no_decay = ("cls_token", "*relative_position_bias_table")
-    position = None
 
     def __init__(self, img_size: int | Size = 224, patch_size: int = 16, in_chans: int = 3, num_classes: int = 1000,
                  global_pool: str = "avg", embed_dim: int = 768, depth: int = 12, num_heads: int = 12,
@@ -85,10 +82,9 @@ class Beit(ClassTokenModel):
                                       for drop in drop_path_rates(drop_path_rate, depth)[0]))  # fmt: skip
         after_pool = global_pool in ("avg", "max", "avgmax")
         self.norm = nn.Identity() if after_pool else LayerNorm(dim)
-        self._add_head(drop_rate, LayerNorm(dim) if after_pool else None)
+        self.add_head(drop_rate, LayerNorm(dim) if after_pool else None)
         self.init_weights()
 
-    @torch.jit.ignore
     def init_weights(self) -> None:
         """Truncated normal of std 0.02; the last layers of each block shrink with depth, the classifier starts tiny."""
         init_linear_(self)
@@ -101,29 +97,11 @@ class Beit(ClassTokenModel):
                 self.head.weight.mul_(0.001)
 
     def embed(self, x: Tensor) -> Tensor:  # (B, 3, H, W) -> (B, 1 + N, C)
-        self.check_size(x)
-        return torch.cat([self.cls_token.expand(x.shape[0], -1, -1), self.patch_embed(x)], dim=1)
+        x = self.patch_embed(self.sized_input(x))
+        return torch.cat([self.cls_token.expand(x.shape[0], -1, -1), x], dim=1)
 
     def forward_features(self, x: Tensor) -> Tensor:
         return self.norm(self.blocks(self.embed(x)))
 
-    @torch.jit.ignore
-    def set_input_size(self, img_size=None) -> None:
-        """Resize the bias tables to the grid of another image size."""
-        old = self.grid
-        super().set_input_size(img_size)
-        for block in self.blocks:
-            block.attn.set_window(old, self.grid)
-
-    @torch.jit.ignore
-    def fit_state(self, state: dict[str, Tensor]) -> list[str]:
-        """Resize a checkpoint's bias tables to this model's grid."""
-        notes = []
-        for name, module in self.named_modules():
-            key = f"{name}.relative_position_bias_table"
-            table = state.get(key)
-            if table is not None and table.shape[0] != module.relative_position_bias_table.shape[0]:
-                side = (int((table.shape[0] - 3) ** 0.5) + 1) // 2
-                state[key] = resize_bias_table_with_class(table, (side, side), self.grid)
-                notes.append(f"{key}: grid {side}x{side} resized to {self.grid[0]}x{self.grid[1]}")
-        return notes
+    def sized(self):
+        return [(block.attn, self.grid) for block in self.blocks]

@@ -4,14 +4,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from imgzoo.model import TokenModel
 from imgzoo_layers.drop import drop_path_of
 from imgzoo_layers.init import init_linear_, trunc_normal_
 from imgzoo_layers.mlp import Mlp
 from imgzoo_layers.norm import LayerNorm
 from imgzoo_layers.patch_embed import PatchEmbed
+from imgzoo_layers.tables import GridTable
 from imgzoo_layers.util import pair
-
-from .class_token import ClassTokenModel
 
 
 class TalkingHeadAttention(nn.Module):
@@ -90,14 +90,17 @@ class ClassBlock(Block):
         return torch.cat([token, x[:, 1:]], dim=1)
 
 
-class Cait(ClassTokenModel):
+class Cait(TokenModel):
+    parts = TokenModel.parts._replace(tail=("cls_token", "blocks_token_only"))
+    tables = {"pos_embed": GridTable()}
+
     def __init__(self, img_size: int | tuple[int, int] = 224, patch_size: int = 16, in_chans: int = 3,
                  num_classes: int = 1000, global_pool: str = "token", embed_dim: int = 192, depth: int = 24,
                  num_heads: int = 4, mlp_ratio: float = 4.0, layer_scale: float = 1e-5, depth_token_only: int = 2,
                  drop_rate: float = 0.0, drop_path_rate: float = 0.0):  # fmt: skip
-        super().__init__(num_classes, in_chans, img_size, patch_size, embed_dim, depth, global_pool)
-        dim = embed_dim
-        self.num_prefix_tokens = 0  # of the levels: the class token joins after the last of them
+        super().__init__(num_classes, in_chans, img_size, patch_size, embed_dim, depth, global_pool,
+                         prefix=0)  # the class token joins after the last level  # fmt: skip
+        self.pool_from, dim = 1, embed_dim
         self.cls_token = nn.Parameter(torch.empty(1, 1, dim))
         self.pos_embed = nn.Parameter(torch.empty(1, self.grid[0] * self.grid[1], dim))
         self.patch_embed = PatchEmbed(pair(patch_size), in_chans, dim)
@@ -106,17 +109,18 @@ class Cait(ClassTokenModel):
         self.blocks_token_only = nn.Sequential(*(ClassBlock(dim, num_heads, mlp_ratio, layer_scale)
                                                  for _ in range(depth_token_only)))  # fmt: skip
         self.norm = LayerNorm(dim)
-        self._add_head(drop_rate)
+        self.add_head(drop_rate)
         init_linear_(self)
         trunc_normal_(self.cls_token, std=0.02)
         trunc_normal_(self.pos_embed, std=0.02)
 
     def embed(self, x: Tensor) -> Tensor:  # (B, 3, H, W) -> (B, N, C)
-        self.check_size(x)
-        return self.patch_embed(x) + self.pos_embed
+        return self.patch_embed(self.sized_input(x)) + self.pos_embed
 
     def ask(self, x: Tensor) -> Tensor:
         """The class token joins and gathers from the finished patches: (B, N, C) -> (B, 1 + N, C)."""
+        if self.cls_token is None:  # pruned
+            return self.norm(x)
         return self.norm(self.blocks_token_only(torch.cat([self.cls_token.expand(x.shape[0], -1, -1), x], dim=1)))
 
     def forward_features(self, x: Tensor) -> Tensor:
@@ -128,17 +132,9 @@ class Cait(ClassTokenModel):
     def _final_norm(self, x: Tensor) -> Tensor:
         return self.ask(x)
 
-    def prune_intermediate_layers(self, indices=1, prune_norm: bool = False, prune_head: bool = True) -> list[int]:
-        chosen = super().prune_intermediate_layers(indices, prune_norm, prune_head)
-        if prune_head:
-            self.blocks_token_only = nn.Sequential()
-        return chosen
-
-    @torch.jit.ignore
     def _blocks(self) -> list[nn.Module]:
-        return [*self.blocks, *self.blocks_token_only]
+        return [*self.blocks, *self.blocks_token_only.children()]
 
-    @torch.jit.ignore
     def group_matcher(self, coarse: bool = False) -> dict:
         """The last block of the class token counts as deep as the last block, the one before as the one before."""
         first = len(self.blocks) - len(self.blocks_token_only)

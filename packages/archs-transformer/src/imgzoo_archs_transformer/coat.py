@@ -1,6 +1,6 @@
 """CoaT: serial stages with relative positions by convolution, then three scales in parallel (arXiv:2104.06399)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -8,8 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from imgzoo.errors import UsageError
-from imgzoo.features import resolve_indices
-from imgzoo.model import FeatureInfo, ImageModel, Parts
+from imgzoo.model import FeatureInfo, ImageModel, Parts, Shortened
 from imgzoo_layers.drop import drop_path_of
 from imgzoo_layers.init import init_linear_, trunc_normal_
 from imgzoo_layers.mlp import Mlp
@@ -150,7 +149,9 @@ def resize(x: Tensor, old: Size, new: Size) -> Tensor:
 class CoaT(ImageModel):
     """The serial part alone (CoaT-Lite). Images of any size pass as they are: all positions are convolutions."""
 
-    parts = Parts(stages=("serial_blocks1", "serial_blocks2", "serial_blocks3", "serial_blocks4"), pool="", head="head")
+    parts = Parts(stem=(), stages=("serial_blocks1", "serial_blocks2", "serial_blocks3", "serial_blocks4"),
+                  norm=("norm4",), pool="", head="head")  # fmt: skip
+    shortened = Shortened
     no_decay = ("cls_token*",)
     parallel = False
 
@@ -218,53 +219,41 @@ class CoaT(ImageModel):
         x = self.head_drop(self.pool(x))
         return x if pre_logits else self.head(x)
 
-    def forward_intermediates(self, x: Tensor, indices=None, norm: bool = False, stop_early: bool = False,
-                              output_fmt: str = "NCHW", intermediates_only: bool = False) -> Any:  # fmt: skip
-        """As `ImageModel.forward_intermediates`."""
-        self._check_output_fmt(output_fmt)
-        chosen = resolve_indices(4, indices)
-        maps: list[Tensor] = []
-        if intermediates_only and not (self.parallel and max(chosen)):
-            for i in range(1, max(chosen) + 2):
-                tokens, size = self.get_submodule(f"patch_embed{i}")(x, getattr(self, f"cls_token{i}"))
-                x = to_map(self.get_submodule(f"serial_blocks{i}")(tokens, size), size)
-                maps.append(x)
-            return [maps[i] for i in chosen]
-        tokens, sizes = self.serial(x)
-        if self.parallel:
-            tokens = self.join(tokens, sizes)
-        levels = [to_map(tokens[i], sizes[i]) for i in chosen]
-        return levels if intermediates_only else (self._final_norm(tokens), levels)
+    def _advance(self, path: str, step: Any, x: Any) -> tuple[Any, dict[str, Any]]:
+        """The state is the tokens and grids of the scales so far."""
+        scales = x if isinstance(x, list) else []
+        if path == "parallel_blocks":
+            tokens = self.join([tokens for tokens, _ in scales], [size for _, size in scales])
+            scales = [(each, size) for each, (_, size) in zip(tokens, scales)]
+            return scales, {path: scales[1:]}
+        image = to_map(*scales[-1]) if scales else x
+        tokens, size = self.get_submodule(f"patch_embed{path[-1]}")(image, getattr(self, f"cls_token{path[-1]}"))
+        scales = [*scales, (step(tokens, size), size)]
+        return scales, {path: scales[-1]}
+
+    def _ending(self, x: Any) -> Tensor:
+        return x[0]
 
     def _final_norm(self, x: Any) -> Any:
-        return self.norm4(x[3])
+        return self.norm4(x[3][0])
 
-    def prune_intermediate_layers(self, indices=1, prune_norm: bool = False, prune_head: bool = True) -> list[int]:
-        chosen = resolve_indices(4, indices)
-        if not (self.parallel and max(chosen)):
-            for i in range(max(chosen) + 2, 5):
-                for name in ("patch_embed", "serial_blocks", "cpe", "crpe"):
-                    setattr(self, f"{name}{i}", nn.Identity())
-            if self.parallel:
-                self.parallel_blocks = nn.ModuleList()
-        if prune_head:
-            self.reset_classifier(0, "")
-        return chosen
+    def _drop(self, paths: Iterable[str]) -> None:
+        for path in paths:
+            scale = path.removeprefix("serial_blocks")
+            alone = ("patch_embed", "cls_token", "cpe", "crpe") if scale != path else ()
+            super()._drop([path, *(f"{name}{scale}" for name in alone)])
 
     def pool_kind(self) -> str:
         return self.global_pool
 
-    @torch.jit.ignore
     def _set_pool(self, global_pool: str) -> None:
         if global_pool not in ("", "token", "avg"):
             raise UsageError(f"global_pool is 'token', 'avg' or '', not '{global_pool}'")
         self.global_pool = global_pool
 
-    @torch.jit.ignore
     def _blocks(self) -> list[nn.Module]:
         return [m for m in self.modules() if isinstance(m, SerialBlock | ParallelBlock)]
 
-    @torch.jit.ignore
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
         """Each scale begins with a stem of its own."""
         groups: dict[str, Any] = {}
@@ -275,10 +264,25 @@ class CoaT(ImageModel):
         return groups
 
 
+class ShortenedCoaT(Shortened):
+    """What is left of the parallel network ends in one scale, as the serial one does."""
+
+    forward_head = CoaT.forward_head
+
+
 class ParallelCoaT(CoaT):
     """With parallel blocks; class tokens of three scales are weighed into one."""
 
+    parts = CoaT.parts._replace(stages=(*CoaT.parts.stages, "parallel_blocks"), norm=("norm2", "norm3", "norm4"),
+                                tail=("aggregate",))  # fmt: skip
+    shortened = ShortenedCoaT
     parallel = True
+
+    def _cut(self, level: str, chosen: list[int]) -> None:
+        """Behind the last block nothing reads the scales without a level."""
+        for scale in {2, 3, 4} - {i + 1 for i in chosen} if level == "parallel_blocks" else ():
+            last = f"parallel_blocks.{len(self.parallel_blocks) - 1}"
+            self._drop([f"{last}.mlp{scale}", f"{last}.norm2{scale}"])
 
     def join(self, x: list[Tensor], sizes: list[Size]) -> list[Tensor]:
         """Let the last three scales exchange."""
@@ -300,4 +304,4 @@ class ParallelCoaT(CoaT):
         return y if pre_logits else self.head(y)
 
     def _final_norm(self, x: Any) -> Any:
-        return [self.norm2(x[1]), self.norm3(x[2]), self.norm4(x[3])]
+        return [self.norm2(x[1][0]), self.norm3(x[2][0]), self.norm4(x[3][0])]

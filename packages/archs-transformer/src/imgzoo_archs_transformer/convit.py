@@ -4,15 +4,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from imgzoo.model import TokenModel
 from imgzoo_layers.attention import Attention
 from imgzoo_layers.drop import drop_path_of, drop_path_rates
 from imgzoo_layers.init import init_linear_, trunc_normal_
 from imgzoo_layers.mlp import Mlp
 from imgzoo_layers.norm import LayerNorm
 from imgzoo_layers.patch_embed import PatchEmbed
+from imgzoo_layers.tables import GridTable
 from imgzoo_layers.util import pair
-
-from .class_token import ClassTokenModel
 
 
 class GatedPositionalAttention(nn.Module):
@@ -27,7 +27,6 @@ class GatedPositionalAttention(nn.Module):
         self.proj = nn.Linear(dim, dim)
         self.pos_proj = nn.Linear(3, heads)
 
-    @torch.jit.ignore
     def init_local(self) -> None:
         """Each head looks at one place of a square around the token, as the taps of a convolution."""
         nn.init.eye_(self.v.weight)
@@ -73,6 +72,9 @@ class LocalBlock(Block):
         super().__init__(dim, heads, mlp_ratio, drop_path)
         self.grid = grid
 
+    def set_size(self, grid: tuple[int, int]) -> None:
+        self.grid = grid
+
     def attention(self, dim: int, heads: int) -> nn.Module:
         return GatedPositionalAttention(dim, heads)
 
@@ -91,7 +93,9 @@ def offsets(height: int, width: int, like: Tensor) -> Tensor:
     return torch.stack([across, down, across**2 + down**2], dim=-1).to(like.dtype)
 
 
-class ConVit(ClassTokenModel):
+class ConVit(TokenModel):
+    tables = {"pos_embed": GridTable()}
+
     def __init__(self, img_size: int | tuple[int, int] = 224, patch_size: int = 16, in_chans: int = 3,
                  num_classes: int = 1000, global_pool: str = "token", embed_dim: int = 192, depth: int = 12,
                  num_heads: int = 4, mlp_ratio: float = 4.0, local_up_to_layer: int = 10, drop_rate: float = 0.0,
@@ -107,7 +111,7 @@ class ConVit(ClassTokenModel):
             blocks.append(LocalBlock(*options, self.grid) if i < local_up_to_layer else Block(*options))
         self.blocks = nn.Sequential(*blocks)
         self.norm = LayerNorm(dim)
-        self._add_head(drop_rate)
+        self.add_head(drop_rate)
         init_linear_(self)
         trunc_normal_(self.cls_token, std=0.02)
         trunc_normal_(self.pos_embed, std=0.02)
@@ -116,16 +120,11 @@ class ConVit(ClassTokenModel):
                 block.attn.init_local()
 
     def embed(self, x: Tensor) -> Tensor:  # (B, 3, H, W) -> (B, 1 + N, C)
-        self.check_size(x)
-        return torch.cat([self.cls_token.expand(x.shape[0], -1, -1), self.patch_embed(x) + self.pos_embed], dim=1)
+        x = self.patch_embed(self.sized_input(x)) + self.pos_embed
+        return torch.cat([self.cls_token.expand(x.shape[0], -1, -1), x], dim=1)
 
     def forward_features(self, x: Tensor) -> Tensor:
         return self.norm(self.blocks(self.embed(x)))
 
-    @torch.jit.ignore
-    def set_input_size(self, img_size=None) -> None:
-        """Resize the position table for another image size; attention by place goes on measuring in patches."""
-        super().set_input_size(img_size)
-        for block in self.blocks:
-            if isinstance(block, LocalBlock):
-                block.grid = self.grid
+    def sized(self):  # attention by place goes on measuring in patches
+        return [(block, self.grid) for block in self.blocks if isinstance(block, LocalBlock)]

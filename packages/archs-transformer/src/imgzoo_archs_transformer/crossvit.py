@@ -8,15 +8,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from imgzoo.features import resolve_indices, to_map
-from imgzoo.model import Feature, FeatureInfo, ImageModel, Parts
+from imgzoo.features import to_map
+from imgzoo.model import Feature, FeatureInfo, ImageModel, Parts, swap_in
 from imgzoo_layers.attention import Attention
 from imgzoo_layers.drop import drop_path_of, drop_path_rates
 from imgzoo_layers.init import init_linear_, trunc_normal_
 from imgzoo_layers.mlp import Mlp
 from imgzoo_layers.norm import LayerNorm
-from imgzoo_layers.position import resize_grid
 from imgzoo_layers.sequential import PairSequential
+from imgzoo_layers.tables import GridTable
 from imgzoo_layers.util import pair
 
 from .vision_transformer import Block
@@ -108,13 +108,29 @@ class MultiScaleBlock(nn.Module):
         return torch.cat([first, a[:, 1:]], dim=1), torch.cat([second, b[:, 1:]], dim=1)
 
 
+class Lone:
+    """In front of the last block of a pruned network with levels of one branch: only its class token travels."""
+
+    branch: int
+
+    def forward(self: Any, x: State) -> State:
+        tokens, i = [self.blocks[0](x[0]), self.blocks[1](x[1])], self.branch
+        visitor = self.fusion[i](torch.cat([self.projs[i](tokens[i][:, :1]), tokens[1 - i][:, 1:]], dim=1))
+        tokens[i] = torch.cat([self.revert_projs[i](visitor), tokens[i][:, 1:]], dim=1)
+        return tokens[0], tokens[1]
+
+
 class CrossVit(ImageModel):
-    parts = Parts(stem=("embed",), stages=("blocks",), norm=("norm",), pool="", head=("head.0", "head.1"))
+    parts = Parts(stem=("embed",), stages=("blocks",), norm=("norm.0", "norm.1"), pool="", head=("head.0", "head.1"))
     layer_groups = {
         "stem": r"^cls_token|^pos_embed|^patch_embed",
         "blocks": [(r"^blocks\.(\d+)", None), (r"^norm", (99999,))],
     }
     no_decay = ("cls_token_*", "pos_embed_*")
+    tables = {"pos_embed_0": GridTable("grid_0"), "pos_embed_1": GridTable("grid_1")}
+    isotropic = True
+    formats = ("NCHW", "NLC")
+    layout = "plain"
 
     def __init__(self, img_size: int | tuple[int, int] = 240, img_scale: float = 224 / 240,
                  embed_dims: Sequence[int] = (128, 256), depth: int = 3, stages: int = 3, num_heads: int = 4,
@@ -122,10 +138,10 @@ class CrossVit(ImageModel):
                  global_pool: str = "token", drop_rate: float = 0.0, drop_path_rate: float = 0.0):  # fmt: skip
         super().__init__(num_classes, in_chans)
         self.img_scale, self.embed_dims = img_scale, list(embed_dims)
-        self._fit(pair(img_size))
+        self.measure(pair(img_size))
         self._set_pool(global_pool)
         self.num_features = self.head_hidden_size = sum(embed_dims)
-        for i, (dim, grid) in enumerate(zip(embed_dims, self.grids, strict=True)):
+        for i, (dim, grid) in enumerate(zip(embed_dims, (self.grid_0, self.grid_1), strict=True)):
             self.register_parameter(f"pos_embed_{i}", nn.Parameter(torch.empty(1, 1 + grid[0] * grid[1], dim)))
             self.register_parameter(f"cls_token_{i}", nn.Parameter(torch.empty(1, 1, dim)))
         self.patch_embed = nn.ModuleList(PatchEmbed(in_chans, d, p, multi_conv) for d, p in zip(embed_dims, PATCHES))
@@ -147,18 +163,19 @@ class CrossVit(ImageModel):
     def _classifier(self, dim: int) -> nn.Module:
         return nn.Linear(dim, self.num_classes) if self.num_classes else nn.Identity()
 
-    @torch.jit.ignore
-    def _fit(self, img_size: tuple[int, int]) -> None:
+    def measure(self, img_size: tuple[int, int]) -> None:
         """The second branch sees the image smaller, in whole patches."""
         self.img_size = img_size
         large = (round(img_size[0] * self.img_scale / PATCHES[1]), round(img_size[1] * self.img_scale / PATCHES[1]))
-        self.grids = [(img_size[0] // PATCHES[0], img_size[1] // PATCHES[0]), large]
+        self.grid_0, self.grid_1 = (img_size[0] // PATCHES[0], img_size[1] // PATCHES[0]), large
         self.second = (large[0] * PATCHES[1], large[1] * PATCHES[1])
 
+    def fit_size(self, img_size: tuple[int, int], **options: Any) -> None:
+        super().fit_size(img_size, **options)
+        self.measure(img_size)
+
     def embed(self, x: Tensor) -> State:
-        if x.shape[-2] != self.img_size[0] or x.shape[-1] != self.img_size[1]:
-            raise ValueError("the image has another size than the model: use set_input_size or img_size")
-        batch = x.shape[0]
+        x, batch = self.sized_input(x), x.shape[0]
         smaller = F.interpolate(x, size=self.second, mode="bicubic", align_corners=False)
         a = torch.cat([self.cls_token_0.expand(batch, -1, -1), self.patch_embed[0](x)], dim=1) + self.pos_embed_0
         b = torch.cat([self.cls_token_1.expand(batch, -1, -1), self.patch_embed[1](smaller)], dim=1) + self.pos_embed_1
@@ -178,69 +195,38 @@ class CrossVit(ImageModel):
             return torch.cat([a, b], dim=1)
         return (self.head[0](a) + self.head[1](b)) / 2
 
-    def forward_intermediates(self, x: Tensor, indices=None, norm: bool = False, stop_early: bool = False,
-                              output_fmt: str = "NCHW", intermediates_only: bool = False) -> Any:  # fmt: skip
-        """As `ImageModel.forward_intermediates`: all levels of the first branch, then those of the second."""
-        if output_fmt != "NLC":
-            self._check_output_fmt(output_fmt)
-        count = len(self.feature_info) // 2
-        chosen = resolve_indices(2 * count, indices)
-        deepest = max(index % count for index in chosen)
-        state, found = self.embed(x), {}
-        for i, block in enumerate(self.blocks):
-            state = block(state)
-            for branch in (0, 1):
-                level = self.norm[branch](state[branch]) if norm else state[branch]
-                level = level[:, 1:]
-                found[branch * count + i] = to_map(level, self.grids[branch]) if output_fmt == "NCHW" else level
-            if (stop_early or intermediates_only) and i == deepest:
-                break
-        levels = [found[i] for i in chosen]
-        return levels if intermediates_only else ([norm(s) for norm, s in zip(self.norm, state)], levels)
+    def _advance(self, path: str, step: Any, x: Any) -> tuple[Any, dict[str, Any]]:
+        """Every block ends in two levels."""
+        x = step(x)
+        return x, {path: [(0, x[0]), (1, x[1])]}
 
-    def prune_intermediate_layers(self, indices=1, prune_norm: bool = False, prune_head: bool = True) -> list[int]:
-        count = len(self.feature_info) // 2
-        chosen = resolve_indices(2 * count, indices)
-        self.blocks = self.blocks[: max(index % count for index in chosen) + 1]
-        if prune_norm:
-            self.norm = nn.ModuleList([nn.Identity(), nn.Identity()])
-        if prune_head:
-            self.reset_classifier(0)
-        return chosen
+    def _collect(self, x: Any, norm: bool) -> Tensor:
+        branch, tokens = x
+        return (self.norm[branch](tokens) if norm else tokens)[:, 1:]
 
-    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        if global_pool is not None:
-            self._set_pool(global_pool)
-        self.num_classes = num_classes
-        like = self.pos_embed_0
-        head = nn.ModuleList(self._classifier(dim) for dim in self.embed_dims)
-        self.head = head.to(device=like.device, dtype=like.dtype).train(self.training)
+    def _format(self, level: Tensor, output_fmt: str, index: int) -> Tensor:
+        if output_fmt == "NLC":
+            return level
+        return to_map(level, self.grid_0 if index < len(self.feature_info) // 2 else self.grid_1)
+
+    def _cut(self, level: str, chosen: list[int]) -> None:
+        block, count = self.get_submodule(level), len(self.feature_info) // 2
+        branches = {i // count for i in chosen if f"blocks.{i % count}" == level}
+        if len(branches) == 1:
+            block.branch = branches.pop()
+            swap_in(block, Lone)
+            self._drop(f"{level}.{name}.{1 - block.branch}" for name in ("projs", "fusion", "revert_projs"))
+
+    def _final_norm(self, x: Any) -> list[Tensor]:
+        return [norm(tokens) for norm, tokens in zip(self.norm, x)]
+
+    def _new_head(self, index: int, num_classes: int, bias: bool) -> nn.Module:
+        return nn.Linear(self.embed_dims[index], num_classes, bias=bias)
 
     def pool_kind(self) -> str:
         return self.global_pool
 
-    @torch.jit.ignore
     def _set_pool(self, global_pool: str) -> None:
         if global_pool not in ("token", "avg"):
             raise ValueError(f"two branches of tokens pool by 'token' or 'avg', not '{global_pool}'")
         self.global_pool = global_pool
-
-    @torch.jit.ignore
-    def set_input_size(self, img_size=None) -> None:
-        """Resize both position tables for another image size."""
-        old = self.grids
-        self._fit(self.img_size if img_size is None else pair(img_size))
-        self.pos_embed_0 = nn.Parameter(resize_grid(self.pos_embed_0.detach(), self.grids[0], old[0], 1))
-        self.pos_embed_1 = nn.Parameter(resize_grid(self.pos_embed_1.detach(), self.grids[1], old[1], 1))
-
-    @torch.jit.ignore
-    def fit_state(self, state: dict[str, Tensor]) -> list[str]:
-        """Resize a checkpoint's position tables to this model's grids."""
-        notes = []
-        for key, grid in zip(("pos_embed_0", "pos_embed_1"), self.grids, strict=True):
-            table = state.get(key)
-            if table is not None and table.shape[1] != grid[0] * grid[1] + 1:
-                side = int(table.shape[1] ** 0.5)
-                state[key] = resize_grid(table, grid, (side, side), 1)
-                notes.append(f"{key}: grid {side}x{side} resized to {grid[0]}x{grid[1]}")
-        return notes

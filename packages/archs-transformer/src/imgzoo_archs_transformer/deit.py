@@ -3,27 +3,24 @@
 import torch
 from torch import Tensor, nn
 
-from imgzoo.model import Parts
+from imgzoo.model import DistilledTokens
 from imgzoo_layers.init import trunc_normal_
 
-from .distilled import DistilledModel
 from .vision_transformer import VisionTransformer
 
 
-class VisionTransformerDistilled(DistilledModel, VisionTransformer):
+class VisionTransformerDistilled(DistilledTokens, VisionTransformer):
     """Class and distillation tokens, each with a classifier; outside of distilled training the two are averaged."""
 
-    parts = Parts(stem=("embed",), stages=("blocks",), norm=("norm",), pool="", head=("head", "head_dist"))
+    parts = VisionTransformer.parts._replace(head=("head", "head_dist"))
     layer_groups = {
         "stem": r"^cls_token|pos_embed|patch_embed|dist_token",
         "blocks": [(r"^blocks\.(\d+)", None), (r"^norm", (99999,))],
     }
 
     def __init__(self, global_pool: str = "token", num_classes: int = 1000, **options):
-        if global_pool != "token":
-            raise ValueError("the distilled head reads the class and distillation tokens: global_pool is 'token'")
         super().__init__(global_pool=global_pool, num_classes=num_classes, **options)
-        self._add_second_head(self.embed_dim, num_classes)
+        self.add_second_head(self.embed_dim, num_classes)
         if isinstance(self.head_dist, nn.Linear):
             trunc_normal_(self.head_dist.weight, std=0.02)
             nn.init.zeros_(self.head_dist.bias)

@@ -186,6 +186,9 @@ class PartitionAttention(nn.Module):
         self.ls2 = LayerScale(dim, layer_scale) if layer_scale else nn.Identity()
         self.drop_path2 = drop_path_of(drop_path)
 
+    def set_size(self, partition: Size) -> None:
+        self.partition = partition
+
     def attend(self, x: Tensor) -> Tensor:
         height, width = x.shape[1], x.shape[2]
         if self.grid:
@@ -210,6 +213,9 @@ class ParallelAttention(nn.Module):
         self.norm2 = norm(dim)
         self.mlp = Mlp(dim, 4 * dim, act=act)
         self.drop_path2 = drop_path_of(drop_path)
+
+    def set_size(self, partition: Size) -> None:
+        self.partition = partition
 
     def forward(self, x: Tensor) -> Tensor:
         height, width = x.shape[1], x.shape[2]
@@ -286,6 +292,7 @@ class MaxxVit(ImageModel):
                  global_pool: str = "avg", drop_rate: float = 0.0, drop_path_rate: float = 0.0):  # fmt: skip
         super().__init__(num_classes, in_chans)
         self.img_size = pair(img_size)
+        check_multiple(self.img_size)
         norm2d = get_norm(attn_norm, eps=attn_eps)
         if conv == "convnext":
             norm_act = get_norm_act("layernorm2d", act, eps=1e-6)
@@ -337,13 +344,11 @@ class MaxxVit(ImageModel):
         self.head_hidden_size = head_hidden or dim * self.head.global_pool.width
         self.init_weights(init)
 
-    @torch.jit.ignore
     def window(self, kind: str, stage: int) -> Size:
         """What attention sees at once: the whole map of a stage, or one partition."""
         step = 4 * 2**stage if kind == "T" else PARTITION
         return self.img_size[0] // step, self.img_size[1] // step
 
-    @torch.jit.ignore
     def init_weights(self, init: str) -> None:
         """`fans`: convolutions by He, attention and its mlps by Glorot; `normal`: std 0.02. Heads keep torch's."""
         parts: list[tuple[nn.Module, bool]] = [(self.stem, False)]
@@ -360,34 +365,21 @@ class MaxxVit(ImageModel):
                     init_layer(module, init, attends, attends and init == "fans" and "mlp" in name)
 
     def forward_features(self, x: Tensor) -> Tensor:  # (B, 3, H, W) -> (B, C, H/32, W/32)
-        if x.shape[-2] != self.img_size[0] or x.shape[-1] != self.img_size[1]:
-            raise ValueError("the image has another size than the model: use set_input_size or img_size")
-        return self.norm(self.stages(self.stem(x)))
+        return self.norm(self.stages(self.stem(self.sized_input(x))))
 
-    @torch.jit.ignore
-    def set_input_size(self, img_size=None) -> None:
-        """Fit windows, grids and position tables to another image size, a multiple of 32."""
-        self.img_size = self.img_size if img_size is None else pair(img_size)
+    def sized(self):
         for i, stage in enumerate(self.stages):
             for kind, block in zip(self.kinds[i], stage.blocks):
-                for module in block.modules():
-                    if isinstance(module, PartitionAttention | ParallelAttention):
-                        module.partition = self.window(kind, i)
-                    elif isinstance(module, RelPosBias | RelPosBiasTf | RelPosMlp):
-                        module.set_window(self.window(kind, i))
+                yield from ((part, self.window(kind, i)) for part in block.modules() if hasattr(part, "set_size"))
 
-    @torch.jit.ignore
-    def fit_state(self, state: dict[str, Tensor]) -> list[str]:
-        """Resize a checkpoint's position tables to this model's windows."""
-        notes = []
-        for name, module in self.named_modules():
-            key = f"{name}.relative_position_bias_table"
-            if key in state and isinstance(module, RelPosBias | RelPosBiasTf):
-                fitted = module.fitted(state[key])
-                if fitted.shape != state[key].shape:
-                    notes.append(f"{key}: {tuple(state[key].shape)} resized to {tuple(fitted.shape)}")
-                    state[key] = fitted
-        return notes
+    def fit_size(self, img_size: Size, **options: Any) -> None:
+        check_multiple(img_size)
+        super().fit_size(img_size, **options)
+
+
+def check_multiple(img_size: Size) -> None:
+    if img_size[0] % PARTITION or img_size[1] % PARTITION:
+        raise ValueError(f"img_size must be a multiple of {PARTITION}, for whole windows, not {img_size}")
 
 
 def kinds_of(text: str, depth: int) -> list[str]:

@@ -5,18 +5,17 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from imgzoo.model import Feature, FeatureInfo, ImageModel, Parts
+from imgzoo.model import DistilledTokens, Feature, FeatureInfo, ImageModel, Parts
 from imgzoo_layers.attention import Attention
 from imgzoo_layers.drop import drop_path_rates
 from imgzoo_layers.init import trunc_normal_
 from imgzoo_layers.mlp import Mlp
 from imgzoo_layers.norm import LayerNorm
 from imgzoo_layers.sequential import PairSequential
+from imgzoo_layers.tables import MapTable
 from imgzoo_layers.util import pair
 
-from .distilled import DistilledModel
 from .vision_transformer import Block
 
 State = tuple[Tensor, Tensor]
@@ -74,6 +73,7 @@ class PoolingVisionTransformer(ImageModel):
         "coarse": [(r"^transformers\.(\d+)", None), (r"^norm", (99999,))],
     }
     no_decay = ("cls_token", "pos_embed")
+    tables = {"pos_embed": MapTable()}
     num_tokens = 1
 
     def __init__(self, img_size: int | tuple[int, int] = 224, patch_size: int = 16, stride: int = 8,
@@ -83,9 +83,10 @@ class PoolingVisionTransformer(ImageModel):
                  drop_path_rate: float = 0.0):  # fmt: skip
         super().__init__(num_classes, in_chans)
         self.img_size, self.patch_size, self.stride = pair(img_size), patch_size, stride
+        self.grid = self.grid_of(*self.img_size)
         self._set_pool(global_pool)
         self.num_features = self.head_hidden_size = embed_dims[-1]
-        self.pos_embed = nn.Parameter(torch.empty(1, embed_dims[0], *self.grid()))
+        self.pos_embed = nn.Parameter(torch.empty(1, embed_dims[0], *self.grid))
         self.cls_token = nn.Parameter(torch.empty(1, self.num_tokens, embed_dims[0]))
         self.patch_embed = ConvEmbedding(in_chans, embed_dims[0], patch_size, stride)
         stages = []
@@ -103,15 +104,17 @@ class PoolingVisionTransformer(ImageModel):
         trunc_normal_(self.pos_embed, std=0.02)
         trunc_normal_(self.cls_token, std=0.02)
 
-    def grid(self) -> tuple[int, int]:
-        """Patches down and across."""
-        height, width = self.img_size
+    def grid_of(self, height: int, width: int) -> tuple[int, int]:
+        """Patches down and across for an image of this size."""
         return (height - self.patch_size) // self.stride + 1, (width - self.patch_size) // self.stride + 1
 
+    def fit_size(self, img_size: tuple[int, int], **options) -> None:
+        super().fit_size(img_size, **options)
+        self.grid = self.grid_of(*img_size)
+
     def embed(self, x: Tensor) -> State:
-        if x.shape[-2] != self.img_size[0] or x.shape[-1] != self.img_size[1]:
-            raise ValueError("the image has another size than the model: use set_input_size or img_size")
-        return self.patch_embed(x) + self.pos_embed, self.cls_token.expand(x.shape[0], -1, -1)
+        x = self.patch_embed(self.sized_input(x))
+        return x + self.pos_embed, self.cls_token.expand(x.shape[0], -1, -1)
 
     def forward_features(self, x: Tensor) -> Tensor:  # (B, 3, H, W) -> class tokens (B, T, C)
         return self.norm(self.transformers(self.embed(x))[1])
@@ -120,16 +123,12 @@ class PoolingVisionTransformer(ImageModel):
         x = self.head_drop(x[:, 0] if self.global_pool == "token" else x)
         return x if pre_logits else self.head(x)
 
-    def _collect(self, x: State, norm: bool) -> Tensor:
-        return x[0]
-
     def _final_norm(self, x: State) -> Tensor:
         return self.norm(x[1])
 
     def pool_kind(self) -> str:
         return self.global_pool
 
-    @torch.jit.ignore
     def _set_pool(self, global_pool: str) -> None:
         if global_pool not in ("", "token"):
             raise ValueError(
@@ -137,23 +136,8 @@ class PoolingVisionTransformer(ImageModel):
             )
         self.global_pool = global_pool
 
-    @torch.jit.ignore
-    def set_input_size(self, img_size=None) -> None:
-        """Resize the position map for another image size."""
-        self.img_size = self.img_size if img_size is None else pair(img_size)
-        self.pos_embed = nn.Parameter(resize_map(self.pos_embed.detach(), self.grid()))
 
-    @torch.jit.ignore
-    def fit_state(self, state: dict[str, Tensor]) -> list[str]:
-        """Resize a checkpoint's position map to this model's grid."""
-        table = state.get("pos_embed")
-        if table is None or table.shape[-2:] == self.pos_embed.shape[-2:]:
-            return []
-        state["pos_embed"] = resize_map(table, self.grid())
-        return [f"pos_embed: grid {table.shape[-2]}x{table.shape[-1]} resized to {self.grid()[0]}x{self.grid()[1]}"]
-
-
-class DistilledPoolingVisionTransformer(DistilledModel, PoolingVisionTransformer):
+class DistilledPoolingVisionTransformer(DistilledTokens, PoolingVisionTransformer):
     """With a second token that learns from a teacher (arXiv:2012.12877); outside of it the two logits are averaged."""
 
     parts = PoolingVisionTransformer.parts._replace(head=("head", "head_dist"))
@@ -161,17 +145,4 @@ class DistilledPoolingVisionTransformer(DistilledModel, PoolingVisionTransformer
 
     def __init__(self, num_classes: int = 1000, **options):
         super().__init__(num_classes=num_classes, **options)
-        self._add_second_head(self.num_features, num_classes)
-
-    @torch.jit.ignore
-    def _set_pool(self, global_pool: str) -> None:
-        if global_pool not in ("", "token"):
-            raise ValueError("the distilled head reads the class and distillation tokens: global_pool is 'token'")
-        self.global_pool = global_pool
-
-
-def resize_map(table: Tensor, size: tuple[int, int]) -> Tensor:
-    """Resize a position map (1, C, h, w)."""
-    if (table.shape[2], table.shape[3]) == size:
-        return table
-    return F.interpolate(table.float(), size=size, mode="bicubic", antialias=True).to(table.dtype)
+        self.add_second_head(self.num_features, num_classes)

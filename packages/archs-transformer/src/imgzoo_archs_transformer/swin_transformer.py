@@ -5,15 +5,16 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from imgzoo.model import Feature, FeatureInfo, ImageModel, Parts
 from imgzoo_layers.drop import drop_path_of, drop_path_rates
 from imgzoo_layers.head import ClassifierHead
 from imgzoo_layers.init import trunc_normal_
 from imgzoo_layers.mlp import Mlp
+from imgzoo_layers.padding import pad_to_multiple
+from imgzoo_layers.tables import Computed, Size, Tabled
 from imgzoo_layers.util import pair
-from imgzoo_layers.window import Size, WindowAttention, from_windows, resize_bias_table, shift_mask, to_windows
+from imgzoo_layers.window import WindowAttention, from_windows, shift_mask, to_windows
 
 
 class PatchEmbed(nn.Module):
@@ -37,60 +38,62 @@ class PatchMerging(nn.Module):
         self.reduction = nn.Linear(4 * dim, dim_out, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
+        x = pad_to_multiple(x, (2, 2))
         batch, height, width, dim = x.shape
-        if height % 2 != 0 or width % 2 != 0:
-            x = F.pad(x, [0, 0, 0, width % 2, 0, height % 2])
-            height, width = height + height % 2, width + width % 2
         x = x.view(batch, height // 2, 2, width // 2, 2, dim).permute(0, 1, 3, 4, 2, 5).flatten(3)
         return self.reduction(self.norm(x))
 
 
-class Block(nn.Module):
+def mask_of(resolution: Size, window: Size, shift: Size, dynamic: bool) -> Tensor | None:
+    """The mask of a shifted block whose map has one size."""
+    if shift == (0, 0) or dynamic:
+        return None
+    height, width = (-(r // -w) * w for r, w in zip(resolution, window))
+    return shift_mask(height, width, window, shift, torch.empty(0))
+
+
+class Block(Tabled):
     """Attention in windows, every other block shifted by half a window, then mlp: (B, H, W, C) -> (B, H, W, C)."""
 
     attn_mask: Tensor | None
+    tables = {"attn_mask": Computed(mask_of, "resolution", "window", "shift", "dynamic")}
 
     def __init__(self, dim, heads, head_dim, resolution, window, shifted, always_partition, dynamic, mlp_ratio,
                  qkv_bias, drop, attn_drop, drop_path):  # fmt: skip
         super().__init__()
         self.shifted, self.always_partition, self.dynamic = shifted, always_partition, dynamic
+        self.wanted = window
+        self.set_size(resolution)
         self.norm1 = nn.LayerNorm(dim)
-        self.fit(resolution, window)
         self.attn = WindowAttention(dim, heads, self.window, head_dim, qkv_bias, attn_drop, drop)
         self.drop_path1 = drop_path_of(drop_path)
         self.norm2 = nn.LayerNorm(dim)
         self.mlp = Mlp(dim, int(dim * mlp_ratio), drop=drop)
         self.drop_path2 = drop_path_of(drop_path)
+        self.init_non_persistent_buffers()
 
-    @torch.jit.ignore
-    def fit(self, resolution: Size, window: Size) -> None:
-        """Choose window, shift and mask for a map of this size; a window never exceeds the map."""
+    def set_size(self, resolution: Size) -> None:
+        """Choose window and shift for a map of this size; a window never exceeds the map."""
+        wanted, self.resolution = self.wanted, resolution
         if self.always_partition:
-            self.window, halved = window, window
+            self.window, halved = wanted, wanted
         else:
-            self.window = (min(window[0], resolution[0]), min(window[1], resolution[1]))
-            halved = (window[0] if resolution[0] > window[0] else 0, window[1] if resolution[1] > window[1] else 0)
+            self.window = (min(wanted[0], resolution[0]), min(wanted[1], resolution[1]))
+            halved = (wanted[0] if resolution[0] > wanted[0] else 0, wanted[1] if resolution[1] > wanted[1] else 0)
         self.shift = (halved[0] // 2, halved[1] // 2) if self.shifted else (0, 0)
-        mask = None
-        if self.shift != (0, 0) and not self.dynamic:
-            height, width = (-(r // -w) * w for r, w in zip(resolution, self.window))
-            mask = shift_mask(height, width, self.window, self.shift, self.norm1.weight.detach())
-        self.register_buffer("attn_mask", mask, persistent=False)
 
     def attend(self, x: Tensor) -> Tensor:
         height, width = x.shape[1], x.shape[2]
-        down, right = -height % self.window[0], -width % self.window[1]
         shifted = self.shift[0] > 0 or self.shift[1] > 0
         if shifted:  # torch.roll copies even by zero
             x = torch.roll(x, shifts=(-self.shift[0], -self.shift[1]), dims=(1, 2))
-        if down > 0 or right > 0:
-            x = F.pad(x, [0, 0, 0, right, 0, down])
-        padded = (height + down, width + right)
+        x = pad_to_multiple(x, self.window)
+        high, wide = x.shape[1], x.shape[2]
         mask = self.attn_mask
         if shifted and self.dynamic:
-            mask = shift_mask(padded[0], padded[1], self.window, self.shift, x)
+            mask = shift_mask(high, wide, self.window, self.shift, x)
         x = self.attn(to_windows(x, self.window), mask)
-        x = from_windows(x, self.window, padded[0], padded[1])[:, :height, :width]
+        x = from_windows(x, self.window, high, wide)[:, :height, :width]
         if shifted:
             x = torch.roll(x, shifts=(self.shift[0], self.shift[1]), dims=(1, 2))
         return x
@@ -136,7 +139,7 @@ class SwinTransformer(ImageModel):
                  drop_path_rate: float = 0.1):  # fmt: skip
         super().__init__(num_classes, in_chans)
         self.img_size, self.patch_size, self.dynamic_img_size = pair(img_size), patch_size, dynamic_img_size
-        self.windows = windows_of(window_size, len(depths))
+        windows = windows_of(window_size, len(depths))
         self.patch_embed = PatchEmbed(patch_size, in_chans, embed_dim)
         stages, levels = [], []
         make_block = partial(Block, head_dim=head_dim, always_partition=always_partition, dynamic=dynamic_img_size,
@@ -145,7 +148,7 @@ class SwinTransformer(ImageModel):
         for i, drops in enumerate(drop_path_rates(drop_path_rate, depths)):
             dim, resolution = embed_dim * 2**i, self.resolution(i)
             down = PatchMerging(dim // 2, dim) if i else nn.Identity()
-            blocks = [make_block(dim, num_heads[i], resolution=resolution, window=self.windows[i], shifted=j % 2 == 1,
+            blocks = [make_block(dim, num_heads[i], resolution=resolution, window=windows[i], shifted=j % 2 == 1,
                                  drop_path=drop) for j, drop in enumerate(drops)]  # fmt: skip
             stages.append(Stage(down, blocks))
             levels.append(Feature(dim, patch_size * 2**i, f"layers.{i}"))
@@ -166,47 +169,32 @@ class SwinTransformer(ImageModel):
         height, width = (-(side // -self.patch_size) for side in self.img_size)
         return -(height // -(2**stage)), -(width // -(2**stage))
 
-    def check_size(self, x: Tensor) -> None:
-        height, width = x.shape[-2], x.shape[-1]
-        if not self.dynamic_img_size and (height != self.img_size[0] or width != self.img_size[1]):
-            raise ValueError("the image has another size than the model: use set_input_size or dynamic_img_size=True")
-
     def forward_features(self, x: Tensor) -> Tensor:  # (B, 3, H, W) -> (B, H/32, W/32, C)
-        self.check_size(x)
+        if not self.dynamic_img_size:
+            x = self.sized_input(x)
         return self.norm(self.layers(self.patch_embed(x)))
 
-    @torch.jit.ignore
-    def set_input_size(self, img_size=None, window_size=None, window_ratio=None, always_partition=None) -> None:
-        """Fit windows, shifts and masks to another image size, and bias tables to another window.
+    def sized(self):
+        for i, stage in enumerate(self.layers):
+            for block in stage.blocks:
+                yield block, self.resolution(i)
+                yield block.attn, block.window
 
-        `window_ratio` makes the window that fraction of the patch grid, a number or one a stage.
-        """
-        if img_size is not None:
-            self.img_size = pair(img_size)
+    def fit_size(self, img_size: Size, window_size=None, window_ratio=None, always_partition=None, **options) -> None:
+        """Take another image size or other windows; `window_ratio` makes them that fraction of the patch grid, a number
+        or one a stage."""
+        self.img_size = img_size
         if window_ratio is not None:
             grid = self.resolution(0)
             ratios = [window_ratio] * len(self.layers) if isinstance(window_ratio, int) else window_ratio
             window_size = [(grid[0] // ratio, grid[1] // ratio) for ratio in ratios]
-        if window_size is not None:
-            self.windows = windows_of(window_size, len(self.layers))
-        for i, stage in enumerate(self.layers):
+        for stage, window in zip(self.layers, windows_of(window_size, len(self.layers)) if window_size else ()):
             for block in stage.blocks:
-                block.always_partition = block.always_partition if always_partition is None else always_partition
-                block.fit(self.resolution(i), self.windows[i])
-                block.attn.set_window(block.window)
-
-    @torch.jit.ignore
-    def fit_state(self, state: dict[str, Tensor]) -> list[str]:
-        """Resize a checkpoint's bias tables to this model's windows."""
-        notes = []
-        for name, module in self.named_modules():
-            key = f"{name}.relative_position_bias_table"
-            table = state.get(key) if isinstance(module, WindowAttention) else None
-            if table is not None and table.shape[0] != module.relative_position_bias_table.shape[0]:
-                side = (int(table.shape[0] ** 0.5) + 1) // 2
-                state[key] = resize_bias_table(table, (side, side), module.window)
-                notes.append(f"{key}: window {side} resized to {module.window[0]}x{module.window[1]}")
-        return notes
+                block.wanted = window
+        for stage in self.layers if always_partition is not None else ():
+            for block in stage.blocks:
+                block.always_partition = always_partition
+        super().fit_size(img_size, **options)
 
 
 def windows_of(window_size: int | Sequence[int | Size], stages: int) -> list[Size]:

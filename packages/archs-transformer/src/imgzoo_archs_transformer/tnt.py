@@ -4,12 +4,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from imgzoo.model import TokenModel
 from imgzoo_layers.drop import drop_path_of, drop_path_rates
 from imgzoo_layers.init import init_linear_, trunc_normal_
 from imgzoo_layers.mlp import Mlp
 from imgzoo_layers.sequential import PairSequential
-
-from .class_token import ClassTokenModel
+from imgzoo_layers.tables import GridTable
 
 State = tuple[Tensor, Tensor]
 """Pixels (B * N, n, c) and patches with the class token (B, 1 + N, C)."""
@@ -86,13 +86,14 @@ class PixelEmbed(nn.Module):
         return x if self.legacy else self.proj(x)
 
 
-class TNT(ClassTokenModel):
+class TNT(TokenModel):
     layer_groups = {
         "stem": r"^cls_token|^patch_pos|^pixel_pos|^pixel_embed|^norm[12]_proj|^proj",
         "blocks": [(r"^blocks\.(\d+)", None), (r"^norm", (99999,))],
     }
     no_decay = ("cls_token", "patch_pos", "pixel_pos")
-    position = "patch_pos"
+    tables = {"patch_pos": GridTable()}
+    level_part = 1
 
     def __init__(self, img_size: int | tuple[int, int] = 224, patch_size: int = 16, in_chans: int = 3,
                  num_classes: int = 1000, global_pool: str = "token", embed_dim: int = 384, inner_dim: int = 24,
@@ -112,24 +113,17 @@ class TNT(ClassTokenModel):
             for drop in drop_path_rates(drop_path_rate, depth)[0]
         ))  # fmt: skip
         self.norm = nn.LayerNorm(embed_dim)
-        self._add_head(drop_rate)
+        self.add_head(drop_rate)
         init_linear_(self)
         for table in (self.cls_token, self.patch_pos, self.pixel_pos):
             trunc_normal_(table, std=0.02)
 
     def embed(self, x: Tensor) -> State:
-        self.check_size(x)
         batch = x.shape[0]
-        pixels = (self.pixel_embed(x) + self.pixel_pos).flatten(2).transpose(1, 2)  # (B * N, n, c)
+        pixels = (self.pixel_embed(self.sized_input(x)) + self.pixel_pos).flatten(2).transpose(1, 2)  # (B * N, n, c)
         patches = self.norm2_proj(self.proj(self.norm1_proj(pixels.reshape(batch, self.grid[0] * self.grid[1], -1))))
         patches = torch.cat([self.cls_token.expand(batch, -1, -1), patches], dim=1) + self.patch_pos
         return pixels, patches
 
     def forward_features(self, x: Tensor) -> Tensor:
         return self.norm(self.blocks(self.embed(x))[1])
-
-    def _collect(self, x: State, norm: bool) -> Tensor:
-        return self._final_norm(x) if norm else x[1]
-
-    def _final_norm(self, x: State) -> Tensor:
-        return self.norm(x[1])

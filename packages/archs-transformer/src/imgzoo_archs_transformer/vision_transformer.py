@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from imgzoo.model import Feature, FeatureInfo, TokenModel
+from imgzoo.model import TokenModel
 from imgzoo_layers.act import create_act
 from imgzoo_layers.attention import Attention, DiffAttention, Lambda, diff_attend, layer_scale_of
 from imgzoo_layers.attention_pool import AttentionPoolLatent, AttentionPoolPrr
@@ -14,9 +14,9 @@ from imgzoo_layers.drop import PatchDropout, drop_path_of, drop_path_rates
 from imgzoo_layers.init import trunc_normal_
 from imgzoo_layers.mlp import MLP
 from imgzoo_layers.norm import RmsNorm, get_norm
-from imgzoo_layers.patch_embed import PatchEmbed, resize_patch_kernel
+from imgzoo_layers.patch_embed import PatchEmbed
 from imgzoo_layers.position import resize_grid
-from imgzoo_layers.util import pair
+from imgzoo_layers.tables import GridTable, PatchKernel
 
 
 class Block(nn.Module):
@@ -156,7 +156,6 @@ BLOCK = {
     "parallel_scaling": ParallelScalingBlock,
     "diff_parallel_scaling": DiffParallelScalingBlock,
 }
-POOLS = ("", "token", "avg", "max", "avgmax", "map", "prr")
 
 
 class VisionTransformer(TokenModel):
@@ -165,6 +164,8 @@ class VisionTransformer(TokenModel):
         "blocks": [(r"^blocks\.(\d+)", None), (r"^norm", (99999,))],
     }
     no_decay = ("pos_embed", "cls_token", "reg_token", "dist_token")
+    pools = (*TokenModel.pools, "map", "prr")
+    tables = {"pos_embed": GridTable(), "patch_embed.proj.weight": PatchKernel()}
 
     def __init__(self, img_size: int | tuple[int, int] = 224, patch_size: int | tuple[int, int] = 16,
                  in_chans: int = 3, num_classes: int = 1000, global_pool: str = "token", embed_dim: int = 768,
@@ -177,18 +178,12 @@ class VisionTransformer(TokenModel):
                  act: str = "gelu", mlp: str = "mlp", block: str = "block", diff_attn: bool = False,
                  drop_rate: float = 0.0, pos_drop_rate: float = 0.0, patch_drop_rate: float = 0.0,
                  proj_drop_rate: float = 0.0, attn_drop_rate: float = 0.0, drop_path_rate: float = 0.0):  # fmt: skip
-        super().__init__(num_classes, in_chans)
-        if global_pool not in POOLS:
-            raise ValueError(f"global_pool is one of {', '.join(POOLS[1:])} or '', not '{global_pool}'")
-        if not class_token and global_pool == "token":
-            raise ValueError("pooling by the class token needs class_token=True")
-        make_norm = get_norm(norm, eps=eps)
-        self.num_features = self.head_hidden_size = self.embed_dim = dim = embed_dim
-        self.img_size, self.patch_size = pair(img_size), pair(patch_size)
-        self.dynamic_img_size, self.dynamic_img_pad = dynamic_img_size, dynamic_img_pad
-        self.no_embed_class, self.pool_include_prefix = no_embed_class, pool_include_prefix
-        self.grid = self.grid_of(*self.img_size)
-        self.num_prefix_tokens = self._num_prefix(class_token, reg_tokens)
+        super().__init__(num_classes, in_chans, img_size, patch_size, embed_dim, depth, global_pool, class_token,
+                         self._num_prefix(class_token, reg_tokens), dynamic_img_size, dynamic_img_pad,
+                         pool_include_prefix)  # fmt: skip
+        self._pool_options = (num_heads, mlp_ratio, norm, eps, act)
+        make_norm, dim = get_norm(norm, eps=eps), embed_dim
+        self.no_embed_class, self.num_reg_tokens = no_embed_class, reg_tokens
         table = self.grid[0] * self.grid[1] + (0 if no_embed_class else self.num_prefix_tokens)
         self.cls_token = nn.Parameter(torch.empty(1, 1, dim)) if class_token else None
         self.reg_token = nn.Parameter(torch.empty(1, reg_tokens, dim)) if reg_tokens else None
@@ -208,15 +203,9 @@ class VisionTransformer(TokenModel):
             make_attn = partial(DiffAttention, depth=i, **options) if diff else partial(Attention, **options)
             blocks.append(BLOCK[block](dim, make_attn, make_mlp, make_norm, layer_scale, drop))
         self.blocks = nn.Sequential(*blocks)
-        self.feature_info = FeatureInfo(Feature(dim, self.patch_size[0], f"blocks.{i}") for i in range(depth))
         after_pool = global_pool in ("avg", "max", "avgmax") if fc_norm is None else fc_norm
         self.norm = make_norm(dim) if final_norm and not after_pool else nn.Identity()
-        self.attn_pool = make_attn_pool(global_pool, dim, num_heads, mlp_ratio, make_norm, act)
-        self.global_pool = global_pool
-        self.fc_norm = make_norm(dim) if final_norm and after_pool else nn.Identity()
-        self.head_drop = nn.Dropout(drop_rate)
-        self.head = nn.Linear(dim, num_classes) if num_classes else nn.Identity()
-        self._pool_options = (num_heads, mlp_ratio, make_norm, act)
+        self.add_head(drop_rate, make_norm(dim) if final_norm and after_pool else None)
         self.init_weights()
 
     def _num_prefix(self, class_token: bool, reg_tokens: int) -> int:
@@ -225,7 +214,6 @@ class VisionTransformer(TokenModel):
     def _add_tokens(self, dim: int) -> None:
         """Further tokens of a subclass, registered where their keys belong."""
 
-    @torch.jit.ignore
     def init_weights(self) -> None:
         """Tables and linear weights truncated normal of std 0.02, tokens nearly zero, as the reference does."""
         trunc_normal_(self.pos_embed, std=0.02)
@@ -238,25 +226,9 @@ class VisionTransformer(TokenModel):
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
 
-    def grid_of(self, height: int, width: int) -> tuple[int, int]:
-        if self.dynamic_img_pad:
-            return -(height // -self.patch_size[0]), -(width // -self.patch_size[1])
-        return height // self.patch_size[0], width // self.patch_size[1]
-
-    def check_size(self, x: Tensor) -> None:
-        height, width = x.shape[-2], x.shape[-1]
-        if not self.dynamic_img_size and (height != self.img_size[0] or width != self.img_size[1]):
-            raise ValueError("the image has another size than the model: use set_input_size or dynamic_img_size=True")
-        if not self.dynamic_img_pad and (height % self.patch_size[0] != 0 or width % self.patch_size[1] != 0):
-            raise ValueError("the image does not divide into patches: use dynamic_img_pad=True")
-
     def embed(self, x: Tensor) -> Tensor:  # (B, 3, H, W) -> (B, prefix + N, C)
-        self.check_size(x)
         grid = self.grid_of(x.shape[-2], x.shape[-1])
-        if self.dynamic_img_pad:
-            down, right = -x.shape[-2] % self.patch_size[0], -x.shape[-1] % self.patch_size[1]
-            x = F.pad(x, [0, right, 0, down])
-        x = self.add_position(self.patch_embed(x), grid)
+        x = self.add_position(self.patch_embed(self.sized_input(x)), grid)
         return self.norm_pre(self.patch_drop(self.pos_drop(x)))
 
     def prefix(self, batch: int) -> list[Tensor]:
@@ -278,66 +250,8 @@ class VisionTransformer(TokenModel):
     def forward_features(self, x: Tensor) -> Tensor:
         return self.norm(self.blocks(self.embed(x)))
 
-    def pool(self, x: Tensor) -> Tensor:
-        if self.global_pool == "":
-            return x
-        if self.global_pool == "token":
-            return x[:, 0]
-        patches = x if self.pool_include_prefix else x[:, self.num_prefix_tokens :]
-        if self.attn_pool is not None:
-            return self.attn_pool(patches if self.global_pool == "map" else x)
-        if self.global_pool == "avg":
-            return patches.mean(1)
-        if self.global_pool == "max":
-            return patches.amax(1)
-        return 0.5 * (patches.mean(1) + patches.amax(1))
-
-    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        x = self.head_drop(self.fc_norm(self.pool(x)))
-        return x if pre_logits else self.head(x)
-
-    @torch.jit.ignore
-    def _set_pool(self, global_pool: str) -> None:
-        if global_pool not in POOLS or (global_pool == "token" and self.cls_token is None):
-            raise ValueError(f"this model cannot pool by '{global_pool}'")
-        attentive = {"map": AttentionPoolLatent, "prr": AttentionPoolPrr}.get(global_pool)
-        if attentive is None or not isinstance(self.attn_pool, attentive):
-            pool = make_attn_pool(global_pool, self.embed_dim, *self._pool_options)
-            self.attn_pool = pool.to(self.pos_embed) if pool is not None else None
-        self.global_pool = global_pool
-
-    @torch.jit.ignore
-    def set_input_size(self, img_size=None, patch_size=None) -> None:
-        """Resize the position table, and the patch kernels for another patch size (arXiv:2212.08013)."""
-        if patch_size is not None and pair(patch_size) != self.patch_size:
-            self.patch_size = pair(patch_size)
-            proj = self.patch_embed.proj
-            proj.weight = nn.Parameter(resize_patch_kernel(proj.weight.detach(), self.patch_size))
-            proj.kernel_size = proj.stride = self.patch_size
-            self.feature_info = FeatureInfo(f._replace(reduction=self.patch_size[0]) for f in self.feature_info.levels)
-        self.img_size = pair(img_size) if img_size is not None else self.img_size
-        old, self.grid = self.grid, self.grid_of(*self.img_size)
-        prefix = 0 if self.no_embed_class else self.num_prefix_tokens
-        self.pos_embed = nn.Parameter(resize_grid(self.pos_embed.detach(), self.grid, old, prefix))
-
-    @torch.jit.ignore
-    def fit_state(self, state: dict[str, Tensor]) -> list[str]:
-        """Resize a checkpoint's position table and patch kernels to this model's grid and patches."""
-        notes = []
-        table, kernel = state.get("pos_embed"), state.get("patch_embed.proj.weight")
-        if table is not None and table.shape[1] != self.pos_embed.shape[1]:
-            prefix = 0 if self.no_embed_class else self.num_prefix_tokens
-            side = int((table.shape[1] - prefix) ** 0.5)
-            if side * side == table.shape[1] - prefix:
-                state["pos_embed"] = resize_grid(table, self.grid, (side, side), prefix)
-                notes.append(f"pos_embed: grid {side}x{side} resized to {self.grid[0]}x{self.grid[1]}")
-        if kernel is not None and kernel.ndim == 4 and tuple(kernel.shape[-2:]) != self.patch_size:
-            state["patch_embed.proj.weight"] = resize_patch_kernel(kernel, self.patch_size)
-            notes.append(f"patch_embed.proj.weight: patches of {kernel.shape[-1]} resized to {self.patch_size[0]}")
-        return notes
-
-
-def make_attn_pool(kind: str, dim: int, heads: int, mlp_ratio: float, norm, act: str) -> nn.Module | None:
-    if kind == "map":
-        return AttentionPoolLatent(dim, heads, mlp_ratio, norm=norm, act=act)
-    return AttentionPoolPrr(dim, heads) if kind == "prr" else None
+    def make_attn_pool(self, kind: str) -> nn.Module | None:
+        heads, mlp_ratio, norm, eps, act = self._pool_options
+        if kind == "map":
+            return AttentionPoolLatent(self.embed_dim, heads, mlp_ratio, norm=get_norm(norm, eps=eps), act=act)
+        return AttentionPoolPrr(self.embed_dim, heads) if kind == "prr" else None

@@ -3,7 +3,6 @@
 from collections import OrderedDict
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from imgzoo.registry import registry
@@ -11,6 +10,7 @@ from imgzoo_layers.act import GELU
 from imgzoo_layers.norm_act import BatchNormAct2d, GroupNormAct
 from imgzoo_layers.pool import MaxPool2dSame
 from imgzoo_layers.std_conv import StdConv2d
+from imgzoo_layers.tables import GridTable
 
 from .vision_transformer import VisionTransformer
 
@@ -81,6 +81,8 @@ class HybridEmbed(nn.Module):
 class HybridVisionTransformer(VisionTransformer):
     """`backbone` is a registered name, cut at `backbone_level`, or "resnet_stem" or "conv_stem"."""
 
+    tables = {"pos_embed": GridTable()}  # patches are those of the backbone
+
     def __init__(
         self,
         backbone: str = "resnet26d",
@@ -93,17 +95,3 @@ class HybridVisionTransformer(VisionTransformer):
         super().__init__(patch_size=patch_size, in_chans=in_chans, **options)
         self.patch_embed = HybridEmbed(backbone, backbone_level, backbone_options or {}, patch_size, in_chans,
                                        self.embed_dim)  # fmt: skip
-
-    @torch.jit.ignore
-    def set_input_size(self, img_size=None) -> None:
-        """Resize the position table; the patches are those of the backbone."""
-        super().set_input_size(img_size)
-
-    @torch.jit.ignore
-    def fit_state(self, state: dict[str, Tensor]) -> list[str]:
-        """Resize a checkpoint's position table to this model's grid."""
-        kernels = state.pop("patch_embed.proj.weight", None)
-        notes = super().fit_state(state)
-        if kernels is not None:
-            state["patch_embed.proj.weight"] = kernels
-        return notes

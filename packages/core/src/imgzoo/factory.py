@@ -41,7 +41,7 @@ def create_model(
     Args:
         pretrained: True for the tag's weights (the default tag's without one), or where they are: a tag, a
             `.safetensors` or `.pth` file, `hf-hub:...`, `local-dir:...`, `package:...` or a bundle folder.
-        num_classes: outputs of the classifier; 0 removes it; None takes those of the tag's weights.
+        num_classes: outputs of the classifier; 0 removes it; None takes as many as the weights have.
         in_chans: channels of the image; pretrained kernels are adapted.
         img_size: height and width, or one number, for networks with position tables.
         features_only: return a list of feature maps instead of logits, those of `out_indices`.
@@ -64,13 +64,13 @@ def create_model(
     build = spec.load()
     arguments = constructor_options(spec, weights, build, config)
 
-    def construct() -> Any:
-        return call(build, spec, arguments)
+    def construct(**changes: Any) -> Any:
+        return call(build, spec, {**arguments, **changes})
 
     if named.weights_from:
         from .loading.load import create_pretrained
 
-        model = create_pretrained(construct, named, device, dtype)
+        model = create_pretrained(construct, named, device, dtype, adopt_classes="num_classes" not in config)
     else:
         model = construct_on(torch.device(device or torch.get_default_device()), construct)
         if dtype is not None:
@@ -166,7 +166,7 @@ def call(build: Callable[..., Any], spec: ModelSpec, arguments: dict[str, Any]) 
 
 
 def remember(model: Any, named: Source, given: dict[str, Any]) -> None:
-    """Write on the model what it is: name, the options that differ from its row, preprocessing, class names."""
+    """Write on the model what it is: name, the options that differ from its row, preprocessing, task, class names."""
     model.name = named.spec.name
     model.model_args = given
     model.pooled_at_first = model.pool_kind()
@@ -175,4 +175,5 @@ def remember(model: Any, named: Source, given: dict[str, Any]) -> None:
     height, width = (size, size) if isinstance(size, int) else size
     config |= {"num_classes": model.num_classes, "input_size": (model.in_chans, height, width)}
     model.pretrained_cfg = config
+    model.task = named.task
     model.class_names = named.class_names if model.num_classes == len(named.class_names or ()) else None

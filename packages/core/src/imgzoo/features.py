@@ -1,11 +1,10 @@
 """Features of every model in one form: its levels, how indices choose them, and the `features_only` model."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import torch
+import torch.fx
 from torch import Tensor, nn
 
 from .errors import UsageError
@@ -53,7 +52,7 @@ class FeatureInfo(Sequence):
         rows = [self[i] for i in (self.out_indices if idx is None else idx)]
         return [{key: row[key] for key in (keys or row)} for row in rows]
 
-    def select(self, out_indices: Sequence[int]) -> FeatureInfo:
+    def select(self, out_indices: Sequence[int]) -> "FeatureInfo":
         return FeatureInfo(self.levels, out_indices)
 
     def __repr__(self) -> str:
@@ -96,6 +95,10 @@ class FeatureModel(nn.Module):
     def forward(self, x: Tensor) -> list[Tensor]:
         maps = self.model.forward_intermediates(x, self.out_indices, intermediates_only=True)
         return maps if self.output_fmt == "NCHW" else [m.permute(0, 2, 3, 1) for m in maps]
+
+    def __prepare_scriptable__(self) -> nn.Module:
+        """TorchScript compiles what a tracer makes of the levels, in the mode (train or eval) that the model is in."""
+        return torch.fx.symbolic_trace(self)
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         self.model.set_grad_checkpointing(enable)

@@ -9,7 +9,45 @@ from torch.nn import functional as F
 from .norm import LayerNorm, Norm, RmsNorm
 
 
-class Attention(nn.Module):
+class Attending(nn.Module):
+    """What modules of multi-head attention share: widths, dropout of the weights, and the attention itself.
+
+    With `fused_attn` off the weights pass through `attn_drop`, where hooks see them; `set_fused_attn` switches a whole
+    network.
+    """
+
+    def __init__(self, heads: int, head_dim: int, attn_drop: float = 0.0):
+        super().__init__()
+        self.num_heads, self.head_dim = heads, head_dim
+        self.scale = head_dim**-0.5
+        self.fused_attn = True
+        self.attn_drop = nn.Dropout(attn_drop)
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
+        """Queries (B, H, N, D), keys and values (B, H, M, D), with what is added to the scores -> (B, H, N, D)."""
+        if self.fused_attn:
+            drop = self.attn_drop.p if self.training else 0.0
+            return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=drop, scale=self.scale)
+        scores = (q * self.scale) @ k.transpose(-2, -1)
+        if bias is not None:
+            scores = scores + bias
+        return self.attn_drop(scores.softmax(dim=-1)) @ v
+
+
+def set_fused_attn(model: nn.Module, enable: bool = True) -> None:
+    """Let every attention of a network run in torch's fused kernel, or step by step, for hooks on `attn_drop`."""
+    for module in model.modules():
+        if hasattr(module, "fused_attn"):
+            module.fused_attn = enable
+
+
+def head_width(dim: int, heads: int) -> int:
+    if dim % heads:
+        raise ValueError(f"the width {dim} does not divide into {heads} heads")
+    return dim // heads
+
+
+class Attention(Attending):
     """Multi-head self-attention with one layer for query, key and value (arXiv:1706.03762): (B, N, C) -> (B, N, C).
 
     `qk_norm` normalizes queries and keys per head (arXiv:2302.05442); `scale_norm` the heads' output.
@@ -27,23 +65,17 @@ class Attention(nn.Module):
         proj_drop: float = 0.0,
         norm: Norm = LayerNorm,
     ):
-        super().__init__()
-        if dim % heads:
-            raise ValueError(f"the width {dim} does not divide into {heads} heads")
-        self.heads = heads
-        self.head_dim = dim // heads
+        super().__init__(heads, head_width(dim, heads), attn_drop)
         self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
         self.q_norm = norm(self.head_dim) if qk_norm else nn.Identity()
         self.k_norm = norm(self.head_dim) if qk_norm else nn.Identity()
-        self.attn_drop = nn.Dropout(attn_drop)
         self.norm = norm(dim) if scale_norm else nn.Identity()
         self.proj = nn.Linear(dim, dim, bias=proj_bias)
         self.proj_drop = nn.Dropout(proj_drop)
 
-    def forward(self, x: Tensor) -> Tensor:
-        q, k, v = self.qkv(x).unflatten(2, (3, self.heads, self.head_dim)).permute(2, 0, 3, 1, 4).unbind(0)
-        drop = self.attn_drop.p if self.training else 0.0
-        x = F.scaled_dot_product_attention(self.q_norm(q), self.k_norm(k), v, dropout_p=drop)
+    def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
+        q, k, v = self.qkv(x).unflatten(2, (3, self.num_heads, self.head_dim)).permute(2, 0, 3, 1, 4).unbind(0)
+        x = self.attend(self.q_norm(q), self.k_norm(k), v, bias)
         return self.proj_drop(self.proj(self.norm(x.transpose(1, 2).flatten(2))))
 
 
@@ -80,7 +112,7 @@ class DiffAttention(Lambda):
         depth: int = 0,
     ):
         super().__init__(dim // heads // 2, depth)
-        self.heads = heads
+        self.num_heads = heads
         self.head_dim = dim // heads // 2
         self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
         self.q_norm = norm(self.head_dim) if qk_norm else nn.Identity()
@@ -95,9 +127,9 @@ class DiffAttention(Lambda):
         q, k, v = self.qkv(x).chunk(3, dim=2)
         drop = self.attn_drop.p if self.training else 0.0
         x = diff_attend(
-            self.q_norm(q.unflatten(2, (self.heads, 2, self.head_dim))),
-            self.k_norm(k.unflatten(2, (self.heads, 2, self.head_dim))),
-            v.unflatten(2, (self.heads, 2 * self.head_dim)),
+            self.q_norm(q.unflatten(2, (self.num_heads, 2, self.head_dim))),
+            self.k_norm(k.unflatten(2, (self.num_heads, 2, self.head_dim))),
+            v.unflatten(2, (self.num_heads, 2 * self.head_dim)),
             self.weight().type_as(x),
             drop,
         )

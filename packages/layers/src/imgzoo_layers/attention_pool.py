@@ -9,6 +9,7 @@ from .init import trunc_normal_, trunc_normal_tf_
 from .mlp import Mlp
 from .norm import LayerNorm, Norm
 from .position import resize_grid
+from .tables import GridTable, Tabled
 
 
 class AttentionPoolLatent(nn.Module):
@@ -57,12 +58,14 @@ class AttentionPoolPrr(nn.Module):
         return F.scaled_dot_product_attention(x[:, :, :1], x, x)[:, :, 0].flatten(1)
 
 
-class AttentionPool2d(nn.Module):
+class AttentionPool2d(Tabled):
     """The mean of a map attends to it and itself, then a classifier (CLIP, arXiv:2103.00020): (B, C, H, W) -> logits.
 
     `grid` is the size of the map that the position table is made for; others resize it. With `pool` off every position
     attends and keeps its place.
     """
+
+    tables = {"pos_embed": GridTable()}
 
     def __init__(self, dim: int, num_classes: int, grid: tuple[int, int], head_dim: int = 64, drop_rate: float = 0.0):
         super().__init__()
@@ -83,12 +86,6 @@ class AttentionPool2d(nn.Module):
             trunc_normal_(tensor, std=self.pos_embed.shape[1] ** -0.5)
         for layer in (self.q, self.k, self.v):
             nn.init.zeros_(layer.bias)
-
-    def set_grid(self, grid: tuple[int, int]) -> None:
-        """Resize the position table for maps of another size."""
-        table = resize_grid(self.pos_embed.data[None], grid, self.grid, prefix=1)
-        self.pos_embed = nn.Parameter(table[0], self.pos_embed.requires_grad)
-        self.grid = grid
 
     def forward(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         grid = (x.shape[2], x.shape[3])

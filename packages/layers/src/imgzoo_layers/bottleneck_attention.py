@@ -4,6 +4,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .relative_logits import RelativeLogits
+from .tables import check_grid
 from .util import make_divisible
 
 
@@ -25,14 +26,13 @@ class BottleneckAttention(nn.Module):
         nn.init.normal_(self.qkv.weight, std=self.qkv.in_channels**-0.5)
         self.pos_embed.reset_parameters()
 
-    def set_grid(self, grid: tuple[int, int]) -> None:
-        """Prepare for maps of another size by resizing the position tables."""
-        self.pos_embed.set_grid(grid)
+    def set_size(self, grid: tuple[int, int]) -> None:
+        """Take maps of another size; whoever calls this lets the tables follow."""
+        self.pos_embed.set_size(grid)
 
     def forward(self, x: Tensor) -> Tensor:
+        x = check_grid(x, self.pos_embed.grid)
         batch, height, width = x.shape[0], x.shape[2], x.shape[3]
-        if height != self.pos_embed.grid[0] or width != self.pos_embed.grid[1]:
-            raise ValueError("the image has another size than the model: use set_input_size")
         qk, v = self.heads * self.dim_qk, self.heads * self.dim_v
         q, k, v = self.qkv(x).flatten(2).split([qk, qk, v], dim=1)
         q = q.reshape(batch, self.heads, self.dim_qk, -1).transpose(2, 3)  # (B, heads, HW, d)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import torch
+import torch.fx
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -24,8 +25,10 @@ class DropPath(nn.Module):
 
 def drop_path(x: Tensor, rate: float = 0.0, training: bool = False, scale_by_keep: bool = True) -> Tensor:
     """Zero whole samples of x (B, ...) with probability `rate` while training."""
-    if rate == 0.0 or not training:
-        return x
+    return branch_dropped(x, rate, scale_by_keep) if rate > 0.0 and training else x
+
+
+def branch_dropped(x: Tensor, rate: float, scale_by_keep: bool) -> Tensor:
     keep = 1.0 - rate
     mask = torch.empty([x.shape[0]] + [1] * (x.ndim - 1), dtype=x.dtype, device=x.device).bernoulli_(keep)
     if keep > 0.0 and scale_by_keep:
@@ -59,11 +62,15 @@ class DropBlock2d(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or self.rate == 0.0:
             return x
-        return drop_block_2d(x, self.rate, self.block, self.gamma_scale)
+        return squares_dropped(x, self.rate, self.block, self.gamma_scale)
 
 
 def drop_block_2d(x: Tensor, rate: float = 0.1, block: int = 7, gamma_scale: float = 1.0) -> Tensor:
     """Zero squares of `block` pixels so that `rate` of x (B, C, H, W) is lost on average; the rest is rescaled."""
+    return squares_dropped(x, rate, block, gamma_scale)
+
+
+def squares_dropped(x: Tensor, rate: float, block: int, gamma_scale: float) -> Tensor:
     height, width = x.shape[-2:]
     block = min(block, height, width)
     seeds_area = (width - block + 1) * (height - block + 1)
@@ -89,11 +96,19 @@ class PatchDropout(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or self.rate == 0.0:
             return x
-        prefix, patches = x[:, : self.num_prefix_tokens], x[:, self.num_prefix_tokens :]
-        count = patches.shape[1]
-        keep = max(1, int(count * (1.0 - self.rate)))
-        chosen = torch.rand(patches.shape[0], count, device=x.device).argsort(dim=1)[:, :keep]
-        if self.ordered:
-            chosen = chosen.sort(dim=1)[0]
-        kept = patches.gather(1, chosen.unsqueeze(-1).expand(-1, -1, patches.shape[2]))
-        return torch.cat([prefix, kept], dim=1)
+        return patches_dropped(x, self.rate, self.num_prefix_tokens, self.ordered)
+
+
+def patches_dropped(x: Tensor, rate: float, prefix: int, ordered: bool) -> Tensor:
+    patches = x[:, prefix:]
+    count = patches.shape[1]
+    keep = max(1, int(count * (1.0 - rate)))
+    chosen = torch.rand(patches.shape[0], count, device=x.device).argsort(dim=1)[:, :keep]
+    if ordered:
+        chosen = chosen.sort(dim=1)[0]
+    kept = patches.gather(1, chosen.unsqueeze(-1).expand(-1, -1, patches.shape[2]))
+    return torch.cat([x[:, :prefix], kept], dim=1)
+
+
+for leaf in ("branch_dropped", "squares_dropped", "patches_dropped"):
+    torch.fx.wrap(leaf)  # tracers see one call: what is drawn follows the batch

@@ -1,5 +1,6 @@
 """From the last map to logits: pool, perhaps norm and a hidden layer, dropout, classifier."""
 
+import torch.fx
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -29,7 +30,7 @@ class ClassifierHead(nn.Module):
         x = self.drop(self.global_pool(x))
         if pre_logits:
             return x
-        if x.ndim == 4 and not self.channels_last:  # no pooling: the classifier looks at every position
+        if self.global_pool.kind == "" and not self.channels_last:  # the classifier looks at every position
             return self.fc(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
         return self.fc(x)
 
@@ -41,9 +42,14 @@ class ConvClassifier(nn.Conv2d):
         super().__init__(dim, num_classes, 1, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.ndim == 4:
-            return F.conv2d(x, self.weight, self.bias)
-        return F.linear(x, self.weight.flatten(1), self.bias)
+        return classified(x, self.weight, self.bias)
+
+
+def classified(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    return F.conv2d(x, weight, bias) if x.ndim == 4 else F.linear(x, weight.flatten(1), bias)
+
+
+torch.fx.wrap("classified")
 
 
 class ConvClassifierHead(nn.Module):
@@ -75,7 +81,7 @@ class NormMlpHead(nn.Module):
         act: Act = "tanh",
     ):
         super().__init__()
-        self.global_pool = GlobalPool(pool)
+        self.global_pool = GlobalPool(pool, widens=False)
         self.norm = norm(dim) if norm else nn.Identity()
         self.pre_logits = nn.Sequential()
         if hidden:
@@ -86,7 +92,7 @@ class NormMlpHead(nn.Module):
 
     def forward(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         x = self.global_pool(x)
-        if x.ndim == 4:  # no pooling: norm and classifier look at every position
+        if self.global_pool.kind == "":  # norm and classifier look at every position
             x = self.drop(self.pre_logits(self.norm(x).permute(0, 2, 3, 1)))
             return (x if pre_logits else self.fc(x)).permute(0, 3, 1, 2)
         x = self.drop(self.pre_logits(self.norm(x[:, :, None, None]).flatten(1)))

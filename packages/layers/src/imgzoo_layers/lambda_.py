@@ -5,9 +5,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .relative_logits import distances
+from .tables import Computed, OffsetTable, Tabled, check_grid
 
 
-class Lambda(nn.Module):
+class Lambda(Tabled):
     """(B, dim, H, W) -> (B, dim, H/stride, W/stride): one function of the content, one for each position.
 
     What makes the functions of positions is up to the two layers below. Strided by pooling what comes out.
@@ -59,35 +60,6 @@ class LambdaLayer(Lambda):
         return y.reshape(batch, self.dim_v, self.dim_qk, -1).permute(0, 3, 2, 1)
 
 
-class GlobalLambdaLayer(Lambda):
-    """Positions are seen all over a map of size `grid`, through a table by distance."""
-
-    def __init__(self, dim: int, grid: tuple[int, int], stride: int = 1, heads: int = 4, head_dim: int = 16):
-        super().__init__(dim, stride, heads, head_dim)
-        self.grid = grid
-        self.pos_emb = nn.Parameter(torch.empty(2 * grid[0] - 1, 2 * grid[1] - 1, head_dim))
-        self.register_buffer("rel_pos_indices", table_places(grid), persistent=False)
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        super().reset_parameters()
-        nn.init.normal_(self.pos_emb, std=0.02)
-
-    def set_grid(self, grid: tuple[int, int]) -> None:
-        """Prepare for maps of another size by resizing the position table."""
-        old, size = self.pos_emb, [2 * side - 1 for side in grid]
-        new = F.interpolate(old.data.permute(2, 0, 1)[None].float(), size, mode="bilinear", align_corners=True)
-        self.pos_emb = nn.Parameter(new[0].permute(1, 2, 0).to(old.dtype).contiguous(), old.requires_grad)
-        self.rel_pos_indices = table_places(grid).to(old.device)
-        self.grid = grid
-
-    def positions(self, v: Tensor) -> Tensor:
-        if v.shape[2] != self.grid[0] or v.shape[3] != self.grid[1]:
-            raise ValueError("the image has another size than the model: use set_input_size")
-        table = self.pos_emb[self.rel_pos_indices[0], self.rel_pos_indices[1]]  # (HW, HW, d)
-        return torch.einsum("nmk,bvm->bnkv", table, v.flatten(2))
-
-
 def table_places(grid: tuple[int, int]) -> Tensor:
     """Row and column of the table for every pair of positions: (2, HW, HW)."""
     device = torch.empty(0).device
@@ -97,3 +69,25 @@ def table_places(grid: tuple[int, int]) -> Tensor:
         columns[None, :, None, :].expand(grid[0], -1, grid[0], -1),
     ])  # fmt: skip
     return places.reshape(2, grid[0] * grid[1], -1)
+
+
+class GlobalLambdaLayer(Lambda):
+    """Positions are seen all over a map of size `grid`, through a table by distance."""
+
+    tables = {"pos_emb": OffsetTable(), "rel_pos_indices": Computed(table_places, "grid")}
+
+    def __init__(self, dim: int, grid: tuple[int, int], stride: int = 1, heads: int = 4, head_dim: int = 16):
+        super().__init__(dim, stride, heads, head_dim)
+        self.grid = grid
+        self.pos_emb = nn.Parameter(torch.empty(2 * grid[0] - 1, 2 * grid[1] - 1, head_dim))
+        self.init_non_persistent_buffers()
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        super().reset_parameters()
+        nn.init.normal_(self.pos_emb, std=0.02)
+
+    def positions(self, v: Tensor) -> Tensor:
+        v = check_grid(v, self.grid)
+        table = self.pos_emb[self.rel_pos_indices[0], self.rel_pos_indices[1]]  # (HW, HW, d)
+        return torch.einsum("nmk,bvm->bnkv", table, v.flatten(2))

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .padding import pad_same
+from .tables import Computed, Tabled
 
 KINDS = ("", "avg", "max", "avgmax", "catavgmax")
 
@@ -14,21 +15,23 @@ KINDS = ("", "avg", "max", "avgmax", "catavgmax")
 class GlobalPool(nn.Module):
     """(B, C, H, W) -> (B, C) by mean, maximum, their half sum ("avgmax") or both side by side ("catavgmax", 2C).
 
-    "" keeps the map. With `channels_last` the map is (B, H, W, C). The prefix "fast" is accepted and means the same.
+    "" keeps the map. With `channels_last` the map is (B, H, W, C). The prefix "fast" is accepted and means the same,
+    "fast" alone "avg". What reads the vector may not take two a channel: then `widens` is False.
     """
 
-    def __init__(self, kind: str = "avg", channels_last: bool = False):
+    def __init__(self, kind: str = "avg", channels_last: bool = False, widens: bool = True):
         super().__init__()
+        self.widens = widens
         self.dims = (1, 2) if channels_last else (2, 3)
         self.width = 1
         self.kind = ""
         self.set(kind)
 
-    @torch.jit.ignore
     def set(self, kind: str) -> None:
-        plain = kind.removeprefix("fast")
-        if plain not in KINDS:
-            raise ValueError(f"unknown global_pool '{kind}'; use avg, max, avgmax, catavgmax or ''")
+        plain = kind.removeprefix("fast") or ("avg" if kind else "")
+        kinds = KINDS if self.widens else KINDS[:-1]
+        if plain not in kinds:
+            raise ValueError(f"unknown global_pool '{kind}' for this network; use one of {', '.join(kinds[1:])} or ''")
         self.kind = plain
         self.width = 2 if plain == "catavgmax" else 1
 
@@ -69,20 +72,27 @@ class MaxPool2dSame(nn.MaxPool2d):
         return F.max_pool2d(x, self.kernel_size, self.stride)
 
 
-class BlurPool2d(nn.Module):
+def binomial_filter(dim: int, size: int) -> Tensor:
+    """The same filter for each of `dim` channels: (dim, 1, size, size)."""
+    taps = torch.tensor([math.comb(size - 1, i) for i in range(size)], dtype=torch.float32)
+    taps = taps / taps.sum()
+    return torch.outer(taps, taps)[None, None].repeat(dim, 1, 1, 1)
+
+
+class BlurPool2d(Tabled):
     """Blur with a binomial filter before subsampling, against aliasing (arXiv:1904.11486)."""
+
+    tables = {"filter": Computed(binomial_filter, "dim", "filter_size")}
 
     def __init__(self, dim: int, filter_size: int = 3, stride: int = 2, pad_mode: str = "reflect"):
         super().__init__()
         if filter_size < 2:
             raise ValueError(f"a blur filter has at least 2 taps, got {filter_size}")
-        self.dim = dim
+        self.dim, self.filter_size = dim, filter_size
         self.stride = stride
         self.pad_mode = pad_mode
         self.pad = [((stride - 1) + (filter_size - 1)) // 2] * 4
-        taps = torch.tensor([math.comb(filter_size - 1, i) for i in range(filter_size)], dtype=torch.float32)
-        taps = taps / taps.sum()
-        self.register_buffer("filter", torch.outer(taps, taps)[None, None].repeat(dim, 1, 1, 1), persistent=False)
+        self.init_non_persistent_buffers()
 
     def forward(self, x: Tensor) -> Tensor:
         x = F.pad(x, self.pad, self.pad_mode)

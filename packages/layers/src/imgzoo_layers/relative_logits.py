@@ -2,14 +2,17 @@
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+
+from .tables import OffsetTable, Tabled
 
 
-class RelativeLogits(nn.Module):
+class RelativeLogits(Tabled):
     """Queries (..., h, w, d) at the first places of a grid of keys -> logits (..., h, w, H, W).
 
     A table each for rows and columns, (2H - 1, d) and (2W - 1, d), is read at the distance from query to key.
     """
+
+    tables = {"height_rel": OffsetTable(axis=0), "width_rel": OffsetTable(axis=1)}
 
     def __init__(self, grid: tuple[int, int], dim: int):
         super().__init__()
@@ -21,14 +24,6 @@ class RelativeLogits(nn.Module):
     def reset_parameters(self) -> None:
         for table in (self.height_rel, self.width_rel):
             nn.init.normal_(table, std=table.shape[1] ** -0.5)
-
-    def set_grid(self, grid: tuple[int, int]) -> None:
-        """Resize the tables for another grid."""
-        self.grid = grid
-        for name, size in zip(("height_rel", "width_rel"), grid):
-            old = self.get_parameter(name)
-            new = F.interpolate(old.data.T[None].float(), size=2 * size - 1, mode="linear", align_corners=True)
-            setattr(self, name, nn.Parameter(new[0].T.to(old.dtype).contiguous(), old.requires_grad))
 
     def forward(self, q: Tensor) -> Tensor:
         rows = distances(q.shape[-3], self.grid[0], q.device)

@@ -1,12 +1,13 @@
 """Attention in windows of a map (B, H, W, C), with a learned bias for each offset between two positions."""
 
 import torch
+import torch.fx
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .attention import Attending
 from .init import trunc_normal_
-
-Size = tuple[int, int]
+from .tables import BiasTable, Computed, Size, Tabled
 
 
 def to_windows(x: Tensor, window: Size) -> Tensor:
@@ -32,6 +33,10 @@ def relative_index(window: Size) -> Tensor:
 
 def shift_mask(height: int, width: int, window: Size, shift: Size, like: Tensor) -> Tensor:
     """-100 between positions that the cyclic shift brought together, else 0: (windows, h * w, h * w)."""
+    return mask_of_shift(height, width, window, shift, like)
+
+
+def mask_of_shift(height: int, width: int, window: Size, shift: Size, like: Tensor) -> Tensor:
     rows, columns = torch.arange(height, device=like.device), torch.arange(width, device=like.device)
     rows = (rows >= height - window[0]).to(like.dtype) + (rows >= height - shift[0]).to(like.dtype)
     columns = (columns >= width - window[1]).to(like.dtype) + (columns >= width - shift[1]).to(like.dtype)
@@ -40,17 +45,14 @@ def shift_mask(height: int, width: int, window: Size, shift: Size, like: Tensor)
     return (flat[:, None, :] != flat[:, :, None]).to(like.dtype) * -100.0
 
 
-def resize_bias_table(table: Tensor, old: Size, new: Size) -> Tensor:
-    """A table of ((2h-1)(2w-1), heads) for another window, by bicubic interpolation of the offsets."""
-    if old == new:
-        return table
-    grid = table.float().T.unflatten(1, (2 * old[0] - 1, 2 * old[1] - 1))[None]
-    grid = F.interpolate(grid, size=(2 * new[0] - 1, 2 * new[1] - 1), mode="bicubic", align_corners=False)
-    return grid[0].flatten(1).T.to(table.dtype).contiguous()
-
-
-class WindowAttention(nn.Module):
+class WindowAttention(Tabled, Attending):
     """Multi-head attention inside windows with a bias by offset (arXiv:2103.14030, eq. 4): (B * windows, N, C)."""
+
+    tables = {
+        "relative_position_bias_table": BiasTable(),
+        "relative_position_index": Computed(relative_index, "window"),
+    }
+    sized_by = "window"
 
     def __init__(
         self,
@@ -62,41 +64,42 @@ class WindowAttention(nn.Module):
         attn_drop: float = 0.0,
         proj_drop: float = 0.0,
     ):
-        super().__init__()
-        self.heads, self.head_dim, self.window = heads, head_dim or dim // heads, window
-        inner = self.heads * self.head_dim
+        super().__init__(heads, head_dim or dim // heads, attn_drop)
+        self.window = window
+        inner = heads * self.head_dim
         offsets = (2 * window[0] - 1) * (2 * window[1] - 1)
         self.relative_position_bias_table = nn.Parameter(torch.zeros(offsets, heads))
-        self.register_buffer("relative_position_index", relative_index(window), persistent=False)
         self.qkv = nn.Linear(dim, 3 * inner, bias=qkv_bias)
-        self.attn_drop = nn.Dropout(attn_drop)
         self.proj = nn.Linear(inner, dim)
         self.proj_drop = nn.Dropout(proj_drop)
         trunc_normal_(self.relative_position_bias_table, std=0.02)
-
-    @torch.jit.ignore
-    def set_window(self, window: Size) -> None:
-        """Resize the bias table for another window."""
-        if window != self.window:
-            table = resize_bias_table(self.relative_position_bias_table.detach(), self.window, window)
-            self.relative_position_bias_table = nn.Parameter(table)
-            self.relative_position_index = relative_index(window).to(table.device)
-            self.window = window
+        self.init_non_persistent_buffers()
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         count, area = x.shape[0], x.shape[1]
-        q, k, v = self.qkv(x).view(count, area, 3, self.heads, self.head_dim).permute(2, 0, 3, 1, 4).unbind(0)
+        q, k, v = self.qkv(x).view(count, area, 3, self.num_heads, self.head_dim).permute(2, 0, 3, 1, 4).unbind(0)
         bias = self.relative_position_bias_table[self.relative_position_index.view(-1)]
-        bias = bias.view(area, area, self.heads).permute(2, 0, 1).unsqueeze(0)  # (1, heads, N, N)
+        bias = bias.view(area, area, self.num_heads).permute(2, 0, 1).unsqueeze(0)  # (1, heads, N, N)
         if mask is not None:
             bias = bias + mask.unsqueeze(1)  # (windows, heads, N, N)
-        if self.training and x.is_cpu:  # torch's kernel has no gradient of the bias there, and its substitute is slower
-            scores = (q * self.head_dim**-0.5) @ k.transpose(-2, -1)
-            scores = (scores.unflatten(0, (-1, bias.shape[0])) + bias).flatten(0, 1)
-            x = self.attn_drop(scores.softmax(dim=-1)) @ v
+        if self.fused_attn:
+            x = attend_biased(q, k, v, bias, self.attn_drop.p, self.training)
         else:
-            if mask is not None:
-                bias = bias.repeat(count // mask.shape[0], 1, 1, 1)
-            drop = self.attn_drop.p if self.training else 0.0
-            x = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=drop)
+            x = self.attend(q.unflatten(0, (-1, bias.shape[0])), k.unflatten(0, (-1, bias.shape[0])),
+                            v.unflatten(0, (-1, bias.shape[0])), bias).flatten(0, 1)  # fmt: skip
         return self.proj_drop(self.proj(x.transpose(1, 2).reshape(count, area, -1)))
+
+
+def attend_biased(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, drop: float, training: bool) -> Tensor:
+    """Attention with a bias (windows, heads, N, N) that a gradient reaches; the batch of q, k, v counts windows."""
+    if training and q.is_cpu:  # torch's kernel has no gradient of the bias there, and its substitute is slower
+        scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
+        scores = (scores.unflatten(0, (-1, bias.shape[0])) + bias).flatten(0, 1)
+        return F.dropout(scores.softmax(dim=-1), drop) @ v
+    if bias.shape[0] > 1:
+        bias = bias.repeat(q.shape[0] // bias.shape[0], 1, 1, 1)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=drop if training else 0.0)
+
+
+torch.fx.wrap("attend_biased")
+torch.fx.wrap("mask_of_shift")

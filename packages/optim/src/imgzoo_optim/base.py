@@ -128,7 +128,7 @@ class Optimizer(Eager, torch.optim.Optimizer):
             group.setdefault("max_lr", float(group["lr"]))
         if self.real_only and any(p.is_complex() for p in group["params"]):
             raise CapabilityError(f"{type(self).__name__} takes no complex parameters; use sgd or adamw")
-        elementwise = type(self).update is Optimizer.update and not self.whole and not group.get("caution")
+        elementwise = type(self).update is Optimizer.update and not self.sees_whole(group)
         if not elementwise and any(_local(p) is not p for p in group["params"]):
             raise CapabilityError(
                 f"{type(self).__name__} looks at whole tensors, which FSDP2 cuts in pieces; use zero1, ddp or adamw"
@@ -139,6 +139,14 @@ class Optimizer(Eager, torch.optim.Optimizer):
     def direction(self, block: Block, group: dict[str, Any]) -> list[Tensor]:
         """Update the state of a block and return what to subtract, times the learning rate, from its parameters."""
         raise NotImplementedError
+
+    def sees_whole(self, group: dict[str, Any]) -> bool:
+        """Whether `finish` has to see all the blocks of a tensor before any step is applied."""
+        return self.whole or bool(group.get("caution"))
+
+    def slots_of(self, group: dict[str, Any]) -> tuple[str, ...]:
+        """The state tensors that parameters of this group have."""
+        return self.slots
 
     def initial(self, slot: str, param: Tensor, grad: Tensor) -> Tensor:
         """First value of a state tensor."""
@@ -178,6 +186,9 @@ class Optimizer(Eager, torch.optim.Optimizer):
                 loss = closure()
         self.before()
         for group in self.param_groups:
+            lr = self.lr(group)
+            if group.get("corrected_weight_decay") and not isinstance(lr, Tensor):
+                group["max_lr"] = max(group["max_lr"], lr)
             for params, t in self._batches(group):
                 self.update(group, params, t)
         return loss
@@ -207,18 +218,18 @@ class Optimizer(Eager, torch.optim.Optimizer):
     def create(self, state: dict[str, Any], param: Tensor, group: dict[str, Any]) -> None:
         """Make the state tensors of one parameter."""
         real, grad = _real(param), _real(param.grad)
-        for slot in self.slots:
+        for slot in self.slots_of(group):
             state[slot] = self.initial(slot, real, grad)
 
     def update(self, group: dict[str, Any], params: list[Tensor], t: Scalar) -> None:
         """One step of parameters that share device, dtype and step number."""
         real, grads = [_real(_local(p)) for p in params], [_real(_local(p.grad)) for p in params]
         self.prepare(group, params, grads, t)
-        columns = [real, grads, *([_local(self.state[p][slot]) for p in params] for slot in self.slots)]
+        columns = [real, grads, *([_local(self.state[p][slot]) for p in params] for slot in self.slots_of(group))]
         if self._compiled(group, columns, t):
             return
         limit = sum(p.numel() for p in real) if torch.compiler.is_compiling() else self.limit(params[0])
-        whole = self.whole or group.get("caution", False)
+        whole = self.sees_whole(group)
         self._need = max(limit, *(p.numel() for p in real)) if whole else 0
         for segment in split(columns, limit):
             blocks: list[Block] = []
@@ -254,8 +265,9 @@ class Optimizer(Eager, torch.optim.Optimizer):
 
     def _compiled(self, group: dict[str, Any], columns: list[list[Tensor]], t: Scalar) -> bool:
         """Make the step with the rule's compiled loop where that can be had; whether it was made."""
-        whole = self.whole or group.get("caution")
-        if self.kernel is None or whole or torch.compiler.is_compiling() or isinstance(self.lr(group), Tensor):
+        if self.kernel is None or self.sees_whole(group) or len(self.kernel.state) != len(columns) - 2:
+            return False
+        if torch.compiler.is_compiling() or isinstance(self.lr(group), Tensor):
             return False
         if not kernels.fits(columns):
             return False
@@ -275,7 +287,7 @@ class Optimizer(Eager, torch.optim.Optimizer):
             block.grads = foreach.neg(block.grads)
         if group["weight_decay"] and self.decay(group) == "gradient":
             block.grads = foreach.add(block.grads, block.params, alpha=group["weight_decay"])
-        whole = self.whole or group.get("caution", False)
+        whole = self.sees_whole(group)
         block.steps = (self._kernel_direction(block, group) if whole else []) or self.direction(block, group)
 
     def _kernel_direction(self, block: Block, group: dict[str, Any]) -> list[Tensor]:
@@ -312,7 +324,11 @@ class Optimizer(Eager, torch.optim.Optimizer):
         if not decay or self.decay(group) != "shrink":
             return 1.0
         lr = self.lr(group)
-        return 1 - (lr * lr / group["max_lr"] if group.get("corrected_weight_decay") else lr) * decay
+        return 1 - (lr * self.corrected(group) if group.get("corrected_weight_decay") else lr) * decay
+
+    def corrected(self, group: dict[str, Any]) -> Scalar:
+        """The learning rate as a share of the largest one so far, by which corrected weight decay shrinks less."""
+        return self.lr(group) / group["max_lr"] if group["max_lr"] else 1.0
 
     def decays_last(self, group: dict[str, Any]) -> bool:
         """Whether decoupled weight decay comes after the step rather than before it."""
@@ -348,15 +364,8 @@ class Optimizer(Eager, torch.optim.Optimizer):
             foreach.mul_(block.steps, mask)
             scale_(block.steps, [share.reciprocal() for share in shares])
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Load what `state_dict` returned; state keeps the precision it was saved in."""
-        super().load_state_dict(state_dict)
-        order = [index for group in state_dict["param_groups"] for index in group["params"]]
-        params = [param for group in self.param_groups for param in group["params"]]
-        for index, param in zip(order, params):
-            for key, value in state_dict["state"].get(index, {}).items():
-                if isinstance(value, Tensor) and value.dtype != self.state[param][key].dtype:
-                    self.state[param][key] = value.to(param.device).clone()
+    def state_dtype(self, key: str, param: Tensor, group: dict[str, Any]) -> torch.dtype | None:
+        return torch.float32 if low(param.dtype) else _real(param).dtype
 
 
 def _local(x: Any) -> Tensor:

@@ -76,15 +76,52 @@ def _can_fuse(groups: list[dict[str, Any]], options: Mapping[str, Any]) -> bool:
     return not asked and all(device in ("cpu", "cuda", "mps", "xpu") and real for device, real in kinds)
 
 
-def unfuse_for_sparse(optimizer: torch.optim.Optimizer, *_: Any) -> None:
-    """Step pre-hook: the fused kernels take no sparse gradients, so groups that have some go the plain way."""
+def dense(x: torch.Tensor) -> bool:
+    """Whether a tensor's elements fill a stretch of memory, each once, in whatever order."""
+    if x.layout != torch.strided:
+        return False
+    if x.is_contiguous():
+        return True
+    expected = 1
+    for stride, size in sorted((stride, size) for stride, size in zip(x.stride(), x.shape) if size != 1):
+        if stride != expected:
+            return False
+        expected *= size
+    return True
+
+
+def alike(tensors: Sequence[torch.Tensor]) -> bool:
+    """Whether tensors of one shape are dense and keep their elements in the same order."""
+    first = tensors[0]
+    if all(x.layout == torch.strided and x.is_contiguous() for x in tensors):
+        return True
+    return all(dense(x) and x.stride() == first.stride() for x in tensors)
+
+
+def unfuse(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+    """Step pre-hook: torch's fused kernels walk memory element by element, whatever the strides say.
+
+    Groups with a parameter, gradient or state that is sparse, has gaps or lies in another order go the plain way.
+    """
     for group in optimizer.param_groups:
-        if group.get("fused") and any(p.grad is not None and p.grad.is_sparse for p in group["params"]):
-            group["fused"] = False
+        if not group.get("fused"):
+            continue
+        for param in group["params"]:
+            if param.grad is None:
+                continue
+            state = [x for x in optimizer.state.get(param, {}).values() if getattr(x, "shape", ()) == param.shape]
+            if not alike([param, param.grad, *state]):
+                group["fused"] = False
+                break
+
+
+unfuse.travels = True  # type: ignore[attr-defined]
 
 
 class NonFinite:
     """Step pre-hook for gradients with NaN or infinity: `raise` an error, or `skip` the step. Reads one number."""
+
+    travels = True
 
     def __init__(self, policy: str):
         if policy not in ("raise", "skip"):
@@ -161,7 +198,7 @@ def create_optimizer(
     optimizer = build(groups, **given)
     _scale(optimizer)
     if given.get("fused"):
-        optimizer.register_step_pre_hook(unfuse_for_sparse)
+        optimizer.register_step_pre_hook(unfuse)
     if nonfinite is not None:
         optimizer.register_step_pre_hook(NonFinite(nonfinite))
     if name.lower().startswith(PREFIX):

@@ -4,55 +4,22 @@ from __future__ import annotations
 
 import fnmatch
 import logging
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from torch import nn
 
 from imgzoo.errors import UsageError
+from imgzoo.groups import layer_ids
 
 log = logging.getLogger(__name__)
-
-JOIN_PREVIOUS = 99999
-"""A suffix in a model's matcher: these parameters belong to the layer before them."""
-
-
-def _rules(matcher: Mapping[str, Any]) -> list[tuple[int, re.Pattern[str], tuple[int, ...]]]:
-    """Matcher rows as (rank of the part, pattern, numbers to append)."""
-    rules: list[tuple[int, re.Pattern[str], tuple[int, ...]]] = []
-    for rank, rows in enumerate(matcher.values()):
-        for row in [rows] if isinstance(rows, str) else rows:
-            pattern, suffix = (row, None) if isinstance(row, str) else row
-            rules.append((rank, re.compile(pattern), tuple(suffix or ())))
-    return rules
-
-
-def layer_numbers(names: Iterable[str], matcher: Mapping[str, Any]) -> dict[str, int]:
-    """Depth of each parameter: 0 for the stem, the last for what no rule matches (the head)."""
-    rules = _rules(matcher)
-    keys: dict[str, tuple[float, ...]] = {}
-    for name in names:
-        keys[name] = (float("inf"),)
-        for rank, pattern, suffix in rules:
-            found = pattern.match(name)
-            if found:
-                keys[name] = (float(rank), *(float(g) for g in found.groups() if g is not None), *suffix)
-                break
-    numbers: dict[tuple[float, ...], int] = {}
-    layer = -1
-    for key in sorted(set(keys.values())):
-        layer += key[-1] != JOIN_PREVIOUS or layer < 0
-        numbers[key] = layer
-    return {name: numbers[key] for name, key in keys.items()}
 
 
 def layer_scales(model: nn.Module, decay: float, floor: float = 0.0) -> dict[str, float]:
     """Learning-rate scale of each parameter: `decay` to the power of its distance from the head, at least `floor`."""
     if not hasattr(model, "group_matcher"):
         raise UsageError(f"{type(model).__name__} has no group_matcher; pass param_group_fn instead of layer_decay")
-    names = [name for name, _ in model.named_parameters()]
-    layers = layer_numbers(names, model.group_matcher(coarse=False))  # type: ignore[operator]
+    layers = layer_ids(model, model.group_matcher(coarse=False))  # type: ignore[operator]
     last = max(layers.values(), default=0)
     return {name: max(floor, decay ** (last - layer)) for name, layer in layers.items()}
 

@@ -44,6 +44,10 @@ def check_values(what: str, options: Mapping[str, Any]) -> None:
         value = options.get(name)
         if value is not None and not (_number(value) >= 0 and math.isfinite(_number(value))):
             raise UsageError(f"{what}: {name} must be a finite number of at least 0, got {_number(value):g}")
+    for name in ("clipping_threshold", "clip_threshold"):
+        value = options.get(name)
+        if value is not None and not (_number(value) > 0 and math.isfinite(_number(value))):
+            raise UsageError(f"{what}: {name} must be a finite number above 0, got {_number(value):g}")
     for name in ("betas", "betas_1d"):
         betas = options.get(name)
         if betas is not None and not all(b is None or 0 <= _number(b) < 1 for b in betas):

@@ -56,13 +56,17 @@ class Cycles(NamedTuple):
 
 
 def _restarting(cycles: Cycles, min_lr: float, fall: Callable[[float, float], float], meets: bool = False) -> Shape:
-    """A curve that falls from the cycle's peak to `min_lr` as `fall(time, length)` goes from 1 to 0."""
+    """A curve that falls from the cycle's peak to `min_lr` as `fall(time, length)` goes from 1 to 0.
+
+    A base below `min_lr` stays where it is.
+    """
 
     def value(t: float, base: float) -> float:
         i, time, length = cycles.locate(t)
+        floor = min(min_lr, base)
         if i >= cycles.limit:
-            return min_lr
-        return min_lr + (base * cycles.decay**i - min_lr) * fall(time, length)
+            return floor
+        return floor + (max(base * cycles.decay**i, floor) - floor) * fall(time, length)
 
     return Shape(value, cycles.length, meets)
 
@@ -174,6 +178,18 @@ def wsd(
         raise UsageError(f"stable must be constant, rsqrt or power, got '{stable}'")
     if isinstance(decay_fn, str) and decay_fn not in DECAYS:
         raise UsageError(f"decay_fn must be one of {', '.join(DECAYS)} or a function, got '{decay_fn}'")
+    for name, number, fits in (
+        ("decay", decay, decay > 0),
+        ("stable_power", stable_power, stable_power >= 0),
+        ("decay_power", decay_power, decay_power > 0),
+        ("decay_ratio", decay_ratio, 0 < decay_ratio < 1),
+        ("stable_timescale", stable_timescale, stable_timescale is None or stable_timescale > 0),
+    ):
+        if not fits:
+            bound = {"stable_power": "at least 0", "decay_ratio": "between 0 and 1"}.get(name, "above 0")
+            raise UsageError(f"{name} must be {bound}, got {number:g}")
+    if callable(decay_fn) and not all(0 <= decay_fn(x) <= 1 for x in (0.0, 0.5, 1.0)):
+        raise UsageError("decay_fn must go from a share passed to a share left, both between 0 and 1")
     if span > length:
         raise UsageError(f"the decay of {span:g} is longer than the {length:g} updates after warm-up")
     if stable != "constant" and not scale > 0:
@@ -181,14 +197,15 @@ def wsd(
     exponent = {"constant": 0.0, "rsqrt": 0.5, "power": stable_power}[stable]
 
     def value(t: float, base: float) -> float:
-        level = base * (scale / (scale + t)) ** exponent if exponent else base
+        floor = min(min_lr, base)
+        level = max(base * (scale / (scale + t)) ** exponent, floor) if exponent else base
         x = (t - (length - span)) / span if span else float(t >= length)
         if t >= length:
-            return min_lr
+            return floor
         if x <= 0:
             return level
         left = DECAYS[decay_fn](x, decay_power, decay_ratio) if isinstance(decay_fn, str) else decay_fn(x)
-        return min_lr + (level - min_lr) * left
+        return floor + (level - floor) * left
 
     return Shape(value, length, prefix=True)
 
@@ -283,11 +300,11 @@ def _check(total: float, warmup: float, base: float, options: dict[str, Any]) ->
         if not math.isfinite(number) or number < 0 or (name == "total" and number == 0):
             raise UsageError(f"{name} must be a number {'above' if name == 'total' else 'of at least'} 0, got {number}")
     for name in ("min_lr", "warmup_start", "cooldown", "decay_rate"):
-        if name in options and not options[name] >= 0:
-            raise UsageError(f"{name} must be at least 0, got {options[name]}")
-    for name in ("cycle_limit", "cycle_mul", "k_decay", "noise_pct", "noise_std"):
-        if name in options and not options[name] > 0:
-            raise UsageError(f"{name} must be positive, got {options[name]}")
+        if name in options and not (options[name] >= 0 and math.isfinite(options[name])):
+            raise UsageError(f"{name} must be a number of at least 0, got {options[name]}")
+    for name in ("cycle_limit", "cycle_mul", "cycle_decay", "k_decay", "power", "noise_pct", "noise_std"):
+        if name in options and not (options[name] > 0 and math.isfinite(options[name])):
+            raise UsageError(f"{name} must be a positive number, got {options[name]}")
     if options.get("noise_type", "normal") not in ("normal", "uniform"):
         raise UsageError(f"noise_type must be normal or uniform, got '{options['noise_type']}'")
 

@@ -370,6 +370,7 @@ HAS_MOMENTUM = {"bnbsgd", "bnbsgd8bit", "fusedsgd"}
 
 SCHEDULES: Rows = {
     "constant": ({}, "The base value, after any warm-up"),
+    "none": ({}, "The same under the field's name for no schedule"),
     "cosine": ({}, "Half a cosine down, with restarts (1608.03983)"),
     "tanh": ({}, "A hyperbolic tangent down, with restarts (1806.01593)"),
     "poly": ({}, "A power of the remaining share, with restarts"),
@@ -393,8 +394,8 @@ def optimizers() -> list[ComponentSpec]:
 
 def schedulers() -> list[ComponentSpec]:
     """One row for each schedule name; `target` builds a `Schedule` or a `PlateauSchedule`."""
-    targets = {"plateau": "imgzoo_optim.plateau:PlateauSchedule", "rsqrt": "imgzoo_optim.schedules:wsd"}
+    targets = {"plateau": "plateau:PlateauSchedule", "rsqrt": "schedules:wsd", "none": "schedules:constant"}
     return [
-        ComponentSpec(name, targets.get(name, f"imgzoo_optim.schedules:{name}"), kwargs, text)
+        ComponentSpec(name, f"imgzoo_optim.{targets.get(name, f'schedules:{name}')}", kwargs, text)
         for name, (kwargs, text) in SCHEDULES.items()
     ]

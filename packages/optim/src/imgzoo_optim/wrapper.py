@@ -29,6 +29,11 @@ class Wrapper(torch.optim.Optimizer):
     def defaults(self) -> dict[str, Any]:  # type: ignore[override]
         return self.optimizer.defaults
 
+    @property
+    def second_order(self) -> bool:
+        """Whether `backward` has to be called with `create_graph=True`."""
+        return getattr(self.optimizer, "second_order", False)
+
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         self.optimizer.add_param_group(param_group)
 

@@ -28,6 +28,13 @@ class Loaded:
 
 def load_weights(path: Path, average: str = "") -> Loaded:
     """Weights of a hub folder, a run folder (its best), a checkpoint folder (perhaps one of its averages) or a file."""
+    if average and (path / "checkpoints").is_dir():
+        found = Checkpoints(path / "checkpoints").newest()
+        if found is None:
+            raise UsageError(f"{path} holds no checkpoint, and so no average '{average}'")
+        path = found.folder
+    if average and not (path / "state.json").is_file():
+        raise UsageError(f"'{path}' holds one set of weights; --average takes a run folder or a checkpoint")
     if path.is_file() and path.suffix == ".safetensors":
         return Loaded(str(path), storage.read_tensors(path), None)
     if (path / "state.json").is_file():

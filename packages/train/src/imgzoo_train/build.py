@@ -16,6 +16,7 @@ from torch import nn
 
 from imgzoo.errors import UsageError
 
+from .answers import Alignment, Answer, align, answer_of, answer_of_data
 from .config import Config
 from .distributed import World
 from .ema import Average
@@ -31,12 +32,13 @@ DEFAULT_LOSS = {"classification": "cross-entropy", "multilabel": "bce", "regress
 
 @dataclass
 class Sources:
-    """Training and validation data, and what their classes are."""
+    """Training and validation data, what their classes are, and how those of the validation data lie among them."""
 
     train: Any
     validation: Any
     classes: int
     names: list[str]
+    align: Alignment
     splits: Any = None
     """How the data was found, in words: `splits.lines()`."""
 
@@ -60,18 +62,12 @@ def open_sources(config: Config) -> Sources:
         options=options,
     )
     train, validation = splits.train, splits.validation
-    if bool(getattr(train, "multi_label", False)) != (task == "multilabel"):
-        kind = "several labels an image" if train.multi_label else "one label an image"
-        raise UsageError(f"{config.data.source} has {kind}, so --task {task} does not fit it")
-    names = [str(name) for name in train.class_names]
-    classes = int(train.num_classes)
-    if task == "regression" and names:  # classes taken as numbers: one output, the class's number
-        names, classes = [], 1
-    if classes < 1:
-        raise UsageError(f"{config.data.source} has no classes: its images need labels for training")
-    if list(train.class_names) != list(validation.class_names):
-        raise UsageError("training and validation data have different classes; give both the same class_map")
-    return Sources(train, validation, classes, names, splits)
+    answer, where = answer_of_data(train, task), part.val_source or part.source
+    found = align(answer, answer_of_data(validation, task), "training", f"validation of {where}")
+    asked = config.model.num_classes
+    if asked not in (None, answer.count):
+        raise UsageError(f"--num-classes {asked} contradicts {part.source}, which has {answer.count}; leave it out")
+    return Sources(train, validation, answer.count, list(answer.names), found, splits)
 
 
 def build_model(config: Config, classes: int, names: list[str]) -> nn.Module:
@@ -85,7 +81,7 @@ def build_model(config: Config, classes: int, names: list[str]) -> nn.Module:
     model = create_model(
         part.name,
         pretrained=weights_argument(part.pretrained),
-        num_classes=part.num_classes or classes,
+        num_classes=classes,
         in_chans=part.in_chans,
         img_size=part.img_size,
         global_pool=part.global_pool,
@@ -93,10 +89,25 @@ def build_model(config: Config, classes: int, names: list[str]) -> nn.Module:
         drop_path_rate=part.drop_path_rate,
         **part.options,
     )
-    model.class_names = names if len(names) == (part.num_classes or classes) else None
+    line_up_head(model, Answer(config.loss.task, classes, tuple(names)))
     if part.grad_checkpointing:
         model.set_grad_checkpointing()
     return model
+
+
+@torch.no_grad()
+def line_up_head(model: Any, wanted: Answer) -> None:
+    """Let the model answer what is wanted: a classifier of other classes is begun anew, one in another order sorted."""
+    if getattr(model, "load_report", None) is not None and wanted.task == "classification":
+        try:
+            found = align(answer_of(model), wanted, "the pretrained classifier")
+        except UsageError:
+            model.reset_classifier(wanted.count)
+        else:
+            for head in model._heads() if found.places is not None else ():
+                for parameter in model.get_submodule(head).parameters():
+                    parameter.copy_(parameter[found.places])
+    model.task, model.class_names = wanted.task, list(wanted.names) or None
 
 
 def data_config(config: Config, model: nn.Module, sources: Sources) -> Any:
@@ -171,7 +182,15 @@ def build_loaders(config: Config, sources: Sources, transform: Any, world: World
     )
     size = part.val_batch_size or part.batch_size
     plain = create_transform(transform, training=False, max_pixels=part.max_pixels)
-    validation = create_loader(sources.validation, plain, size, training=False, **shared)
+    validation = create_loader(
+        sources.validation,
+        plain,
+        size,
+        training=False,
+        bad="skip" if part.max_bad_val else "raise",
+        budget=part.max_bad_val or 1,
+        **shared,
+    )
     largest_share = math.ceil(len(sources.validation) / world.size)
     return Loaders(
         train, validation, math.ceil(largest_share / size), max(1, math.ceil(len(train) / config.optim.accumulate))
@@ -181,6 +200,7 @@ def build_loaders(config: Config, sources: Sources, transform: Any, world: World
 def build_state(config: Config, model: nn.Module, world: World, updates: int) -> State:
     """Apply every technique to the model, in the documented order."""
     from . import adapt, norms, sharding
+    from .techniques import small_maps
 
     run = config.run
     if config.model.lora:
@@ -196,6 +216,8 @@ def build_state(config: Config, model: nn.Module, world: World, updates: int) ->
         norms.sync_batch_norm(model, world)
     precision = create_precision(run.precision, world.device)
     model = precision.prepare(model)
+    if precision.low and world.device.type == "cpu":
+        small_maps.protect(model)
     if sharded:
         sharding.shard(model, world)
 
@@ -205,7 +227,7 @@ def build_state(config: Config, model: nn.Module, world: World, updates: int) ->
     averages = build_averages(config, model, updates)
     called: Any = model
     if run.torchscript:
-        called = adapt.scripted(model, run.torchscript, world.device)
+        called = adapt.scripted(model, run.torchscript, world.device, precision)
     if run.compile:
         called = torch.compile(called)
     if world.size > 1 and not sharded:

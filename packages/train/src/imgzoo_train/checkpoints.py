@@ -110,19 +110,16 @@ def read(folder: Path) -> dict[str, Any]:
 
 @dataclass
 class Retention:
-    """Which checkpoints stay: the last ones, the best ones by metric, and every n-th step."""
+    """Which checkpoints stay: the last ones, the best ones by metric, and those that are `pinned`."""
 
     last: int = 2
     best: int = 1
-    milestone: int = 0
+    pinned: set[int] = field(default_factory=set)
 
     def keep(self, steps: list[int], scores: Mapping[int, float]) -> set[int]:
         """The subset of `steps` that stays; a score that is not a number is never best."""
         ranked = sorted((step for step in steps if _finite(scores.get(step))), key=lambda step: (-scores[step], step))
-        kept = set(sorted(steps)[-max(1, self.last) :]) | set(ranked[: self.best])
-        if self.milestone:
-            kept |= {step for step in steps if step % self.milestone == 0}
-        return kept
+        return set(sorted(steps)[-max(1, self.last) :]) | set(ranked[: self.best]) | (self.pinned & set(steps))
 
 
 def _finite(score: float | None) -> bool:

@@ -34,11 +34,41 @@ POSITIVE = frozenset(
         "data.repeats",
         "data.max_pixels",
         "optim.accumulate",
+        "run.epochs",
         "run.eval_every",
         "run.keep_last",
     }
 )
 """Settings that cannot be zero; none can be negative."""
+
+
+class Bounds(typing.NamedTuple):
+    """What a number may be, in words and as a test."""
+
+    words: str
+    low: float = 0.0
+    high: float = math.inf
+    low_too: bool = True
+    high_too: bool = True
+
+    def hold(self, value: float) -> bool:
+        above = value >= self.low if self.low_too else value > self.low
+        return above and (value <= self.high if self.high_too else value < self.high)
+
+
+_FRACTION = Bounds("at least 0 and below 1", high=1.0, high_too=False)
+_SHARE = Bounds("from 0 to 1", high=1.0)
+_FACTOR = Bounds("above 0 and at most 1", high=1.0, low_too=False)
+_ABOVE = Bounds("above 0", low_too=False)
+BOUNDS = {
+    **dict.fromkeys(
+        ("run.ema", "loss.smoothing", "optim.momentum", "model.drop_rate", "model.drop_path_rate"), _FRACTION
+    ),
+    **dict.fromkeys(("data.mix_prob", "distill.weight"), _SHARE),
+    **dict.fromkeys(("optim.layer_decay", "data.crop_pct"), _FACTOR),
+    **dict.fromkeys(("distill.temperature", "optim.clip", "run.rollback_lr", "data.std"), _ABOVE),
+}
+"""Settings that are narrower than their type."""
 
 _KINDS: dict[Any, str] = {list: "a list", dict: "a table", str: "text", bool: "true or false", int: "a whole number"}
 
@@ -88,6 +118,7 @@ class DataSection:
     mix_prob: float = 1.0
     mix_off_epoch: int | None = None
     max_bad: float = 0.0
+    max_bad_val: float = 0.0
     sampler: Literal["shuffle", "balanced", "sqrt"] = "shuffle"
     repeats: int = 1
     augment: dict[str, Any] = field(default_factory=dict[str, Any])
@@ -136,7 +167,8 @@ class DistillSection:
 
     teacher: str = ""
     teacher_pretrained: str = "true"
-    kind: Literal["logit", "feature", "token"] = "logit"
+    kind: Literal["", "logit", "feature", "token"] = ""
+    """Empty: logits, where there is a teacher."""
     weight: float = 0.5
     temperature: float = 1.0
     hard: bool = False
@@ -292,6 +324,7 @@ def _merge(target: Any, values: Mapping[str, Any], where: str, prefix: str) -> A
         low = 1 if label in POSITIVE else 0
         if isinstance(checked, (int, float)) and checked < low:
             raise UsageError(f"'{label}' in {where} must be at least {low}, not {checked}")
+        _check_bounds(checked, label, where)
         if isinstance(checked, dict) and isinstance(current, dict):
             checked = {**cast("dict[str, Any]", current), **cast("dict[str, Any]", checked)}
         changes[key] = checked
@@ -299,6 +332,13 @@ def _merge(target: Any, values: Mapping[str, Any], where: str, prefix: str) -> A
     if isinstance(result, Config) and result.version != VERSION:
         raise UsageError(f"{where} has version {result.version}; this imgzoo-train reads version {VERSION}")
     return result
+
+
+def _check_bounds(value: Any, label: str, where: str) -> None:
+    bounds = BOUNDS.get(label)
+    for item in cast("list[Any]", value if isinstance(value, list) else [value]) if bounds else ():
+        if bounds and isinstance(item, (int, float)) and not bounds.hold(item):
+            raise UsageError(f"'{label}' in {where} must be {bounds.words}, not {item}")
 
 
 def _check(value: Any, kind: Any, label: str, where: str) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import time
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -46,11 +47,11 @@ def deploy(
     """A copy of `model` for inference, with its parity to the original as `deployed.parity`.
 
     Batch norms are folded into the layer before them where that is proven to change nothing but rounding, modules with
-    a `reparameterize()` are rewritten, weights are laid out channels-last, and cast to `dtype`; a processor without
-    instructions for it computes in float32 with the weights rounded, and a warning says so. On a CPU the process keeps
-    its freed memory from then on (`imgzoo.memory.keep_memory`). `example` (B, C, H, W) is what parity is measured on;
-    random images by default. Raises `UsageError` when the relative difference exceeds `tolerance` (1e-3, or 0.1 in low
-    precision).
+    a `reparameterize()` are rewritten, weights are laid out channels-last, and cast to `dtype`; on a CPU where that was
+    measured to be no faster the model computes in float32 with the weights rounded, and a warning says so. On a CPU the
+    process keeps its freed memory from then on (`imgzoo.memory.keep_memory`). `example` (B, C, H, W) is what parity and
+    speed are measured on; random images by default. Raises `UsageError` when the relative difference exceeds
+    `tolerance` (1e-3, or 0.1 in low precision).
     """
     keep_memory()
     original = model.eval()
@@ -61,7 +62,7 @@ def deploy(
     if channels_last:
         deployed = deployed.to(memory_format=torch.channels_last)
     if dtype is not None:
-        deployed = LowPrecision(deployed, dtype)
+        deployed = lower(deployed, dtype, example)
     if compile:
         deployed = torch.compile(deployed)
     parity = compare(original, deployed, example, folded, rewritten)
@@ -84,36 +85,46 @@ def example_images(model: Any, count: int = 4) -> torch.Tensor:
 
 
 class LowPrecision(nn.Module):
-    """A model in another dtype that takes and returns float32.
-
-    On a processor that would compute the dtype one value at a time only the weights are rounded to it.
-    """
+    """A model in another dtype that takes and returns float32."""
 
     def __init__(self, model: nn.Module, dtype: torch.dtype) -> None:
         super().__init__()
         self.model, self.dtype = model.to(dtype), dtype
-        if not computes(next(model.parameters()).device, dtype):
-            short = str(dtype).removeprefix("torch.")
-            warnings.warn(
-                f"this processor has no {short} instructions: the weights are rounded to {short}, and the model "
-                "computes in float32",
-                stacklevel=3,
-            )
-            self.model, self.dtype = model.float(), torch.float32
 
     def forward(self, images: torch.Tensor) -> Any:
         output = self.model(images.to(self.dtype))
         return [item.float() for item in output] if isinstance(output, (tuple, list)) else output.float()
 
 
-def computes(device: torch.device, dtype: torch.dtype) -> bool:
-    """Whether a device has instructions for a dtype; a CPU is asked through oneDNN."""
-    if device.type != "cpu" or dtype not in (torch.bfloat16, torch.float16):
-        return True
-    if not torch.backends.mkldnn.is_available():
-        return False
-    known = torch.ops.mkldnn
-    return bool(known._is_mkldnn_bf16_supported() if dtype == torch.bfloat16 else known._is_mkldnn_fp16_supported())
+def lower(model: nn.Module, dtype: torch.dtype, example: torch.Tensor) -> LowPrecision:
+    """The model in `dtype`, or in float32 with weights rounded to `dtype` where a CPU is not faster with it."""
+    low = LowPrecision(model, dtype)
+    if example.device.type != "cpu" or dtype not in (torch.bfloat16, torch.float16):
+        return low
+    taken = seconds(low, example)
+    exact = LowPrecision(model, torch.float32)
+    ratio = taken / seconds(exact, example)
+    if ratio < 1:
+        return LowPrecision(model, dtype)
+    short = str(dtype).removeprefix("torch.")
+    warnings.warn(
+        f"{short} takes {ratio:.1f} times as long as float32 here: the weights are rounded to {short}, and the model "
+        "computes in float32",
+        stacklevel=3,
+    )
+    return exact
+
+
+@torch.inference_mode()
+def seconds(model: nn.Module, example: torch.Tensor, runs: int = 3) -> float:
+    """The least time of a forward pass, after one that is not counted."""
+    model(example)
+    times = []
+    for _ in range(runs):
+        start = time.perf_counter()
+        model(example)
+        times.append(time.perf_counter() - start)
+    return min(times)
 
 
 def reparameterize(model: nn.Module) -> int:

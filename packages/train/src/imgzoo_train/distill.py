@@ -9,20 +9,27 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from imgzoo.errors import CapabilityError, UsageError
+from imgzoo.errors import CapabilityError
 
+from .answers import Answer, align, answer_of
 from .config import Config
 from .state import State
 
 
 class Teacher(nn.Module):
-    """A fixed model that sees the student's images, normalized as it was trained to see them."""
+    """A fixed model that sees the student's images, normalized as it was trained to see them.
+
+    `columns` are its outputs for the student's classes; None for all of them.
+    """
 
     scale: torch.Tensor
     shift: torch.Tensor
 
-    def __init__(self, model: nn.Module, student_cfg: Any, teacher_cfg: Any) -> None:
+    def __init__(
+        self, model: nn.Module, student_cfg: Any, teacher_cfg: Any, columns: torch.Tensor | None = None
+    ) -> None:
         super().__init__()
+        self.columns = columns
         self.model = model.eval().requires_grad_(False)
         mean, std = (torch.tensor(student_cfg[key]).view(-1, 1, 1) for key in ("mean", "std"))
         own_mean, own_std = (torch.tensor(teacher_cfg[key]).view(-1, 1, 1) for key in ("mean", "std"))
@@ -40,7 +47,8 @@ class Teacher(nn.Module):
     @torch.no_grad()
     def logits(self, images: torch.Tensor) -> torch.Tensor:
         output = self.model(self.images(images))
-        return (output[0] if isinstance(output, (tuple, list)) else output).float()
+        output = (output[0] if isinstance(output, (tuple, list)) else output).float()
+        return output if self.columns is None else output.index_select(1, self.columns.to(output.device))
 
     @torch.no_grad()
     def features(self, images: torch.Tensor) -> torch.Tensor:
@@ -55,11 +63,16 @@ def distilled(config: Config, loss: Callable[..., torch.Tensor], state: State, s
 
     part = config.distill
     model = open_model(part.teacher, part.teacher_pretrained)
-    if part.kind != "feature" and model.num_classes != sources.classes:
-        raise UsageError(f"the teacher has {model.num_classes} classes, the data {sources.classes}")
+    columns = None
+    if part.kind != "feature":
+        wanted = Answer(config.loss.task, sources.classes, tuple(sources.names))
+        found = align(answer_of(model), wanted, f"the teacher {part.teacher}", config.data.source)
+        columns = found.columns if found.places is None else found.places
     student: Any = state.plain
-    teacher = Teacher(model, student.pretrained_cfg, model.pretrained_cfg).to(state.device)
-    imitate = {"logit": _logit, "feature": _feature, "token": _token}[part.kind](config, student, teacher, state)
+    teacher = Teacher(model, student.pretrained_cfg, model.pretrained_cfg, columns).to(state.device)
+    imitate = {"": _logit, "logit": _logit, "feature": _feature, "token": _token}[part.kind](
+        config, student, teacher, state
+    )
 
     def run(model: nn.Module, batch: Any) -> torch.Tensor:
         own, copied = imitate(model, batch)
@@ -68,8 +81,19 @@ def distilled(config: Config, loss: Callable[..., torch.Tensor], state: State, s
     return run
 
 
-def imitation(student: torch.Tensor, teacher: torch.Tensor, temperature: float, hard: bool) -> torch.Tensor:
-    """KL divergence of softened logits times temperature squared (arXiv:1503.02531), or the teacher's decision."""
+def imitation(
+    student: torch.Tensor, teacher: torch.Tensor, temperature: float, hard: bool, task: str = "classification"
+) -> torch.Tensor:
+    """KL divergence of softened logits times temperature squared (arXiv:1503.02531), or the teacher's decision.
+
+    Several labels an image are a yes or no each; numbers are imitated by their squared error.
+    """
+    if task == "regression":
+        return F.mse_loss(student.float(), teacher)
+    if task == "multilabel":
+        wanted = (teacher > 0).float() if hard else (teacher / temperature).sigmoid()
+        scale = 1.0 if hard else temperature
+        return F.binary_cross_entropy_with_logits(student.float() / scale, wanted) * scale**2
     if hard:
         return F.cross_entropy(student.float(), teacher.argmax(1))
     soft, own = (F.log_softmax(logits.float() / temperature, 1) for logits in (teacher, student))
@@ -77,12 +101,12 @@ def imitation(student: torch.Tensor, teacher: torch.Tensor, temperature: float, 
 
 
 def _logit(config: Config, student: Any, teacher: Teacher, state: State) -> Any:
-    part = config.distill
+    part, task = config.distill, config.loss.task
 
     def imitate(model: nn.Module, batch: Any) -> tuple[torch.Tensor, torch.Tensor]:
         output: Any = model(state.precision.inputs(batch.images))
         output = output[0] if isinstance(output, (tuple, list)) else output
-        return output, imitation(output, teacher.logits(batch.images), part.temperature, part.hard)
+        return output, imitation(output, teacher.logits(batch.images), part.temperature, part.hard, task)
 
     return imitate
 
@@ -94,12 +118,12 @@ def _token(config: Config, student: Any, teacher: Teacher, state: State) -> Any:
             "--distill token needs a model with a distillation token, such as deit_tiny_distilled_patch16_224"
         )
     student.set_distilled_training(True)
-    part = config.distill
+    part, task = config.distill, config.loss.task
 
     def imitate(model: nn.Module, batch: Any) -> tuple[torch.Tensor, torch.Tensor]:
         output: Any = model(state.precision.inputs(batch.images))
         own, other = output if isinstance(output, (tuple, list)) else (output, output)
-        return own, imitation(other, teacher.logits(batch.images), part.temperature, part.hard)
+        return own, imitation(other, teacher.logits(batch.images), part.temperature, part.hard, task)
 
     return imitate
 

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -102,7 +103,7 @@ def join_world(device_name: str = "", timeout: float = 600.0) -> Iterator[World]
     if not given:
         backend = "gloo" if device.type == "cpu" else dist.get_default_backend_for_device(device)
         dist.init_process_group(backend, timeout=limit)
-    control = dist.new_group(backend="gloo", timeout=limit)
+    control: Any = dist.new_group(backend="gloo", timeout=limit)
     try:
         yield World(dist.get_rank(), dist.get_world_size(), device, control)
     finally:

@@ -39,6 +39,12 @@ class Average:
         }
 
     @torch.no_grad()
+    def restart(self, model: nn.Module) -> None:
+        """Begin at the model's present weights."""
+        for name, tensor in averaged_tensors(model).items():
+            self.tensors[name].copy_(tensor)
+
+    @torch.no_grad()
     def update(self, model: nn.Module) -> None:
         """Take the model's present weights into the average, at every `every`-th call after the first `start`."""
         self.calls += 1

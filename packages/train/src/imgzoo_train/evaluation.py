@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,6 +10,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from imgzoo.errors import DataError
+
+from .answers import Alignment
 from .distributed import World
 from .metrics import METRICS
 from .precision import FP32, Precision
@@ -36,14 +40,16 @@ def evaluate(
     precision: Precision = FP32,
     steps: int | None = None,
     poll: Callable[[], None] | None = None,
-    transform: Callable[[torch.Tensor], torch.Tensor] | None = None,
-    observe: Callable[[torch.Tensor, Any], None] | None = None,
+    align: Alignment | None = None,
+    observe: Callable[[torch.Tensor, torch.Tensor, Any], None] | None = None,
+    advice: str = "--max-bad",
 ) -> Evaluation:
     """Score `model` on this rank's `batches` and reduce the sums of all ranks once.
 
     Ranks may have different numbers of batches; with several ranks and a `poll` that talks to the others, `steps` is
-    the largest number any of them has. `transform` maps the logits, e.g. to a subset of classes; `observe` sees the
-    logits and sample numbers of each batch.
+    the largest number any of them has. `align` says which outputs the data's classes are; `observe` sees the outputs
+    that are scored, the targets they are scored against, and the sample numbers of each batch. Samples that the loader
+    left out are counted as `left_out`; one that it must not leave out is a `DataError` that names the option `advice`.
     """
     world = world or World()
     scores = METRICS[task](classes, world.device)
@@ -51,7 +57,7 @@ def evaluate(
     training = model.training
     model.eval()
     try:
-        for batch in padded(batches, steps):
+        for batch in padded(_advised(batches, advice), steps):
             if poll is not None:
                 poll()
             if batch is None:
@@ -61,23 +67,35 @@ def evaluate(
                 output = model(precision.inputs(images))
             if isinstance(output, (tuple, list)):
                 output = output[0]
-            if transform is not None:
-                output = transform(output)
+            if align is not None:
+                output, targets = align.outputs(output), align.targets(targets)
             if observe is not None:
-                observe(output, batch.indices)
+                observe(output, targets, batch.indices)
             losses = scores.update(output, targets)
             worst = _keep_worst(worst, losses, output, targets, batch.indices)
     finally:
         model.train(training)
 
     scores.reduce(world)
+    left_out = len(getattr(getattr(batches, "quarantine", None), "seen", ()))
+    left_out = int(world.reduce(torch.tensor(left_out, device=world.device)))
     worst = world.gather(worst)
     order = worst[:, 0].argsort(descending=True, stable=True)[:WORST]
     rows = [
         {"loss": loss, "index": int(index), "target": int(target), "predicted": int(predicted)}
         for loss, index, target, predicted in worst[order].tolist()
     ]
-    return Evaluation(scores.result(), scores, rows)
+    metrics = scores.result() | ({"left_out": left_out} if left_out else {})
+    return Evaluation(metrics, scores, rows)
+
+
+def _advised(batches: Iterable[Any], advice: str) -> Iterable[Any]:
+    """`batches`, with the option that helps in the message about one that cannot be read."""
+    try:
+        yield from batches
+    except DataError as error:
+        text = re.sub(r"; see bad='skip'.*", "", str(error))
+        raise DataError(f"{text}; {advice} leaves such samples out and counts them") from error
 
 
 def padded(batches: Iterable[Any], steps: int | None) -> Iterable[Any]:

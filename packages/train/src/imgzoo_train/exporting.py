@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from imgzoo.errors import ImgzooError, MissingDependencyError
+from imgzoo_data import resolve_data_config
 
+from .answers import answer_of
 from .deployment import difference, example_images, first_output, shapes
 
 Runner = Callable[[torch.Tensor], torch.Tensor]
+EXTRA = "imgzoo.json"
 SUFFIXES = {"torch": ".pt2", "onnx": ".onnx", "torchscript": ".ts"}
 
 
@@ -33,8 +37,13 @@ def export(
     dynamic: bool = True,
     tolerance: float = 1e-3,
     script: bool = False,
+    whole: bool = False,
 ) -> dict[str, Any]:
     """Write `model` to `path`; returns the parity report, which also lies beside it as `<path>.json`.
+
+    Report and file hold what the outputs are - task, classes, activation - and how images are prepared: ONNX in its
+    metadata, the others in an extra file `imgzoo.json`. `whole` puts normalization and activation into the file: images
+    of 0 to 1 in, probabilities or values out.
 
     The report has the largest difference and top-1 agreement on seeded images for batches of 1, 2 and 5 (`dynamic`),
     run through the file itself: onnxruntime for ONNX, torch otherwise. Raises `ExportError` when the format cannot hold
@@ -42,17 +51,26 @@ def export(
     """
     model = model.eval()
     example = example_images(model, 2) if example is None else example
+    record = describe(model, whole)
+    if whole:
+        model, example = Whole(model), example.sigmoid()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            runner = WRITERS[format](model, path, example, dynamic, script)
+            runner = WRITERS[format](model, path, example, dynamic, script, record)
     except ImgzooError:
         raise
     except Exception as error:
         text = str(error).strip().splitlines()
         reason = text[0] if text else type(error).__name__
         raise ExportError(f"{format} cannot hold this model ({reason})") from error
-    report: dict[str, Any] = {"format": format, "file": path.name, "bytes": path.stat().st_size, "batches": {}}
+    report: dict[str, Any] = {
+        "format": format,
+        "file": path.name,
+        "bytes": path.stat().st_size,
+        **record,
+        "batches": {},
+    }
     batches = (1, 2, 5) if dynamic else (len(example),)
     for images in shapes(example, batches):
         with torch.inference_mode():
@@ -66,16 +84,44 @@ def export(
     return report
 
 
-def _write_torch(model: Any, path: Path, example: torch.Tensor, dynamic: bool, script: bool) -> Runner:
+def describe(model: Any, whole: bool) -> dict[str, Any]:
+    """What the outputs of a file are, and what it wants to see."""
+    config = resolve_data_config(model).to_dict()
+    inside = "inside the file" if whole else "before the file"
+    return {**answer_of(model).record(), "outputs": "answers" if whole else "logits", "normalization": inside, **config}
+
+
+class Whole(nn.Module):
+    """A model with its normalization and activation: images (B, C, H, W) of 0 to 1 -> probabilities or values."""
+
+    mean: torch.Tensor
+    std: torch.Tensor
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        config, self.model, self.answer = resolve_data_config(model), model, answer_of(model)
+        self.register_buffer("mean", torch.tensor(config.mean).view(-1, 1, 1))
+        self.register_buffer("std", torch.tensor(config.std).view(-1, 1, 1))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.answer.activate(first_output(self.model((images - self.mean) / self.std)))
+
+
+def _write_torch(
+    model: Any, path: Path, example: torch.Tensor, dynamic: bool, script: bool, record: Mapping[str, Any]
+) -> Runner:
     batch = torch.export.Dim("batch", min=1)
     program = torch.export.export(model, (example,), dynamic_shapes=({0: batch},) if dynamic else None)
-    torch.export.save(program, path)
+    torch.export.save(program, path, extra_files={EXTRA: json.dumps(record)})
     loaded: Any = torch.export.load(path).module()
     return lambda images: first_output(loaded(images))
 
 
-def _write_onnx(model: Any, path: Path, example: torch.Tensor, dynamic: bool, script: bool) -> Runner:
+def _write_onnx(
+    model: Any, path: Path, example: torch.Tensor, dynamic: bool, script: bool, record: Mapping[str, Any]
+) -> Runner:
     try:
+        import onnx
         import onnxruntime
         import onnxscript  # noqa: F401
     except ImportError as error:
@@ -89,9 +135,12 @@ def _write_onnx(model: Any, path: Path, example: torch.Tensor, dynamic: bool, sc
         external_data=False,
         verbose=False,
         input_names=["images"],
-        output_names=["logits"],
+        output_names=[str(record["outputs"])],
         dynamic_shapes=({0: batch},) if dynamic else None,
     )
+    written = onnx.load(str(path))
+    onnx.helper.set_model_props(written, {key: _text(value) for key, value in record.items()})
+    onnx.save(written, str(path))
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
@@ -99,10 +148,16 @@ def _write_onnx(model: Any, path: Path, example: torch.Tensor, dynamic: bool, sc
     return lambda images: torch.from_numpy(session.run(None, {name: images.numpy()})[0])
 
 
-def _write_torchscript(model: Any, path: Path, example: torch.Tensor, dynamic: bool, script: bool) -> Runner:
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _write_torchscript(
+    model: Any, path: Path, example: torch.Tensor, dynamic: bool, script: bool, record: Mapping[str, Any]
+) -> Runner:
     with torch.no_grad():
         scripted = torch.jit.script(model) if script else torch.jit.trace(model, example, check_trace=False)
-    torch.jit.save(scripted, str(path))
+    torch.jit.save(scripted, str(path), _extra_files={EXTRA: json.dumps(record)})
     loaded: Any = torch.jit.load(str(path))
     return lambda images: first_output(loaded(images))
 

@@ -36,8 +36,16 @@ class RunFolder:
     def create(self, config: Config) -> None:
         """Begin a run here; raises `UsageError` when there is one already, `StorageError` when it cannot be written."""
         storage.make_folder(self.path)
+        self.refuse_existing()
+        self.write_config(config)
+
+    def refuse_existing(self) -> None:
+        """Raise `UsageError` where there is a run already."""
         if self.metrics_file.exists() or self.checkpoints.exists():
             raise UsageError(f"{self.path} already holds a run; add --resume to go on, or choose another --output")
+
+    def write_config(self, config: Config) -> None:
+        """Write the settings that hold from now on."""
         storage.replace_text(self.config_file, config.dump())
 
     def describe(self, splits: Any) -> None:

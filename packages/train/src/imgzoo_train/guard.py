@@ -95,7 +95,7 @@ class Guard:
 
 @torch.no_grad()
 def find_nonfinite(state: State, group: list[Any], loss_fn: Any) -> str:
-    """Name the first thing that is not finite: the input, a parameter, a module's output, or a gradient."""
+    """Name the first thing that is not finite: the input, a parameter, a module's output, or a parameter's gradient."""
     for batch in group:
         if not _finite(batch.images):
             return "an input image"
@@ -115,12 +115,33 @@ def find_nonfinite(state: State, group: list[Any], loss_fn: Any) -> str:
     handles = [module.register_forward_hook(hook(name)) for name, module in state.plain.named_modules()]
     try:
         for batch in group if state.world.size == 1 else ():
-            if not _finite(loss_fn(state.plain, batch)) and not found:
+            with state.precision.forward(state.device):
+                loss = loss_fn(state.plain, batch)
+            if not _finite(loss) and not found:
                 found.append("the loss")
     finally:
         for handle in handles:
             handle.remove()
-    return found[0] if found else "a gradient"
+    return found[0] if found else _nonfinite_gradient(state, group, loss_fn)
+
+
+def _nonfinite_gradient(state: State, group: list[Any], loss_fn: Any) -> str:
+    """The gradient nearest to the loss that is not finite; clipping spreads it, so it is then taken anew."""
+
+    def bad() -> list[str]:
+        return [name for name, row in taken if not _finite(row.grad)]
+
+    taken = [(name, row) for name, row in state.plain.named_parameters() if row.grad is not None]
+    names = bad()
+    if len(names) == len(taken) and state.world.size == 1:
+        state.plain.zero_grad(set_to_none=True)
+        with torch.enable_grad():
+            for batch in group:
+                with state.precision.forward(state.device):
+                    loss = loss_fn(state.plain, batch)
+                loss.backward()
+        names = bad()
+    return f"gradient of {names[-1]}" if names else "a gradient that was finite when it was taken again"
 
 
 def _finite(value: Any) -> bool:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,13 @@ from .config import Config
 class Loggers:
     """Every sink of a run, and the run events of plugins. A sink has `log(row)` and `end(summary)`."""
 
-    def __init__(self, sinks: Sequence[Any], folder: Path | None = None) -> None:
-        self.sinks, self.folder = list(sinks), folder
+    def __init__(
+        self, sinks: Sequence[Any], folder: Path | None = None, warn: Callable[[str], None] = warnings.warn
+    ) -> None:
+        self.sinks, self.folder, self.warn = list(sinks), folder, warn
 
     @staticmethod
-    def open(config: Config, folder: Path) -> Loggers:
+    def open(config: Config, folder: Path, warn: Callable[[str], None] = warnings.warn) -> Loggers:
         """The sinks that the configuration names; raises `UnknownNameError` or `MissingDependencyError`."""
         from imgzoo.registry import registry
 
@@ -27,7 +30,7 @@ class Loggers:
         for name in config.run.loggers:
             spec = table.resolve(name)
             sinks.append(spec.load()(folder=folder, config=config, **spec.kwargs))
-        loggers = Loggers(sinks, folder)
+        loggers = Loggers(sinks, folder, warn)
         loggers.event("imgzoo_run_started", config=config)
         return loggers
 
@@ -38,18 +41,31 @@ class Loggers:
         from imgzoo._discovery import manager
 
         hook = getattr(manager().hooks.hook, name, None)
-        if hook is not None:
+        if hook is None:
+            return
+        try:
             hook(folder=self.folder, **values)
+        except Exception as error:  # a plugin's own
+            self.warn(f"a plugin failed at {name} ({type(error).__name__}: {error}); the run goes on")
 
     def log(self, row: Mapping[str, Any]) -> None:
-        for sink in self.sinks:
-            sink.log(row)
+        self._each("log", row)
         self.event("imgzoo_run_logged", row=row)
 
     def end(self, summary: Mapping[str, Any]) -> None:
-        for sink in self.sinks:
-            sink.end(summary)
+        self._each("end", summary)
         self.event("imgzoo_run_ended", summary=summary)
+
+    def _each(self, method: str, value: Mapping[str, Any]) -> None:
+        """Call every sink; one that fails is left out from then on, and the run goes on."""
+        for sink in list(self.sinks):
+            try:
+                getattr(sink, method)(value)
+            except Exception as error:  # whatever a sink raises
+                self.sinks.remove(sink)
+                self.warn(
+                    f"logger {type(sink).__name__} failed ({type(error).__name__}: {error}) and gets no more rows"
+                )
 
     def __enter__(self) -> Loggers:
         return self

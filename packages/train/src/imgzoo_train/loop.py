@@ -20,7 +20,7 @@ LossFn = Callable[[nn.Module, Any], torch.Tensor]
 """`(model, batch) -> mean loss of the batch`: where distillation, splits and tasks differ."""
 
 Row = tuple[int, Callable[[State], None]]
-"""`(every, action)`: the action runs after each update whose number is a multiple of `every`."""
+"""`(every, action)`: the action runs after each update whose position is a multiple of `every`."""
 
 Clip = Callable[[list[torch.Tensor]], torch.Tensor]
 """Limits the gradients of parameters in place and returns their norm before that."""
@@ -59,7 +59,7 @@ def fit(
             break
         loaded = time.perf_counter()
         if schedule is not None:
-            schedule.apply(state.optimizer, state.step)
+            schedule.apply(state.optimizer, state.position)
             if state.lr_factor != 1.0:
                 for row in state.optimizer.param_groups:
                     row["lr"] *= state.lr_factor
@@ -83,7 +83,7 @@ def run_rows(state: State, rows: Sequence[Row], *, resumed: bool = False) -> Non
         return
     first = state.rows_done or 0
     for index, (every, action) in enumerate(rows):
-        if index >= first and every and state.step % every == 0:
+        if index >= first and every and state.position % every == 0:
             state.rows_done = index
             action(state)
     state.rows_done = None
@@ -103,6 +103,7 @@ def update(state: State, group: list[Any], loss_fn: LossFn, clip: Clip | None, g
         scaler.unscale_(state.optimizer)
     norm = clip(parameters) if clip is not None else gradient_norm(parameters)
 
+    images = state.world.size * sum(len(batch.targets) for batch in group)
     if guard.allows(state, loss, norm, group, loss_fn):
         if scaler is not None:
             scaler.step(state.optimizer)
@@ -111,7 +112,9 @@ def update(state: State, group: list[Any], loss_fn: LossFn, clip: Clip | None, g
             state.optimizer.step()
         for average in state.averages.values():
             average.update(state.plain)
-        state.meters.add(loss, norm, state.world.size * sum(len(batch.targets) for batch in group))
+        state.meters.add(loss, norm, images)
+    else:
+        state.meters.skip(images)
     state.optimizer.zero_grad(set_to_none=True)
     state.step += 1
 

@@ -15,6 +15,8 @@ class Meters:
         self.grad_norm = torch.zeros((), dtype=torch.float64)
         self.images = 0
         self.updates = 0
+        self.left_out = 0
+        self.left_out_images = 0
         self.wait_seconds = 0.0
         self.step_seconds = 0.0
 
@@ -25,21 +27,34 @@ class Meters:
         self.images += images
         self.updates += 1
 
+    def skip(self, images: int) -> None:
+        """Count an update that was not finite and was left out."""
+        self.left_out += 1
+        self.left_out_images += images
+
     def take(self) -> dict[str, float]:
-        """Means since the last call, and a fresh start; this is where the host waits for the device."""
+        """Means since the last call, and a fresh start; this is where the host waits for the device.
+
+        `left_out` counts updates that were not finite; without any other there is no loss.
+        """
         seconds = self.step_seconds + self.wait_seconds
+        images = self.images + self.left_out_images
         row = {
-            "loss": float(self.loss) / max(1, self.images),
-            "grad_norm": float(self.grad_norm) / max(1, self.updates),
-            "images": self.images,
-            "images_per_second": self.images / seconds if seconds else 0.0,
+            "images": images,
+            "images_per_second": images / seconds if seconds else 0.0,
             "data_wait": self.wait_seconds / seconds if seconds else 0.0,
         }
+        if self.updates:
+            means = {"loss": float(self.loss) / max(1, self.images), "grad_norm": float(self.grad_norm) / self.updates}
+            row = {**means, **row}
+        if self.left_out:
+            row["left_out"] = self.left_out
         self.__init__()
         return row
 
     def state_dict(self) -> dict[str, Any]:
-        return {"loss": self.loss, "grad_norm": self.grad_norm, "images": self.images, "updates": self.updates}
+        names = ("loss", "grad_norm", "images", "updates", "left_out", "left_out_images")
+        return {name: getattr(self, name) for name in names}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.__init__()

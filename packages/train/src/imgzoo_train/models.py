@@ -5,12 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from imgzoo.errors import UsageError
+from imgzoo.errors import UsageError, WeightsError
 
 
 def weights_argument(text: str) -> bool | str:
-    """The `--pretrained` text as `create_model` takes it: '' is no weights, 'true' the default tag's."""
-    return {"": False, "false": False, "true": True}.get(text.lower(), text)
+    """The `--pretrained` text as `create_model` takes it: '' is no weights, 'true' the default tag's.
+
+    A run folder stands for its best model.
+    """
+    known = {"": False, "false": False, "true": True}.get(text.lower())
+    if known is None and (Path(text) / "best" / "config.json").is_file():
+        return f"local-dir:{Path(text) / 'best'}"
+    return text if known is None else known
 
 
 def model_folder(text: str) -> Path | None:
@@ -28,19 +34,23 @@ def model_folder(text: str) -> Path | None:
 
 
 def open_model(text: str, pretrained: str = "true", **options: Any) -> Any:
-    """A model with weights: a name with `pretrained`, or a folder with its own weights."""
+    """A model to be used as it is: a name with `pretrained`, or a folder with its own weights.
+
+    Raises `WeightsError` where the weights bring no classifier for its classes: what it would answer means nothing.
+    """
     from imgzoo import create_model
 
     folder = model_folder(text)
     if folder is not None:
-        return create_model(f"local-dir:{folder}", pretrained=True, **options)
-    return create_model(text, pretrained=weights_argument(pretrained), **options)
-
-
-def class_names_of(model: Any) -> list[str]:
-    """Names of the model's classes: its own, ImageNet's when it has as many, or numbers."""
-    from imgzoo_data.info import class_names
-
-    own = getattr(model, "class_names", None) or class_names(model)
-    count = int(model.num_classes)
-    return [str(name) for name in own] if own and len(own) == count else [str(index) for index in range(count)]
+        model = create_model(f"local-dir:{folder}", pretrained=True, **options)
+    else:
+        model = create_model(text, pretrained=weights_argument(pretrained), **options)
+    report = getattr(model, "load_report", None)
+    heads = tuple(f"{head}." for head in model._heads())
+    if report is not None and any(name.startswith(heads) for name in report.initialized):
+        held = f"a classifier of {report.classes} classes" if report.classes else "no classifier"
+        raise WeightsError(
+            f"'{report.file}' has {held}, {text} needs one of {model.num_classes}: train it first with "
+            f"imgzoo train --pretrained {pretrained if folder is None else text}"
+        )
+    return model

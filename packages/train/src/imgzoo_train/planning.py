@@ -14,6 +14,7 @@ from . import build
 from .config import Config
 from .distributed import World, pick_device
 from .loop import fit
+from .runs import checks
 from .state import State
 from .storage import make_folder
 
@@ -29,13 +30,15 @@ class Parts:
         self.sources = build.open_sources(config)
         self.model = build.build_model(config, self.sources.classes, self.sources.names)
         self.transform = build.data_config(config, self.model, self.sources)
+        checks.check_size(self.model, self.transform.input_size[1:], *config.data.sizes)
         self.loaders = build.build_loaders(config, self.sources, self.transform, self.world)
         self.state: State = build.build_state(config, self.model, self.world, self.loaders.updates)
         self.loss = build.build_loss(config, self.sources, self.state)
 
 
 def dry_run(config: Config) -> str:
-    """The plan of a run and its schedule as text."""
+    """The plan of a run and its schedule as text; raises what the run would raise before its first batch."""
+    checks.check_settings(config)
     parts = Parts(config)
     schedule = build.build_schedule(config, parts.state, parts.loaders.updates)
     updates, total = parts.loaders.updates, config.run.epochs * parts.loaders.updates
@@ -93,7 +96,7 @@ def learning_rate_curve(parts: Parts, low: float, high: float, steps: int) -> tu
 
     def look(state: State) -> None:
         nonlocal smooth
-        loss = state.meters.take()["loss"]
+        loss = state.meters.take().get("loss", math.nan)
         smooth = 0.9 * smooth + 0.1 * loss
         losses.append(smooth / (1 - 0.9 ** len(rates + [0.0])))
         rates.append(low * (high / low) ** ((state.step - 1) / max(1, steps - 1)))

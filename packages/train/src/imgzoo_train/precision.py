@@ -18,6 +18,11 @@ class Precision:
     weights: torch.dtype | None = None
     scaler: torch.amp.GradScaler | None = None  # type: ignore[name-defined]
 
+    @property
+    def low(self) -> bool:
+        """Whether the forward pass computes in less than float32."""
+        return self.autocast is not None or self.weights is not None
+
     def forward(self, device: torch.device) -> contextlib.AbstractContextManager[Any]:
         """The block a forward pass runs in."""
         if self.autocast is None:

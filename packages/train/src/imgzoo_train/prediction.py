@@ -10,7 +10,8 @@ import torch
 
 from imgzoo.errors import ImgzooError, UsageError
 
-from .models import class_names_of, open_model
+from .answers import answer_of
+from .models import open_model
 
 Row = dict[str, Any]
 
@@ -31,7 +32,7 @@ class Predictor:
         self.model = model.eval()
         self.device = device or torch.device("cpu")
         self.model.to(self.device)
-        self.names = class_names_of(model)
+        self.answer = answer_of(model)
         self.config = resolve_data_config(model, img_size=img_size, use_test_size=img_size is None)
         self.transform = create_transform(self.config, training=False, max_pixels=max_pixels)
 
@@ -57,7 +58,10 @@ class Predictor:
     def rows(
         self, paths: Iterable[Path], *, topk: int = 5, embed: bool = False, features: bool = False, batch_size: int = 16
     ) -> Iterator[Row]:
-        """`{"file", "classes": [{"class", "index", "probability"}]}`, with `embedding` or `features`, or `error`."""
+        """`{"file", "classes": [{"class", "index", "probability"}]}`, with `embedding` or `features`, or `error`.
+
+        A model of several labels gives each its own probability; one of numbers gives `values` instead of `classes`.
+        """
         for chunk in _chunks(paths, batch_size):
             images, places, errors = self.images(chunk)
             answers: dict[int, Row] = {place: {"error": text} for place, text in errors.items()}
@@ -72,14 +76,7 @@ class Predictor:
         maps = self.model.forward_features(images)
         logits = self.model.forward_head(maps)
         logits = logits[0] if isinstance(logits, (tuple, list)) else logits
-        best = logits.float().softmax(1).topk(min(topk, logits.shape[1]), 1)
-        rows: list[Row] = []
-        for values, indices in zip(best.values.tolist(), best.indices.tolist()):
-            classes = [
-                {"class": self.names[index], "index": index, "probability": value}
-                for value, index in zip(values, indices)
-            ]
-            rows.append({"classes": classes})
+        rows = self.named(self.answer.activate(logits), topk)
         if embed:
             for row, vector in zip(rows, self.model.forward_head(maps, pre_logits=True).float().cpu().tolist()):
                 row["embedding"] = vector
@@ -87,6 +84,21 @@ class Predictor:
             for row, tensor in zip(rows, maps.float().cpu()):
                 row["features"] = tensor.tolist()
         return rows
+
+    def named(self, answers: torch.Tensor, topk: int) -> list[Row]:
+        """A row for each of (B, count) probabilities or values."""
+        if self.answer.task == "regression":
+            return [{"values": values} for values in answers.tolist()]
+        best, labels = answers.topk(min(topk, answers.shape[1]), 1), self.answer.labels
+        return [
+            {
+                "classes": [
+                    {"class": labels[index], "index": index, "probability": value}
+                    for value, index in zip(values, indices)
+                ]
+            }
+            for values, indices in zip(best.values.tolist(), best.indices.tolist())
+        ]
 
 
 def find_images(paths: Sequence[Path]) -> list[Path]:

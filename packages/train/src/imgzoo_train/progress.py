@@ -46,10 +46,10 @@ class Bar:
 
     def row(self, row: Mapping[str, Any]) -> None:
         """Show a log row."""
-        text = (
-            f"loss {row['loss']:.4f}  lr {row['lr']:.2e}  {row['images_per_second']:.0f} img/s  "
-            f"waiting for data {row['data_wait']:.0%}"
-        )
+        loss = f"loss {row['loss']:.4f}  " if "loss" in row else ""
+        out = f"{row['left_out']} updates not finite, left out  " if "left_out" in row else ""
+        speed = f"{row['images_per_second']:.0f} img/s  waiting for data {row['data_wait']:.0%}"
+        text = f"{loss}{out}lr {row['lr']:.2e}  {speed}"
         if self.live:
             self.progress.update(self.task, figures=text)
         else:

@@ -31,12 +31,16 @@ class Candidate:
 def candidates(
     patterns: Sequence[str] = (), license: str = "", min_top1: float | None = None, max_params: float | None = None
 ) -> list[Candidate]:
-    """Published weights whose accuracy and cost are known, no two of the same architecture and size."""
+    """Published weights whose accuracy and cost are known, no two of the same architecture and size.
+
+    `max_params` is in millions.
+    """
     from imgzoo.query import COLUMNS, Query, search
 
     columns = ("top1", "gmacs", "macts", "params", "size", "license", "classes")
     query = Query(
-        patterns=tuple(patterns), license=license, min_top1=min_top1, max_params=max_params, pretrained=True,
+        patterns=tuple(patterns), license=license, min_top1=min_top1, pretrained=True,
+        max_params=None if max_params is None else 1e6 * max_params,
         columns=columns, sort="-top1",
     )  # fmt: skip
     found: dict[tuple[str, int], Candidate] = {}

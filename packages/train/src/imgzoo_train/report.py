@@ -98,7 +98,7 @@ def charts(rows: Sequence[Mapping[str, Any]]) -> Iterable[str]:
     training = [row for row in rows if row["kind"] == "train"]
     scored = [row for row in rows if row["kind"] == "eval"]
     names = list(dict.fromkeys(name for row in scored for name in row))
-    losses = {"training": [(row["epoch"], row["loss"]) for row in training]}
+    losses = {"training": [(row["epoch"], row["loss"]) for row in training if "loss" in row]}
     losses |= {name: [(row["epoch"], row[name]) for row in scored if name in row] for name in names if "loss" in name}
     scores = [name for name in names if name.startswith(("top1", "map", "r2"))]
     yield chart("Loss", losses)

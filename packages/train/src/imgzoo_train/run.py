@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from imgzoo.errors import UsageError
+from imgzoo.errors import ImgzooError, UsageError
 from imgzoo.memory import keep_memory
 
 from . import adapt, build, norms, storage
-from .checkpoints import Checkpoints, Retention
+from .checkpoints import Checkpoints, Retention, folder_name
 from .config import Config, output_folder
 from .distributed import World, join_world
 from .evaluation import Evaluation, evaluate
@@ -26,10 +27,11 @@ from .loggers import Loggers
 from .loop import Row, fit
 from .metrics import better, lower_is_better, oriented
 from .progress import Bar
+from .runs import checks, resuming
 from .signals import Interrupted, Signals
 from .state import State
 
-ROWS = ("poll", "train", "eval", "save")
+ROWS = ("poll", "train", "save", "eval", "end")
 """Rows of a run in their order; a checkpoint names the first that was not done at its step."""
 
 
@@ -39,6 +41,7 @@ def train(config: Config, *, resume: bool = False, quiet: bool = False) -> dict[
     Raises `Interrupted` after a signal, with everything saved; typed errors for anything the user can mend.
     """
     config.run.output = output_folder(config)
+    checks.check_settings(config, resume=resume, output=os.environ.get("RANK", "0") == "0")
     if config.run.threads:
         torch.set_num_threads(config.run.threads)
     keep_memory()  # activations of one step serve the next
@@ -55,17 +58,21 @@ class Run:
         self.sources = build.open_sources(config)
         model = build.build_model(config, self.sources.classes, self.sources.names)
         self.transform = build.data_config(config, model, self.sources)
+        checks.check_size(model, self.transform.input_size[1:], *config.data.sizes)
         quarantine = self.folder.path / "quarantine.jsonl"
         self.loaders = build.build_loaders(config, self.sources, self.transform, world, quarantine)
         self.state = build.build_state(config, model, world, self.loaders.updates)
         self.loss = build.build_loss(config, self.sources, self.state)
         self.schedule = build.build_schedule(config, self.state, self.loaders.updates)
-        self.steps = config.run.epochs * self.loaders.updates
+        self.state.updates = self.loaders.updates
+        self.state.samples = config.data.batch_size * config.optim.accumulate * world.size
+        self.data = resuming.describe_data(self.sources.train, self.sources.names)
+        self.fresh = resuming.fields_of(self.state.optimizer)
+        self.changes: resuming.Changes = {}
         self.guard = Guard(config.run.nonfinite, config.run.max_nonfinite, self.record_bad if world.main else None)
-        milestone = config.run.milestone * self.loaders.updates
         self.store = Checkpoints(
             self.folder.checkpoints,
-            Retention(config.run.keep_last, config.run.keep_best, milestone),
+            Retention(config.run.keep_last, config.run.keep_best),
             warn=self.say,
         )
         self.bar: Bar | None = None
@@ -83,7 +90,12 @@ class Run:
     @property
     def epoch(self) -> int:
         """Epochs that are complete at the present step."""
-        return self.state.step // self.loaders.updates
+        return self.state.position // self.loaders.updates
+
+    @property
+    def steps(self) -> int:
+        """The last step."""
+        return self.config.run.epochs * self.loaders.updates + self.state.shift
 
     def go(self, resume: bool) -> dict[str, Any]:
         """Train to the end; save and pass on a signal; go back and leave out a broken update where asked to."""
@@ -93,7 +105,7 @@ class Run:
                 Bar(self.steps, self.state.step, quiet=self.quiet, shown=self.world.main),
             )
             if self.world.main:
-                self.loggers = stack.enter_context(Loggers.open(self.config, self.folder.path))
+                self.loggers = stack.enter_context(Loggers.open(self.config, self.folder.path, self.say))
             try:
                 self.signals.poll()
                 while True:
@@ -124,9 +136,19 @@ class Run:
             return
         if not self.folder.path.is_dir():
             raise UsageError(f"{self.folder.path} holds no run to resume; leave out --resume to begin one")
+        old = Config.load(self.folder.config_file)
+        self.changes = resuming.changes(old, self.config)
+        resuming.refuse(self.changes)
+        self.load_newest()
+        self.say(f"going on from step {self.state.step}, epoch {self.state.position / self.loaders.updates:.4g}")
+        if self.changes:
+            self.say(f"changed since: {resuming.describe(self.changes)}")
+        if self.epoch >= self.config.run.epochs and self.state.rows_done is None:
+            self.say(f"all {self.config.run.epochs} epochs are done; a larger --epochs goes on")
+        self.world.barrier()
         if self.world.main:
             self.folder.describe(self.sources.splits)
-        self.load_newest()
+            self.folder.write_config(self.config)
 
     def load_newest(self) -> None:
         """Take over the newest checkpoint that verifies; without any the run begins anew."""
@@ -137,9 +159,18 @@ class Run:
             if self.world.main:
                 self.folder.rewind(-1, {})
             return
-        self.state.load(found.parts)
+        told = resuming.compare_data(found.parts.get("data", self.data), self.data)
+        if told:
+            self.say(told)
+        try:
+            self.state.load(found.parts)
+        except (ValueError, KeyError, RuntimeError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise UsageError(f"{found.folder} does not fit the settings of this run ({reason})") from error
+        resuming.apply_to_groups(self.state.optimizer, self.fresh, self.changes)
+        self.store.retention.pinned = set(self.state.pinned)
         self.store.scores = {int(step): score for step, score in self.state.best.get("scores", {}).items()}
-        done = ROWS.index("save") if self.state.rows_done is None else self.state.rows_done
+        done = len(ROWS) if self.state.rows_done is None else self.state.rows_done
         if self.world.main:
             self.folder.rewind(self.state.step, {kind: ROWS.index(kind) < done for kind in ("train", "eval")})
         self.world.barrier()
@@ -155,21 +186,22 @@ class Run:
         while (state.step < self.steps and not state.stop) or state.rows_done is not None:
             if self.epoch == config.model.unfreeze_epoch:
                 self.unfreeze()
-            inside = state.step % self.loaders.updates
-            pending = state.rows_done is not None and inside == 0 and state.step > 0
+            inside = state.position % self.loaders.updates
+            pending = state.rows_done is not None and inside == 0 and state.position > 0
             epoch = self.epoch - pending
             self.loaders.train.seek(epoch, (self.loaders.updates if pending else inside) * config.optim.accumulate)
-            fit(
-                state,
-                self.loaders.train,
-                self.loss,
-                self.schedule,
-                self.steps,
-                rows=self.rows(),
-                accumulate=config.optim.accumulate,
-                clip=clip,
-                guard=self.guard,
-            )
+            with explained(config):
+                fit(
+                    state,
+                    self.loaders.train,
+                    self.loss,
+                    self.schedule,
+                    self.steps,
+                    rows=self.rows(),
+                    accumulate=config.optim.accumulate,
+                    clip=clip,
+                    guard=self.guard,
+                )
 
     def clipper(self) -> Any:
         """The gradient limit of the configuration."""
@@ -191,8 +223,9 @@ class Run:
         return [
             (1, self.poll),
             (run.log_every or max(1, updates // 10), self.log),
-            (updates, self.evaluate_epoch),
             (1, self.save_if_due),
+            (updates, self.evaluate_epoch),
+            (1, self.save_last),
         ]
 
     def poll(self, state: State) -> None:
@@ -203,10 +236,10 @@ class Run:
 
     def write(self, kind: str, figures: Mapping[str, Any]) -> None:
         """Write a row of metrics and pass it to loggers."""
-        row = {"kind": kind, "step": self.state.step, "epoch": round(self.state.step / self.loaders.updates, 4)}
+        row = {"kind": kind, "step": self.state.step, "epoch": round(self.state.position / self.loaders.updates, 4)}
         row |= {**figures, "seconds": round(time.perf_counter() - self.started, 3)}
         if self.world.main:
-            self.folder.append(row)
+            self.unless_full(lambda: self.folder.append(row), "a row of metrics.jsonl")
             self.loggers.log(row)
         if kind == "train" and self.bar is not None:
             self.bar.row(row)
@@ -224,7 +257,7 @@ class Run:
 
     def evaluate_epoch(self, state: State) -> None:
         """Score raw and averaged weights at the end of an epoch; keep the best; stop when nothing gets better."""
-        if self.epoch % self.config.run.eval_every and state.step < self.steps:
+        if not self.evaluates(state):
             return
         norms.distribute_statistics(state.plain, self.world, self.config.run.dist_bn)
         start = time.perf_counter()
@@ -238,7 +271,7 @@ class Run:
         self.keep_best(results)
         self.write("eval", {**figures, "eval_seconds": round(time.perf_counter() - start, 3)})
         if self.world.main:
-            self.folder.write_summary()
+            self.unless_full(self.folder.write_summary, "summary.csv")
         name = build.score_name(self.config)
         scores = "  ".join(f"{name}{key} {found.metrics[name]:.2f}" for key, found in results.items())
         self.say(f"epoch {self.epoch}  validation  {scores}")
@@ -248,8 +281,10 @@ class Run:
         return evaluate(
             self.state.plain if not self.state.sharded else self.state.model,
             self.loaders.validation,
-            classes=self.sources.classes,
+            classes=self.sources.align.classes,
             task=self.config.loss.task,
+            align=self.sources.align,
+            advice="--max-bad-val",
             world=self.world,
             precision=self.state.precision,
             steps=self.loaders.eval_steps,
@@ -297,20 +332,48 @@ class Run:
             license = model.pretrained_cfg.get("license") if getattr(model, "load_report", None) else None
             save_model(model, folder, class_names=names, metrics=metrics, state=state, license=license)
 
-        self.folder.replace_best(write)
+        where = self.folder.checkpoints / folder_name(self.state.step)
+        self.unless_full(lambda: self.folder.replace_best(write), f"best/; `imgzoo clean {where}` writes this model")
+
+    def unless_full(self, write: Callable[[], None], what: str) -> None:
+        """Write something; on a full disk the run says so and goes on."""
+        try:
+            write()
+        except Exception as error:
+            if not storage.is_disk_full(error):
+                raise
+            self.say(f"no space left, the run goes on without {what}")
+
+    def evaluates(self, state: State) -> bool:
+        """Whether this step is evaluated."""
+        whole = state.position % self.loaders.updates == 0
+        return whole and (self.epoch % self.config.run.eval_every == 0 or state.step >= self.steps)
 
     def save_if_due(self, state: State) -> None:
-        """Save at every `save_every`-th update, or epoch, and at the end."""
-        due = state.step % (self.config.run.save_every or self.loaders.updates) == 0
-        if due or state.stop or state.step == self.steps:
+        """Save at every `save_every`-th update, or epoch, at milestones, and before whatever is evaluated."""
+        run, whole = self.config.run, state.position % self.loaders.updates == 0
+        milestone = bool(run.milestone) and whole and self.epoch % run.milestone == 0
+        if milestone:
+            state.pinned.append(state.step)
+            self.store.retention.pinned.add(state.step)
+        evaluates = self.evaluates(state)
+        if evaluates or milestone or state.position % (run.save_every or self.loaders.updates) == 0:
+            self.save(state, rows_done=ROWS.index("eval") if evaluates else None)
+
+    def save_last(self, state: State) -> None:
+        """Save at the end, with what the last evaluation found."""
+        if state.stop or state.step >= self.steps:
             self.save(state)
 
-    def save(self, state: State, *, final: bool = False) -> None:
-        """Write a checkpoint in the background; with `final`, wait until it is on the disk."""
+    def save(self, state: State, *, rows_done: int | None = None, final: bool = False) -> None:
+        """Write a checkpoint in the background, after which the row `rows_done` is the next.
+
+        With `final`, wait until it is on the disk; then the rows done are those that are done.
+        """
         pending = state.rows_done
         if not final:
-            state.rows_done = None
-        parts = state.parts()
+            state.rows_done = rows_done
+        parts = {**state.parts(), "data": self.data}
         state.rows_done = pending
         if self.world.main:
             self.store.save(state.step, parts)
@@ -343,14 +406,32 @@ class Run:
             "seconds": round(time.perf_counter() - self.started, 2),
         }
         if self.world.main:
-            storage.replace_text(self.folder.path / "summary.json", json.dumps(summary, indent=1))
             from .report import write_report
 
-            self.folder.write_summary()
-            write_report(self.folder, self.config, summary, self.last, self.sources)
+            text = json.dumps(summary, indent=1)
+            self.unless_full(lambda: storage.replace_text(self.folder.path / "summary.json", text), "summary.json")
+            self.unless_full(self.folder.write_summary, "summary.csv")
+            try:
+                write_report(self.folder, self.config, summary, self.last, self.sources)
+            except (OSError, ValueError, ImgzooError) as error:
+                self.say(f"no report: {error}; everything else is written")
             self.loggers.end(summary)
         self.world.barrier()
         return summary
+
+
+@contextmanager
+def explained(config: Config) -> Iterator[None]:
+    """Say what the user can do about torch's own errors of a training step."""
+    try:
+        yield
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise UsageError(
+            f"batch norm cannot train on one value a channel, which --batch-size {config.data.batch_size} at this size "
+            "leaves: use a larger --batch-size or --input-size, or --freeze norm"
+        ) from error
 
 
 @contextmanager

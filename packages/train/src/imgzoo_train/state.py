@@ -33,6 +33,12 @@ class State:
     seed: int = 0
     step: int = 0
     """Updates done."""
+    shift: int = 0
+    """Updates done minus those that the present batch size would have taken so far: `position` is counted in its."""
+    updates: int = 1
+    """Updates an epoch takes."""
+    samples: int = 1
+    """Samples an update takes, on all ranks."""
     rows_done: int | None = None
     """Rows that already ran at this step; None when all of them did."""
     micro: int = 1
@@ -42,6 +48,8 @@ class State:
     bad_steps: int = 0
     skipped: list[int] = field(default_factory=list)
     """Updates that are left out, since they broke once."""
+    pinned: list[int] = field(default_factory=list)
+    """Steps whose checkpoints stay for ever."""
     lr_factor: float = 1.0
     stop: bool = False
     meters: Meters = field(default_factory=Meters)
@@ -52,6 +60,11 @@ class State:
     def __post_init__(self) -> None:
         if self.plain is None:
             self.plain = self.model
+
+    @property
+    def position(self) -> int:
+        """Updates of the present size that the samples seen so far amount to: what epochs and schedules count."""
+        return self.step - self.shift
 
     @property
     def device(self) -> torch.device:
@@ -78,11 +91,16 @@ class State:
             "optimizer": optimizer_state(self),
             "progress": {
                 "step": self.step,
+                "seen": {
+                    "epochs": self.position // self.updates,
+                    "samples": self.position % self.updates * self.samples,
+                },
                 "rows_done": self.rows_done,
                 "micro": self.micro,
                 "best": self.best,
                 "bad_steps": self.bad_steps,
                 "skipped": self.skipped,
+                "pinned": self.pinned,
                 "lr_factor": self.lr_factor,
                 "seed": self.seed,
                 "stop": self.stop,
@@ -131,9 +149,22 @@ class State:
         for name, value in parts["progress"].items():
             if hasattr(self, name) and name != "seed":
                 setattr(self, name, value)
+        self.load_position(parts["progress"].get("seen"))
         self.meters.load_state_dict(parts["meters"])
         self.precision.load_state_dict(parts["precision"])
         for name, average in self.averages.items():
             if f"average-{name}" in parts:
                 average.load_state_dict(parts[f"average-{name}"])
+            else:
+                average.restart(self.plain)
         self.load_local(parts.get("local", {}))
+
+    def load_position(self, seen: dict[str, int] | None) -> None:
+        """Go on after the samples seen, whatever number of updates they were."""
+        if seen is None:
+            return
+        inside = min(self.updates, seen["samples"] // self.samples)
+        moved = seen["epochs"] * self.updates + inside - self.position
+        self.shift -= moved
+        if moved and inside:
+            self.rows_done = None

@@ -42,8 +42,8 @@ class StorageError(ImgzooError, OSError):
 def is_disk_full(error: BaseException | None) -> bool:
     """Whether `error`, or what caused it, says that no space was left."""
     while error is not None:
-        if isinstance(error, OSError) and error.errno in DISK_FULL:
-            return True
+        if (isinstance(error, OSError) and error.errno in DISK_FULL) or "No space left on device" in str(error):
+            return True  # safetensors has errors of its own, with the system's words in them
         error = error.__cause__ or error.__context__
     return False
 
@@ -156,8 +156,8 @@ def replace_file(path: Path, data: bytes) -> None:
 
 
 def replace_text(path: Path, text: str) -> None:
-    """Write `path` as a whole or not at all, as UTF-8."""
-    replace_file(path, text.encode())
+    """Write `path` as a whole or not at all, as UTF-8; what no encoding knows, such as a byte of a name, is escaped."""
+    replace_file(path, text.encode(errors="backslashreplace"))
 
 
 def remove_folder(folder: Path) -> None:

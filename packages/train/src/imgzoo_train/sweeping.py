@@ -11,10 +11,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from imgzoo.errors import UsageError
+from imgzoo.errors import ImgzooError, UsageError
 
 from . import storage
 from .config import Config, nested, parse_setting
+from .signals import Interrupted
 
 Trial = dict[str, Any]
 
@@ -90,12 +91,15 @@ def sweep(config: Config, trials: Sequence[Trial], folder: Path, *, quiet: bool 
         path = folder / f"trial-{number:03d}"
         done = path / "summary.json"
         if not done.is_file():
-            chosen = config.merged(nested(values), f"trial {number}")
-            chosen.run.output = str(path)
             try:
+                chosen = config.merged(nested({**values, "run.output": str(path)}), f"trial {number}")
                 train(chosen, resume=(path / "config.toml").is_file(), quiet=quiet)
-            except UsageError as error:
-                rows.append({"trial": number, **values, "error": str(error)})
+            except Interrupted:
+                raise
+            except Exception as error:  # whatever a trial dies of, the others go on
+                text = str(error) if isinstance(error, ImgzooError) else f"{type(error).__name__}: {error}"
+                rows.append({"trial": number, **values, "error": text.splitlines()[0]})
+                write_table(rows, folder / "sweep.csv")
                 yield rows[-1]
                 continue
         summary = json.loads(done.read_text(encoding="utf-8"))

@@ -128,12 +128,16 @@ def profile(model: Any, settings: Settings) -> Row:
     kinds = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
     handles = [m.register_forward_hook(add) for m in model.modules() if isinstance(m, kinds)]
     counter = FlopCounterMode(display=False)
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    model.requires_grad_(False)  # the counter looks for the gradient of a parameter that a module is given
     try:
         with counter:
             model(images_for(model, settings)[:1])
     finally:
         for handle in handles:
             handle.remove()
+        for parameter in trained:
+            parameter.requires_grad_(True)
     return {"gmacs": counter.get_total_flops() / 2e9, "macts": counted / 1e6}
 
 

@@ -13,6 +13,7 @@ import torch
 
 from imgzoo.errors import UsageError
 
+from .answers import KINDS, Answer, align, answer_of, answer_of_data
 from .distributed import World
 from .evaluation import Evaluation, evaluate
 from .models import model_folder, open_model
@@ -27,7 +28,8 @@ class Settings:
 
     source: str
     split: str = "validation"
-    task: str = "classification"
+    task: str | None = None
+    """What the model must answer; None takes what it says."""
     pretrained: str = "true"
     batch_size: int = 64
     workers: int = 0
@@ -38,6 +40,8 @@ class Settings:
     test_pool: bool = False
     subset: str = ""
     max_pixels: int | None = None
+    max_bad: float = 0.0
+    """Share, or from 1 number, of samples that may be left out because they cannot be read."""
 
 
 def find_models(texts: Sequence[str]) -> list[str]:
@@ -85,12 +89,15 @@ def validate(text: str, settings: Settings, world: World | None = None) -> tuple
         model = model.to(memory_format=torch.channels_last)
     precision = create_precision(settings.precision, world.device)
     precision.prepare(model)
-    chosen = subset_of(settings, model)
+    answer = answer_of(model)
+    if settings.task and settings.task != answer.task:
+        raise UsageError(f"{text} answers with {KINDS[answer.task]}; leave out --task {settings.task}")
+    answer = subset_of(settings, answer)
     size = settings.batch_size
     start = time.perf_counter()
     while True:
         try:
-            found = _score(model, settings, size, world, precision, chosen)
+            found = _score(model, settings, size, world, precision, answer, text)
             break
         except torch.OutOfMemoryError:
             if size == 1 or world.size > 1:
@@ -108,10 +115,13 @@ def _size(model: Any, settings: Settings) -> int:
     return resolve_data_config(model, img_size=settings.img_size, use_test_size=settings.img_size is None).input_size[1]
 
 
-def _score(model: Any, settings: Settings, size: int, world: World, precision: Any, chosen: Any) -> Evaluation:
+def _score(
+    model: Any, settings: Settings, size: int, world: World, precision: Any, answer: Answer, name: str
+) -> Evaluation:
     from imgzoo_data import create_dataset, create_loader, create_transform, resolve_data_config
 
-    source = create_dataset(settings.source, settings.split, task=settings.task)
+    source = create_dataset(settings.source, settings.split, task=answer.task)
+    lined_up = align(answer, answer_of_data(source, answer.task), name, settings.source)
     config = resolve_data_config(
         model,
         img_size=settings.img_size,
@@ -123,24 +133,23 @@ def _score(model: Any, settings: Settings, size: int, world: World, precision: A
         create_transform(config, training=False, max_pixels=settings.max_pixels),
         size,
         training=False,
+        bad="skip" if settings.max_bad else "raise",
+        budget=settings.max_bad or 1,
         workers=settings.workers,
         rank=world.rank,
         world=world.size,
         device=world.device,
         channels_last=settings.channels_last,
     )
-    classes = len(chosen) if chosen is not None else int(model.num_classes)
-    if settings.task != "regression" and source.num_classes > classes:
-        raise UsageError(f"the data has {source.num_classes} classes, the model answers {classes}")
     real = Real(source, world) if settings.subset == "real" else None
     found = evaluate(
         model,
         loader,
-        classes=classes,
-        task=settings.task,
+        classes=lined_up.classes,
+        task=answer.task,
         world=world,
         precision=precision,
-        transform=None if chosen is None else lambda output: output.index_select(1, chosen.to(output.device)),
+        align=lined_up,
         observe=real,
     )
     if real is not None:
@@ -178,19 +187,20 @@ SUBSETS = {"a": "imagenet-a", "r": "imagenet-r", "mini": "mini-imagenet"}
 """Sets with a part of ImageNet's classes; `v2` and `sketch` have all of them, `real` has labels of its own."""
 
 
-def subset_of(settings: Settings, model: Any) -> torch.Tensor | None:
-    """Places of the subset's classes among the model's; None when all are used. Raises `UsageError` for no fit."""
+def subset_of(settings: Settings, answer: Answer) -> Answer:
+    """The answer with the subset's classes only. Raises `UsageError` where the model does not know them."""
     if settings.subset in ("", "v2", "sketch", "real"):
-        return None
+        return answer
     if settings.subset not in SUBSETS:
         raise UsageError(f"--subset {settings.subset} is unknown; use {', '.join([*SUBSETS, 'v2', 'sketch', 'real'])}")
-    from imgzoo_data.info import index_map, infer_imagenet_subset
+    from imgzoo_data.info import ImageNetInfo
 
-    own = infer_imagenet_subset(model)
-    places = torch.from_numpy(index_map(own, SUBSETS[settings.subset])) if own else None
-    if places is None or (places < 0).any():
+    info = ImageNetInfo(SUBSETS[settings.subset])
+    if not set(info.label_names) <= set(answer.synsets):
         raise UsageError(f"--subset {settings.subset} needs a model that knows its classes, such as ImageNet's 1000")
-    return places
+    places = [answer.synsets.index(synset) for synset in info.label_names]
+    names = tuple(info.label_descriptions())
+    return Answer(answer.task, answer.count, names, tuple(info.label_names), tuple(places))
 
 
 class Real:
@@ -202,7 +212,7 @@ class Real:
         keys = [source.key(index) for index in range(len(source))]
         self.labels, self.world = RealLabels(keys), world
 
-    def __call__(self, output: torch.Tensor, indices: Any) -> None:
+    def __call__(self, output: torch.Tensor, targets: torch.Tensor, indices: Any) -> None:
         self.labels.add(output.topk(5, 1).indices.cpu(), indices)
 
     def result(self) -> dict[str, float]:

@@ -32,7 +32,7 @@ def fit_state(state: State, model: Any, own: State, label_offset: int = 0) -> tu
     """A copy of `state` fitted to `model`, and a sentence for every change."""
     state, notes = dict(state), []
     _fit_input(state, model, own, notes)
-    for path in model._heads():
+    for path in model._heads() if hasattr(model, "_heads") else ():
         _fit_classifier(state, model, path, label_offset, notes)
     if hasattr(model, "fit_state"):
         notes += model.fit_state(state)
@@ -59,8 +59,8 @@ def _fit_classifier(state: State, model: Any, path: str, label_offset: int, note
             state[key] = state[key][label_offset:]
         notes.append(f"{path}: {label_offset} background class stripped")
         return
-    own = model.get_submodule(path)
-    if isinstance(own, nn.Identity) or tuple(own.weight.shape) != tuple(weight.shape):
+    own = dict(model.named_modules()).get(path)  # a pruned network has none
+    if own is None or isinstance(own, nn.Identity) or tuple(own.weight.shape) != tuple(weight.shape):
         for key in keys:
             del state[key]
         now = model.num_classes or "no"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import mmap
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,12 @@ from torch import Tensor
 
 from imgzoo.errors import WeightsError
 
-WRAPPERS = ("state_dict_ema", "ema_state_dict", "model_ema", "state_dict", "model_state", "model", "teacher", "student",
-            "module", "net", "encoder")  # fmt: skip
+WRAPPERS = ("state_dict_ema", "ema_state_dict", "model_ema", "model_ema_state_dict", "ema_model", "state_dict",
+            "model_state_dict", "model_state", "model", "teacher", "student", "module", "net", "encoder")  # fmt: skip
 """Keys under which training scripts keep the weights; averaged ones come first."""
 PREFIXES = ("module.", "_orig_mod.")
+ROLES = ("ema", "teacher", "student", "encoder_q", "online", "base_encoder")
+"""Parts of a training set-up, in the order in which one is taken: averages first, then what was trained."""
 DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
           "I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8,
           "BOOL": torch.bool, "F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2}  # fmt: skip
@@ -34,11 +36,11 @@ def read_state(path: str | os.PathLike[str], use_ema: bool = True) -> dict[str, 
         raise WeightsError(f"there is no weight file '{path}'")
     suffix = path.suffix.lower()
     if suffix == ".safetensors":
-        return _read_safetensors(path)
+        return strip_wrappers(_read_safetensors(path))
     if suffix == ".npz":
         return _read_npz(path)
     if suffix in (".pth", ".pt", ".bin", ".tar", ".ckpt"):
-        return strip_prefixes(unwrap(_read_torch(path), path, use_ema))
+        return strip_wrappers(unwrap(_read_torch(path), path, use_ema))
     raise WeightsError(f"'{path}' is no weight file: use .safetensors, .pth, .pt, .bin or .npz")
 
 
@@ -91,11 +93,20 @@ def _read_torch(path: Path) -> Any:
     from zipfile import is_zipfile
 
     try:
-        with torch.serialization.safe_globals([Namespace]):  # old training scripts keep their options beside weights
+        with torch.serialization.safe_globals([Namespace, *_numpy_scalars()]):  # what scripts keep beside weights
             return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zipfile(path))
     except Exception as error:  # the unpickler's errors have no common base
         first = str(error).strip().split("\n")[0][:200]
         raise WeightsError(f"'{path}' is damaged or holds more than tensors, so it was not loaded: {first}") from error
+
+
+def _numpy_scalars() -> list[Any]:
+    """What a pickled numpy number consists of: no constructor among them runs code of the file."""
+    import numpy as np
+    from numpy._core.multiarray import scalar
+
+    kinds = {type(np.dtype(code)) for code in "?bhilqBHILQefdg"}
+    return [(scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")] + [np.dtype, *kinds]
 
 
 def unwrap(data: Any, path: Path, use_ema: bool = True) -> dict[str, Tensor]:
@@ -105,6 +116,9 @@ def unwrap(data: Any, path: Path, use_ema: bool = True) -> dict[str, Tensor]:
             break
         tensors = {str(key): value for key, value in data.items() if isinstance(value, Tensor)}
         inner = [key for key in WRAPPERS if isinstance(data.get(key), Mapping) and data[key]]
+        if not inner and not tensors:  # a name of the script's own
+            inner = [key for key, value in data.items() if _holds_tensors(value)]
+            inner = inner if len(inner) == 1 else []
         if not use_ema:
             inner = [key for key in inner if "ema" not in key] or inner
         if tensors and not inner:
@@ -115,9 +129,40 @@ def unwrap(data: Any, path: Path, use_ema: bool = True) -> dict[str, Tensor]:
     raise WeightsError(f"'{path}' holds no state dict")
 
 
-def strip_prefixes(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Remove what wrappers put before every name (`module.`, `_orig_mod.`)."""
+def _holds_tensors(value: Any) -> bool:
+    return isinstance(value, Mapping) and bool(value) and all(isinstance(each, Tensor) for each in value.values())
+
+
+def strip_wrappers(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Remove what wrappers of torch put before every name (`module.`, `_orig_mod.`), and an average's own counter."""
+    counter = state.get("n_averaged")
+    if counter is not None and not counter.ndim and len(state) > 1:
+        state = {key: value for key, value in state.items() if key != "n_averaged"}
     for prefix in (*PREFIXES, *PREFIXES):
         if state and all(key.startswith(prefix) for key in state):
             state = {key.removeprefix(prefix): value for key, value in state.items()}
     return state
+
+
+def strip_prefix(state: dict[str, Tensor], needed: Collection[str]) -> tuple[dict[str, Tensor], str]:
+    """The state below the one prefix under which all `needed` names are, and that prefix; "" where there is none.
+
+    Of several (a student and its teacher, a query and a key encoder) the one in `ROLES` is taken, and where that does
+    not decide it is a `WeightsError`.
+    """
+    first = min(needed, key=len, default="")
+    if not first or first in state:
+        return state, ""
+    ending = f".{first}"
+    found = [key.removesuffix(first) for key in state if key.endswith(ending)]
+    found = [prefix for prefix in found if all(prefix + name in state for name in needed)]
+    if len(found) > 1:
+        found = next((kept for role in ROLES if (kept := [each for each in found if role in each])), found)
+    if len(found) > 1:
+        raise WeightsError(
+            f"the file holds several networks that fit, under {', '.join(found)}; save the one you mean alone"
+        )
+    if not found:
+        return state, ""
+    prefix = found[0]
+    return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}, prefix

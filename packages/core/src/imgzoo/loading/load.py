@@ -5,17 +5,20 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from imgzoo.errors import WeightsError
+from imgzoo.features import FeatureModel
 
 from .adapt import State, cast_like, check_fit, fit_state
 from .convert import convert
 from .fetch import fetch_weights
-from .files import read_state
+from .files import read_state, strip_prefix
 from .policy import check_license
 from .skeleton import assign, build_skeleton
 from .source import Source
@@ -35,6 +38,8 @@ class LoadReport:
     """Parameters the file lacks, left at their initial values."""
     unused: list[str] = field(default_factory=list)
     """Tensors of the file the model has no place for."""
+    classes: int | None = None
+    """Classes of the file's classifier; None where it has none."""
 
     def __str__(self) -> str:
         lines = [f"weights from {self.file}, license {self.license or 'unknown'}"]
@@ -46,19 +51,29 @@ class LoadReport:
 
 
 def create_pretrained(
-    construct: Callable[[], Any],
+    construct: Callable[..., Any],
     source: Source,
     device: str | torch.device | None = None,
     dtype: torch.dtype | None = None,
+    adopt_classes: bool = False,
 ) -> Any:
-    """Build a network around the weights of `source`: no initial values are drawn except for what the file lacks."""
+    """Build a network around the weights of `source`: no initial values are drawn except for what the file lacks.
+
+    `adopt_classes` gives the network as many classes as the file has.
+    """
     what = f"{source.spec.name}.{source.weights.tag}" if source.weights_from == "tag" and source.weights else ""
     check_license(source.license, what or source.weights_from)
     path = fetch_weights(source)
     state = read_state(path)
     model, numbers = build_skeleton(construct)
     own = model.state_dict()
-    state, report = fit(state, model, own, source, path)
+    fitted, report = fit(state, model, own, source, path)
+    if adopt_classes and report.classes not in (None, model.num_classes):
+        construct = partial(construct, num_classes=report.classes)
+        model, numbers = build_skeleton(construct)
+        own = model.state_dict()
+        fitted, report = fit(state, model, own, source, path)
+    state = fitted
     missing, unused = check_fit(state, own, source.spec.name)
     allowed = {f"{head}.{part}" for head in model._heads() for part in ("weight", "bias")}
     buffers = {name for name, _ in model.named_buffers()}
@@ -77,13 +92,40 @@ def create_pretrained(
 
 
 def fit(state: State, model: Any, own: State, source: Source | None, path: Path) -> tuple[State, LoadReport]:
-    """Convert and adapt a state dict; the report tells what was done."""
+    """Strip a prefix, convert and adapt a state dict; the report tells what was done."""
     weights = source.weights if source and source.weights_from == "tag" else None
     report = LoadReport(str(path), source.license if source else "")
     target = source.spec.target if source else f"{type(model).__module__}:{type(model).__name__}"
+    heads = heads_of(model)
+    names = [name for name, _ in model.named_parameters() if not name.startswith(tuple(f"{head}." for head in heads))]
+    whole = len(state)
+    state, prefix = strip_prefix(state, names)
     state, report.format = convert(state, model, own, target, weights.format if weights else "")
-    state, report.adapted = fit_state(state, model, own, weights.label_offset if weights else 0)
+    offset = weights.label_offset if weights else 0
+    rows = [len(state[f"{head}.weight"]) - offset for head in heads if f"{head}.weight" in state]
+    report.classes = rows[0] if rows else None
+    state, report.adapted = fit_state(state, model, own, offset)
+    if prefix:
+        others = f", {whole - len(state)} tensors outside it left out" if whole > len(state) else ""
+        report.adapted.insert(0, f"the prefix '{prefix}' stripped{others}")
     return state, report
+
+
+def heads_of(model: Any) -> tuple[str, ...]:
+    """Paths of the classifiers that are there; none in a network that is no `ImageModel`."""
+    paths = model._heads() if hasattr(model, "_heads") else ()
+    return tuple(path for path in paths if path in dict(model.named_modules()))
+
+
+def inside(model: Any) -> tuple[Any, bool]:
+    """The network in wrappers of torch and in a feature extractor, and whether it was one."""
+    while True:
+        inner = getattr(model, "_orig_mod", None)
+        if inner is None and isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+            inner = model.module
+        if inner is None:
+            return (model.model, True) if isinstance(model, FeatureModel) else (model, False)
+        model = inner
 
 
 def misfit(path: Path, name: str, lacking: list[str], unused: list[str]) -> str:
@@ -101,18 +143,23 @@ def load_checkpoint(
 ) -> LoadReport:
     """Load a weight file into an existing model, converting and adapting it; raises `WeightsError` if it does not fit.
 
-    `strict=False` leaves what the file lacks as it is; `use_ema` prefers averaged weights where a checkpoint has both.
+    The model may be wrapped (`DataParallel`, compiled), or a feature extractor, which has no place for later levels.
+    `strict=False` leaves what the file lacks as it is, but something has to fit; `use_ema` prefers averaged weights
+    where a checkpoint has both.
     """
     path = Path(path)
     if path.is_dir():
         from .fetch import folder_file
 
         path = folder_file(path)
-    own = model.state_dict()
-    state, report = fit(read_state(path, use_ema), model, own, None, path)
-    missing, report.unused = check_fit(state, own, type(model).__name__)
+    network, extractor = inside(model)
+    own = network.state_dict()
+    name = type(network).__name__
+    state, report = fit(read_state(path, use_ema), network, own, None, path)
+    missing, report.unused = check_fit(state, own, name)
     report.initialized = missing
-    if strict and (missing or report.unused):
-        raise WeightsError(misfit(path, type(model).__name__, missing, report.unused))
-    model.load_state_dict(state, strict=False)
+    extra = [] if extractor else report.unused
+    if (strict and (missing or extra)) or len(missing) == len(own):
+        raise WeightsError(misfit(path, name, missing, report.unused))
+    network.load_state_dict({key: value for key, value in state.items() if key in own}, strict=False)
     return report

@@ -76,11 +76,12 @@ def describe(
         "model_args": {key: value for key, value in arguments.items() if key in SHARED},
         "pretrained_cfg": cfg,
     }
+    config["imgzoo"] = {"task": getattr(model, "task", "classification")}
     own = {key: value for key, value in arguments.items() if key not in SHARED}
     if own:
-        config["imgzoo"] = {"model_args": own}
+        config["imgzoo"]["model_args"] = own
     if model.pretrained_cfg.get("range"):
-        config.setdefault("imgzoo", {})["range"] = list(model.pretrained_cfg["range"])
+        config["imgzoo"]["range"] = list(model.pretrained_cfg["range"])
     if names:
         config["label_names"] = names
     if metrics:

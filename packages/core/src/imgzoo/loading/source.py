@@ -17,6 +17,7 @@ from imgzoo.specs import ModelSpec, WeightSpec
 SCHEMES = ("hf-hub:", "local-dir:", "package:")
 FILES = (".safetensors", ".pth", ".pt", ".bin", ".tar", ".npz")
 CONFIG = "config.json"
+TASKS = ("classification", "multilabel", "regression")
 PREPROCESSING = ("input_size", "test_input_size", "min_input_size", "fixed_input_size", "interpolation", "crop_pct",
                  "test_crop_pct", "crop_mode", "mean", "std", "num_classes", "label_offset", "license", "url",
                  "hf_hub_id", "origin_url")  # fmt: skip
@@ -35,6 +36,8 @@ class Source:
     config: dict[str, Any] = field(default_factory=dict)
     """Preprocessing stored beside saved weights."""
     class_names: list[str] | None = None
+    task: str = "classification"
+    """What the stored weights answer: `classification`, `multilabel` or `regression`."""
 
     def preprocessing(self) -> dict[str, Any]:
         """How images are prepared: the stored configuration over the tag's over the defaults of the field."""
@@ -82,7 +85,7 @@ def _with_weights(source: Source, where: str) -> Source:
         source.weights_from = where
         if where.startswith("local-dir:") or os.path.isfile(os.path.join(where, CONFIG)):
             stored = from_folder(where)
-            source.config, source.class_names = stored.config, stored.class_names
+            source.config, source.class_names, source.task = stored.config, stored.class_names, stored.task
     elif where.endswith(FILES) or os.sep in where:
         raise WeightsError(f"there is no weight file or folder '{where}'")
     else:
@@ -116,6 +119,9 @@ def from_folder(location: str) -> Source:
             source.model_args.setdefault(key, config[key])
     names = config.get("label_names") or stored.get("label_names") or config.get("labels")
     source.class_names = [str(each) for each in names] if isinstance(names, list) else None
+    source.task = (config.get("imgzoo") or {}).get("task", source.task)
+    if source.task not in TASKS:
+        raise WeightsError(f"{location}: {CONFIG} names the task {source.task!r}; known are {', '.join(TASKS)}")
     return source
 
 

@@ -7,6 +7,7 @@ import warnings
 from typing import Any
 
 import torch
+import torch.fx
 
 from .kit import Check, SkipCheck
 from .model import CLASSES, ModelSubject, same
@@ -39,6 +40,24 @@ def script(subject: ModelSubject) -> None:
         warnings.simplefilter("ignore")
         scripted = torch.jit.script(model)
         same(scripted(x), model(x), "scripted")
+        features = subject.create(features_only=True).eval()
+        for ours, level in zip(torch.jit.script(features)(x), features(x), strict=True):
+            same(ours, level, "a scripted level")
+
+
+@torch.no_grad()
+def fx(subject: ModelSubject) -> None:
+    """The whole forward pass as a graph of torch.fx, for another batch than it was seen with."""
+    for model in (subject.create().eval(), subject.create(features_only=True).eval()):
+        graph = torch.fx.symbolic_trace(model)
+        x = subject.image(getattr(model, "model", model))
+        for batch in (x, x[:1]):
+            for ours, theirs in zip(listed(graph(batch)), listed(model(batch)), strict=True):
+                same(ours, theirs, "traced")
+
+
+def listed(output: Any) -> list[torch.Tensor]:
+    return [output] if isinstance(output, torch.Tensor) else list(output)
 
 
 @torch.no_grad()
@@ -102,5 +121,5 @@ def bf16(subject: ModelSubject) -> None:
 
 CHECKS = [
     Check(fn.__name__, "model", fn, capability=fn.__name__)
-    for fn in (compile, export, script, onnx, output_stride, set_input_size, bf16)
+    for fn in (compile, export, script, fx, onnx, output_stride, set_input_size, bf16)
 ]

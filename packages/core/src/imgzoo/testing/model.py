@@ -301,11 +301,19 @@ def pools_are_offered(subject: ModelSubject) -> None:
             raise AssertionError(f"pooling by '{kind}' gives {tuple(model(x).shape)}")
 
 
+@torch.no_grad()
 def builds_on_meta(subject: ModelSubject) -> None:
-    model = subject.create(device="meta")
-    real = subject.create()
-    if list(model.state_dict()) != list(real.state_dict()):
+    """Made without memory, given memory and then weights, a model computes what it should: all buffers come back."""
+    away, real = subject.create(device="meta").eval(), subject.create().eval()
+    if list(away.state_dict()) != list(real.state_dict()):
         raise AssertionError("a model built on the meta device has other tensors")
+    away.to_empty(device="cpu")
+    for name, buffer in away.named_buffers():
+        if name not in away.state_dict() and not torch.equal(buffer, real.get_buffer(name)):
+            raise AssertionError(f"nobody fills the buffer '{name}' again: see init_non_persistent_buffers")
+    away.load_state_dict(real.state_dict())
+    x = subject.image(real)
+    same(away(x), real(x), "built on the meta device", 1e-5)
 
 
 @torch.no_grad()

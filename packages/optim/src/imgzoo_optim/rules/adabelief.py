@@ -10,14 +10,14 @@ from imgzoo_optim import foreach
 from imgzoo_optim.base import Block, Optimizer
 from imgzoo_optim.kernels import Kernel
 
-from .moments import average_, average_square_, root
+from .moments import average_, average_square_, largest_, root
 from .radam import rectification
 
 
 class AdaBelief(Optimizer):
     """`s = beta2 * s + (1 - beta2) * (g - m)^2 + eps; p -= lr * m_hat / (sqrt(s_hat) + eps)`, rectified or not."""
 
-    slots = ("exp_avg", "exp_avg_var")
+    slots = ("exp_avg", "exp_avg_var", "max_exp_avg_var")
     kernel = Kernel(
         ("m", "v"),
         ("a1", "a2", "floor", "numerator", "root", "eps"),
@@ -32,12 +32,16 @@ class AdaBelief(Optimizer):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-16,
         weight_decay: float = 0.0,
+        amsgrad: bool = False,
         decoupled_decay: bool = True,
         fixed_decay: bool = False,
         rectify: bool = True,
         degenerated_to_sgd: bool = True,
     ):
         super().__init__(params, **locals())
+
+    def slots_of(self, group: dict[str, Any]) -> tuple[str, ...]:
+        return self.slots if group["amsgrad"] else self.slots[:-1]
 
     def shrink(self, group: dict[str, Any]) -> Any:
         if group["fixed_decay"] and group["decoupled_decay"]:
@@ -55,11 +59,12 @@ class AdaBelief(Optimizer):
         return *moments, factor / c1, 1.0, eps
 
     def direction(self, block: Block, group: dict[str, Any]) -> list[Tensor]:
-        mean, variance = block.state
+        mean, variance, *kept = block.state
         (beta1, beta2), eps = group["betas"], group["eps"]
         average_(mean, block.grads, beta1)
         average_square_(variance, foreach.sub(block.grads, mean), beta2)
         foreach.add_(variance, eps)
+        variance = largest_(kept, variance)
         c1 = 1 - beta1**block.t
         if not group["rectify"]:
             denominator = root(variance, 1 - beta2**block.t, eps)

@@ -58,10 +58,13 @@ class AdafactorBigVision(Optimizer):
         if group["momentum"] is not None:
             state["exp_avg"] = torch.zeros_like(like, dtype=group["momentum_dtype"])
 
+    def state_dtype(self, key: str, param: Tensor, group: dict[str, Any]) -> torch.dtype | None:
+        return group["momentum_dtype"] if key == "exp_avg" else super().state_dtype(key, param, group)
+
     def shrink(self, group: dict[str, Any]) -> Any:
         if not group["unscaled_wd"] or not group["weight_decay"]:
             return super().shrink(group)
-        factor = self.lr(group) / group["max_lr"] if group["corrected_weight_decay"] else 1.0
+        factor = self.corrected(group) if group["corrected_weight_decay"] else 1.0
         return 1 - factor * group["weight_decay"]
 
     def update(self, group: dict[str, Any], params: list[Tensor], t: Any) -> None:

@@ -22,6 +22,7 @@ class AdaHessian(Optimizer):
     slots = ("exp_avg", "exp_hessian_diag_sq")
     second_order = True
     real_only = True
+    carried = ("generator", "count")
 
     def __init__(
         self,
@@ -37,7 +38,6 @@ class AdaHessian(Optimizer):
     ):
         super().__init__(params, **locals())
         self.generator = torch.Generator().manual_seed(SEED)
-        self.diagonals: dict[Tensor, Tensor] = {}
         self.count = 0
 
     def state_dict(self) -> dict[str, Any]:
@@ -60,7 +60,7 @@ class AdaHessian(Optimizer):
         if any(p.grad.grad_fn is None for p in params):  # type: ignore[union-attr]
             raise UsageError("AdaHessian needs loss.backward(create_graph=True)")
         samples = self.defaults["n_samples"]
-        self.diagonals = {p: torch.zeros_like(p) for p in params}
+        diagonals = [self.initial("hessian_diag", p, p) for p in params]
         for i in range(samples):
             signs = [torch.randint(0, 2, p.shape, generator=self.generator).to(p) * 2 - 1 for p in params]
             with torch.enable_grad():
@@ -70,18 +70,19 @@ class AdaHessian(Optimizer):
                     grad_outputs=signs,
                     retain_graph=i < samples - 1,
                 )
-            for param, sign, product in zip(params, signs, products):
-                self.diagonals[param] += sign * product / samples
-        if self.defaults["avg_conv_kernel"]:
-            for param, diagonal in self.diagonals.items():
-                if param.ndim == 4:
-                    diagonal.copy_(diagonal.abs().mean((2, 3), keepdim=True).expand_as(diagonal))
+            for diagonal, sign, product in zip(diagonals, signs, products):
+                diagonal += sign * product / samples
+        for param, diagonal in zip(params, diagonals):
+            if self.defaults["avg_conv_kernel"] and param.ndim == 4:
+                diagonal.copy_(diagonal.abs().mean((2, 3), keepdim=True).expand_as(diagonal))
+            self.state[param]["hessian_diag"] = diagonal
 
     def update(self, group: dict[str, Any], params: list[Tensor], t: Any) -> None:
-        beta2 = group["betas"][1]
-        average_square_(
-            [self.state[p]["exp_hessian_diag_sq"] for p in params], [self.diagonals[p] for p in params], beta2
-        )
+        states = [self.state[p] for p in params]
+        if any("hessian_diag" not in state for state in states):
+            raise UsageError("AdaHessian has no estimate for a parameter that joined between two: use update_each=1")
+        squares, diagonals = ([state[key] for state in states] for key in ("exp_hessian_diag_sq", "hessian_diag"))
+        average_square_(squares, [d.to(s.dtype) for d, s in zip(diagonals, squares)], group["betas"][1])
         super().update(group, params, t)
 
     def direction(self, block: Block, group: dict[str, Any]) -> list[Tensor]:

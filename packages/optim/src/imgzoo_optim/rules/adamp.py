@@ -7,14 +7,14 @@ from typing import Any
 from torch import Tensor
 
 from imgzoo_optim import foreach
-from imgzoo_optim.base import Block, Optimizer
+from imgzoo_optim.base import Block
 from imgzoo_optim.kernels import Kernel
 
 from .moments import adaptive_step, average_, average_square_
-from .projection import project_blocks
+from .projection import Projected
 
 
-class AdamP(Optimizer):
+class AdamP(Projected):
     """Adam's (or its Nesterov form's) step, projected; decay apart, times `wd_ratio` where it was projected."""
 
     slots = ("exp_avg", "exp_avg_sq")
@@ -23,8 +23,6 @@ class AdamP(Optimizer):
         ("a1", "a2", "c1", "c2", "eps", "ahead"),
         "m += a1 * (g - m); v += a2 * (g * g - v); u = (m + ahead * (g - m)) * c1 / (sqrtf(v) * c2 + eps);",
     )
-    whole = True
-    real_only = True
 
     def __init__(
         self,
@@ -41,9 +39,6 @@ class AdamP(Optimizer):
     ):
         super().__init__(params, **locals())
 
-    def decay(self, group: dict[str, Any]) -> str:
-        return "own"
-
     def constants(self, group: dict[str, Any], t: int) -> tuple[float, ...]:
         beta1, beta2 = group["betas"]
         ahead = 1 - beta1 if group["nesterov"] else 0.0
@@ -56,12 +51,3 @@ class AdamP(Optimizer):
         average_square_(square, block.grads, beta2)
         ahead = foreach.lerp(mean, block.grads, 1 - beta1) if group["nesterov"] else mean
         return adaptive_step(ahead, square, 1 - beta1**block.t, 1 - beta2**block.t, group["eps"])
-
-    def finish(self, blocks: list[Block], group: dict[str, Any]) -> None:
-        ratios = project_blocks(blocks, group)
-        if group["caution"]:
-            self.caution(blocks)
-            project_blocks(blocks, group)  # the mask brought a radial part back
-        for block in blocks if group["weight_decay"] else ():
-            strength = self.lr(group) * group["weight_decay"]
-            foreach.mul_(block.params, [1 - strength * ratio for ratio in ratios])

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from imgzoo_optim.base import Optimizer, low
+from imgzoo_optim.base import Optimizer, flatten, low
 
 SEED = 5318008
 
@@ -112,10 +112,26 @@ def balance(factors: list[Tensor]) -> None:
         q.mul_(mean / norm)
 
 
+def _generator_like_torchs(device: torch.device) -> torch.Generator:
+    """A generator that draws what torch's own of this device would draw next."""
+    own = torch if device.type == "cpu" else torch.get_device_module(device)
+    generator = torch.Generator(device)
+    generator.set_state(own.get_rng_state())
+    return generator
+
+
 class Kron(Optimizer):
-    """`p -= lr * clip(Q^T Q m_hat)`, the factors `Q` learning with a probability that falls over training."""
+    """`p -= lr * clip(Q^T Q m_hat)`, the factors `Q` learning with a probability that falls over training.
+
+    The factors learn from random probes. They come from a generator that starts as torch's stands at the first step and
+    is saved with the state; with `deterministic=True`, the default where ranks train together, they depend on the step
+    and the parameter's place alone. `mu_dtype` and `precond_dtype` are the precision of the momentum and of the
+    factors. `flatten` joins the axes from `flatten_start_dim` to `flatten_end_dim` first, as the taps of a convolution.
+    `stochastic_weight_decay` multiplies the decay by a number drawn from [0, 2) each step.
+    """
 
     real_only = True
+    carried = ("generator",)
 
     def __init__(
         self,
@@ -130,49 +146,104 @@ class Kron(Optimizer):
         momentum_into_precond_update: bool = True,
         precond_lr: float = 0.1,
         precond_init_scale: float = 1.0,
+        mu_dtype: torch.dtype | None = None,
+        precond_dtype: torch.dtype | None = None,
         decoupled_decay: bool = False,
         corrected_weight_decay: bool = False,
+        flatten: bool = False,
+        flatten_start_dim: int = 2,
+        flatten_end_dim: int = -1,
+        stochastic_weight_decay: bool = False,
+        deterministic: bool | None = None,
     ):
         super().__init__(params, **locals())
+        self.generator: torch.Generator | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        probes = {} if self.generator is None else {"probes": {"generator": self.generator.get_state()}}
+        return {**super().state_dict(), **probes}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict({key: value for key, value in state_dict.items() if key != "probes"})
+        self.generator = None
+        if "probes" in state_dict:
+            self.generator = torch.Generator(flatten(self.param_groups)[0].device)
+            self.generator.set_state(state_dict["probes"]["generator"])
 
     def decay(self, group: dict[str, Any]) -> str:
         return "shrink" if group["decoupled_decay"] else "own"
 
     def create(self, state: dict[str, Any], param: Tensor, group: dict[str, Any]) -> None:
         like = self.initial("", param, param)
-        state["momentum_buffer"] = like
+        state["momentum_buffer"] = torch.zeros_like(like, dtype=group["mu_dtype"])
         state["update_counter"] = 0
-        state["Q"] = make_factors(param.shape, group, like)
+        dtype = group["precond_dtype"] or like.dtype
+        state["Q"] = make_factors(
+            self._axes(like, group).shape, group, torch.ones((), dtype=dtype, device=param.device)
+        )
+
+    def state_dtype(self, key: str, param: Tensor, group: dict[str, Any]) -> torch.dtype | None:
+        asked = {"momentum_buffer": group["mu_dtype"], "Q": group["precond_dtype"]}
+        return asked.get(key) or super().state_dtype(key, param, group)
+
+    @staticmethod
+    def _axes(x: Tensor, group: dict[str, Any]) -> Tensor:
+        """A tensor with the axes that get a factor each."""
+        if not group["flatten"] or x.ndim <= group["flatten_start_dim"]:
+            return x
+        return x.flatten(group["flatten_start_dim"], group["flatten_end_dim"])
+
+    def before(self) -> None:
+        self.place = 0
+
+    def shrink(self, group: dict[str, Any]) -> Any:
+        shrink = super().shrink(group)
+        return 1 - (1 - shrink) * self._decay_factor(group) if group["stochastic_weight_decay"] else shrink
+
+    @staticmethod
+    def _decay_factor(group: dict[str, Any]) -> float:
+        return 2 * random.Random(SEED - group["t"]).random() if group["stochastic_weight_decay"] else 1.0
 
     def update(self, group: dict[str, Any], params: list[Tensor], t: Any) -> None:
-        given: Any = group["preconditioner_update_probability"]
-        chance: Any = update_probability if given is None else given
+        given: Callable[[int], float] | float | None = group["preconditioner_update_probability"]
+        chance = update_probability if given is None else given
+        share = chance(t) if callable(chance) else chance
         for param in params:
-            self._step_one(group, param, t, chance(t) if callable(chance) else chance)
+            self._step_one({**group, "t": t}, param, t, share)
+            self.place += 1
+
+    def _probe(self, like: Tensor, group: dict[str, Any]) -> Tensor:
+        """Normal numbers in the shape, dtype and place of `like`."""
+        fixed = group["deterministic"]
+        if fixed or (fixed is None and torch.distributed.is_available() and torch.distributed.is_initialized()):
+            generator = torch.Generator(like.device).manual_seed(SEED + (int(group["t"]) << 20) + self.place)
+        else:
+            generator = self.generator = self.generator or _generator_like_torchs(like.device)
+        probe = torch.randn(like.shape, generator=generator, dtype=like.dtype, device=generator.device)
+        return probe.to(like.device)
 
     def _step_one(self, group: dict[str, Any], param: Tensor, t: int, chance: float) -> None:
         state = self.state[param]
         buffer = state["momentum_buffer"]
-        grad = param.grad.to(buffer.dtype)  # type: ignore[union-attr]
-        beta = group["momentum"]
-        buffer.lerp_(grad, 1 - beta)
-        mean = buffer / (1 - beta**t)
+        grad: Any = param.grad
+        beta, dtype = group["momentum"], state["Q"][0].dtype
+        buffer.lerp_(grad.to(buffer.dtype), 1 - beta)
+        mean = self._axes((buffer / (1 - beta**t)).to(dtype), group)
         state["update_counter"] += 1
         learns = chance > 0 and state["update_counter"] >= 1 / chance
         if learns:
             state["update_counter"] = 0
             if grad.ndim > 1 and random.Random(SEED + t).random() < 0.01:
                 balance(state["Q"])
-            source = mean if group["momentum_into_precond_update"] else grad
-            learn_factors(
-                state["Q"], torch.randn_like(source), source, group["precond_lr"], torch.finfo(source.dtype).tiny
-            )
-        step = precondition(state["Q"], mean)
+            source = mean if group["momentum_into_precond_update"] else self._axes(grad.to(dtype), group)
+            learn_factors(state["Q"], self._probe(source, group), source, group["precond_lr"], torch.finfo(dtype).tiny)
+        step = precondition(state["Q"], mean).reshape(param.shape)
         rms = torch.linalg.vector_norm(step) / step.numel() ** 0.5
         step.mul_((1.1 / (rms + 1e-6)).clamp_(max=1.0))
         target = param.float() if low(param.dtype) else param
+        step = step.to(target.dtype)
         if group["weight_decay"] and not group["decoupled_decay"]:
-            step.add_(target, alpha=group["weight_decay"])
+            step.add_(target, alpha=group["weight_decay"] * self._decay_factor(group))
         shrink = self.shrink(group)
         target.mul_(shrink).sub_(step.mul_(self.lr(group)))
         if target is not param:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from imgzoo_optim import foreach
@@ -14,13 +15,17 @@ from .moments import average_square_, root
 
 
 class LaProp(Optimizer):
-    """`m = beta1 * m + (1 - beta1) * lr * g / (sqrt(v_hat) + eps); p -= m / (1 - beta1^t)`, then decay."""
+    """`m = beta1 * m + (1 - beta1) * lr * g / (sqrt(v_hat) + eps); p -= lr * m / a`, then decay.
+
+    `a` averages the learning rate as `m` averages steps, so that the momentum is an average of directions whose
+    weights are the rates they were met at.
+    """
 
     slots = ("exp_avg", "exp_avg_sq")
     kernel = Kernel(
         ("m", "v"),
-        ("a1", "a2", "c1", "c2", "eps", "lr"),
-        "v += a2 * (g * g - v); m += a1 * (lr * g / (sqrtf(v) * c2 + eps) - m); u = m * c1;",
+        ("a1", "a2", "c2", "eps", "lr"),
+        "v += a2 * (g * g - v); m += a1 * (lr * g / (sqrtf(v) * c2 + eps) - m); u = m;",
     )
 
     def __init__(
@@ -39,12 +44,27 @@ class LaProp(Optimizer):
     def decays_last(self, group: dict[str, Any]) -> bool:
         return True
 
+    def update(self, group: dict[str, Any], params: list[Tensor], t: Any) -> None:
+        lr, beta1 = self.lr(group), group["betas"][0]
+        together: dict[Any, list[Tensor]] = {}
+        for param in params:
+            state = self.state[param]
+            if "exp_avg_lr" not in state:  # at a constant rate, as it was before the average was kept
+                state["exp_avg_lr"] = torch.zeros((), dtype=torch.float64) + lr * (1 - beta1 ** (t - 1))
+            average = state["exp_avg_lr"].mul_(beta1).add_((1 - beta1) * lr)
+            together.setdefault(None if torch.compiler.is_compiling() else float(average), []).append(param)
+        for each in together.values():
+            average = self.state[each[0]]["exp_avg_lr"]
+            if not torch.compiler.is_compiling():
+                average = float(average)
+            super().update({**group, "gain": lr / average if isinstance(average, Tensor) or average else 0.0}, each, t)
+
     def rate(self, group: dict[str, Any]) -> Any:
-        return 1.0
+        return group["gain"]
 
     def constants(self, group: dict[str, Any], t: int) -> tuple[float, ...]:
         beta1, beta2 = group["betas"]
-        return 1 - beta1, 1 - beta2, 1 / (1 - beta1**t), (1 - beta2**t) ** -0.5, group["eps"], self.lr(group)
+        return 1 - beta1, 1 - beta2, (1 - beta2**t) ** -0.5, group["eps"], self.lr(group)
 
     def direction(self, block: Block, group: dict[str, Any]) -> list[Tensor]:
         mean, square = block.state
@@ -53,4 +73,4 @@ class LaProp(Optimizer):
         scaled = foreach.div(block.grads, root(square, 1 - beta2**block.t, group["eps"]))
         foreach.mul_(scaled, self.lr(group))
         foreach.lerp_(mean, scaled, 1 - beta1)
-        return foreach.mul(mean, 1 / (1 - beta1**block.t))
+        return [x.clone() for x in mean]

@@ -19,6 +19,14 @@ def average_square_(mean: list[Tensor], x: list[Tensor], beta: float) -> None:
     foreach.addcmul_(mean, x, x, value=1 - beta)
 
 
+def largest_(kept: list[list[Tensor]], square: list[Tensor]) -> list[Tensor]:
+    """AMSGrad (1904.09237): the largest second moment so far, where one is kept; else the moment as it is."""
+    if not kept:
+        return square
+    foreach.maximum_(kept[0], square)
+    return kept[0]
+
+
 def root(square: list[Tensor], correction: Scalar, eps: float) -> list[Tensor]:
     """`sqrt(square) / sqrt(correction) + eps`, as new tensors."""
     denominator = foreach.sqrt(square)

@@ -111,7 +111,8 @@ class Muon(Optimizer):
     """Matrices: `m = momentum * m + (1 - momentum) * g; p -= lr * scale * orthogonalize(m)`; the rest: AdamW.
 
     Groups with `use_fallback` get AdamW whatever their shape. `ns_dtype` is the precision of Newton-Schulz: bfloat16 on
-    accelerators and float32 on CPU, where that is both faster and closer, unless given.
+    accelerators and float32 on CPU, where that is both faster and closer, unless given. `scale_eps` makes `eps`, the
+    least norm a matrix is divided by, proportional to the root of columns over rows.
     """
 
     slots = ("exp_avg", "exp_avg_sq")
@@ -135,6 +136,7 @@ class Muon(Optimizer):
         adamw_lr: float | None = None,
         betas: tuple[float, float] = (0.9, 0.95),
         algo: str = "muon",
+        scale_eps: bool = False,
         ns_dtype: torch.dtype | None = None,
     ):
         for name, value, valid in (
@@ -205,7 +207,8 @@ class Muon(Optimizer):
         if taps > 1:
             matrices = matrices.view(len(params), shape[0], shape[1], taps).movedim(3, 1).flatten(0, 1)
         rows, columns = matrices.shape[1:]
-        steps = orthogonalize(matrices, group["ns_coefficients"], group["eps"], group["safety_factor"])
+        eps = group["eps"] * (columns / rows) ** 0.5 if group["scale_eps"] else group["eps"]
+        steps = orthogonalize(matrices, group["ns_coefficients"], eps, group["safety_factor"])
         if taps > 1:
             steps = steps.view(len(params), taps, rows, columns).movedim(1, 3)
         steps = [step.to(buffers[0].dtype) for step in steps.reshape(len(params), *shape)]

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from imgzoo_optim.base import Block
-
-View = Callable[[Tensor], Tensor]
+from imgzoo_optim import foreach
+from imgzoo_optim.base import Block, Optimizer
 
 
 def _dot(x: list[Tensor], y: list[Tensor]) -> Tensor:
@@ -46,12 +44,15 @@ def project(params: list[Tensor], grads: list[Tensor], steps: list[Tensor], delt
     return False
 
 
-def project_blocks(blocks: list[Block], group: dict[str, Any]) -> list[float]:
-    """Project every tensor of a segment; the factor of weight decay for each: `wd_ratio` where it was projected."""
+def project_blocks(blocks: list[Block], group: dict[str, Any], targets: list[list[Tensor]]) -> list[float]:
+    """Project what stands in `targets` for the blocks of a segment, in place.
+
+    Returns the factor of weight decay for each tensor: `wd_ratio` where it was projected.
+    """
     if len(blocks) > 1:
-        columns: Any = [[b.params[0] for b in blocks]], [[b.grads[0] for b in blocks]], [[b.steps[0] for b in blocks]]
+        columns: Any = [[b.params[0] for b in blocks]], [[b.grads[0] for b in blocks]], [[x[0] for x in targets]]
     else:
-        columns = tuple([[x] for x in column] for column in (blocks[0].params, blocks[0].grads, blocks[0].steps))
+        columns = tuple([[x] for x in column] for column in (blocks[0].params, blocks[0].grads, targets[0]))
     ratios = []
     for params, grads, steps in zip(*columns):
         if params[0].ndim > 1 and params[0].shape[0] == 1 and len(params) > 1:  # cut along a later axis
@@ -59,3 +60,37 @@ def project_blocks(blocks: list[Block], group: dict[str, Any]) -> list[float]:
         invariant = params[0].ndim > 1 and project(params, grads, steps, group["delta"], group["eps"])
         ratios.append(group["wd_ratio"] if invariant else 1.0)
     return ratios
+
+
+class Projected(Optimizer):
+    """Base of both rules: the step is projected, decay stands apart and is weaker where it was.
+
+    The cautious mask compares the projected step with the projected gradient, and its result is projected again.
+    """
+
+    whole = True
+    real_only = True
+
+    def decay(self, group: dict[str, Any]) -> str:
+        return "own"
+
+    def decay_rate(self, group: dict[str, Any]) -> Any:
+        """What weight decay is multiplied by."""
+        return self.lr(group)
+
+    def finish(self, blocks: list[Block], group: dict[str, Any]) -> None:
+        steps = [block.steps for block in blocks]
+        ratios = project_blocks(blocks, group, steps)
+        if group["caution"]:
+            grads = [block.grads for block in blocks]
+            tangents = [[grad.clone() for grad in each] for each in grads]
+            project_blocks(blocks, group, tangents)
+            for block, tangent in zip(blocks, tangents):
+                block.grads = tangent
+            self.caution(blocks)
+            for block, each in zip(blocks, grads):
+                block.grads = each
+            project_blocks(blocks, group, steps)
+        for block in blocks if group["weight_decay"] else ():
+            strength = self.decay_rate(group) * group["weight_decay"]
+            foreach.mul_(block.params, [1 - strength * ratio for ratio in ratios])

@@ -36,9 +36,10 @@ class RMSpropTF(Optimizer):
         *,
         caution: bool = False,
     ):
-        if not centered:
-            self.slots = self.slots[:-1]  # type: ignore[misc]
         super().__init__(params, **locals())
+
+    def slots_of(self, group: dict[str, Any]) -> tuple[str, ...]:
+        return self.slots if group["centered"] else self.slots[:-1]
 
     def initial(self, slot: str, param: Tensor, grad: Tensor) -> Tensor:
         empty = super().initial(slot, param, grad)
@@ -50,9 +51,6 @@ class RMSpropTF(Optimizer):
     def constants(self, group: dict[str, Any], t: int) -> tuple[float, ...]:
         held = group["momentum"] and group["lr_in_momentum"]
         return 1 - group["alpha"], group["eps"], group["momentum"], self.lr(group) if held else 1.0
-
-    def _compiled(self, group: dict[str, Any], columns: list[list[Tensor]], t: Any) -> bool:
-        return not group["centered"] and super()._compiled(group, columns, t)
 
     def direction(self, block: Block, group: dict[str, Any]) -> list[Tensor]:
         square, momentum, *mean = block.state

@@ -6,20 +6,17 @@ from typing import Any
 
 from torch import Tensor
 
-from imgzoo_optim import foreach
-from imgzoo_optim.base import Block, Optimizer
+from imgzoo_optim.base import Block
 
-from .projection import project_blocks
+from .projection import Projected
 from .sgdw import SGDW, accumulate, momentum_constants
 
 
-class SGDP(Optimizer):
+class SGDP(Projected):
     """The momentum's step, projected; decay apart, times `wd_ratio` where it was projected, over `1 - momentum`."""
 
     slots = ("momentum_buffer",)
     kernel = SGDW.kernel
-    whole = True
-    real_only = True
 
     def __init__(
         self,
@@ -37,20 +34,11 @@ class SGDP(Optimizer):
     ):
         super().__init__(params, **locals())
 
-    def decay(self, group: dict[str, Any]) -> str:
-        return "own"
+    def decay_rate(self, group: dict[str, Any]) -> Any:
+        return self.lr(group) / (1 - group["momentum"])
 
     def constants(self, group: dict[str, Any], t: int) -> tuple[float, ...]:
         return momentum_constants(group, t)
 
     def direction(self, block: Block, group: dict[str, Any]) -> list[Tensor]:
         return accumulate(block.state[0], block.grads, block, group)
-
-    def finish(self, blocks: list[Block], group: dict[str, Any]) -> None:
-        ratios = project_blocks(blocks, group)
-        if group["caution"]:
-            self.caution(blocks)
-            project_blocks(blocks, group)  # the mask brought a radial part back
-        for block in blocks if group["weight_decay"] else ():
-            strength = self.lr(group) * group["weight_decay"] / (1 - group["momentum"])
-            foreach.mul_(block.params, [1 - strength * ratio for ratio in ratios])

@@ -46,10 +46,11 @@ def command(
             click.echo(f"{number}/{len(names)} {name}", err=True)
         try:
             rows.append(benchmark(name, Settings(device=pick_device(device), **options), chosen))
-        except ImgzooError as error:
+        except Exception as error:  # whatever one dies of, the others are measured
             if len(names) == 1:
                 raise
-            rows.append({"model": name, "error": str(error)})
+            text = str(error) if isinstance(error, ImgzooError) else f"{type(error).__name__}: {error}"
+            rows.append({"model": name, "error": text.splitlines()[0]})
             failed = True
     if output is not None:
         _write(rows, output)

@@ -15,7 +15,8 @@ import click
 @click.option("--output", type=click.Path(path_type=Path), help="file to write")
 @click.option("--img-size", type=click.IntRange(1))
 @click.option("--fold/--no-fold", default=False, help="fold batch norms and reparameterize first")
-@click.option("--dynamic-batch/--fixed-batch", default=True)
+@click.option("--fixed-batch", type=click.IntRange(1), help="the one batch size that the file takes; any by default")
+@click.option("--whole", is_flag=True, help="normalization and softmax or sigmoid inside: images of 0 to 1 go in")
 @click.option("--script", is_flag=True, help="TorchScript by script instead of trace")
 @click.option("--tolerance", default=1e-3, type=float, help="largest relative difference that passes")
 @click.option("--json", "as_json", is_flag=True, help="print the parity report as JSON")
@@ -26,13 +27,14 @@ def command(
     output: Path | None,
     img_size: int | None,
     fold: bool,
-    dynamic_batch: bool,
+    fixed_batch: int | None,
+    whole: bool,
     script: bool,
     tolerance: float,
     as_json: bool,
 ) -> None:
     """Write MODEL (a name, a saved folder or a run folder) to a file, run the file, and report the difference."""
-    from imgzoo_train.deployment import deploy
+    from imgzoo_train.deployment import deploy, example_images
     from imgzoo_train.exporting import SUFFIXES, export
     from imgzoo_train.models import open_model
 
@@ -44,7 +46,17 @@ def command(
         cfg = opened.pretrained_cfg
         opened = deploy(opened, channels_last=False)
         opened.pretrained_cfg = cfg
-    report = export(opened, output, form, dynamic=dynamic_batch, tolerance=tolerance, script=script)
+    example = example_images(opened, fixed_batch or 2)
+    report = export(
+        opened,
+        output,
+        form,
+        example=example,
+        dynamic=fixed_batch is None,
+        tolerance=tolerance,
+        script=script,
+        whole=whole,
+    )
     if as_json:
         click.echo(json.dumps(report, indent=1))
         return

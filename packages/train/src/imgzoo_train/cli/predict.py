@@ -65,6 +65,8 @@ def command(
             click.echo(clean(row["file"]))
             for answer in row.get("classes", ()):
                 click.echo(f"  {answer['probability']:7.2%}  {clean(answer['class'])}")
+            if "values" in row:
+                click.echo("  " + "  ".join(f"{value:.6g}" for value in row["values"]))
             if "error" in row:
                 click.echo(f"  error: {clean(row['error'])}")
     if any("error" in row for row in rows):
@@ -89,6 +91,7 @@ def flat(rows: list[Row]) -> list[Row]:
         for place, answer in enumerate(row.get("classes", ()), start=1):
             line[f"class_{place}"], line[f"index_{place}"] = answer["class"], answer["index"]
             line[f"probability_{place}"] = answer["probability"]
+        line |= {f"value_{place}": value for place, value in enumerate(row.get("values", ()), start=1)}
         table.append({**line, **{key: row[key] for key in ("embedding", "features") if key in row}})
     return table
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,10 @@ def command(
     as_json: bool,
     **flags: Any,
 ) -> None:
-    """Train MODEL with every combination of settings; run it again to go on with a sweep that was cut short."""
+    """Train MODEL with every combination of settings; run it again to go on with a sweep that was cut short.
+
+    A trial that fails is a row with its error; the others go on, and the exit code is 1.
+    """
     from imgzoo_train import build
     from imgzoo_train.metrics import oriented
     from imgzoo_train.sweeping import plan, sweep
@@ -49,3 +53,5 @@ def command(
     else:
         keys = list(dict.fromkeys(key for point in points for key in point))
         show(rows, ("trial", *keys, name, "loss", "seconds"))
+    if any("error" in row for row in rows):
+        sys.exit(1)

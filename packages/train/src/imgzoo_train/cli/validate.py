@@ -12,14 +12,28 @@ import click
 
 from imgzoo.errors import ImgzooError
 
-SHOWN = ("model", "n", "top1", "top5", "map", "r2", "loss", "calibration_error", "params_m", "seconds")
+SHOWN = (
+    "model",
+    "n",
+    "left_out",
+    "top1",
+    "top5",
+    "map",
+    "r2",
+    "mae",
+    "loss",
+    "calibration_error",
+    "params_m",
+    "seconds",
+)
 
 
 @click.command("validate")
 @click.argument("models", nargs=-1, required=True)
 @click.option("--data", "source", required=True, help="digits: or folder:PATH")
 @click.option("--split", default="validation")
-@click.option("--task", default="classification", type=click.Choice(["classification", "multilabel", "regression"]))
+@click.option("--task", type=click.Choice(["classification", "multilabel", "regression"]),
+              help="what the models must answer; they say it themselves")  # fmt: skip
 @click.option("--pretrained", default="true", help="weights of models given by name")
 @click.option("--batch-size", default=64, type=click.IntRange(1))
 @click.option("--workers", default=0, type=click.IntRange(0))
@@ -29,6 +43,8 @@ SHOWN = ("model", "n", "top1", "top5", "map", "r2", "loss", "calibration_error",
 @click.option("--channels-last", is_flag=True)
 @click.option("--test-pool", is_flag=True, help="average answers over windows of the whole image")
 @click.option("--subset", default="", help="ImageNet's derived sets: a, r, v2, sketch, real")
+@click.option("--max-bad", default=0.0, type=click.FloatRange(0),
+              help="share, or from 1 number, of unreadable images to leave out and count")  # fmt: skip
 @click.option("--per-class", is_flag=True, help="add scores of each class")
 @click.option("--confusion", is_flag=True, help="add the confusion matrix")
 @click.option("--max-pixels", type=click.IntRange(1), help="pixels above which an image is refused unread")
@@ -55,10 +71,11 @@ def command(
         for name in names:
             try:
                 row, found = validate(name, settings, world)
-            except ImgzooError as error:
+            except Exception as error:  # whatever one dies of, the others are scored
                 if len(names) == 1:
                     raise
-                row, failed = {"model": name, "error": str(error)}, True
+                text = str(error) if isinstance(error, ImgzooError) else f"{type(error).__name__}: {error}"
+                row, failed = {"model": name, "error": text.splitlines()[0]}, True
             else:
                 if per_class and hasattr(found.scores, "per_class"):
                     row["per_class"] = found.scores.per_class()

@@ -1,0 +1,93 @@
+"""FasterNet: convolve a quarter of the channels, leave the others as they are (arXiv:2303.03667)."""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from imgzoo.model import Feature, FeatureInfo, ImageModel, Parts
+from imgzoo_layers.act import create_act
+from imgzoo_layers.drop import drop_path_of, drop_path_rates
+from imgzoo_layers.hidden_head import ConvHead
+from imgzoo_layers.init import trunc_normal_
+
+
+class PartialConv(nn.Module):
+    """3x3 on the first quarter of the channels: (B, C, H, W) -> (B, C, H, W)."""
+
+    def __init__(self, dim: int):
+        super().__init__()
+        self.splits = [dim // 4, dim - dim // 4]
+        self.partial_conv3 = nn.Conv2d(dim // 4, dim // 4, 3, padding=1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        mixed, same = torch.split(x, self.splits, 1)
+        return torch.cat([self.partial_conv3(mixed), same], dim=1)
+
+
+class Block(nn.Module):
+    """Mix space partially, then channels, on a residual: (B, C, H, W) -> (B, C, H, W)."""
+
+    def __init__(self, dim: int, mlp_ratio: int, act: str, drop_path: float):
+        super().__init__()
+        hidden = mlp_ratio * dim
+        self.mlp = nn.Sequential(nn.Conv2d(dim, hidden, 1, bias=False), nn.BatchNorm2d(hidden),
+                                 create_act(act, inplace=True), nn.Conv2d(hidden, dim, 1, bias=False))  # fmt: skip
+        self.spatial_mixing = PartialConv(dim)
+        self.drop_path = drop_path_of(drop_path)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.drop_path(self.mlp(self.spatial_mixing(x)))
+
+
+class Stage(nn.Module):
+    """Halve the map, then blocks of one width."""
+
+    def __init__(self, downsample: nn.Module, blocks: list[nn.Module]):
+        super().__init__()
+        self.blocks = nn.Sequential(*blocks)
+        self.downsample = downsample
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.blocks(self.downsample(x))
+
+
+class FasterNet(ConvHead, ImageModel):
+    parts = Parts(stem=("patch_embed",), pool="global_pool", head="classifier")
+    layer_groups = {
+        "stem": r"^patch_embed",
+        "blocks": [
+            (r"^stages\.(\d+)\.downsample", (0,)),
+            (r"^stages\.(\d+)\.blocks\.(\d+)", None),
+            (r"^conv_head", (99999,)),
+        ],
+        "coarse": r"^stages\.(\d+)",
+    }
+
+    def __init__(self, embed_dim: int = 96, depths: Sequence[int] = (1, 2, 8, 2), mlp_ratio: int = 2,
+                 act: str = "relu", head_hidden: int = 1280, num_classes: int = 1000, in_chans: int = 3,
+                 global_pool: str = "avg", drop_rate: float = 0.0, drop_path_rate: float = 0.1):  # fmt: skip
+        super().__init__(num_classes, in_chans)
+        proj = nn.Conv2d(in_chans, embed_dim, 4, 4, bias=False)
+        self.patch_embed = nn.Sequential(OrderedDict(proj=proj, norm=nn.BatchNorm2d(embed_dim)))
+        dim, stages, levels = embed_dim, [], []
+        for i, drops in enumerate(drop_path_rates(drop_path_rate, depths)):
+            down: nn.Module = nn.Identity()
+            if i:
+                reduction = nn.Conv2d(dim, 2 * dim, 2, 2, bias=False)
+                dim = 2 * dim
+                down = nn.Sequential(OrderedDict(reduction=reduction, norm=nn.BatchNorm2d(dim)))
+            stages.append(Stage(down, [Block(dim, mlp_ratio, act, drop) for drop in drops]))
+            levels.append(Feature(dim, 4 * 2**i, f"stages.{i}"))
+        self.stages = nn.Sequential(*stages)
+        self.feature_info = FeatureInfo(levels)
+        self._add_head(dim, head_hidden, num_classes, global_pool, drop_rate, act, bias=False)
+        for module in self.modules():
+            if isinstance(module, (nn.Conv2d, nn.Linear)):
+                trunc_normal_(module.weight, std=0.02)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+
+    def forward_features(self, x: Tensor) -> Tensor:  # (B, 3, H, W) -> (B, C, H/32, W/32)
+        return self.stages(self.patch_embed(x))

@@ -1,0 +1,87 @@
+"""RDNet: DenseNet revived, wide and shallow, of ConvNeXt's layers (arXiv:2403.19588)."""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from imgzoo.model import Feature, FeatureInfo, ImageModel, Parts
+from imgzoo_layers.drop import drop_path_of, drop_path_rates
+from imgzoo_layers.gate import EffectiveSqueezeExcite
+from imgzoo_layers.head import NormMlpHead
+from imgzoo_layers.hidden_head import HiddenHead
+from imgzoo_layers.norm import LayerNorm2d
+
+BLOCKS = 3
+"""Dense blocks between two transitions."""
+
+
+class DenseBlock(nn.Module):
+    """New features from all before, scaled: (B, C, H, W) -> (B, growth, H, W)."""
+
+    def __init__(self, dim: int, growth: int, gated: bool, layer_scale: float, drop_path: float):
+        super().__init__()
+        self.gamma = nn.Parameter(torch.full((growth,), layer_scale))
+        layers = [nn.Conv2d(dim, dim, 7, padding=3, groups=dim), LayerNorm2d(dim), nn.Conv2d(dim, 4 * dim, 1),
+                  nn.GELU(), nn.Conv2d(4 * dim, growth, 1)]  # fmt: skip
+        if gated:
+            layers.append(EffectiveSqueezeExcite(growth))
+        self.layers = nn.Sequential(OrderedDict(layers=nn.Sequential(*layers)))
+        self.drop_path = drop_path_of(drop_path)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.drop_path(self.layers(x) * self.gamma[:, None, None])
+
+
+class DenseStage(nn.Sequential):
+    """Blocks that each add to what they read: (B, C, H, W) -> (B, C + growths, H, W)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        for block in self:
+            x = torch.cat([x, block(x)], dim=1)
+        return x
+
+
+class RDNet(HiddenHead, ImageModel):
+    """Of every level the first transition halves the map, all halve the width."""
+
+    parts = Parts(stages=("dense_stages",))
+    hidden = ("head.norm",)
+    layer_groups = {"stem": r"^stem", "blocks": r"^dense_stages\.(\d+)"}
+
+    def __init__(self, stem_dim: int = 64, depths: Sequence[int] = (1, 1, 4, 1),
+                 growth_rates: Sequence[int] = (64, 104, 128, 224), layer_scale: float = 1e-6, num_classes: int = 1000,
+                 in_chans: int = 3, global_pool: str = "avg", drop_rate: float = 0.0,
+                 drop_path_rate: float = 0.0):  # fmt: skip
+        super().__init__(num_classes, in_chans)
+        dim = stem_dim
+        self.stem = nn.Sequential(nn.Conv2d(in_chans, dim, 4, 4), LayerNorm2d(dim))
+        drops = iter(drop_path_rates(drop_path_rate, [BLOCKS] * sum(depths)))
+        stages, levels = [], []
+        for i, (depth, growth) in enumerate(zip(depths, growth_rates, strict=True)):
+            for j in range(depth):
+                layers: list[nn.Module] = []
+                if stages:
+                    out, stride = dim // 2 // 8 * 8, 1 if j else 2
+                    layers += [LayerNorm2d(dim), nn.Conv2d(dim, out, stride, stride)]
+                    dim = out
+                blocks: OrderedDict[str, nn.Module] = OrderedDict()
+                for k, drop in enumerate(next(drops)):
+                    blocks[f"dense_block{k}"] = DenseBlock(dim, growth, i > 1, layer_scale, drop)
+                    dim += growth
+                stages.append(nn.Sequential(*layers, DenseStage(blocks)))
+            levels.append(Feature(dim, 4 * 2**i, f"dense_stages.{len(stages) - 1}"))
+        self.dense_stages = nn.Sequential(*stages)
+        self.feature_info = FeatureInfo(levels)
+        self.num_features = dim
+        self.head = NormMlpHead(dim, num_classes, global_pool, drop_rate, LayerNorm2d)
+        self.head_hidden_size = dim
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight)
+            elif isinstance(module, nn.Linear):
+                nn.init.zeros_(module.bias)
+
+    def forward_features(self, x: Tensor) -> Tensor:  # (B, 3, H, W) -> (B, C, H/32, W/32)
+        return self.dense_stages(self.stem(x))

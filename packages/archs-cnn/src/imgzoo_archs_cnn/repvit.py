@@ -1,0 +1,211 @@
+"""RepViT: a mobile CNN in the manner of a ViT, of branches that merge for inference (arXiv:2307.09283)."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from imgzoo.model import Feature, FeatureInfo, ImageModel, Parts
+from imgzoo_layers.conv import create_conv
+from imgzoo_layers.gate import SqueezeExcite
+from imgzoo_layers.norm_linear import NormLinear
+from imgzoo_layers.pool import GlobalPool
+from imgzoo_layers.reparam import Kernel, fold_norm, identity_kernel, merged
+
+
+class ConvNorm(nn.Sequential):
+    """Convolution and batch norm; keys `c` and `bn`."""
+
+    def __init__(self, dim: int, dim_out: int, kernel: int = 1, stride: int = 1, groups: int = 1):
+        super().__init__()
+        self.c: Any = create_conv(dim, dim_out, kernel, stride, groups=groups)
+        self.bn = nn.BatchNorm2d(dim_out)
+
+    def kernel(self) -> Kernel:
+        return fold_norm(self.c.weight, self.bn)
+
+
+class RepVggDw(nn.Module):
+    """3x3, 1x1 and identity depthwise, summed: (B, C, H, W) -> (B, C, H, W).
+
+    A norm stands behind the sum, or with `legacy` in the 1x1 branch.
+    """
+
+    def __init__(self, dim: int, legacy: bool):
+        super().__init__()
+        self.conv: Any = ConvNorm(dim, dim, 3, groups=dim)
+        self.conv1: Any = ConvNorm(dim, dim, 1, groups=dim) if legacy else nn.Conv2d(dim, dim, 1, groups=dim)
+        self.bn: Any = nn.Identity() if legacy else nn.BatchNorm2d(dim)
+        self.legacy = legacy
+        self.reparam_conv: nn.Conv2d | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.reparam_conv is not None:
+            return self.reparam_conv(x)
+        return self.bn(self.conv(x) + self.conv1(x) + x)
+
+    @torch.no_grad()
+    def reparameterize(self) -> None:
+        """Replace the branches by one convolution, for inference."""
+        if self.reparam_conv is not None:
+            return
+        conv = self.conv.c
+        point = self.conv1.kernel() if self.legacy else (self.conv1.weight, self.conv1.bias)
+        eye = identity_kernel(conv.out_channels, conv.groups, 3, conv.weight)
+        one: Any = merged(conv, [self.conv.kernel(), point, (eye, torch.zeros_like(conv.weight[:, 0, 0, 0]))])
+        if not self.legacy:
+            weight, shift = fold_norm(one.weight, self.bn)
+            scale = self.bn.weight / (self.bn.running_var + self.bn.eps).sqrt()
+            one.weight, one.bias = nn.Parameter(weight), nn.Parameter(shift + one.bias * scale)
+        self.reparam_conv = one
+        self.conv = self.conv1 = self.bn = None
+
+
+class Mlp(nn.Module):
+    """Two pointwise convolutions with norms, the hidden width doubled: (B, C, H, W) -> (B, C, H, W)."""
+
+    def __init__(self, dim: int):
+        super().__init__()
+        self.conv1 = ConvNorm(dim, 2 * dim)
+        self.act = nn.GELU()
+        self.conv2 = ConvNorm(2 * dim, dim)
+        nn.init.zeros_(self.conv2.bn.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv2(self.act(self.conv1(x)))
+
+
+class Block(nn.Module):
+    """Mix space, then channels: (B, C, H, W) -> (B, C, H, W)."""
+
+    def __init__(self, dim: int, gated: bool, legacy: bool):
+        super().__init__()
+        self.token_mixer = RepVggDw(dim, legacy)
+        self.se = SqueezeExcite(dim, 0.25) if gated else nn.Identity()
+        self.channel_mixer = Mlp(dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.se(self.token_mixer(x))
+        return x + self.channel_mixer(x)
+
+
+class Downsample(nn.Module):
+    """Halve the map depthwise, then change its width: (B, C, H, W) -> (B, dim, H/2, W/2)."""
+
+    def __init__(self, dim_in: int, dim: int, legacy: bool):
+        super().__init__()
+        self.pre_block = Block(dim_in, False, legacy)
+        self.spatial_downsample = ConvNorm(dim_in, dim_in, 3, 2, groups=dim_in)
+        self.channel_downsample = ConvNorm(dim_in, dim)
+        self.ffn = Mlp(dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.channel_downsample(self.spatial_downsample(self.pre_block(x)))
+        return x + self.ffn(x)
+
+
+class Stage(nn.Module):
+    """Blocks of one width, every other one gated."""
+
+    def __init__(self, downsample: nn.Module, dim: int, depth: int, legacy: bool):
+        super().__init__()
+        self.downsample = downsample
+        self.blocks = nn.Sequential(*[Block(dim, i % 2 == 0, legacy) for i in range(depth)])
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.blocks(self.downsample(x))
+
+
+class Stem(nn.Module):
+    """(B, 3, H, W) -> (B, dim, H/4, W/4)."""
+
+    def __init__(self, in_chans: int, dim: int):
+        super().__init__()
+        self.conv1 = ConvNorm(in_chans, dim // 2, 3, 2)
+        self.act1 = nn.GELU()
+        self.conv2 = ConvNorm(dim // 2, dim, 3, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv2(self.act1(self.conv1(x)))
+
+
+class TwoHeads(nn.Module):
+    """Two classifiers, one of which learned from a teacher; their logits are averaged, or apart if `apart`."""
+
+    def __init__(self, dim: int, num_classes: int, drop_rate: float):
+        super().__init__()
+        self.head_drop = nn.Dropout(drop_rate)
+        self.head = NormLinear(dim, num_classes)
+        self.head_dist = NormLinear(dim, num_classes)
+        self.apart = False
+
+    def forward(self, x: Tensor):
+        x = self.head_drop(x)
+        first, second = self.head(x), self.head_dist(x)
+        if torch.jit.is_scripting() or not (self.apart and self.training):
+            return (first + second) / 2
+        return first, second
+
+
+class RepVit(ImageModel):
+    parts = Parts(pool="global_pool", head=("head.head.l", "head.head_dist.l"))
+    layer_groups = {
+        "stem": r"^stem",
+        "blocks": [(r"^stages\.(\d+)\.downsample", (0,)), (r"^stages\.(\d+)\.blocks\.(\d+)", None)],
+        "coarse": r"^stages\.(\d+)",
+    }
+    layout = "plain"
+
+    def __init__(self, embed_dim: Sequence[int] = (48, 96, 192, 384), depth: Sequence[int] = (2, 2, 14, 2),
+                 legacy: bool = False, num_classes: int = 1000, in_chans: int = 3, global_pool: str = "avg",
+                 drop_rate: float = 0.0):  # fmt: skip
+        super().__init__(num_classes, in_chans)
+        self.stem = Stem(in_chans, embed_dim[0])
+        stages = []
+        for i, dim in enumerate(embed_dim):
+            down = Downsample(embed_dim[i - 1], dim, legacy) if i else nn.Identity()
+            stages.append(Stage(down, dim, depth[i], legacy))
+        self.stages = nn.Sequential(*stages)
+        self.feature_info = FeatureInfo(Feature(dim, 4 * 2**i, f"stages.{i}") for i, dim in enumerate(embed_dim))
+        self.num_features = embed_dim[-1]
+        self.global_pool = GlobalPool(global_pool)
+        check_pool(global_pool, num_classes)
+        self.head_hidden_size = self.num_features * self.global_pool.width
+        self.head = TwoHeads(self.head_hidden_size, num_classes, drop_rate)
+
+    def forward_features(self, x: Tensor) -> Tensor:  # (B, 3, H, W) -> (B, C, H/32, W/32)
+        return self.stages(self.stem(x))
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False):
+        x = self.global_pool(x)
+        return x if pre_logits else self.head(x)
+
+    @torch.jit.ignore
+    def set_distilled_training(self, enable: bool = True) -> None:
+        """While training, return the two classifiers' logits apart."""
+        self.head.apart = enable
+
+    @torch.jit.ignore
+    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
+        """Put in two new classifiers with their norms; 0 classes removes both, None keeps the pool."""
+        like = next(self.parameters())
+        check_pool(self.pool_kind() if global_pool is None else global_pool, num_classes)
+        if global_pool is not None:
+            self._set_pool(global_pool)
+        apart, heads = self.head.apart, TwoHeads(self.head_hidden_size, num_classes, self.head.head_drop.p)
+        self.head = heads.to(device=like.device, dtype=like.dtype).train(self.training)
+        self.head.apart, self.num_classes = apart, num_classes
+
+    @torch.jit.ignore
+    def fit_state(self, state: dict[str, Tensor]) -> list[str]:
+        """Without classes the norms before the classifiers go, too."""
+        if not self.num_classes:
+            for key in [key for key in state if key.startswith("head.")]:
+                del state[key]
+        return []
+
+
+def check_pool(kind: str, num_classes: int) -> None:
+    if num_classes and not kind:
+        raise ValueError("the classifiers normalize a pooled vector: global_pool '' needs num_classes=0")

@@ -1,0 +1,13 @@
+"""The interface of networks: what a family declares, and what the base makes of it."""
+
+from imgzoo.features import Feature, FeatureInfo
+
+from .classifier import Distilled, Parts
+from .image import ImageModel
+from .levels import Shortened
+from .patches import Patches
+from .swapping import Checkpointed, swap_in, swap_out
+from .tokens import DistilledTokens, TokenModel
+
+__all__ = ["Checkpointed", "Distilled", "DistilledTokens", "Feature", "FeatureInfo", "ImageModel", "Parts", "Patches",
+           "Shortened", "TokenModel", "swap_in", "swap_out"]  # fmt: skip

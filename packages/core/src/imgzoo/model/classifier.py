@@ -1,0 +1,112 @@
+"""Pooling and classifiers: naming, replacing and removing them."""
+
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from imgzoo.errors import UsageError
+
+from .tables import Sized
+
+
+class Parts(NamedTuple):
+    """Where a network keeps what: attribute names, in the order of the forward path.
+
+    `stem` and `norm` are called one after another (methods count too); `stages` are modules, and a single name may be
+    a container of them. `pool` and `head` are dotted paths; a network with several classifiers names them all in
+    `head`. `tail` are modules and parameters that only the way from the last level to the logits needs.
+    """
+
+    stem: tuple[str, ...] = ("stem",)
+    stages: tuple[str, ...] = ("stages",)
+    norm: tuple[str, ...] = ()
+    pool: str = "head.global_pool"
+    head: str | tuple[str, ...] = "head.fc"
+    tail: tuple[str, ...] = ("head.norm", "head.pre_logits")
+
+
+class Classified(Sized):
+    """A network with none, one or several classifiers; `parts` says where."""
+
+    parts: ClassVar[Parts] = Parts()
+    if TYPE_CHECKING:  # TorchScript would read annotations
+        num_classes: int
+        num_features: int
+        head_hidden_size: int
+
+    def _heads(self) -> tuple[str, ...]:
+        head = self.parts.head
+        return (head,) if isinstance(head, str) else head
+
+    def get_classifier(self) -> Any:
+        """The classifier module; a tuple where there are several."""
+        heads = tuple(self.get_submodule(path) for path in self._heads())
+        return heads[0] if len(heads) == 1 else heads
+
+    def _set_pool(self, global_pool: str) -> None:
+        pool: Any = self.get_submodule(self.parts.pool)
+        before = pool.width
+        pool.set(global_pool)
+        self.head_hidden_size = self.head_hidden_size // before * pool.width
+
+    def pool_kind(self) -> str:
+        """How the model pools: `avg`, `token`, ..., `""` for not at all."""
+        return self.get_submodule(self.parts.pool).kind  # type: ignore[return-value]
+
+    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
+        """Put in a new classifier of the same device and dtype; 0 classes removes it, None keeps the pool.
+
+        A pool that the family does not offer is a `UsageError` and changes nothing.
+        """
+        if isinstance(num_classes, bool) or not isinstance(num_classes, int) or num_classes < 0:
+            raise UsageError(f"num_classes must be a whole number >= 0, got {num_classes!r}")
+        if global_pool is not None:
+            try:
+                self._set_pool(global_pool)
+            except UsageError:
+                raise
+            except ValueError as error:
+                raise UsageError(str(error)) from error
+        like = next(p for p in self.parameters() if p.is_floating_point())
+        for i, path in enumerate(self._heads()):
+            parent, _, name = path.rpartition(".")
+            owner = self.get_submodule(parent)
+            bias = getattr(getattr(owner, name), "bias", True) is not None
+            new: nn.Module = nn.Identity()
+            if num_classes:
+                new = self._new_head(i, num_classes, bias).to(device=like.device, dtype=like.dtype)
+            setattr(owner, name, new.train(self.training))
+        self.num_classes = num_classes
+
+    def _new_head(self, index: int, num_classes: int, bias: bool) -> nn.Module:
+        """The classifier at this place of `parts.head`; families whose heads differ say which."""
+        return self._new_classifier(num_classes, bias)
+
+    def _new_classifier(self, num_classes: int, bias: bool) -> nn.Module:
+        return nn.Linear(self.head_hidden_size, num_classes, bias=bias)
+
+    def _behead(self) -> None:
+        """Remove the classifier, and the pool where "" is offered; a new one reads what the network now ends in."""
+        try:
+            self.reset_classifier(0, "")
+        except UsageError:
+            self.reset_classifier(0)
+        pool = getattr(self.get_submodule(self.parts.pool), "width", 1) if self.parts.pool else 1
+        self.head_hidden_size = self.num_features * pool
+
+
+class Distilled:
+    """Mixed in before a network with two classifiers, the second of which learns from a teacher (arXiv:2012.12877)."""
+
+    distilled_training: bool = False
+
+    def set_distilled_training(self, enable: bool = True) -> None:
+        """While training, return the two classifiers' logits apart."""
+        self.distilled_training = enable
+
+    def join_heads(self, first: Tensor, second: Tensor):
+        """The mean of two logits, or both of them in distilled training."""
+        if torch.jit.is_scripting() or not (self.distilled_training and self.training):  # type: ignore[attr-defined]
+            return (first + second) / 2
+        return first, second

@@ -1,0 +1,97 @@
+"""The interface of every network. A family declares its parts, levels, tables and layer groups; the base derives the
+rest."""
+
+import fnmatch
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from imgzoo.errors import UsageError
+from imgzoo.features import FeatureInfo
+
+from .levels import Leveled
+
+
+class ImageModel(Leveled):
+    """Base of all networks: (B, in_chans, H, W) -> (B, num_classes).
+
+    A family sets `parts`, `layer_groups` and, in its constructor, `feature_info` and `num_features`; it writes
+    `forward_features`, and `forward_head` where the head is not one module called `head`.
+    """
+
+    layer_groups: ClassVar[dict[str, Any]] = {}
+    """`stem`, `blocks` and, where it differs, `coarse`: regular expressions over parameter names."""
+    no_decay: ClassVar[tuple[str, ...]] = ()
+    """Globs of parameters that weight decay leaves alone, beside one-dimensional ones."""
+    layout: ClassVar[Literal["plain", "nhwc_eval", "nhwc"]] = "nhwc_eval"
+    """Which eager batches on the CPU are laid out channels-last: none, those outside training, or all."""
+
+    def __init__(self, num_classes: int = 1000, in_chans: int = 3):
+        super().__init__()
+        if num_classes < 0 or in_chans < 1:
+            raise UsageError(f"num_classes must be >= 0 and in_chans >= 1, got {num_classes} and {in_chans}")
+        self.num_classes = num_classes
+        self.in_chans = in_chans
+        self.num_features = 0
+        self.head_hidden_size = 0
+        self.feature_info = FeatureInfo([])
+        # what `create_model` writes: the name, the options that differ from its row, preprocessing, names of the
+        # classes in order, what happened to the weights, and how the model pooled at first
+        self.name = ""
+        self.model_args: dict[str, Any] = {}
+        self.pretrained_cfg: dict[str, Any] = {}
+        self.class_names: Any = None
+        self.load_report: Any = None
+        self.pooled_at_first = ""
+
+    if TYPE_CHECKING:  # parts are set by name, so their types are not known
+
+        def __getattr__(self, name: str) -> Any: ...
+
+    # forward path
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """(B, in_chans, H, W) -> the unpooled features, final norm included."""
+        raise NotImplementedError
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """Unpooled features -> logits (B, num_classes), or with `pre_logits` the vector before the classifier."""
+        return self.head(x, pre_logits=pre_logits)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if torch.jit.is_scripting():
+            return self.forward_head(self.forward_features(x))
+        else:  # scripting compiles what follows a return, but not this branch
+            x = laid_out(x, self.layout, self.training)
+            return packed(self.forward_head(self.forward_features(x)))
+
+    # training helpers
+
+    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
+        """Rules that number the layers for layer-wise decay (`imgzoo.groups.layer_ids` applies them)."""
+        groups = self.layer_groups
+        blocks = groups.get("coarse", groups["blocks"]) if coarse else groups["blocks"]
+        return {"stem": groups["stem"], "blocks": blocks}
+
+    def no_weight_decay(self) -> set[str]:
+        """Names of parameters that weight decay should leave alone, beside one-dimensional ones."""
+        return {n for n, _ in self.named_parameters() if any(fnmatch.fnmatch(n, p) for p in self.no_decay)}
+
+
+def laid_out(x: Any, layout: str, training: bool) -> Any:
+    """A batch on the CPU in channels-last memory, where eager convolutions read it without reordering."""
+    if layout == "plain" or torch.compiler.is_compiling() or torch.jit.is_tracing():
+        return x  # compilers choose layouts themselves, and must not see the batch's size here
+    if (training and layout == "nhwc_eval") or not x.is_cpu or x.ndim != 4 or x.shape[0] < 2:
+        return x
+    return x.contiguous(memory_format=torch.channels_last)
+
+
+def packed(x: Any) -> Any:
+    """A dense result (B, C, H, W) in ordinary memory order, so that callers may `view` it; others as they are."""
+    return x.contiguous() if isinstance(x, Tensor) and x.ndim == 4 else x
+
+
+torch.fx.wrap("laid_out")
+torch.fx.wrap("packed")

@@ -1,0 +1,73 @@
+"""What can be known before the first batch: settings that contradict each other, names nobody brings, an output."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from imgzoo.errors import ImgzooError, UsageError
+from imgzoo_train.config import Config, DistillSection
+from imgzoo_train.metrics import METRICS
+
+
+def check_settings(config: Config, *, resume: bool = False, output: bool = True) -> None:
+    """Look at everything that needs neither data nor model; raises typed errors naming the option.
+
+    With `output` the folder too: on one rank only, since another may already have begun it.
+    """
+    from imgzoo.registry import registry
+    from imgzoo_train.build import DEFAULT_LOSS, score_name
+
+    run = config.run
+    registry("trainers").resolve(run.trainer or "standard")
+    for name in run.loggers:
+        registry("loggers").resolve(name)
+    registry("losses").resolve(config.loss.name or DEFAULT_LOSS[config.loss.task])
+    registry("optimizers").resolve(config.optim.name)
+    measured = METRICS[config.loss.task](2).result()
+    if score_name(config) not in measured:
+        raise UsageError(f"--metric {run.metric} is not measured; there are {', '.join(measured)}")
+    if not config.distill.teacher and config.distill != DistillSection():
+        raise UsageError("distillation needs a teacher: add --teacher MODEL, or leave the --distill options out")
+    for flag, epochs in (("--warmup-epochs", config.schedule.warmup_epochs), ("--swa-epochs", run.swa_epochs)):
+        if epochs and epochs >= run.epochs + (flag == "--swa-epochs"):
+            raise UsageError(f"{flag} {epochs:g} is longer than the run of --epochs {run.epochs}")
+    if output:
+        check_output(Path(run.output), resume)
+
+
+def check_output(folder: Path, resume: bool) -> None:
+    """Raise `UsageError` for a folder that holds a run already, or that cannot be written; leaves nothing there."""
+    from imgzoo_train.folder import RunFolder
+
+    if not resume:
+        RunFolder(folder).refuse_existing()
+    above = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    try:
+        tempfile.TemporaryFile(dir=above).close()
+    except OSError as error:
+        raise UsageError(f"cannot write to {folder} ({error.strerror}); choose another --output") from error
+
+
+@torch.no_grad()
+def check_size(model: Any, *sizes: Any) -> None:
+    """Let the model see an image of each size (height and width); raises `UsageError` for one that it cannot take."""
+    training, parameter = model.training, next(model.parameters())
+    cfg = model.pretrained_cfg
+    for size in sizes:
+        height, width = (size, size) if isinstance(size, int) else size
+        try:
+            model.eval()(torch.zeros(1, model.in_chans, height, width, device=parameter.device, dtype=parameter.dtype))
+        except ImgzooError:
+            raise
+        except (RuntimeError, ValueError, AssertionError, IndexError) as error:
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise UsageError(
+                f"{model.name} cannot take images of {height}x{width} ({reason}); its own size is "
+                f"{'x'.join(map(str, cfg['input_size'][1:]))}, and --img-size builds it for another where it can"
+            ) from error
+        finally:
+            model.train(training)

@@ -1,0 +1,106 @@
+"""Going on with other settings or other data: what may change is applied and said, what may not is refused by name."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from imgzoo.errors import UsageError
+from imgzoo_train.config import Config, rows
+from imgzoo_train.flags import FLAGS
+
+FIXED = frozenset(
+    [
+        "model.name", "model.in_chans", "model.img_size", "model.global_pool", "model.num_classes", "model.freeze",
+        "model.unfreeze_epoch", "model.lora", "model.split_bn", "model.options", "optim.name", "optim.layer_decay",
+        "loss.task", "distill.kind", "run.seed", "run.trainer",
+    ]
+)  # fmt: skip
+"""Settings that decide what a checkpoint holds, or what its numbers mean."""
+FREE = frozenset(["version", "recipe", "run.output"])
+OPTIMIZER = {
+    "optim.lr": ("lr", "base_lr"),
+    "optim.weight_decay": ("weight_decay",),
+    "optim.momentum": ("momentum", "betas"),
+}
+"""Setting -> the fields of an optimizer's groups that it decides."""
+SAMPLED = 256
+
+Changes = dict[str, tuple[Any, Any]]
+
+
+def changes(old: Config, new: Config) -> Changes:
+    """`{"run.epochs": (4, 6)}`: settings that differ."""
+    found: Changes = {}
+    for key in rows():
+        section, _, name = key.rpartition(".")
+        pair = tuple(getattr(getattr(config, section) if section else config, name) for config in (old, new))
+        if key not in FREE and pair[0] != pair[1]:
+            found[key] = (pair[0], pair[1])
+    return found
+
+
+def refuse(found: Changes) -> None:
+    """Raise `UsageError` naming the settings that a run cannot change."""
+    wrong = [key for key in found if key in FIXED]
+    if wrong:
+        raise UsageError(
+            f"a run goes on as it began: {describe({key: found[key] for key in wrong})}; begin another --output"
+        )
+
+
+def describe(found: Changes) -> str:
+    """`--epochs 4 -> 6, --batch-size 16 -> 32`."""
+    return ", ".join(
+        f"{FLAGS[key][0] if key in FLAGS else key} {_text(a)} -> {_text(b)}" for key, (a, b) in found.items()
+    )
+
+
+def _text(value: Any) -> str:
+    return "none" if value in (None, "") else str(value)
+
+
+def apply_to_groups(optimizer: torch.optim.Optimizer, fresh: list[dict[str, Any]], found: Changes) -> None:
+    """Give loaded parameter groups the fields of `fresh` ones that changed settings decide."""
+    fields = {name for key in found for name in OPTIMIZER.get(key, ())}
+    if "optim.options" in found:
+        old, new = found["optim.options"]
+        fields |= {name for name in {**old, **new} if old.get(name) != new.get(name)}
+    for group, begun in zip(optimizer.param_groups, fresh, strict=True):
+        for name in fields & group.keys():
+            group[name] = begun[name] if name in begun else begun["lr"]
+
+
+def fields_of(optimizer: torch.optim.Optimizer) -> list[dict[str, Any]]:
+    """The fields of each group, without its parameters."""
+    return [{name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups]
+
+
+def describe_data(source: Any, names: list[str]) -> dict[str, Any]:
+    """Class names, sample count and a digest of some names: what a checkpoint remembers of its data."""
+    count = len(source)
+    digest = hashlib.sha256(str(count).encode())
+    for index in sorted({round(place * (count - 1) / SAMPLED) for place in range(SAMPLED + 1)}):
+        digest.update(f"{index}\0{source.key(index)}\0".encode(errors="surrogatepass"))
+    return {"classes": list(names), "count": count, "digest": digest.hexdigest()}
+
+
+def compare_data(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+    """A sentence on data that changed; empty for the same. Raises `UsageError` where classes did."""
+    if old["classes"] != new["classes"]:
+        gone = [name for name in old["classes"] if name not in new["classes"]]
+        came = [name for name in new["classes"] if name not in old["classes"]]
+        parts = [
+            f"{verb} {', '.join(map(repr, part[:5]))}" for verb, part in (("lost", gone), ("gained", came)) if part
+        ]
+        what = " and ".join(parts) or "come in another order"
+        raise UsageError(
+            f"the classes of the data have {what} since this run began, which would change what its outputs mean; "
+            "begin another --output, with --pretrained this run's folder"
+        )
+    if old["count"] != new["count"]:
+        return f"the data has {new['count']} images, {old['count']} when this was saved; it goes on with what there is"
+    return "the data holds other files than when this was saved" if old["digest"] != new["digest"] else ""

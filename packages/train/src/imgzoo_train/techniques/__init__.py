@@ -1,0 +1,1 @@
+"""What is done to training from outside the network."""

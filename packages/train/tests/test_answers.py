@@ -1,0 +1,389 @@
+"""Task x command x how the classes of the data lie to the model's: right, or one sentence that names what is wrong."""
+
+from __future__ import annotations
+
+import json
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from PIL import Image
+
+import imgzoo_data
+from imgzoo import create_model, save_model
+from imgzoo.errors import ImgzooError, UsageError, WeightsError
+from imgzoo_data.sources.base import Sample, Source
+from imgzoo_train import build
+from imgzoo_train.answers import Answer, align, answer_of
+from imgzoo_train.cli import benchmark, export, predict, validate
+from imgzoo_train.config import Config, nested
+from imgzoo_train.distill import Teacher
+from imgzoo_train.run import train
+from imgzoo_train.state import State
+from imgzoo_train.validation import Settings
+from imgzoo_train.validation import validate as score
+
+COLORS = {
+    "ant": (200, 200, 40),
+    "bee": (40, 40, 200),
+    "cat": (200, 40, 40),
+    "dog": (40, 200, 40),
+    "fox": (220, 120, 220),
+}
+NAMES = ["ant", "bee", "cat", "dog"]
+VARIANTS = {
+    "same": NAMES,
+    "subset": ["cat", "dog"],
+    "permuted": ["dog", "ant", "cat", "bee"],
+    "superset": ["ant", "bee", "cat", "dog", "fox"],
+    "other count": None,
+    "other names": ["north", "east", "south", "west"],
+}
+RIGHT = ("same", "subset", "permuted")
+TASKS = ("classification", "multilabel", "regression")
+SCORE = {"classification": "top1", "multilabel": "map", "regression": "r2"}
+
+
+class Pictures(Source):
+    """Squares in the colors of the classes: one fills the picture, several share it, or a number is its brightness."""
+
+    def __init__(self, task, names, count=32, seed=0):
+        self.task, self.labels, self.name = task, names or ["one", "two", "three"], "pictures:"
+        self.class_names = [] if task == "regression" else list(self.labels)
+        self.num_classes = (
+            2 if task == "regression" and names is None else 1 if task == "regression" else len(self.labels)
+        )
+        self.multi_label, self.count, self.seed, self.whole = task == "multilabel", count, seed, False
+
+    def __len__(self):
+        return self.count
+
+    def key(self, index):
+        return f"{self.seed}-{index}.png"
+
+    def __getitem__(self, index):
+        rng = np.random.default_rng([self.seed, index])
+        pixels = np.zeros((16, 16, 3), np.float32)
+        colors = [COLORS.get(label, (9, 9, 9)) for label in self.labels]
+        if self.task == "classification":
+            target = index % len(colors)
+            pixels += colors[target]
+        elif self.task == "multilabel":
+            target = rng.integers(0, 2, len(colors)).astype(np.float32)
+            for place, color in enumerate(colors):
+                row = 4 * NAMES.index(self.labels[place]) if self.labels[place] in NAMES else 0
+                pixels[row : row + 4] += np.array(color) * target[place]
+        else:
+            bright = rng.random()
+            pixels += 255 * bright
+            target = np.full(self.num_classes, bright, np.float32)
+        pixels += rng.normal(0, 3, pixels.shape)
+        return Sample(pixels.clip(0, 255).astype(np.uint8), target, self.key(index))
+
+
+def fitted(task):
+    """A random network whose classifier is fitted to the pictures in closed form."""
+    torch.manual_seed(0)
+    source = Pictures(task, NAMES, 96, seed=1)
+    model = create_model("test_resnet", num_classes=source.num_classes).eval()
+    model.pretrained_cfg |= {"input_size": (3, 16, 16), "crop_pct": 1.0, "crop_mode": "squash"}
+    config = imgzoo_data.resolve_data_config(model)
+    loader = imgzoo_data.create_loader(source, imgzoo_data.create_transform(config, training=False), 96, training=False)
+    batch = next(iter(loader))
+    with torch.no_grad():
+        features = model.forward_head(model.forward_features(batch.images), pre_logits=True).double()
+        wanted = batch.targets
+        if task == "classification":
+            wanted = torch.nn.functional.one_hot(wanted, 4)
+        wanted = wanted.double().view(96, -1)
+        if task != "regression":
+            wanted = 16 * wanted - 8
+        table = torch.cat([features, torch.ones(96, 1, dtype=torch.float64)], 1)
+        solved = torch.linalg.lstsq(table, wanted, driver="gelsd").solution
+        model.fc.weight.copy_(solved[:-1].T)
+        model.fc.bias.copy_(solved[-1])
+    model.task, model.class_names = task, list(source.class_names) or None
+    return model
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """A saved model a task."""
+    root = tmp_path_factory.mktemp("models")
+    return {task: str(save_model(fitted(task), root / task)) for task in TASKS}
+
+
+def invoke(module, *arguments):
+    result = CliRunner().invoke(module.command, [str(argument) for argument in arguments])
+    if isinstance(result.exception, ImgzooError):
+        raise result.exception
+    assert result.exit_code == 0, (result.output, result.exception)
+    return result.stdout
+
+
+@pytest.fixture
+def data(monkeypatch):
+    """Let the commands read pictures: training data of the same classes, validation data of a variant."""
+
+    def use(task, variant, training=NAMES):
+        def opened(source, split="train", **options):
+            assert options.get("task", task) == task
+            return Pictures(task, training) if split == "train" else Pictures(task, VARIANTS[variant], seed=1)
+
+        monkeypatch.setattr(imgzoo_data, "create_dataset", opened, raising=False)
+        monkeypatch.setattr("imgzoo_data.sources.splits.create_dataset", opened)
+
+    return use
+
+
+def expected(task, variant):
+    """Whether a variant can be right: numbers have no names, so only their count matters."""
+    return variant != "other count" if task == "regression" else variant in RIGHT
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("task", TASKS)
+def test_validate(folders, data, task, variant):
+    data(task, variant)
+    arguments = [folders[task], "--data", "pictures:", "--device", "cpu", "--json"]
+    if expected(task, variant):
+        row = json.loads(invoke(validate, *arguments))
+        assert row["n"] == 32
+        assert row[SCORE[task]] > 99, row
+        return
+    with pytest.raises(UsageError) as error:
+        invoke(validate, *arguments)
+    check_sentence(str(error.value), task, variant)
+
+
+def check_sentence(text, task, variant):
+    assert "\n" not in text
+    words = {
+        "superset": "'fox'",
+        "other names": "'north'",
+        "other count": "one" if task != "regression" else "2 values",
+    }
+    assert words[variant] in text
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("task", TASKS)
+def test_the_validation_data_of_a_run(tmp_path, folders, data, task, variant):
+    data(task, variant)
+    settings = {"model.name": "test_resnet", "model.pretrained": folders[task], "data.source": "pictures:",
+                "data.batch_size": 16, "data.input_size": 16, "loss.task": task, "optim.lr": 0.0, "run.epochs": 1,
+                "run.output": str(tmp_path / "run"), "run.device": "cpu", "model.freeze": ["norm"],
+                "data.crop_pct": 1.0}  # fmt: skip
+    config = Config().merged(nested(settings), "test")
+    if expected(task, variant):
+        summary = train(config, quiet=True)
+        assert summary["best"][SCORE[task]] > 99, summary
+        stored = json.loads((tmp_path / "run" / "best" / "config.json").read_text())
+        assert stored["imgzoo"]["task"] == task
+        assert stored.get("label_names") == (None if task == "regression" else NAMES)
+        return
+    with pytest.raises(UsageError) as error:
+        train(config, quiet=True)
+    check_sentence(str(error.value), task, variant)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("task", TASKS)
+def test_a_teacher_lines_up_with_its_student(tmp_path, folders, data, task, variant):
+    """Here the student's classes are the variant."""
+    data(task, variant, training=VARIANTS[variant])
+    settings = {"model.name": "test_resnet", "data.source": "pictures:", "data.batch_size": 16, "data.input_size": 16,
+                "loss.task": task, "distill.teacher": folders[task], "run.device": "cpu"}  # fmt: skip
+    config = Config().merged(nested(settings), "test")
+    sources = build.open_sources(config)
+    model = build.build_model(config, sources.classes, sources.names)
+    build.data_config(config, model, sources)
+    state = State(model, torch.optim.SGD(model.parameters(), lr=0.0))
+    if not expected(task, variant):
+        with pytest.raises(UsageError) as error:
+            build.build_loss(config, sources, state)
+        check_sentence(str(error.value), task, variant)
+        return
+    loss = build.build_loss(config, sources, state)
+    teacher = next(cell.cell_contents for cell in find_cells(loss) if isinstance(cell.cell_contents, Teacher))
+    loader = imgzoo_data.create_loader(
+        sources.train,
+        imgzoo_data.create_transform(build.data_config(config, model, sources), training=False),
+        32,
+        training=False,
+    )
+    batch = next(iter(loader))
+    logits = teacher.logits(batch.images)
+    if task == "classification":
+        assert torch.equal(logits.argmax(1), batch.targets)
+    elif task == "multilabel":
+        assert torch.equal((logits > 0).float(), batch.targets)
+    else:
+        torch.testing.assert_close(logits, batch.targets.view(32, -1), atol=0.05, rtol=0.05)
+    assert torch.isfinite(loss(model, batch))
+
+
+def find_cells(function):
+    for cell in function.__closure__ or ():
+        yield cell
+        if callable(cell.cell_contents) and hasattr(cell.cell_contents, "__closure__"):
+            yield from find_cells(cell.cell_contents)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_predict_speaks_the_task(tmp_path, folders, task):
+    sample = Pictures(task, NAMES, seed=5)[3]
+    Image.fromarray(sample.data).save(tmp_path / "one.png")
+    row = json.loads(invoke(predict, tmp_path / "one.png", "--model", folders[task], "--json"))[0]
+    if task == "classification":
+        assert row["classes"][0]["class"] == "dog"
+        assert sum(answer["probability"] for answer in row["classes"]) == pytest.approx(1)
+    elif task == "multilabel":
+        found = {answer["class"] for answer in row["classes"] if answer["probability"] > 0.5}
+        assert found == {name for name, there in zip(NAMES, sample.target) if there}
+    else:
+        assert row["values"] == pytest.approx(sample.target.tolist(), abs=0.05)
+        assert "classes" not in row
+        text = invoke(predict, tmp_path / "one.png", "--model", folders[task])
+        assert "%" not in text
+        assert float(text.split()[-1]) == pytest.approx(row["values"][0], rel=1e-4)
+
+
+@pytest.mark.parametrize("form", ["torchscript", "onnx"])
+@pytest.mark.parametrize("task", TASKS)
+def test_an_export_says_what_it_is_and_can_hold_everything(tmp_path, folders, task, form):
+    if form == "onnx":
+        onnx = pytest.importorskip("onnx")
+    path = tmp_path / "model.bin"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        invoke(export, folders[task], "--format", form, "--output", path, "--whole")
+    if form == "onnx":
+        found = {row.key: row.value for row in onnx.load(str(path)).metadata_props}
+        found = {key: json.loads(value) if value[:1] in "[{" else value for key, value in found.items()}
+    else:
+        extra = {"imgzoo.json": ""}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            loaded = torch.jit.load(str(path), _extra_files=extra)
+        found = json.loads(extra["imgzoo.json"])
+        images = torch.rand(2, 3, 16, 16)
+        model = create_model(folders[task], pretrained=True).eval()
+        mean, std = (torch.tensor(model.pretrained_cfg[key]).view(-1, 1, 1) for key in ("mean", "std"))
+        wanted = answer_of(model).activate(model((images - mean) / std))
+        torch.testing.assert_close(loaded(images), wanted, rtol=1e-4, atol=1e-5)
+    assert found["task"] == task
+    assert found["activation"] == {"classification": "softmax", "multilabel": "sigmoid", "regression": "identity"}[task]
+    assert found.get("classes") == (None if task == "regression" else NAMES)
+    assert list(found["input_size"]) == [3, 16, 16]
+    assert len(found["mean"]) == 3
+    report = json.loads((tmp_path / "model.bin.json").read_text())
+    assert report["task"] == task
+
+
+@pytest.fixture(scope="module")
+def seven(tmp_path_factory):
+    path = tmp_path_factory.mktemp("files") / "seven.pth"
+    torch.save(create_model("test_resnet", num_classes=7).state_dict(), path)
+    return path
+
+
+def test_a_file_brings_its_own_number_of_classes(tmp_path, seven):
+    assert create_model("test_resnet", pretrained=str(seven)).num_classes == 7
+    Image.new("RGB", (16, 16)).save(tmp_path / "one.png")
+    row = json.loads(invoke(predict, tmp_path / "one.png", "--model", "test_resnet", "--pretrained", seven, "--json"))[
+        0
+    ]
+    assert {answer["class"] for answer in row["classes"]} <= set("0123456")
+
+
+@pytest.mark.parametrize("command", ["predict", "validate", "export"])
+def test_a_classifier_that_nobody_trained_is_never_used(tmp_path, data, command):
+    model = create_model("test_resnet", num_classes=0)
+    torch.save(model.state_dict(), tmp_path / "headless.pth")
+    Image.new("RGB", (16, 16)).save(tmp_path / "one.png")
+    data("classification", "same")
+    asked = ["--pretrained", tmp_path / "headless.pth"]
+    calls = {
+        "predict": (predict, tmp_path / "one.png", "--model", "test_resnet", *asked),
+        "validate": (validate, "test_resnet", "--data", "pictures:", *asked),
+        "export": (export, "test_resnet", *asked, "--output", tmp_path / "x.onnx"),
+    }
+    with pytest.raises(WeightsError, match=r"no classifier.*train it first"):
+        invoke(*calls[command])
+    assert not (tmp_path / "x.onnx").exists()
+
+
+def test_benchmark_opens_any_of_them(folders):
+    for task in TASKS:
+        row = json.loads(invoke(benchmark, folders[task], "--img-size", 16, "--seconds", 0, "--json"))
+        assert row["ms_p50"] > 0
+
+
+def test_the_number_of_classes_may_not_contradict_the_data(data):
+    data("classification", "same")
+    for count in (2, 10):
+        settings = {"model.name": "test_resnet", "data.source": "pictures:", "model.num_classes": count}
+        with pytest.raises(UsageError, match=f"--num-classes {count} contradicts pictures:, which has 4"):
+            build.open_sources(Config().merged(nested(settings), "test"))
+
+
+def test_the_task_may_not_contradict_the_model(folders, data):
+    data("multilabel", "same")
+    with pytest.raises(UsageError, match="one label an image; leave out --task multilabel"):
+        score(folders["classification"], Settings("pictures:", task="multilabel"))
+
+
+@pytest.mark.parametrize(
+    ("names", "places"),
+    [
+        (["n02119789", "n01440764"], [277 + 1, 0]),
+        (["goldfish, Carassius auratus", "tench, Tinca tinca"], [1, 0]),
+        (["tench", "Goldfish", "great_white_shark"], [0, 1, 2]),
+    ],
+)
+def test_imagenets_classes_are_known_by_synset_and_by_word(names, places):
+    model = create_model("test_resnet")
+    found = align(answer_of(model), Answer("classification", len(names), tuple(names)))
+    wanted = [answer_of(model).synsets.index(names[0]), *places[1:]] if names[0].startswith("n0") else places
+    assert found.places is not None
+    assert found.places.tolist() == wanted
+    assert found.classes == 1000
+    with pytest.raises(UsageError, match="'crane' is 2 classes of the model; name it by its synset"):
+        align(answer_of(model), Answer("classification", 1, ("crane",)))
+
+
+def test_names_are_compared_as_they_stand_first():
+    model = Answer("classification", 3, ("Cat", "cat", "big_dog"))
+    assert align(model, Answer("classification", 2, ("cat", "Big Dog"))).places.tolist() == [1, 2]
+    with pytest.raises(UsageError, match="'CAT' is 2 classes"):
+        align(model, Answer("classification", 1, ("CAT",)))
+    with pytest.raises(UsageError, match="are one class of the model"):
+        align(model, Answer("classification", 2, ("big dog", "BIG-DOG")))
+
+
+def test_without_names_the_order_is_said():
+    unnamed = Answer("classification", 2)
+    with pytest.warns(UserWarning, match="has no class names: its 2 classes are taken in the data's order"):
+        assert align(unnamed, Answer("classification", 2, ("a", "b"))).places is None
+    with pytest.raises(UsageError, match="has 3 classes, the model answers 2"):
+        align(unnamed, Answer("classification", 3, ("a", "b", "c")))
+    with pytest.raises(UsageError, match="several labels an image"):
+        align(unnamed, Answer("multilabel", 2, ("a", "b")))
+
+
+@pytest.mark.parametrize(("names", "kept"), [(["dog", "ant", "cat", "bee"], True), (["w", "x", "y", "z"], False)])
+def test_a_pretrained_classifier_is_sorted_or_begun_anew(folders, names, kept):
+    config = Config().merged(
+        nested({"model.name": "test_resnet", "model.pretrained": folders["classification"]}), "test"
+    )
+    model = build.build_model(config, 4, names)
+    old = create_model(folders["classification"], pretrained=True)
+    wanted = old.fc.weight[[NAMES.index(name) for name in names]] if kept else None
+    assert model.class_names == names
+    assert (wanted is not None and torch.equal(model.fc.weight, wanted)) == kept
+    if not kept:
+        assert not torch.equal(model.fc.weight, old.fc.weight)

@@ -1,0 +1,193 @@
+"""What goes wrong before or after training costs none of it, and is said in one sentence."""
+
+from __future__ import annotations
+
+import errno
+import json
+
+import pytest
+from test_changed_resume import BASE, SAID, go, pictures  # noqa: F401
+
+from imgzoo.errors import DataError, UsageError
+from imgzoo_train import Checkpoints, loggers, planning
+from imgzoo_train import run as runs
+from imgzoo_train.averaging import load_weights
+from imgzoo_train.config import Config, nested
+from imgzoo_train.validation import Settings, validate
+
+
+def damage(folder):
+    path = next(iter(sorted((folder / "val" / "bee").iterdir())))
+    path.write_bytes(path.read_bytes()[:60])
+
+
+def test_a_bad_file_in_validation_costs_no_epoch(go):  # noqa: F811
+    damage(go.data)
+    with pytest.raises(DataError, match="--max-bad-val leaves such samples out and counts them"):
+        go()
+    found = Checkpoints(go.folder / "checkpoints").newest()
+    assert found.parts["progress"]["step"] == 4
+    summary = go(resume=True, data__max_bad_val=1)
+    assert summary["step"] == 8
+    assert summary["best"]["n"] == 7
+    assert summary["best"]["left_out"] == 1
+    row, _ = validate(str(go.folder), Settings(f"folder:{go.data}", max_bad=1))
+    assert (row["n"], row["left_out"]) == (7, 1)
+    with pytest.raises(DataError, match="--max-bad leaves such samples out"):
+        validate(str(go.folder), Settings(f"folder:{go.data}"))
+
+
+@pytest.mark.parametrize("where", ["replace_best", "append", "write_summary"])
+def test_a_full_disk_ends_no_run(go, monkeypatch, where):  # noqa: F811
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(runs.RunFolder, where, full)
+    assert go()["step"] == 8
+    assert any(text.startswith("no space left, the run goes on without") for text in SAID)
+
+
+def test_a_full_disk_is_known_through_safetensors_too():
+    from safetensors import SafetensorError
+
+    assert runs.storage.is_disk_full(SafetensorError("Error: I/O error: No space left on device (os error 28)"))
+
+
+def test_a_logger_that_fails_is_left_out(go, monkeypatch):  # noqa: F811
+    class Broken:
+        rows = 0
+
+        def __init__(self, folder, config):
+            pass
+
+        def log(self, row):
+            Broken.rows += 1
+            raise ConnectionError("no network")
+
+        def end(self, summary):
+            raise AssertionError("it was left out")
+
+    monkeypatch.setattr(loggers, "TensorBoard", Broken)
+    assert go(run__loggers=["tensorboard"])["step"] == 8
+    assert Broken.rows == 1
+    assert any("logger Broken failed (ConnectionError: no network)" in text for text in SAID)
+
+
+def test_a_report_that_fails_is_said(go, monkeypatch):  # noqa: F811
+    def broken(*arguments):
+        raise UnicodeEncodeError("utf-8", "\udcff", 0, 1, "surrogates not allowed")
+
+    monkeypatch.setattr("imgzoo_train.report.write_report", broken)
+    assert go()["step"] == 8
+    assert any(text.startswith("no report:") for text in SAID)
+
+
+def test_names_that_are_no_utf8_end_in_a_report(tmp_path, go):  # noqa: F811
+    for split in ("train", "val"):
+        (go.data / split / "bee").rename(go.data / split / "b\udce9e")
+    go()
+    assert "b\\udce9e" in (go.folder / "report.html").read_text()
+    assert json.loads((go.folder / "best" / "config.json").read_text())["label_names"][1] == "b\udce9e"
+
+
+WRONG = {
+    "run.ema": [1.5],
+    "loss.smoothing": 2.0,
+    "optim.layer_decay": 3.0,
+    "data.crop_pct": 3.0,
+    "optim.momentum": 5.0,
+    "schedule.warmup_epochs": 30.0,
+    "run.swa_epochs": 30,
+    "distill.kind": "logit",
+    "distill.weight": 0.3,
+    "run.epochs": 0,
+    "run.metric": "acc",
+    "run.loggers": ["paper"],
+    "loss.name": "crossentropy",
+    "optim.name": "adamx",
+    "run.device": "quantum",
+    "run.output": "/proc/nothing/run",
+    "run.trainer": "nobody",
+    "model.num_classes": 9,
+    "loss.task": "multilabel",
+    "data.mix_prob": 2.0,
+    "distill.temperature": 0.0,
+    "model.drop_rate": 1.0,
+}
+
+
+@pytest.mark.parametrize("way", ["dry-run", "train"])
+@pytest.mark.parametrize("key", WRONG)
+def test_what_cannot_work_is_refused_before_the_first_batch(tmp_path, monkeypatch, key, way):
+    from imgzoo.errors import ImgzooError
+
+    settings = {**BASE, "data.source": "digits:", "run.output": str(tmp_path / "run"), key: WRONG[key]}
+    monkeypatch.setattr(runs, "fit", lambda *arguments, **options: pytest.fail("it trained"))
+    with pytest.raises(ImgzooError) as error:
+        config = Config().merged(nested(settings), "test")
+        planning.dry_run(config) if way == "dry-run" else runs.train(config, quiet=True)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_that_is_there_is_seen_by_the_dry_run(go, tmp_path):  # noqa: F811
+    go(epochs=1)
+    settings = {**BASE, "data.source": f"folder:{go.data}", "run.output": str(go.folder)}
+    with pytest.raises(UsageError, match="already holds a run"):
+        planning.dry_run(Config().merged(nested(settings), "test"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"data__batch_size": 1, "data__input_size": 16}, "a larger --batch-size"),
+        ({"model__name": "test_vit", "data__input_size": 50}, "cannot take images of 50x50"),
+        ({"model__name": "swin_tiny_patch4_window7_224", "data__input_size": 57}, "cannot take images of 57x57"),
+    ],
+)
+def test_sizes_that_cannot_work_are_one_sentence(go, changes, words):  # noqa: F811
+    with pytest.raises(UsageError) as error:
+        go(epochs=1, **changes)
+    assert words in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_milestones_and_the_best_stay(go, monkeypatch):  # noqa: F811
+    original, scores = runs.Run.score, iter((50.0, 90.0, 40.0, 30.0, 20.0))
+
+    def score(self):
+        found = original(self)
+        found.metrics["top1"] = next(scores)
+        return found
+
+    monkeypatch.setattr(runs.Run, "score", score)
+    go(epochs=5, run__milestone=3, run__save_every=5, run__keep_last=1)
+    assert Checkpoints(go.folder / "checkpoints").steps() == [8, 12, 20]  # the best, the milestone, the last
+
+
+def test_the_average_of_a_run_folder_is_the_average(go):  # noqa: F811
+    go(run__ema=[0.5])
+    plain, average = load_weights(go.folder / "checkpoints" / "00000008"), load_weights(go.folder, "ema")
+    wanted = load_weights(go.folder / "checkpoints" / "00000008", "ema")
+    assert (average.weights["fc.weight"] == wanted.weights["fc.weight"]).all()
+    assert (average.weights["fc.weight"] != plain.weights["fc.weight"]).any()
+    with pytest.raises(UsageError, match="has no average 'swa'; it has ema"):
+        load_weights(go.folder, "swa")
+    with pytest.raises(UsageError, match="--average"):
+        load_weights(go.folder / "best", "ema")
+
+
+def test_updates_that_were_left_out_are_counted(go, monkeypatch):  # noqa: F811
+    original = runs.build.supervised
+
+    def supervised(loss, state):
+        inner = original(loss, state)
+        return lambda model, batch: inner(model, batch) * (float("nan") if state.step < 4 else 1.0)
+
+    monkeypatch.setattr(runs.build, "supervised", supervised)
+    go(run__nonfinite="skip", run__log_every=2)
+    rows = [json.loads(line) for line in (go.folder / "metrics.jsonl").read_text().splitlines()]
+    rows = [row for row in rows if row["kind"] == "train"]
+    assert [row.get("left_out") for row in rows] == [2, 2, None, None]
+    assert "loss" not in rows[0] and rows[0]["images_per_second"] > 0
+    assert rows[2]["loss"] > 0

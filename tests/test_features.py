@@ -1,0 +1,57 @@
+"""Feature extractors and pruned networks of every family: no parameter without a gradient, and what is left runs."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import imgzoo
+from imgzoo.errors import UsageError
+
+sys.path.insert(0, str(Path(__file__).parent / "parity"))
+from small import SMALLEST, image
+
+
+def gradients_reach_all(model, x):
+    outputs = model(x)
+    sum(output.sum() for output in (outputs if isinstance(outputs, list) else [outputs])).backward()
+    idle = [name for name, p in model.named_parameters() if p.grad is None]
+    assert not idle, f"{len(idle)} parameters get no gradient: {idle[:5]}"
+
+
+@pytest.mark.parametrize("name", SMALLEST.values())
+def test_feature_extractors_keep_no_idle_parameter(name):
+    count = len(imgzoo.create_model(name, device="meta").feature_info)
+    for indices in (None, [0], [count // 2], [count - 1], [0, count // 2]):
+        features = imgzoo.create_model(name, features_only=True, out_indices=indices)
+        gradients_reach_all(features.train(), image(features.model))
+
+
+@pytest.mark.parametrize("name", SMALLEST.values())
+def test_pruned_networks_run_and_take_a_classifier(name):
+    count = len(imgzoo.create_model(name, device="meta").feature_info)
+    for index in sorted({0, count // 2, count - 1}):
+        model = imgzoo.create_model(name, drop_rate=0.0).eval()
+        x = image(model)
+        model.prune_intermediate_layers([index], prune_norm=True)
+        assert model(x).isfinite().all()
+        try:
+            model.reset_classifier(3, model.pooled_at_first)
+        except UsageError:  # the token that it pooled by went with the head
+            model.reset_classifier(3, "avg")
+        model.train()
+        logits = model(x)
+        assert logits.shape == (2, 3), f"level {index}: {tuple(logits.shape)}"
+        gradients_reach_all(model, x)
+
+
+@pytest.mark.parametrize("name", SMALLEST.values())
+@torch.no_grad()
+def test_keeping_the_head_at_the_last_level_changes_nothing(name):
+    model = imgzoo.create_model(name).eval()
+    x, before = image(model), list(model.state_dict())
+    logits = model(x)
+    model.prune_intermediate_layers([-1], prune_head=False)
+    assert list(model.state_dict()) == before
+    torch.testing.assert_close(model(x), logits)
