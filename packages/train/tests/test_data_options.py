@@ -11,6 +11,7 @@ from PIL import Image
 
 from imgzoo_train.cli.predict import command as predict
 from imgzoo_train.cli.train import command as train
+from imgzoo_train.cli.validate import command as validate
 
 TINY = ["--epochs", "1", "--input-size", "16", "--batch-size", "4", "--device", "cpu", "--threads", "1"]
 
@@ -85,3 +86,13 @@ def test_the_range_of_values_travels_to_predict(tmp_path):
     invoke(train, *common, "--range", 4095, "--output", out)
     shown = invoke(predict, tmp_path / "d" / "val" / "a" / "0.png", "--model", out).output
     assert "%" in shown and "error" not in shown
+
+
+def test_every_command_has_the_pixel_limit(flat, tmp_path):
+    limit = ["--max-pixels", 100]
+    model = ["test_resnet", "--pretrained", "false"]
+    assert "above the limit of 100" in fails(validate, *model, "--data", flat, "--img-size", 32, *limit)
+    shown = fails(predict, tmp_path / "flat" / "ant" / "0.png", "--model", *model, *limit)
+    assert "above the limit of 100" in shown
+    options = ["--val-share", 0.25, "--output", tmp_path / "r"]
+    assert "above the limit of 100" in fails(train, "test_resnet", "--data", flat, *TINY, *options, *limit)

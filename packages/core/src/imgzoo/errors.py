@@ -6,15 +6,9 @@ from ._text import escaped
 
 
 class ImgzooError(Exception):
-    """Base of all imgzoo errors. The command line prints it as one line and exits with `exit_code`.
-
-    Names that a message quotes are shown escaped: no control, direction or surrogate character reaches a terminal.
-    """
+    """Base of all imgzoo errors. The command line prints it as one line and exits with `exit_code`."""
 
     exit_code = 2
-
-    def __init__(self, *args: object) -> None:
-        super().__init__(*(escaped(arg) if isinstance(arg, str) else arg for arg in args))
 
 
 class UsageError(ImgzooError, ValueError):
@@ -67,7 +61,13 @@ class OfflineError(WeightsError):
 
 
 class DataError(ImgzooError):
-    """A dataset, image or label cannot be used."""
+    """A dataset, image or label cannot be used.
+
+    Names of files and labels in its message are shown escaped: no control, direction or surrogate character is left.
+    """
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*(escaped(arg) if isinstance(arg, str) else arg for arg in args))
 
 
 class MissingDependencyError(ImgzooError, ImportError):

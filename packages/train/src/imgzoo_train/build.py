@@ -156,7 +156,6 @@ def build_loaders(config: Config, sources: Sources, transform: Any, world: World
         "device": world.device,
         "channels_last": config.run.channels_last,
     }
-    pixels: dict[str, Any] = {"max_pixels": part.max_pixels} if part.max_pixels else {}
     mixer = None
     if part.mixup or part.cutmix:
         mixer = Mixer(
@@ -173,7 +172,7 @@ def build_loaders(config: Config, sources: Sources, transform: Any, world: World
         schedule = SizeSchedule(choices, schedule="progressive", epochs=config.run.epochs, random_mix=0.0, spread=1e-3)
     train = create_loader(
         sources.train,
-        create_transform(transform, training=True, **pixels, **part.augment),
+        create_transform(transform, training=True, max_pixels=part.max_pixels, **part.augment),
         part.batch_size,
         training=True,
         mixer=mixer,
@@ -186,7 +185,7 @@ def build_loaders(config: Config, sources: Sources, transform: Any, world: World
         **shared,
     )
     size = part.val_batch_size or part.batch_size
-    plain = create_transform(transform, training=False, **pixels)
+    plain = create_transform(transform, training=False, max_pixels=part.max_pixels)
     validation = create_loader(
         sources.validation,
         plain,

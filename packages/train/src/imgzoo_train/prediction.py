@@ -23,7 +23,13 @@ class Predictor:
     """A model with its preprocessing and class names; `rows(paths)` yields an answer a file, in order."""
 
     def __init__(
-        self, model: Any, *, device: torch.device | None = None, img_size: int | None = None, tta: str | None = None
+        self,
+        model: Any,
+        *,
+        device: torch.device | None = None,
+        img_size: int | None = None,
+        max_pixels: int | None = None,
+        tta: str | None = None,
     ) -> None:
         from imgzoo_data import create_transform, resolve_data_config
 
@@ -34,7 +40,7 @@ class Predictor:
             check_size(self.model, img_size)
         self.answer = answer_of(model)
         self.config = resolve_data_config(model, img_size=img_size, use_test_size=img_size is None)
-        self.transform = create_transform(self.config, training=False)
+        self.transform = create_transform(self.config, training=False, max_pixels=max_pixels)
 
     @classmethod
     def open(cls, text: str, pretrained: str = "true", **options: Any) -> Predictor:
@@ -49,20 +55,15 @@ class Predictor:
         """
         if not isinstance(images, (list, tuple)):
             return self([images], topk)[0]
-        pixels = torch.stack([self.normalized(_stored(image)) for image in images])
+        pixels = torch.stack([self.transform(_stored(image)) for image in images])
         return self.answers(pixels.to(self.device), topk, False, False)
-
-    def normalized(self, stored: Any) -> torch.Tensor:
-        """(C, H, W) of encoded bytes or an array."""
-        mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (self.config.mean, self.config.std))
-        return (torch.as_tensor(self.transform(stored)).float() / 255 - mean) / std
 
     def images(self, paths: Sequence[Path]) -> tuple[torch.Tensor, list[int], dict[int, str]]:
         """Images (B, C, H, W) of the readable files, their positions, and an error for each of the others."""
         images, places, errors = [], [], {}
         for place, path in enumerate(paths):
             try:
-                images.append(self.normalized(path.read_bytes()))
+                images.append(self.transform(path.read_bytes()))
             except (ImgzooError, OSError, ValueError) as error:
                 errors[place] = str(error)
             else:

@@ -47,6 +47,7 @@ class Settings:
     rows: bool = False
     """Keep a row for every image."""
     subset: str = ""
+    max_pixels: int | None = None
     max_bad: float = 0.0
     """Share, or from 1 number, of samples that may be left out because they cannot be read."""
 
@@ -141,7 +142,7 @@ def _score(
     )
     loader = create_loader(
         source,
-        create_transform(config, training=False),
+        create_transform(config, training=False, max_pixels=settings.max_pixels),
         size,
         training=False,
         bad="skip" if settings.max_bad else "raise",

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from imgzoo._text import escaped
 from imgzoo.errors import OptionError, UsageError
 
 from .layout import SPLITS as SPLITS
@@ -133,7 +134,11 @@ def create_dataset(
 
         opened = as_source(source)
     else:
-        opened = _open(str(source), split, task, options)
+        try:
+            opened = _open(str(source), split, task, options)
+        except UsageError as error:  # names of files and labels are shown escaped, as in every `DataError`
+            error.args = tuple(escaped(arg) if isinstance(arg, str) else arg for arg in error.args)
+            raise
     if target_transform is not None:
         from .views import Retargeted
 

@@ -41,7 +41,7 @@ def create_transform(
     erase_count: int | tuple[int, int] = 1,
     splits: int = 1,
     decode: str | None = None,
-    max_pixels: int = MAX_PIXELS,
+    max_pixels: int | None = None,
     orient: bool = True,
     **overrides: Any,
 ) -> Transform:
@@ -64,7 +64,10 @@ def create_transform(
         crop_mode, range.
     """
     config = resolve_data_config(config, **overrides)
-    _check_shares(hflip, vflip, color_jitter_prob, grayscale_prob, blur_prob, getattr(erase, "p", erase))
+    _check_shares(
+        hflip, vflip, color_jitter_prob, grayscale_prob, blur_prob, erase.p if isinstance(erase, Erase) else erase
+    )
+    max_pixels = MAX_PIXELS if max_pixels is None else max_pixels
     for name, count in (("splits", splits), ("max_pixels", max_pixels)):
         if count < 1:
             raise UsageError(f"{name} must be at least 1, not {count}")

@@ -25,6 +25,7 @@ Row = dict[str, Any]
 @click.option("--batch-size", default=16, type=click.IntRange(1))
 @click.option("--img-size", type=click.IntRange(1), help="another input size")
 @click.option("--tta", type=click.Choice(["flip"]), help="average with the answers to the mirrored image")
+@click.option("--max-pixels", type=click.IntRange(1), help="pixels above which an image is refused unread")
 @click.option("--device", default="")
 @click.option("--json", "as_json", is_flag=True, help="print JSON")
 @click.option("--output", type=click.Path(path_type=Path), help="write a .json, .jsonl, .csv or .parquet file")
@@ -38,6 +39,7 @@ def command(
     batch_size: int,
     img_size: int | None,
     tta: str | None,
+    max_pixels: int | None,
     device: str,
     as_json: bool,
     output: Path | None,
@@ -50,7 +52,8 @@ def command(
     files = find_images(paths)
     if output is not None and output.suffix not in WRITERS:
         raise UsageError(f"--output takes {', '.join(WRITERS)}, not '{output.suffix}'")
-    predictor = Predictor.open(name, pretrained, device=pick_device(device), img_size=img_size, tta=tta)
+    options: dict[str, Any] = {"img_size": img_size, "max_pixels": max_pixels, "tta": tta}
+    predictor = Predictor.open(name, pretrained, device=pick_device(device), **options)
     found = predictor.rows(files, topk=topk, embed=embed, features=features, batch_size=batch_size)
     rows = list(Watched(found, len(files), "predict", least=32))
     if output is not None:

@@ -50,6 +50,7 @@ SHOWN = (
               help="share, or from 1 number, of unreadable images to leave out and count")  # fmt: skip
 @click.option("--per-class", is_flag=True, help="add scores of each class")
 @click.option("--confusion", is_flag=True, help="add the confusion matrix")
+@click.option("--max-pixels", type=click.IntRange(1), help="pixels above which an image is refused unread")
 @click.option("--device", default="")
 @click.option("--json", "as_json", is_flag=True, help="print JSON")
 @click.option("--output", type=click.Path(path_type=Path),
