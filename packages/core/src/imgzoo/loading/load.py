@@ -102,6 +102,7 @@ def load_checkpoint(
     """Load a weight file into an existing model, converting and adapting it; raises `WeightsError` if it does not fit.
 
     `strict=False` leaves what the file lacks as it is; `use_ema` prefers averaged weights where a checkpoint has both.
+    A model on the meta device moves to the CPU.
     """
     path = Path(path)
     if path.is_dir():
@@ -114,5 +115,9 @@ def load_checkpoint(
     report.initialized = missing
     if strict and (missing or report.unused):
         raise WeightsError(misfit(path, type(model).__name__, missing, report.unused))
+    if any(value.is_meta for value in own.values()):
+        if missing:
+            raise WeightsError(f"a model on the meta device has no values for {missing[0]}, and neither has '{path}'")
+        model.to_empty(device="cpu")  # which computes the buffers that no file holds
     model.load_state_dict(state, strict=False)
     return report
