@@ -258,4 +258,18 @@ STRUCTURES = {
     "ghostnet": ["ghostnet_050", "ghostnetv2_100", "ghostnetv3_050"],
     "repghost": ["repghostnet_050"],
     "lcnetv2": ["lcnetv2_small"],
+    "eva": [
+        "eva02_tiny_patch14_224",
+        "eva02_base_patch16_clip_224",
+        "vit_small_patch16_rope_224",
+        "vit_small_patch16_rope_ape_224",
+        "vit_small_patch16_rope_mixed_ape_224",
+        "vit_medium_patch16_rope_reg1_gap_256",
+        "vit_mediumd_patch16_rope_reg1_gap_256",
+        "vit_small_patch16_dinov3",
+        "vit_small_plus_patch16_dinov3_qkvb",
+        "vit_pe_core_tiny_patch16_384",
+        "vit_pe_spatial_tiny_patch16_512",
+        "vit_base_patch16_sapiens2",
+    ],
 }

@@ -286,3 +286,17 @@ def test_changes_after_creation_are_saved(model, tmp_path):
 def test_locate_resolves_without_building():
     source = locate("tiny.b_in10", True)
     assert (source.spec.name, source.weights.tag, source.license) == ("tiny", "b_in10", "CC-BY-NC-4.0")
+
+
+def test_a_model_on_the_meta_device_is_loaded(tmp_path):
+    model = imgzoo.create_model("tiny").eval()
+    imgzoo.save_model(model, tmp_path)
+    away = imgzoo.create_model("tiny", device="meta").eval()
+    imgzoo.load_checkpoint(away, tmp_path)
+    assert torch.equal(away(IMAGE), model(IMAGE)), "with the table that no file holds"
+    away = imgzoo.create_model("tiny", device="meta")
+    (tmp_path / "model.safetensors").unlink()
+    state = {key: value for key, value in model.state_dict().items() if key != "fc.bias"}
+    torch.save(state, tmp_path / "part.pth")
+    with pytest.raises(WeightsError, match=r"fc\.bias"):
+        imgzoo.load_checkpoint(away, tmp_path / "part.pth", strict=False)

@@ -13,6 +13,7 @@ from imgzoo_layers.drop import drop_path_of
 from imgzoo_layers.init import init_linear_, trunc_normal_
 from imgzoo_layers.mlp import Mlp
 from imgzoo_layers.norm import LayerNorm
+from imgzoo_layers.position import ConvPosition
 
 Size = tuple[int, int]
 HEADS = 8
@@ -37,19 +38,6 @@ class PatchEmbed(nn.Module):
         x = self.proj(x)
         size = (x.shape[2], x.shape[3])
         return torch.cat([token.expand(x.shape[0], -1, -1), self.norm(x.flatten(2).transpose(1, 2))], dim=1), size
-
-
-class ConvPosEnc(nn.Module):
-    """Position by a depthwise convolution over the patches (arXiv:2102.10882); the class token has none."""
-
-    def __init__(self, dim: int):
-        super().__init__()
-        self.proj = nn.Conv2d(dim, dim, 3, 1, 1, groups=dim)
-
-    def forward(self, x: Tensor, size: Size) -> Tensor:
-        image = to_map(x, size)
-        image = (self.proj(image) + image).flatten(2).transpose(1, 2)
-        return torch.cat([x[:, :1], image], dim=1)
 
 
 class ConvRelPosEnc(nn.Module):
@@ -92,7 +80,7 @@ class FactorAttention(nn.Module):
 
 
 class SerialBlock(nn.Module):
-    def __init__(self, dim: int, mlp_ratio: float, cpe: ConvPosEnc, crpe: ConvRelPosEnc, drop_path: float):
+    def __init__(self, dim: int, mlp_ratio: float, cpe: ConvPosition, crpe: ConvRelPosEnc, drop_path: float):
         super().__init__()
         self.cpe = cpe
         self.norm1 = LayerNorm(dim)
@@ -169,7 +157,7 @@ class CoaT(ImageModel):
             self.add_module(
                 f"patch_embed{i}", PatchEmbed(embed_dims[i - 2] if i > 1 else in_chans, dim, 2 if i > 1 else 4)
             )
-        cpes, crpes = [ConvPosEnc(dim) for dim in embed_dims], [ConvRelPosEnc(dim) for dim in embed_dims]
+        cpes, crpes = [ConvPosition(dim, prefix=1) for dim in embed_dims], [ConvRelPosEnc(dim) for dim in embed_dims]
         for i, _ in widths:
             self.add_module(f"cpe{i}", cpes[i - 1])
         for i, _ in widths:

@@ -1,9 +1,23 @@
-"""Position tables on a grid, and their resizing."""
+"""Position: tables on a grid and their resizing, and position by convolution."""
 
 import torch
 import torch.fx
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
+
+
+class ConvPosition(nn.Module):
+    """A depthwise convolution over the patches, added to them (arXiv:2102.10882): (B, prefix + N, C) -> the same."""
+
+    def __init__(self, dim: int, kernel: int = 3, prefix: int = 0):
+        super().__init__()
+        self.num_prefix_tokens = prefix
+        self.proj = nn.Conv2d(dim, dim, kernel, 1, kernel // 2, groups=dim)
+
+    def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:
+        image = x[:, self.num_prefix_tokens :].transpose(1, 2).unflatten(2, size)
+        image = (self.proj(image) + image).flatten(2).transpose(1, 2)
+        return torch.cat([x[:, : self.num_prefix_tokens], image], dim=1)
 
 
 def resize_grid(

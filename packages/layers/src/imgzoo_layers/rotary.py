@@ -30,101 +30,119 @@ def rotate_patches(x: Tensor, table: Tensor, prefix: int = 1, halves: bool = Fal
     return torch.cat([x[:, :, :prefix], rotate(x[:, :, prefix:], table, halves)], dim=2)
 
 
-def axial_angles(places: Tensor, bands: Tensor) -> Tensor:
-    """Places (N, 2), down and across, and frequencies (K,) -> angles (N, 2K), rows' first."""
-    return (places[:, :, None] * bands).flatten(1)
-
-
 def places(grid: Size, shift: float = 0.0) -> Tensor:
     """Row and column of every cell of a grid, row by row: (h * w, 2)."""
     down, across = torch.arange(grid[0], dtype=torch.float32), torch.arange(grid[1], dtype=torch.float32)
     return torch.stack(torch.meshgrid(down + shift, across + shift, indexing="ij"), dim=-1).flatten(0, 1)
 
 
-def axial_table(grid: Size, dim: int, theta: float, reference: Size | None, shift: float) -> Tensor:
-    """A quarter of the channels turns with the row, a quarter with the column, at frequencies theta^(-4i / D).
+def frequencies(dim: int, theta: float) -> Tensor:
+    """theta^(-4i / D), one for each four channels of a head: (D / 4,)."""
+    return theta ** -(torch.arange(0, dim, 4, dtype=torch.float32) / dim)
+
+
+def periods(dim: int, base: float) -> Tensor:
+    """The same as periods, base^(4i / D): (D / 4,)."""
+    return base ** (torch.arange(0, dim, 4, dtype=torch.float32) / dim)
+
+
+def as_table(angles: Tensor) -> Tensor:
+    return torch.cat([angles.sin(), angles.cos()], dim=-1)
+
+
+def axial_table(
+    grid: Size, bands: Tensor, reference: Size | None = None, shift: float = 0.0, columns_first: bool = False
+) -> Tensor:
+    """Half of the channels turns with the row, half with the column, neighbours together: (h * w, 2 * D).
 
     With a `reference` grid places are measured on that one, so that its range is kept at any size (EVA-02,
     arXiv:2303.11331).
     """
-    bands = theta ** -(torch.arange(0, dim // 2, 2, dtype=torch.float32) / (dim // 2))
-    where = places(grid, shift)
+    where = places(grid, shift).to(bands.device)
     if reference is not None:
-        where = where * torch.tensor([reference[0] / grid[0], reference[1] / grid[1]])
-    angles = axial_angles(where, bands).repeat_interleave(2, dim=-1)
-    return torch.cat([angles.sin(), angles.cos()], dim=-1)
+        where = where * torch.tensor([reference[0] / grid[0], reference[1] / grid[1]], device=bands.device)
+    if columns_first:
+        where = where.flip(1)
+    return as_table((where[:, :, None] * bands).flatten(1).repeat_interleave(2, dim=-1))
 
 
-def centered_table(grid: Size, dim: int, base: float) -> Tensor:
-    """Places from -1 to 1 along each side, channels paired by halves (DINOv3, arXiv:2508.10104, section 3.2)."""
-    where = 2 * (places(grid, 0.5) / torch.tensor([float(grid[0]), float(grid[1])])) - 1
-    periods = base ** (torch.arange(dim // 4, dtype=torch.float32) / (dim // 4))
-    angles = axial_angles(where, 2 * math.pi / periods).repeat(1, 2)
-    return torch.cat([angles.sin(), angles.cos()], dim=-1)
+def centered_table(grid: Size, periods: Tensor, rescale: float = 0.0) -> Tensor:
+    """Places from -1 to 1 along each side, channels paired by halves (DINOv3, arXiv:2508.10104): (h * w, 2 * D).
+
+    `rescale` above 1 stretches all places by one factor, drawn between its inverse and itself.
+    """
+    where = places(grid, 0.5).to(periods.device) / torch.tensor([grid[0], grid[1]], device=periods.device)
+    where = 2 * where - 1
+    if rescale:
+        most = math.log(rescale)
+        where = where * torch.empty(1, device=where.device).uniform_(-most, most).exp()
+    return as_table((2 * math.pi * where[:, :, None] / periods).flatten(1).repeat(1, 2))
 
 
 class AxialRotary(Tabled):
-    """The table of `axial_table`, for the grid of the model or one that is handed in."""
+    """The table of `axial_table` for heads of `dim` channels: that of the model's grid, or of one that is handed in."""
 
-    tables = {"pos_embed": Computed(axial_table, "grid", "dim", "theta", "reference", "shift")}
+    tables = {
+        "bands": Computed(frequencies, "dim", "theta"),
+        "pos_embed": Computed(axial_table, "grid", "bands", "reference", "shift", "columns_first"),
+    }
 
-    def __init__(self, dim: int, grid: Size, theta: float = 10000.0, reference: Size | None = None, shift: float = 0.0):
+    def __init__(self, dim: int, grid: Size, theta: float = 10000.0, reference: Size | None = None, shift: float = 0.0,
+                 columns_first: bool = False):  # fmt: skip
         super().__init__()
-        self.dim, self.grid, self.theta, self.reference, self.shift = dim, grid, theta, reference, shift
+        self.dim, self.grid, self.theta = dim, grid, theta
+        self.reference, self.shift, self.columns_first = reference, shift, columns_first
         self.init_non_persistent_buffers()
 
     def forward(self, grid: Size | None = None) -> Tensor:
         if grid is None:
             return self.pos_embed
-        return axial_table(grid, self.dim, self.theta, self.reference, self.shift).to(self.pos_embed)
+        return axial_table(grid, self.bands, self.reference, self.shift, self.columns_first)
 
 
 class CenteredRotary(Tabled):
-    """The table of `centered_table`, for the grid of the model or one that is handed in."""
+    """The table of `centered_table` for heads of `dim` channels, for the model's grid or one that is handed in."""
 
-    tables = {"pos_embed": Computed(centered_table, "grid", "dim", "base")}
+    tables = {"periods": Computed(periods, "dim", "base")}
 
-    def __init__(self, dim: int, grid: Size, base: float = 100.0):
+    def __init__(self, dim: int, grid: Size, base: float = 100.0, rescale: float = 0.0):
         super().__init__()
-        self.dim, self.grid, self.base = dim, grid, base
+        self.dim, self.grid, self.base, self.rescale = dim, grid, base, rescale
         self.init_non_persistent_buffers()
 
     def forward(self, grid: Size | None = None) -> Tensor:
-        if grid is None:
-            return self.pos_embed
-        return centered_table(grid, self.dim, self.base).to(self.pos_embed)
+        where = self.grid if grid is None else grid
+        return centered_table(where, self.periods, self.rescale if self.training else 0.0)
 
 
 class MixedRotary(Tabled):
     """Learned frequencies of each head and depth, rows and columns mixed (RoPE-ViT, arXiv:2403.13298, eq. 7).
 
-    `freqs` is (2, depth, heads * D / 2): what rows and columns add to the angles. -> (depth, heads, N, 2 * D).
+    `freqs` is (2, depth, heads, D / 2): what columns and rows add to the angles. -> (depth, heads, N, 2 * D).
     """
 
     tables = {"places": Computed(places, "grid")}
 
     def __init__(self, dim: int, depth: int, heads: int, grid: Size, theta: float = 10.0):
         super().__init__()
-        self.depth, self.heads, self.grid = depth, heads, grid
-        self.freqs = nn.Parameter(torch.empty(2, depth, heads * dim // 2))
-        self.init_frequencies(dim, theta)
+        self.grid = grid
+        self.freqs = nn.Parameter(torch.empty(2, depth, heads, dim // 2))
+        self.init_frequencies(frequencies(dim, theta))
         self.init_non_persistent_buffers()
 
-    def init_frequencies(self, dim: int, theta: float) -> None:
-        """Each head begins at a random direction, with its quarter turned by a right angle."""
-        magnitude = theta ** -(torch.arange(0, dim, 4, dtype=torch.float32) / dim)
-        direction = torch.rand(self.depth, self.heads, 1) * 2 * math.pi
-        across = [magnitude * (direction + turn).cos() for turn in (0.0, math.pi / 2)]
-        down = [magnitude * (direction + turn).sin() for turn in (0.0, math.pi / 2)]
-        both = [torch.cat(part, dim=-1).flatten(1) for part in (across, down)]
+    def init_frequencies(self, bands: Tensor) -> None:
+        """Each head begins at a random direction, the second half of its channels at a right angle to the first."""
+        direction = torch.rand(*self.freqs.shape[1:3], 1) * 2 * math.pi
+        across = [bands * (direction + turn).cos() for turn in (0.0, math.pi / 2)]
+        down = [bands * (direction + turn).sin() for turn in (0.0, math.pi / 2)]
         with torch.no_grad():
-            self.freqs.copy_(torch.stack(both))
+            self.freqs.copy_(torch.stack([torch.cat(part, dim=-1) for part in (across, down)]))
 
     def forward(self, grid: Size | None = None) -> Tensor:
         where = self.places if grid is None else places(grid).to(self.places)
-        angles = where[:, 1:] * self.freqs[0][:, None] + where[:, :1] * self.freqs[1][:, None]  # (depth, N, H * D/2)
-        angles = angles.unflatten(2, (self.heads, -1)).transpose(1, 2).repeat_interleave(2, dim=-1)
-        return torch.cat([angles.sin(), angles.cos()], dim=-1)
+        across, down = self.freqs[0][:, :, None], self.freqs[1][:, :, None]  # (depth, heads, 1, D / 2)
+        angles = where[:, 1:] * across + where[:, :1] * down
+        return as_table(angles.repeat_interleave(2, dim=-1))
 
 
 for leaf in ("places", "axial_table", "centered_table"):

@@ -1,5 +1,7 @@
 """Self-attention whose queries and keys may be turned by place, in the three forms that published weights have."""
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -57,15 +59,23 @@ class RotaryAttention(Attending):
 
 
 class SplitRotaryAttention(RotaryAttention):
-    """A layer each for query, key and value, that of the keys without bias (EVA-02, arXiv:2303.11331)."""
+    """A layer each for query, key and value."""
+
+    key_bias: ClassVar[bool] = True
 
     def make_projections(self, dim: int, inner: int, inner_kv: int, bias: bool) -> None:
         self.q_proj = nn.Linear(dim, inner, bias=bias)
-        self.k_proj = nn.Linear(dim, inner_kv, bias=False)
+        self.k_proj = nn.Linear(dim, inner_kv, bias=bias and self.key_bias)
         self.v_proj = nn.Linear(dim, inner_kv, bias=bias)
 
     def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         return self.q_proj(x), self.k_proj(x), self.v_proj(x)
+
+
+class SplitQvBiasAttention(SplitRotaryAttention):
+    """The same, the keys without bias (EVA-02, arXiv:2303.11331)."""
+
+    key_bias = False
 
 
 class QvBiasAttention(Tabled, RotaryAttention):

@@ -145,7 +145,7 @@ def load_checkpoint(
 
     The model may be wrapped (`DataParallel`, compiled), or a feature extractor, which has no place for later levels.
     `strict=False` leaves what the file lacks as it is, but something has to fit; `use_ema` prefers averaged weights
-    where a checkpoint has both.
+    where a checkpoint has both. A model on the meta device moves to the CPU.
     """
     path = Path(path)
     if path.is_dir():
@@ -161,5 +161,9 @@ def load_checkpoint(
     extra = [] if extractor else report.unused
     if (strict and (missing or extra)) or len(missing) == len(own):
         raise WeightsError(misfit(path, name, missing, report.unused))
+    if any(value.is_meta for value in own.values()):
+        if missing:
+            raise WeightsError(f"a model on the meta device has no values for {missing[0]}, and neither has '{path}'")
+        network.to_empty(device="cpu")  # which computes the buffers that no file holds
     network.load_state_dict({key: value for key, value in state.items() if key in own}, strict=False)
     return report

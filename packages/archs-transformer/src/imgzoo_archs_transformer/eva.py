@@ -1,0 +1,161 @@
+"""EVA-02 (arXiv:2303.11331) and kin: RoPE-ViT (2403.13298), Perception Encoder (2504.13181), DINOv3 (2508.10104)."""
+
+from collections.abc import Sequence
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from imgzoo.model import TokenModel
+from imgzoo_layers.attention_pool import AttentionPoolLatent
+from imgzoo_layers.drop import drop_path_of, drop_path_rates
+from imgzoo_layers.init import init_linear_, trunc_normal_
+from imgzoo_layers.mlp import MLP
+from imgzoo_layers.norm import get_norm
+from imgzoo_layers.patch_embed import PatchEmbed
+from imgzoo_layers.position import resize_grid
+from imgzoo_layers.rotary import AxialRotary, CenteredRotary, MixedRotary
+from imgzoo_layers.rotary_attention import (
+    QvBiasAttention,
+    RotaryAttention,
+    SplitQvBiasAttention,
+    SplitRotaryAttention,
+)
+from imgzoo_layers.tables import GridTable, PatchKernel, Size
+
+State = tuple[Tensor, Tensor | None]
+"""Tokens (B, N, C) and the table that turns queries and keys; one a depth where it is mixed."""
+ATTENTION = {
+    "fused": RotaryAttention,
+    "qv_bias": QvBiasAttention,
+    "split": SplitRotaryAttention,
+    "split_qv_bias": SplitQvBiasAttention,
+}
+
+
+class Block(nn.Module):
+    """Attention, then mlp, each on a residual and normalized first, or last where `post`."""
+
+    def __init__(self, dim, attn, mlp, norm, scales, drop_path, post=False, depth=None):
+        super().__init__()
+        self.post, self.depth = post, depth
+        for i, scale in enumerate(scales, start=1):
+            self.register_parameter(f"gamma_{i}", None if scale is None else nn.Parameter(torch.full((dim,), scale)))
+        first = ("attn", "norm1", "mlp", "norm2") if post else ("norm1", "attn", "norm2", "mlp")
+        for name in first:
+            self.add_module(name, {"attn": attn, "mlp": mlp}.get(name) or norm(dim))
+        self.drop_path1 = drop_path_of(drop_path)
+        self.drop_path2 = drop_path_of(drop_path)
+
+    def forward(self, state: State) -> State:
+        x, table = state
+        rope = table[self.depth] if self.depth is not None and table is not None else table
+        if self.post:
+            x = x + self.drop_path1(self.norm1(self.attn(x, rope)))
+            return x + self.drop_path2(self.norm2(self.mlp(x))), table
+        y = self.attn(self.norm1(x), rope)
+        x = x + self.drop_path1(y if self.gamma_1 is None else self.gamma_1 * y)
+        y = self.mlp(self.norm2(x))
+        return x + self.drop_path2(y if self.gamma_2 is None else self.gamma_2 * y), table
+
+
+class Blocks(nn.Sequential):
+    def forward(self, state: State) -> State:  # type: ignore[override]
+        for block in self:
+            state = block(state)
+        return state
+
+
+class Eva(TokenModel):
+    layer_groups = {
+        "stem": r"^cls_token|reg_token|pos_embed|patch_embed|norm_pre",
+        "blocks": [(r"^blocks\.(\d+)", None), (r"^norm", (99999,))],
+    }
+    no_decay = ("pos_embed", "cls_token", "reg_token", "rope.freqs")
+    pools = (*TokenModel.pools, "map")
+    tables = {"pos_embed": GridTable(), "patch_embed.proj.weight": PatchKernel()}
+
+    def __init__(self, img_size: int | Size = 224, patch_size: int | Size = 16, in_chans: int = 3,
+                 num_classes: int = 1000, global_pool: str = "avg", embed_dim: int = 768, depth: int = 12,
+                 num_heads: int = 12, attn: str = "qv_bias", qkv_bias: bool = True,
+                 num_kv_heads: Sequence[int] | None = None, qk_norm: bool = False, scale_attn_norm: bool = False,
+                 mlp: str = "mlp", mlp_ratio: float = 4.0, scale_mlp_norm: bool = False,
+                 layer_scale: float | None = None, scale_mlp: bool = True, post_norm: bool = False,
+                 rope: str | None = None, rope_theta: float = 10000.0, rope_reference: Size | None = None,
+                 rope_shift: float = 0.0, rope_columns_first: bool = False, rope_halves: bool = False,
+                 rope_rescale: float = 0.0, abs_pos: bool = True, no_embed_class: bool = False,
+                 class_token: bool = True, reg_tokens: int = 0, pre_norm: bool = False, final_norm: bool = True,
+                 fc_norm: bool | None = None, attn_pool_heads: int | None = None, dynamic_img_size: bool = False,
+                 norm: str = "layernorm", eps: float = 1e-6, drop_rate: float = 0.0, pos_drop_rate: float = 0.0,
+                 proj_drop_rate: float = 0.0, attn_drop_rate: float = 0.0, drop_path_rate: float = 0.0):  # fmt: skip
+        prefix = int(class_token) + reg_tokens
+        super().__init__(num_classes, in_chans, img_size, patch_size, embed_dim, depth, global_pool, class_token,
+                         prefix, dynamic_img_size, pool_include_prefix=global_pool == "map")  # fmt: skip
+        make_norm, dim, head_dim = get_norm(norm, eps=eps), embed_dim, embed_dim // num_heads
+        self._pool_options = (attn_pool_heads or num_heads, make_norm)
+        self.no_embed_class, self.num_reg_tokens = no_embed_class, reg_tokens
+        self.cls_token = nn.Parameter(torch.empty(1, 1, dim)) if class_token else None
+        self.reg_token = nn.Parameter(torch.empty(1, reg_tokens, dim)) if reg_tokens else None
+        rows = self.grid[0] * self.grid[1] + (0 if no_embed_class else prefix)
+        self.pos_embed = nn.Parameter(torch.empty(1, rows, dim)) if abs_pos else None
+        self.patch_embed = PatchEmbed(self.patch_size, in_chans, dim, bias=not pre_norm)
+        self.pos_drop = nn.Dropout(pos_drop_rate)
+        self.rope: nn.Module | None = None
+        if rope == "mixed":
+            self.rope = MixedRotary(head_dim, depth, num_heads, self.grid, rope_theta)
+        elif rope == "dinov3":
+            self.rope = CenteredRotary(head_dim, self.grid, rope_theta, rope_rescale)
+        elif rope == "axial":
+            self.rope = AxialRotary(head_dim, self.grid, rope_theta, rope_reference, rope_shift, rope_columns_first)
+        elif rope is not None:
+            raise ValueError(f"rope is 'axial', 'mixed', 'dinov3' or None, not '{rope}'")
+        self.norm_pre = make_norm(dim) if pre_norm else nn.Identity()
+        make_attn = partial(ATTENTION[attn], dim, num_heads, qkv_bias=qkv_bias, qk_norm=qk_norm, norm=make_norm,
+                            scale_norm=scale_attn_norm, attn_drop=attn_drop_rate, proj_drop=proj_drop_rate,
+                            prefix=prefix, halves=rope_halves)  # fmt: skip
+        hidden = int(dim * mlp_ratio) * (2 if mlp == "glu" else 1)
+        make_mlp = partial(MLP[mlp], dim, hidden, drop=proj_drop_rate, norm=make_norm if scale_mlp_norm else None)
+        self.blocks = Blocks(*(
+            Block(dim, make_attn(kv_heads=num_kv_heads[i] if num_kv_heads else None), make_mlp(), make_norm,
+                  (layer_scale, layer_scale if scale_mlp else None), drop, post_norm, i if rope == "mixed" else None)
+            for i, drop in enumerate(drop_path_rates(drop_path_rate, depth)[0])
+        ))  # fmt: skip
+        after_pool = global_pool in ("avg", "max", "avgmax") if fc_norm is None else fc_norm
+        self.norm = make_norm(dim) if final_norm and not after_pool else nn.Identity()
+        self.add_head(drop_rate, make_norm(dim) if final_norm and after_pool else None)
+        self.init_weights()
+
+    def init_weights(self) -> None:
+        """Truncated normal of std 0.02; the last layers of each block shrink with depth."""
+        init_linear_(self)
+        for token in (self.pos_embed, self.cls_token, self.reg_token):
+            if token is not None:
+                trunc_normal_(token, std=0.02)
+        with torch.no_grad():
+            for depth, block in enumerate(self.blocks, start=1):
+                block.attn.proj.weight.div_((2 * depth) ** 0.5)
+                block.mlp.fc2.weight.div_((2 * depth) ** 0.5)
+
+    def embed(self, x: Tensor) -> State:  # (B, 3, H, W) -> (B, prefix + N, C)
+        grid = self.grid_of(x.shape[-2], x.shape[-1])
+        x, table = self.patch_embed(self.sized_input(x)), self.pos_embed
+        prefix = [token.expand(x.shape[0], -1, -1) for token in (self.cls_token, self.reg_token) if token is not None]
+        if table is not None and self.dynamic_img_size:
+            table = resize_grid(table, grid, self.grid, 0 if self.no_embed_class else self.num_prefix_tokens)
+        if table is not None and self.no_embed_class:
+            x, table = x + table, None
+        x = torch.cat([*prefix, x], dim=1)
+        x = self.norm_pre(self.pos_drop(x if table is None else x + table))
+        if self.rope is None:
+            return x, None
+        return x, self.rope(grid) if self.dynamic_img_size else self.rope(None)
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        return self.norm(self.blocks(self.embed(x))[0])
+
+    def make_attn_pool(self, kind: str) -> nn.Module | None:
+        heads, norm = self._pool_options
+        return AttentionPoolLatent(self.embed_dim, heads, norm=norm) if kind == "map" else None
+
+    def sized(self):
+        return [] if self.rope is None else [(self.rope, self.grid)]
