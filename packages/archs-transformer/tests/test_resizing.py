@@ -1,9 +1,12 @@
 """Networks with position tables take another image size: told later, or with a checkpoint of the old size."""
 
+import copy
+
 import pytest
 import torch
 
 import imgzoo
+from imgzoo.errors import CapabilityError, UsageError
 from imgzoo.loading import save_model
 
 SMALL = {
@@ -67,3 +70,72 @@ def test_other_sizes_are_refused_until_told(name):
     model = make(name, (64, 64))
     with pytest.raises(ValueError, match="set_input_size"):
         model(torch.randn(1, 3, 96, 96))
+
+
+SWIN = dict(embed_dim=16, depths=(2, 2), num_heads=(2, 4), window_size=4)
+CASES = {
+    **SMALL,
+    "swin_tiny_patch4_window7_224": SWIN,
+    "vit_tiny_patch16_224": dict(embed_dim=32, depth=2, num_heads=2),
+}
+
+
+def build(name):
+    return make(name, (64, 64)) if name in SMALL else imgzoo.create_model(name, img_size=64, **CASES[name]).eval()
+
+
+@pytest.mark.parametrize("name", CASES)
+@torch.no_grad()
+def test_frozen_tables_stay_frozen_in_their_type(name):
+    model = build(name).bfloat16()
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+    model.set_input_size((96, 96))
+    assert not any(p.requires_grad for p in model.parameters())
+    assert {t.dtype for t in (*model.parameters(), *model.buffers()) if t.is_floating_point()} == {torch.bfloat16}
+    assert model(torch.randn(1, 3, 96, 96, dtype=torch.bfloat16)).isfinite().all()
+
+
+@pytest.mark.parametrize("name", CASES)
+@torch.no_grad()
+def test_what_is_refused_changes_nothing(name):
+    model = build(name)
+    x, before = torch.randn(1, 3, 64, 64), copy.deepcopy(model.state_dict())
+    expected, size = model(x), model.img_size
+    for options in (dict(img_size=0), dict(img_size=(96,)), dict(img_size=96, no_such_option=1)):
+        with pytest.raises((UsageError, ValueError, CapabilityError)):
+            model.set_input_size(**options)
+        assert model.img_size == size and all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+        assert torch.equal(model(x), expected)
+
+
+@torch.no_grad()
+def test_a_failure_in_the_middle_is_undone(monkeypatch):
+    model = build("swin_tiny_patch4_window7_224")
+    x = torch.randn(1, 3, 64, 64)
+    expected, resized = model(x), []
+    kind = type(model.layers[0].blocks[0].attn.tables["relative_position_bias_table"])
+    whole = kind.resize
+
+    def breaks(self, table, old, new):
+        resized.append(new)
+        if len(resized) == 2:
+            raise RuntimeError("no memory")
+        return whole(self, table, old, new)
+
+    monkeypatch.setattr(kind, "resize", breaks)
+    with pytest.raises(RuntimeError, match="no memory"):
+        model.set_input_size((64, 64), window_size=3)
+    assert torch.equal(model(x), expected)
+
+
+@pytest.mark.parametrize("word", ["fast", "median", "catavgmax", "map"])
+@pytest.mark.parametrize("name", ["beit_base_patch16_224", "pit_ti_224", "crossvit_9_240", "cait_xxs24_224"])
+def test_unfitting_pool_words_are_refused_and_change_nothing(name, word):
+    with pytest.raises(UsageError, match="pool"):
+        imgzoo.create_model(name, img_size=64, global_pool=word, **CASES[name])
+    model = build(name)
+    head = model.get_classifier()
+    with pytest.raises(UsageError):
+        model.reset_classifier(3, word)
+    assert model.get_classifier() == head if isinstance(head, tuple) else model.get_classifier() is head

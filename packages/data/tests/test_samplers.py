@@ -127,7 +127,9 @@ class Stream(IterableDataset):
         return iter(PAIRS)
 
 
-@pytest.mark.parametrize("given", [PAIRS, tuple(PAIRS), Pairs(), [(encode(i), n) for i, n in PAIRS]], ids=["list", "tuple", "torch", "files"])
+@pytest.mark.parametrize(
+    "given", [PAIRS, tuple(PAIRS), Pairs(), [(encode(i), n) for i, n in PAIRS]], ids=["list", "tuple", "torch", "files"]
+)
 def test_pairs_and_torch_data_sets_go_straight_into_a_loader(given):
     loader = create_loader(given, create_transform(input_size=(3, 8, 8)), 4, workers=1)
     assert torch.cat([batch.targets for batch in loader]).tolist() == [0, 1, 2, 0, 1, 2]

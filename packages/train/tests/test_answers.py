@@ -133,7 +133,6 @@ def data(monkeypatch):
             return Pictures(task, training) if split == "train" else Pictures(task, VARIANTS[variant], seed=1)
 
         monkeypatch.setattr(imgzoo_data, "create_dataset", opened, raising=False)
-        monkeypatch.setattr("imgzoo_data.sources.splits.create_dataset", opened)
 
     return use
 

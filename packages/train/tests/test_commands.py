@@ -427,3 +427,28 @@ def test_a_fixed_batch_is_the_one_asked_for(tmp_path):
     arguments = ["test_resnet", "--pretrained", "false", "--format", "torchscript", "--fixed-batch", 3]
     report = json.loads(invoke(export, *arguments, "--output", tmp_path / "m.ts", "--json").stdout)
     assert list(report["batches"]) == ["3"] and not report["dynamic_batch"]
+
+
+def test_a_network_trains_on_oblong_images(tmp_path):
+    out = tmp_path / "run"
+    common = ["--data", "digits:", "--batch-size", 120, "--epochs", 1, "--device", "cpu", "--threads", 1]
+    invoke(train, "test_resnet", *common, "--input-size", "16,24", "--output", out)
+    assert json.loads((out / "best" / "config.json").read_text())["pretrained_cfg"]["input_size"] == [3, 16, 24]
+    assert json.loads(invoke(validate, out, "--data", "digits:", "--json").output)["n"] == 360
+    text = invoke(train, "test_vit", *common, "--img-size", "32,48", "--dry-run", "--output", tmp_path / "v").output
+    assert "3x32x48" in text
+    assert "height and width" in fails(train, "test_resnet", *common, "--input-size", "1,2,3")
+
+
+def test_launch_says_one_sentence_and_ends_as_the_run_did(tmp_path):
+    import subprocess
+    import sys
+
+    command = [sys.executable, "-m", "imgzoo_train", "launch", "-n", "2", "train", "test_resnet", "--data", "digits:"]
+    done = subprocess.run(
+        [*command, "--metric", "beauty", "--device", "cpu", "--output", str(tmp_path / "run")],
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1 and "--metric beauty is not measured" in done.stderr, done.stderr
+    assert not done.stdout

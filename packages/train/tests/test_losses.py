@@ -16,7 +16,11 @@ OUTPUT = torch.randn(6, 5, dtype=torch.float64).float()
 TARGET = torch.tensor([0, 1, 2, 3, 4, 0])
 HOT = F.one_hot(TARGET, 5).float()
 LABELS = (torch.arange(30).view(6, 5) % 3 == 0).float()
-EXTRA = {"distribution-balanced": {"counts": [1, 2, 3, 4, 5], "total": 20}, "jsd": {"splits": 3}}
+EXTRA = {
+    "class-balanced": {"counts": [1, 2, 3, 4, 5]},
+    "distribution-balanced": {"counts": [1, 2, 3, 4, 5], "total": 20},
+    "jsd": {"splits": 3},
+}
 VALUES = ("mse", "l1", "huber")
 NAMES = [spec.name for spec in registry("losses").specs() if spec.plugin == "train"]
 

@@ -144,17 +144,6 @@ class HighResolutionNet(ImageModel):
         x = step(x)
         return x, {path: x} if path == "stem" else {f"stage{i}": level for i, level in enumerate(x, start=1)}
 
-    def _pieces(self) -> list[tuple[str, Any]]:
-        names = ("stem", "conv2", "bn2", "layer1", "transition1", "stage2", "transition2", "stage3", "transition3",
-                 "incre_modules", "stage4")  # fmt: skip
-        return [(name, getattr(self, name)) for name in names]
-
-    def _place(self, pieces: list[tuple[str, Any]], module: str) -> int:
-        return 0 if module == "stem" else len(pieces) - 1
-
-    def _final_norm(self, x: list[Tensor]) -> Tensor:
-        return self.forward_join(x)
-
     def _cut(self, level: str, chosen: list[int]) -> None:
         """The branches need each other and stay; what fuses and lifts those without a level goes."""
         if level != "stem":

@@ -6,13 +6,14 @@ from torch.nn import functional as F
 
 from imgzoo.model import TokenModel
 from imgzoo_layers.attention import Attending, head_width
-from imgzoo_layers.drop import drop_path_of, drop_path_rates
+from imgzoo_layers.drop import drop_path_rates
 from imgzoo_layers.init import init_linear_, trunc_normal_
 from imgzoo_layers.mlp import Mlp
 from imgzoo_layers.norm import LayerNorm
 from imgzoo_layers.patch_embed import PatchEmbed
 from imgzoo_layers.rel_pos import relative_index_with_class
 from imgzoo_layers.tables import BiasTable, Computed, Size, Tabled
+from imgzoo_layers.transformer import GammaBlock
 from imgzoo_layers.util import pair
 
 
@@ -46,23 +47,6 @@ class Attention(Tabled, Attending):
         return self.proj(self.attend(q, k, v, bias).transpose(1, 2).flatten(2))
 
 
-class Block(nn.Module):
-    def __init__(self, dim: int, heads: int, window: Size, mlp_ratio: float, layer_scale: float, drop_path: float):
-        super().__init__()
-        self.gamma_1 = nn.Parameter(torch.full((dim,), layer_scale))
-        self.gamma_2 = nn.Parameter(torch.full((dim,), layer_scale))
-        self.norm1 = LayerNorm(dim)
-        self.attn = Attention(dim, heads, window)
-        self.drop_path1 = drop_path_of(drop_path)
-        self.norm2 = LayerNorm(dim)
-        self.mlp = Mlp(dim, int(dim * mlp_ratio))
-        self.drop_path2 = drop_path_of(drop_path)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = x + self.drop_path1(self.gamma_1 * self.attn(self.norm1(x)))
-        return x + self.drop_path2(self.gamma_2 * self.mlp(self.norm2(x)))
-
-
 class Beit(TokenModel):
     layer_groups = {
         "stem": r"^cls_token|^patch_embed",
@@ -75,11 +59,13 @@ class Beit(TokenModel):
                  mlp_ratio: float = 4.0, layer_scale: float = 1e-5, drop_rate: float = 0.0,
                  drop_path_rate: float = 0.0):  # fmt: skip
         super().__init__(num_classes, in_chans, img_size, patch_size, embed_dim, depth, global_pool)
-        dim = embed_dim
+        dim, hidden = embed_dim, int(embed_dim * mlp_ratio)
         self.cls_token = nn.Parameter(torch.empty(1, 1, dim))
         self.patch_embed = PatchEmbed(pair(patch_size), in_chans, dim)
-        self.blocks = nn.Sequential(*(Block(dim, num_heads, self.grid, mlp_ratio, layer_scale, drop)
-                                      for drop in drop_path_rates(drop_path_rate, depth)[0]))  # fmt: skip
+        self.blocks = nn.Sequential(*(
+            GammaBlock(dim, Attention(dim, num_heads, self.grid), Mlp(dim, hidden), LayerNorm, layer_scale, drop)
+            for drop in drop_path_rates(drop_path_rate, depth)[0]
+        ))  # fmt: skip
         after_pool = global_pool in ("avg", "max", "avgmax")
         self.norm = nn.Identity() if after_pool else LayerNorm(dim)
         self.add_head(drop_rate, LayerNorm(dim) if after_pool else None)

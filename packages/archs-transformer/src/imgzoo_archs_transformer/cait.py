@@ -2,15 +2,15 @@
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from imgzoo.model import TokenModel
-from imgzoo_layers.drop import drop_path_of
+from imgzoo_layers.class_attention import ClassAttention
 from imgzoo_layers.init import init_linear_, trunc_normal_
 from imgzoo_layers.mlp import Mlp
 from imgzoo_layers.norm import LayerNorm
 from imgzoo_layers.patch_embed import PatchEmbed
 from imgzoo_layers.tables import GridTable
+from imgzoo_layers.transformer import GammaBlock
 from imgzoo_layers.util import pair
 
 
@@ -39,50 +39,8 @@ def mix_heads(attn: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return (weight @ attn.flatten(2) + bias[:, None]).view_as(attn)
 
 
-class ClassAttention(nn.Module):
-    """The class token, first of (B, 1 + N, C), asks all tokens: -> (B, 1, C)."""
-
-    def __init__(self, dim: int, heads: int):
-        super().__init__()
-        self.heads = heads
-        self.q = nn.Linear(dim, dim)
-        self.k = nn.Linear(dim, dim)
-        self.v = nn.Linear(dim, dim)
-        self.proj = nn.Linear(dim, dim)
-
-    def forward(self, x: Tensor) -> Tensor:
-        q = self.q(x[:, :1]).unflatten(2, (self.heads, -1)).transpose(1, 2)
-        k = self.k(x).unflatten(2, (self.heads, -1)).transpose(1, 2)
-        v = self.v(x).unflatten(2, (self.heads, -1)).transpose(1, 2)
-        return self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
-
-
-class Block(nn.Module):
-    """Talking-head attention, then mlp, each scaled per channel: (B, N, C) -> (B, N, C)."""
-
-    def __init__(self, dim: int, heads: int, mlp_ratio: float, layer_scale: float, drop_path: float = 0.0):
-        super().__init__()
-        self.gamma_1 = nn.Parameter(torch.full((dim,), layer_scale))
-        self.gamma_2 = nn.Parameter(torch.full((dim,), layer_scale))
-        self.norm1 = LayerNorm(dim)
-        self.attn = self.attention(dim, heads)
-        self.drop_path = drop_path_of(drop_path)
-        self.norm2 = LayerNorm(dim)
-        self.mlp = Mlp(dim, int(dim * mlp_ratio))
-
-    def attention(self, dim: int, heads: int) -> nn.Module:
-        return TalkingHeadAttention(dim, heads)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = x + self.drop_path(self.gamma_1 * self.attn(self.norm1(x)))
-        return x + self.drop_path(self.gamma_2 * self.mlp(self.norm2(x)))
-
-
-class ClassBlock(Block):
+class ClassBlock(GammaBlock):
     """Only the class token changes: (B, 1 + N, C) -> (B, 1 + N, C)."""
-
-    def attention(self, dim: int, heads: int) -> nn.Module:
-        return ClassAttention(dim, heads)
 
     def forward(self, x: Tensor) -> Tensor:
         token = x[:, :1] + self.gamma_1 * self.attn(self.norm1(x))
@@ -100,14 +58,19 @@ class Cait(TokenModel):
                  drop_rate: float = 0.0, drop_path_rate: float = 0.0):  # fmt: skip
         super().__init__(num_classes, in_chans, img_size, patch_size, embed_dim, depth, global_pool,
                          prefix=0)  # the class token joins after the last level  # fmt: skip
-        self.pool_from, dim = 1, embed_dim
+        self.pool_from, dim, hidden = 1, embed_dim, int(embed_dim * mlp_ratio)
         self.cls_token = nn.Parameter(torch.empty(1, 1, dim))
         self.pos_embed = nn.Parameter(torch.empty(1, self.grid[0] * self.grid[1], dim))
         self.patch_embed = PatchEmbed(pair(patch_size), in_chans, dim)
-        self.blocks = nn.Sequential(*(Block(dim, num_heads, mlp_ratio, layer_scale, drop_path_rate)
-                                      for _ in range(depth)))  # fmt: skip
-        self.blocks_token_only = nn.Sequential(*(ClassBlock(dim, num_heads, mlp_ratio, layer_scale)
-                                                 for _ in range(depth_token_only)))  # fmt: skip
+        self.blocks = nn.Sequential(*(
+            GammaBlock(dim, TalkingHeadAttention(dim, num_heads), Mlp(dim, hidden), LayerNorm, layer_scale,
+                       drop_path_rate)
+            for _ in range(depth)
+        ))  # fmt: skip
+        self.blocks_token_only = nn.Sequential(*(
+            ClassBlock(dim, ClassAttention(dim, num_heads), Mlp(dim, hidden), LayerNorm, layer_scale)
+            for _ in range(depth_token_only)
+        ))  # fmt: skip
         self.norm = LayerNorm(dim)
         self.add_head(drop_rate)
         init_linear_(self)

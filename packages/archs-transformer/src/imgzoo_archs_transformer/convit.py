@@ -6,12 +6,13 @@ from torch.nn import functional as F
 
 from imgzoo.model import TokenModel
 from imgzoo_layers.attention import Attention
-from imgzoo_layers.drop import drop_path_of, drop_path_rates
+from imgzoo_layers.drop import drop_path_rates
 from imgzoo_layers.init import init_linear_, trunc_normal_
 from imgzoo_layers.mlp import Mlp
 from imgzoo_layers.norm import LayerNorm
 from imgzoo_layers.patch_embed import PatchEmbed
 from imgzoo_layers.tables import GridTable
+from imgzoo_layers.transformer import Block
 from imgzoo_layers.util import pair
 
 
@@ -46,42 +47,20 @@ class GatedPositionalAttention(nn.Module):
         return self.proj(x.transpose(1, 2).flatten(2))
 
 
-class Block(nn.Module):
-    """Attention, then mlp: (B, N, C) -> (B, N, C)."""
-
-    def __init__(self, dim: int, heads: int, mlp_ratio: float, drop_path: float):
-        super().__init__()
-        self.norm1 = LayerNorm(dim)
-        self.attn = self.attention(dim, heads)
-        self.drop_path = drop_path_of(drop_path)
-        self.norm2 = LayerNorm(dim)
-        self.mlp = Mlp(dim, int(dim * mlp_ratio))
-
-    def attention(self, dim: int, heads: int) -> nn.Module:
-        return Attention(dim, heads, qkv_bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = x + self.drop_path(self.attn(self.norm1(x)))
-        return x + self.drop_path(self.mlp(self.norm2(x)))
-
-
 class LocalBlock(Block):
     """The patches attend by content and place; the class token, first of (B, 1 + N, C), waits."""
 
     def __init__(self, dim: int, heads: int, mlp_ratio: float, drop_path: float, grid: tuple[int, int]):
-        super().__init__(dim, heads, mlp_ratio, drop_path)
+        super().__init__(dim, GatedPositionalAttention(dim, heads), Mlp(dim, int(dim * mlp_ratio)), drop_path=drop_path)
         self.grid = grid
 
     def set_size(self, grid: tuple[int, int]) -> None:
         self.grid = grid
 
-    def attention(self, dim: int, heads: int) -> nn.Module:
-        return GatedPositionalAttention(dim, heads)
-
     def forward(self, x: Tensor) -> Tensor:
         token, x = x[:, :1], x[:, 1:]
-        x = x + self.drop_path(self.attn(self.norm1(x), offsets(self.grid[0], self.grid[1], x)))
-        x = x + self.drop_path(self.mlp(self.norm2(x)))
+        x = x + self.drop_path1(self.attn(self.norm1(x), offsets(self.grid[0], self.grid[1], x)))
+        x = x + self.drop_path2(self.mlp(self.norm2(x)))
         return torch.cat([token, x], dim=1)
 
 
@@ -107,8 +86,11 @@ class ConVit(TokenModel):
         self.patch_embed = PatchEmbed(pair(patch_size), in_chans, dim)
         blocks: list[Block] = []
         for i, drop in enumerate(drop_path_rates(drop_path_rate, depth)[0]):
-            options = (dim, num_heads, mlp_ratio, drop)
-            blocks.append(LocalBlock(*options, self.grid) if i < local_up_to_layer else Block(*options))
+            if i < local_up_to_layer:
+                blocks.append(LocalBlock(dim, num_heads, mlp_ratio, drop, self.grid))
+            else:
+                attn = Attention(dim, num_heads, qkv_bias=False)
+                blocks.append(Block(dim, attn, Mlp(dim, int(dim * mlp_ratio)), drop_path=drop))
         self.blocks = nn.Sequential(*blocks)
         self.norm = LayerNorm(dim)
         self.add_head(drop_rate)

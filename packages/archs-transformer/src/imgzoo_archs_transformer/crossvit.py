@@ -1,7 +1,6 @@
 """CrossViT: two vision transformers of different patch size whose class tokens visit each other (arXiv:2103.14899)."""
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import torch
@@ -17,9 +16,8 @@ from imgzoo_layers.mlp import Mlp
 from imgzoo_layers.norm import LayerNorm
 from imgzoo_layers.sequential import PairSequential
 from imgzoo_layers.tables import GridTable
+from imgzoo_layers.transformer import Block
 from imgzoo_layers.util import pair
-
-from .vision_transformer import Block
 
 State = tuple[Tensor, Tensor]
 """Tokens (B, 1 + N, C) of the branch with small patches and of the one with large."""
@@ -92,8 +90,8 @@ class MultiScaleBlock(nn.Module):
         super().__init__()
         self.blocks = nn.ModuleList()
         for dim, depth in zip(dims, depths, strict=True):
-            attn, mlp = partial(Attention, heads=heads), partial(Mlp, hidden=int(dim * mlp_ratio))
-            blocks = [Block(dim, attn, mlp, LayerNorm, None, drops[i]) for i in range(depth)]
+            blocks = [Block(dim, Attention(dim, heads), Mlp(dim, int(dim * mlp_ratio)), drop_path=drops[i])
+                      for i in range(depth)]  # fmt: skip
             self.blocks.append(nn.Sequential(*blocks))
         small, large = dims
         self.projs = nn.ModuleList([project(small, large), project(large, small)])

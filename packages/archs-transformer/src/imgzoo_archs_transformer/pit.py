@@ -1,7 +1,6 @@
 """PiT: a vision transformer whose maps shrink between stages, by a depthwise convolution (arXiv:2103.16302)."""
 
 from collections.abc import Sequence
-from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -14,9 +13,8 @@ from imgzoo_layers.mlp import Mlp
 from imgzoo_layers.norm import LayerNorm
 from imgzoo_layers.sequential import PairSequential
 from imgzoo_layers.tables import MapTable
+from imgzoo_layers.transformer import Block
 from imgzoo_layers.util import pair
-
-from .vision_transformer import Block
 
 State = tuple[Tensor, Tensor]
 """A map (B, C, H, W) and its class tokens (B, T, C)."""
@@ -91,8 +89,10 @@ class PoolingVisionTransformer(ImageModel):
         self.patch_embed = ConvEmbedding(in_chans, embed_dims[0], patch_size, stride)
         stages = []
         for i, (dim, drops) in enumerate(zip(embed_dims, drop_path_rates(drop_path_rate, list(depths)), strict=True)):
-            attn, mlp = partial(Attention, heads=num_heads[i]), partial(Mlp, hidden=int(dim * mlp_ratio))
-            blocks: list[nn.Module] = [Block(dim, attn, mlp, LayerNorm, None, drop) for drop in drops]
+            blocks: list[nn.Module] = [
+                Block(dim, Attention(dim, num_heads[i]), Mlp(dim, int(dim * mlp_ratio)), drop_path=drop)
+                for drop in drops
+            ]
             stages.append(Stage(Pooling(embed_dims[i - 1], dim) if i else None, blocks))
         self.transformers = PairSequential(*stages)
         self.feature_info = FeatureInfo(

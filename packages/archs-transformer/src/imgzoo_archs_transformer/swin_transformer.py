@@ -13,6 +13,7 @@ from imgzoo_layers.init import trunc_normal_
 from imgzoo_layers.mlp import Mlp
 from imgzoo_layers.padding import pad_to_multiple
 from imgzoo_layers.tables import Computed, Size, Tabled
+from imgzoo_layers.transformer import Stage
 from imgzoo_layers.util import pair
 from imgzoo_layers.window import WindowAttention, from_windows, shift_mask, to_windows
 
@@ -103,18 +104,6 @@ class Block(Tabled):
         return x + self.drop_path2(self.mlp(self.norm2(x)))
 
 
-class Stage(nn.Module):
-    """Merge patches, then blocks of one width."""
-
-    def __init__(self, downsample: nn.Module, blocks: list[nn.Module]):
-        super().__init__()
-        self.downsample = downsample
-        self.blocks = nn.Sequential(*blocks)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.blocks(self.downsample(x))
-
-
 class SwinTransformer(ImageModel):
     parts = Parts(stem=("patch_embed",), stages=("layers",), norm=("norm",))
     layer_groups = {
@@ -150,7 +139,7 @@ class SwinTransformer(ImageModel):
             down = PatchMerging(dim // 2, dim) if i else nn.Identity()
             blocks = [make_block(dim, num_heads[i], resolution=resolution, window=windows[i], shifted=j % 2 == 1,
                                  drop_path=drop) for j, drop in enumerate(drops)]  # fmt: skip
-            stages.append(Stage(down, blocks))
+            stages.append(Stage(down, *blocks))
             levels.append(Feature(dim, patch_size * 2**i, f"layers.{i}"))
         self.layers = nn.Sequential(*stages)
         self.feature_info = FeatureInfo(levels)

@@ -1,52 +1,48 @@
 """Vision Transformer (arXiv:2010.11929) and what grew from it: CLIP, DINOv2, SigLIP, AIMv2, BEiT-3, ViT-22B."""
 
 from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from imgzoo.model import TokenModel
 from imgzoo_layers.act import create_act
-from imgzoo_layers.attention import Attention, DiffAttention, Lambda, diff_attend, layer_scale_of
+from imgzoo_layers.attention import Attending, Attention, DiffAttention, Lambda, diff_attend, head_width, layer_scale_of
 from imgzoo_layers.attention_pool import AttentionPoolLatent, AttentionPoolPrr
 from imgzoo_layers.drop import PatchDropout, drop_path_of, drop_path_rates
 from imgzoo_layers.init import trunc_normal_
 from imgzoo_layers.mlp import MLP
-from imgzoo_layers.norm import RmsNorm, get_norm
+from imgzoo_layers.norm import Norm, RmsNorm, get_norm
 from imgzoo_layers.patch_embed import PatchEmbed
 from imgzoo_layers.position import resize_grid
 from imgzoo_layers.tables import GridTable, PatchKernel
+from imgzoo_layers.transformer import Block
 
 
-class Block(nn.Module):
-    """Attention, then mlp, each normalized first and added (B, N, C) -> (B, N, C)."""
+class Sizes(NamedTuple):
+    """What a block needs to know that makes attention and mlp in one."""
 
-    def __init__(self, dim, attn, mlp, norm, layer_scale, drop_path):
-        super().__init__()
-        self.norm1 = norm(dim)
-        self.attn = attn(dim)
-        self.ls1 = layer_scale_of(dim, layer_scale)
-        self.drop_path1 = drop_path_of(drop_path)
-        self.norm2 = norm(dim)
-        self.mlp = mlp(dim)
-        self.ls2 = layer_scale_of(dim, layer_scale)
-        self.drop_path2 = drop_path_of(drop_path)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = x + self.drop_path1(self.ls1(self.attn(self.norm1(x))))
-        return x + self.drop_path2(self.ls2(self.mlp(self.norm2(x))))
+    heads: int
+    hidden: int
+    qkv_bias: bool
+    qk_norm: bool
+    proj_bias: bool
+    attn_drop: float
+    drop: float
+    act: str
 
 
 class ResPostBlock(nn.Module):
     """Attention and mlp normalized after, inside the residual (arXiv:2111.09883)."""
 
-    def __init__(self, dim, attn, mlp, norm, layer_scale, drop_path):
+    def __init__(self, dim: int, attn: nn.Module, mlp: nn.Module, norm: Norm, layer_scale: float | None,
+                 drop_path: float):  # fmt: skip
         super().__init__()
-        self.attn = attn(dim)
+        self.attn = attn
         self.norm1 = norm(dim)
         self.drop_path1 = drop_path_of(drop_path)
-        self.mlp = mlp(dim)
+        self.mlp = mlp
         self.norm2 = norm(dim)
         self.drop_path2 = drop_path_of(drop_path)
         if layer_scale is not None:
@@ -61,10 +57,11 @@ class ResPostBlock(nn.Module):
 class Branch(nn.Sequential):
     """One normalized residual branch of a parallel block."""
 
-    def __init__(self, key, make, dim, norm, layer_scale, drop_path):
+    def __init__(self, key: str, module: nn.Module, dim: int, norm: Norm, layer_scale: float | None,
+                 drop_path: float):  # fmt: skip
         super().__init__()
         self.norm = norm(dim)
-        self.add_module(key, make(dim))
+        self.add_module(key, module)
         self.ls = layer_scale_of(dim, layer_scale)
         self.drop_path = drop_path_of(drop_path)
 
@@ -72,33 +69,32 @@ class Branch(nn.Sequential):
 class ParallelThingsBlock(nn.Module):
     """Two attentions side by side, then two mlps side by side (arXiv:2203.09795, section 3)."""
 
-    def __init__(self, dim, attn, mlp, norm, layer_scale, drop_path, branches=2):
+    def __init__(self, dim: int, attns: list[nn.Module], mlps: list[nn.Module], norm: Norm, layer_scale: float | None,
+                 drop_path: float):  # fmt: skip
         super().__init__()
-        self.attns = nn.ModuleList(Branch("attn", attn, dim, norm, layer_scale, drop_path) for _ in range(branches))
-        self.ffns = nn.ModuleList(Branch("mlp", mlp, dim, norm, layer_scale, drop_path) for _ in range(branches))
+        self.attns = nn.ModuleList(Branch("attn", attn, dim, norm, layer_scale, drop_path) for attn in attns)
+        self.ffns = nn.ModuleList(Branch("mlp", mlp, dim, norm, layer_scale, drop_path) for mlp in mlps)
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + torch.stack([attn(x) for attn in self.attns]).sum(0)
         return x + torch.stack([ffn(x) for ffn in self.ffns]).sum(0)
 
 
-class ParallelScalingBlock(nn.Module):
+class ParallelScalingBlock(Attending):
     """Attention and mlp side by side behind one projection (ViT-22B, arXiv:2302.05442, section 2)."""
 
-    def __init__(self, dim, attn, mlp, norm, layer_scale, drop_path):
-        super().__init__()
-        heads, qkv_bias, qk_norm, proj_bias = (attn.keywords[k] for k in ("heads", "qkv_bias", "qk_norm", "proj_bias"))
-        self.heads, self.head_dim, self.hidden = heads, dim // heads, mlp.keywords["hidden"]
-        self.mlp_bias = None if qkv_bias else nn.Parameter(torch.zeros(self.hidden))
+    def __init__(self, dim: int, sizes: Sizes, norm: Norm, layer_scale: float | None, drop_path: float):
+        super().__init__(sizes.heads, head_width(dim, sizes.heads), sizes.attn_drop)
+        self.hidden = sizes.hidden
+        self.mlp_bias = None if sizes.qkv_bias else nn.Parameter(torch.zeros(self.hidden))
         self.in_norm = norm(dim)
-        self.in_proj = nn.Linear(dim, self.hidden + 3 * dim, bias=qkv_bias)
-        self.q_norm = norm(self.head_dim) if qk_norm else nn.Identity()
-        self.k_norm = norm(self.head_dim) if qk_norm else nn.Identity()
-        self.attn_drop = nn.Dropout(attn.keywords["attn_drop"])
-        self.mlp_drop = nn.Dropout(mlp.keywords["drop"])
-        self.mlp_act = create_act(mlp.keywords["act"])
-        self.attn_out_proj = nn.Linear(dim, dim, bias=proj_bias)
-        self.mlp_out_proj = nn.Linear(self.hidden, dim, bias=proj_bias)
+        self.in_proj = nn.Linear(dim, self.hidden + 3 * dim, bias=sizes.qkv_bias)
+        self.q_norm = norm(self.head_dim) if sizes.qk_norm else nn.Identity()
+        self.k_norm = norm(self.head_dim) if sizes.qk_norm else nn.Identity()
+        self.mlp_drop = nn.Dropout(sizes.drop)
+        self.mlp_act = create_act(sizes.act)
+        self.attn_out_proj = nn.Linear(dim, dim, bias=sizes.proj_bias)
+        self.mlp_out_proj = nn.Linear(self.hidden, dim, bias=sizes.proj_bias)
         self.ls = layer_scale_of(dim, layer_scale)
         self.drop_path = drop_path_of(drop_path)
 
@@ -107,9 +103,8 @@ class ParallelScalingBlock(nn.Module):
         h, qkv = y[..., : self.hidden], y[..., self.hidden :]
         if self.mlp_bias is not None:
             h = h + self.mlp_bias
-        q, k, v = qkv.unflatten(2, (3, self.heads, self.head_dim)).permute(2, 0, 3, 1, 4).unbind(0)
-        drop = self.attn_drop.p if self.training else 0.0
-        a = F.scaled_dot_product_attention(self.q_norm(q), self.k_norm(k), v, dropout_p=drop)
+        q, k, v = qkv.unflatten(2, (3, self.num_heads, self.head_dim)).permute(2, 0, 3, 1, 4).unbind(0)
+        a = self.attend(self.q_norm(q), self.k_norm(k), v)
         y = self.attn_out_proj(a.transpose(1, 2).flatten(2)) + self.mlp_out_proj(self.mlp_drop(self.mlp_act(h)))
         return x + self.drop_path(self.ls(y))
 
@@ -117,19 +112,18 @@ class ParallelScalingBlock(nn.Module):
 class DiffParallelScalingBlock(Lambda):
     """The parallel block with differential attention and one output projection (arXiv:2410.05258)."""
 
-    def __init__(self, dim, attn, mlp, norm, layer_scale, drop_path):
-        heads, qkv_bias, qk_norm, proj_bias = (attn.keywords[k] for k in ("heads", "qkv_bias", "qk_norm", "proj_bias"))
-        super().__init__(dim // heads // 2, attn.keywords["depth"])
-        self.heads, self.head_dim, self.hidden = heads, dim // heads // 2, mlp.keywords["hidden"]
+    def __init__(self, dim: int, sizes: Sizes, norm: Norm, layer_scale: float | None, drop_path: float, depth: int):
+        super().__init__(dim // sizes.heads // 2, depth)
+        self.num_heads, self.head_dim, self.hidden = sizes.heads, dim // sizes.heads // 2, sizes.hidden
         self.in_norm = norm(dim)
-        self.in_proj = nn.Linear(dim, self.hidden + 3 * dim, bias=qkv_bias)
-        self.q_norm = norm(self.head_dim) if qk_norm else nn.Identity()
-        self.k_norm = norm(self.head_dim) if qk_norm else nn.Identity()
-        self.attn_drop = nn.Dropout(attn.keywords["attn_drop"])
+        self.in_proj = nn.Linear(dim, self.hidden + 3 * dim, bias=sizes.qkv_bias)
+        self.q_norm = norm(self.head_dim) if sizes.qk_norm else nn.Identity()
+        self.k_norm = norm(self.head_dim) if sizes.qk_norm else nn.Identity()
+        self.attn_drop = nn.Dropout(sizes.attn_drop)
         self.sub_norm = RmsNorm(2 * self.head_dim, eps=1e-5)
-        self.mlp_drop = nn.Dropout(mlp.keywords["drop"])
-        self.mlp_act = create_act(mlp.keywords["act"])
-        self.out_proj = nn.Linear(dim + self.hidden, dim, bias=proj_bias)
+        self.mlp_drop = nn.Dropout(sizes.drop)
+        self.mlp_act = create_act(sizes.act)
+        self.out_proj = nn.Linear(dim + self.hidden, dim, bias=sizes.proj_bias)
         self.ls = layer_scale_of(dim, layer_scale)
         self.drop_path = drop_path_of(drop_path)
 
@@ -138,9 +132,9 @@ class DiffParallelScalingBlock(Lambda):
         h, qkv = y[..., : self.hidden], y[..., self.hidden :]
         q, k, v = qkv.chunk(3, dim=2)
         a = diff_attend(
-            self.q_norm(q.unflatten(2, (self.heads, 2, self.head_dim))),
-            self.k_norm(k.unflatten(2, (self.heads, 2, self.head_dim))),
-            v.unflatten(2, (self.heads, 2 * self.head_dim)),
+            self.q_norm(q.unflatten(2, (self.num_heads, 2, self.head_dim))),
+            self.k_norm(k.unflatten(2, (self.num_heads, 2, self.head_dim))),
+            v.unflatten(2, (self.num_heads, 2 * self.head_dim)),
             self.weight().type_as(x),
             self.attn_drop.p if self.training else 0.0,
         )
@@ -149,13 +143,7 @@ class DiffParallelScalingBlock(Lambda):
         return x + self.drop_path(self.ls(y))
 
 
-BLOCK = {
-    "block": Block,
-    "res_post": ResPostBlock,
-    "parallel_things": ParallelThingsBlock,
-    "parallel_scaling": ParallelScalingBlock,
-    "diff_parallel_scaling": DiffParallelScalingBlock,
-}
+BLOCK = {"block": Block, "res_post": ResPostBlock}
 
 
 class VisionTransformer(TokenModel):
@@ -193,15 +181,25 @@ class VisionTransformer(TokenModel):
         self.pos_drop = nn.Dropout(pos_drop_rate)
         self.patch_drop = PatchDropout(patch_drop_rate, self.num_prefix_tokens) if patch_drop_rate else nn.Identity()
         self.norm_pre = make_norm(dim) if pre_norm else nn.Identity()
-        make_mlp = partial(MLP[mlp], hidden=int(dim * mlp_ratio), act=act, bias=proj_bias, drop=proj_drop_rate,
+        sizes = Sizes(
+            num_heads, int(dim * mlp_ratio), qkv_bias, qk_norm, proj_bias, attn_drop_rate, proj_drop_rate, act
+        )
+        make_mlp = partial(MLP[mlp], dim, sizes.hidden, act=act, bias=proj_bias, drop=proj_drop_rate,
                            norm=make_norm if scale_mlp_norm else None)  # fmt: skip
-        options = dict(heads=num_heads, qkv_bias=qkv_bias, qk_norm=qk_norm, scale_norm=scale_attn_norm, norm=make_norm,
-                       proj_bias=proj_bias, attn_drop=attn_drop_rate, proj_drop=proj_drop_rate)  # fmt: skip
-        blocks = []
+        make_attn = partial(DiffAttention if diff_attn else Attention, dim, num_heads, qkv_bias, qk_norm,
+                            scale_attn_norm, proj_bias, attn_drop_rate, proj_drop_rate, make_norm)  # fmt: skip
+        blocks: list[nn.Module] = []
         for i, drop in enumerate(drop_path_rates(drop_path_rate, depth)[0]):
-            diff = diff_attn or block.startswith("diff")
-            make_attn = partial(DiffAttention, depth=i, **options) if diff else partial(Attention, **options)
-            blocks.append(BLOCK[block](dim, make_attn, make_mlp, make_norm, layer_scale, drop))
+            rest = (make_norm, layer_scale, drop)
+            if block == "parallel_scaling":
+                blocks.append(ParallelScalingBlock(dim, sizes, *rest))
+            elif block == "diff_parallel_scaling":
+                blocks.append(DiffParallelScalingBlock(dim, sizes, *rest, depth=i))
+            elif block == "parallel_things":
+                blocks.append(ParallelThingsBlock(dim, [make_attn(), make_attn()], [make_mlp(), make_mlp()], *rest))
+            else:
+                attn = make_attn(depth=i) if diff_attn else make_attn()
+                blocks.append(BLOCK[block](dim, attn, make_mlp(), *rest))
         self.blocks = nn.Sequential(*blocks)
         after_pool = global_pool in ("avg", "max", "avgmax") if fc_norm is None else fc_norm
         self.norm = make_norm(dim) if final_norm and not after_pool else nn.Identity()

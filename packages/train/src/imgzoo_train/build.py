@@ -6,6 +6,7 @@ sharding, optimizer, averages, compile, data parallel; then loaders, loss and sc
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,9 +16,10 @@ import torch
 from torch import nn
 
 from imgzoo.errors import UsageError
+from imgzoo.registry import registry
 
 from .answers import Alignment, Answer, align, answer_of, answer_of_data
-from .config import Config
+from .config import Config, size_of
 from .distributed import World
 from .ema import Average
 from .loop import LossFn
@@ -59,6 +61,8 @@ def open_sources(config: Config) -> Sources:
         val_split=part.val_split,
         val_share=part.val_share,
         allow_shared=part.allow_shared,
+        folds=part.folds,
+        fold=part.fold,
         options=options,
     )
     train, validation = splits.train, splits.validation
@@ -83,7 +87,7 @@ def build_model(config: Config, classes: int, names: list[str]) -> nn.Module:
         pretrained=weights_argument(part.pretrained),
         num_classes=classes,
         in_chans=part.in_chans,
-        img_size=part.img_size,
+        img_size=size_of(part.img_size),
         global_pool=part.global_pool,
         drop_rate=part.drop_rate,
         drop_path_rate=part.drop_path_rate,
@@ -117,7 +121,7 @@ def data_config(config: Config, model: nn.Module, sources: Sources) -> Any:
     part = config.data
     found = resolve_data_config(
         model,
-        img_size=part.input_size or config.model.img_size,
+        img_size=size_of(part.input_size or config.model.img_size),
         interpolation=part.interpolation,
         crop_pct=part.crop_pct,
         mean=part.mean,
@@ -288,8 +292,10 @@ def build_loss(config: Config, sources: Sources, state: State) -> LossFn:
     if part.class_weights:
         counts = class_counts(sources)
         options.setdefault("weight", class_weights(counts, part.class_weights).tolist())
-    if name == "distribution-balanced":
+    taken = inspect.signature(registry("losses").resolve(name).load()).parameters
+    if "counts" in taken:
         options.setdefault("counts", class_counts(sources).tolist())
+    if "total" in taken:
         options.setdefault("total", len(sources.train))
     loss = create_loss(name, **options).to(state.device)
     if config.distill.teacher:

@@ -60,6 +60,8 @@ _FRACTION = Bounds("at least 0 and below 1", high=1.0, high_too=False)
 _SHARE = Bounds("from 0 to 1", high=1.0)
 _FACTOR = Bounds("above 0 and at most 1", high=1.0, low_too=False)
 _ABOVE = Bounds("above 0", low_too=False)
+SIZES = frozenset(["model.img_size", "data.input_size"])
+"""Settings that are one size, or height and width."""
 BOUNDS = {
     **dict.fromkeys(
         ("run.ema", "loss.smoothing", "optim.momentum", "model.drop_rate", "model.drop_path_rate"), _FRACTION
@@ -81,7 +83,7 @@ class ModelSection:
     pretrained: str = ""
     num_classes: int | None = None
     in_chans: int | None = None
-    img_size: int | None = None
+    img_size: list[int] = field(default_factory=list[int])
     global_pool: str | None = None
     drop_rate: float | None = None
     drop_path_rate: float | None = None
@@ -107,7 +109,7 @@ class DataSection:
     batch_size: int = 64
     val_batch_size: int | None = None
     workers: int = 0
-    input_size: int | None = None
+    input_size: list[int] = field(default_factory=list[int])
     interpolation: str | None = None
     crop_pct: float | None = None
     mean: list[float] | None = None
@@ -120,6 +122,8 @@ class DataSection:
     max_bad: float = 0.0
     max_bad_val: float = 0.0
     sampler: Literal["shuffle", "balanced", "sqrt"] = "shuffle"
+    folds: int = 0
+    fold: int = 0
     repeats: int = 1
     augment: dict[str, Any] = field(default_factory=dict[str, Any])
     options: dict[str, Any] = field(default_factory=dict[str, Any])
@@ -261,6 +265,11 @@ def output_folder(config: Config) -> str:
     return f"runs/{name}-{number}"
 
 
+def size_of(sides: list[int]) -> int | tuple[int, int] | None:
+    """`[]`, `[224]` or `[224, 320]` as None, 224 or (224, 320)."""
+    return (sides[0] if len(sides) == 1 else (sides[0], sides[1])) if sides else None
+
+
 @functools.cache
 def field_types(section: type) -> dict[str, Any]:
     """Type of every field of a section."""
@@ -321,9 +330,6 @@ def _merge(target: Any, values: Mapping[str, Any], where: str, prefix: str) -> A
             changes[key] = _merge(current, cast("Mapping[str, Any]", value), where, f"{label}.")
             continue
         checked = _check(value, kinds[key], label, where)
-        low = 1 if label in POSITIVE else 0
-        if isinstance(checked, (int, float)) and checked < low:
-            raise UsageError(f"'{label}' in {where} must be at least {low}, not {checked}")
         _check_bounds(checked, label, where)
         if isinstance(checked, dict) and isinstance(current, dict):
             checked = {**cast("dict[str, Any]", current), **cast("dict[str, Any]", checked)}
@@ -335,10 +341,14 @@ def _merge(target: Any, values: Mapping[str, Any], where: str, prefix: str) -> A
 
 
 def _check_bounds(value: Any, label: str, where: str) -> None:
-    bounds = BOUNDS.get(label)
-    for item in cast("list[Any]", value if isinstance(value, list) else [value]) if bounds else ():
-        if bounds and isinstance(item, (int, float)) and not bounds.hold(item):
+    low = 1 if label in POSITIVE else 0
+    bounds = BOUNDS.get(label, Bounds(f"at least {low}", low))
+    items = cast("list[Any]", value if isinstance(value, list) else [value])
+    for item in items:
+        if isinstance(item, (int, float)) and not bounds.hold(item):
             raise UsageError(f"'{label}' in {where} must be {bounds.words}, not {item}")
+    if label in SIZES and len(items) > 2:
+        raise UsageError(f"'{label}' in {where} is one size or height and width, not {len(items)} numbers")
 
 
 def _check(value: Any, kind: Any, label: str, where: str) -> Any:
@@ -353,6 +363,8 @@ def _check(value: Any, kind: Any, label: str, where: str) -> Any:
             choices = ", ".join(repr(choice) for choice in arguments)
             raise UsageError(f"'{label}' in {where} must be one of {choices}, not {value!r}")
         return value
+    if origin is list and label in SIZES and isinstance(value, int) and not isinstance(value, bool):
+        value = [value]
     if origin is list and isinstance(value, (list, tuple)):
         return [_check(item, arguments[0], label, where) for item in cast("list[Any]", value)]
     return _check_plain(value, origin or kind, label, where)

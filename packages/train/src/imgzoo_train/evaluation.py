@@ -27,6 +27,10 @@ class Evaluation:
     metrics: dict[str, float]
     scores: Any
     worst: list[dict[str, float]] = field(default_factory=list)
+    labels: list[str] = field(default_factory=list)
+    """A text for each output that was scored."""
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    """What `scores.rows.Samples` collected, where it was asked to."""
 
 
 @torch.inference_mode()

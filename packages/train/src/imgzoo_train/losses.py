@@ -76,6 +76,56 @@ class BinaryCrossEntropy(nn.Module):
         return loss.sum(1).mean() if self.sum_classes else loss.mean()
 
 
+class Focal(nn.Module):
+    """Cross-entropy that counts what is already answered well less: (1 - p)^gamma (arXiv:1708.02002), over a softmax.
+
+    `weight` (C) scales each sample by the weight of its class.
+    """
+
+    weight: torch.Tensor | None
+
+    def __init__(
+        self, gamma: float = 2.0, smoothing: float = 0.0, weight: Sequence[float] | torch.Tensor | None = None
+    ) -> None:
+        super().__init__()
+        self.gamma, self.smoothing = gamma, smoothing
+        self.register_buffer("weight", None if weight is None else torch.as_tensor(weight, dtype=torch.float32))
+
+    def forward(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        target = distribution(target, output.shape[1], self.smoothing)
+        target = target if self.weight is None else target * self.weight
+        log = F.log_softmax(output.float(), 1)
+        return -(target * (1 - log.exp()) ** self.gamma * log).sum(1).mean()
+
+
+class SigmoidFocal(nn.Module):
+    """The focal loss of a yes or no for each class (arXiv:1708.02002); `alpha` is the share of the yes side."""
+
+    def __init__(self, gamma: float = 2.0, alpha: float | None = 0.25) -> None:
+        super().__init__()
+        self.gamma, self.alpha = gamma, alpha
+
+    def forward(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        target, output = distribution(target, output.shape[1]), output.float()
+        wrong = target * torch.sigmoid(-output) + (1 - target) * torch.sigmoid(output)
+        loss = F.binary_cross_entropy_with_logits(output, target, reduction="none") * wrong**self.gamma
+        if self.alpha is not None:
+            loss = loss * (target * self.alpha + (1 - target) * (1 - self.alpha))
+        return loss.sum(1).mean()
+
+
+class ClassBalanced(Focal):
+    """Cross-entropy, or with `gamma` the focal loss, weighted by the effective number of samples (arXiv:1901.05555).
+
+    `counts` (C) are the samples of each class.
+    """
+
+    def __init__(
+        self, counts: Sequence[float] | torch.Tensor, beta: float = 0.999, gamma: float = 0.0, smoothing: float = 0.0
+    ) -> None:
+        super().__init__(gamma, smoothing, class_weights(torch.as_tensor(counts), "effective", beta))
+
+
 class JensenShannon(nn.Module):
     """Cross-entropy of the clean split plus consistency of all splits (AugMix, arXiv:1912.02781).
 

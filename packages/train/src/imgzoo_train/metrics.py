@@ -75,10 +75,7 @@ class Classification:
     def per_class(self) -> list[dict[str, float]]:
         """Samples, recall and precision of each class, in percent."""
         seen, predicted, hits = self.confusion.sum(1), self.confusion.sum(0), self.confusion.diagonal()
-        return [
-            {"n": int(n), "recall": 100 * float(h) / max(1, n), "precision": 100 * float(h) / max(1, p)}
-            for n, p, h in zip(seen.tolist(), predicted.tolist(), hits.tolist())
-        ]
+        return _rates(seen, predicted, hits)
 
 
 class MultiLabel:
@@ -118,6 +115,20 @@ class MultiLabel:
             "f1_macro": 100 * _mean(2 * both / either.clamp(min=1)),
             "exact": 100 * float((guess == truths).all(1).double().sum()) / count,
         }
+
+    def per_class(self) -> list[dict[str, float]]:
+        """Positives, recall, precision and average precision of each class, in percent."""
+        scores, truths = torch.cat(self.scores).double(), torch.cat(self.truths).double()
+        guess = (scores > 0).double()
+        rates = _rates(truths.sum(0), guess.sum(0), (guess * truths).sum(0))
+        return [{**rate, "ap": 100 * average_precision(scores[:, c], truths[:, c])} for c, rate in enumerate(rates)]
+
+
+def _rates(yes: torch.Tensor, said: torch.Tensor, hits: torch.Tensor) -> list[dict[str, float]]:
+    return [
+        {"n": int(n), "recall": 100 * h / max(1, n), "precision": 100 * h / max(1, p)}
+        for n, p, h in zip(yes.tolist(), said.tolist(), hits.tolist())
+    ]
 
 
 def average_precision(scores: torch.Tensor, truth: torch.Tensor) -> float:

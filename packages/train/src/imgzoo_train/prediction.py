@@ -6,12 +6,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from imgzoo.errors import ImgzooError, UsageError
 
 from .answers import answer_of
+from .deployment import first_output
 from .models import open_model
+from .runs.checks import check_size
 
 Row = dict[str, Any]
 
@@ -26,12 +29,15 @@ class Predictor:
         device: torch.device | None = None,
         img_size: int | None = None,
         max_pixels: int | None = None,
+        tta: str | None = None,
     ) -> None:
         from imgzoo_data import create_transform, resolve_data_config
 
-        self.model = model.eval()
+        self.model, self.tta = model.eval(), tta
         self.device = device or torch.device("cpu")
         self.model.to(self.device)
+        if img_size is not None:
+            check_size(self.model, img_size)
         self.answer = answer_of(model)
         self.config = resolve_data_config(model, img_size=img_size, use_test_size=img_size is None)
         self.transform = create_transform(self.config, training=False, max_pixels=max_pixels)
@@ -41,17 +47,32 @@ class Predictor:
         """A predictor for a model name, a saved folder or a run folder."""
         return cls(open_model(text, pretrained), **options)
 
+    @torch.inference_mode()
+    def __call__(self, images: Any, topk: int = 5) -> Any:
+        """The answer to an image, or a list of answers: paths, bytes, arrays (H, W[, C]) of uint8, or PIL images.
+
+        A row is that of `rows` without `file`. What cannot be read raises the decoder's error.
+        """
+        if not isinstance(images, (list, tuple)):
+            return self([images], topk)[0]
+        pixels = torch.stack([self.normalized(_stored(image)) for image in images])
+        return self.answers(pixels.to(self.device), topk, False, False)
+
+    def normalized(self, stored: Any) -> torch.Tensor:
+        """(C, H, W) of encoded bytes or an array."""
+        mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (self.config.mean, self.config.std))
+        return (torch.as_tensor(self.transform(stored)).float() / 255 - mean) / std
+
     def images(self, paths: Sequence[Path]) -> tuple[torch.Tensor, list[int], dict[int, str]]:
         """Images (B, C, H, W) of the readable files, their positions, and an error for each of the others."""
         images, places, errors = [], [], {}
         for place, path in enumerate(paths):
             try:
-                image = self.transform(path.read_bytes())
+                images.append(self.normalized(path.read_bytes()))
             except (ImgzooError, OSError, ValueError) as error:
                 errors[place] = str(error)
-                continue
-            images.append(image)
-            places.append(place)
+            else:
+                places.append(place)
         return torch.stack(images) if images else torch.zeros(0), places, errors
 
     @torch.inference_mode()
@@ -76,6 +97,8 @@ class Predictor:
         maps = self.model.forward_features(images)
         logits = self.model.forward_head(maps)
         logits = logits[0] if isinstance(logits, (tuple, list)) else logits
+        if self.tta:
+            logits = (logits + first_output(self.model(images.flip(-1)))) / 2
         rows = self.named(self.answer.activate(logits), topk)
         if embed:
             for row, vector in zip(rows, self.model.forward_head(maps, pre_logits=True).float().cpu().tolist()):
@@ -99,6 +122,18 @@ class Predictor:
             }
             for values, indices in zip(best.values.tolist(), best.indices.tolist())
         ]
+
+
+def _stored(image: Any) -> Any:
+    """What the transform takes: bytes of a file, or an array."""
+    if isinstance(image, (str, Path)):
+        return Path(image).read_bytes()
+    if hasattr(image, "getexif"):  # a PIL image: upright, in colors that an array has
+        from PIL import ImageOps
+
+        image = ImageOps.exif_transpose(image)
+        return np.asarray(image if image.mode in ("L", "RGB") else image.convert("RGB"))
+    return image
 
 
 def find_images(paths: Sequence[Path]) -> list[Path]:

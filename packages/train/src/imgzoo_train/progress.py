@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn, track
 
 
 def clean(text: str) -> str:
@@ -58,3 +58,19 @@ class Bar:
     def say(self, text: str) -> None:
         """Print a line above the bar."""
         self.progress.console.print(escape(clean(text)), highlight=False, soft_wrap=True)
+
+
+class Watched:
+    """An iterable with a bar on the terminal while one loops over it; everything else is the iterable's own."""
+
+    def __init__(self, items: Any, total: int, what: str, least: int = 8) -> None:
+        self.items, self.total, self.what, self.least = items, total, what, least
+
+    def __iter__(self) -> Iterator[Any]:
+        console = Console(stderr=True)
+        if self.total < self.least or not console.is_terminal:
+            return iter(self.items)
+        return iter(track(self.items, clean(self.what), total=self.total, console=console))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.items, name)

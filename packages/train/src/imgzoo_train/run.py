@@ -6,7 +6,7 @@ import dataclasses
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -35,8 +35,17 @@ ROWS = ("poll", "train", "save", "eval", "end")
 """Rows of a run in their order; a checkpoint names the first that was not done at its step."""
 
 
-def train(config: Config, *, resume: bool = False, quiet: bool = False) -> dict[str, Any]:
+Callback = Callable[["Run", Mapping[str, Any]], None]
+"""`callback(run, row)` after each row of `metrics.jsonl`; `run.state.stop = True` ends the run after the update."""
+
+
+def train(
+    config: Config, *, resume: bool = False, quiet: bool = False, callbacks: Sequence[Callback] = ()
+) -> dict[str, Any]:
     """Train as `config` says; returns the summary of the run (best scores, step, folder).
+
+    `callbacks` are called on the main rank with the run and each row: `kind` is `train`, `eval`, and at last `end` with
+    the summary. What they raise ends the run.
 
     Raises `Interrupted` after a signal, with everything saved; typed errors for anything the user can mend.
     """
@@ -46,14 +55,23 @@ def train(config: Config, *, resume: bool = False, quiet: bool = False) -> dict[
         torch.set_num_threads(config.run.threads)
     keep_memory()  # activations of one step serve the next
     with join_world(config.run.device, config.run.stall) as world, Signals(world, config.run.stall) as signals:
-        return Run(config, world, signals, quiet=quiet).go(resume)
+        return Run(config, world, signals, quiet=quiet, callbacks=callbacks).go(resume)
 
 
 class Run:
     """The parts of one run, and the rows that `fit` calls."""
 
-    def __init__(self, config: Config, world: World, signals: Signals, *, quiet: bool = False) -> None:
+    def __init__(
+        self,
+        config: Config,
+        world: World,
+        signals: Signals,
+        *,
+        quiet: bool = False,
+        callbacks: Sequence[Callback] = (),
+    ) -> None:
         self.config, self.world, self.signals, self.quiet = config, world, signals, quiet
+        self.callbacks = callbacks if world.main else ()
         self.folder = RunFolder(Path(config.run.output))
         self.sources = build.open_sources(config)
         model = build.build_model(config, self.sources.classes, self.sources.names)
@@ -241,6 +259,8 @@ class Run:
         if self.world.main:
             self.unless_full(lambda: self.folder.append(row), "a row of metrics.jsonl")
             self.loggers.log(row)
+        for callback in self.callbacks:
+            callback(self, row)
         if kind == "train" and self.bar is not None:
             self.bar.row(row)
 
@@ -416,6 +436,8 @@ class Run:
             except (OSError, ValueError, ImgzooError) as error:
                 self.say(f"no report: {error}; everything else is written")
             self.loggers.end(summary)
+        for callback in self.callbacks:
+            callback(self, {"kind": "end", **summary})
         self.world.barrier()
         return summary
 

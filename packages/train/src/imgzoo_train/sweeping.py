@@ -7,6 +7,7 @@ import itertools
 import json
 import math
 import random
+import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -106,6 +107,22 @@ def sweep(config: Config, trials: Sequence[Trial], folder: Path, *, quiet: bool 
         rows.append({"trial": number, **values, **summary["best"], "seconds": summary["seconds"]})
         write_table(rows, folder / "sweep.csv")
         yield rows[-1]
+
+
+def mean_of_folds(rows: Sequence[Trial], points: Sequence[Trial], name: str) -> list[Trial]:
+    """A row for each point: mean and standard deviation of `name` over its folds, and how many there were."""
+    groups: dict[str, list[Trial]] = {}
+    for row in rows:
+        point = {key: value for key, value in points[row["trial"]].items() if key != "data.fold"}
+        groups.setdefault(json.dumps(point), []).append(row)
+    found: list[Trial] = []
+    for text, group in groups.items():
+        scores = [row[name] for row in group if name in row]
+        if scores:
+            deviation = statistics.stdev(scores) if len(scores) > 1 else 0.0
+            mean = {name: statistics.fmean(scores), f"{name}_std": deviation, "folds": len(scores)}
+            found.append({"trial": "mean", **json.loads(text), **mean})
+    return found
 
 
 def write_table(rows: Sequence[Mapping[str, Any]], path: Path) -> None:

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from .precision import create_precision
+from .runs.checks import check_size
 
 Row = dict[str, Any]
 
@@ -152,6 +153,8 @@ def benchmark(name: str, settings: Settings, modes: list[str]) -> Row:
 
     known = model_folder(name) is not None
     model = open_model(name) if known else create_model(name, img_size=settings.img_size)
+    if settings.img_size:
+        check_size(model, settings.img_size)
     size = settings.img_size or int(model.pretrained_cfg["input_size"][1])
     row: Row = {"model": name, "img_size": size, "batch_size": settings.batch_size}
     row["params_m"] = sum(parameter.numel() for parameter in model.parameters()) / 1e6

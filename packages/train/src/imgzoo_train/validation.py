@@ -14,10 +14,14 @@ import torch
 from imgzoo.errors import UsageError
 
 from .answers import KINDS, Answer, align, answer_of, answer_of_data
+from .deployment import first_output
 from .distributed import World
 from .evaluation import Evaluation, evaluate
 from .models import model_folder, open_model
 from .precision import create_precision
+from .progress import Watched
+from .runs.checks import check_size
+from .scores.rows import Samples
 
 Row = dict[str, Any]
 
@@ -38,6 +42,10 @@ class Settings:
     precision: str = "fp32"
     channels_last: bool = False
     test_pool: bool = False
+    tta: str | None = None
+    """`flip`: average with the answers to the mirrored image."""
+    rows: bool = False
+    """Keep a row for every image."""
     subset: str = ""
     max_pixels: int | None = None
     max_bad: float = 0.0
@@ -82,14 +90,18 @@ def validate(text: str, settings: Settings, world: World | None = None) -> tuple
     """Score one model; returns its row and the evaluation."""
     world = world or World()
     model = open_model(text, settings.pretrained)
+    answer = answer_of(model)
     if settings.test_pool:
         model = TestPool(model)
+    if settings.tta:
+        model = Mirrored(model)
     model = model.to(world.device).eval()
     if settings.channels_last:
         model = model.to(memory_format=torch.channels_last)
     precision = create_precision(settings.precision, world.device)
     precision.prepare(model)
-    answer = answer_of(model)
+    if settings.img_size is not None and not settings.test_pool:
+        check_size(model, settings.img_size)
     if settings.task and settings.task != answer.task:
         raise UsageError(f"{text} answers with {KINDS[answer.task]}; leave out --task {settings.task}")
     answer = subset_of(settings, answer)
@@ -141,20 +153,49 @@ def _score(
         device=world.device,
         channels_last=settings.channels_last,
     )
+    names = answer.labels
+    if lined_up.columns is not None and answer.task == "multilabel":
+        names = [names[place] for place in lined_up.columns.tolist()]
     real = Real(source, world) if settings.subset == "real" else None
+    samples = Samples(answer, names, source.key) if settings.rows else None
+    if samples is not None and world.size > 1:
+        raise UsageError("a row for every image is written by a single rank: run it without launch")
     found = evaluate(
         model,
-        loader,
+        Watched(loader, len(loader), f"validate {name}") if world.main else loader,
         classes=lined_up.classes,
         task=answer.task,
         world=world,
         precision=precision,
         align=lined_up,
-        observe=real,
+        observe=_both(real, samples),
     )
+    found.labels, found.rows = names, samples.rows() if samples is not None else []
     if real is not None:
         found.metrics |= real.result()
     return found
+
+
+def _both(*observers: Any) -> Any:
+    """One observer for those that there are."""
+    there = [each for each in observers if each is not None]
+
+    def observe(*found: Any) -> None:
+        for each in there:
+            each(*found)
+
+    return observe
+
+
+class Mirrored(torch.nn.Module):
+    """The mean of the outputs for an image and for its mirror image."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model, self.num_classes, self.pretrained_cfg = model, model.num_classes, model.pretrained_cfg
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return (first_output(self.model(images)) + first_output(self.model(images.flip(-1)))) / 2
 
 
 class TestPool(torch.nn.Module):

@@ -46,18 +46,49 @@ def click_type(kind: Any) -> Any:
     return kind
 
 
+TITLES = {"": "Recipe", "model": "Model", "data": "Data", "optim": "Optimizer", "schedule": "Schedule", "loss": "Loss",
+          "distill": "Teacher", "run": "Run"}  # fmt: skip
+"""Section of the configuration -> the title of its options in `--help`."""
+
+
+class Grouped(click.Command):
+    """A command whose settings are listed under the sections of the configuration, its own options at the end."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        groups: dict[str, list[tuple[str, str]]] = {title: [] for title in TITLES.values()}
+        own: list[tuple[str, str]] = []
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record is not None:
+                section, split, _ = (parameter.name or "").partition("__")
+                groups.get(TITLES[section], own).append(record) if split else own.append(record)
+        for title, records in {**groups, "Options": own}.items():
+            if records:
+                with formatter.section(title):
+                    formatter.write_dl(records)
+
+
+def _with_default(help: str, key: str, defaults: Config) -> str:
+    """The help of a setting with its default, where it has one that says something."""
+    section, _, name = key.rpartition(".")
+    value = getattr(getattr(defaults, section) if section else defaults, name)
+    if value is None or value in ("", [], {}) or isinstance(value, bool):
+        return help
+    return f"{help}  [default: {value}]"
+
+
 def config_options(command: Command) -> Command:
     """Add MODEL and an option for every setting that has a flag; what is not given is None."""
     from imgzoo_data.augmentations import AUGMENTATIONS
 
-    table = rows()
+    table, defaults = rows(), Config()
     for name, (kind, help) in reversed(AUGMENTATIONS.items()):
         spelling = "--" + name.replace("_", "-")
         spelling = f"{spelling}/--no-{spelling[2:]}" if kind is bool else spelling
         chosen = click.Choice(kind) if isinstance(kind, tuple) else None if kind is bool else click_type(kind)
         command = click.option(spelling, f"data__augment__{name}", type=chosen, default=None, help=help)(command)
     for key, (flag, help) in reversed(FLAGS.items()):
-        name = key.replace(".", "__")
+        name, help = key.replace(".", "__"), _with_default(help, key, defaults)
         if flag == "MODEL":
             command = click.argument(name, metavar="[MODEL]", required=False)(command)
         elif table[key] is bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ Row = dict[str, Any]
 @click.option("--batch-size", default=16, type=click.IntRange(1))
 @click.option("--img-size", type=click.IntRange(1), help="another input size")
 @click.option("--max-pixels", type=click.IntRange(1), help="pixels above which an image is refused unread")
+@click.option("--tta", type=click.Choice(["flip"]), help="average with the answers to the mirrored image")
 @click.option("--device", default="")
 @click.option("--json", "as_json", is_flag=True, help="print JSON")
 @click.option("--output", type=click.Path(path_type=Path), help="write a .json, .jsonl, .csv or .parquet file")
@@ -39,6 +39,7 @@ def command(
     batch_size: int,
     img_size: int | None,
     max_pixels: int | None,
+    tta: str | None,
     device: str,
     as_json: bool,
     output: Path | None,
@@ -46,15 +47,15 @@ def command(
     """Name what the images at PATHS show; folders are searched."""
     from imgzoo_train.distributed import pick_device
     from imgzoo_train.prediction import Predictor, find_images
-    from imgzoo_train.progress import clean
+    from imgzoo_train.progress import Watched, clean
 
     files = find_images(paths)
     if output is not None and output.suffix not in WRITERS:
         raise UsageError(f"--output takes {', '.join(WRITERS)}, not '{output.suffix}'")
-    options: dict[str, Any] = {"img_size": img_size, "max_pixels": max_pixels}
+    options: dict[str, Any] = {"img_size": img_size, "max_pixels": max_pixels, "tta": tta}
     predictor = Predictor.open(name, pretrained, device=pick_device(device), **options)
-    rows = predictor.rows(files, topk=topk, embed=embed, features=features, batch_size=batch_size)
-    rows = list(_watched(rows, len(files)))
+    found = predictor.rows(files, topk=topk, embed=embed, features=features, batch_size=batch_size)
+    rows = list(Watched(found, len(files), "predict", least=32))
     if output is not None:
         WRITERS[output.suffix](rows, output)
         click.echo(f"{len(rows)} rows in {output}")
@@ -71,16 +72,6 @@ def command(
                 click.echo(f"  error: {clean(row['error'])}")
     if any("error" in row for row in rows):
         sys.exit(1)
-
-
-def _watched(rows: Iterable[Row], total: int) -> Iterable[Row]:
-    """The rows, with a progress bar for many on a terminal."""
-    if total < 32 or not sys.stderr.isatty():
-        return rows
-    from rich.console import Console
-    from rich.progress import track
-
-    return track(rows, "predict", total=total, console=Console(stderr=True))
 
 
 def flat(rows: list[Row]) -> list[Row]:

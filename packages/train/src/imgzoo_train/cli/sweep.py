@@ -11,10 +11,10 @@ import click
 
 from imgzoo.errors import UsageError
 
-from .options import config_options, read_config
+from .options import Grouped, config_options, read_config
 
 
-@click.command("sweep")
+@click.command("sweep", cls=Grouped)
 @config_options
 @click.option("--grid", multiple=True, metavar="KEY=[A, B]", help="values of a setting; several make a product")
 @click.option("--random", "draws", multiple=True, metavar="KEY=LAW", help="log:LOW:HIGH, uniform:, int: or choice:A:B")
@@ -31,16 +31,20 @@ def command(
 ) -> None:
     """Train MODEL with every combination of settings; run it again to go on with a sweep that was cut short.
 
+    With --folds N every point is trained N times, on all but one part of the data each, and their mean is a row.
+
     A trial that fails is a row with its error; the others go on, and the exit code is 1.
     """
     from imgzoo_train import build
     from imgzoo_train.metrics import oriented
-    from imgzoo_train.sweeping import plan, sweep
+    from imgzoo_train.sweeping import mean_of_folds, plan, sweep
     from imgzoo_train.tables import show
 
     config = read_config(config_file, settings, flags)
     if not config.run.output:
         raise UsageError("a sweep needs --output DIR")
+    if config.data.folds and not any(text.startswith("data.fold=") for text in grid):
+        grid = (*grid, f"data.fold={list(range(config.data.folds))}")
     points = plan(grid, draws, trials, config.run.seed)
     name, rows = build.score_name(config), []
     for row in sweep(config, points, Path(config.run.output)):
@@ -48,10 +52,11 @@ def command(
         score = f"{name} {row[name]:.4g}" if name in row else row["error"]
         click.echo(f"{len(rows)}/{len(points)}  {score}", err=True)
     rows.sort(key=lambda row: oriented(name, row[name]) if name in row else float("-inf"), reverse=True)
+    rows += mean_of_folds(rows, points, name) if config.data.folds else []
     if as_json:
         click.echo(json.dumps(rows, indent=1))
     else:
         keys = list(dict.fromkeys(key for point in points for key in point))
-        show(rows, ("trial", *keys, name, "loss", "seconds"))
+        show(rows, ("trial", *keys, name, f"{name}_std", "loss", "seconds"))
     if any("error" in row for row in rows):
         sys.exit(1)

@@ -12,10 +12,10 @@ import click
 from imgzoo.errors import UsageError
 from imgzoo_train.config import output_folder
 
-from .options import config_options, existing_config, read_config
+from .options import Grouped, config_options, existing_config, read_config
 
 
-@click.command("train")
+@click.command("train", cls=Grouped)
 @config_options
 @click.option("--resume", is_flag=True, help="go on with the run in --output, from its newest good checkpoint")
 @click.option("--auto-resume", is_flag=True, help="go on with the run in --output if there is one, else begin it")

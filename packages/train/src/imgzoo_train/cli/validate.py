@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import sys
 from pathlib import Path
@@ -10,7 +9,10 @@ from typing import Any
 
 import click
 
-from imgzoo.errors import ImgzooError
+from imgzoo.errors import ImgzooError, UsageError
+
+Row = dict[str, Any]
+ROWS = (".parquet", ".jsonl")
 
 SHOWN = (
     "model",
@@ -42,6 +44,7 @@ SHOWN = (
 @click.option("--precision", default="fp32", type=click.Choice(["fp32", "bf16", "pure-bf16"]))
 @click.option("--channels-last", is_flag=True)
 @click.option("--test-pool", is_flag=True, help="average answers over windows of the whole image")
+@click.option("--tta", type=click.Choice(["flip"]), help="average with the answers to the mirrored image")
 @click.option("--subset", default="", help="ImageNet's derived sets: a, r, v2, sketch, real")
 @click.option("--max-bad", default=0.0, type=click.FloatRange(0),
               help="share, or from 1 number, of unreadable images to leave out and count")  # fmt: skip
@@ -50,7 +53,8 @@ SHOWN = (
 @click.option("--max-pixels", type=click.IntRange(1), help="pixels above which an image is refused unread")
 @click.option("--device", default="")
 @click.option("--json", "as_json", is_flag=True, help="print JSON")
-@click.option("--output", type=click.Path(path_type=Path), help="write a .json or .csv file")
+@click.option("--output", type=click.Path(path_type=Path),
+              help="the scores as .json or .csv, or a row an image as .parquet or .jsonl")  # fmt: skip
 def command(
     models: tuple[str, ...],
     device: str,
@@ -65,7 +69,10 @@ def command(
     from imgzoo_train.progress import Bar
     from imgzoo_train.validation import Settings, find_models, validate
 
-    settings, rows, failed = Settings(**options), [], False
+    if output is not None and output.suffix not in (".json", ".csv", *ROWS):
+        raise UsageError(f"--output takes .json, .csv, .parquet or .jsonl, not '{output.suffix}'")
+    each_image = output is not None and output.suffix in ROWS
+    settings, rows, samples, failed = Settings(rows=each_image, **options), [], [], False
     names = find_models(models)
     with join_world(device) as world:
         for name in names:
@@ -78,40 +85,64 @@ def command(
                 row, failed = {"model": name, "error": text.splitlines()[0]}, True
             else:
                 if per_class and hasattr(found.scores, "per_class"):
-                    row["per_class"] = found.scores.per_class()
+                    rates = zip(found.labels, found.scores.per_class())
+                    row["per_class"] = [{"class": label, **rate} for label, rate in rates]
                 if confusion and hasattr(found.scores, "confusion"):
-                    row["confusion"] = found.scores.confusion.long().tolist()
+                    row["confusion"] = {"classes": found.labels, "rows": found.scores.confusion.long().tolist()}
+                samples += [{"model": name, **sample} for sample in found.rows]
             rows.append(row)
             if len(names) > 1 and world.main:
                 Bar(0, 0).say(f"{name}: {row.get('top1', row.get('error', 'scored'))}")
         if world.main:
-            _show(rows, as_json, output)
+            _write(rows, samples, output)
+            _show(rows, as_json)
     if failed:
         sys.exit(1)
 
 
-def _show(rows: list[dict[str, Any]], as_json: bool, output: Path | None) -> None:
-    if output is not None:
-        if output.suffix == ".csv":
-            _write_csv(rows, output)
-        else:
-            output.write_text(json.dumps(rows, indent=1), encoding="utf-8")
+def _write(rows: list[Row], samples: list[Row], path: Path | None) -> None:
+    """Write scores, or a row an image; CSV has classes and confusion in files of their own beside it."""
+    from imgzoo_train.scores.rows import write_rows
+
+    if path is None:
+        return
+    if path.suffix in ROWS:
+        write_rows(samples, path)
+    elif path.suffix == ".json":
+        path.write_text(json.dumps(rows, indent=1), encoding="utf-8")
+    else:
+        for name, table in {"": _plain(rows), "per_class": classes_of(rows), "confusion": pairs_of(rows)}.items():
+            if table or not name:
+                write_rows(table, path.with_suffix(f".{name}.csv") if name else path)
+
+
+def _plain(rows: list[Row]) -> list[Row]:
+    return [{key: value for key, value in row.items() if key not in ("per_class", "confusion")} for row in rows]
+
+
+def classes_of(rows: list[Row]) -> list[Row]:
+    """A row for each model and class."""
+    return [{"model": row["model"], **each} for row in rows for each in row.get("per_class", ())]
+
+
+def pairs_of(rows: list[Row]) -> list[Row]:
+    """A row for each model and true class: how often each class was answered."""
+    return [
+        {"model": row["model"], "true": true, **dict(zip(row["confusion"]["classes"], counts))}
+        for row in rows
+        if "confusion" in row
+        for true, counts in zip(row["confusion"]["classes"], row["confusion"]["rows"])
+    ]
+
+
+def _show(rows: list[Row], as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(rows[0] if len(rows) == 1 else rows, indent=1))
         return
     from imgzoo_train.tables import show
 
     show(rows, SHOWN)
-
-
-def _write_csv(rows: list[dict[str, Any]], path: Path) -> None:
-    from imgzoo_train.folder import safe_cell
-
-    names = [
-        name for name in dict.fromkeys(name for row in rows for name in row) if name not in ("per_class", "confusion")
-    ]
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, list(names), extrasaction="ignore")
-        writer.writeheader()
-        for row in rows:
-            writer.writerow({key: safe_cell(value) if isinstance(value, str) else value for key, value in row.items()})
+    for table in (classes_of(rows), pairs_of(rows)):
+        if table:
+            click.echo()
+            show(table, list(dict.fromkeys(key for row in table for key in row)))

@@ -65,8 +65,9 @@ def check_size(model: Any, *sizes: Any) -> None:
             raise
         except (RuntimeError, ValueError, AssertionError, IndexError) as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            name = getattr(model, "name", "the model")
             raise UsageError(
-                f"{model.name} cannot take images of {height}x{width} ({reason}); its own size is "
+                f"{name} cannot take images of {height}x{width} ({reason}); its own size is "
                 f"{'x'.join(map(str, cfg['input_size'][1:]))}, and --img-size builds it for another where it can"
             ) from error
         finally:

@@ -1,0 +1,60 @@
+"""Blocks of a transformer: attention, then mlp, each on a residual. They take any modules (B, N, C) -> (B, N, C)."""
+
+import torch
+from torch import Tensor, nn
+
+from .attention import layer_scale_of
+from .drop import drop_path_of
+from .norm import LayerNorm, Norm
+
+
+class Block(nn.Module):
+    """Both normalized first (arXiv:2010.11929, eq. 2 and 3), with layer scale where it has a start."""
+
+    def __init__(self, dim: int, attn: nn.Module, mlp: nn.Module, norm: Norm = LayerNorm,
+                 layer_scale: float | None = None, drop_path: float = 0.0):  # fmt: skip
+        super().__init__()
+        self.norm1 = norm(dim)
+        self.attn = attn
+        self.ls1 = layer_scale_of(dim, layer_scale)
+        self.drop_path1 = drop_path_of(drop_path)
+        self.norm2 = norm(dim)
+        self.mlp = mlp
+        self.ls2 = layer_scale_of(dim, layer_scale)
+        self.drop_path2 = drop_path_of(drop_path)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.drop_path1(self.ls1(self.attn(self.norm1(x))))
+        return x + self.drop_path2(self.ls2(self.mlp(self.norm2(x))))
+
+
+class GammaBlock(nn.Module):
+    """The same with layer scale under the keys `gamma_1` and `gamma_2`."""
+
+    def __init__(self, dim: int, attn: nn.Module, mlp: nn.Module, norm: Norm = LayerNorm, layer_scale: float = 1e-5,
+                 drop_path: float = 0.0):  # fmt: skip
+        super().__init__()
+        self.gamma_1 = nn.Parameter(torch.full((dim,), layer_scale))
+        self.gamma_2 = nn.Parameter(torch.full((dim,), layer_scale))
+        self.norm1 = norm(dim)
+        self.attn = attn
+        self.drop_path1 = drop_path_of(drop_path)
+        self.norm2 = norm(dim)
+        self.mlp = mlp
+        self.drop_path2 = drop_path_of(drop_path)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.drop_path1(self.gamma_1 * self.attn(self.norm1(x)))
+        return x + self.drop_path2(self.gamma_2 * self.mlp(self.norm2(x)))
+
+
+class Stage(nn.Module):
+    """A change of size, then blocks that keep it; keys `downsample` and `blocks`."""
+
+    def __init__(self, downsample: nn.Module, *blocks: nn.Module):
+        super().__init__()
+        self.downsample = downsample
+        self.blocks = nn.Sequential(*blocks)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.blocks(self.downsample(x))
