@@ -184,6 +184,24 @@ def test_val_share_leaves_copies_in_training(tmp_path):
     assert splits.shared.startswith("no samples") and any("copies" in note for note in splits.description[1].notes)
 
 
+def test_folds_share_each_class_and_meet_nowhere(tmp_path):
+    place(tmp_path, {"cat": 12, "dog": 8, "emu": 4})
+    seen = []
+    for fold in range(4):
+        splits = open_splits(f"folder:{tmp_path}", folds=4, fold=fold)
+        assert np.bincount(splits.validation.targets()).tolist() == [3, 2, 1]
+        assert not set(keys(splits.train)) & set(keys(splits.validation))
+        assert len(splits.train) + len(splits.validation) == 24
+        seen += keys(splits.validation)
+    assert sorted(seen) == sorted(keys(create_dataset(f"folder:{tmp_path}")))
+    with pytest.raises(UsageError, match="no fold 4 of 4"):
+        open_splits(f"folder:{tmp_path}", folds=4, fold=4)
+    with pytest.raises(UsageError, match="no 25 folds"):
+        open_splits(f"folder:{tmp_path}", folds=25)
+    with pytest.raises(UsageError, match="--folds holds back"):
+        open_splits(f"folder:{tmp_path}", folds=2, val_source="digits:")
+
+
 @pytest.mark.parametrize("options", [{"val_source": "digits:"}, {"val_split": "test"}])
 def test_val_share_goes_with_no_other_validation(options):
     with pytest.raises(UsageError, match="leave out"):

@@ -55,20 +55,15 @@ class Predictor:
         """
         if not isinstance(images, (list, tuple)):
             return self([images], topk)[0]
-        pixels = torch.stack([self.normalized(_stored(image)) for image in images])
+        pixels = torch.stack([self.transform(_stored(image)) for image in images])
         return self.answers(pixels.to(self.device), topk, False, False)
-
-    def normalized(self, stored: Any) -> torch.Tensor:
-        """(C, H, W) of encoded bytes or an array."""
-        mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (self.config.mean, self.config.std))
-        return (torch.as_tensor(self.transform(stored)).float() / 255 - mean) / std
 
     def images(self, paths: Sequence[Path]) -> tuple[torch.Tensor, list[int], dict[int, str]]:
         """Images (B, C, H, W) of the readable files, their positions, and an error for each of the others."""
         images, places, errors = [], [], {}
         for place, path in enumerate(paths):
             try:
-                images.append(self.normalized(path.read_bytes()))
+                images.append(self.transform(path.read_bytes()))
             except (ImgzooError, OSError, ValueError) as error:
                 errors[place] = str(error)
             else:

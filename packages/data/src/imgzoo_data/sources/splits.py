@@ -67,30 +67,39 @@ def open_splits(
     task: str = "classification",
     val_split: str = "",
     val_share: float = 0.0,
+    folds: int = 0,
+    fold: int = 0,
     allow_shared: bool = False,
     options: Mapping[str, Any] | None = None,
 ) -> Splits:
     """Open the training and validation data of a run.
 
-    Validation is the split of that name (`val_split`) of `val_source` or `source`, or `val_share` of the training
-    samples, held back by a hash of their names, class by class. A test split never serves as validation unless it is
-    named. Raises `UsageError` where there is no validation data, where both halves share samples (but for
-    `allow_shared`), and where classification has a single class; `DataError` where values contradict their range.
+    Validation is the split of that name (`val_split`) of `val_source` or `source`; or `val_share` of the training
+    samples, or the `fold`-th (from 0) of their `folds` parts, held back by a hash of their names, class by class. A
+    test split never serves as validation unless it is named. Raises `UsageError` where there is no validation data,
+    where both halves share samples (but for `allow_shared`), and where classification has a single class; `DataError`
+    where values contradict their range.
     """
     from imgzoo_data import create_dataset  # the public door, whatever stands there
 
     given = dict(options or {})
-    if val_share and (val_source or val_split):
-        raise UsageError("--val-share holds back training images; leave out --val-data and --val-split, or it")
+    asked = "--folds" if folds else "--val-share"
+    if (val_share or folds) and (val_source or val_split or (val_share and folds)):
+        raise UsageError(
+            f"{asked} holds back training images; leave out --val-data, --val-split and --val-share, or it"
+        )
     if val_share and not 0 < val_share < 1:
         raise UsageError(f"--val-share is a share between 0 and 1, as 0.1, not {val_share:g}")
+    if folds and not 0 <= fold < folds:
+        raise UsageError(f"there is no fold {fold} of {folds}: folds are at least 2, counted from 0")
     train = create_dataset(source, TRAIN, task=task, **given)
     held = None
-    if val_share:
+    if val_share or folds:
         if isinstance(train, StreamSource):
-            raise UsageError("--val-share needs a source with random access, not a stream")
-        kept, held, copies = _hold_out_once(train, val_share)
-        name = f"{val_share:g} of {train.served or train.name}, held back by the hash of their names"
+            raise UsageError(f"{asked} needs a source with random access, not a stream")
+        kept, held, copies = _hold_out_once(train, folds or val_share, fold)
+        share = f"fold {fold} of {folds}" if folds else f"{val_share:g}"
+        name = f"{share} of {train.served or train.name}, held back by the hash of their names"
         train, validation = Subset(train, kept, f"the rest of {train.served or train.name}"), Subset(train, held, name)
         train.whole = validation.whole = False
         validation.split = VALIDATION
@@ -128,12 +137,8 @@ def hold_out(source: Source, share: float) -> tuple[np.ndarray, np.ndarray]:
     A class of one sample stays whole; any other gives at least one and keeps at least one. Several labels count as the
     rarest of them, numbers to predict as their decile. The same names give the same split in any order, on any machine.
     """
-    groups: dict[int, list[int]] = defaultdict(list)
-    for row, group in enumerate(strata(source).tolist()):
-        groups[group].append(row)
     held: list[int] = []
-    for rows in groups.values():
-        rows.sort(key=lambda row: hashlib.sha256(source.key(row).encode("utf-8", "surrogateescape")).digest())
+    for rows in _by_hash(source):
         held += rows[: min(max(1, round(share * len(rows))), len(rows) - 1)]
     if not held:
         raise UsageError(f"--val-share {share:g}: no class has two samples, so none can be held back")
@@ -142,9 +147,34 @@ def hold_out(source: Source, share: float) -> tuple[np.ndarray, np.ndarray]:
     return np.flatnonzero(~mask), np.flatnonzero(mask)
 
 
-def _hold_out_once(source: Source, share: float) -> tuple[np.ndarray, np.ndarray, int]:
-    """As `hold_out`, copies of training images left in training, and how many those are."""
-    kept, held = hold_out(source, share)
+def fold_of(source: Source, folds: int) -> np.ndarray:
+    """(N,) the fold of each sample, 0 to `folds - 1`: each has its share of each class, told as in `hold_out`."""
+    if not 2 <= folds <= len(source):
+        raise UsageError(f"{len(source)} samples make no {folds} folds; ask for 2 to {len(source)}")
+    found, start = np.zeros(len(source), np.int64), 0
+    for rows in _by_hash(source):
+        found[rows] = (np.arange(len(rows)) + start) % folds
+        start += len(rows)
+    return found
+
+
+def _by_hash(source: Source) -> list[list[int]]:
+    """The rows of each class, those first whose names hash lowest."""
+    groups: dict[int, list[int]] = defaultdict(list)
+    for row, group in enumerate(strata(source).tolist()):
+        groups[group].append(row)
+    for rows in groups.values():
+        rows.sort(key=lambda row: hashlib.sha256(source.key(row).encode("utf-8", "surrogateescape")).digest())
+    return list(groups.values())
+
+
+def _hold_out_once(source: Source, part: float, fold: int) -> tuple[np.ndarray, np.ndarray, int]:
+    """A share, or the `fold`-th of so many parts, held out; copies of training images left in training, and counted."""
+    if part < 1:
+        kept, held = hold_out(source, part)
+    else:
+        folds = fold_of(source, int(part))
+        kept, held = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
     pairs, _ = shared_samples(Subset(source, kept), Subset(source, held))
     copies = np.unique([row for _, row in pairs]).astype(np.int64)
     if len(copies) == len(held):

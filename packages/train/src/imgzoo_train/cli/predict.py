@@ -24,8 +24,8 @@ Row = dict[str, Any]
 @click.option("--features", is_flag=True, help="add the last feature map or tokens")
 @click.option("--batch-size", default=16, type=click.IntRange(1))
 @click.option("--img-size", type=click.IntRange(1), help="another input size")
-@click.option("--max-pixels", type=click.IntRange(1), help="pixels above which an image is refused unread")
 @click.option("--tta", type=click.Choice(["flip"]), help="average with the answers to the mirrored image")
+@click.option("--max-pixels", type=click.IntRange(1), help="pixels above which an image is refused unread")
 @click.option("--device", default="")
 @click.option("--json", "as_json", is_flag=True, help="print JSON")
 @click.option("--output", type=click.Path(path_type=Path), help="write a .json, .jsonl, .csv or .parquet file")
@@ -38,8 +38,8 @@ def command(
     features: bool,
     batch_size: int,
     img_size: int | None,
-    max_pixels: int | None,
     tta: str | None,
+    max_pixels: int | None,
     device: str,
     as_json: bool,
     output: Path | None,
