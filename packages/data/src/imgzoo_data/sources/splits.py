@@ -191,11 +191,23 @@ def shared_samples(train: Any, validation: Any) -> tuple[list[tuple[int, int]], 
         return [], "not compared, a stream"
     if train.place(0) is None and train.size(0) is None:
         return [], "not compared, the source does not say where samples lie"
-    places = {place: row for row in range(len(train)) if (place := train.place(row)) is not None}
-    pairs = [(places[place], row) for row in range(len(validation)) if (place := validation.place(row)) in places]
+    regions = train.region(), validation.region()
+    apart = None not in regions and not any(str(a).startswith(str(b)) for a, b in (regions, regions[::-1]))
+    pairs = [] if apart else _same_places(train, validation)
     if pairs or len(train) + len(validation) > COMPARED:
         return pairs, "compared by where they lie"
     return _same_bytes(train, validation), "compared by content"
+
+
+def _same_places(train: Source, validation: Source) -> list[tuple[int, int]]:
+    """Pairs of rows that lie in one place, found by numbers rather than by holding all names."""
+    numbers = [
+        np.fromiter((hash(s.place(row)) for row in range(len(s))), np.int64, len(s)) for s in (train, validation)
+    ]
+    near = [np.flatnonzero(np.isin(own, other)) for own, other in (numbers, numbers[::-1])]
+    places = {train.place(row): row for row in near[0].tolist()}
+    found = ((validation.place(row), row) for row in near[1].tolist())
+    return [(places[place], row) for place, row in found if place is not None and place in places]
 
 
 def _same_bytes(train: Source, validation: Source) -> list[tuple[int, int]]:
