@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from test_changed_resume import go  # noqa: F401
-from test_commands import TINY, invoke
+from train_commands import TINY, invoke
 
 from imgzoo_train import create_loss
 from imgzoo_train.cli import sweep

@@ -115,6 +115,48 @@ def test_two_way_ignores_images_without_both_sides_and_stays_finite():
     assert loss(good, LABELS) < 1e-3
 
 
+def test_two_way_equals_its_formula_where_a_side_is_missing():
+    """Rows and columns with a positive count; without a negative they are right already, and add nothing."""
+    labels = LABELS.clone()
+    labels[0], labels[:, 1], labels[:, 2] = 0, 1, 0
+
+    def side(output, yes):
+        total, rows = 0.0, 0
+        for scores, marks in zip(output.tolist(), yes.tolist()):
+            if not any(marks):
+                continue
+            rows += 1
+            if all(marks):
+                continue
+            negative = math.log(sum(math.exp(s) for s, y in zip(scores, marks) if not y))
+            positive = 4 * math.log(sum(math.exp(-s / 4) for s, y in zip(scores, marks) if y))
+            total += math.log1p(math.exp(negative + positive))
+        return total / rows
+
+    wanted = side(OUTPUT, labels) + side(OUTPUT.T, labels.T)
+    assert create_loss("two-way")(OUTPUT, labels).item() == pytest.approx(wanted, rel=1e-5)
+
+
+@pytest.mark.parametrize("gamma", [0.0, 2.0])
+def test_distribution_balanced_equals_its_formula(gamma):
+    """arXiv:2007.09654, equations 6, 9 and 10, on rows without a positive and without a negative too."""
+    labels = LABELS.clone()
+    labels[0], labels[1] = 0, 1
+    counts, total = [9.0, 4.0, 1.0, 3.0, 12.0], 20
+    loss = create_loss("distribution-balanced", counts=counts, total=total, gamma=gamma)
+    wanted = 0.0
+    for scores, marks in zip(OUTPUT.tolist(), labels.tolist()):
+        drawn = sum(1 / n for n, y in zip(counts, marks) if y)
+        for z, y, n in zip(scores, marks, counts):
+            share = 1 / n / drawn if drawn else math.inf
+            weight = 0.1 + (1 / (1 + math.exp(-10 * (share - 0.3))) if drawn else 1.0)
+            z = z - 0.05 * math.log(total / n - 1)  # the start makes a rare class unlikely
+            each = math.log1p(math.exp(-z)) if y else math.log1p(math.exp(5 * z)) / 5
+            chance = 1 / (1 + math.exp(-z)) if y else 1 / (1 + math.exp(5 * z))
+            wanted += weight * each * (2 * (1 - chance) ** gamma if gamma else 1.0)
+    assert loss(OUTPUT, labels).item() == pytest.approx(wanted / 30, rel=1e-4)
+
+
 def test_distribution_balanced_weighs_rare_classes_more():
     loss = create_loss("distribution-balanced", counts=[1, 1000], total=2000, bias=0.0)
     scores = torch.zeros(1, 2, requires_grad=True)

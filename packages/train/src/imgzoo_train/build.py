@@ -270,15 +270,15 @@ def build_optimizer(config: Config, model: nn.Module, world: World) -> torch.opt
 def build_averages(config: Config, model: nn.Module, updates: int) -> dict[str, Average]:
     """Weight averages by name: `ema`, or `ema-<decay>` where there are several, and `swa`."""
     run = config.run
-    device = torch.device("cpu") if run.ema_cpu else None
+    kept: dict[str, Any] = {"device": torch.device("cpu") if run.ema_cpu else None, "precision": run.ema_precision}
     several = len(run.ema) > 1
     averages = {
-        f"ema-{decay:g}" if several else "ema": Average(model, decay, warmup=run.ema_warmup, device=device)
+        f"ema-{decay:g}" if several else "ema": Average(model, decay, warmup=run.ema_warmup, **kept)
         for decay in run.ema
     }
     if run.swa_epochs:
         start = max(0, run.epochs - run.swa_epochs) * updates
-        averages["swa"] = Average(model, None, device=device, start=start, every=updates)
+        averages["swa"] = Average(model, None, start=start, every=updates, **kept)
     return averages
 
 

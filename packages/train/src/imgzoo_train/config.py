@@ -196,6 +196,7 @@ class RunSection:
     ema: list[float] = field(default_factory=list[float])
     ema_warmup: bool = True
     ema_cpu: bool = False
+    ema_precision: Literal["float32", "stochastic"] = "float32"
     swa_epochs: int = 0
     nonfinite: Literal["raise", "skip", "rollback"] = "raise"
     max_nonfinite: int = 10

@@ -82,6 +82,7 @@ FLAGS = {
     "run.ema": ("--ema", "decays of weight averages, evaluated beside the raw weights"),
     "run.ema_warmup": ("--ema-warmup/--no-ema-warmup", "let the average forget its start"),
     "run.ema_cpu": ("--ema-cpu", "keep the averages on the CPU"),
+    "run.ema_precision": ("--ema-precision", "how averages of half-precision weights are kept"),
     "run.swa_epochs": ("--swa-epochs", "epochs at the end whose weights are averaged"),
     "run.nonfinite": ("--nonfinite", "what a NaN does to the run"),
     "run.max_nonfinite": ("--max-nonfinite", "bad steps after which the run ends anyway"),

@@ -213,7 +213,7 @@ class TwoWay(nn.Module):
             return output.sum() * 0.0
         axis = (slice(None), both) if dim == 0 else both
         gap = self.neg * negatives[axis].logsumexp(dim) + self.pos * positives[axis].logsumexp(dim)
-        return F.softplus(gap).mean()
+        return F.softplus(gap).sum() / yes.any(dim).sum()  # a row of positives alone is right, and counts
 
 
 class Zlpr(nn.Module):
@@ -231,7 +231,9 @@ class Zlpr(nn.Module):
 class DistributionBalanced(nn.Module):
     """Re-balanced weights and negative-tolerant logits for long-tailed multi-label data (arXiv:2007.09654).
 
-    `counts` (C) are the positives of each class among `total` images.
+    `counts` (C) are the positives of each class among `total` images. Logits start at `bias` times the log odds of
+    their class (equation 10; timm divides that by `scale`). `gamma` above 0 adds the focal factor of the authors' final
+    loss, times `balance`.
     """
 
     inverse: torch.Tensor
@@ -246,13 +248,16 @@ class DistributionBalanced(nn.Module):
         mu: float = 0.3,
         scale: float = 5.0,
         bias: float = 0.05,
+        gamma: float = 0.0,
+        balance: float = 2.0,
     ) -> None:
         super().__init__()
         self.alpha, self.beta, self.mu, self.scale = alpha, beta, mu, scale
+        self.gamma, self.balance = gamma, balance
         counts = torch.as_tensor(counts, dtype=torch.float32).clamp(1.0, max(1.0, total - 1.0))
         self.register_buffer("inverse", 1.0 / counts)
         prior = counts / total
-        self.register_buffer("shift", bias * torch.log(1.0 / prior - 1.0))
+        self.register_buffer("shift", -bias * torch.log(1.0 / prior - 1.0))
 
     def forward(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         target = distribution(target, output.shape[1])
@@ -261,7 +266,11 @@ class DistributionBalanced(nn.Module):
         shifted = output.float() + self.shift
         positive = target * F.softplus(-shifted)
         negative = (1 - target) * F.softplus(self.scale * shifted) / self.scale
-        return (weight * (positive + negative)).mean()
+        loss = weight * (positive + negative)
+        if self.gamma:
+            chance = torch.where(target > 0.5, torch.sigmoid(shifted), torch.sigmoid(-self.scale * shifted))
+            loss = self.balance * loss * (1 - chance) ** self.gamma
+        return loss.mean()
 
 
 class Squared(nn.Module):

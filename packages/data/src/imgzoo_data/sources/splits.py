@@ -85,9 +85,7 @@ def open_splits(
     given = dict(options or {})
     asked = "--folds" if folds else "--val-share"
     if (val_share or folds) and (val_source or val_split or (val_share and folds)):
-        raise UsageError(
-            f"{asked} holds back training images; leave out --val-data, --val-split and --val-share, or it"
-        )
+        raise UsageError(f"{asked} holds back training images; leave out it, or --val-data, --val-split and --val-share")
     if val_share and not 0 < val_share < 1:
         raise UsageError(f"--val-share is a share between 0 and 1, as 0.1, not {val_share:g}")
     if folds and not 0 <= fold < folds:
