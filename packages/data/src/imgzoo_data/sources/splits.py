@@ -85,7 +85,9 @@ def open_splits(
     given = dict(options or {})
     asked = "--folds" if folds else "--val-share"
     if (val_share or folds) and (val_source or val_split or (val_share and folds)):
-        raise UsageError(f"{asked} holds back training images; leave out it, or --val-data, --val-split and --val-share")
+        raise UsageError(
+            f"{asked} holds back training images; leave out it, or --val-data, --val-split and --val-share"
+        )
     if val_share and not 0 < val_share < 1:
         raise UsageError(f"--val-share is a share between 0 and 1, as 0.1, not {val_share:g}")
     if folds and not 0 <= fold < folds:
@@ -124,7 +126,7 @@ def _open_validation(
         names = [name for name in error.found if name.isidentifier() and split_of(name) != TRAIN]
         other = f", or choose one with --val-split {names[-1]}" if names and not val_split else ""
         raise SplitError(f"{error}: {advice}{other}", error.found) from error
-    if validation.whole and train.whole and not val_source and not isinstance(train, StreamSource):
+    if validation.whole and train.whole and not val_source:
         raise SplitError(f"{train.name} has no validation split, it is all one: {advice}")
     return validation
 
