@@ -244,3 +244,30 @@ def test_a_range_that_contradicts_the_images_is_refused_before_the_first_batch(t
 def test_digits_are_described():
     text = str(open_splits("digits:"))
     assert "1,437 images of 10 classes" in text and "shared: no samples" in text
+
+
+def test_streams_of_the_same_shards_are_refused(tmp_path):
+    files = {
+        f"{i}.{kind}": noise(i) if kind == "jpg" else str(i % 2).encode() for i in range(4) for kind in ("jpg", "cls")
+    }
+    (tmp_path / "d.tar").write_bytes(tar_bytes(files))
+    for options in ("", "?streaming&num_classes=2"):
+        with pytest.raises(SplitError, match="no validation split"):
+            open_splits(f"wds:{tmp_path / 'd.tar'}{options}")
+
+
+def test_a_flat_folder_of_torchvision_is_one_split(tmp_path):
+    place(tmp_path, {"cat": 2, "dog": 2})
+    with pytest.raises(SplitError, match="no validation split"):
+        open_splits(f"torchvision:folder?root={tmp_path}")
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_one_split_of_a_hugging_face_set_is_not_served_twice(tmp_path, named):
+    pytest.importorskip("datasets")
+    from test_multilabel import save_hugging_face
+
+    rows = [{"label": name} for name in ("a", "b", "a", "b")]
+    save_hugging_face(tmp_path / "d", rows, {"label": __import__("datasets").Value("string")})
+    with pytest.raises(UsageError, match="also training images" if named else "no validation split"):
+        open_splits(f"hf:{tmp_path / 'd'}", f"hf:{tmp_path / 'd'}" if named else "")

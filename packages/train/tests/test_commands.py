@@ -54,7 +54,6 @@ def test_a_run_folder_holds_everything(run):
     assert names == {
         "best",
         "checkpoints",
-        "data.json",
         "config.toml",
         "environment.json",
         "metrics.jsonl",

@@ -96,3 +96,15 @@ def test_every_command_has_the_pixel_limit(flat, tmp_path):
     assert "above the limit of 100" in shown
     options = ["--val-share", 0.25, "--output", tmp_path / "r"]
     assert "above the limit of 100" in fails(train, "test_resnet", "--data", flat, *TINY, *options, *limit)
+
+
+def test_predict_searches_linked_folders_and_no_hidden_files(tmp_path):
+    from imgzoo_train.prediction import find_images
+
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "d").mkdir()
+    for name in ("2.png", "10.png", "._2.png"):
+        Image.new("RGB", (8, 8)).save(tmp_path / "elsewhere" / name, "PNG")
+    os.symlink(tmp_path / "elsewhere", tmp_path / "d" / "cat")
+    os.symlink(tmp_path / "d", tmp_path / "elsewhere" / "loop")
+    assert [path.name for path in find_images([tmp_path / "d"])] == ["2.png", "10.png"]

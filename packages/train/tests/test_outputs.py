@@ -27,7 +27,7 @@ def test_a_row_for_every_image(tmp_path, folders, data, task, suffix):  # noqa: 
         rows = pytest.importorskip("pyarrow.parquet").read_table(path).to_pylist()
     else:
         rows = [json.loads(line) for line in path.read_text().splitlines()]
-    assert [row["key"] for row in rows] == [f"0-{index}.png" for index in range(32)]
+    assert [row["key"] for row in rows] == [f"1-{index}.png" for index in range(32)]
     if task == "regression":
         assert np.allclose([row["target"] for row in rows], [row["answer"] for row in rows], atol=0.1)
     else:

@@ -14,7 +14,7 @@ import numpy as np
 
 from imgzoo.errors import DataError, UsageError
 
-from .base import Source, require_path
+from .base import Source, real_place, require_path
 from .classes import load_class_map, natural_key, natural_sorted
 from .index import PackedIndex
 from .layout import Folder, canonical_split, classify, left_out, no_split, split_of, split_of_file, split_prefix
@@ -171,7 +171,7 @@ class ArchiveSource(Source):
 
     def place(self, index: int) -> str:
         assert self.index.offsets is not None
-        return f"{os.path.realpath(self.files.paths[self.which[index]])}:{self.index.offsets[index]}"
+        return f"{real_place(self.files.paths[self.which[index]])}:{self.index.offsets[index]}"
 
     def size(self, index: int) -> int:
         assert self.index.sizes is not None

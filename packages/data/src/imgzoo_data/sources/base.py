@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -87,6 +89,10 @@ class Source(Facts):
         """Where a sample lies, the same only for the same sample, in any split; None where that is not known."""
         return None
 
+    def region(self) -> str | None:
+        """A folder, with its slash, that all samples lie in by no link; None where that is not known."""
+        return None
+
     def size(self, index: int) -> int | None:
         """Bytes of an encoded sample without reading it, None where that is not known."""
         return None
@@ -165,6 +171,18 @@ def _open(source: str, split: str, task: str, options: Mapping[str, Any]) -> Any
 
         opened.range = parse_range(values)
     return opened
+
+
+def real_place(path: str | Path) -> str:
+    """The path of a file with its links followed; what its folder is called is looked up once."""
+    folder, name = os.path.split(path)
+    place = os.path.join(_real_folder(folder), name)
+    return os.path.realpath(place) if os.path.islink(place) else place
+
+
+@functools.lru_cache(4096)
+def _real_folder(folder: str) -> str:
+    return os.path.realpath(folder)
 
 
 def require_path(location: str, what: str) -> Path:

@@ -12,7 +12,7 @@ import numpy as np
 
 from imgzoo.errors import DataError, UsageError
 
-from .base import IMAGE_EXTENSIONS, TRAIN, Sample, Source, require_path
+from .base import IMAGE_EXTENSIONS, TRAIN, Sample, Source, real_place, require_path
 from .classes import load_class_map, natural_key, natural_sorted
 from .index import IndexBuilder
 from .layout import Folder, choose_split, classify, left_out, split_of
@@ -51,8 +51,11 @@ class FolderSource(Source):
         labels = labels or numbers is not None
 
         skipped: Counter[str] = Counter()
-        listing = sorted(list_folders(self.root, wanted, skipped), key=lambda item: natural_sorted_path(item[0].name))
-        folders = [folder for folder, _ in listing]
+        links: list[str] = []
+        listing = sorted(
+            list_folders(self.root, wanted, skipped, links), key=lambda item: natural_sorted_path(item[0].name)
+        )
+        folders, self._linked = [folder for folder, _ in listing], bool(links)
         classes = classify(folders if labels else (), f"'{self.root}'", numbers, class_from, extensions is None)
         builder, outside = IndexBuilder(), 0
         for folder, files in listing:
@@ -82,7 +85,10 @@ class FolderSource(Source):
         return self.index.name(index)
 
     def place(self, index: int) -> str:
-        return os.path.realpath(self.root / self.index.name(index))
+        return real_place(os.path.join(self.root, self.index.name(index)))
+
+    def region(self) -> str | None:
+        return None if self._linked else f"{os.path.realpath(self.root)}/"
 
     def size(self, index: int) -> int:
         return os.stat(self.root / self.index.name(index)).st_size
@@ -138,8 +144,10 @@ def _kind(folder: Path) -> str:
     return "files" if _has_images(folder) else ""
 
 
-def list_folders(root: Path, wanted: tuple[str, ...], skipped: Counter[str]) -> Iterator[tuple[Folder, list[str]]]:
-    """(folder, its image files) of every folder below `root`, links followed; what is passed over is counted.
+def list_folders(
+    root: Path, wanted: tuple[str, ...], skipped: Counter[str], links: list[str]
+) -> Iterator[tuple[Folder, list[str]]]:
+    """(folder, its image files) of every folder below `root`; what is passed over is counted, links are listed.
 
     Hidden entries, links that lead back to a folder above, broken links and what is no file are passed over.
     """
@@ -149,6 +157,8 @@ def list_folders(root: Path, wanted: tuple[str, ...], skipped: Counter[str]) -> 
         files, unread = [], Counter[str]()
         with os.scandir(root / folder) as entries:
             for entry in entries:
+                if entry.is_symlink():
+                    links.append(entry.name)
                 if entry.name.startswith("."):
                     skipped["hidden files"] += 1
                 elif entry.is_dir():
@@ -174,6 +184,6 @@ def _identity(folder: Path) -> tuple[int, int]:
 def list_images(root: Path) -> list[Path]:
     """All images below a folder in natural order, linked folders included."""
     listing = sorted(
-        list_folders(root, wanted_endings(None), Counter()), key=lambda item: natural_sorted_path(item[0].name)
+        list_folders(root, wanted_endings(None), Counter(), []), key=lambda item: natural_sorted_path(item[0].name)
     )
     return [root / folder.name / file for folder, files in listing for file in natural_sorted(files)]

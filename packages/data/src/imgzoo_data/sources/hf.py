@@ -51,7 +51,9 @@ def hf_source(
     if len(keys) == 1:
         targets.adopt(_class_names(found, keys[0]))
     if not streaming:
-        return HfSource(found, image, targets)
+        source = HfSource(found, image, targets)
+        source.whole = found.split is None and Path(location).expanduser().is_dir()  # saved without splits
+        return source
     if target_format == "value":
         targets.learn(cell_of(row, keys) for row in found.take(1))
     if not targets.num_classes:
@@ -128,6 +130,10 @@ class HfSource(Source):
 
     def key(self, index: int) -> str:
         return f"row {index}"
+
+    def place(self, index: int) -> str | None:
+        known = getattr(self.rows, "_fingerprint", None)  # the same for the same split of the same set
+        return None if known is None else f"{known}:{index}"
 
     def targets(self) -> np.ndarray:
         return self._targets

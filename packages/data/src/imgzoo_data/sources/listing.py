@@ -13,7 +13,7 @@ import numpy as np
 
 from imgzoo.errors import DataError, MissingDependencyError, UsageError
 
-from .base import TRAIN, Sample, Source, require_path
+from .base import TRAIN, Sample, Source, real_place, require_path
 from .classes import natural_sorted
 from .index import IndexBuilder
 from .layout import VALIDATION, SplitError, canonical_split, no_split, split_of, split_of_file
@@ -82,7 +82,7 @@ class ListSource(Source):
         return self.index.name(index)
 
     def place(self, index: int) -> str:
-        return os.path.realpath(self.root / self.index.name(index))
+        return real_place(os.path.join(self.root, self.index.name(index)))
 
     def size(self, index: int) -> int | None:
         try:
@@ -294,7 +294,7 @@ class ParquetSource(Source):
     def place(self, index: int) -> str:
         group = bisect.bisect_right(self._starts, index) - 1
         file, part = self._groups[group]
-        return f"{os.path.realpath(self.paths[file])}:{part}:{index - self._starts[group]}"
+        return f"{real_place(self.paths[file])}:{part}:{index - self._starts[group]}"
 
     def targets(self) -> np.ndarray:
         return self._targets

@@ -85,7 +85,9 @@ def open_splits(
     given = dict(options or {})
     asked = "--folds" if folds else "--val-share"
     if (val_share or folds) and (val_source or val_split or (val_share and folds)):
-        raise UsageError(f"{asked} holds back training images; leave out it, or --val-data, --val-split and --val-share")
+        raise UsageError(
+            f"{asked} holds back training images; leave out it, or --val-data, --val-split and --val-share"
+        )
     if val_share and not 0 < val_share < 1:
         raise UsageError(f"--val-share is a share between 0 and 1, as 0.1, not {val_share:g}")
     if folds and not 0 <= fold < folds:
@@ -124,7 +126,7 @@ def _open_validation(
         names = [name for name in error.found if name.isidentifier() and split_of(name) != TRAIN]
         other = f", or choose one with --val-split {names[-1]}" if names and not val_split else ""
         raise SplitError(f"{error}: {advice}{other}", error.found) from error
-    if validation.whole and train.whole and not val_source and not isinstance(train, StreamSource):
+    if validation.whole and train.whole and not val_source:
         raise SplitError(f"{train.name} has no validation split, it is all one: {advice}")
     return validation
 
@@ -189,11 +191,23 @@ def shared_samples(train: Any, validation: Any) -> tuple[list[tuple[int, int]], 
         return [], "not compared, a stream"
     if train.place(0) is None and train.size(0) is None:
         return [], "not compared, the source does not say where samples lie"
-    places = {place: row for row in range(len(train)) if (place := train.place(row)) is not None}
-    pairs = [(places[place], row) for row in range(len(validation)) if (place := validation.place(row)) in places]
+    regions = train.region(), validation.region()
+    apart = None not in regions and not any(str(a).startswith(str(b)) for a, b in (regions, regions[::-1]))
+    pairs = [] if apart else _same_places(train, validation)
     if pairs or len(train) + len(validation) > COMPARED:
         return pairs, "compared by where they lie"
     return _same_bytes(train, validation), "compared by content"
+
+
+def _same_places(train: Source, validation: Source) -> list[tuple[int, int]]:
+    """Pairs of rows that lie in one place, found by numbers rather than by holding all names."""
+    numbers = [
+        np.fromiter((hash(s.place(row)) for row in range(len(s))), np.int64, len(s)) for s in (train, validation)
+    ]
+    near = [np.flatnonzero(np.isin(own, other)) for own, other in (numbers, numbers[::-1])]
+    places = {train.place(row): row for row in near[0].tolist()}
+    found = ((validation.place(row), row) for row in near[1].tolist())
+    return [(places[place], row) for place, row in found if place is not None and place in places]
 
 
 def _same_bytes(train: Source, validation: Source) -> list[tuple[int, int]]:

@@ -54,6 +54,7 @@ class TfdsSource(Source):
         encoded = type(features[image_key]).__name__ == "Image"
         decoders = {image_key: tfds.decode.SkipDecoding()} if encoded else None
         self.rows = builder.as_data_source(word, decoders=decoders)
+        self._place = f"{builder.info.full_name}:{word}"
         self.image, self.keys, self.served = image_key, keys, f"split '{word}'"
         self.reader = Targets(target_format, class_map, num_classes, keys)
         if len(keys) == 1:
@@ -72,6 +73,9 @@ class TfdsSource(Source):
 
     def key(self, index: int) -> str:
         return f"row {index}"
+
+    def place(self, index: int) -> str:
+        return f"{self._place}:{index}"
 
 
 def _class_names(features: Any, target: str) -> list[str]:

@@ -9,7 +9,8 @@ import numpy as np
 
 from imgzoo.errors import DataError, UsageError
 
-from .base import SPLITS, TRAIN, VALIDATION, Sample, Source
+from .base import SPLITS, TRAIN, VALIDATION, Sample, Source, real_place
+from .folder import find_split
 
 # name -> (class of torchvision.datasets, how it takes the split)
 SETS = {
@@ -65,6 +66,8 @@ class TorchvisionSource(Source):
         self.class_names = [n if isinstance(n, str) else ", ".join(n) for n in getattr(self.data, "classes", [])]
         self.served = f"the {'training' if training else 'other'} part of {name}"
         self.rule = "the labels of the set"
+        if way == "folder":
+            self.whole = find_split(Path(root), split)[1]
         if not training and way == "train" and SPLITS.get(split.lower()) == VALIDATION:
             self.notes = [f"{name} has no validation part: this is its test part"]
         self.num_classes = len(self.class_names) or len(getattr(self.data, "all_categories", []))
@@ -79,6 +82,10 @@ class TorchvisionSource(Source):
     def key(self, index: int) -> str:
         files = getattr(self.data, "samples", None)
         return str(files[index][0]) if files else f"sample {index}"
+
+    def place(self, index: int) -> str | None:
+        files = getattr(self.data, "samples", None)
+        return real_place(str(files[index][0])) if files else None
 
     def targets(self) -> np.ndarray:
         known = getattr(self.data, "targets", None)
@@ -108,8 +115,6 @@ def _by_version(training: bool, split: str, root: str, download: bool, version: 
 
 
 def _by_folder(training: bool, split: str, root: str, download: bool, version: Any, kind: str) -> dict[str, Any]:
-    from .folder import find_split
-
     path = Path(root)
     return {"root": str(find_split(path, split)[0] if path.is_dir() else path)}
 

@@ -19,7 +19,7 @@ from imgzoo.errors import DataError, UsageError
 from imgzoo_data.rng import Purpose, generator
 
 from .archive import ArchiveFiles, find_archives
-from .base import IMAGE_EXTENSIONS, TRAIN, Sample, Source, StreamSource, require_path, split_words
+from .base import IMAGE_EXTENSIONS, TRAIN, Sample, Source, StreamSource, real_place, require_path, split_words
 from .index import IndexBuilder
 from .layout import no_split
 from .targets import Targets, nested
@@ -221,7 +221,7 @@ class WdsSource(Source):
 
     def place(self, index: int) -> str:
         assert self.index.offsets is not None
-        return f"{os.path.realpath(self.files.paths[self.which[index]])}:{self.index.offsets[index]}"
+        return f"{real_place(self.files.paths[self.which[index]])}:{self.index.offsets[index]}"
 
     def size(self, index: int) -> int:
         assert self.index.sizes is not None
