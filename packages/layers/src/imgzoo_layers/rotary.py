@@ -66,6 +66,7 @@ def centered_table(grid: Size, dim: int, base: float) -> Tensor:
 class AxialRotary(Tabled):
     """The table of `axial_table`, for the grid of the model or one that is handed in."""
 
+    pos_embed: Tensor
     tables = {"pos_embed": Computed(axial_table, "grid", "dim", "theta", "reference", "shift")}
 
     def __init__(self, dim: int, grid: Size, theta: float = 10000.0, reference: Size | None = None, shift: float = 0.0):
@@ -82,6 +83,7 @@ class AxialRotary(Tabled):
 class CenteredRotary(Tabled):
     """The table of `centered_table`, for the grid of the model or one that is handed in."""
 
+    pos_embed: Tensor
     tables = {"pos_embed": Computed(centered_table, "grid", "dim", "base")}
 
     def __init__(self, dim: int, grid: Size, base: float = 100.0):
@@ -101,6 +103,7 @@ class MixedRotary(Tabled):
     `freqs` is (2, depth, heads * D / 2): what rows and columns add to the angles. -> (depth, heads, N, 2 * D).
     """
 
+    places: Tensor
     tables = {"places": Computed(places, "grid")}
 
     def __init__(self, dim: int, depth: int, heads: int, grid: Size, theta: float = 10.0):
