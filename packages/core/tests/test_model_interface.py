@@ -1,6 +1,7 @@
 """What every model answers, on a tiny one: options, levels, indices, heads, groups, checkpointing."""
 
 import copy
+import pickle
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ import imgzoo
 from imgzoo.errors import CapabilityError, OptionError, UnknownNameError, UsageError
 from imgzoo.features import resolve_indices
 from imgzoo.groups import layer_ids
+from imgzoo.model import Checkpointed
 from imgzoo.model.image import laid_out
 
 IMAGE = torch.linspace(-1, 1, 2 * 3 * 32 * 32).reshape(2, 3, 32, 32)
@@ -124,6 +126,8 @@ def test_checkpointing_can_be_switched_and_copied(model):
     twin = copy.deepcopy(model)
     assert list(model.state_dict()) == names
     model.train()(IMAGE).sum().backward()
+    again = pickle.loads(pickle.dumps(model))
+    assert isinstance(again.stages[0], Checkpointed) and torch.equal(again.eval()(IMAGE), model.eval()(IMAGE))
     assert twin.stages[0].weight.grad is None and model.stages[0].weight.grad is not None
     model.set_grad_checkpointing(False)
     assert type(model.stages[0]) is torch.nn.Conv2d
@@ -142,3 +146,23 @@ def test_creation_leaves_the_random_state_to_the_caller(model, tmp_path):
 def test_device_and_dtype():
     model = imgzoo.create_model("tiny", device="meta", dtype=torch.bfloat16)
     assert all(p.is_meta and p.dtype == torch.bfloat16 for p in model.parameters())
+
+
+def test_pruning_refuses_a_head_that_cannot_fit_and_gives_the_right_width(model):
+    keys = list(model.state_dict())
+    with pytest.raises(UsageError, match="prune_head=True"):
+        model.prune_intermediate_layers([0], prune_head=False)
+    assert list(model.state_dict()) == keys, "what is refused changes nothing"
+    model.prune_intermediate_layers([-1], prune_head=False)
+    assert list(model.state_dict()) == keys, "the classifier fits behind the last level"
+    model.prune_intermediate_layers([0])
+    assert model.num_features == 16 and "norm.weight" not in model.state_dict()
+    model.reset_classifier(3, "avg")
+    assert model.get_classifier().in_features == 16
+
+
+def test_a_pool_word_that_is_refused_changes_nothing(model):
+    before = model(IMAGE)
+    with pytest.raises(UsageError, match="median"):
+        model.reset_classifier(3, "median")
+    assert torch.equal(model(IMAGE), before) and model.num_classes == 10

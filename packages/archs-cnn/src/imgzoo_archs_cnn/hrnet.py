@@ -149,7 +149,8 @@ class HighResolutionNet(ImageModel):
         if level != "stem":
             for i in set(range(4)) - {index - 1 for index in chosen}:
                 self._drop([f"incre_modules.{i}"])
-                self.stage4[-1].fuse_layers[i] = nn.ModuleList()
+                last: Any = self.stage4[-1]
+                last.fuse_layers[i] = nn.ModuleList()
 
     def _pieces(self) -> list[tuple[str, Any]]:
         names = ("stem", "conv2", "bn2", "layer1", "transition1", "stage2", "transition2", "stage3", "transition3",

@@ -20,6 +20,8 @@ from imgzoo_layers.util import pair
 class Attention(Tabled, Attending):
     """Self-attention with a bias by offset and none on the keys: (B, 1 + N, C) -> (B, 1 + N, C)."""
 
+    k_bias: Tensor
+    relative_position_index: Tensor
     tables = {
         "relative_position_bias_table": BiasTable(),
         "relative_position_index": Computed(relative_index_with_class, "window"),

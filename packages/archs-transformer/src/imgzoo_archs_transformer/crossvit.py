@@ -208,7 +208,8 @@ class CrossVit(ImageModel):
         return to_map(level, self.grid_0 if index < len(self.feature_info) // 2 else self.grid_1)
 
     def _cut(self, level: str, chosen: list[int]) -> None:
-        block, count = self.get_submodule(level), len(self.feature_info) // 2
+        block: Any = self.get_submodule(level)
+        count = len(self.feature_info) // 2
         branches = {i // count for i in chosen if f"blocks.{i % count}" == level}
         if len(branches) == 1:
             block.branch = branches.pop()

@@ -177,7 +177,7 @@ class VisionTransformer(TokenModel):
         self.reg_token = nn.Parameter(torch.empty(1, reg_tokens, dim)) if reg_tokens else None
         self.pos_embed = nn.Parameter(torch.empty(1, table, dim))
         self._add_tokens(dim)
-        self.patch_embed = PatchEmbed(self.patch_size, in_chans, dim, make_norm if embed_norm else None, not pre_norm)
+        self.patch_embed = self.make_patch_embed(in_chans, make_norm if embed_norm else None, not pre_norm)
         self.pos_drop = nn.Dropout(pos_drop_rate)
         self.patch_drop = PatchDropout(patch_drop_rate, self.num_prefix_tokens) if patch_drop_rate else nn.Identity()
         self.norm_pre = make_norm(dim) if pre_norm else nn.Identity()
@@ -208,6 +208,9 @@ class VisionTransformer(TokenModel):
 
     def _num_prefix(self, class_token: bool, reg_tokens: int) -> int:
         return int(class_token) + reg_tokens
+
+    def make_patch_embed(self, in_chans: int, norm: Norm | None, bias: bool) -> nn.Module:
+        return PatchEmbed(self.patch_size, in_chans, self.embed_dim, norm, bias)
 
     def _add_tokens(self, dim: int) -> None:
         """Further tokens of a subclass, registered where their keys belong."""

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from imgzoo.registry import registry
 from imgzoo_layers.act import GELU
+from imgzoo_layers.norm import Norm
 from imgzoo_layers.norm_act import BatchNormAct2d, GroupNormAct
 from imgzoo_layers.pool import MaxPool2dSame
 from imgzoo_layers.std_conv import StdConv2d
@@ -92,6 +93,8 @@ class HybridVisionTransformer(VisionTransformer):
         in_chans: int = 3,
         **options,
     ):
+        self._backbone = (backbone, backbone_level, backbone_options or {})
         super().__init__(patch_size=patch_size, in_chans=in_chans, **options)
-        self.patch_embed = HybridEmbed(backbone, backbone_level, backbone_options or {}, patch_size, in_chans,
-                                       self.embed_dim)  # fmt: skip
+
+    def make_patch_embed(self, in_chans: int, norm: Norm | None, bias: bool) -> nn.Module:
+        return HybridEmbed(*self._backbone, self.patch_size[0], in_chans, self.embed_dim)

@@ -38,7 +38,7 @@ def set_fused_attn(model: nn.Module, enable: bool = True) -> None:
     """Let every attention of a network run in torch's fused kernel, or step by step, for hooks on `attn_drop`."""
     for module in model.modules():
         if hasattr(module, "fused_attn"):
-            module.fused_attn = enable
+            module.fused_attn = enable  # type: ignore[assignment]
 
 
 def head_width(dim: int, heads: int) -> int:

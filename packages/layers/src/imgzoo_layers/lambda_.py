@@ -74,6 +74,7 @@ def table_places(grid: tuple[int, int]) -> Tensor:
 class GlobalLambdaLayer(Lambda):
     """Positions are seen all over a map of size `grid`, through a table by distance."""
 
+    rel_pos_indices: Tensor
     tables = {"pos_emb": OffsetTable(), "rel_pos_indices": Computed(table_places, "grid")}
 
     def __init__(self, dim: int, grid: tuple[int, int], stride: int = 1, heads: int = 4, head_dim: int = 16):

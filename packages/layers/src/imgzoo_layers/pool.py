@@ -82,6 +82,7 @@ def binomial_filter(dim: int, size: int) -> Tensor:
 class BlurPool2d(Tabled):
     """Blur with a binomial filter before subsampling, against aliasing (arXiv:1904.11486)."""
 
+    filter: Tensor
     tables = {"filter": Computed(binomial_filter, "dim", "filter_size")}
 
     def __init__(self, dim: int, filter_size: int = 3, stride: int = 2, pad_mode: str = "reflect"):

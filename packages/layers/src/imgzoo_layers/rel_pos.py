@@ -26,6 +26,7 @@ def flat_relative_index(window: Size) -> Tensor:
 class RelPosBias(Tabled):
     """A learned bias for each head and offset between positions of a window (arXiv:2103.14030): -> (1, heads, N, N)."""
 
+    relative_position_index: Tensor
     tables = {
         "relative_position_bias_table": BiasTable(),
         "relative_position_index": Computed(flat_relative_index, "window"),
@@ -64,6 +65,7 @@ def width_lookup(window: Size) -> Tensor:
 class RelPosBiasTf(Tabled):
     """As `RelPosBias`, the table kept as (heads, 2h - 1, 2w - 1) by offset from query to key, as in TensorFlow."""
 
+    relative_position_index: Tensor
     tables = {
         "relative_position_bias_table": BiasTableTf(),
         "height_lookup": Computed(height_lookup, "window"),
@@ -97,6 +99,7 @@ def log_offsets(window: Size) -> Tensor:
 class RelPosMlp(Tabled):
     """The bias as a small network of the offset on a log scale, for windows of any size (arXiv:2111.09883)."""
 
+    relative_position_index: Tensor
     tables = {
         "relative_position_index": Computed(flat_relative_index, "window"),
         "rel_coords_log": Computed(log_offsets, "window"),

@@ -82,6 +82,8 @@ def centered_table(grid: Size, periods: Tensor, rescale: float = 0.0) -> Tensor:
 class AxialRotary(Tabled):
     """The table of `axial_table` for heads of `dim` channels: that of the model's grid, or of one that is handed in."""
 
+    bands: Tensor
+    pos_embed: Tensor
     tables = {
         "bands": Computed(frequencies, "dim", "theta"),
         "pos_embed": Computed(axial_table, "grid", "bands", "reference", "shift", "columns_first"),
@@ -103,6 +105,7 @@ class AxialRotary(Tabled):
 class CenteredRotary(Tabled):
     """The table of `centered_table` for heads of `dim` channels, for the model's grid or one that is handed in."""
 
+    periods: Tensor
     tables = {"periods": Computed(periods, "dim", "base")}
 
     def __init__(self, dim: int, grid: Size, base: float = 100.0, rescale: float = 0.0):
@@ -121,6 +124,7 @@ class MixedRotary(Tabled):
     `freqs` is (2, depth, heads, D / 2): what columns and rows add to the angles. -> (depth, heads, N, 2 * D).
     """
 
+    places: Tensor
     tables = {"places": Computed(places, "grid")}
 
     def __init__(self, dim: int, depth: int, heads: int, grid: Size, theta: float = 10.0):

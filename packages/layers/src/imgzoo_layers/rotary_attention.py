@@ -41,7 +41,8 @@ class RotaryAttention(Attending):
     def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values, (B, N, heads * D) each."""
         width = self.kv_heads * self.head_dim
-        return self.qkv(x).split([self.num_heads * self.head_dim, width, width], dim=2)
+        q, k, v = self.qkv(x).split([self.num_heads * self.head_dim, width, width], dim=2)
+        return q, k, v
 
     def forward(self, x: Tensor, rope: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
         q, k, v = self.project(x)
@@ -81,6 +82,7 @@ class SplitQvBiasAttention(SplitRotaryAttention):
 class QvBiasAttention(Tabled, RotaryAttention):
     """One layer, with a bias on queries and values only (BEiT, arXiv:2106.08254)."""
 
+    k_bias: Tensor
     tables = {"k_bias": Computed(torch.zeros, "dim")}
 
     def make_projections(self, dim: int, inner: int, inner_kv: int, bias: bool) -> None:
@@ -90,4 +92,5 @@ class QvBiasAttention(Tabled, RotaryAttention):
         self.init_non_persistent_buffers()
 
     def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        return F.linear(x, self.qkv.weight, torch.cat([self.q_bias, self.k_bias, self.v_bias])).chunk(3, dim=2)
+        q, k, v = F.linear(x, self.qkv.weight, torch.cat([self.q_bias, self.k_bias, self.v_bias])).chunk(3, dim=2)
+        return q, k, v

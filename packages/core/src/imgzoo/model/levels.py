@@ -45,10 +45,10 @@ class Leveled(Classified):
 
     def _stages(self) -> list[tuple[str, Any]]:
         """The stages with their paths, whether attributes of the model or children of containers."""
-        names = self.parts.stages
-        if len(names) > 1:
-            return self._unfolded(names)
-        return [(f"{names[0]}.{key}", stage) for key, stage in getattr(self, names[0]).named_children()]
+        first, *others = self.parts.stages
+        if others:
+            return self._unfolded(self.parts.stages)
+        return [(f"{first}.{key}", stage) for key, stage in getattr(self, first).named_children()]
 
     def _unfolded(self, names: tuple[str, ...]) -> list[tuple[str, Any]]:
         """The attributes with their names; the children of those that have a level right inside."""

@@ -30,7 +30,7 @@ def combined(plain: type, mixins: tuple[type, ...]) -> type:
         return plain
     body = {"__module__": plain.__module__, "__qualname__": plain.__qualname__, "__doc__": plain.__doc__}
     body |= {"plain_class": plain, "mixins": mixins}
-    return type(plain.__name__, (Swapped, *reversed(mixins), plain), body)
+    return type(plain.__name__, (Swapped, *reversed(mixins), plain), body)  # type: ignore[call-overload]
 
 
 def rebuild(plain: type, mixins: tuple[type, ...]) -> Any:
