@@ -33,6 +33,7 @@ FLAGS = {
     "data.cutmix": ("--cutmix", "alpha of cutmix"),
     "data.mix_prob": ("--mix-prob", "share of batches that are mixed"),
     "data.mix_off_epoch": ("--mix-off-epoch", "epoch from which nothing is mixed"),
+    "data.last_batch": ("--last-batch", "train on the last batch of an epoch too where it is not full"),
     "data.sampler": (
         "--sampler",
         "show rare classes as often as the largest, or by the square root; an epoch is longer",

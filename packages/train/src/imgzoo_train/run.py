@@ -13,14 +13,14 @@ from typing import Any
 
 import torch
 
-from imgzoo.errors import ImgzooError, UsageError
+from imgzoo.errors import DataError, ImgzooError, UsageError
 from imgzoo.memory import keep_memory
 
 from . import adapt, build, norms, storage
 from .checkpoints import Checkpoints, Retention, folder_name
 from .config import Config, output_folder
 from .distributed import World, join_world
-from .evaluation import Evaluation, evaluate
+from .evaluation import Evaluation, advised, evaluate
 from .folder import RunFolder
 from .guard import Guard, Rollback
 from .loggers import Loggers
@@ -76,7 +76,6 @@ class Run:
         self.sources = build.open_sources(config)
         model = build.build_model(config, self.sources.classes, self.sources.names)
         self.transform = build.data_config(config, model)
-        checks.check_size(model, self.transform.input_size[1:], *config.data.sizes)
         quarantine = self.folder.path / "quarantine.jsonl"
         self.loaders = build.build_loaders(config, self.sources, self.transform, world, quarantine)
         self.state = build.build_state(config, model, world, self.loaders.updates)
@@ -442,9 +441,13 @@ class Run:
 
 @contextmanager
 def explained(config: Config) -> Iterator[None]:
-    """Say what the user can do about torch's own errors of a training step."""
+    """Say what the user can do about errors of the loader, and torch's own of a training step."""
     try:
         yield
+    except DataError as error:
+        if "see bad=" not in str(error):
+            raise
+        raise advised(error, "--max-bad replaces such samples by others") from error
     except ValueError as error:
         if "more than 1 value per channel" not in str(error):
             raise
