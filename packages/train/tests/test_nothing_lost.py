@@ -191,3 +191,30 @@ def test_updates_that_were_left_out_are_counted(go, monkeypatch):  # noqa: F811
     assert [row.get("left_out") for row in rows] == [2, 2, None, None]
     assert "loss" not in rows[0] and rows[0]["images_per_second"] > 0
     assert rows[2]["loss"] > 0
+
+
+def test_every_advice_is_an_option_of_that_command(go):  # noqa: F811
+    path = go.data / "train" / "bee" / "0.png"
+    path.write_bytes(path.read_bytes()[:60])
+    with pytest.raises(DataError, match="--max-bad replaces such samples by others"):
+        go()
+    assert go(resume=True, data__max_bad=1)["step"] == 8
+
+
+def test_the_last_batch_is_said_and_can_be_chosen(go):  # noqa: F811
+    (go.data / "train" / "bee" / "0.png").unlink()
+    settings = {**BASE, "data.source": f"folder:{go.data}", "run.output": str(go.folder)}
+    text = planning.dry_run(Config().merged(nested(settings), "test"))
+    assert "left out  15 images an epoch" in text and "--last-batch takes them" in text
+    assert go(epochs=1, data__last_batch=True)["step"] == 4
+    rows = [json.loads(line) for line in (go.folder / "metrics.jsonl").read_text().splitlines()]
+    assert sum(row.get("images", 0) for row in rows) == 63
+
+
+def test_low_precision_is_advised_only_where_it_is_computed(monkeypatch):
+    from imgzoo_train import report
+
+    row = {"kind": "train", "images": 100, "images_per_second": 10.0, "data_wait": 0.0}
+    for computes in (True, False):
+        monkeypatch.setattr(report, "computes_bfloat16", lambda answer=computes: answer)
+        assert ("bf16" in report.verdict([row])) == computes

@@ -125,3 +125,17 @@ def test_help_is_grouped_and_shows_defaults():
     for words in ("[default: 64]", "[default: adamw]", "[default: cosine]", "[default: 0.05]"):
         assert words in text
     assert "[default: ]" not in text
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "words"),
+    [
+        ("loss", "focal", "gamma=2.0"),
+        ("optimizer", "adamw", "betas=(0.9, 0.999)"),
+        ("dataset", "csv", "delimiter=None"),
+    ],
+)
+def test_info_shows_the_options_of_a_component(kind, name, words):
+    from imgzoo.cli import info
+
+    assert words in invoke(info, "--kind", kind, name)

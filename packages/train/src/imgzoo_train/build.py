@@ -115,8 +115,13 @@ def line_up_head(model: Any, wanted: Answer) -> None:
 
 
 def data_config(config: Config, model: nn.Module, sources: Sources) -> Any:
-    """How images are prepared for the model; it is written on the model, so that it is saved with it."""
+    """How images are prepared for the model; it is written on the model, so that it is saved with it.
+
+    Raises `UsageError` for a size that the model cannot take.
+    """
     from imgzoo_data import resolve_data_config
+
+    from .runs.checks import check_size
 
     part = config.data
     found = resolve_data_config(
@@ -128,7 +133,10 @@ def data_config(config: Config, model: nn.Module, sources: Sources) -> Any:
         std=part.std,
         range=sources.train.range,
     )
-    model.pretrained_cfg = {**getattr(model, "pretrained_cfg", {}), **found.to_dict()}  # type: ignore[assignment]
+    own: Any = getattr(model, "pretrained_cfg", {})
+    sizes = [(size, size) for size in part.sizes] + [found.input_size[1:]]
+    check_size(model, *(size for size in sizes if size != tuple(own.get("input_size", ())[1:])))
+    model.pretrained_cfg = {**own, **found.to_dict()}  # type: ignore[assignment]
     return found
 
 
@@ -179,6 +187,7 @@ def build_loaders(config: Config, sources: Sources, transform: Any, world: World
         schedule=schedule,
         repeats=part.repeats,
         sampler=part.sampler,
+        drop_last=False if part.last_batch else None,
         bad="replace" if part.max_bad else "raise",
         budget=part.max_bad or 1,
         quarantine=quarantine if part.max_bad else None,

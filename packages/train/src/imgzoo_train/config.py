@@ -121,6 +121,7 @@ class DataSection:
     mix_off_epoch: int | None = None
     max_bad: float = 0.0
     max_bad_val: float = 0.0
+    last_batch: bool = False
     sampler: Literal["shuffle", "balanced", "sqrt"] = "shuffle"
     folds: int = 0
     fold: int = 0

@@ -93,13 +93,17 @@ def evaluate(
     return Evaluation(metrics, scores, rows)
 
 
-def _advised(batches: Iterable[Any], advice: str) -> Iterable[Any]:
+def advised(error: DataError, advice: str) -> DataError:
+    """The loader's error with what can be done about it on the command line."""
+    return DataError(f"{re.sub(r'; see bad=.*', '', str(error))}; {advice}")
+
+
+def _advised(batches: Iterable[Any], option: str) -> Iterable[Any]:
     """`batches`, with the option that helps in the message about one that cannot be read."""
     try:
         yield from batches
     except DataError as error:
-        text = re.sub(r"; see bad='skip'.*", "", str(error))
-        raise DataError(f"{text}; {advice} leaves such samples out and counts them") from error
+        raise advised(error, f"{option} leaves such samples out and counts them") from error
 
 
 def padded(batches: Iterable[Any], steps: int | None) -> Iterable[Any]:

@@ -38,6 +38,7 @@ FLAGS = {
     "data.cutmix": ("--cutmix", "alpha of cutmix"),
     "data.mix_prob": ("--mix-prob", "share of batches that are mixed"),
     "data.mix_off_epoch": ("--mix-off-epoch", "epoch from which nothing is mixed"),
+    "data.last_batch": ("--last-batch", "train on the last batch of an epoch too where it is not full"),
     "data.sampler": ("--sampler", "images of an epoch: all once, or classes evened out (wholly, or by square roots)"),
     "data.folds": ("--folds", "cross-validate on the training data: its parts; `sweep` runs all of them"),
     "data.fold": ("--fold", "the part that validates, from 0"),

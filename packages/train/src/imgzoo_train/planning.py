@@ -30,7 +30,6 @@ class Parts:
         self.sources = build.open_sources(config)
         self.model = build.build_model(config, self.sources.classes, self.sources.names)
         self.transform = build.data_config(config, self.model, self.sources)
-        checks.check_size(self.model, self.transform.input_size[1:], *config.data.sizes)
         self.loaders = build.build_loaders(config, self.sources, self.transform, self.world)
         self.state: State = build.build_state(config, self.model, self.world, self.loaders.updates)
         self.loss = build.build_loss(config, self.sources, self.state)
@@ -56,6 +55,9 @@ def dry_run(config: Config) -> str:
         f"{updates} steps an epoch, {total} in {config.run.epochs} epochs",
         f"optimizer   {config.optim.name}",
     ]
+    left = len(parts.sources.train) % config.data.batch_size
+    if left and not config.data.last_batch and len(parts.sources.train) > config.data.batch_size:
+        lines.append(f"  left out  {left} images an epoch, the last batch that is not full; --last-batch takes them")
     for group in parts.state.optimizer.param_groups:
         count = sum(p.numel() for p in group["params"])
         scale = f", scale {group['lr_scale']:.3g}" if group.get("lr_scale", 1.0) != 1.0 else ""

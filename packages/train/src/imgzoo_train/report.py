@@ -90,7 +90,17 @@ def verdict(rows: Sequence[Mapping[str, Any]]) -> str:
         return text + "Loading bounded the run: give it more --workers, or smaller images on disk."
     if scored > trained:
         return text + "Evaluation took longer than training: raise --eval-every."
-    return text + "The model bounded the run: a smaller one, --precision bf16 or --compile would help."
+    low = "--precision bf16" if computes_bfloat16() else "fewer layers with --freeze"
+    return text + f"The model bounded the run: a smaller one, {low} or --compile would help."
+
+
+def computes_bfloat16() -> bool:
+    """Whether there is an accelerator, or a processor with instructions for bfloat16."""
+    import torch
+
+    if torch.accelerator.is_available():
+        return True
+    return torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def charts(rows: Sequence[Mapping[str, Any]]) -> Iterable[str]:

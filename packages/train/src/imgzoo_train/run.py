@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import time
@@ -28,6 +27,7 @@ from .loop import Row, fit
 from .metrics import better, lower_is_better, oriented
 from .progress import Bar
 from .runs import checks, resuming
+from .runs.best import full_weights, publishable
 from .signals import Interrupted, Signals
 from .state import State
 
@@ -76,7 +76,6 @@ class Run:
         self.sources = build.open_sources(config)
         model = build.build_model(config, self.sources.classes, self.sources.names)
         self.transform = build.data_config(config, model, self.sources)
-        checks.check_size(model, self.transform.input_size[1:], *config.data.sizes)
         quarantine = self.folder.path / "quarantine.jsonl"
         self.loaders = build.build_loaders(config, self.sources, self.transform, world, quarantine)
         self.state = build.build_state(config, model, world, self.loaders.updates)
@@ -208,7 +207,7 @@ class Run:
             pending = state.rows_done is not None and inside == 0 and state.position > 0
             epoch = self.epoch - pending
             self.loaders.train.seek(epoch, (self.loaders.updates if pending else inside) * config.optim.accumulate)
-            with explained(config):
+            with checks.explained(config):
                 fit(
                     state,
                     self.loaders.train,
@@ -443,39 +442,5 @@ class Run:
 
 
 @contextmanager
-def explained(config: Config) -> Iterator[None]:
-    """Say what the user can do about torch's own errors of a training step."""
-    try:
-        yield
-    except ValueError as error:
-        if "more than 1 value per channel" not in str(error):
-            raise
-        raise UsageError(
-            f"batch norm cannot train on one value a channel, which --batch-size {config.data.batch_size} at this size "
-            "leaves: use a larger --batch-size or --input-size, or --freeze norm"
-        ) from error
-
-
-@contextmanager
 def _nothing() -> Iterator[None]:
     yield
-
-
-def full_weights(state: State) -> dict[str, torch.Tensor]:
-    """Copies of all weights on the CPU, gathered where they are sharded (collective)."""
-    from .tree import snapshot
-
-    return snapshot(dict(state.plain.state_dict()))
-
-
-def publishable(config: Config, weights: dict[str, torch.Tensor], sources: Any, trained: Any) -> Any:
-    """A plain copy of the trained model: adapters merged into their layers, auxiliary batch norms taken off."""
-    part = dataclasses.replace(config.model, pretrained="", grad_checkpointing=False)
-    model: Any = build.build_model(dataclasses.replace(config, model=part), sources.classes, sources.names)
-    if config.model.lora:
-        adapt.add_lora(model, config.model.lora)
-    if config.model.split_bn > 1:
-        norms.split_batch_norm(model, config.model.split_bn)
-    model.load_state_dict(weights)
-    model.pretrained_cfg, model.load_report = trained.pretrained_cfg, getattr(trained, "load_report", None)
-    return adapt.merge_lora(norms.merge_split(model)).eval()

@@ -6,6 +6,8 @@ from typing import Any
 
 import click
 
+from imgzoo.errors import PluginLoadError
+
 from .listing import KINDS
 from .output import print_json, print_table
 
@@ -46,7 +48,19 @@ def _component(name: str, kind: str) -> dict[str, Any]:
     from imgzoo.registry import registry
 
     spec = registry(KINDS[kind]).resolve(name)
-    return spec._asdict() | {"kwargs": dict(spec.kwargs), "traits": sorted(spec.traits)}
+    return spec._asdict() | {"kwargs": dict(spec.kwargs), "traits": sorted(spec.traits), "options": _options(spec)}
+
+
+def _options(spec: Any) -> list[str]:
+    """What the component can be told: `name=default`, or `name`; nothing where it cannot be loaded."""
+    import inspect
+
+    try:
+        parameters = inspect.signature(spec.load()).parameters.values()
+    except (PluginLoadError, TypeError, ValueError):
+        return []
+    kept = [each for each in parameters if each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY)]
+    return [each.name if each.default is each.empty else f"{each.name}={each.default!r}" for each in kept]
 
 
 def _model(name: str) -> dict[str, Any]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from imgzoo.errors import ImgzooError, UsageError
+from imgzoo.errors import DataError, ImgzooError, UsageError
 from imgzoo_train.config import Config, DistillSection
 from imgzoo_train.metrics import METRICS
 
@@ -72,3 +74,23 @@ def check_size(model: Any, *sizes: Any) -> None:
             ) from error
         finally:
             model.train(training)
+
+
+@contextmanager
+def explained(config: Config) -> Iterator[None]:
+    """Say what the user can do about errors of the loader, and torch's own of a training step."""
+    try:
+        yield
+    except DataError as error:
+        if "see bad=" not in str(error):
+            raise
+        from imgzoo_train.evaluation import advised
+
+        raise advised(error, "--max-bad replaces such samples by others") from error
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise UsageError(
+            f"batch norm cannot train on one value a channel, which --batch-size {config.data.batch_size} at this size "
+            "leaves: use a larger --batch-size or --input-size, or --freeze norm"
+        ) from error

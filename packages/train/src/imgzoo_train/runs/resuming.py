@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from imgzoo.errors import UsageError
+from imgzoo.errors import ImgzooError, UsageError
 from imgzoo_train.config import Config, rows
 from imgzoo_train.flags import FLAGS
 
@@ -84,8 +84,16 @@ def describe_data(source: Any, names: list[str]) -> dict[str, Any]:
     count = len(source)
     digest = hashlib.sha256(str(count).encode())
     for index in sorted({round(place * (count - 1) / SAMPLED) for place in range(SAMPLED + 1)}):
-        digest.update(f"{index}\0{source.key(index)}\0".encode(errors="surrogatepass"))
+        digest.update(f"{index}\0{_key(source, index)}\0".encode(errors="surrogatepass"))
     return {"classes": list(names), "count": count, "digest": digest.hexdigest()}
+
+
+def _key(source: Any, index: int) -> str:
+    """The name of a sample; empty where it would have to be read, and cannot be."""
+    try:
+        return str(source.key(index))
+    except (ImgzooError, OSError, ValueError):
+        return ""
 
 
 def compare_data(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:

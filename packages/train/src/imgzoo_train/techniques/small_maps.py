@@ -97,9 +97,9 @@ def release(model: nn.Module) -> nn.Module:
 
 
 def _watched(kind: type[nn.Module]) -> Any:
-    def forward(self: nn.Module, *inputs: Any) -> Any:
+    def forward(self: nn.Module, *inputs: Any, **options: Any) -> Any:
         with SmallMaps():
-            return kind.forward(self, *inputs)
+            return kind.forward(self, *inputs, **options)
 
     return forward
 
