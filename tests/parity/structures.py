@@ -258,4 +258,10 @@ STRUCTURES = {
     "ghostnet": ["ghostnet_050", "ghostnetv2_100", "ghostnetv3_050"],
     "repghost": ["repghostnet_050"],
     "lcnetv2": ["lcnetv2_small"],
+    "efficientvit_mit": ["efficientvit_b0", "efficientvit_l1"],
+    "lowformer": ["lowformer_b0", "lowformer_e1", "lowformer_e3"],
+    "cpubone": ["cpubone_nano", "cpubone_b0_bfrobust", "cpubone_b1_dwnorm", "cpubone_b3"],
+    "shvit": ["shvit_s1"],
+    "focalnet": ["focalnet_tiny_srf", "focalnet_tiny_lrf", "focalnet_large_fl3"],
+    "edgenext": ["edgenext_xx_small", "edgenext_small_rw"],
 }
