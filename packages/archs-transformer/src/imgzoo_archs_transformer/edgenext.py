@@ -11,7 +11,7 @@ from imgzoo.model import Feature, FeatureInfo, ImageModel
 from imgzoo_layers.drop import drop_path_of, drop_path_rates
 from imgzoo_layers.head import NormMlpHead
 from imgzoo_layers.hidden_head import HiddenHead
-from imgzoo_layers.init import trunc_normal_
+from imgzoo_layers.init import trunc_normal_tf_
 from imgzoo_layers.mlp import Mlp
 from imgzoo_layers.norm import LayerNorm, LayerNorm2d
 
@@ -160,7 +160,7 @@ class EdgeNeXt(HiddenHead, ImageModel):
         self.head = NormMlpHead(dim, num_classes, global_pool, drop_rate, LayerNorm2d)
         for module in self.modules():
             if isinstance(module, (nn.Conv2d, nn.Linear)):
-                trunc_normal_(module.weight, std=0.02)
+                trunc_normal_tf_(module.weight, std=0.02)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
 

@@ -11,6 +11,7 @@ from imgzoo_layers.act import create_act
 from imgzoo_layers.drop import drop_path_rates
 from imgzoo_layers.head import linear_or_none
 from imgzoo_layers.hidden_head import HiddenHead, HiddenPool
+from imgzoo_layers.init import init_linear_
 from imgzoo_layers.norm import GroupNorm1
 
 from .mobile_blocks import Residual, Style, conv_act, fused, inverted
@@ -120,6 +121,7 @@ class LowFormer(HiddenHead, ImageModel):
                                             create_act(style.act))  # fmt: skip
         self.head_drop = nn.Dropout(drop_rate)
         self.classifier = linear_or_none(hidden, num_classes)
+        init_linear_(self)
 
     def forward_features(self, x: Tensor) -> Tensor:  # (B, 3, H, W) -> (B, C, H/32, W/32)
         return self.stages(self.stem(x))
