@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from imgzoo.model import Feature, FeatureInfo, ImageModel, Parts
 from imgzoo_layers.conv import create_conv
 from imgzoo_layers.gate import SqueezeExcite
-from imgzoo_layers.norm_linear import NormLinear
+from imgzoo_layers.norm_linear import NormLinear, NormLinearHead, check_pool
 from imgzoo_layers.pool import GlobalPool
 from imgzoo_layers.reparam import Kernel, fold_norm, identity_kernel, merged
 
@@ -148,7 +148,7 @@ class TwoHeads(nn.Module):
         return first, second
 
 
-class RepVit(ImageModel):
+class RepVit(NormLinearHead, ImageModel):
     parts = Parts(pool="global_pool", head=("head.head.l", "head.head_dist.l"))
     layer_groups = {
         "stem": r"^stem",
@@ -185,27 +185,3 @@ class RepVit(ImageModel):
     def set_distilled_training(self, enable: bool = True) -> None:
         """While training, return the two classifiers' logits apart."""
         self.head.apart = enable
-
-    @torch.jit.ignore
-    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """Put in two new classifiers with their norms; 0 classes removes both, None keeps the pool."""
-        like = next(self.parameters())
-        check_pool(self.pool_kind() if global_pool is None else global_pool, num_classes)
-        if global_pool is not None:
-            self._set_pool(global_pool)
-        apart, heads = self.head.apart, TwoHeads(self.head_hidden_size, num_classes, self.head.head_drop.p)
-        self.head = heads.to(device=like.device, dtype=like.dtype).train(self.training)
-        self.head.apart, self.num_classes = apart, num_classes
-
-    @torch.jit.ignore
-    def fit_state(self, state: dict[str, Tensor]) -> list[str]:
-        """Without classes the norms before the classifiers go, too."""
-        if not self.num_classes:
-            for key in [key for key in state if key.startswith("head.")]:
-                del state[key]
-        return []
-
-
-def check_pool(kind: str, num_classes: int) -> None:
-    if num_classes and not kind:
-        raise ValueError("the classifiers normalize a pooled vector: global_pool '' needs num_classes=0")

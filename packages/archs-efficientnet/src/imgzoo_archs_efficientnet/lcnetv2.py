@@ -9,6 +9,7 @@ from imgzoo.model import Feature, FeatureInfo, ImageModel, Parts
 from imgzoo_layers.conv import ConvNormAct
 from imgzoo_layers.gate import SqueezeExcite
 from imgzoo_layers.hidden_head import ConvHead
+from imgzoo_layers.init import init_fan_out_
 from imgzoo_layers.reparam import fold_norm, merged
 from imgzoo_layers.util import make_divisible
 
@@ -89,6 +90,10 @@ class LCNetV2(ConvHead, ImageModel):
         self.stages = nn.Sequential(*stages)
         self.feature_info = FeatureInfo(levels)
         self._add_head(dim, 1280, num_classes, global_pool, drop_rate, bias=False)
+        init_fan_out_(self)
+        for module in self.modules():
+            if isinstance(module, (nn.Conv2d, nn.Linear)) and module.bias is not None:
+                nn.init.zeros_(module.bias)
 
     def forward_features(self, x: Tensor) -> Tensor:  # (B, 3, H, W) -> (B, C, H/32, W/32)
         return self.stages(self.stem(x))

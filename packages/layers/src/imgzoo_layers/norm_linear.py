@@ -1,12 +1,15 @@
-"""A batch norm before a linear classifier, as networks that learn from a teacher have twice (arXiv:2104.01136)."""
+"""A batch norm before the linear classifier (LeViT, arXiv:2104.01136, section 4.2)."""
 
+from typing import Any
+
+import torch
 from torch import Tensor, nn
 
 from .init import trunc_normal_
 
 
 class NormLinear(nn.Module):
-    """Batch norm, linear: (B, C) -> (B, num_classes); nothing of both where there are no classes. Keys `bn`, `l`."""
+    """Batch norm, linear: (B, C) -> (B, num_classes); neither of both without classes. Keys `bn` and `l`."""
 
     def __init__(self, dim: int, num_classes: int):
         super().__init__()
@@ -18,3 +21,35 @@ class NormLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.l(self.bn(x))
+
+
+def check_pool(kind: str, num_classes: int) -> None:
+    if num_classes and not kind:
+        raise ValueError("the classifier normalizes a pooled vector: global_pool '' needs num_classes=0")
+
+
+class NormLinearHead:
+    """Comes before the network's base, whose `parts.head` names the linear layer of every `NormLinear`."""
+
+    @torch.jit.ignore
+    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
+        """Put in new classifiers; norms stay where they fit, and go with the last class. None keeps the pool."""
+        model: Any = self
+        check_pool(model.pool_kind() if global_pool is None else global_pool, num_classes)
+        super().reset_classifier(num_classes, global_pool)  # type: ignore[misc]
+        like, dim = next(model.parameters()), model.head_hidden_size
+        for path in model._heads():
+            head: Any = model.get_submodule(path.removesuffix(".l"))
+            if not num_classes:
+                head.bn = nn.Identity()
+            elif getattr(head.bn, "num_features", 0) != dim:
+                head.bn = nn.BatchNorm1d(dim).to(device=like.device, dtype=like.dtype).train(model.training)
+
+    @torch.jit.ignore
+    def fit_state(self, state: dict[str, Tensor]) -> list[str]:
+        """Without classes the norms before them have no place."""
+        model: Any = self
+        prefixes = tuple(path.removesuffix("l") + "bn." for path in model._heads())
+        for key in [key for key in state if key.startswith(prefixes) and not model.num_classes]:
+            del state[key]
+        return []

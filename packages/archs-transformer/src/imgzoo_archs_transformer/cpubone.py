@@ -1,0 +1,82 @@
+"""CPUBone: LowFormer for processors that run little in parallel, of grouped and 2x2 convolutions."""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from functools import partial
+
+from torch import Tensor, nn
+
+from imgzoo.model import ImageModel
+from imgzoo_layers.act import create_act
+from imgzoo_layers.head import linear_or_none
+from imgzoo_layers.hidden_head import HiddenHead, HiddenPool
+from imgzoo_layers.norm import GroupNorm1
+
+from .lowformer import FUSED, ConvAttention, attended_width, build_stages, conv_mlp
+from .mobile_blocks import Residual, Style, conv_act, fused, inverted
+
+
+class Block(nn.Module):
+    """Attention, mlp and a mobile convolution, each on a residual: (B, C, H, W) -> (B, C, H, W)."""
+
+    def __init__(self, style: Style, dim: int, stride: int, drop_path: float, norms: str, mlp_drop: float):
+        super().__init__()
+        small = style._replace(small=True)
+        up = nn.Upsample(scale_factor=2.0, mode="nearest") if stride > 1 else nn.Identity()
+        back = nn.Sequential(nn.Conv2d(attended_width(dim), dim, 1), up)
+        attention = nn.Sequential(GroupNorm1(dim), ConvAttention(style, dim, 2, stride, back))
+        if dim < FUSED:
+            local = fused(small, dim, dim, 4, bias=True)
+        else:
+            local = inverted(small, dim, dim, 4, norms=norms, groups=style.groups)
+        first = nn.Sequential(Residual(attention, drop_path=drop_path),
+                              Residual(conv_mlp(dim, mlp_drop), drop_path=drop_path))  # fmt: skip
+        self.total = nn.Sequential(first, Residual(local, drop_path=drop_path))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.total(x)
+
+
+class Head(nn.Module):
+    """1x1, pool, a hidden layer, dropout, linear: (B, C, H, W) -> (B, classes)."""
+
+    def __init__(self, style: Style, dim: int, widths: Sequence[int], num_classes: int, pool: str, drop_rate: float):
+        super().__init__()
+        wide, hidden = widths
+        self.in_conv = conv_act(style, dim, wide)
+        self.global_pool = HiddenPool(pool)
+        linear = nn.Linear(wide, hidden, bias=False)
+        layers = OrderedDict(linear=linear, norm=nn.LayerNorm(hidden), act=create_act(style.act))
+        self.pre_classifier = nn.Sequential(layers)
+        self.drop = nn.Dropout(drop_rate)
+        self.classifier = nn.Sequential(OrderedDict(linear=linear_or_none(hidden, num_classes)))
+
+    def forward(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        x = self.global_pool(self.in_conv(x))
+        if self.global_pool.kind == "":  # the classifier looks at every position
+            x = self.drop(self.pre_classifier(x.permute(0, 2, 3, 1)))
+            return (x if pre_logits else self.classifier(x)).permute(0, 3, 1, 2)
+        x = self.drop(self.pre_classifier(x))
+        return x if pre_logits else self.classifier(x)
+
+
+class CPUBone(HiddenHead, ImageModel):
+    """`norms` says which layers of the mobile blocks have one: "all", the last two ("depth") or the "last"."""
+
+    parts = ImageModel.parts._replace(head="head.classifier.linear")
+    hidden = ("head.in_conv", "head.pre_classifier")
+    layer_groups = {"stem": r"^stem", "blocks": r"^stages\.(\d+)"}
+
+    def __init__(self, widths: Sequence[int] = (16, 32, 64, 128, 256), depths: Sequence[int] = (0, 1, 1, 3, 4),
+                 head_widths: Sequence[int] = (1536, 1600), norms: str = "last", expand: int = 4,
+                 mlp_drop_rate: float = 0.1, num_classes: int = 1000, in_chans: int = 3, global_pool: str = "avg",
+                 drop_rate: float = 0.0, drop_path_rate: float = 0.0):  # fmt: skip
+        super().__init__(num_classes, in_chans)
+        style, make = Style(groups=2), partial(Block, norms=norms, mlp_drop=mlp_drop_rate)
+        stages = build_stages(style, in_chans, widths, depths, expand, drop_path_rate, make)
+        self.stem, self.stages, self.feature_info = stages
+        self.num_features, self.head_hidden_size = widths[-1], head_widths[1]
+        self.head = Head(style, widths[-1], head_widths, num_classes, global_pool, drop_rate)
+
+    def forward_features(self, x: Tensor) -> Tensor:  # (B, 3, H, W) -> (B, C, H/32, W/32)
+        return self.stages(self.stem(x))

@@ -1,0 +1,168 @@
+"""EdgeNeXt: growing depthwise kernels, and attention between channels after a split of them (arXiv:2206.10589)."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from imgzoo.model import Feature, FeatureInfo, ImageModel
+from imgzoo_layers.drop import drop_path_of, drop_path_rates
+from imgzoo_layers.head import NormMlpHead
+from imgzoo_layers.hidden_head import HiddenHead
+from imgzoo_layers.init import trunc_normal_tf_
+from imgzoo_layers.mlp import Mlp
+from imgzoo_layers.norm import LayerNorm, LayerNorm2d
+
+
+class PositionalEncodingFourier(nn.Module):
+    """Sines and cosines of the relative row and column, projected: a map (B, C, H, W) -> (1, dim, H, W)."""
+
+    def __init__(self, dim: int, waves: int = 16):
+        super().__init__()
+        self.waves = waves
+        self.token_projection = nn.Conv2d(4 * waves, dim, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        ones = torch.ones_like(x[:1, :1], dtype=torch.float32)
+        index = x.new_ones(self.waves, dtype=torch.float32).cumsum(0) - 1
+        divisors = (10000 ** (index / self.waves))[:, None, None]
+        found = []
+        for axis in (2, 3):
+            place = ones.cumsum(axis)  # 1 to H, or 1 to W
+            place = place / (ones.sum(axis, keepdim=True) + 1e-6) * (2 * math.pi) / divisors
+            found.append(torch.stack([place.sin(), place.cos()], dim=2).flatten(1, 2))
+        return self.token_projection(torch.cat(found, dim=1).to(x.dtype))
+
+
+class CrossCovarianceAttn(nn.Module):
+    """Attention between channels of a head instead of positions (XCiT, arXiv:2106.09681): (B, N, C) -> (B, N, C)."""
+
+    def __init__(self, dim: int, heads: int):
+        super().__init__()
+        self.heads = heads
+        self.head_dim = dim // heads
+        self.temperature = nn.Parameter(torch.ones(heads, 1, 1))
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.proj = nn.Linear(dim, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.qkv(x).unflatten(2, (3, self.heads, self.head_dim)).permute(2, 0, 3, 4, 1).unbind(0)
+        attn = F.normalize(q, dim=-1) @ F.normalize(k, dim=-1).transpose(-1, -2) * self.temperature
+        y = attn.softmax(-1) @ v  # (B, heads, D, N)
+        return self.proj(y.permute(0, 3, 1, 2).flatten(2))
+
+
+class ConvBlock(nn.Module):
+    """Mix space depthwise, then channels, on a scaled residual; where it strides, of the first layer's output."""
+
+    def __init__(self, dim: int, dim_out: int, kernel: int, stride: int, bias: bool, layer_scale: float,
+                 drop_path: float):  # fmt: skip
+        super().__init__()
+        self.strided = stride > 1 or dim != dim_out
+        self.gamma = nn.Parameter(torch.full((dim_out,), layer_scale))
+        self.conv_dw = nn.Conv2d(dim, dim_out, kernel, stride, kernel // 2, groups=dim, bias=bias)
+        self.norm = LayerNorm(dim_out)
+        self.mlp = Mlp(dim_out, 4 * dim_out)
+        self.drop_path = drop_path_of(drop_path)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.conv_dw(x)
+        shortcut = y if self.strided else x
+        y = self.gamma * self.mlp(self.norm(y.permute(0, 2, 3, 1)))
+        return shortcut + self.drop_path(y.permute(0, 3, 1, 2))
+
+
+class SplitTransposeBlock(nn.Module):
+    """Depthwise convolutions on shares of the channels, each fed by the one before; then attention between channels,
+    and an mlp: (B, C, H, W) -> (B, C, H, W)."""
+
+    def __init__(self, dim: int, scales: int, heads: int, position: bool, bias: bool, layer_scale: float,
+                 drop_path: float):  # fmt: skip
+        super().__init__()
+        share = -(-dim // scales)
+        self.splits = [share] * (scales - 1) + [dim - share * (scales - 1)]
+        self.gamma_xca = nn.Parameter(torch.full((dim,), layer_scale))
+        self.gamma = nn.Parameter(torch.full((dim,), layer_scale))
+        self.convs = nn.ModuleList(
+            nn.Conv2d(share, share, 3, padding=1, groups=share, bias=bias) for _ in range(scales - 1)
+        )
+        self.pos_embd = PositionalEncodingFourier(dim) if position else None
+        self.norm_xca = LayerNorm(dim)
+        self.xca = CrossCovarianceAttn(dim, heads)
+        self.norm = LayerNorm(dim)
+        self.mlp = Mlp(dim, 4 * dim)
+        self.drop_path = drop_path_of(drop_path)
+
+    def forward(self, x: Tensor) -> Tensor:
+        parts = torch.split(x, self.splits, 1)
+        y, mixed = parts[0], [parts[-1]]
+        for i, conv in enumerate(self.convs):
+            y = conv(y if i == 0 else y + parts[i])
+            mixed.insert(i, y)
+        y = torch.cat(mixed, dim=1)
+        if self.pos_embd is not None:
+            y = y + self.pos_embd(x)
+        y = y.flatten(2).transpose(1, 2)  # (B, N, C)
+        y = y + self.drop_path(self.gamma_xca * self.xca(self.norm_xca(y)))
+        y = self.gamma * self.mlp(self.norm(y.unflatten(1, (x.shape[2], x.shape[3]))))
+        return x + self.drop_path(y.permute(0, 3, 1, 2))
+
+
+class Stage(nn.Module):
+    """Halve the map, then blocks of one width."""
+
+    def __init__(self, downsample: nn.Module, blocks: list[nn.Module]):
+        super().__init__()
+        self.downsample = downsample
+        self.blocks = nn.Sequential(*blocks)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.blocks(self.downsample(x))
+
+
+class EdgeNeXt(HiddenHead, ImageModel):
+    """`overlap` strides by overlapping kernels, the stem's 9x9 and each stage's first depthwise one, without biases."""
+
+    hidden = ("head.norm",)
+    layer_groups = {
+        "stem": r"^stem",
+        "blocks": [(r"^stages\.(\d+)\.downsample", (0,)), (r"^stages\.(\d+)\.blocks\.(\d+)", None)],
+        "coarse": r"^stages\.(\d+)",
+    }
+
+    def __init__(self, depths: Sequence[int] = (3, 3, 9, 3), dims: Sequence[int] = (48, 96, 160, 304), heads: int = 8,
+                 overlap: bool = False, layer_scale: float = 1e-6, num_classes: int = 1000, in_chans: int = 3,
+                 global_pool: str = "avg", drop_rate: float = 0.0, drop_path_rate: float = 0.0):  # fmt: skip
+        super().__init__(num_classes, in_chans)
+        dim, bias = dims[0], not overlap
+        kernel, pad = (9, 4) if overlap else (4, 0)
+        self.stem = nn.Sequential(nn.Conv2d(in_chans, dim, kernel, 4, pad, bias=bias), LayerNorm2d(dim))
+        stages, levels = [], []
+        for i, (out, drops) in enumerate(zip(dims, drop_path_rates(drop_path_rate, list(depths)), strict=True)):
+            down: nn.Module = nn.Identity()
+            if i and not overlap:
+                down, dim = nn.Sequential(LayerNorm2d(dim), nn.Conv2d(dim, out, 2, 2)), out
+            blocks: list[nn.Module] = []
+            for j, drop in enumerate(drops):
+                if i and j == len(drops) - 1:
+                    blocks.append(SplitTransposeBlock(out, i + 1, heads, i == 1, bias, layer_scale, drop))
+                else:
+                    stride = 2 if dim != out else 1
+                    blocks.append(ConvBlock(dim, out, 3 + 2 * i, stride, bias, layer_scale, drop))
+                dim = out
+            stages.append(Stage(down, blocks))
+            levels.append(Feature(out, 4 * 2**i, f"stages.{i}"))
+        self.stages = nn.Sequential(*stages)
+        self.feature_info = FeatureInfo(levels)
+        self.num_features = self.head_hidden_size = dim
+        self.head = NormMlpHead(dim, num_classes, global_pool, drop_rate, LayerNorm2d)
+        for module in self.modules():
+            if isinstance(module, (nn.Conv2d, nn.Linear)):
+                trunc_normal_tf_(module.weight, std=0.02)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+
+    def forward_features(self, x: Tensor) -> Tensor:  # (B, 3, H, W) -> (B, C, H/32, W/32)
+        return self.stages(self.stem(x))

@@ -1,0 +1,135 @@
+"""LowFormer: attention at half the resolution and width, chosen by what hardware runs fast (arXiv:2409.03460)."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from imgzoo.model import Feature, FeatureInfo, ImageModel, Parts
+from imgzoo_layers.act import create_act
+from imgzoo_layers.drop import drop_path_rates
+from imgzoo_layers.head import linear_or_none
+from imgzoo_layers.hidden_head import HiddenHead, HiddenPool
+from imgzoo_layers.init import init_linear_
+from imgzoo_layers.norm import GroupNorm1
+
+from .mobile_blocks import Residual, Style, conv_act, fused, inverted
+
+FUSED = 256
+"""Narrower blocks convolve fully, others depthwise."""
+
+
+class ConvAttention(nn.Module):
+    """Subsample by a depthwise convolution, attend with half the width, bring back: (B, C, H, W) -> (B, C, H, W)."""
+
+    def __init__(self, style: Style, dim: int, kernel: int, stride: int, upsampling: nn.Module):
+        super().__init__()
+        self.heads = max(1, dim // 2 // 30)
+        self.head_dim = dim // 2 // self.heads
+        self.pad = kernel == stride  # windows side by side need an even number of rows and columns
+        self.conv_proj = conv_act(style, dim, dim, kernel, stride, dim, act=False)
+        self.pwise = nn.Conv2d(dim, 3 * self.heads * self.head_dim, 1, bias=False)
+        self.upsampling = upsampling
+
+    def forward(self, x: Tensor) -> Tensor:
+        high, wide = x.shape[2], x.shape[3]
+        y = self.conv_proj(F.pad(x, (0, wide % 2, 0, high % 2)) if self.pad else x)
+        qkv = self.pwise(y).flatten(2).unflatten(1, (self.heads, 3, self.head_dim))
+        q, k, v = qkv.transpose(-1, -2).unbind(2)  # (B, heads, N, D)
+        z = F.scaled_dot_product_attention(q, k, v).transpose(-1, -2).flatten(1, 2)
+        return self.upsampling(z.unflatten(2, (y.shape[2], y.shape[3])))[:, :, :high, :wide]
+
+
+def attended_width(dim: int) -> int:
+    """Width of the values: half, as whole heads."""
+    heads = max(1, dim // 2 // 30)
+    return dim // 2 // heads * heads
+
+
+def conv_mlp(dim: int, drop: float = 0.0) -> nn.Sequential:
+    """Norm and two pointwise layers."""
+    return nn.Sequential(GroupNorm1(dim), nn.Conv2d(dim, 4 * dim, 1), nn.GELU(), nn.Conv2d(4 * dim, dim, 1),
+                         nn.Dropout(drop))  # fmt: skip
+
+
+class Block(nn.Module):
+    """Attention, mlp and a mobile convolution, each on a residual: (B, C, H, W) -> (B, C, H, W)."""
+
+    def __init__(self, style: Style, dim: int, stride: int, drop_path: float, attn: bool, mlp: bool):
+        super().__init__()
+        self.attn: nn.Module = nn.Identity()
+        self.mlp: nn.Module = nn.Identity()
+        if attn:
+            back = nn.ConvTranspose2d(attended_width(dim), dim, 2 * stride if stride > 1 else 3, stride, 1)
+            attention = ConvAttention(style, dim, 5 if stride > 1 else 3, stride, back)
+            main = nn.Sequential(GroupNorm1(dim), attention) if mlp else attention
+            self.attn = Residual(main, drop_path=drop_path)
+        if mlp:
+            self.mlp = Residual(conv_mlp(dim), drop_path=drop_path)
+        local = fused(style, dim, dim, 4, bias=True) if dim < FUSED else inverted(style, dim, dim, 4, norms="last")
+        self.local = Residual(local, drop_path=drop_path)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.local(self.mlp(self.attn(x)))
+
+
+def build_stages(style: Style, in_chans: int, widths: Sequence[int], depths: Sequence[int], expand: int,
+                 drop_path_rate: float, make_block: Callable[..., nn.Module]):  # fmt: skip
+    """Stem and four stages, the last two of attention; the first block of each halves the map."""
+    dim, *dims = widths
+    first, *rates = drop_path_rates(drop_path_rate, list(depths))
+    residuals = [Residual(fused(style, dim, dim, 4), drop_path=drop) for drop in first]
+    stem = nn.Sequential(conv_act(style, in_chans, dim, 3, 2), *residuals)
+    stages, levels = [], []
+    for i, (out, drops) in enumerate(zip(dims, rates, strict=True)):
+        blocks: list[nn.Module] = [Residual(fused(style, dim, out, expand, 2), shortcut=False)]
+        if i < 2:
+            blocks += [Residual(fused(style, out, out, 4), drop_path=drop) for drop in drops[1:]]
+        else:
+            blocks += [make_block(style, out, stride=2 if i == 2 else 1, drop_path=drop) for drop in drops]
+        stages.append(nn.Sequential(*blocks))
+        levels.append(Feature(out, 4 * 2**i, f"stages.{i}"))
+        dim = out
+    return stem, nn.Sequential(*stages), FeatureInfo(levels)
+
+
+class LowFormer(HiddenHead, ImageModel):
+    """Without `attn_mlp` the attention has neither norm nor mlp."""
+
+    parts = Parts(pool="global_pool", head="classifier")
+    hidden = ("in_conv", "pre_classifier")
+    layer_groups = {
+        "stem": r"^stem\.\d+",
+        "blocks": r"^stages\.(\d+)\.(\d+)",
+        "coarse": r"^stages\.(\d+)",
+    }
+
+    def __init__(self, widths: Sequence[int] = (16, 32, 64, 128, 256), depths: Sequence[int] = (0, 1, 1, 3, 4),
+                 head_widths: Sequence[int] = (1536, 1600), attn: bool = True, attn_mlp: bool = True, expand: int = 4,
+                 num_classes: int = 1000, in_chans: int = 3, global_pool: str = "avg", drop_rate: float = 0.0,
+                 drop_path_rate: float = 0.0):  # fmt: skip
+        super().__init__(num_classes, in_chans)
+        style, make = Style(), partial(Block, attn=attn, mlp=attn_mlp)
+        stages = build_stages(style, in_chans, widths, depths, expand, drop_path_rate, make)
+        self.stem, self.stages, self.feature_info = stages
+        wide, hidden = head_widths
+        self.num_features, self.head_hidden_size = widths[-1], hidden
+        self.global_pool = HiddenPool(global_pool)
+        self.in_conv = conv_act(style, widths[-1], wide)
+        self.pre_classifier = nn.Sequential(nn.Linear(wide, hidden, bias=False), nn.LayerNorm(hidden),
+                                            create_act(style.act))  # fmt: skip
+        self.head_drop = nn.Dropout(drop_rate)
+        self.classifier = linear_or_none(hidden, num_classes)
+        init_linear_(self)
+
+    def forward_features(self, x: Tensor) -> Tensor:  # (B, 3, H, W) -> (B, C, H/32, W/32)
+        return self.stages(self.stem(x))
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        x = self.global_pool(self.in_conv(x))
+        if self.global_pool.kind == "":  # the classifier looks at every position
+            x = self.head_drop(self.pre_classifier(x.permute(0, 2, 3, 1)))
+            return (x if pre_logits else self.classifier(x)).permute(0, 3, 1, 2)
+        x = self.head_drop(self.pre_classifier(x))
+        return x if pre_logits else self.classifier(x)
