@@ -52,4 +52,4 @@ class NormLinearHead:
         prefixes = tuple(path.removesuffix("l") + "bn." for path in model._heads())
         for key in [key for key in state if key.startswith(prefixes) and not model.num_classes]:
             del state[key]
-        return []
+        return super().fit_state(state)  # type: ignore[misc]
