@@ -74,6 +74,7 @@ class Block(nn.Module):
 class LCNetV2(ConvHead, ImageModel):
     parts = Parts(pool="global_pool", head="classifier")
     layer_groups = {"stem": r"^stem", "blocks": r"^stages\.(\d+)\.(\d+)", "coarse": r"^stages\.(\d+)"}
+    layout = "plain"
 
     def __init__(self, scale: float = 1.0, depths: Sequence[int] = (2, 2, 6, 2), num_classes: int = 1000,
                  in_chans: int = 3, global_pool: str = "avg", drop_rate: float = 0.0):  # fmt: skip
