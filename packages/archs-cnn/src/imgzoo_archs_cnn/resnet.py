@@ -170,10 +170,11 @@ class ResNet(ImageModel):
         self.num_features, self.head_hidden_size = dim, dim * self.global_pool.width
         self.fc = nn.Linear(self.head_hidden_size, num_classes) if num_classes else nn.Identity()
         if pruned:
-            fit_to_file(self, __package__, pruned)
+            fit_to_file(self, __package__, pruned, self.global_pool.width)
             levels[1:] = [level._replace(channels=out_channels(getattr(self, level.module))) for level in levels[1:]]
             self.feature_info = FeatureInfo(levels)
-            self.num_features = self.head_hidden_size = levels[-1].channels
+            self.num_features = levels[-1].channels
+            self.head_hidden_size = self.num_features * self.global_pool.width
         else:  # what is cut from trained weights keeps torch's initial values
             init_(self, zero_init_last)
 

@@ -47,7 +47,7 @@ class MobileTrunk(ImageModel):
         classifier = nn.Linear(self.head_hidden_size, num_classes) if num_classes else nn.Identity()
         self.classifier = classifier
         if pruned:
-            fit_to_file(self, __package__, pruned)
+            fit_to_file(self, __package__, pruned, self.global_pool.width)
             levels = [level._replace(channels=out_channels(self.get_submodule(level.module))) for level in levels]
         else:  # what is cut from trained weights keeps torch's initial values
             init_mobile_(self)

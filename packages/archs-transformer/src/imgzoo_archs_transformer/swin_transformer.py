@@ -128,7 +128,7 @@ class SwinTransformer(ImageModel):
                  drop_path_rate: float = 0.1):  # fmt: skip
         super().__init__(num_classes, in_chans)
         self.img_size, self.patch_size, self.dynamic_img_size = pair(img_size), patch_size, dynamic_img_size
-        windows = windows_of(window_size, len(depths))
+        self.windows = windows_of(window_size, len(depths))
         self.patch_embed = PatchEmbed(patch_size, in_chans, embed_dim)
         stages, levels = [], []
         make_block = partial(Block, head_dim=head_dim, always_partition=always_partition, dynamic=dynamic_img_size,
@@ -137,7 +137,7 @@ class SwinTransformer(ImageModel):
         for i, drops in enumerate(drop_path_rates(drop_path_rate, depths)):
             dim, resolution = embed_dim * 2**i, self.resolution(i)
             down = PatchMerging(dim // 2, dim) if i else nn.Identity()
-            blocks = [make_block(dim, num_heads[i], resolution=resolution, window=windows[i], shifted=j % 2 == 1,
+            blocks = [make_block(dim, num_heads[i], resolution=resolution, window=self.windows[i], shifted=j % 2 == 1,
                                  drop_path=drop) for j, drop in enumerate(drops)]  # fmt: skip
             stages.append(Stage(down, *blocks))
             levels.append(Feature(dim, patch_size * 2**i, f"layers.{i}"))
@@ -171,13 +171,18 @@ class SwinTransformer(ImageModel):
 
     def fit_size(self, img_size: Size, window_size=None, window_ratio=None, always_partition=None, **options) -> None:
         """Take another image size or other windows; `window_ratio` makes them that fraction of the patch grid, a number
-        or one a stage."""
+        or one a stage. At another size without either, windows are an eighth of the grid, as they are at first."""
+        if img_size != self.img_size and window_size is None and window_ratio is None:
+            window_ratio = 8
         self.img_size = img_size
         if window_ratio is not None:
-            grid = self.resolution(0)
-            ratios = [window_ratio] * len(self.layers) if isinstance(window_ratio, int) else window_ratio
-            window_size = [(grid[0] // ratio, grid[1] // ratio) for ratio in ratios]
-        for stage, window in zip(self.layers, windows_of(window_size, len(self.layers)) if window_size else ()):
+            ratios = [window_ratio] * len(self.layers) if isinstance(window_ratio, int) else list(window_ratio)
+            if len(ratios) != len(self.layers) or min(ratios) < 1:
+                raise ValueError(f"window_ratio is a number of at least 1, or one for each stage, not {window_ratio}")
+            window_size = [tuple(side // ratio for side in self.resolution(0)) for ratio in ratios]
+        if window_size is not None:
+            self.windows = windows_of(window_size, len(self.layers))
+        for stage, window in zip(self.layers, self.windows):
             for block in stage.blocks:
                 block.wanted = window
         for stage in self.layers if always_partition is not None else ():
@@ -185,11 +190,16 @@ class SwinTransformer(ImageModel):
                 block.always_partition = always_partition
         super().fit_size(img_size, **options)
 
+    def size_options(self, window_size=None, window_ratio=None, **options):
+        return {"window_size": [list(window) for window in self.windows], **options}
+
 
 def windows_of(window_size: int | Sequence[int | Size], stages: int) -> list[Size]:
-    """One window a stage from a number, a pair for all, or a list of either."""
-    if isinstance(window_size, int):
-        return [(window_size, window_size)] * stages
-    if len(window_size) == stages:
-        return [pair(size) for size in window_size]
-    return [pair(window_size)] * stages
+    """One window a stage from a number, a pair for all, or a list of either; raises `ValueError` for anything else."""
+    given = [window_size] * stages if isinstance(window_size, int) else list(window_size)
+    if len(given) == 2 != stages and all(isinstance(side, int) for side in given):
+        given = [(given[0], given[1])] * stages
+    pairs = [pair(size) for size in given]
+    if len(pairs) != stages or any(len(size) != 2 or min(size) < 1 for size in pairs):
+        raise ValueError(f"window_size is a number from 1, two, or one for each of {stages} stages, not {window_size}")
+    return pairs

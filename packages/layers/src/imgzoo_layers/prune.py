@@ -7,17 +7,28 @@ from importlib.resources import files
 from torch import nn
 
 
-def fit_to_file(model: nn.Module, package: str | None, name: str) -> None:
-    """Cut `model` to the shapes of `catalog/pruned/<name>.json` in a package: {"layer.weight": [out, in, ...]}."""
+def fit_to_file(model: nn.Module, package: str | None, name: str, pooled: int = 1) -> None:
+    """Cut `model` to the shapes of `catalog/pruned/<name>.json` in a package: {"layer.weight": [out, in, ...]}.
+
+    The recorded shapes are those of a network for color images and 1000 classes: channels of the image and classes stay
+    the model's, and the classifier reads `pooled` times the channels.
+    """
     text = files(str(package)).joinpath("catalog", "pruned", f"{name}.json").read_text("utf-8")
-    fit_shapes(model, json.loads(text))
+    shapes: dict[str, list[int]] = json.loads(text)
+    modules = dict(model.named_modules())
+    stem = next(key for key, module in modules.items() if isinstance(module, nn.Conv2d))
+    shapes[f"{stem}.weight"][1] = modules[stem].in_channels  # type: ignore[assignment]
+    for key, module in modules.items():
+        if isinstance(module, nn.Linear) and f"{key}.weight" in shapes:
+            shapes[f"{key}.weight"] = [module.out_features, pooled * shapes[f"{key}.weight"][1]]
+    fit_shapes(model, shapes)
 
 
 def fit_shapes(model: nn.Module, shapes: Mapping[str, Sequence[int]]) -> None:
     """Rebuild each convolution, batch norm and linear layer of `model` whose weight has another shape in `shapes`."""
     for name, module in model.named_modules():
         shape = shapes.get(f"{name}.weight")
-        if shape is None or tuple(module.weight.shape) == tuple(shape):
+        if shape is None or not hasattr(module, "weight") or tuple(module.weight.shape) == tuple(shape):
             continue
         if isinstance(module, nn.Conv2d):
             depthwise = module.groups > 1

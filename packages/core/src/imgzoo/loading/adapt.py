@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from imgzoo.errors import WeightsError
@@ -11,16 +13,30 @@ from imgzoo.errors import WeightsError
 State = dict[str, Tensor]
 
 
-def adapt_input(kernel: Tensor, chans: int) -> Tensor:
-    """Kernels (D, C, h, w) for another number of channels: summed to one, else repeated in turn and rescaled."""
-    source = kernel.shape[1]
+def adapt_input(kernel: Tensor, chans: int, cells: int = 1) -> Tensor:
+    """Kernels (D, C, ...) for another number of channels: summed to one, else repeated in turn and rescaled.
+
+    Where the image's cells were moved into channels first, the channels of each of the `cells` are adapted.
+    """
+    parts = kernel.float().unflatten(1, (cells, -1))
+    source = parts.shape[2]
     if source == chans:
         return kernel
-    dtype, kernel = kernel.dtype, kernel.float()
     if chans == 1:
-        return kernel.sum(1, keepdim=True).to(dtype)
-    repeats = -(-chans // source)
-    return (kernel.repeat(1, repeats, 1, 1)[:, :chans] * (source / chans)).to(dtype)
+        parts = parts.sum(2, keepdim=True)
+    else:
+        turns = torch.arange(chans, device=kernel.device) % source
+        parts = parts[:, :, turns] * (source / chans)
+    return parts.flatten(1, 2).to(kernel.dtype)
+
+
+def image_kernels(own: State, chans: int, other: State | None) -> dict[str, int]:
+    """Kernels that see the image, with the cells moved into their channels: those that differ in a model (`other`)
+    made for another number of channels."""
+    if other is None:
+        return {}
+    changed = (key for key, value in own.items() if key in other and value.shape != other[key].shape)
+    return {key: own[key].shape[1] // chans for key in changed if own[key].ndim > 1}
 
 
 def first_conv(model: nn.Module) -> str:
@@ -28,10 +44,16 @@ def first_conv(model: nn.Module) -> str:
     return next((name for name, module in model.named_modules() if isinstance(module, nn.Conv2d)), "")
 
 
-def fit_state(state: State, model: Any, own: State, label_offset: int = 0) -> tuple[State, list[str]]:
-    """A copy of `state` fitted to `model`, and a sentence for every change."""
+def fit_state(
+    state: State, model: Any, own: State, label_offset: int = 0, twin: Callable[[int], State | None] | None = None
+) -> tuple[State, list[str]]:
+    """A copy of `state` fitted to `model`, and a sentence for every change.
+
+    `twin(chans)` gives the tensors of the same network for images of so many channels; without it, the first
+    convolution is taken to be all that sees the image.
+    """
     state, notes = dict(state), []
-    _fit_input(state, model, own, notes)
+    _fit_input(state, model, own, notes, twin)
     for path in model._heads() if hasattr(model, "_heads") else ():
         _fit_classifier(state, model, path, label_offset, notes)
     if hasattr(model, "fit_state"):
@@ -39,13 +61,24 @@ def fit_state(state: State, model: Any, own: State, label_offset: int = 0) -> tu
     return state, notes
 
 
-def _fit_input(state: State, model: Any, own: State, notes: list[str]) -> None:
-    key = f"{first_conv(model)}.weight"
-    kernel, target = state.get(key), own.get(key)
-    if kernel is None or target is None or kernel.ndim != 4 or kernel.shape[1] == target.shape[1]:
+def _fit_input(
+    state: State, model: Any, own: State, notes: list[str], twin: Callable[[int], State | None] | None
+) -> None:
+    differ = [k for k, v in own.items() if k in state and v.ndim > 1 and _others(v) == _others(state[k])]
+    differ = [key for key in differ if state[key].shape[1] != own[key].shape[1]]
+    if not differ:
         return
-    state[key] = adapt_input(kernel, target.shape[1])
-    notes.append(f"{key}: {kernel.shape[1]} input channels made {target.shape[1]}")
+    chans = model.in_chans
+    kernels = image_kernels(own, chans, twin(3 if chans != 3 else 4)) if twin is not None else {}
+    for key, cells in (kernels or {f"{first_conv(model)}.weight": 1}).items():
+        if key in differ and state[key].shape[1] % cells == 0:
+            notes.append(f"{key}: {state[key].shape[1] // cells} input channels made {chans}")
+            state[key] = adapt_input(state[key], chans, cells)
+
+
+def _others(x: Tensor) -> tuple[int, ...]:
+    """The shape without the axis of input channels."""
+    return (*x.shape[:1], *x.shape[2:])
 
 
 def _fit_classifier(state: State, model: Any, path: str, label_offset: int, notes: list[str]) -> None:

@@ -67,12 +67,16 @@ def create_pretrained(
     state = read_state(path)
     model, numbers = build_skeleton(construct)
     own = model.state_dict()
-    fitted, report = fit(state, model, own, source, path)
+
+    def twin(chans: int) -> State:
+        return build_skeleton(partial(construct, in_chans=chans))[0].state_dict()
+
+    fitted, report = fit(state, model, own, source, path, twin)
     if adopt_classes and report.classes not in (None, model.num_classes):
         construct = partial(construct, num_classes=report.classes)
         model, numbers = build_skeleton(construct)
         own = model.state_dict()
-        fitted, report = fit(state, model, own, source, path)
+        fitted, report = fit(state, model, own, source, path, twin)
     state = fitted
     missing, unused = check_fit(state, own, source.spec.name)
     allowed = {f"{head}.{part}" for head in model._heads() for part in ("weight", "bias")}
@@ -91,7 +95,9 @@ def create_pretrained(
     return model
 
 
-def fit(state: State, model: Any, own: State, source: Source | None, path: Path) -> tuple[State, LoadReport]:
+def fit(
+    state: State, model: Any, own: State, source: Source | None, path: Path, twin: Callable[[int], State | None]
+) -> tuple[State, LoadReport]:
     """Strip a prefix, convert and adapt a state dict; the report tells what was done."""
     weights = source.weights if source and source.weights_from == "tag" else None
     report = LoadReport(str(path), source.license if source else "")
@@ -104,7 +110,7 @@ def fit(state: State, model: Any, own: State, source: Source | None, path: Path)
     offset = weights.label_offset if weights else 0
     rows = [len(state[f"{head}.weight"]) - offset for head in heads if f"{head}.weight" in state]
     report.classes = rows[0] if rows else None
-    state, report.adapted = fit_state(state, model, own, offset)
+    state, report.adapted = fit_state(state, model, own, offset, twin)
     if prefix:
         others = f", {whole - len(state)} tensors outside it left out" if whole > len(state) else ""
         report.adapted.insert(0, f"the prefix '{prefix}' stripped{others}")
@@ -126,6 +132,16 @@ def inside(model: Any) -> tuple[Any, bool]:
         if inner is None:
             return (model.model, True) if isinstance(model, FeatureModel) else (model, False)
         model = inner
+
+
+def twin_of(model: Any, chans: int) -> State | None:
+    """The tensors of a model that `create_model` made, had it been asked for images of so many channels."""
+    if not getattr(model, "name", ""):
+        return None
+    from imgzoo.factory import create_model
+
+    options = {**model.model_args, "in_chans": chans, "num_classes": model.num_classes}
+    return create_model(model.name, device="meta", **options).state_dict()
 
 
 def misfit(path: Path, name: str, lacking: list[str], unused: list[str]) -> str:
@@ -155,7 +171,7 @@ def load_checkpoint(
     network, extractor = inside(model)
     own = network.state_dict()
     name = type(network).__name__
-    state, report = fit(read_state(path, use_ema), network, own, None, path)
+    state, report = fit(read_state(path, use_ema), network, own, None, path, partial(twin_of, network))
     missing, report.unused = check_fit(state, own, name)
     report.initialized = missing
     extra = [] if extractor else report.unused

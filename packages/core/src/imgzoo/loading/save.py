@@ -45,11 +45,23 @@ def save_model(
     if names is not None and model.num_classes and len(names) != model.num_classes:
         raise UsageError(f"{len(names)} class names were given for {model.num_classes} classes")
     folder = Path(folder)
+    text = json.dumps(plain_values(describe(model, names, license, metrics)), indent=2) + "\n"
     folder.mkdir(parents=True, exist_ok=True)
-    config = describe(model, names, license, metrics)
     write_tensors(state if state is not None else model.state_dict(), folder / "model.safetensors")
-    write_text(folder / CONFIG, json.dumps(config, indent=2) + "\n")
+    write_text(folder / CONFIG, text)
     return folder
+
+
+def plain_values(config: dict[str, Any]) -> dict[str, Any]:
+    """The description as it is, once every option in it is known to be a plain value."""
+    for key, value in {**config["model_args"], **config["imgzoo"].get("model_args", {})}.items():
+        try:
+            json.dumps(value)
+        except (TypeError, ValueError) as error:
+            raise UsageError(
+                f"the option {key}={value!r} is no plain value, so no file can hold it; use torch.save on the state dict"
+            ) from error
+    return config
 
 
 def describe(

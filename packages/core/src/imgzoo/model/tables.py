@@ -105,16 +105,19 @@ class Sized(nn.Module):
         A network without position tables takes any size already. What is refused leaves the model as it was; frozen
         tables stay frozen, device and dtype stay.
         """
-        fixed = hasattr(self, "img_size")
         size = pair(img_size, "img_size") if img_size is not None else getattr(self, "img_size", None)
-        if not fixed:
+        if not hasattr(self, "img_size"):
             if options:
                 raise CapabilityError(f"{type(self).__name__} has no {', '.join(options)} to set")
+            self._remember_size(size, {})
             return
         assert size is not None
         with unchanged_if_refused(self), torch.no_grad():
             before = [(module, name, kind, getattr(module, kind.size)) for _, module, name, kind in tables_of(self)]
-            self.fit_size(size, **options)
+            try:
+                self.fit_size(size, **options)
+            except ValueError as error:
+                raise error if isinstance(error, UsageError) else UsageError(str(error)) from error
             for module, name, kind, old in before:
                 new = getattr(module, kind.size)
                 holder, last = owner_of(module, name)
@@ -122,6 +125,18 @@ class Sized(nn.Module):
                 if new != old and table is not None:
                     kind.place(holder, last, kind.resize(table.detach(), old, new), new)
             refill(self)
+        self._remember_size(size, options)
+
+    def _remember_size(self, size: Size | None, options: dict[str, Any]) -> None:
+        """Let preprocessing and saved files know of the change."""
+        network: Any = self
+        if size is not None and network.pretrained_cfg:
+            network.pretrained_cfg = {**network.pretrained_cfg, "input_size": (network.in_chans, *size)}
+        network.model_args = {**network.model_args, **self.size_options(**options)}
+
+    def size_options(self, **options: Any) -> dict[str, Any]:
+        """Options of `set_input_size` as constructor options, which rebuild the model as it is now."""
+        return options
 
     def fit_state(self, state: dict[str, Tensor]) -> list[str]:
         """Resize the tables of a checkpoint to this model's sizes; a sentence for every change."""

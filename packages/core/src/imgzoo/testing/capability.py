@@ -106,9 +106,13 @@ def set_input_size(subject: ModelSubject) -> None:
     x = torch.randn(1, model.in_chans, *size)
     if model(x).shape != (1, CLASSES):
         raise AssertionError("set_input_size does not lead to logits")
-    other = subject.create(img_size=size).eval()
-    if [tuple(p.shape) for p in other.parameters()] != [tuple(p.shape) for p in model.parameters()]:
-        raise AssertionError("img_size at creation and set_input_size later disagree")
+    if tuple(model.pretrained_cfg["input_size"][1:]) != size:
+        raise AssertionError("after set_input_size the preprocessing still says the old size")
+    if subject.create(img_size=size).eval()(x).shape != (1, CLASSES):
+        raise AssertionError("img_size at creation does not lead to logits")
+    other = subject.create(**{**model.model_args, "img_size": size}).eval()
+    other.load_state_dict(model.state_dict())
+    same(other(x), model(x), "a model made as set_input_size left it", 1e-5)
 
 
 @torch.no_grad()

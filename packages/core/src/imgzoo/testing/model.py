@@ -187,11 +187,23 @@ def parameters_are_used(subject: ModelSubject) -> None:
 
 @torch.no_grad()
 def input_channels(subject: ModelSubject) -> None:
-    for chans in (1, 5):
-        model = subject.create(in_chans=chans).eval()
-        if model.in_chans != chans:
-            raise AssertionError(f"in_chans={chans} was asked for, the model says {model.in_chans}")
-        model(subject.image(model, chans=chans))
+    """A file for color images serves any number of channels: one is seen three times, more take turns, rescaled."""
+    from imgzoo.loading import save_model
+
+    model = subject.create(in_chans=3).eval()
+    with tempfile.TemporaryDirectory() as folder:
+        save_model(model, folder)
+        for chans in (1, 3, 4, 12):
+            other = create_model(folder, pretrained=True, in_chans=chans).eval()
+            if other.in_chans != chans:
+                raise AssertionError(f"in_chans={chans} was asked for, the model says {other.in_chans}")
+            x = subject.image(other, batch=1)
+            if any("StdConv" in type(module).__name__ for module in model.modules()):
+                other(x)  # kernels that are standardized as they are used do not add up
+                continue
+            turns = [x[:, i::3] for i in range(3)] if chans > 1 else [x] * 3
+            color = torch.stack([turn.sum(1) for turn in turns], 1) * (3 / chans if chans > 1 else 1)
+            same(_logits(other(x)), _logits(model(color)), f"a file for 3 channels in a model for {chans}", 1e-3)
 
 
 @torch.no_grad()
