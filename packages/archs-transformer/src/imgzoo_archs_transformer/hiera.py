@@ -5,7 +5,6 @@ window is a slice, and pooling is a maximum over one dimension.
 """
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import torch
@@ -129,29 +128,19 @@ class Hiera(ImageModel):
         self.init_weights()
 
     def init_weights(self) -> None:
-        """Truncated normal of std 0.02 and biases 0.02 in blocks, or as in JAX with layer scale; less with depth."""
-        jax = any(isinstance(module, LayerScale) for module in self.modules())
-        draw = nn.init.xavier_uniform_ if jax else partial(trunc_normal_, std=0.02)
+        """As the blocks begin; as in JAX with layer scale. The classifier begins at zero."""
         trunc_normal_(self.pos_embed, std=0.02)
         if self.pos_embed_win is not None:
             trunc_normal_(self.pos_embed_win, std=0.02)
-        (lecun_normal_ if jax else draw)(self.patch_embed.proj.weight)
-        if jax and self.patch_embed.proj.bias is not None:
-            nn.init.zeros_(self.patch_embed.proj.bias)
-        for depth, block in enumerate(self.blocks, start=1):
-            for name, module in block.named_modules():
-                if not isinstance(module, nn.Linear):
-                    continue
-                draw(module.weight)
-                nn.init.constant_(module.bias, 0.0 if jax else 0.02)
-                if jax and name.startswith("mlp."):
-                    nn.init.normal_(module.bias, std=1e-6)
-                if name in ("attn.proj", "mlp.fc2"):
-                    with torch.no_grad():
-                        module.weight.div_((2 * depth) ** 0.5)
-        if isinstance(self.head.fc, nn.Linear):
-            nn.init.zeros_(self.head.fc.weight)
-            nn.init.zeros_(self.head.fc.bias)
+        jax = any(isinstance(module, LayerScale) for module in self.modules())
+        init_blocks_(self.blocks, jax)
+        conv = self.patch_embed.proj
+        if jax and conv.bias is not None:
+            lecun_normal_(conv.weight)
+            nn.init.zeros_(conv.bias)
+        else:
+            trunc_normal_(conv.weight, std=0.02)
+        zero_linear_(self.head.fc)
 
     def embed(self, x: Tensor) -> State:  # (B, 3, H, W) -> (B, N, C)
         x = self.patch_embed(self.sized_input(x))
@@ -193,3 +182,26 @@ def grid_of(img_size: Size) -> Size:
     if img_size[0] % side or img_size[1] % side:
         raise UsageError(f"Hiera takes images whose sides are multiples of {side}, not img_size={img_size}")
     return img_size[0] // 4, img_size[1] // 4
+
+
+def init_blocks_(blocks: nn.Module, jax: bool = False) -> None:
+    """Truncated normal of std 0.02 and biases 0.02, or Xavier as in JAX; the last layers shrink with depth."""
+    for depth, block in enumerate(blocks.children(), start=1):
+        for name, module in block.named_modules():
+            if not isinstance(module, nn.Linear):
+                continue
+            if jax:
+                nn.init.xavier_uniform_(module.weight)
+                nn.init.normal_(module.bias, std=1e-6 if name.startswith("mlp.") else 0.0)
+            else:
+                trunc_normal_(module.weight, std=0.02)
+                nn.init.constant_(module.bias, 0.02)
+            if name in ("attn.proj", "mlp.fc2"):
+                with torch.no_grad():
+                    module.weight.div_((2 * depth) ** 0.5)
+
+
+def zero_linear_(layer: nn.Module) -> None:
+    if isinstance(layer, nn.Linear):
+        nn.init.zeros_(layer.weight)
+        nn.init.zeros_(layer.bias)
