@@ -1,0 +1,207 @@
+"""Hiera: a hierarchical transformer without the bells and whistles (arXiv:2306.00989); absolute windows (2311.05613).
+
+Tokens lie mask unit by mask unit, 8x8 patches each, and within a unit in the order in which the stages pool them. So a
+window is a slice, and pooling is a maximum over one dimension.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from imgzoo.errors import UsageError
+from imgzoo.model import Feature, FeatureInfo, ImageModel, Parts
+from imgzoo_layers.attention import Attending, LayerScale, layer_scale_of
+from imgzoo_layers.drop import drop_path_of, drop_path_rates
+from imgzoo_layers.init import lecun_normal_, trunc_normal_
+from imgzoo_layers.mlp import Mlp
+from imgzoo_layers.norm import LayerNorm
+from imgzoo_layers.pool_norm import PoolNormHead
+from imgzoo_layers.tables import GridTable, Size
+from imgzoo_layers.util import pair
+
+State = tuple[Tensor, Size]
+"""Tokens (B, N, C), unit by unit, and the size of the map that they are."""
+UNIT = 8  # patches along a side of a mask unit
+POOL = 4  # tokens that become one
+
+
+class PatchEmbed(nn.Module):
+    """Overlapping patches, a quarter of the image: (B, 3, H, W) -> (B, C, H/4, W/4)."""
+
+    def __init__(self, in_chans: int, dim: int):
+        super().__init__()
+        self.proj = nn.Conv2d(in_chans, dim, 7, 4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.proj(x)
+
+
+class MaskUnitAttention(Attending):
+    """Attention in mask units of `area` tokens, or over all of them (0); `left`, the tokens that pooling leaves of a
+    unit, makes the queries: (B, N, C) -> (B, N or N/4, C)."""
+
+    def __init__(self, dim: int, dim_out: int, heads: int, area: int, left: int):
+        super().__init__(heads, dim_out // heads)
+        self.area, self.left = area, left
+        self.qkv = nn.Linear(dim, 3 * dim_out)
+        self.proj = nn.Linear(dim_out, dim_out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch = x.shape[0]
+        if self.area:
+            x = x.reshape(-1, self.area, x.shape[2])
+        q, k, v = self.qkv(x).unflatten(2, (3, self.num_heads, self.head_dim)).permute(2, 0, 3, 1, 4).unbind(0)
+        if self.left:
+            q = q.unflatten(2, (-1, POOL, self.left)).amax(3).flatten(2, 3)
+        return self.proj(self.attend(q, k, v).transpose(1, 2).reshape(batch, -1, self.num_heads * self.head_dim))
+
+
+class Block(nn.Module):
+    """Attention, then mlp, each on a residual; the first block of a stage pools what it attends from. Its shortcut is
+    widened by `proj`, or by maximum and mean side by side."""
+
+    def __init__(self, dim: int, dim_out: int, heads: int, area: int, left: int, mlp_ratio: float, project: bool,
+                 layer_scale: float | None, drop_path: float):  # fmt: skip
+        super().__init__()
+        self.left = left
+        self.norm1 = LayerNorm(dim)
+        self.proj = nn.Linear(dim, dim_out) if left and project else None
+        self.attn = MaskUnitAttention(dim, dim_out, heads, area, left)
+        self.ls1 = layer_scale_of(dim_out, layer_scale)
+        self.drop_path1 = drop_path_of(drop_path)
+        self.norm2 = LayerNorm(dim_out)
+        self.mlp = Mlp(dim_out, int(dim_out * mlp_ratio))
+        self.ls2 = layer_scale_of(dim_out, layer_scale)
+        self.drop_path2 = drop_path_of(drop_path)
+
+    def forward(self, state: State) -> State:
+        x, (height, width) = state
+        y = self.norm1(x)
+        if self.left:
+            height, width = height // 2, width // 2
+            x = (x if self.proj is None else self.proj(y)).unflatten(1, (-1, POOL, self.left))
+            x = torch.cat([x.amax(2), x.mean(2)], dim=-1) if self.proj is None else x.amax(2)
+            x = x.flatten(1, 2)
+        x = x + self.drop_path1(self.ls1(self.attn(y)))
+        return x + self.drop_path2(self.ls2(self.mlp(self.norm2(x)))), (height, width)
+
+
+class Hiera(ImageModel):
+    parts = Parts(stem=("embed",), stages=("blocks",))
+    layer_groups = {"stem": r"^pos_embed|^patch_embed", "blocks": [(r"^blocks\.(\d+)", None)]}
+    no_decay = ("pos_embed",)
+    layout = "plain"
+
+    def __init__(self, img_size: int | Size = 224, embed_dim: int = 96, num_heads: int = 1,
+                 depths: Sequence[int] = (2, 3, 16, 3), mlp_ratio: float = 4.0, window_pos: Size | None = None,
+                 expand_proj: bool = True, layer_scale: float | None = None, num_classes: int = 1000, in_chans: int = 3,
+                 global_pool: str = "avg", drop_rate: float = 0.0, drop_path_rate: float = 0.0):  # fmt: skip
+        super().__init__(num_classes, in_chans)
+        self.img_size = pair(img_size)
+        self.grid = grid_of(self.img_size)
+        self.patch_embed = PatchEmbed(in_chans, embed_dim)
+        if window_pos:  # a table of any size for the image, and one that repeats in each unit
+            self.pos_embed = nn.Parameter(torch.zeros(1, embed_dim, *window_pos))
+            self.pos_embed_win = nn.Parameter(torch.zeros(1, embed_dim, UNIT, UNIT))
+        else:
+            self.tables: Mapping[str, Any] = {"pos_embed": GridTable()}
+            self.pos_embed = nn.Parameter(torch.zeros(1, self.grid[0] * self.grid[1], embed_dim))
+            self.pos_embed_win = None
+        blocks, levels, dim = [], [], embed_dim
+        for i, drops in enumerate(drop_path_rates(drop_path_rate, depths)):
+            for j, drop in enumerate(drops):
+                first, dim_out = i > 0 and j == 0, embed_dim * 2**i
+                inside = i - first  # pooling happens where the stage before attended
+                area = UNIT * UNIT // POOL**inside if inside < 2 else 0
+                left = UNIT * UNIT // POOL**i if first else 0
+                blocks.append(Block(dim, dim_out, num_heads * 2**i, area, left, mlp_ratio, expand_proj, layer_scale,
+                                    drop))  # fmt: skip
+                dim = dim_out
+            levels.append(Feature(dim, 4 * 2**i, f"blocks.{len(blocks) - 1}"))
+        self.blocks = nn.Sequential(*blocks)
+        self.feature_info = FeatureInfo(levels)
+        self.num_features = self.head_hidden_size = dim
+        self.head = PoolNormHead(dim, num_classes, global_pool, drop_rate, tokens=True)
+        self.init_weights()
+
+    def init_weights(self) -> None:
+        """As the blocks begin; as in JAX with layer scale. The classifier begins at zero."""
+        trunc_normal_(self.pos_embed, std=0.02)
+        if self.pos_embed_win is not None:
+            trunc_normal_(self.pos_embed_win, std=0.02)
+        jax = any(isinstance(module, LayerScale) for module in self.modules())
+        init_blocks_(self.blocks, jax)
+        conv = self.patch_embed.proj
+        if jax and conv.bias is not None:
+            lecun_normal_(conv.weight)
+            nn.init.zeros_(conv.bias)
+        else:
+            trunc_normal_(conv.weight, std=0.02)
+        zero_linear_(self.head.fc)
+
+    def embed(self, x: Tensor) -> State:  # (B, 3, H, W) -> (B, N, C)
+        x = self.patch_embed(self.sized_input(x))
+        if self.pos_embed_win is None:
+            table = self.pos_embed.transpose(1, 2).unflatten(2, self.grid)
+        else:
+            repeats = (1, 1, self.grid[0] // UNIT, self.grid[1] // UNIT)
+            table = F.interpolate(self.pos_embed.float(), self.grid, mode="bicubic", antialias=True)
+            table = table.to(x.dtype) + self.pos_embed_win.tile(repeats)
+        x = (x + table).unflatten(3, (-1, 2, 2, 2)).unflatten(2, (-1, 2, 2, 2))  # finest last on both axes
+        return x.permute(0, 2, 6, 5, 9, 4, 8, 3, 7, 1).flatten(1, 8), self.grid
+
+    def forward_features(self, x: Tensor) -> Tensor:  # (B, 3, H, W) -> (B, H/32 * W/32, C)
+        return self._final_norm(self.blocks(self.embed(x)))
+
+    def _final_norm(self, x: State) -> Tensor:
+        return self._map(*x).flatten(1, 2)
+
+    def _collect(self, x: State, norm: bool) -> Tensor:
+        return self._map(*x).permute(0, 3, 1, 2)
+
+    def _map(self, x: Tensor, size: Size) -> Tensor:
+        """Tokens in the order of units as the map they are: (B, N, C) -> (B, h, w, C)."""
+        units = (self.grid[0] // UNIT, self.grid[1] // UNIT)
+        pools = (size[0] // units[0]).bit_length() - 1
+        x = x.unflatten(1, (*units, *[2] * (2 * pools)))
+        rows, columns = [range(first, first + 2 * pools, 2)[::-1] for first in (3, 4)]
+        x = x.permute(0, 1, *rows, 2, *columns, 3 + 2 * pools)
+        return x.flatten(2 + pools, 2 + 2 * pools).flatten(1, 1 + pools)
+
+    def fit_size(self, img_size: Size, **options) -> None:
+        self.grid = grid_of(img_size)
+        super().fit_size(img_size, **options)
+
+
+def grid_of(img_size: Size) -> Size:
+    """Patches down and across; the image is whole mask units."""
+    side = 4 * UNIT
+    if img_size[0] % side or img_size[1] % side:
+        raise UsageError(f"Hiera takes images whose sides are multiples of {side}, not img_size={img_size}")
+    return img_size[0] // 4, img_size[1] // 4
+
+
+def init_blocks_(blocks: nn.Module, jax: bool = False) -> None:
+    """Truncated normal of std 0.02 and biases 0.02, or Xavier as in JAX; the last layers shrink with depth."""
+    for depth, block in enumerate(blocks.children(), start=1):
+        for name, module in block.named_modules():
+            if not isinstance(module, nn.Linear):
+                continue
+            if jax:
+                nn.init.xavier_uniform_(module.weight)
+                nn.init.normal_(module.bias, std=1e-6 if name.startswith("mlp.") else 0.0)
+            else:
+                trunc_normal_(module.weight, std=0.02)
+                nn.init.constant_(module.bias, 0.02)
+            if name in ("attn.proj", "mlp.fc2"):
+                with torch.no_grad():
+                    module.weight.div_((2 * depth) ** 0.5)
+
+
+def zero_linear_(layer: nn.Module) -> None:
+    if isinstance(layer, nn.Linear):
+        nn.init.zeros_(layer.weight)
+        nn.init.zeros_(layer.bias)
