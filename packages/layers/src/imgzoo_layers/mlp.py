@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from .act import Act, create_act
-from .norm import Norm
+from .norm import LayerNorm, Norm
 
 
 class Mlp(nn.Module):
@@ -135,4 +135,31 @@ class SwiGlu(nn.Module):
         return self.drop2(self.fc2(self.norm(self.drop1(x))))
 
 
-MLP: dict[str, type[nn.Module]] = {"mlp": Mlp, "glu": GluMlp, "swiglu": SwiGlu}
+class GeGlu(nn.Module):
+    """Norm, act(gate(x)) * value(x), linear (ViTamin, arXiv:2404.02132); keys `norm`, `w0`, `w1`, `w2`."""
+
+    def __init__(
+        self,
+        dim: int,
+        hidden: int,
+        dim_out: int | None = None,
+        act: Act = "gelu",
+        norm: Norm | None = None,
+        bias: bool = True,
+        drop: float = 0.0,
+    ):
+        super().__init__()
+        self.norm = (norm or LayerNorm)(dim)
+        self.w0 = nn.Linear(dim, hidden, bias=bias)
+        self.act = create_act(act)
+        self.w1 = nn.Linear(dim, hidden, bias=bias)
+        self.drop1 = nn.Dropout(drop)
+        self.w2 = nn.Linear(hidden, dim_out or dim, bias=bias)
+        self.drop2 = nn.Dropout(drop)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.norm(x)
+        return self.drop2(self.w2(self.drop1(self.act(self.w0(x)) * self.w1(x))))
+
+
+MLP: dict[str, type[nn.Module]] = {"mlp": Mlp, "glu": GluMlp, "swiglu": SwiGlu, "geglu": GeGlu}

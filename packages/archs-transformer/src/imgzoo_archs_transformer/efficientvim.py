@@ -1,0 +1,282 @@
+"""EfficientViM (arXiv:2411.15241): state space mixers whose channels meet in a few hidden states."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from imgzoo.errors import UsageError
+from imgzoo.model import Distilled, Feature, FeatureInfo, ImageModel, Parts
+from imgzoo.model.levels import Shortened
+from imgzoo_layers.drop import drop_path_of, drop_path_rates
+from imgzoo_layers.gate import SqueezeExcite
+from imgzoo_layers.head import linear_or_none
+from imgzoo_layers.init import init_linear_
+from imgzoo_layers.norm import LayerNorm, LayerNorm2d
+from imgzoo_layers.pool import GlobalPool
+
+
+class ConvNorm(nn.Sequential):
+    """Convolution, batch norm, perhaps ReLU; keys `conv` and `norm`."""
+
+    def __init__(self, dim: int, dim_out: int, kernel: int = 1, stride: int = 1, groups: int = 1, act: bool = False):
+        super().__init__()
+        self.conv = nn.Conv2d(dim, dim_out, kernel, stride, kernel // 2, groups=groups, bias=False)
+        self.norm = nn.BatchNorm2d(dim_out)
+        if act:
+            self.act = nn.ReLU()
+
+
+def depthwise(dim: int) -> ConvNorm:
+    return ConvNorm(dim, dim, 3, groups=dim)
+
+
+class Bare1d(nn.Sequential):
+    """A pointwise convolution over tokens (B, C, N) -> (B, D, N); key `conv`."""
+
+    def __init__(self, dim: int, dim_out: int):
+        super().__init__()
+        self.conv = nn.Conv1d(dim, dim_out, 1, bias=False)
+
+
+class Bare2d(nn.Sequential):
+    """A depthwise 3x3 convolution; key `conv`."""
+
+    def __init__(self, dim: int):
+        super().__init__()
+        self.conv = nn.Conv2d(dim, dim, 3, 1, 1, groups=dim, bias=False)
+
+
+class HiddenStateMixer(nn.Module):
+    """The HSM-SSD layer (section 3.2): gather the map into `states` vectors, mix their channels, spread them again.
+
+    (B, C, H, W) -> the map and the hidden states (B, C, states).
+    """
+
+    def __init__(self, dim: int, states: int):
+        super().__init__()
+        self.A = nn.Parameter(torch.empty(states).uniform_(1, 16))
+        self.D = nn.Parameter(torch.ones(1))
+        self.BCdt_proj = Bare1d(dim, 3 * states)
+        self.dw = Bare2d(3 * states)
+        self.hz_proj = Bare1d(dim, 2 * dim)
+        self.out_proj = Bare1d(dim, dim)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        size, x = (x.shape[2], x.shape[3]), x.flatten(2)
+        gather, spread, step = self.dw(self.BCdt_proj(x).unflatten(2, size)).flatten(2).chunk(3, dim=1)
+        weights = (step + self.A[:, None]).softmax(-1) * gather  # (B, states, HW)
+        hidden, gate = self.hz_proj(x @ weights.transpose(1, 2)).chunk(2, dim=1)
+        hidden = self.out_proj(hidden * (F.silu(gate) + self.D))
+        return (hidden @ spread).unflatten(2, size), hidden
+
+
+class Mlp(nn.Module):
+    """Two pointwise convolutions with norms: (B, C, H, W) -> (B, C, H, W)."""
+
+    def __init__(self, dim: int, hidden: int):
+        super().__init__()
+        self.fc1 = ConvNorm(dim, hidden, act=True)
+        self.fc2 = ConvNorm(hidden, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc2(self.fc1(x))
+
+
+class Block(nn.Module):
+    """Depthwise, mixer, depthwise, mlp; each takes a learned share of every channel. -> the map and hidden states."""
+
+    def __init__(self, dim: int, mlp_ratio: float, states: int, drop_path: float):
+        super().__init__()
+        self.alpha = nn.Parameter(torch.full((4, dim), 1e-4))
+        self.mixer = HiddenStateMixer(dim, states)
+        self.norm = LayerNorm2d(dim, eps=1e-5)
+        self.dwconv1 = depthwise(dim)
+        self.dwconv2 = depthwise(dim)
+        self.ffn = Mlp(dim, int(dim * mlp_ratio))
+        self.drop_path = drop_path_of(drop_path)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        share = self.alpha.sigmoid()[:, :, None, None]
+        x = (1 - share[0]) * x + share[0] * self.drop_path(self.dwconv1(x))
+        y, hidden = self.mixer(self.norm(x))
+        x = (1 - share[1]) * x + share[1] * self.drop_path(y)
+        x = (1 - share[2]) * x + share[2] * self.drop_path(self.dwconv2(x))
+        return (1 - share[3]) * x + share[3] * self.drop_path(self.ffn(x)), hidden
+
+
+class PatchMerging(nn.Module):
+    """Halve the map: (B, C, H, W) -> (B, D, H/2, W/2)."""
+
+    def __init__(self, dim: int, dim_out: int, ratio: float = 4.0):
+        super().__init__()
+        hidden = int(dim_out * ratio)
+        self.conv = nn.Sequential(ConvNorm(dim, hidden, act=True), ConvNorm(hidden, hidden, 3, 2, hidden, act=True),
+                                  SqueezeExcite(hidden, 0.25), ConvNorm(hidden, dim_out))  # fmt: skip
+        self.dwconv1 = depthwise(dim)
+        self.dwconv2 = depthwise(dim_out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv(x + self.dwconv1(x))
+        return x + self.dwconv2(x)
+
+
+class Stem(nn.Module):
+    """Four strided convolutions: (B, 3, H, W) -> (B, C, H/16, W/16)."""
+
+    def __init__(self, widths: Sequence[int]):
+        super().__init__()
+        last = len(widths) - 2
+        self.conv = nn.Sequential(*(
+            ConvNorm(dim, out, 3, 2, act=i < last) for i, (dim, out) in enumerate(pairwise(widths))
+        ))  # fmt: skip
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x)
+
+
+class Stage(nn.Module):
+    """Blocks, then a smaller map. -> what blocks made, the smaller map, the last hidden states."""
+
+    def __init__(self, dim: int, dim_out: int, blocks: list[nn.Module]):
+        super().__init__()
+        self.blocks = nn.ModuleList(blocks)
+        self.downsample = PatchMerging(dim, dim_out) if dim_out else nn.Identity()
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        hidden = x
+        for block in self.blocks:
+            x, hidden = block(x)
+        return x, self.downsample(x), hidden
+
+
+class ShortenedViM(Shortened):
+    """A pruned network has one classifier, over the map it ends in."""
+
+    parts = Parts(stem=("patch_embed",), pool="global_pool", head="heads",
+                  tail=("norm", "weights", "weights_dist", "heads_dist"))  # fmt: skip
+    _set_pool = ImageModel._set_pool
+    pool_kind = ImageModel.pool_kind
+    _new_head = ImageModel._new_head
+
+    def forward_head(self: Any, x: Tensor, pre_logits: bool = False) -> Tensor:
+        x = self.head_drop(self.global_pool(x))
+        if pre_logits:
+            return x
+        return self.heads(x) if self.global_pool.kind else self.heads(x.movedim(1, -1)).movedim(-1, 1)
+
+
+class EfficientViM(ImageModel):
+    """Every stage's hidden states and the last map have a classifier; their logits are weighed."""
+
+    parts = Parts(stem=("patch_embed",), pool="", head=tuple(f"heads.{i}" for i in range(4)), tail=("norm", "weights"))
+    layer_groups = {
+        "stem": r"^patch_embed",
+        "blocks": [(r"^stages\.(\d+)\.blocks\.(\d+)", None), (r"^stages\.(\d+)\.downsample", (99999,)),
+                   (r"^norm", (99999,))],
+        "coarse": r"^stages\.(\d+)",
+    }  # fmt: skip
+    no_decay = ("*.mixer.D",)
+    shortened = ShortenedViM
+    layout = "plain"
+
+    def __init__(self, embed_dim: Sequence[int] = (128, 192, 320), depths: Sequence[int] = (2, 2, 2),
+                 state_dim: Sequence[int] = (49, 25, 9), mlp_ratio: float = 4.0, num_classes: int = 1000,
+                 in_chans: int = 3, global_pool: str = "avg", drop_rate: float = 0.0,
+                 drop_path_rate: float = 0.0):  # fmt: skip
+        super().__init__(num_classes, in_chans)
+        dims, drops = list(embed_dim), drop_path_rates(drop_path_rate, list(depths))
+        self._register_weights()
+        widths = [in_chans, *(dims[0] // share for share in (8, 4, 2, 1))]
+        self.patch_embed = Stem(widths)
+        self.stages = nn.ModuleList(
+            Stage(dim, after, [Block(dim, mlp_ratio, state_dim[i], drop) for drop in drops[i]])
+            for i, (dim, after) in enumerate(zip(dims, [*dims[1:], 0], strict=True))
+        )
+        self.feature_info = FeatureInfo(Feature(dim, 16 * 2**i, f"stages.{i}") for i, dim in enumerate(dims))
+        self.norm = nn.ModuleList([*(LayerNorm(dim, eps=1e-5) for dim in dims), LayerNorm2d(dims[-1], eps=1e-5)])
+        self.widths = [*dims, dims[-1]]
+        self.num_features = self.head_hidden_size = sum(self.widths)
+        self.global_pool = GlobalPool()
+        self._set_pool(global_pool)
+        self.head_drop = nn.Dropout(drop_rate)
+        self.heads = nn.ModuleList(linear_or_none(dim, num_classes) for dim in self.widths)
+        self._add_heads()
+        init_linear_(self)
+
+    def _register_weights(self) -> None:
+        self.weights = nn.Parameter(torch.ones(4))
+
+    def _add_heads(self) -> None:
+        """Further classifiers of a subclass."""
+
+    def forward_features(self, x: Tensor) -> list[Tensor]:  # type: ignore[override]
+        """(B, 3, H, W) -> normalized hidden states (B, C, states) of every stage, and the last map (B, C, N)."""
+        x, hidden = self.patch_embed(x), []
+        for stage in self.stages:
+            _, x, states = stage(x)
+            hidden.append(states)
+        return self._normalized([x, *hidden])
+
+    def _normalized(self, x: list[Tensor]) -> list[Tensor]:
+        hidden = [self.norm[i](states.transpose(1, 2)).transpose(1, 2) for i, states in enumerate(x[1:])]
+        return [*hidden, self.norm[3](x[0]).flatten(2)]
+
+    def _weighed(self, x: list[Tensor], heads: Any, weights: Tensor) -> Tensor:
+        share = weights.softmax(0)
+        return torch.stack([share[i] * head(x[i]) for i, head in enumerate(heads)]).sum(0)
+
+    def forward_head(self, x: list[Tensor], pre_logits: bool = False) -> Tensor:  # type: ignore[override]
+        pooled = [self.head_drop(part.mean(-1)) for part in x]
+        if pre_logits or self.num_classes == 0:
+            return torch.cat(pooled, dim=1)
+        return self._logits(pooled)
+
+    def _logits(self, x: list[Tensor]) -> Tensor:
+        return self._weighed(x, self.heads, self.weights)
+
+    def _advance(self, path: str, step: Any, x: Any) -> tuple[Any, dict[str, Any]]:
+        """The state is the map and the hidden states so far."""
+        if path == "patch_embed":
+            return [step(x)], {}
+        level, smaller, hidden = step(x[0])
+        return [smaller, *x[1:], hidden], {path: level}
+
+    def _final_norm(self, x: Any) -> list[Tensor]:
+        return self._normalized(x)
+
+    def _cut(self, level: str, chosen: list[int]) -> None:
+        self._drop([f"{level}.downsample"])
+
+    def _new_head(self, index: int, num_classes: int, bias: bool) -> nn.Module:
+        return nn.Linear(self.widths[index % 4], num_classes)
+
+    def pool_kind(self) -> str:
+        return "avg"
+
+    def _set_pool(self, global_pool: str) -> None:
+        if global_pool != "avg":
+            raise UsageError(f"hidden states pool by their mean: global_pool is 'avg', not '{global_pool}'")
+
+
+class DistilledEfficientViM(Distilled, EfficientViM):
+    """A second set of classifiers learns from a teacher."""
+
+    parts = EfficientViM.parts._replace(
+        head=tuple(f"{name}.{i}" for name in ("heads", "heads_dist") for i in range(4)),
+        tail=("norm", "weights", "weights_dist", "heads_dist"),
+    )
+
+    def _register_weights(self) -> None:
+        super()._register_weights()
+        self.weights_dist = nn.Parameter(torch.ones(4))
+
+    def _add_heads(self) -> None:
+        self.heads_dist = nn.ModuleList(linear_or_none(dim, self.num_classes) for dim in self.widths)
+
+    def _logits(self, x: list[Tensor]):
+        second = self._weighed(x, self.heads_dist, self.weights_dist)
+        return self.join_heads(self._weighed(x, self.heads, self.weights), second)
