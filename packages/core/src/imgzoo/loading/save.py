@@ -59,7 +59,7 @@ def plain_values(config: dict[str, Any]) -> dict[str, Any]:
             json.dumps(value)
         except (TypeError, ValueError) as error:
             raise UsageError(
-                f"the option {key}={value!r} is no plain value, so no file can hold it; use torch.save on the state dict"
+                f"the option {key}={value!r} is no plain value, so no file can hold it; save the state dict alone"
             ) from error
     return config
 
