@@ -35,10 +35,11 @@ class AttentionPoolLatent(nn.Module):
         self.mlp = Mlp(dim, int(dim * mlp_ratio), act=act)
         trunc_normal_tf_(self.latent, std=dim**-0.5)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
+        """Tokens (B, N, C), with what is added to the scores (B, 1, 1, N) -> (B, C)."""
         q = self.q(self.latent.expand(x.shape[0], -1, -1)).unflatten(2, (self.heads, self.head_dim)).transpose(1, 2)
         k, v = self.kv(x).unflatten(2, (2, self.heads, self.head_dim)).permute(2, 0, 3, 1, 4).unbind(0)
-        x = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+        x = F.scaled_dot_product_attention(q, k, v, attn_mask=bias).transpose(1, 2).flatten(2)
         x = self.proj(x)
         return (x + self.mlp(self.norm(x)))[:, 0]
 

@@ -1,0 +1,215 @@
+"""NaFlexViT: images of any shape as sequences of patches (NaViT, arXiv:2307.06304; SigLIP 2, 2502.14786; C-RADIO)."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from imgzoo.errors import UsageError
+from imgzoo.model import ImageModel, Patches, TokenModel
+from imgzoo_layers.attention import Attention
+from imgzoo_layers.attention_pool import AttentionPoolLatent
+from imgzoo_layers.drop import drop_path_rates
+from imgzoo_layers.init import init_linear_, trunc_normal_
+from imgzoo_layers.mlp import Mlp
+from imgzoo_layers.norm import LayerNorm
+from imgzoo_layers.tables import Size
+from imgzoo_layers.transformer import Block
+
+State = tuple[Tensor, Tensor | None]
+"""Tokens (B, N, C), and what is added to the scores of attention (B, 1, 1, N), -inf where a row was filled up."""
+
+
+class MaskedBlock(Block):
+    def forward(self, state: State) -> State:  # type: ignore[override]
+        x, bias = state
+        x = x + self.drop_path1(self.ls1(self.attn(self.norm1(x), bias)))
+        return x + self.drop_path2(self.ls2(self.mlp(self.norm2(x)))), bias
+
+
+class Blocks(nn.Sequential):
+    def forward(self, state: State) -> State:  # type: ignore[override]
+        for block in self:
+            state = block(state)
+        return state
+
+
+class NaFlexEmbeds(nn.Module):
+    """Patches (B, N, p * p * C) -> tokens, with tables of position for a grid of its own."""
+
+    def __init__(self, patch: Size, in_chans: int, dim: int, class_token: bool, reg_tokens: int, grid: Size,
+                 factorized: bool, mode: str, antialias: bool, align_corners: bool, square: bool):  # fmt: skip
+        super().__init__()
+        self.factorized = factorized
+        self.stretching = (mode, antialias, align_corners, square)
+        self.cls_token = nn.Parameter(torch.empty(1, 1, dim)) if class_token else None
+        self.reg_token = nn.Parameter(torch.empty(1, reg_tokens, dim)) if reg_tokens else None
+        if factorized:
+            self.pos_embed_y = nn.Parameter(torch.empty(1, grid[0], dim))
+            self.pos_embed_x = nn.Parameter(torch.empty(1, grid[1], dim))
+        else:
+            self.pos_embed = nn.Parameter(torch.empty(1, *grid, dim))
+        self.proj = nn.Linear(patch[0] * patch[1] * in_chans, dim)
+
+    def position(self, grid: Size) -> Tensor:
+        """What a grid of patches is given: (1, h * w, C)."""
+        if self.factorized:
+            return factorized_rows(self.pos_embed_y, self.pos_embed_x, grid, *self.stretching[2:])
+        return rows(self.pos_embed, grid, self.stretching)
+
+    def of_patches(self, coordinates: Tensor, valid: Tensor) -> Tensor:
+        """The same for each image of a batch by its own grid: (B, N, 2), (B, N) -> (B, N, C)."""
+        coordinates = coordinates.long().masked_fill(~valid[..., None], 0)
+        grids = coordinates.amax(1) + 1
+        position = self.proj.weight.new_zeros(*valid.shape, self.proj.out_features)
+        for grid in grids.unique(dim=0):
+            height, width = grid.tolist()
+            same = (grids == grid).all(1)
+            places = coordinates[same, :, 0] * width + coordinates[same, :, 1]
+            position[same] = self.position((height, width))[0][places].to(position.dtype)
+        return position
+
+    def forward(self, patches: Tensor, position: Tensor) -> Tensor:
+        x = self.proj(patches) + position
+        prefix = [token.expand(x.shape[0], -1, -1) for token in (self.cls_token, self.reg_token) if token is not None]
+        return torch.cat([*prefix, x], dim=1)
+
+
+class NaFlexViT(TokenModel):
+    """An image (B, C, H, W), or `Patches` (also as a dict in the field's spelling) of images of any shapes."""
+
+    layer_groups = {"stem": r"^embeds", "blocks": [(r"^blocks\.(\d+)", None), (r"^norm", (99999,))]}
+    no_decay = ("embeds.pos_embed", "embeds.cls_token", "embeds.reg_token")
+    pools = (*TokenModel.pools, "map")
+
+    def __init__(self, img_size: int | Size = 384, patch_size: int | Size = 16, in_chans: int = 3,
+                 num_classes: int = 1000, global_pool: str = "avg", embed_dim: int = 768, depth: int = 12,
+                 num_heads: int = 12, mlp_ratio: float = 4.0, qkv_bias: bool = True, qk_norm: bool = False,
+                 layer_scale: float | None = 1e-5, act: str = "gelu", class_token: bool = False, reg_tokens: int = 4,
+                 pos_grid: Size = (16, 16), pos_factorized: bool = False, pos_mode: str = "bicubic",
+                 pos_antialias: bool = True, pos_align_corners: bool = False, pos_square: bool = False,
+                 final_norm: bool = True, drop_rate: float = 0.0, pos_drop_rate: float = 0.0,
+                 proj_drop_rate: float = 0.0, attn_drop_rate: float = 0.0, drop_path_rate: float = 0.0):  # fmt: skip
+        super().__init__(num_classes, in_chans, img_size, patch_size, embed_dim, depth, global_pool, class_token,
+                         int(class_token) + reg_tokens, dynamic=True)  # fmt: skip
+        self._pool_options = (num_heads, mlp_ratio, act)
+        dim, patch = embed_dim, self.patch_size
+        self.embeds = NaFlexEmbeds(patch, in_chans, dim, class_token, reg_tokens, pos_grid, pos_factorized, pos_mode,
+                                   pos_antialias, pos_align_corners, pos_square)  # fmt: skip
+        self.pos_drop = nn.Dropout(pos_drop_rate)
+        self.blocks = Blocks(*(
+            MaskedBlock(dim, Attention(dim, num_heads, qkv_bias, qk_norm, attn_drop=attn_drop_rate,
+                                       proj_drop=proj_drop_rate),
+                        Mlp(dim, int(dim * mlp_ratio), act=act, drop=proj_drop_rate), LayerNorm, layer_scale, drop)
+            for drop in drop_path_rates(drop_path_rate, depth)[0]
+        ))  # fmt: skip
+        after_pool = global_pool in ("avg", "max", "avgmax")
+        self.norm = LayerNorm(dim) if final_norm and not after_pool else nn.Identity()
+        self.add_head(drop_rate, LayerNorm(dim) if final_norm and after_pool else None)
+        self.init_weights()
+
+    def init_weights(self) -> None:
+        """Truncated normal of std 0.02, tokens nearly zero; the last layers of each block shrink with depth."""
+        init_linear_(self)
+        for name, table in self.embeds.named_parameters(recurse=False):
+            if name.startswith("pos_embed"):
+                trunc_normal_(table, std=0.02)
+            else:
+                nn.init.normal_(table, std=1e-6)
+        blocks: Any = self.blocks
+        with torch.no_grad():
+            for depth, block in enumerate(blocks, start=1):
+                block.attn.proj.weight.div_((2 * depth) ** 0.5)
+                block.mlp.fc2.weight.div_((2 * depth) ** 0.5)
+
+    def embed(self, x: Any) -> State:  # (B, 3, H, W), or patches (B, N, p * p * 3) -> (B, prefix + N, C)
+        if is_patches(x):
+            patches, coordinates, valid = Patches.of(x)
+            tokens = self.embeds(patches.flatten(2), self.embeds.of_patches(coordinates, valid))
+            return self.pos_drop(tokens), score_bias(valid, self.num_prefix_tokens, tokens.dtype)
+        grid, (down, across) = self.grid_of(x.shape[-2], x.shape[-1]), self.patch_size
+        x = self.sized_input(x).unflatten(3, (-1, across)).unflatten(2, (-1, down))  # (B, C, h, p, w, p)
+        x = x.permute(0, 2, 4, 3, 5, 1).flatten(3).flatten(1, 2)
+        return self.pos_drop(self.embeds(x, self.embeds.position(grid))), None
+
+    def forward_features(self, x: Any) -> Tensor:
+        """-> (B, prefix + N, C); rows that were filled up hold nothing of use."""
+        return self.norm(self.blocks(self.embed(x))[0])
+
+    def forward(self, x: Any) -> Tensor:
+        if is_patches(x):
+            x = Patches.of(x)
+            return self.forward_head(self.forward_features(x), valid=x.valid)
+        return self.forward_head(self.forward_features(x))
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False, valid: Tensor | None = None) -> Tensor:
+        """`valid` (B, N) leaves out of the pool the patches that were filled up."""
+        x = self.head_drop(self.fc_norm(self.pool(x) if valid is None else self.pool_valid(x, valid)))
+        return x if pre_logits else self.head(x)
+
+    def pool_valid(self, x: Tensor, valid: Tensor) -> Tensor:
+        if self.global_pool in ("", "token"):
+            return self.pool(x)
+        x = x[:, self.num_prefix_tokens :]
+        if self.attn_pool is not None:
+            return self.attn_pool(x, score_bias(valid, 0, x.dtype))
+        mean = x.masked_fill(~valid[..., None], 0).sum(1) / valid.sum(1, keepdim=True).to(x.dtype)
+        top = x.masked_fill(~valid[..., None], float("-inf")).amax(1)
+        return {"avg": mean, "max": top, "avgmax": 0.5 * (mean + top)}[self.global_pool]
+
+    def forward_intermediates(self, x: Any, indices: int | Sequence[int] | None = None, norm: bool = False,
+                              stop_early: bool = False, output_fmt: str = "NCHW", intermediates_only: bool = False,
+                              return_prefix_tokens: bool = False) -> Any:  # type: ignore[override]  # fmt: skip
+        """As `TokenModel`'s; images of several shapes have no common map, so levels of patches are "NLC"."""
+        options = (indices, norm, stop_early, output_fmt, intermediates_only)
+        if not is_patches(x):
+            return super().forward_intermediates(x, *options, return_prefix_tokens)
+        if output_fmt != "NLC":
+            raise UsageError(f"levels of patches are tokens: output_fmt is 'NLC', not '{output_fmt}'")
+        result = ImageModel.forward_intermediates(self, x, *options)
+        levels, prefix = result if intermediates_only else result[1], self.num_prefix_tokens
+        for i, level in enumerate(levels):
+            levels[i] = (level[:, prefix:], level[:, :prefix]) if return_prefix_tokens else level[:, prefix:]
+        return result
+
+    def make_attn_pool(self, kind: str) -> nn.Module | None:
+        heads, mlp_ratio, act = self._pool_options
+        return AttentionPoolLatent(self.embed_dim, heads, mlp_ratio, act=act) if kind == "map" else None
+
+
+def is_patches(x: Any) -> bool:
+    return isinstance(x, (tuple, list, Mapping))
+
+
+def score_bias(valid: Tensor, prefix: int, dtype: torch.dtype) -> Tensor:
+    """(B, N) -> (B, 1, 1, prefix + N): -inf where nobody shall look."""
+    bias = torch.zeros(valid.shape, dtype=dtype, device=valid.device).masked_fill(~valid, float("-inf"))
+    return F.pad(bias, [prefix, 0])[:, None, None]
+
+
+def rows(table: Tensor, grid: Size, stretching: tuple[str, bool, bool, bool]) -> Tensor:
+    """A table (1, h', w', C) for a grid: (1, h * w, C)."""
+    mode, antialias, align_corners, square = stretching
+    size = (max(grid), max(grid)) if square else grid
+    if size != (table.shape[1], table.shape[2]):
+        table = F.interpolate(table.permute(0, 3, 1, 2).float(), size, mode=mode, align_corners=align_corners,
+                              antialias=antialias).permute(0, 2, 3, 1).to(table.dtype)  # fmt: skip
+    return table[:, : grid[0], : grid[1]].flatten(1, 2)
+
+
+def factorized_rows(down: Tensor, across: Tensor, grid: Size, align_corners: bool, square: bool) -> Tensor:
+    """Tables (1, h', C) and (1, w', C), stretched linearly and added: (1, h * w, C)."""
+    parts = []
+    for table, size in zip((down, across), grid, strict=True):
+        length = max(grid) if square else size
+        if length != table.shape[1]:
+            table = F.interpolate(table.transpose(1, 2).float(), length, mode="linear", align_corners=align_corners)
+            table = table.transpose(1, 2).to(down.dtype)
+        parts.append(table[:, :size])
+    return (parts[0][:, :, None] + parts[1][:, None]).flatten(1, 2)
+
+
+torch.fx.wrap("rows")
+torch.fx.wrap("factorized_rows")

@@ -1,0 +1,67 @@
+"""Patches of images of several shapes in one batch: each gets the logits that it gets alone."""
+
+import pytest
+import torch
+
+import imgzoo
+from imgzoo.errors import UsageError
+from imgzoo.model import Patches
+
+TINY = dict(embed_dim=32, depth=2, num_heads=4, num_classes=5, layer_scale=None)
+SHAPES = [(160, 160), (224, 96), (96, 320), (64, 64)]
+NAMES = [f"naflexvit_base_patch16_{kind}" for kind in ("gap", "map", "par_gap", "parfac_gap", "radio_v3", "siglip")]
+
+
+def patchified(images, side=16):
+    """Images (3, h, w) of any shapes as one record in the field's spelling."""
+    rows = []
+    for x in images:
+        patches = x.unflatten(2, (-1, side)).unflatten(1, (-1, side)).permute(1, 3, 2, 4, 0)
+        grid = torch.stack(torch.meshgrid(*map(torch.arange, patches.shape[:2]), indexing="ij"), -1)
+        rows.append((patches.flatten(2).flatten(0, 1), grid.flatten(0, 1)))
+    longest = max(len(patches) for patches, _ in rows)
+    found = [torch.zeros(len(rows), longest, *row.shape[1:], dtype=row.dtype) for row in rows[0]]
+    valid = torch.zeros(len(rows), longest, dtype=torch.bool)
+    for i, row in enumerate(rows):
+        valid[i, : len(row[0])] = True
+        for part, value in zip(found, row, strict=True):
+            part[i, : len(value)] = value
+    return {"patches": found[0], "patch_coord": found[1], "patch_valid": valid}
+
+
+def made(name, **options):
+    torch.manual_seed(0)
+    model = imgzoo.create_model(name, **{**TINY, **options}).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    return model, [torch.randn(3, *shape) for shape in SHAPES]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_mixed_batch_gives_each_image_its_own_logits(name):
+    model, images = made(name)
+    for pool in (None, *(("avg", "max", "avgmax", "map") if name.endswith(("_map", "_gap")) else ())):
+        model.reset_classifier(5, pool)
+        record = patchified(images)
+        with torch.inference_mode():
+            alone = torch.cat([model(x[None]) for x in images])
+            torch.testing.assert_close(model(record), alone, rtol=0, atol=1e-5)
+            record["patches"][~record["patch_valid"]] = 9.0  # what fills up is never read
+            record["patch_coord"][~record["patch_valid"]] = 77
+            torch.testing.assert_close(model(Patches.of(record)), alone, rtol=0, atol=1e-5)
+
+
+def test_levels_of_patches_are_tokens():
+    model, images = made(NAMES[0])
+    record = patchified(images)
+    with torch.inference_mode():
+        levels = model.forward_intermediates(record, output_fmt="NLC", intermediates_only=True)
+        for i, x in enumerate(images):
+            alone = model.forward_intermediates(x[None], output_fmt="NLC", intermediates_only=True)
+            for level, expected in zip(levels, alone, strict=True):
+                torch.testing.assert_close(level[i, : expected.shape[1]], expected[0], rtol=0, atol=1e-5)
+    with pytest.raises(UsageError, match="'NLC'"):
+        model.forward_intermediates(record)
+    with pytest.raises(UsageError, match="patch_valid is missing"):
+        model({"patches": record["patches"], "patch_coord": record["patch_coord"]})
