@@ -40,12 +40,17 @@ def fit_state(state: State, model: Any, own: State, label_offset: int = 0) -> tu
 
 
 def _fit_input(state: State, model: Any, own: State, notes: list[str]) -> None:
-    key = f"{first_conv(model)}.weight"
-    kernel, target = state.get(key), own.get(key)
-    if kernel is None or target is None or kernel.ndim != 4 or kernel.shape[1] == target.shape[1]:
+    """Adapt the first convolution, and with it those beside it that see the image too."""
+    first = f"{first_conv(model)}.weight"
+    if first not in state or first not in own or state[first].ndim != 4:
         return
-    state[key] = adapt_input(kernel, target.shape[1])
-    notes.append(f"{key}: {kernel.shape[1]} input channels made {target.shape[1]}")
+    given, wanted = state[first].shape[1], own[first].shape[1]
+    if given == wanted:
+        return
+    for key, kernel in state.items():
+        if kernel.ndim == 4 and key in own and kernel.shape[1] == given and own[key].shape[1] == wanted:
+            state[key] = adapt_input(kernel, wanted)
+            notes.append(f"{key}: {given} input channels made {wanted}")
 
 
 def _fit_classifier(state: State, model: Any, path: str, label_offset: int, notes: list[str]) -> None:
