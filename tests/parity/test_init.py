@@ -60,16 +60,20 @@ def draw(create, name: str, first_seed: int) -> dict[str, Moments]:
 
 
 def difference(ours: Moments, peer: Moments) -> str:
-    """What sets two samples of the same size apart beyond their sampling error; empty for nothing."""
+    """What sets two samples of the same size apart beyond their sampling error; empty for nothing.
+
+    A gated layer's gates follow a law of their own: then equally many values lie far from the others on either side.
+    """
     if ours.constant or peer.constant:
         if ours.constant and peer.constant and abs(ours.first - peer.first) <= 1e-6 * abs(peer.first):
             return ""
         return f"{describe(ours)}, the peer has {describe(peer)}"
     if ours.count < FEW:
         return ""
-    if ours.outliers and ours.count >= ENOUGH:
+    two_laws = peer.outliers > 0.1 * peer.count and abs(ours.outliers - peer.outliers) < 0.01 * ours.count
+    if ours.outliers and ours.count >= ENOUGH and not two_laws:
         return f"{ours.outliers} values far from all others"
-    if peer.outliers > 1 + peer.count / 1e5:
+    if peer.outliers > 1 + peer.count / 1e5 and not two_laws:
         return f"the peer has {peer.outliers} values far from all others"
     error = (2 / ours.count) ** 0.5  # of a difference of two means, in standard deviations
     if abs(ours.mean - peer.mean) > SIGMAS * error * peer.std:

@@ -1,57 +1,18 @@
 """EdgeNeXt: growing depthwise kernels, and attention between channels after a split of them (arXiv:2206.10589)."""
 
-import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from imgzoo.model import Feature, FeatureInfo, ImageModel
+from imgzoo_layers.cross_covariance import CrossCovarianceAttn, PositionalEncodingFourier
 from imgzoo_layers.drop import drop_path_of, drop_path_rates
 from imgzoo_layers.head import NormMlpHead
 from imgzoo_layers.hidden_head import HiddenHead
 from imgzoo_layers.init import trunc_normal_tf_
 from imgzoo_layers.mlp import Mlp
 from imgzoo_layers.norm import LayerNorm, LayerNorm2d
-
-
-class PositionalEncodingFourier(nn.Module):
-    """Sines and cosines of the relative row and column, projected: a map (B, C, H, W) -> (1, dim, H, W)."""
-
-    def __init__(self, dim: int, waves: int = 16):
-        super().__init__()
-        self.waves = waves
-        self.token_projection = nn.Conv2d(4 * waves, dim, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        ones = torch.ones_like(x[:1, :1], dtype=torch.float32)
-        index = x.new_ones(self.waves, dtype=torch.float32).cumsum(0) - 1
-        divisors = (10000 ** (index / self.waves))[:, None, None]
-        found = []
-        for axis in (2, 3):
-            place = ones.cumsum(axis)  # 1 to H, or 1 to W
-            place = place / (ones.sum(axis, keepdim=True) + 1e-6) * (2 * math.pi) / divisors
-            found.append(torch.stack([place.sin(), place.cos()], dim=2).flatten(1, 2))
-        return self.token_projection(torch.cat(found, dim=1).to(x.dtype))
-
-
-class CrossCovarianceAttn(nn.Module):
-    """Attention between channels of a head instead of positions (XCiT, arXiv:2106.09681): (B, N, C) -> (B, N, C)."""
-
-    def __init__(self, dim: int, heads: int):
-        super().__init__()
-        self.heads = heads
-        self.head_dim = dim // heads
-        self.temperature = nn.Parameter(torch.ones(heads, 1, 1))
-        self.qkv = nn.Linear(dim, 3 * dim)
-        self.proj = nn.Linear(dim, dim)
-
-    def forward(self, x: Tensor) -> Tensor:
-        q, k, v = self.qkv(x).unflatten(2, (3, self.heads, self.head_dim)).permute(2, 0, 3, 4, 1).unbind(0)
-        attn = F.normalize(q, dim=-1) @ F.normalize(k, dim=-1).transpose(-1, -2) * self.temperature
-        y = attn.softmax(-1) @ v  # (B, heads, D, N)
-        return self.proj(y.permute(0, 3, 1, 2).flatten(2))
 
 
 class ConvBlock(nn.Module):

@@ -5,22 +5,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .head import linear_or_none
 from .init import trunc_normal_
 
 
-class NormLinear(nn.Module):
-    """Batch norm, linear: (B, C) -> (B, num_classes); neither of both without classes. Keys `bn` and `l`."""
+class NormLinear(nn.Sequential):
+    """Batch norm, linear: (B, C) -> (B, num_classes); neither of both without classes. Keys `bn` and that given."""
 
-    def __init__(self, dim: int, num_classes: int):
+    def __init__(self, dim: int, num_classes: int, key: str = "l"):
         super().__init__()
         self.bn: nn.Module = nn.BatchNorm1d(dim) if num_classes else nn.Identity()
-        self.l: nn.Module = nn.Linear(dim, num_classes) if num_classes else nn.Identity()
-        if isinstance(self.l, nn.Linear):
-            trunc_normal_(self.l.weight, std=0.02)
-            nn.init.zeros_(self.l.bias)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.l(self.bn(x))
+        linear = linear_or_none(dim, num_classes)
+        self.add_module(key, linear)
+        if isinstance(linear, nn.Linear):
+            trunc_normal_(linear.weight, std=0.02)
+            nn.init.zeros_(linear.bias)
 
 
 def check_pool(kind: str, num_classes: int) -> None:
@@ -39,7 +38,7 @@ class NormLinearHead:
         super().reset_classifier(num_classes, global_pool)  # type: ignore[misc]
         like, dim = next(model.parameters()), model.head_hidden_size
         for path in model._heads():
-            head: Any = model.get_submodule(path.removesuffix(".l"))
+            head: Any = model.get_submodule(path.rpartition(".")[0])
             if not num_classes:
                 head.bn = nn.Identity()
             elif getattr(head.bn, "num_features", 0) != dim:
@@ -47,9 +46,9 @@ class NormLinearHead:
 
     @torch.jit.ignore
     def fit_state(self, state: dict[str, Tensor]) -> list[str]:
-        """Without classes the norms before them have no place."""
+        """Resize tables; without classes the norms before them have no place."""
         model: Any = self
-        prefixes = tuple(path.removesuffix("l") + "bn." for path in model._heads())
+        prefixes = tuple(path.rpartition(".")[0] + ".bn." for path in model._heads())
         for key in [key for key in state if key.startswith(prefixes) and not model.num_classes]:
             del state[key]
         return super().fit_state(state)  # type: ignore[misc]

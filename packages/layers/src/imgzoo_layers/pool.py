@@ -22,7 +22,7 @@ class GlobalPool(nn.Module):
     def __init__(self, kind: str = "avg", channels_last: bool = False, widens: bool = True):
         super().__init__()
         self.widens = widens
-        self.dims = (1, 2) if channels_last else (2, 3)
+        self.dims: tuple[int, ...] = (1, 2) if channels_last else (2, 3)
         self.width = 1
         self.kind = ""
         self.set(kind)
