@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from imgzoo.model import Feature, FeatureInfo, ImageModel, Parts
 from imgzoo_layers.conv import create_conv
 from imgzoo_layers.gate import SqueezeExcite
-from imgzoo_layers.norm_linear import NormLinear, NormLinearHead, check_pool
+from imgzoo_layers.norm_linear import NormLinearHead, TwoHeads, check_pool
 from imgzoo_layers.pool import GlobalPool
 from imgzoo_layers.reparam import Kernel, fold_norm, identity_kernel, merged
 
@@ -128,24 +128,6 @@ class Stem(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.conv2(self.act1(self.conv1(x)))
-
-
-class TwoHeads(nn.Module):
-    """Two classifiers, one of which learned from a teacher; their logits are averaged, or apart if `apart`."""
-
-    def __init__(self, dim: int, num_classes: int, drop_rate: float):
-        super().__init__()
-        self.head_drop = nn.Dropout(drop_rate)
-        self.head = NormLinear(dim, num_classes)
-        self.head_dist = NormLinear(dim, num_classes)
-        self.apart = False
-
-    def forward(self, x: Tensor):
-        x = self.head_drop(x)
-        first, second = self.head(x), self.head_dist(x)
-        if torch.jit.is_scripting() or not (self.apart and self.training):
-            return (first + second) / 2
-        return first, second
 
 
 class RepVit(NormLinearHead, ImageModel):

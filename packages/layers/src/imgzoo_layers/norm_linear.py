@@ -22,6 +22,30 @@ class NormLinear(nn.Sequential):
             nn.init.zeros_(linear.bias)
 
 
+class TwoHeads(nn.Module):
+    """Two classifiers, one of which learned from a teacher; their logits are averaged, or apart if `apart`.
+
+    (B, C) -> (B, num_classes); keys `head` and `head_dist`, which is missing if not `distilled`.
+    """
+
+    def __init__(self, dim: int, num_classes: int, drop_rate: float, distilled: bool = True):
+        super().__init__()
+        self.head_drop = nn.Dropout(drop_rate)
+        self.head = NormLinear(dim, num_classes)
+        self.head_dist = NormLinear(dim, num_classes) if distilled else None
+        self.apart = False
+
+    def forward(self, x: Tensor):
+        x = self.head_drop(x)
+        first = self.head(x)
+        if self.head_dist is None:
+            return first
+        second = self.head_dist(x)
+        if torch.jit.is_scripting() or not (self.apart and self.training):
+            return (first + second) / 2
+        return first, second
+
+
 def check_pool(kind: str, num_classes: int) -> None:
     if num_classes and not kind:
         raise ValueError("the classifier normalizes a pooled vector: global_pool '' needs num_classes=0")

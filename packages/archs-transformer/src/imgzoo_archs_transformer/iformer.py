@@ -1,0 +1,196 @@
+"""iFormer: ConvNeXt-like blocks of convolutions with norms, and single-head attention modulated by a gate
+(arXiv:2501.15369)."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from imgzoo.model import Feature, FeatureInfo, ImageModel, Parts
+from imgzoo_layers.drop import drop_path_of, drop_path_rates
+from imgzoo_layers.init import trunc_normal_
+from imgzoo_layers.norm_linear import NormLinearHead, TwoHeads, check_pool
+from imgzoo_layers.pool import GlobalPool
+from imgzoo_layers.reparam import fold_norm, identity_kernel, merged
+
+from .shvit import ConvNorm
+
+
+class Residual(nn.Module):
+    """x + drop_path(gamma * module(x)): (B, C, H, W) -> (B, C, H, W)."""
+
+    def __init__(self, dim: int, module: nn.Module, layer_scale: float, drop_path: float):
+        super().__init__()
+        self.gamma = nn.Parameter(torch.full((1, dim, 1, 1), layer_scale)) if layer_scale else None
+        self.module = module
+        self.drop_path = drop_path_of(drop_path)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.module(x)
+        if self.gamma is not None:
+            y = y * self.gamma
+        return x + self.drop_path(y)
+
+
+class Mixed(nn.Module):
+    """A residual under the key `mixer`."""
+
+    def __init__(self, dim: int, module: nn.Module, layer_scale: float, drop_path: float):
+        super().__init__()
+        self.mixer = Residual(dim, module, layer_scale, drop_path)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.mixer(x)
+
+
+class Position(nn.Module):
+    """x plus a 3x3 of each channel with a norm (arXiv:2102.10882), one convolution once merged."""
+
+    def __init__(self, dim: int):
+        super().__init__()
+        self.cpe: Any = Residual(dim, ConvNorm(dim, dim, 3, groups=dim), 0.0, 0.0)
+        self.reparam_conv: nn.Conv2d | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.cpe(x) if self.reparam_conv is None else self.reparam_conv(x)
+
+    def reparameterize(self) -> None:
+        """Replace convolution, norm and skip by one convolution, for inference."""
+        if self.reparam_conv is None:
+            conv, norm = self.cpe.module.c, self.cpe.module.bn
+            eye = identity_kernel(conv.out_channels, conv.groups, 1, conv.weight)
+            self.reparam_conv = merged(conv, [fold_norm(conv.weight, norm), (eye, torch.zeros_like(norm.bias))])
+            self.cpe = None
+
+
+class ModulationAttention(nn.Module):
+    """One head attends, a gate modulates what it found: (B, C, H, W) -> (B, C, H, W); section 3.3."""
+
+    def __init__(self, dim: int, head_dim: int):
+        super().__init__()
+        self.scale, self.dim = head_dim**-0.5, dim
+        self.fused_attn = True
+        self.q = ConvNorm(dim, head_dim)
+        self.k = ConvNorm(dim, head_dim)
+        self.v_gate = ConvNorm(dim, 2 * dim)
+        self.attn_drop = nn.Dropout(0.0)
+        self.proj = ConvNorm(dim, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        height, width = x.shape[2:]
+        v, gate = self.v_gate(x).sigmoid().split(self.dim, 1)
+        q, k, v = tokens(self.q(x)), tokens(self.k(x)), tokens(v)
+        if self.fused_attn:
+            y = F.scaled_dot_product_attention(q, k, v, scale=self.scale)
+        else:
+            y = self.attn_drop(((q * self.scale) @ k.transpose(-2, -1)).softmax(-1)) @ v
+        return self.proj(y.transpose(1, 2).unflatten(2, (height, width)) * gate)
+
+
+def tokens(x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, N, C)
+    return x.flatten(2).transpose(1, 2)
+
+
+class Stem(nn.Module):
+    """(B, 3, H, W) -> (B, dim, H/4, W/4)."""
+
+    def __init__(self, in_chans: int, dim: int):
+        super().__init__()
+        self.conv1 = ConvNorm(in_chans, dim // 2, 5, 2)
+        self.act1 = nn.GELU()
+        self.conv2 = ConvNorm(dim // 2, 2 * dim, 5, 2)
+        self.act2 = nn.GELU()
+        self.conv3 = ConvNorm(2 * dim, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv3(self.act2(self.conv2(self.act1(self.conv1(x)))))
+
+
+class Stage(nn.Module):
+    """A change of size, then blocks that keep it."""
+
+    def __init__(self, downsample: nn.Module, blocks: list[nn.Module]):
+        super().__init__()
+        self.downsample = downsample
+        self.blocks = nn.Sequential(*blocks)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.blocks(self.downsample(x))
+
+
+class IFormer(NormLinearHead, ImageModel):
+    """`depths` count every block; of a stage `attn_groups` triples are position, attention and mlp, and the last of
+    the convolutional blocks comes behind them. Heads are `head_reductions` times narrower than the stage."""
+
+    parts = Parts(pool="global_pool", head="head.head.l")
+    layer_groups = {
+        "stem": r"^stem",
+        "blocks": [
+            (r"^stages\.(\d+)\.downsample", (0,)),
+            (r"^stages\.(\d+)\.blocks\.(\d+)", None),
+            (r"^head", (99999,)),
+        ],
+        "coarse": r"^stages\.(\d+)",
+    }
+
+    def __init__(self, dims: Sequence[int] = (48, 96, 192, 384), depths: Sequence[int] = (2, 2, 22, 6),
+                 attn_groups: Sequence[int] = (0, 0, 4, 2), head_reductions: Sequence[int] = (0, 0, 2, 4),
+                 conv_ratio: int = 4, ffn_ratio: int = 3, layer_scale: float = 0.0, distilled: bool = False,
+                 num_classes: int = 1000, in_chans: int = 3, global_pool: str = "avg", drop_rate: float = 0.0,
+                 drop_path_rate: float = 0.0):  # fmt: skip
+        super().__init__(num_classes, in_chans)
+        self.stem = Stem(in_chans, dims[0])
+        stages, levels = [], []
+        for i, drops in enumerate(drop_path_rates(drop_path_rate, depths)):
+            dim, convs, blocks = dims[i], depths[i] - 3 * attn_groups[i], []
+            for j, drop in enumerate(drops):
+                place = j - max(convs - 1, 0)  # among the triples
+                if not 0 <= place < 3 * attn_groups[i]:
+                    blocks.append(Mixed(dim, conv_mixer(dim, conv_ratio), layer_scale, drop))
+                elif place % 3 == 0:
+                    blocks.append(Position(dim))
+                else:
+                    attends = place % 3 == 1
+                    module = ModulationAttention(dim, dim // head_reductions[i]) if attends else ffn(dim, ffn_ratio)
+                    blocks.append(Mixed(dim, module, layer_scale, drop))
+            down = ConvNorm(dims[i - 1], dim, 3, 2) if i else nn.Identity()
+            stages.append(Stage(down, blocks))
+            levels.append(Feature(dim, 4 * 2**i, f"stages.{i}"))
+        self.stages = nn.Sequential(*stages)
+        self.feature_info = FeatureInfo(levels)
+        self.num_features = dims[-1]
+        self.global_pool = GlobalPool(global_pool)
+        check_pool(global_pool, num_classes)
+        self.head_hidden_size = dims[-1] * self.global_pool.width
+        self.distilled = distilled
+        self.head = TwoHeads(self.head_hidden_size, num_classes, drop_rate, distilled)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                trunc_normal_(module.weight, std=0.02)
+
+    def forward_features(self, x: Tensor) -> Tensor:  # (B, 3, H, W) -> (B, C, H/32, W/32)
+        return self.stages(self.stem(x))
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False):
+        x = self.global_pool(x)
+        return x if pre_logits else self.head(x)
+
+    def _heads(self) -> tuple[str, ...]:
+        return ("head.head.l", "head.head_dist.l") if self.distilled else ("head.head.l",)
+
+    @torch.jit.ignore
+    def set_distilled_training(self, enable: bool = True) -> None:
+        """While training, return the two classifiers' logits apart, where there are two."""
+        self.head.apart = enable
+
+
+def conv_mixer(dim: int, ratio: int) -> nn.Sequential:
+    """7x7 of each channel, then two pointwise layers."""
+    return nn.Sequential(ConvNorm(dim, dim, 7, groups=dim), *ffn(dim, ratio))
+
+
+def ffn(dim: int, ratio: int) -> nn.Sequential:
+    """Two pointwise layers."""
+    return nn.Sequential(ConvNorm(dim, ratio * dim), nn.GELU(), ConvNorm(ratio * dim, dim))
