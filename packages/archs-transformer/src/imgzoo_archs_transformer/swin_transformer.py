@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from functools import partial
 
-import torch
 from torch import Tensor, nn
 
 from imgzoo.model import Feature, FeatureInfo, ImageModel, Parts
@@ -12,10 +11,11 @@ from imgzoo_layers.head import ClassifierHead
 from imgzoo_layers.init import trunc_normal_
 from imgzoo_layers.mlp import Mlp
 from imgzoo_layers.padding import pad_to_multiple
-from imgzoo_layers.tables import Computed, Size, Tabled
+from imgzoo_layers.shifted_windows import ShiftedWindows
+from imgzoo_layers.tables import Size
 from imgzoo_layers.transformer import Stage
 from imgzoo_layers.util import pair
-from imgzoo_layers.window import WindowAttention, from_windows, shift_mask, to_windows
+from imgzoo_layers.window import WindowAttention
 
 
 class PatchEmbed(nn.Module):
@@ -45,26 +45,12 @@ class PatchMerging(nn.Module):
         return self.reduction(self.norm(x))
 
 
-def mask_of(resolution: Size, window: Size, shift: Size, dynamic: bool) -> Tensor | None:
-    """The mask of a shifted block whose map has one size."""
-    if shift == (0, 0) or dynamic:
-        return None
-    height, width = (-(r // -w) * w for r, w in zip(resolution, window))
-    return shift_mask(height, width, window, shift, torch.empty(0))
-
-
-class Block(Tabled):
+class Block(ShiftedWindows):
     """Attention in windows, every other block shifted by half a window, then mlp: (B, H, W, C) -> (B, H, W, C)."""
-
-    attn_mask: Tensor | None
-    tables = {"attn_mask": Computed(mask_of, "resolution", "window", "shift", "dynamic")}
 
     def __init__(self, dim, heads, head_dim, resolution, window, shifted, always_partition, dynamic, mlp_ratio,
                  qkv_bias, drop, attn_drop, drop_path):  # fmt: skip
-        super().__init__()
-        self.shifted, self.always_partition, self.dynamic = shifted, always_partition, dynamic
-        self.wanted = window
-        self.set_size(resolution)
+        super().__init__(resolution, window, shifted, always_partition, dynamic)
         self.norm1 = nn.LayerNorm(dim)
         self.attn = WindowAttention(dim, heads, self.window, head_dim, qkv_bias, attn_drop, drop)
         self.drop_path1 = drop_path_of(drop_path)
@@ -72,32 +58,6 @@ class Block(Tabled):
         self.mlp = Mlp(dim, int(dim * mlp_ratio), drop=drop)
         self.drop_path2 = drop_path_of(drop_path)
         self.init_non_persistent_buffers()
-
-    def set_size(self, resolution: Size) -> None:
-        """Choose window and shift for a map of this size; a window never exceeds the map."""
-        wanted, self.resolution = self.wanted, resolution
-        if self.always_partition:
-            self.window, halved = wanted, wanted
-        else:
-            self.window = (min(wanted[0], resolution[0]), min(wanted[1], resolution[1]))
-            halved = (wanted[0] if resolution[0] > wanted[0] else 0, wanted[1] if resolution[1] > wanted[1] else 0)
-        self.shift = (halved[0] // 2, halved[1] // 2) if self.shifted else (0, 0)
-
-    def attend(self, x: Tensor) -> Tensor:
-        height, width = x.shape[1], x.shape[2]
-        shifted = self.shift[0] > 0 or self.shift[1] > 0
-        if shifted:  # torch.roll copies even by zero
-            x = torch.roll(x, shifts=(-self.shift[0], -self.shift[1]), dims=(1, 2))
-        x = pad_to_multiple(x, self.window)
-        high, wide = x.shape[1], x.shape[2]
-        mask = self.attn_mask
-        if shifted and self.dynamic:
-            mask = shift_mask(high, wide, self.window, self.shift, x)
-        x = self.attn(to_windows(x, self.window), mask)
-        x = from_windows(x, self.window, high, wide)[:, :height, :width]
-        if shifted:
-            x = torch.roll(x, shifts=(self.shift[0], self.shift[1]), dims=(1, 2))
-        return x
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.drop_path1(self.attend(self.norm1(x)))

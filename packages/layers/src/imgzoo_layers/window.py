@@ -45,7 +45,23 @@ def mask_of_shift(height: int, width: int, window: Size, shift: Size, like: Tens
     return (flat[:, None, :] != flat[:, :, None]).to(like.dtype) * -100.0
 
 
-class WindowAttention(Tabled, Attending):
+class WindowAttending(Attending):
+    """Multi-head attention inside windows of a map."""
+
+    def attend_windows(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor, mask: Tensor | None) -> Tensor:
+        """Queries, keys and values (B * windows, heads, N, D), a bias (1, heads, N, N) and the mask of a shift
+        (windows, N, N) -> (B * windows, N, heads * D)."""
+        if mask is not None:
+            bias = bias + mask.unsqueeze(1)  # (windows, heads, N, N)
+        if self.fused_attn:
+            x = attend_biased(q, k, v, bias, self.attn_drop.p, self.training)
+        else:
+            x = self.attend(q.unflatten(0, (-1, bias.shape[0])), k.unflatten(0, (-1, bias.shape[0])),
+                            v.unflatten(0, (-1, bias.shape[0])), bias).flatten(0, 1)  # fmt: skip
+        return x.transpose(1, 2).flatten(2)
+
+
+class WindowAttention(Tabled, WindowAttending):
     """Multi-head attention inside windows with a bias by offset (arXiv:2103.14030, eq. 4): (B * windows, N, C)."""
 
     tables = {
@@ -80,14 +96,7 @@ class WindowAttention(Tabled, Attending):
         q, k, v = self.qkv(x).view(count, area, 3, self.num_heads, self.head_dim).permute(2, 0, 3, 1, 4).unbind(0)
         bias = self.relative_position_bias_table[self.relative_position_index.view(-1)]
         bias = bias.view(area, area, self.num_heads).permute(2, 0, 1).unsqueeze(0)  # (1, heads, N, N)
-        if mask is not None:
-            bias = bias + mask.unsqueeze(1)  # (windows, heads, N, N)
-        if self.fused_attn:
-            x = attend_biased(q, k, v, bias, self.attn_drop.p, self.training)
-        else:
-            x = self.attend(q.unflatten(0, (-1, bias.shape[0])), k.unflatten(0, (-1, bias.shape[0])),
-                            v.unflatten(0, (-1, bias.shape[0])), bias).flatten(0, 1)  # fmt: skip
-        return self.proj_drop(self.proj(x.transpose(1, 2).reshape(count, area, -1)))
+        return self.proj_drop(self.proj(self.attend_windows(q, k, v, bias, mask)))
 
 
 def attend_biased(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, drop: float, training: bool) -> Tensor:
