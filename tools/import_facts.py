@@ -37,6 +37,9 @@ CORRECTED = {  # old names that the reference points at tags that do not exist, 
 # the reference counts placeholders of what these compute as they run
 MISCOUNTED = {name: {"buffers": 0} for name in ("convit_base", "convit_small", "convit_tiny")}
 
+# the reference names the levels of these as if their encoder stood alone
+UNDER = {name: "encoder." for name in ("gemma4_vit_167m", "gemma4_vit_570m")}
+
 # the reference says that TResNet's first level is halved once and leaves it without a name; it is the stem's, at 1/4
 TRESNET_STEM = (4, "body.conv1")
 
@@ -182,8 +185,9 @@ def results(facts: Facts, names: list[str]) -> Facts:
 def structure(facts: Facts, names: list[str]) -> str:
     """Facts for the key contract, one model a line."""
     counted = {name: {**facts[name], **MISCOUNTED.get(name, {})} for name in names}
-    for row in counted.values():
-        row["features"] = [level if level[2] else [level[0], *TRESNET_STEM] for level in row["features"]]
+    for name, row in counted.items():
+        levels = [level if level[2] else [level[0], *TRESNET_STEM] for level in row["features"]]
+        row["features"] = [[*level[:2], UNDER.get(name, "") + level[2]] for level in levels]
     rows = [f"{json.dumps(name)}: {json.dumps([counted[name][key] for key in STRUCTURE])}" for name in names]
     return "{\n" + ",\n".join(rows) + "\n}\n"
 

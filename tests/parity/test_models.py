@@ -34,6 +34,8 @@ def test_logits_and_levels(name):
             kit.assert_equal(final, peer_final, f"features at {size}")
             for i, (level, expected) in enumerate(zip(levels, peer_levels, strict=True)):
                 kit.assert_equal(level, expected, f"level {i} at {size}")
+            if not hasattr(peer, "reset_classifier"):  # an encoder without a head
+                continue
             kit.assert_equal(
                 ours.forward_head(final, pre_logits=True),
                 peer.forward_head(peer_final, pre_logits=True),

@@ -51,10 +51,12 @@ def as_table(angles: Tensor) -> Tensor:
 
 
 def axial_table(
-    grid: Size, bands: Tensor, reference: Size | None = None, shift: float = 0.0, columns_first: bool = False
-) -> Tensor:
-    """Half of the channels turns with the row, half with the column, neighbours together: (h * w, 2 * D).
+    grid: Size, bands: Tensor, reference: Size | None = None, shift: float = 0.0, columns_first: bool = False,
+    halves: bool = False,
+) -> Tensor:  # fmt: skip
+    """Half of the pairs turn with the row, half with the column: (h * w, 2 * D).
 
+    Channels are paired as neighbours, or by `halves` as language models with several axes do (arXiv:2409.12191).
     With a `reference` grid places are measured on that one, so that its range is kept at any size (EVA-02,
     arXiv:2303.11331).
     """
@@ -63,7 +65,8 @@ def axial_table(
         where = where * torch.tensor([reference[0] / grid[0], reference[1] / grid[1]], device=bands.device)
     if columns_first:
         where = where.flip(1)
-    return as_table((where[:, :, None] * bands).flatten(1).repeat_interleave(2, dim=-1))
+    angles = (where[:, :, None] * bands).flatten(1)
+    return as_table(angles.repeat(1, 2) if halves else angles.repeat_interleave(2, dim=-1))
 
 
 def centered_table(grid: Size, periods: Tensor, rescale: float = 0.0) -> Tensor:
@@ -100,6 +103,30 @@ class AxialRotary(Tabled):
         if grid is None:
             return self.pos_embed
         return axial_table(grid, self.bands, self.reference, self.shift, self.columns_first)
+
+
+def apart_table(grid: Size, bands: Tensor) -> Tensor:
+    """An axis for each half of the channels, columns first, paired by halves within it: (h * w, 2, D).
+
+    It turns heads that are seen as (..., N, 2, D / 2).
+    """
+    angles = places(grid).to(bands.device).flip(1)[:, :, None] * bands
+    return as_table(angles.repeat(1, 1, 2))
+
+
+class AnyGridRotary(Tabled):
+    """The table for heads of `dim` channels and the grid that is handed in: `axial_table` by halves, or `apart`."""
+
+    bands: Tensor
+    tables = {"bands": Computed(frequencies, "dim", "theta")}
+
+    def __init__(self, dim: int, theta: float = 10000.0, apart: bool = False):
+        super().__init__()
+        self.dim, self.theta, self.apart = dim, theta, apart
+        self.init_non_persistent_buffers()
+
+    def forward(self, grid: Size) -> Tensor:
+        return apart_table(grid, self.bands) if self.apart else axial_table(grid, self.bands, halves=True)
 
 
 class CenteredRotary(Tabled):
@@ -149,5 +176,5 @@ class MixedRotary(Tabled):
         return as_table(angles.repeat_interleave(2, dim=-1))
 
 
-for leaf in ("places", "axial_table", "centered_table"):
+for leaf in ("places", "axial_table", "apart_table", "centered_table"):
     torch.fx.wrap(leaf)  # tracers see one call: tables follow the size
