@@ -40,6 +40,9 @@ MISCOUNTED = {name: {"buffers": 0} for name in ("convit_base", "convit_small", "
 # the reference says that TResNet's first level is halved once and leaves it without a name; it is the stem's, at 1/4
 TRESNET_STEM = (4, "body.conv1")
 
+# and names the levels of Twins "block.0" and so on, where its modules are "blocks.0"
+RENAMED = {f"block.{i}": f"blocks.{i}" for i in range(4)}
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -184,6 +187,7 @@ def structure(facts: Facts, names: list[str]) -> str:
     counted = {name: {**facts[name], **MISCOUNTED.get(name, {})} for name in names}
     for row in counted.values():
         row["features"] = [level if level[2] else [level[0], *TRESNET_STEM] for level in row["features"]]
+        row["features"] = [[*level[:2], RENAMED.get(level[2], level[2])] for level in row["features"]]
     rows = [f"{json.dumps(name)}: {json.dumps([counted[name][key] for key in STRUCTURE])}" for name in names]
     return "{\n" + ",\n".join(rows) + "\n}\n"
 
