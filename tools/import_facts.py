@@ -43,6 +43,9 @@ UNDER = {name: "encoder." for name in ("gemma4_vit_167m", "gemma4_vit_570m")}
 # the reference says that TResNet's first level is halved once and leaves it without a name; it is the stem's, at 1/4
 TRESNET_STEM = (4, "body.conv1")
 
+# and names the levels of Twins "block.0" and so on, where its modules are "blocks.0"
+RENAMED = {f"block.{i}": f"blocks.{i}" for i in range(4)}
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -185,9 +188,15 @@ def results(facts: Facts, names: list[str]) -> Facts:
 def structure(facts: Facts, names: list[str]) -> str:
     """Facts for the key contract, one model a line."""
     counted = {name: {**facts[name], **MISCOUNTED.get(name, {})} for name in names}
+<<<<<<< HEAD
     for name, row in counted.items():
         levels = [level if level[2] else [level[0], *TRESNET_STEM] for level in row["features"]]
         row["features"] = [[*level[:2], UNDER.get(name, "") + level[2]] for level in levels]
+=======
+    for row in counted.values():
+        row["features"] = [level if level[2] else [level[0], *TRESNET_STEM] for level in row["features"]]
+        row["features"] = [[*level[:2], RENAMED.get(level[2], level[2])] for level in row["features"]]
+>>>>>>> z3
     rows = [f"{json.dumps(name)}: {json.dumps([counted[name][key] for key in STRUCTURE])}" for name in names]
     return "{\n" + ",\n".join(rows) + "\n}\n"
 

@@ -40,6 +40,7 @@ class Moments:
         middle = sample.median()
         width = (sample - middle).abs().median() * 1.4826  # the deviation of a normal distribution
         kept = values[(values - middle).abs() <= FAR * width] if width > 0 else values
+        kept = kept if kept.numel() > 0.9 * values.numel() else values  # a law of two parts, as gated layers have
         self.outliers = self.count - kept.numel()
         self.constant = bool(values.min() == values.max())
         self.mean = kept.mean().item()
@@ -60,25 +61,21 @@ def draw(create, name: str, first_seed: int) -> dict[str, Moments]:
 
 
 def difference(ours: Moments, peer: Moments) -> str:
-    """What sets two samples of the same size apart beyond their sampling error; empty for nothing.
-
-    A gated layer's gates follow a law of their own: then equally many values lie far from the others on either side.
-    """
+    """What sets two samples of the same size apart beyond their sampling error; empty for nothing."""
     if ours.constant or peer.constant:
         if ours.constant and peer.constant and abs(ours.first - peer.first) <= 1e-6 * abs(peer.first):
             return ""
         return f"{describe(ours)}, the peer has {describe(peer)}"
     if ours.count < FEW:
         return ""
-    two_laws = peer.outliers > 0.1 * peer.count and abs(ours.outliers - peer.outliers) < 0.01 * ours.count
-    if ours.outliers and ours.count >= ENOUGH and not two_laws:
+    if ours.outliers and ours.count >= ENOUGH:
         return f"{ours.outliers} values far from all others"
-    if peer.outliers > 1 + peer.count / 1e5 and not two_laws:
+    if peer.outliers > 1 + peer.count / 1e5:
         return f"the peer has {peer.outliers} values far from all others"
     error = (2 / ours.count) ** 0.5  # of a difference of two means, in standard deviations
     if abs(ours.mean - peer.mean) > SIGMAS * error * peer.std:
         return f"mean {ours.mean:.3g}, the peer has {peer.mean:.3g}"
-    spread = error * ((peer.fourth - 1) / 4) ** 0.5
+    spread = error * ((max(peer.fourth, 1.01) - 1) / 4) ** 0.5
     if abs(ours.std / peer.std - 1) > SIGMAS * spread:
         return f"std {ours.std:.4g}, the peer has {peer.std:.4g}"
     if ours.count >= ENOUGH and abs(ours.fourth - peer.fourth) > SIGMAS * error * 24**0.5:

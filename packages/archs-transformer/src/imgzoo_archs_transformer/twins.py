@@ -1,0 +1,143 @@
+"""Twins: attention within windows and to a smaller map in turn, positions by convolution (arXiv:2104.13840)."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from imgzoo.model import Feature, FeatureInfo, ImageModel, Parts
+from imgzoo_layers.attention import Attention
+from imgzoo_layers.drop import drop_path_rates
+from imgzoo_layers.head import linear_or_none
+from imgzoo_layers.init import init_conv_per_group_, init_linear_
+from imgzoo_layers.mlp import Mlp
+from imgzoo_layers.norm import LayerNorm
+from imgzoo_layers.padding import pad_to_multiple
+from imgzoo_layers.pool import GlobalPool
+from imgzoo_layers.subsampled_attention import SubsampledAttention
+from imgzoo_layers.transformer import Block
+from imgzoo_layers.window import from_windows, to_windows
+
+
+class LocallyGroupedAttn(Attention):
+    """Self-attention within windows; zeros fill the last ones: (B, H, W, C) -> (B, H, W, C)."""
+
+    def __init__(self, dim: int, heads: int, window: int, attn_drop: float, proj_drop: float):
+        super().__init__(dim, heads, attn_drop=attn_drop, proj_drop=proj_drop)
+        self.window = (window, window)
+
+    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
+        height, width = x.shape[1], x.shape[2]
+        x = pad_to_multiple(x, self.window)
+        high, wide = x.shape[1], x.shape[2]
+        qkv = self.qkv(to_windows(x, self.window)).unflatten(2, (3, self.num_heads, self.head_dim))
+        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+        x = self.proj(self.attend(q, k, v).transpose(1, 2).flatten(2))
+        return self.proj_drop(from_windows(x, self.window, high, wide)[:, :height, :width])
+
+
+class PosConv(nn.Module):
+    """A depthwise convolution on a residual tells positions apart (arXiv:2102.10882): (B, H, W, C) -> (B, H, W, C)."""
+
+    def __init__(self, dim: int):
+        super().__init__()
+        self.proj = nn.Sequential(nn.Conv2d(dim, dim, 3, padding=1, groups=dim))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.proj(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+
+
+class PatchEmbed(nn.Module):
+    """(B, C, H, W) -> (B, H/p, W/p, C')."""
+
+    def __init__(self, dim: int, dim_out: int, patch_size: int):
+        super().__init__()
+        self.proj = nn.Conv2d(dim, dim_out, patch_size, patch_size)
+        self.norm = nn.LayerNorm(dim_out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(self.proj(x).permute(0, 2, 3, 1))
+
+
+class Twins(ImageModel):
+    """With a `window` every other block attends within windows (SVT), else all to smaller maps (PCPVT)."""
+
+    parts = Parts(stem=(), stages=("blocks",), norm=("norm",), pool="global_pool", head="head")
+    layer_groups = {
+        "stem": r"^patch_embeds\.0",
+        "blocks": [
+            (r"^blocks\.(\d+)\.(\d+)", None),
+            (r"^(?:patch_embeds|pos_block)\.(\d+)", (0,)),
+            (r"^norm", (99999,)),
+        ],
+        "coarse": [(r"^(?:blocks|patch_embeds|pos_block)\.(\d+)", None), (r"^norm", (99999,))],
+    }
+    no_decay = ("pos_block.*",)
+    channels_last = True
+    layout = "plain"
+
+    def __init__(self, depths: Sequence[int] = (3, 4, 6, 3), embed_dims: Sequence[int] = (64, 128, 320, 512),
+                 num_heads: Sequence[int] = (1, 2, 5, 8), mlp_ratios: Sequence[float] = (8, 8, 4, 4),
+                 sr_ratios: Sequence[int] = (8, 4, 2, 1), patch_size: int = 4, window: int | None = None,
+                 num_classes: int = 1000, in_chans: int = 3, global_pool: str = "avg", drop_rate: float = 0.0,
+                 proj_drop_rate: float = 0.0, attn_drop_rate: float = 0.0, drop_path_rate: float = 0.0):  # fmt: skip
+        super().__init__(num_classes, in_chans)
+        dims, dim = [in_chans, *embed_dims], embed_dims[-1]
+        self.patch_embeds = nn.Sequential(
+            *(PatchEmbed(dims[i], out, 2 if i else patch_size) for i, out in enumerate(embed_dims))
+        )
+        drops = (attn_drop_rate, proj_drop_rate)
+        self.blocks = nn.Sequential()
+        for i, (out, rates) in enumerate(zip(embed_dims, drop_path_rates(drop_path_rate, depths), strict=True)):
+            blocks = []
+            for j, rate in enumerate(rates):
+                attn = SubsampledAttention(out, num_heads[i], sr_ratios[i], False, *drops)
+                if window and j % 2 == 0:
+                    attn = LocallyGroupedAttn(out, num_heads[i], window, *drops)
+                blocks.append(Block(out, attn, Mlp(out, int(out * mlp_ratios[i]), drop=proj_drop_rate), drop_path=rate))
+            self.blocks.append(nn.Sequential(*blocks))
+        self.pos_block = nn.Sequential(*map(PosConv, embed_dims))
+        self.feature_info = FeatureInfo(
+            Feature(out, patch_size * 2**i, f"blocks.{i}") for i, out in enumerate(embed_dims)
+        )
+        self.num_features = dim
+        self.norm = LayerNorm(dim)
+        self.global_pool = GlobalPool(global_pool)
+        self.global_pool.dims = (1,)
+        self.head_hidden_size = dim * self.global_pool.width
+        self.head_drop = nn.Dropout(drop_rate)
+        self.head = linear_or_none(self.head_hidden_size, num_classes)
+        init_linear_(self)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                init_conv_per_group_(module)
+
+    def forward_features(self, x: Tensor) -> Tensor:  # (B, 3, H, W) -> (B, N, C)
+        for i, blocks in enumerate(self.blocks):
+            x = self.stage(i, blocks, x)
+        return self._final_norm(x)
+
+    def stage(self, index: int, blocks: Any, x: Tensor) -> Tensor:
+        """Patches, a block, position, the other blocks: (B, H, W, C), or the image, -> (B, H/2, W/2, C')."""
+        x = self.patch_embeds[index](x.permute(0, 3, 1, 2) if index else x)
+        for i, block in enumerate(blocks):
+            x = block(x)
+            if i == 0:
+                x = self.pos_block[index](x)
+        return x
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        x = self.head_drop(self.global_pool(x))
+        return x if pre_logits else self.head(x)
+
+    def _final_norm(self, x: Tensor) -> Tensor:
+        return self.norm(x).flatten(1, 2)
+
+    def _advance(self, path: str, step: Any, x: Any) -> tuple[Any, dict[str, Any]]:
+        x = self.stage(int(path.rpartition(".")[2]), step, x)
+        return x, {path: x}
+
+    def _cut(self, level: str, chosen: list[int]) -> None:
+        last = int(level.rpartition(".")[2])
+        for i in range(last + 1, len(self.blocks)):
+            self._drop([f"patch_embeds.{i}", f"pos_block.{i}"])
