@@ -188,15 +188,10 @@ def results(facts: Facts, names: list[str]) -> Facts:
 def structure(facts: Facts, names: list[str]) -> str:
     """Facts for the key contract, one model a line."""
     counted = {name: {**facts[name], **MISCOUNTED.get(name, {})} for name in names}
-<<<<<<< HEAD
     for name, row in counted.items():
         levels = [level if level[2] else [level[0], *TRESNET_STEM] for level in row["features"]]
-        row["features"] = [[*level[:2], UNDER.get(name, "") + level[2]] for level in levels]
-=======
-    for row in counted.values():
-        row["features"] = [level if level[2] else [level[0], *TRESNET_STEM] for level in row["features"]]
-        row["features"] = [[*level[:2], RENAMED.get(level[2], level[2])] for level in row["features"]]
->>>>>>> z3
+        levels = [[*level[:2], UNDER.get(name, "") + level[2]] for level in levels]
+        row["features"] = [[*level[:2], RENAMED.get(level[2], level[2])] for level in levels]
     rows = [f"{json.dumps(name)}: {json.dumps([counted[name][key] for key in STRUCTURE])}" for name in names]
     return "{\n" + ",\n".join(rows) + "\n}\n"
 
