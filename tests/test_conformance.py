@@ -16,7 +16,7 @@ from structures import STRUCTURES
 PLUGINS = ("archs-cnn", "archs-transformer", "archs-efficientnet", "optim", "data", "train")
 FACTS = {name: row for path in (Path(__file__).parents[1] / "packages").glob("*/tests/facts/*.json")
          for name, row in json.loads(path.read_text()).items()}  # fmt: skip
-SMALL = 40_000_000
+SMALL = 15_000_000
 STATIC = [row for name in PLUGINS for row in iter_checks(name, tiers=("static",))]
 
 
