@@ -146,6 +146,10 @@ class Classifier(Tower):
         x = self.head_drop(self.norm(self.pooled(x)))
         return x if pre_logits else self.head(x)
 
+    def _behead(self) -> None:
+        self.num_features = self.feature_info.levels[-1].channels  # what merges tokens goes with the head
+        super()._behead()
+
     def _stages(self) -> list[tuple[str, Any]]:
         return [(f"encoder.blocks.{key}", block) for key, block in self.encoder.blocks.named_children()]
 

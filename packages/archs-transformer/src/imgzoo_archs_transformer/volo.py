@@ -186,6 +186,8 @@ class VOLO(ImageModel):
         return self.norm(self.post_network(tokens))
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        if self.global_pool != "":
+            x = x.flatten(1, -2)  # what is pruned ends in a map
         pooled = x
         if self.global_pool == "token":
             pooled = x[:, 0]
@@ -195,7 +197,8 @@ class VOLO(ImageModel):
         if pre_logits or self.num_classes == 0:
             return pooled
         logits = self.head(pooled)
-        return logits if self.global_pool == "" else logits + 0.5 * self.aux_head(x[:, 1:]).amax(1)
+        patches = x if self.cls_token is None else x[:, 1:]
+        return logits if self.global_pool == "" else logits + 0.5 * self.aux_head(patches).amax(1)
 
     def pool_kind(self) -> str:
         return self.global_pool

@@ -105,8 +105,11 @@ def fit(
     heads = heads_of(model)
     names = [name for name, _ in model.named_parameters() if not name.startswith(tuple(f"{head}." for head in heads))]
     whole = len(state)
-    state, prefix = strip_prefix(state, names)
-    state, report.format = convert(state, model, own, target, weights.format if weights else "")
+    named, prefix = weights.format if weights else "", ""
+    state, report.format = convert(state, model, own, target, named)
+    if not report.format:  # a format that is known may have prefixes of its own
+        state, prefix = strip_prefix(state, names)
+        state, report.format = convert(state, model, own, target, named) if prefix else (state, "")
     offset = weights.label_offset if weights else 0
     rows = [len(state[f"{head}.weight"]) - offset for head in heads if f"{head}.weight" in state]
     report.classes = rows[0] if rows else None
