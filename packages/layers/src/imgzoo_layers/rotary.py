@@ -96,7 +96,8 @@ class AxialRotary(Tabled):
                  columns_first: bool = False):  # fmt: skip
         super().__init__()
         self.dim, self.grid, self.theta = dim, grid, theta
-        self.reference, self.shift, self.columns_first = reference, shift, columns_first
+        self.reference = (reference[0], reference[1]) if reference is not None else None
+        self.shift, self.columns_first = shift, columns_first
         self.init_non_persistent_buffers()
 
     def forward(self, grid: Size | None = None) -> Tensor:
