@@ -14,6 +14,7 @@ from imgzoo_layers.head import ClassifierHead, NormMlpHead
 from imgzoo_layers.init import trunc_normal_
 from imgzoo_layers.mlp import GlobalResponseNormMlp, Mlp
 from imgzoo_layers.norm import get_norm
+from imgzoo_layers.stage import Stage
 from imgzoo_layers.util import dilate, make_divisible
 
 
@@ -41,18 +42,6 @@ class Block(nn.Module):
                 y = y * self.gamma
             y = y.permute(0, 3, 1, 2)
         return x + self.drop_path(y)
-
-
-class Stage(nn.Module):
-    """Halve the map, then blocks of one width."""
-
-    def __init__(self, downsample: nn.Module, blocks: list[nn.Module]):
-        super().__init__()
-        self.downsample = downsample
-        self.blocks = nn.Sequential(*blocks)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.blocks(self.downsample(x))
 
 
 class ConvNeXt(ImageModel):
@@ -88,7 +77,7 @@ class ConvNeXt(ImageModel):
                 padding = "same" if dilation > 1 else 0
                 conv = create_conv(dims[i - 1], dims[i], kernel, stride, padding, before, bias=True)
                 down = nn.Sequential(norm2d(dims[i - 1]), conv)
-            stages.append(Stage(down, [make_block(dims[i], kernels[i], dilation, drop_path=p) for p in drops]))
+            stages.append(Stage(down, *(make_block(dims[i], kernels[i], dilation, drop_path=p) for p in drops)))
             reached *= stride
             levels.append(Feature(dims[i], reached, f"stages.{i}"))
         self.stages = nn.Sequential(*stages)

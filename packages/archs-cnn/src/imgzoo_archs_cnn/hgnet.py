@@ -15,6 +15,7 @@ from imgzoo_layers.head import linear_or_none
 from imgzoo_layers.hidden_head import HiddenHead, HiddenPool
 from imgzoo_layers.init import init_fan_out_
 from imgzoo_layers.norm_act import BatchNormAct2d
+from imgzoo_layers.stage import Stage
 
 
 class Affine(nn.Module):
@@ -118,18 +119,6 @@ class Block(nn.Module):
         return self.drop_path(y) + x if self.residual else y
 
 
-class Stage(nn.Module):
-    """Halve the map depthwise, then blocks."""
-
-    def __init__(self, downsample: nn.Module, blocks: list[nn.Module]):
-        super().__init__()
-        self.downsample = downsample
-        self.blocks = nn.Sequential(*blocks)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.blocks(self.downsample(x))
-
-
 class Head(nn.Module):
     """Pool, a hidden 1x1 convolution, dropout, linear: (B, C, H, W) -> (B, classes)."""
 
@@ -173,7 +162,7 @@ class HighPerfGpuNet(HiddenHead, ImageModel):
             for j, drop in enumerate(drops):
                 blocks.append(Block(dim, hidden[i], dims[i], layers, 5 if light else 3, light, v2, lab, j > 0, drop))
                 dim = dims[i]
-            stages.append(Stage(down, blocks))
+            stages.append(Stage(down, *blocks))
             levels.append(Feature(dim, 4 * 2**i, f"stages.{i}"))
         self.stages = nn.Sequential(*stages)
         self.feature_info = FeatureInfo(levels)

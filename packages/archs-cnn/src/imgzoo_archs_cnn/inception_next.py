@@ -13,6 +13,7 @@ from imgzoo_layers.hidden_head import HiddenHead, HiddenPool
 from imgzoo_layers.init import trunc_normal_
 from imgzoo_layers.mlp import Mlp
 from imgzoo_layers.norm import LayerNorm
+from imgzoo_layers.stage import Stage
 from imgzoo_layers.util import dilate
 
 
@@ -45,18 +46,6 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.drop_path(self.mlp(self.norm(self.token_mixer(x))) * self.gamma[:, None, None])
-
-
-class Stage(nn.Module):
-    """Halve the map, then blocks of one width."""
-
-    def __init__(self, downsample: nn.Module, blocks: list[nn.Module]):
-        super().__init__()
-        self.downsample = downsample
-        self.blocks = nn.Sequential(*blocks)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.blocks(self.downsample(x))
 
 
 class Head(nn.Module):
@@ -107,7 +96,7 @@ class MetaNeXt(HiddenHead, ImageModel):
                 conv = create_conv(dims[i - 1], dims[i], 2, stride, padding, before, bias=True)
                 down = nn.Sequential(nn.BatchNorm2d(dims[i - 1]), conv)
             options = (dims[i], band_kernel, branch_ratio, dilation, mlp_ratios[i], layer_scale)
-            stages.append(Stage(down, [Block(*options, drop) for drop in drops]))
+            stages.append(Stage(down, *(Block(*options, drop) for drop in drops)))
             reached *= stride
             levels.append(Feature(dims[i], reached, f"stages.{i}"))
         self.stages = nn.Sequential(*stages)

@@ -14,6 +14,7 @@ from imgzoo_layers.head import linear_or_none
 from imgzoo_layers.hidden_head import HiddenHead, HiddenPool
 from imgzoo_layers.init import trunc_normal_
 from imgzoo_layers.norm import LayerNorm, LayerNorm2d
+from imgzoo_layers.stage import Stage
 
 
 class Stem(nn.Module):
@@ -78,16 +79,6 @@ class GatedConvBlock(nn.Module):
         return x + self.drop_path(self.ls(y))
 
 
-class Stage(nn.Module):
-    def __init__(self, downsample: nn.Module, blocks: list[nn.Module]):
-        super().__init__()
-        self.downsample = downsample
-        self.blocks = nn.Sequential(*blocks)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.blocks(self.downsample(x))
-
-
 class Head(nn.Module):
     """Pool, norm, a hidden layer and perhaps its norm, dropout, linear: (B, H, W, C) -> (B, classes)."""
 
@@ -131,7 +122,7 @@ class MambaOut(HiddenHead, ImageModel):
             blocks: list[nn.Module] = [
                 GatedConvBlock(dim, expansion_ratio, conv_ratio, act, scale, drop) for drop in drops
             ]
-            stages.append(Stage(down, blocks))
+            stages.append(Stage(down, *blocks))
         self.stages = nn.Sequential(*stages)
         self.feature_info = FeatureInfo(Feature(dim, 4 * 2**i, f"stages.{i}") for i, dim in enumerate(dims))
         self.num_features, self.head_hidden_size = dims[-1], 4 * dims[-1]

@@ -14,7 +14,7 @@ from imgzoo_layers.init import init_linear_
 from imgzoo_layers.mlp import Mlp
 from imgzoo_layers.norm import LayerNorm2d
 from imgzoo_layers.padding import pad_to_multiple
-from imgzoo_layers.transformer import Stage
+from imgzoo_layers.stage import Stage
 from imgzoo_layers.window import from_windows, to_windows
 
 

@@ -13,6 +13,7 @@ from imgzoo_layers.hidden_head import HiddenHead
 from imgzoo_layers.init import trunc_normal_tf_
 from imgzoo_layers.mlp import Mlp
 from imgzoo_layers.norm import LayerNorm, LayerNorm2d
+from imgzoo_layers.stage import Stage
 
 
 class ConvBlock(nn.Module):
@@ -71,18 +72,6 @@ class SplitTransposeBlock(nn.Module):
         return x + self.drop_path(y.permute(0, 3, 1, 2))
 
 
-class Stage(nn.Module):
-    """Halve the map, then blocks of one width."""
-
-    def __init__(self, downsample: nn.Module, blocks: list[nn.Module]):
-        super().__init__()
-        self.downsample = downsample
-        self.blocks = nn.Sequential(*blocks)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.blocks(self.downsample(x))
-
-
 class EdgeNeXt(HiddenHead, ImageModel):
     """`overlap` strides by overlapping kernels, the stem's 9x9 and each stage's first depthwise one, without biases."""
 
@@ -113,7 +102,7 @@ class EdgeNeXt(HiddenHead, ImageModel):
                     stride = 2 if dim != out else 1
                     blocks.append(ConvBlock(dim, out, 3 + 2 * i, stride, bias, layer_scale, drop))
                 dim = out
-            stages.append(Stage(down, blocks))
+            stages.append(Stage(down, *blocks))
             levels.append(Feature(out, 4 * 2**i, f"stages.{i}"))
         self.stages = nn.Sequential(*stages)
         self.feature_info = FeatureInfo(levels)

@@ -13,6 +13,7 @@ from imgzoo_layers.head import ClassifierHead
 from imgzoo_layers.init import trunc_normal_
 from imgzoo_layers.mlp import Mlp
 from imgzoo_layers.norm import LayerNorm2d
+from imgzoo_layers.stage import Stage
 
 
 class FocalModulation(nn.Module):
@@ -65,18 +66,6 @@ class Block(nn.Module):
         return x + self.drop_path2(self.ls2(self.norm2_post(self.mlp(self.norm2(x)))))
 
 
-class Stage(nn.Module):
-    """Halve the map, then blocks of one width."""
-
-    def __init__(self, downsample: nn.Module, blocks: list[nn.Module]):
-        super().__init__()
-        self.downsample = downsample
-        self.blocks = nn.Sequential(*blocks)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.blocks(self.downsample(x))
-
-
 class FocalNet(ImageModel):
     """`overlap` lets the strided convolutions overlap; `post_norm` puts norms behind, `modulation_norm` one inside."""
 
@@ -105,7 +94,7 @@ class FocalNet(ImageModel):
             if i:
                 down, dim = downsample(dim, 2 * dim, *((3, 2, 1) if overlap else (2, 2, 0))), 2 * dim
             options = (dim, focal_level, focal_window, mlp_ratio, post_norm, modulation_norm, layer_scale)
-            stages.append(Stage(down, [Block(*options, drop) for drop in drops]))
+            stages.append(Stage(down, *(Block(*options, drop) for drop in drops)))
             levels.append(Feature(dim, 4 * 2**i, f"layers.{i}"))
         self.layers = nn.Sequential(*stages)
         self.feature_info = FeatureInfo(levels)

@@ -14,6 +14,7 @@ from imgzoo_layers.init import trunc_normal_
 from imgzoo_layers.norm_linear import NormLinearHead, TwoHeads, check_pool
 from imgzoo_layers.pool import GlobalPool
 from imgzoo_layers.reparam import fold_norm, identity_kernel, merged
+from imgzoo_layers.stage import Stage
 
 from .shvit import ConvNorm
 
@@ -108,18 +109,6 @@ class Stem(nn.Module):
         return self.conv3(self.act2(self.conv2(self.act1(self.conv1(x)))))
 
 
-class Stage(nn.Module):
-    """A change of size, then blocks that keep it."""
-
-    def __init__(self, downsample: nn.Module, blocks: list[nn.Module]):
-        super().__init__()
-        self.downsample = downsample
-        self.blocks = nn.Sequential(*blocks)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.blocks(self.downsample(x))
-
-
 class IFormer(NormLinearHead, ImageModel):
     """`depths` count every block; of a stage `attn_groups` triples are position, attention and mlp, and the last of
     the convolutional blocks comes behind them. Heads are `head_reductions` times narrower than the stage."""
@@ -156,7 +145,7 @@ class IFormer(NormLinearHead, ImageModel):
                     module = ModulationAttention(dim, dim // head_reductions[i]) if attends else ffn(dim, ffn_ratio)
                     blocks.append(Mixed(dim, module, layer_scale, drop))
             down = ConvNorm(dims[i - 1], dim, 3, 2) if i else nn.Identity()
-            stages.append(Stage(down, blocks))
+            stages.append(Stage(down, *blocks))
             levels.append(Feature(dim, 4 * 2**i, f"stages.{i}"))
         self.stages = nn.Sequential(*stages)
         self.feature_info = FeatureInfo(levels)

@@ -14,6 +14,7 @@ from imgzoo_layers.distance_bias import DistanceTable, distance_index
 from imgzoo_layers.drop import drop_path_of
 from imgzoo_layers.norm_linear import NormLinear, NormLinearHead, check_pool
 from imgzoo_layers.pool import GlobalPool
+from imgzoo_layers.stage import Stage
 from imgzoo_layers.tables import Computed, Size, Tabled
 from imgzoo_layers.util import pair
 
@@ -147,18 +148,6 @@ class Downsample(nn.Module):
         return x + self.drop_path(self.mlp(x))
 
 
-class Stage(nn.Module):
-    """Halve the map, then blocks of one width."""
-
-    def __init__(self, downsample: nn.Module, blocks: list[nn.Module]):
-        super().__init__()
-        self.downsample = downsample
-        self.blocks = nn.Sequential(*blocks)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.blocks(self.downsample(x))
-
-
 class Levit(NormLinearHead, ImageModel):
     """`use_conv` keeps maps (B, C, H, W) where else there are tokens; `stem_stride` is 16, or 8 for a finer map."""
 
@@ -188,7 +177,7 @@ class Levit(NormLinearHead, ImageModel):
                 Block(Attention(out, num_heads[i], key_dim, self.grid(i), act, use_conv), Mlp(out, act, use_conv),
                       drop_path_rate) for _ in range(depth[i])
             ]  # fmt: skip
-            stages.append(Stage(down, blocks))
+            stages.append(Stage(down, *blocks))
             levels.append(Feature(out, stem_stride * 2**i, f"stages.{i}"))
             dim = out
         self.stages = nn.Sequential(*stages)

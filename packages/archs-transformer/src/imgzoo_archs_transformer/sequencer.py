@@ -11,6 +11,7 @@ from imgzoo_layers.head import ClassifierHead
 from imgzoo_layers.init import lecun_normal_
 from imgzoo_layers.mlp import Mlp
 from imgzoo_layers.norm import LayerNorm
+from imgzoo_layers.stage import Stage
 
 
 class Lstm2d(nn.Module):
@@ -67,18 +68,6 @@ class Downsample(nn.Module):
         return self.down(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
 
 
-class Stage(nn.Module):
-    """A change of size and width, then blocks."""
-
-    def __init__(self, downsample: nn.Module, blocks: list[nn.Module]):
-        super().__init__()
-        self.downsample = downsample
-        self.blocks = nn.Sequential(*blocks)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.blocks(self.downsample(x))
-
-
 class Sequencer2d(ImageModel):
     parts = ImageModel.parts._replace(norm=("norm",))
     channels_last = True
@@ -103,7 +92,7 @@ class Sequencer2d(ImageModel):
             dim, down = embed_dims[i], nn.Identity()
             if i:
                 down, reached = Downsample(embed_dims[i - 1], dim, patch_sizes[i]), reached * patch_sizes[i]
-            stages.append(Stage(down, [Block(dim, hidden_sizes[i], mlp_ratio, drop) for drop in drops]))
+            stages.append(Stage(down, *(Block(dim, hidden_sizes[i], mlp_ratio, drop) for drop in drops)))
             levels.append(Feature(dim, reached, f"stages.{i}"))
         self.stages = nn.Sequential(*stages)
         self.feature_info = FeatureInfo(levels)

@@ -12,6 +12,7 @@ from imgzoo_layers.gate import SqueezeExcite
 from imgzoo_layers.norm import GroupNorm1
 from imgzoo_layers.norm_linear import NormLinear, NormLinearHead, check_pool
 from imgzoo_layers.pool import GlobalPool
+from imgzoo_layers.stage import Stage
 
 KEY_DIM = 16
 
@@ -98,18 +99,6 @@ class Block(nn.Module):
         return self.ffn(self.mixer(self.conv(x)))
 
 
-class Stage(nn.Module):
-    """Halve the map, then blocks of one width."""
-
-    def __init__(self, downsample: nn.Module, blocks: list[nn.Module]):
-        super().__init__()
-        self.downsample = downsample
-        self.blocks = nn.Sequential(*blocks)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.blocks(self.downsample(x))
-
-
 class SHViT(NormLinearHead, ImageModel):
     """Attention begins with the second stage."""
 
@@ -135,7 +124,7 @@ class SHViT(NormLinearHead, ImageModel):
             if i:
                 down = nn.Sequential(depthwise(dim), Residual(Mlp(dim)), PatchMerging(dim, out), depthwise(out),
                                      Residual(Mlp(out)))  # fmt: skip
-            stages.append(Stage(down, [Block(out, partial_dim[i] if i else 0) for _ in range(depth[i])]))
+            stages.append(Stage(down, *(Block(out, partial_dim[i] if i else 0) for _ in range(depth[i]))))
             levels.append(Feature(out, 16 * 2**i, f"stages.{i}"))
             dim = out
         self.stages = nn.Sequential(*stages)

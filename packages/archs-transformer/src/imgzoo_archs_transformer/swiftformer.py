@@ -12,6 +12,7 @@ from imgzoo_layers.drop import drop_path_of, drop_path_rates
 from imgzoo_layers.head import linear_or_none
 from imgzoo_layers.init import trunc_normal_
 from imgzoo_layers.pool import GlobalPool
+from imgzoo_layers.stage import Stage
 
 
 class ConvEncoder(nn.Module):
@@ -97,18 +98,6 @@ class Downsample(nn.Module):
         return self.norm(self.proj(x))
 
 
-class Stage(nn.Module):
-    """A change of size, then blocks, the last of which attends."""
-
-    def __init__(self, downsample: nn.Module, blocks: list[nn.Module]):
-        super().__init__()
-        self.downsample = downsample
-        self.blocks = nn.Sequential(*blocks)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.blocks(self.downsample(x))
-
-
 class SwiftFormer(Distilled, ImageModel):
     """Two classifiers read one vector; outside of distilled training their logits are averaged."""
 
@@ -137,7 +126,7 @@ class SwiftFormer(Distilled, ImageModel):
             dim = embed_dims[i]
             down = Downsample(embed_dims[i - 1], dim) if i else nn.Identity()
             blocks: list[nn.Module] = [ConvEncoder(dim, mlp_ratio, drop) for drop in drops[:-1]]
-            stages.append(Stage(down, [*blocks, Block(dim, mlp_ratio, layer_scale, drops[-1])]))
+            stages.append(Stage(down, *blocks, Block(dim, mlp_ratio, layer_scale, drops[-1])))
             levels.append(Feature(dim, 4 * 2**i, f"stages.{i}"))
         self.stages = nn.Sequential(*stages)
         self.feature_info = FeatureInfo(levels)

@@ -12,8 +12,8 @@ from imgzoo_layers.init import trunc_normal_
 from imgzoo_layers.mlp import Mlp
 from imgzoo_layers.padding import pad_to_multiple
 from imgzoo_layers.shifted_windows import ShiftedWindows
+from imgzoo_layers.stage import Stage
 from imgzoo_layers.tables import Size
-from imgzoo_layers.transformer import Stage
 from imgzoo_layers.util import pair
 from imgzoo_layers.window import WindowAttention
 

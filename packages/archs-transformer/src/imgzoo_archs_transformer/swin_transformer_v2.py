@@ -15,8 +15,8 @@ from imgzoo_layers.init import init_linear_
 from imgzoo_layers.mlp import Mlp
 from imgzoo_layers.padding import pad_to_multiple
 from imgzoo_layers.shifted_windows import ShiftedWindows
+from imgzoo_layers.stage import Stage
 from imgzoo_layers.tables import Computed, Size, Tabled
-from imgzoo_layers.transformer import Stage
 from imgzoo_layers.util import pair, per_stage
 from imgzoo_layers.window import WindowAttending, relative_index
 

@@ -46,15 +46,3 @@ class GammaBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.drop_path1(self.gamma_1 * self.attn(self.norm1(x)))
         return x + self.drop_path2(self.gamma_2 * self.mlp(self.norm2(x)))
-
-
-class Stage(nn.Module):
-    """A change of size, then blocks that keep it; keys `downsample` and `blocks`."""
-
-    def __init__(self, downsample: nn.Module, *blocks: nn.Module):
-        super().__init__()
-        self.downsample = downsample
-        self.blocks = nn.Sequential(*blocks)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.blocks(self.downsample(x))
