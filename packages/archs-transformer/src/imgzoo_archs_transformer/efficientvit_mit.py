@@ -15,7 +15,6 @@ from imgzoo_layers.hidden_head import HiddenHead, HiddenPool
 
 from .mobile_blocks import Residual, Style, conv_act, fused, inverted, separable, two_convs
 
-EPS = 1e-5
 LARGE = ((16, 4), (16, 4), (16, 4), (24, 6))
 """How much the first and the other blocks of a stage widen in a large network."""
 
@@ -28,7 +27,7 @@ class LiteMLA(nn.Module):
 
     def __init__(self, style: Style, dim: int, head_dim: int):
         super().__init__()
-        self.head_dim = head_dim
+        self.head_dim, self.eps = head_dim, 1e-5
         heads = dim // head_dim
         wide = heads * head_dim
         self.qkv = conv_act(style, dim, 3 * wide, norm=False, act=False)
@@ -44,7 +43,7 @@ class LiteMLA(nn.Module):
         q, k = q.relu(), k.relu()
         v = F.pad(v, (0, 1), value=1.0)  # the last column becomes the sum of weights
         y = q @ (k.transpose(-1, -2) @ v)
-        y = y[..., :-1] / (y[..., -1:] + EPS)
+        y = y[..., :-1] / (y[..., -1:] + self.eps)
         return self.proj(y.transpose(-1, -2).flatten(1, 2).unflatten(2, (x.shape[2], x.shape[3])))
 
 
