@@ -92,8 +92,8 @@ class Classified(Sized):
             self.reset_classifier(0, "")
         except UsageError:
             self.reset_classifier(0)
-        pool = getattr(self.get_submodule(self.parts.pool), "width", 1) if self.parts.pool else 1
-        self.head_hidden_size = self.num_features * pool
+        pool = dict(self.named_modules()).get(self.parts.pool)  # none where attention pools
+        self.head_hidden_size = self.num_features * getattr(pool, "width", 1)
 
 
 class Distilled:
