@@ -15,6 +15,7 @@ _HOME = {  # public name -> module that holds it
     "is_model": "imgzoo.models",
     "plugins": "imgzoo.registry",
     "register": "imgzoo.registry",
+    "register_model": "imgzoo.session",
     "reload": "imgzoo.registry",
     "prefer": "imgzoo.registry",
     "save_model": "imgzoo.loading",
