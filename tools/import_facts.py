@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from imgzoo._catalog_text import hoisted
-from imgzoo.catalog import check, format_catalog, format_results
+from imgzoo.catalog import check, expanded, format_catalog, format_results
 from imgzoo.licenses import spdx
 
 Facts = dict[str, Any]
@@ -62,6 +62,7 @@ def main() -> None:
     module = f"imgzoo_{package.replace('-', '_')}"
     catalog_path = args.packages / package / "src" / module / "catalog" / f"{args.family}.json"
     old: Facts = read(catalog_path) or {"family": args.family, "models": {}}
+    old["models"] = dict(expanded(old["models"]))
     wanted = set(args.only.split(",")) if args.only else set(facts)
     if unknown := wanted - set(facts):
         parser.error(f"{args.family} has no {', '.join(sorted(unknown))}")
