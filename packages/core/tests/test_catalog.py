@@ -120,7 +120,8 @@ def test_formatting_changes_no_spec_and_is_done_after_once(data):
     assert format_catalog(again) == text
 
 
-NETS = {"a": {"depths": [2, 2, 9, 3], "mlp_ratios": [4.0, 4.0, 4.0, 4.0], "dims": [96, 192, 384, 768], "norm": None, "paper": "1"},
+NETS = {"a": {"depths": [2, 2, 9, 3], "mlp_ratios": [4.0, 4.0, 4.0, 4.0], "dims": [96, 192, 384, 768], "norm": None,
+              "paper": "1"},
         "b": {"like": "a", "dims": [1, 2, 3, 4], "weights": {"t": {"hf_hub_id": "me/b", "license": "MIT"}}},
         "c": {"like": "b", "act": "relu"}}  # fmt: skip
 
