@@ -23,14 +23,13 @@ imgzoo.save_model(model, "folder")
 imgzoo.load_checkpoint(model, "file.safetensors")
 
 source = imgzoo.create_dataset("folder:photos", split="train")
-assert_type(source, imgzoo_data.Source | imgzoo_data.StreamSource)
 transform = imgzoo.create_transform(imgzoo.resolve_data_config(model), training=True)
 loader = imgzoo.create_loader(source, transform, batch_size=8, training=True)
 assert_type(loader, imgzoo_data.Loader)
 
 optimizer = imgzoo.create_optimizer("adamw", model, lr=1e-3)
 assert_type(optimizer, torch.optim.Optimizer)
-schedule = imgzoo.create_scheduler("cosine", optimizer, steps=100)
+schedule: imgzoo_optim.Schedule = imgzoo.create_scheduler("cosine", optimizer, total=100)
 loss = imgzoo.create_loss("cross-entropy")
 deployed = imgzoo.deploy(model)
 assert imgzoo_optim.explain and imgzoo_train.train
@@ -42,9 +41,9 @@ class Own(imgzoo.ImageModel): ...
 
 assert_type(Own, type[Own])
 
-imgzoo.creat_model("resnet18")  # pyright: ignore[reportAttributeAccessIssue]
-imgzoo_data.create_loaders  # pyright: ignore[reportAttributeAccessIssue]
-imgzoo_optim.create_optimiser  # pyright: ignore[reportAttributeAccessIssue]
-imgzoo_train.trains  # pyright: ignore[reportAttributeAccessIssue]
+imgzoo.creat_model("resnet18")  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
+imgzoo_data.create_loaders  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
+imgzoo_optim.create_optimiser  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
+imgzoo_train.trains  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
 imgzoo.list_models(7)  # pyright: ignore[reportArgumentType]
 imgzoo.create_model("resnet18", pretrain=True).name  # options of a family pass
