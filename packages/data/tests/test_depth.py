@@ -6,13 +6,13 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from data_helpers import encode, noise, photo, write_folder
+from data_helpers import deep_png, deep_tiff, encode, noise, photo, write_folder
 from PIL import Image
 
 from imgzoo.errors import DataError, OptionError
 from imgzoo_data import create_dataset, create_loader, create_transform, decode_image, read_header, resolve_data_config
 from imgzoo_data.decode import FORMATS, _formats
-from imgzoo_data.depth import parse_range
+from imgzoo_data.depth import observe, parse_range
 from imgzoo_data.kinds import what_it_is
 from imgzoo_data.sources.base import IMAGE_EXTENSIONS
 
@@ -25,26 +25,15 @@ def npy(array):
     return file.getvalue()
 
 
-def deep_png(array: np.ndarray) -> bytes:
-    """A PNG of 16-bit colors, which Pillow cannot write: (H, W, 3) uint16."""
-    import struct
-    import zlib
-
-    def chunk(kind: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-
-    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in array)
-    head = struct.pack(">IIBBBBB", array.shape[1], array.shape[0], 16, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
-
-
 DEEP = {
     "12-bit PNG": (lambda: encode(Image.fromarray((GRAY * 16).astype("uint16")), "PNG"), "4095"),
     "12-bit TIFF": (lambda: encode(Image.fromarray((GRAY * 16).astype("uint16")), "TIFF"), "4095"),
     "12-bit color PNG": (lambda: deep_png(np.repeat((GRAY * 16).astype("uint16")[:, :, None], 3, 2)), "4095"),
+    "12-bit color TIFF": (lambda: deep_tiff(np.repeat((GRAY * 16).astype("uint16")[:, :, None], 3, 2)), "4095"),
     "10-bit npy": (lambda: npy((GRAY * 4).astype("uint16")), "1023"),
     "float TIFF 0..255": (lambda: encode(Image.fromarray(GRAY.astype("float32")), "TIFF"), "255"),
     "float npy 0..255": (lambda: npy(GRAY.astype("float64")), "255"),
+    "big-endian npy 0..255": (lambda: npy(GRAY.astype(">u2")), "255"),
     "uint16 npy 0..255": (lambda: npy(GRAY.astype("uint16")), "255"),
     "int32 npy 0..4080": (lambda: npy((GRAY * 16).astype("int32")), "4095"),
 }
@@ -67,6 +56,73 @@ def test_the_usual_values_need_no_range():
     color = np.repeat((GRAY * 257).astype("uint16")[:, :, None], 3, 2)
     assert (decode_image(deep_png(color), 3) == color >> 8).all()
     assert decode_image(npy(np.zeros((3, 3), np.uint16)), 1).max() == 0
+
+
+PNG_COLORS = {"gray": (0, 1), "gray and alpha": (4, 2), "RGB": (2, 3), "RGBA": (6, 4)}
+TIFF_COLORS = {"gray": (1, 1, None), "RGB": (2, 3, None), "RGBA": (2, 4, 2), "RGB and more": (2, 4, 0)}
+
+
+def shades(channels, most=65536):
+    return np.random.default_rng(channels).integers(0, most, (20, 30, channels)).astype(np.uint16)
+
+
+def twelve_bits_are_seen(write, array):
+    """12 bits in 16 are refused, or read by their range, and observed by `describe`."""
+    with pytest.raises(DataError, match="range=4095"):
+        decode_image(write(array), 3)
+    wanted = (array[:, :, : 3 if array.shape[2] > 2 else 1].astype(float) * (255 / 4095) + 0.5).astype(np.uint8)
+    assert (decode_image(write(array), 3, range=4095) == wanted).all()
+    if array.shape[2] == 4:
+        array[:, :, 3] = 65535
+    assert observe(write(array)).kind == "16-bit" and 4000 < observe(write(array)).high <= 4095
+
+
+@pytest.mark.parametrize("name", PNG_COLORS)
+def test_every_16_bit_png_is_read_whole(name):
+    kind, channels = PNG_COLORS[name]
+    array = shades(channels)
+    first = array[:, :, : 3 if channels > 2 else 1] >> 8
+    assert (decode_image(deep_png(array, kind), 3) == first).all()
+    twelve_bits_are_seen(lambda array: deep_png(array, kind), shades(channels, 4096))
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("name", TIFF_COLORS)
+def test_every_16_bit_tiff_is_read_whole(name, packed, order):
+    photometric, channels, extra = TIFF_COLORS[name]
+
+    def write(array):
+        return deep_tiff(array, order, photometric, packed=packed, extra=extra)
+
+    array = shades(channels)
+    assert (decode_image(write(array), 3) == array[:, :, :3] >> 8).all()
+    twelve_bits_are_seen(write, shades(channels, 4096))
+
+
+@pytest.mark.parametrize("write", [deep_png, deep_tiff])
+def test_an_opened_image_of_16_bit_colors_is_refused(write):
+    transform = create_transform(input_size=(3, 20, 20))
+    with pytest.raises(DataError, match="give the path or the bytes"):
+        transform(Image.open(io.BytesIO(write(shades(3)))))
+    gray = encode(Image.fromarray((GRAY * 16).astype("uint16")), "PNG")
+    assert transform.pixels(Image.open(io.BytesIO(encode(photo(0), "PNG")))).shape == (3, 20, 20)
+    with pytest.raises(DataError, match="range=4095"):
+        transform(Image.open(io.BytesIO(gray)))
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_16_bit_tiff_that_is_not_read_says_why(packed):
+    for options, words in (({"planar": 2}, "separate planes"), ({"extra": 1}, "premultiplied alpha")):
+        channels = 4 if "extra" in options else 3
+        with pytest.raises(DataError, match=words):
+            decode_image(deep_tiff(shades(channels), packed=packed, **options), 3)
+    inks = shades(4)
+    eight = Image.fromarray((inks >> 8).astype(np.uint8), "CMYK").convert("RGB")
+    found = decode_image(deep_tiff(inks, photometric=5, packed=packed), 3)
+    assert np.abs(found.astype(int) - np.asarray(eight)).max() <= 2
+    with pytest.raises(DataError, match="nearly white; save the image as RGB"):
+        decode_image(deep_tiff(shades(4, 4096), photometric=5, packed=packed), 3)
 
 
 def test_values_outside_the_declared_range_are_refused():

@@ -20,6 +20,7 @@ from imgzoo_train.answers import Answer, align, answer_of
 from imgzoo_train.cli import benchmark, export, predict, validate
 from imgzoo_train.config import Config, nested
 from imgzoo_train.distill import Teacher
+from imgzoo_train.models import open_model
 from imgzoo_train.run import train
 from imgzoo_train.state import State
 from imgzoo_train.validation import Settings
@@ -353,6 +354,65 @@ def test_imagenets_classes_are_known_by_synset_and_by_word(names, places):
     assert found.classes == 1000
     with pytest.raises(UsageError, match="'crane' is 2 classes of the model; name it by its synset"):
         align(answer_of(model), Answer("classification", 1, ("crane",)))
+
+
+FISH = ("n01443537", "n01440764")  # goldfish, tench
+
+
+def test_synsets_and_words_are_one_name_on_both_sides():
+    model = create_model("test_resnet", num_classes=2)
+    model.class_names = list(FISH)
+    answer = answer_of(model)
+    assert answer.labels == ["goldfish, Carassius auratus", "tench, Tinca tinca"]
+    assert answer.record()["synsets"] == list(FISH)
+    for names in (FISH[::-1], ("tench", "Goldfish"), ("tench, Tinca tinca", "goldfish")):
+        assert align(answer, Answer("classification", 2, names)).places.tolist() == [1, 0]
+    words = Answer("classification", 3, ("Tench", "cat", "goldfish, Carassius auratus"))
+    assert align(words, Answer("classification", 2, FISH)).places.tolist() == [2, 0]
+    with pytest.raises(UsageError, match="'n01484850', which the model does not know"):
+        align(words, Answer("classification", 1, ("n01484850",)))
+
+
+def test_a_label_set_is_known_by_the_tag_and_not_by_a_count():
+    model = create_model("test_resnet")
+    assert len(answer_of(model).synsets) == 1000
+    model.pretrained_cfg |= {"tag": "fb_dino"}
+    assert answer_of(model) == Answer("classification", 1000)
+    for tag, known in (("miil_in21k", 11221), ("in22k_ft_in1k_384", 1000), ("sw_in12k", 11821), ("webvid10k", 0)):
+        model.pretrained_cfg |= {"tag": tag}
+        model.num_classes = known or 1000
+        assert len(answer_of(model).synsets) == known
+
+
+def test_a_folder_of_synsets_is_scored_by_synset(tmp_path):
+    model = create_model("test_resnet")
+    with torch.no_grad():
+        model.fc.weight.zero_()
+        model.fc.bias.zero_()[answer_of(model).synsets.index(FISH[0])] = 9
+    for synset in FISH:
+        (tmp_path / "d" / synset).mkdir(parents=True)
+        for index in range(2):
+            Image.new("RGB", (16, 16), (index, 90, 0)).save(tmp_path / "d" / synset / f"{index}.png")
+    folder = save_model(model, tmp_path / "m")
+    row = json.loads(invoke(validate, folder, "--data", f"folder:{tmp_path / 'd'}", "--json", "--per-class"))
+    assert row["top1"] == 50 and len(row["per_class"]) == 1000
+    assert [each["class"] for each in row["per_class"] if each.get("recall")] == ["goldfish, Carassius auratus"]
+    torch.save(model.state_dict(), tmp_path / "m.pth")
+    with pytest.warns(UserWarning, match="names no classes: its 1000 are taken as those of imagenet-1k"):
+        open_model("test_resnet", str(tmp_path / "m.pth"))
+
+
+def test_classes_without_names_are_called_by_their_numbers(tmp_path, monkeypatch):
+    def nameless(source, split="train", **options):
+        opened = Pictures("classification", NAMES, 16, seed=split == "train")
+        opened.class_names = []
+        return opened
+
+    monkeypatch.setattr(imgzoo_data, "create_dataset", nameless, raising=False)
+    settings = {"model.name": "test_resnet", "data.source": "pictures:", "data.batch_size": 16, "data.input_size": 16,
+                "run.epochs": 1, "run.output": str(tmp_path / "run"), "run.device": "cpu"}  # fmt: skip
+    train(Config().merged(nested(settings), "test"), quiet=True)
+    assert json.loads((tmp_path / "run" / "best" / "config.json").read_text())["label_names"] == list("0123")
 
 
 def test_names_are_compared_as_they_stand_first():

@@ -89,7 +89,7 @@ def test_a_finished_run_can_be_lengthened(run, tmp_path):
 
 
 def test_validate_scores_the_saved_folder_as_training_did(run):
-    row = json.loads(invoke(validate, run, "--data", "digits:", "--json").output)
+    row = json.loads(invoke(validate, run, "--data", "digits:", "--json").stdout)
     summary = json.loads((run / "summary.json").read_text())
     assert row["n"] == 360
     assert row["top1"] == pytest.approx(summary["best"]["top1"])
@@ -132,9 +132,9 @@ def test_average_and_clean_write_models_that_validate(run, tmp_path):
     invoke(clean, run / "checkpoints" / "00000022", "--average", "ema", "--output", tmp_path / "ema")
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     last = [row for row in rows if row["kind"] == "eval"][-1]
-    row = json.loads(invoke(validate, tmp_path / "ema", "--data", "digits:", "--json").output)
+    row = json.loads(invoke(validate, tmp_path / "ema", "--data", "digits:", "--json").stdout)
     assert row["top1"] == pytest.approx(last["top1_ema"])
-    assert json.loads(invoke(validate, tmp_path / "mean", "--data", "digits:", "--json").output)["n"] == 360
+    assert json.loads(invoke(validate, tmp_path / "mean", "--data", "digits:", "--json").stdout)["n"] == 360
 
 
 def test_the_mean_is_the_mean(tmp_path):
@@ -414,7 +414,7 @@ def test_a_network_trains_on_oblong_images(tmp_path):
     common = ["--data", "digits:", "--batch-size", 120, "--epochs", 1, "--device", "cpu", "--threads", 1]
     invoke(train, "test_resnet", *common, "--input-size", "16,24", "--output", out)
     assert json.loads((out / "best" / "config.json").read_text())["pretrained_cfg"]["input_size"] == [3, 16, 24]
-    assert json.loads(invoke(validate, out, "--data", "digits:", "--json").output)["n"] == 360
+    assert json.loads(invoke(validate, out, "--data", "digits:", "--json").stdout)["n"] == 360
     text = invoke(train, "test_vit", *common, "--img-size", "32,48", "--dry-run", "--output", tmp_path / "v").output
     assert "3x32x48" in text
     assert "height and width" in fails(train, "test_resnet", *common, "--input-size", "1,2,3")

@@ -1,20 +1,25 @@
-"""What validate writes, answers from Python, mirrored images, callbacks of a script."""
+"""What validate says and writes, answers from Python, views of an image, callbacks of a script."""
 
 from __future__ import annotations
 
 import csv
 import json
+import re
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 from PIL import Image
-from test_answers import NAMES, TASKS, Pictures, data, folders, invoke  # noqa: F401
+from test_answers import COLORS, NAMES, TASKS, Pictures, data, folders, invoke  # noqa: F401
 from test_changed_resume import go  # noqa: F401
 
-from imgzoo.errors import UsageError
+from imgzoo import create_model, save_model
+from imgzoo.errors import DataError, UsageError
 from imgzoo_train import Predictor
-from imgzoo_train.cli import predict, train, validate
+from imgzoo_train.cli import export, predict, train, validate
+from imgzoo_train.cli.options import TTA
+from imgzoo_train.scores.views import VIEWS, views_of
 
 
 @pytest.mark.parametrize("suffix", ["parquet", "jsonl"])
@@ -63,20 +68,64 @@ def test_several_labels_have_scores_of_each_class(folders, data):  # noqa: F811
     assert all(row["ap"] > 99 for row in rows)
 
 
-def test_mirrored_answers_are_the_mean(tmp_path, folders, data):  # noqa: F811
+@pytest.mark.parametrize("views", ["flip", "five-crops", "scales", "flip,scales"])
+def test_the_answers_to_views_are_averaged(tmp_path, folders, data, views):  # noqa: F811
     data("classification", "same")
-    row = json.loads(invoke(validate, folders["classification"], "--data", "pictures:", "--tta", "flip", "--json"))
-    assert row["top1"] == 100
+    common = [folders["classification"], "--data", "pictures:", "--tta", views, "--json"]
+    assert json.loads(invoke(validate, *common))["top1"] == 100
+    assert json.loads(invoke(validate, *common, "--img-size", 32, "--batch-size", 8))["n"] == 32
     image = Pictures("classification", NAMES)[1].data
     image[:, :8] = 0
-    both = []
-    for name, pixels in (("a", image), ("b", image[:, ::-1])):
-        Image.fromarray(np.ascontiguousarray(pixels)).save(tmp_path / f"{name}.png")
-        common = [tmp_path / f"{name}.png", "--model", folders["classification"], "--json"]
-        plain, mean = (json.loads(invoke(predict, *common, *more))[0]["classes"] for more in ([], ["--tta", "flip"]))
-        both.append({answer["class"]: answer["probability"] for answer in mean})
-        assert plain != mean
-    assert both[0] == pytest.approx(both[1], abs=1e-5)
+    Image.fromarray(image).save(tmp_path / "a.png")
+    predictor = Predictor.open(folders["classification"])
+    images = predictor.transform(image)[None]
+    seen = list(views_of(images, views.split(",")))
+    assert len(seen) == {"flip": 2, "five-crops": 5, "scales": 3, "flip,scales": 6}[views]
+    assert all(view.shape == images.shape for view in seen) and len({view.sum().item() for view in seen}) > 1
+    wanted = torch.stack([predictor.model(view) for view in seen]).mean(0).softmax(1)[0]
+    common = [tmp_path / "a.png", "--model", folders["classification"], "--json"]
+    plain, mean = (json.loads(invoke(predict, *common, *more))[0]["classes"] for more in ([], ["--tta", views]))
+    assert {each["index"]: each["probability"] for each in mean} == pytest.approx(dict(enumerate(wanted.tolist())))
+    assert plain != mean
+
+
+def test_views_are_where_they_are_said_to_be():
+    images = torch.arange(256.0).view(1, 1, 16, 16)
+    means = [view.mean().item() for view in views_of(images, ["five-crops"])]
+    assert [mean - means[1] for mean in means] == pytest.approx([17, 0, 2, 32, 34], abs=0.5)
+    whole, *_ = views_of(images, ["scales"])
+    assert torch.equal(whole, images)
+    with pytest.raises(UsageError, match="--tta ten-crops is unknown; use any of flip: the image and"):
+        invoke(validate, "test_resnet", "--data", "digits:", "--tta", "flip,ten-crops")
+    assert list(VIEWS) == TTA.split(", or")[0].split(", ")
+
+
+def test_validate_says_how_it_found_its_data_and_refuses_contradictions(tmp_path, folders):  # noqa: F811
+    for name in ("ant", "bee"):
+        (tmp_path / "d" / "val" / name).mkdir(parents=True)
+        (tmp_path / "deep" / name).mkdir(parents=True)
+        for index in range(2):
+            Image.new("RGB", (16, 16), COLORS[name]).save(tmp_path / "d" / "val" / name / f"{index}.png")
+            gray = np.random.default_rng(index).integers(0, 4096, (16, 16)).astype(np.uint16)
+            Image.fromarray(gray).save(tmp_path / "deep" / name / f"{index}.png")
+    (tmp_path / "d" / "val" / "ant" / "notes.txt").write_text("")
+    model = folders["classification"]
+    twin = str(save_model(create_model(model, pretrained=True), tmp_path / "twin"))
+    result = CliRunner().invoke(validate.command, [model, twin, "--data", f"folder:{tmp_path / 'd'}", "--json"])
+    assert json.loads(result.stdout)[0]["top1"] == 100
+    assert result.stderr.count("validation: 4 images of 2 classes (2 to 2 each); folder 'val'") == 1
+    assert "left out: 1 " in result.stderr and ".txt" in result.stderr
+    deep = [model, "--data", f"folder:{tmp_path / 'deep'}", "--json"]
+    with pytest.raises(DataError, match="pass range=4095"):
+        invoke(validate, *deep)
+    rows = [json.loads(invoke(validate, *deep, "--range", 4095))]
+    ranged = create_model(model, pretrained=True)
+    ranged.pretrained_cfg |= {"range": (0, 4095)}
+    rows.append(json.loads(invoke(validate, save_model(ranged, tmp_path / "m"), *deep[1:])))
+    assert rows[0]["loss"] == rows[1]["loss"]
+    common = [tmp_path / "deep" / "ant" / "0.png", "--model", model, "--json"]
+    one, two = json.loads(invoke(predict, *common, "--range", 4095))[0], Predictor.open(model, range="4095")
+    assert one["classes"] == two(common[0])["classes"]
 
 
 def test_a_predictor_answers_a_path_an_array_bytes_and_a_pil_image(tmp_path, folders):  # noqa: F811
@@ -95,6 +144,37 @@ def test_a_predictor_answers_a_path_an_array_bytes_and_a_pil_image(tmp_path, fol
     turned.save(tmp_path / "turned.jpg", exif=exif, quality=100)
     one, two = predictor(tmp_path / "turned.jpg"), predictor(Image.open(tmp_path / "turned.jpg"))
     assert one["classes"][0]["probability"] == pytest.approx(two["classes"][0]["probability"], abs=1e-3)
+
+
+def test_a_pil_image_of_16_bits_is_what_its_file_is(tmp_path, folders):  # noqa: F811
+    predictor = Predictor.open(folders["classification"])
+    gray = np.random.default_rng(0).integers(0, 65536, (16, 16)).astype(np.uint16)
+    Image.fromarray(gray).save(tmp_path / "one.png")
+    one, two = predictor(tmp_path / "one.png"), predictor(Image.open(tmp_path / "one.png"))
+    assert one == two
+    assert one != predictor(np.full((16, 16), 255, np.uint8))
+
+
+def test_long_work_shows_on_a_terminal_how_far_it_is(tmp_path, monkeypatch, folders, data):  # noqa: F811
+    data("classification", "same")
+    paths = [tmp_path / f"{index}.png" for index in range(32)]
+    for path in paths:
+        Image.fromarray(Pictures("classification", NAMES)[0].data).save(path)
+    model = folders["classification"]
+    calls = [
+        (
+            [export, model, "--format", "torchscript", "--output", tmp_path / "m.ts"],
+            "the answers to 5 images",
+        ),
+        ([validate, model, "--data", "pictures:", "--batch-size", "4"], "validate"),
+        ([predict, *paths, "--model", model], "predict"),
+    ]
+    for terminal in (False, True):
+        monkeypatch.setattr("rich.console.Console.is_terminal", property(lambda console: terminal))  # noqa: B023
+        for (module, *arguments), words in calls:
+            result = CliRunner().invoke(module.command, [str(argument) for argument in arguments])
+            assert result.exit_code == 0
+            assert (words in re.sub(r"\s+", " ", result.stderr)) == terminal, (words, result.stderr)
 
 
 def test_a_script_follows_a_run_and_can_end_it(go, monkeypatch):  # noqa: F811

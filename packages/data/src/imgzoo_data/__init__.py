@@ -35,6 +35,7 @@ _HOME = {  # public name -> module that holds it
     "open_splits": "imgzoo_data.sources.splits",
     "read_header": "imgzoo_data.decode",
     "resolve_data_config": "imgzoo_data.config",
+    "settle": "imgzoo_data.sources.describe",
 }
 
 __all__ = [*_HOME]

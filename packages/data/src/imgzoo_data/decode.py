@@ -17,6 +17,7 @@ from PIL import Image, UnidentifiedImageError
 
 from imgzoo.errors import DataError, UsageError
 
+from .deep import deep_colors, refuse_shallow
 from .depth import parse_range, to_8_bits
 from .kinds import HEIC, what_it_is
 from .scratch import Scratch
@@ -275,24 +276,12 @@ def _decode_pillow(
             warnings.simplefilter("ignore")
             if channels not in (1, 3) and getattr(image, "n_frames", 1) > 1:
                 return _stack_frames(image, channels, values)
-            deep = None if data is None else _deep_png(image, data)
+            deep = None if data is None else deep_colors(image, data)
             return pillow_to_array(image, channels, values) if deep is None else to_uint8(deep, channels, values)
     except (DataError, UsageError):
         raise
     except Exception as error:
         raise DataError(f"the image is damaged: {_say(error)}") from error
-
-
-def _deep_png(image: Image.Image, data: Any) -> np.ndarray | None:
-    """(H, W, C) uint16 of a PNG of 16-bit colors, of which Pillow gives the upper bytes only; None for any other."""
-    if image.format != "PNG" or image.mode not in ("RGB", "RGBA", "LA") or bytes(data[24:25]) != b"\x10":
-        return None
-    import torch
-    from torchvision.io import ImageReadMode, decode_png
-
-    pixels = decode_png(torch.frombuffer(bytearray(data), dtype=torch.uint8), ImageReadMode.UNCHANGED)
-    array = pixels.permute(1, 2, 0).numpy()
-    return array[:, :, :1] if array.shape[2] == 2 else array
 
 
 def _stack_frames(image: Image.Image, channels: int, values: tuple[float, float] | None) -> np.ndarray:
@@ -309,6 +298,7 @@ def _stack_frames(image: Image.Image, channels: int, values: tuple[float, float]
 
 def pillow_to_array(image: Image.Image, channels: int, values: tuple[float, float] | None = None) -> np.ndarray:
     """A Pillow image of any mode as (H, W, channels) uint8; `values` are those of black and white."""
+    refuse_shallow(image)
     if image.mode.startswith("I") or image.mode == "F":
         return to_uint8(_numbers(image), channels, values)
     if channels == 1 and image.mode != "L":
@@ -334,6 +324,7 @@ def raw_pixels(data: Any, most: int = MAX_PIXELS) -> np.ndarray | None:
     if hasattr(data, "numpy"):
         return data.numpy()
     if isinstance(data, Image.Image):
+        refuse_shallow(data)
         image = data
     else:
         header = read_header(data)
@@ -345,9 +336,9 @@ def raw_pixels(data: Any, most: int = MAX_PIXELS) -> np.ndarray | None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            deep = None if isinstance(data, Image.Image) else _deep_png(image, data)
+            deep = None if isinstance(data, Image.Image) else deep_colors(image, data)
             if deep is not None:
-                return deep
+                return deep[:, :, :3]  # an alpha says nothing of the colors
             plain = image.mode in ("L", "RGB", "F") or image.mode.startswith("I")
             return _numbers(image) if plain else None
     except Exception as error:

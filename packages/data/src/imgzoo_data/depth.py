@@ -69,7 +69,7 @@ def _kind(array: np.ndarray) -> str:
         return EIGHT_BITS
     if array.dtype.kind == "f":
         return "float"
-    return "16-bit" if array.dtype == np.uint16 else "integer"
+    return "16-bit" if array.dtype.kind == "u" and array.dtype.itemsize == 2 else "integer"
 
 
 def _assumed(found: Observed) -> tuple[float, float]:

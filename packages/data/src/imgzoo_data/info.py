@@ -26,6 +26,8 @@ SUBSETS = (
     "imagenet-r",
     "mini-imagenet",
 )
+_SYNSET = re.compile(r"n\d{8}")
+_TRAINED = re.compile(r"(?<![a-z])in\d+k")  # in a tag: the label sets its weights were trained on
 _ALIASES = {"imagenet": "imagenet-1k", "imagenet-21k": "imagenet-21k-goog"}
 _BY_CLASSES = {
     1000: "imagenet-1k",
@@ -61,6 +63,11 @@ def subset_synsets(name: str) -> tuple[str, ...]:
 def lemma(synset: str) -> str:
     """The words of a synset: "n01440764" -> "tench, Tinca tinca"."""
     return _known(synset)[0]
+
+
+def are_synsets(names: Sequence[str]) -> bool:
+    """Whether these names, at least one, are all synsets of ImageNet."""
+    return bool(names) and all(_SYNSET.fullmatch(name) for name in names) and set(names) <= _synsets()[1].keys()
 
 
 def definition(synset: str) -> str:
@@ -146,11 +153,15 @@ def index_map(source: str, target: str) -> np.ndarray:
 
 
 def infer_imagenet_subset(model_or_cfg: Any) -> str | None:
-    """The label set of a model or pretrained_cfg by its number of classes; None when there is none with that many."""
-    count = getattr(model_or_cfg, "num_classes", None)
-    if count is None:
-        cfg = getattr(model_or_cfg, "pretrained_cfg", model_or_cfg)
-        count = cfg.get("num_classes") if hasattr(cfg, "get") else None
+    """The label set of a model or pretrained_cfg by its number of classes; None when there is none with that many, and
+    where the tag of its weights names another data set.
+    """
+    cfg = getattr(model_or_cfg, "pretrained_cfg", model_or_cfg)
+    cfg = cfg if hasattr(cfg, "get") else {}
+    count, tag = getattr(model_or_cfg, "num_classes", None), cfg.get("tag")
+    count = cfg.get("num_classes") if count is None else count
+    if tag and tag != "untrained" and not _TRAINED.search(tag):
+        return None
     return _BY_CLASSES.get(count) if count is not None else None
 
 

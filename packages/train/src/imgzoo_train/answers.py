@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import warnings
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -90,17 +91,17 @@ class Alignment:
 
 
 def answer_of(model: Any) -> Answer:
-    """What a model that `create_model` made answers: its own record, or ImageNet's classes where it has as many."""
-    from imgzoo_data.info import ImageNetInfo, infer_imagenet_subset
+    """What a model that `create_model` made answers: its own record, or the label set that its weights were trained on.
+
+    Classes that are synsets are called by their words.
+    """
+    from imgzoo_data.info import are_synsets, infer_imagenet_subset, lemma, subset_synsets
 
     task, count = getattr(model, "task", "classification"), int(model.num_classes)
     names = tuple(str(name) for name in getattr(model, "class_names", None) or ())
-    if task == "classification" and not names:
-        subset = infer_imagenet_subset(model)
-        if subset is not None:
-            info = ImageNetInfo(subset)
-            return Answer(task, count, tuple(info.label_descriptions()), tuple(info.label_names))
-    return Answer(task, count, names)
+    subset = infer_imagenet_subset(model) if task == "classification" and not names else None
+    synsets = subset_synsets(subset) if subset is not None else names if are_synsets(names) else ()
+    return Answer(task, count, tuple(map(lemma, synsets)) or names, synsets)
 
 
 def answer_of_data(source: Any, task: str) -> Answer:
@@ -141,7 +142,8 @@ def align(answer: Answer, data: Answer, what: str = "the model", where: str = "t
             f"{where} has {_listed(missing)}, which {what} does not know; it answers {_listed(answer.names)}"
         )
     found = [place for place in places if place is not None]
-    twice = [name for name, place in zip(data.names, found) if found.count(place) > 1]
+    counts = Counter(found)
+    twice = [name for name, place in zip(data.names, found) if counts[place] > 1]
     if twice:
         raise UsageError(f"{_listed(twice)} of {where} are one class of {what}; merge them, or use a class_map")
     same = found == list(range(len(answer.names)))
@@ -177,8 +179,13 @@ def _spellings(answer: Answer) -> list[Mapping[str, set[int]]]:
 
 
 def _place(name: str, tables: Sequence[Mapping[str, set[int]]], what: str) -> int | None:
+    from imgzoo_data.info import are_synsets, lemma
+
     exact, loose, word = tables
     found = exact.get(name) or loose.get(_plain(name)) or word.get(_plain(name)) or set()
+    if not found and are_synsets([name]):  # the model has words
+        words = lemma(name)
+        found = loose.get(_plain(words)) or {n for each in words.split(", ") for n in loose.get(_plain(each), ())}
     if len(found) > 1:
         raise UsageError(f"'{name}' is {len(found)} classes of {what}; name it by its synset or its whole description")
     return next(iter(found), None)

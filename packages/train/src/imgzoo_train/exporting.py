@@ -38,6 +38,7 @@ def export(
     tolerance: float = 1e-3,
     script: bool = False,
     whole: bool = False,
+    step: Callable[[str], Any] = lambda text: None,
 ) -> dict[str, Any]:
     """Write `model` to `path`; returns the parity report, which also lies beside it as `<path>.json`.
 
@@ -46,14 +47,15 @@ def export(
     of 0 to 1 in, probabilities or values out.
 
     The report has the largest difference and top-1 agreement on seeded images for batches of 1, 2 and 5 (`dynamic`),
-    run through the file itself: onnxruntime for ONNX, torch otherwise. Raises `ExportError` when the format cannot hold
-    the model or the relative difference exceeds `tolerance`.
+    run through the file itself: onnxruntime for ONNX, torch otherwise. `step` is told what is begun. Raises
+    `ExportError` when the format cannot hold the model or the relative difference exceeds `tolerance`.
     """
     model = model.eval()
     example = example_images(model, 2) if example is None else example
     record = describe(model, whole)
     if whole:
         model, example = Whole(model), example.sigmoid()
+    step(f"writing {path.name} as {format}")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -73,6 +75,7 @@ def export(
     }
     batches = (1, 2, 5) if dynamic else (len(example),)
     for images in shapes(example, batches):
+        step(f"comparing the answers to {len(images)} images")
         with torch.inference_mode():
             wanted = first_output(model(images))
         report["batches"][str(len(images))] = difference(wanted, runner(images)).as_dict()

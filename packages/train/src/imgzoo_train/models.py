@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ def open_model(text: str, pretrained: str = "true", **options: Any) -> Any:
     Raises `WeightsError` where the weights bring no classifier for its classes: what it would answer means nothing.
     """
     from imgzoo import create_model
+    from imgzoo_data.info import infer_imagenet_subset
 
     folder = model_folder(text)
     if folder is not None:
@@ -52,5 +54,9 @@ def open_model(text: str, pretrained: str = "true", **options: Any) -> Any:
         raise WeightsError(
             f"'{report.file}' has {held}, {text} needs one of {model.num_classes}: train it first with "
             f"imgzoo train --pretrained {pretrained if folder is None else text}"
+        )
+    if not model.class_names and Path(pretrained).is_file() and (subset := infer_imagenet_subset(model)):
+        warnings.warn(
+            f"'{pretrained}' names no classes: its {model.num_classes} are taken as those of {subset}", stacklevel=2
         )
     return model

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from imgzoo.errors import ImgzooError, UsageError
@@ -15,6 +14,7 @@ from .answers import answer_of
 from .deployment import first_output
 from .models import open_model
 from .runs.checks import check_size
+from .scores.views import Viewed, parse_views
 
 Row = dict[str, Any]
 
@@ -30,16 +30,17 @@ class Predictor:
         img_size: int | None = None,
         max_pixels: int | None = None,
         tta: str | None = None,
+        range: Any = None,
     ) -> None:
         from imgzoo_data import create_transform, resolve_data_config
 
-        self.model, self.tta = model.eval(), tta
+        self.model, self.views = model.eval(), parse_views(tta)
         self.device = device or torch.device("cpu")
         self.model.to(self.device)
         if img_size is not None:
             check_size(self.model, img_size)
         self.answer = answer_of(model)
-        self.config = resolve_data_config(model, img_size=img_size, use_test_size=img_size is None)
+        self.config = resolve_data_config(model, img_size=img_size, use_test_size=img_size is None, range=range)
         self.transform = create_transform(self.config, training=False, max_pixels=max_pixels)
 
     @classmethod
@@ -90,10 +91,9 @@ class Predictor:
     def answers(self, images: torch.Tensor, topk: int, embed: bool, features: bool) -> list[Row]:
         """An answer for each image (B, C, H, W)."""
         maps = self.model.forward_features(images)
-        logits = self.model.forward_head(maps)
-        logits = logits[0] if isinstance(logits, (tuple, list)) else logits
-        if self.tta:
-            logits = (logits + first_output(self.model(images.flip(-1)))) / 2
+        logits = first_output(self.model.forward_head(maps))
+        if self.views:
+            logits = Viewed(self.model, self.views)(images)
         rows = self.named(self.answer.activate(logits), topk)
         if embed:
             for row, vector in zip(rows, self.model.forward_head(maps, pre_logits=True).float().cpu().tolist()):
@@ -120,14 +120,16 @@ class Predictor:
 
 
 def _stored(image: Any) -> Any:
-    """What the transform takes: bytes of a file, or an array."""
+    """What the transform takes: bytes of a file, an array, or a PIL image."""
     if isinstance(image, (str, Path)):
         return Path(image).read_bytes()
-    if hasattr(image, "getexif"):  # a PIL image: upright, in colors that an array has
+    if hasattr(image, "getexif"):  # a PIL image, upright
         from PIL import ImageOps
 
-        image = ImageOps.exif_transpose(image)
-        return np.asarray(image if image.mode in ("L", "RGB") else image.convert("RGB"))
+        from imgzoo_data.deep import refuse_shallow
+
+        refuse_shallow(image)
+        return ImageOps.exif_transpose(image)
     return image
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
@@ -58,6 +59,17 @@ class Bar:
     def say(self, text: str) -> None:
         """Print a line above the bar."""
         self.progress.console.print(escape(clean(text)), highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def working(what: str) -> Iterator[Callable[[str], None]]:
+    """A spinner on the terminal while something without a length is done; what it gives takes the name of a step."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda step: None
+        return
+    with console.status(escape(clean(what))) as status:
+        yield lambda step: status.update(escape(clean(f"{what}: {step}")))
 
 
 class Watched:

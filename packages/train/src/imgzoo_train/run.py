@@ -348,9 +348,12 @@ class Run:
             if self.config.model.lora or self.config.model.split_bn > 1:
                 model = publishable(self.config, weights, self.sources, model)
             state = weights if model is self.state.plain else None
-            names, metrics = self.sources.names or None, self.state.best.get("metrics")
+            metrics = self.state.best.get("metrics")
+            names = self.sources.names
+            if not names and self.config.loss.task != "regression":
+                names = [str(number) for number in range(self.sources.classes)]  # numbers are what they are called
             license = model.pretrained_cfg.get("license") if getattr(model, "load_report", None) else None
-            save_model(model, folder, class_names=names, metrics=metrics, state=state, license=license)
+            save_model(model, folder, class_names=names or None, metrics=metrics, state=state, license=license)
 
         where = self.folder.checkpoints / folder_name(self.state.step)
         self.unless_full(lambda: self.folder.replace_best(write), f"best/; `imgzoo clean {where}` writes this model")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,7 @@ import torch
 
 from imgzoo.errors import UsageError
 
-from .answers import KINDS, Answer, align, answer_of, answer_of_data
-from .deployment import first_output
+from .answers import KINDS, Alignment, Answer, align, answer_of, answer_of_data
 from .distributed import World
 from .evaluation import Evaluation, evaluate
 from .models import model_folder, open_model
@@ -22,6 +21,7 @@ from .precision import create_precision
 from .progress import Watched
 from .runs.checks import check_size
 from .scores.rows import Samples
+from .scores.views import TestPool, Viewed, parse_views
 
 Row = dict[str, Any]
 
@@ -43,7 +43,9 @@ class Settings:
     channels_last: bool = False
     test_pool: bool = False
     tta: str | None = None
-    """`flip`: average with the answers to the mirrored image."""
+    """Views whose answers are averaged, as `flip,scales`; `scores.views.VIEWS` lists them."""
+    range: str | None = None
+    """Values of black and white of images of more than 8 bits; None takes the source's, or the model's."""
     rows: bool = False
     """Keep a row for every image."""
     subset: str = ""
@@ -86,30 +88,35 @@ def _folders(path: Path) -> list[str]:
         return [str(folder) for folder in inside]
 
 
-def validate(text: str, settings: Settings, world: World | None = None) -> tuple[Row, Evaluation]:
-    """Score one model; returns its row and the evaluation."""
-    world = world or World()
+def validate(
+    text: str, settings: Settings, world: World | None = None, say: Callable[[str], Any] | None = None
+) -> tuple[Row, Evaluation]:
+    """Score one model; returns its row and the evaluation. `say` is told, line by line, how the data was found.
+
+    Raises `UsageError` where data and model do not go together, `DataError` where the data contradicts itself.
+    """
+    world, views = world or World(), parse_views(settings.tta)
     model = open_model(text, settings.pretrained)
     answer = answer_of(model)
+    if settings.task and settings.task != answer.task:
+        raise UsageError(f"{text} answers with {KINDS[answer.task]}; leave out --task {settings.task}")
+    if settings.img_size is not None and not settings.test_pool:
+        check_size(model, settings.img_size)
     if settings.test_pool:
         model = TestPool(model)
-    if settings.tta:
-        model = Mirrored(model)
+    if views:
+        model = Viewed(model, views)
     model = model.to(world.device).eval()
     if settings.channels_last:
         model = model.to(memory_format=torch.channels_last)
     precision = create_precision(settings.precision, world.device)
     precision.prepare(model)
-    if settings.img_size is not None and not settings.test_pool:
-        check_size(model, settings.img_size)
-    if settings.task and settings.task != answer.task:
-        raise UsageError(f"{text} answers with {KINDS[answer.task]}; leave out --task {settings.task}")
-    answer = subset_of(settings, answer)
+    data = _open(settings, subset_of(settings, answer), model, text, say if world.main else None)
     size = settings.batch_size
     start = time.perf_counter()
     while True:
         try:
-            found = _score(model, settings, size, world, precision, answer, text)
+            found = _score(model, data, settings, size, world, precision, text)
             break
         except torch.OutOfMemoryError:
             if size == 1 or world.size > 1:
@@ -127,13 +134,34 @@ def _size(model: Any, settings: Settings) -> int:
     return resolve_data_config(model, img_size=settings.img_size, use_test_size=settings.img_size is None).input_size[1]
 
 
-def _score(
-    model: Any, settings: Settings, size: int, world: World, precision: Any, answer: Answer, name: str
-) -> Evaluation:
-    from imgzoo_data import create_dataset, create_loader, create_transform, resolve_data_config
+@dataclass
+class Data:
+    """What a model is scored on, what it answers, and how the two lie to each other."""
 
-    source = create_dataset(settings.source, settings.split, task=answer.task)
+    source: Any
+    answer: Answer
+    align: Alignment
+
+
+def _open(settings: Settings, answer: Answer, model: Any, name: str, say: Callable[[str], Any] | None) -> Data:
+    """The data, described, in the model's range of values where it has none of its own."""
+    from imgzoo_data import create_dataset, resolve_data_config, settle
+
+    given: dict[str, Any] = {"range": settings.range} if settings.range else {}
+    source = create_dataset(settings.source, settings.split, task=answer.task, **given)
     lined_up = align(answer, answer_of_data(source, answer.task), name, settings.source)
+    for line in settle(source, resolve_data_config(model).range).lines():
+        if say is not None:
+            say(line)
+    return Data(source, answer, lined_up)
+
+
+def _score(
+    model: Any, data: Data, settings: Settings, size: int, world: World, precision: Any, name: str
+) -> Evaluation:
+    from imgzoo_data import create_loader, create_transform, resolve_data_config
+
+    source, answer, lined_up = data.source, data.answer, data.align
     config = resolve_data_config(
         model,
         img_size=settings.img_size,
@@ -185,43 +213,6 @@ def _both(*observers: Any) -> Any:
             each(*found)
 
     return observe
-
-
-class Mirrored(torch.nn.Module):
-    """The mean of the outputs for an image and for its mirror image."""
-
-    def __init__(self, model: Any) -> None:
-        super().__init__()
-        self.model, self.num_classes, self.pretrained_cfg = model, model.num_classes, model.pretrained_cfg
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return (first_output(self.model(images)) + first_output(self.model(images.flip(-1)))) / 2
-
-
-class TestPool(torch.nn.Module):
-    """Average the answers over all positions of a larger image instead of classifying the pooled features."""
-
-    __test__ = False
-
-    def __init__(self, model: Any) -> None:
-        super().__init__()
-        self.model, self.num_classes, self.pretrained_cfg = model, model.num_classes, model.pretrained_cfg
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """(B, C, H, W) -> (B, classes): mean over windows of the trained size, half a window apart."""
-        size = int(self.pretrained_cfg["input_size"][1])
-        windows = [images[..., y : y + size, x : x + size] for y, x in _corners(images.shape[-2:], size)]
-        return torch.stack([self.model(window) for window in windows]).mean(0)
-
-
-def _corners(shape: Sequence[int], size: int) -> Iterator[tuple[int, int]]:
-    def starts(length: int) -> list[int]:
-        last = max(0, length - size)
-        return sorted({*range(0, last, max(1, size // 2)), last})
-
-    for y in starts(shape[0]):
-        for x in starts(shape[1]):
-            yield y, x
 
 
 SUBSETS = {"a": "imagenet-a", "r": "imagenet-r", "mini": "mini-imagenet"}

@@ -93,6 +93,19 @@ def describe(source: Facts, most: int = 32) -> Description:
     )
 
 
+def settle(source: Facts, values: tuple[float, float] | None = None) -> Description:
+    """Describe a source and let it have the range it was found to use; `values` where it declares none.
+
+    Raises `DataError` for images that contradict the range.
+    """
+    source.range = source.range or values
+    said = source.describe()
+    if said.contradictions:
+        raise DataError(f"{said.source}, {said.split}: {said.contradictions[0]}")
+    source.range = said.range
+    return said
+
+
 def _values(source: Source, most: int) -> Iterable[Observed]:
     count = len(source)
     for index in dict.fromkeys(

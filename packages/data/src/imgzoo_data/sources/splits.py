@@ -16,7 +16,7 @@ from imgzoo._text import escaped
 from imgzoo.errors import DataError, UsageError
 
 from .base import TRAIN, VALIDATION, Source, StreamSource
-from .describe import Description
+from .describe import Description, settle
 from .layout import SplitError, split_of
 from .views import Subset, strata
 
@@ -107,9 +107,7 @@ def open_splits(
             validation.notes = [*validation.notes, f"{copies} copies of training images were left in training"]
     else:
         validation = _open_validation(source, train, val_source, val_split, task, {} if val_source else given)
-    splits = Splits(train, validation, [train.describe(), validation.describe()], held=held)
-    for part, said in zip((train, validation), splits.description):
-        part.range = said.range
+    splits = Splits(train, validation, [settle(train), settle(validation)], held=held)
     _check(splits, task, allow_shared)
     return splits
 
@@ -233,9 +231,6 @@ def _digest(source: Source, row: int) -> bytes:
 
 def _check(splits: Splits, task: str, allow_shared: bool) -> None:
     """Raise for what contradicts itself; say what is shared."""
-    for part in splits.description:
-        if part.contradictions:
-            raise DataError(f"{part.source}, {part.split}: {part.contradictions[0]}")
     names = splits.train.class_names
     if task == "classification" and len(names) == 1 and not splits.train.multi_label:
         raise UsageError(

@@ -37,26 +37,30 @@ def command(
     from imgzoo_train.deployment import deploy, example_images
     from imgzoo_train.exporting import SUFFIXES, export
     from imgzoo_train.models import open_model
+    from imgzoo_train.progress import working
 
-    opened = open_model(model, pretrained, img_size=img_size)
-    if img_size is not None:
-        opened.pretrained_cfg = {**opened.pretrained_cfg, "input_size": (opened.in_chans, img_size, img_size)}
     output = output or Path(f"{Path(model).name}{SUFFIXES[form]}")
-    if fold:
-        cfg = opened.pretrained_cfg
-        opened = deploy(opened, channels_last=False)
-        opened.pretrained_cfg = cfg
-    example = example_images(opened, fixed_batch or 2)
-    report = export(
-        opened,
-        output,
-        form,
-        example=example,
-        dynamic=fixed_batch is None,
-        tolerance=tolerance,
-        script=script,
-        whole=whole,
-    )
+    with working(f"export {model}") as step:
+        step("opening the model")
+        opened = open_model(model, pretrained, img_size=img_size)
+        if img_size is not None:
+            opened.pretrained_cfg = {**opened.pretrained_cfg, "input_size": (opened.in_chans, img_size, img_size)}
+        if fold:
+            step("folding batch norms")
+            cfg = opened.pretrained_cfg
+            opened = deploy(opened, channels_last=False)
+            opened.pretrained_cfg = cfg
+        report = export(
+            opened,
+            output,
+            form,
+            example=example_images(opened, fixed_batch or 2),
+            dynamic=fixed_batch is None,
+            tolerance=tolerance,
+            script=script,
+            whole=whole,
+            step=step,
+        )
     if as_json:
         click.echo(json.dumps(report, indent=1))
         return

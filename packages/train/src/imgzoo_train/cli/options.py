@@ -15,6 +15,8 @@ from imgzoo_train.config import Config, nested, parse_setting, rows
 from imgzoo_train.flags import FLAGS
 from imgzoo_train.recipes import load_recipe
 
+TTA = "flip, five-crops, scales, or several of them, as flip,scales"
+"""The views of `scores.views`, which need torch, for the help of `--tta`."""
 Command = Callable[..., Any]
 
 

@@ -12,6 +12,8 @@ import click
 
 from imgzoo.errors import MissingDependencyError, UsageError
 
+from .options import TTA
+
 Row = dict[str, Any]
 
 
@@ -24,7 +26,8 @@ Row = dict[str, Any]
 @click.option("--features", is_flag=True, help="add the last feature map or tokens")
 @click.option("--batch-size", default=16, type=click.IntRange(1))
 @click.option("--img-size", type=click.IntRange(1), help="another input size")
-@click.option("--tta", type=click.Choice(["flip"]), help="average with the answers to the mirrored image")
+@click.option("--tta", help=f"average the answers to views of an image: {TTA}")
+@click.option("--range", "values", help="values of black and white of images of more than 8 bits, e.g. 4095 or 0,255")
 @click.option("--max-pixels", type=click.IntRange(1), help="pixels above which an image is refused unread")
 @click.option("--device", default="")
 @click.option("--json", "as_json", is_flag=True, help="print JSON")
@@ -39,6 +42,7 @@ def command(
     batch_size: int,
     img_size: int | None,
     tta: str | None,
+    values: str | None,
     max_pixels: int | None,
     device: str,
     as_json: bool,
@@ -52,7 +56,7 @@ def command(
     files = find_images(paths)
     if output is not None and output.suffix not in WRITERS:
         raise UsageError(f"--output takes {', '.join(WRITERS)}, not '{output.suffix}'")
-    options: dict[str, Any] = {"img_size": img_size, "max_pixels": max_pixels, "tta": tta}
+    options: dict[str, Any] = {"img_size": img_size, "max_pixels": max_pixels, "tta": tta, "range": values}
     predictor = Predictor.open(name, pretrained, device=pick_device(device), **options)
     found = predictor.rows(files, topk=topk, embed=embed, features=features, batch_size=batch_size)
     rows = list(Watched(found, len(files), "predict", least=32))

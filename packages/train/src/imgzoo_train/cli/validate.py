@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import sys
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Any
 import click
 
 from imgzoo.errors import ImgzooError, UsageError
+
+from .options import TTA
 
 Row = dict[str, Any]
 ROWS = (".parquet", ".jsonl")
@@ -44,12 +47,13 @@ SHOWN = (
 @click.option("--precision", default="fp32", type=click.Choice(["fp32", "bf16", "pure-bf16"]))
 @click.option("--channels-last", is_flag=True)
 @click.option("--test-pool", is_flag=True, help="average answers over windows of the whole image")
-@click.option("--tta", type=click.Choice(["flip"]), help="average with the answers to the mirrored image")
+@click.option("--tta", help=f"average the answers to views of an image: {TTA}")
 @click.option("--subset", default="", help="ImageNet's derived sets: a, r, v2, sketch, real")
 @click.option("--max-bad", default=0.0, type=click.FloatRange(0),
               help="share, or from 1 number, of unreadable images to leave out and count")  # fmt: skip
 @click.option("--per-class", is_flag=True, help="add scores of each class")
 @click.option("--confusion", is_flag=True, help="add the confusion matrix")
+@click.option("--range", help="values of black and white of images of more than 8 bits, e.g. 4095 or 0,255")
 @click.option("--max-pixels", type=click.IntRange(1), help="pixels above which an image is refused unread")
 @click.option("--device", default="")
 @click.option("--json", "as_json", is_flag=True, help="print JSON")
@@ -73,11 +77,11 @@ def command(
         raise UsageError(f"--output takes .json, .csv, .parquet or .jsonl, not '{output.suffix}'")
     each_image = output is not None and output.suffix in ROWS
     settings, rows, samples, failed = Settings(rows=each_image, **options), [], [], False
-    names = find_models(models)
+    names, say = find_models(models), functools.cache(Bar(0, 0).say)  # the same data is described once
     with join_world(device) as world:
         for name in names:
             try:
-                row, found = validate(name, settings, world)
+                row, found = validate(name, settings, world, say)
             except Exception as error:  # whatever one dies of, the others are scored
                 if len(names) == 1:
                     raise
