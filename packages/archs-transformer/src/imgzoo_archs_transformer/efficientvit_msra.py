@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from imgzoo.model import Feature, FeatureInfo, ImageModel, Parts
 from imgzoo_layers.attention import Attending
+from imgzoo_layers.conv import ConvNorm
 from imgzoo_layers.distance_bias import DistanceTable, distance_index
 from imgzoo_layers.norm_linear import NormLinear, NormLinearHead, check_pool
 from imgzoo_layers.padding import pad_to_multiple
@@ -19,7 +20,6 @@ from imgzoo_layers.util import pair
 from imgzoo_layers.window import from_windows, to_windows
 
 from .shvit import KEY_DIM, Mlp, PatchMerging, Residual
-from .tiny_vit import ConvNorm
 
 
 class CascadedGroupAttention(Tabled, Attending):

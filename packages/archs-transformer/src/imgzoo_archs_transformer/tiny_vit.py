@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from imgzoo.model import Feature, FeatureInfo, ImageModel, Parts
+from imgzoo_layers.conv import ConvNorm
 from imgzoo_layers.distance_bias import DistanceTable, distance_index
 from imgzoo_layers.drop import drop_path_of, drop_path_rates
 from imgzoo_layers.head import NormMlpHead
@@ -16,16 +17,6 @@ from imgzoo_layers.padding import pad_to_multiple
 from imgzoo_layers.stage import Stage
 from imgzoo_layers.tables import Computed, Tabled
 from imgzoo_layers.window import WindowAttending, from_windows, to_windows
-
-
-class ConvNorm(nn.Sequential):
-    """Convolution and batch norm whose weights start at `scale`; keys `conv` and `bn`."""
-
-    def __init__(self, dim: int, dim_out: int, kernel: int = 1, stride: int = 1, groups: int = 1, scale: float = 1.0):
-        super().__init__()
-        self.conv = nn.Conv2d(dim, dim_out, kernel, stride, kernel // 2, groups=groups, bias=False)
-        self.bn = nn.BatchNorm2d(dim_out)
-        nn.init.constant_(self.bn.weight, scale)
 
 
 class PatchEmbed(nn.Sequential):

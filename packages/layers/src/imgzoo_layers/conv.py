@@ -104,6 +104,18 @@ class ConvNormAct(nn.Module):
         return self.aa(self.bn(self.conv(x)))
 
 
+class ConvNorm(nn.Sequential):
+    """Convolution and batch norm whose weights start at `scale`: (B, C, H, W) -> (B, C', H/stride, W/stride), keys
+    `conv` and `bn`."""
+
+    def __init__(self, dim: int, dim_out: int, kernel: int = 1, stride: int = 1, groups: int = 1, scale: float = 1.0,
+                 bias: bool = False):  # fmt: skip
+        super().__init__()
+        self.conv = nn.Conv2d(dim, dim_out, kernel, stride, kernel // 2, groups=groups, bias=bias)
+        self.bn = nn.BatchNorm2d(dim_out)
+        nn.init.constant_(self.bn.weight, scale)
+
+
 class CondConv2d(nn.Module):
     """A convolution mixed anew for each sample from several experts (CondConv, arXiv:1904.04971).
 

@@ -107,6 +107,8 @@ class Distilled:
 
     def join_heads(self, first: Tensor, second: Tensor):
         """The mean of two logits, or both of them in distilled training."""
-        if torch.jit.is_scripting() or not (self.distilled_training and self.training):  # type: ignore[attr-defined]
+        if torch.jit.is_scripting():
             return (first + second) / 2
-        return first, second
+        else:  # scripting compiles what follows a return, but not this branch
+            apart = self.distilled_training and self.training  # type: ignore[attr-defined]
+            return (first, second) if apart else (first + second) / 2
