@@ -19,7 +19,7 @@ SIGMAS = 6  # of the sampling error: hundreds of tensors in a hundred networks a
 LARGEST = 30e6  # parameters
 FAR = 10  # standard deviations
 ENOUGH = 1000  # values, to tell the shape of a distribution
-FEW = 12  # values whose spread says nothing: only constants are told from draws
+FEW = 24  # values whose spread says nothing: only constants are told from draws
 PACKAGES = Path(__file__).parents[2] / "packages"
 FACTS = {name: row for path in sorted(PACKAGES.glob("*/tests/facts/*.json"))
          for name, row in json.loads(path.read_text()).items()}  # fmt: skip

@@ -102,8 +102,8 @@ class ShapeByShape:
 def take_patches(model: nn.Module) -> nn.Module:
     """Let a network take `Patches` of images of mixed shapes, with its own weights; its keys stay.
 
-    Networks without position tables and those of tokens with `dynamic_img_size` can, others raise `CapabilityError`. Images of
-    one shape are computed together: a batch of many shapes takes as many passes, and fills up nothing.
+    Networks without position tables and those of tokens with `dynamic_img_size` can, others raise `CapabilityError`.
+    Images of one shape are computed together: a batch of many shapes takes as many passes, and fills up nothing.
     """
     from imgzoo.factory import parameters_of
 
