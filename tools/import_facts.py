@@ -46,8 +46,8 @@ UNDER = {name: "encoder." for name in ("gemma4_vit_167m", "gemma4_vit_570m")}
 # the reference says that TResNet's first level is halved once and leaves it without a name; it is the stem's, at 1/4
 TRESNET_STEM = (4, "body.conv1")
 
-# and names the levels of Twins "block.0" and so on, where its modules are "blocks.0"
-RENAMED = {f"block.{i}": f"blocks.{i}" for i in range(4)}
+# and names levels otherwise than the modules whose outputs they are
+RENAMED = {"twins": {"block": "blocks"}, "mvitv2": {"block": "stages"}, "mobilenetv5": {"bn1": "conv_stem"}}
 
 
 def main() -> None:
@@ -78,7 +78,7 @@ def main() -> None:
     catalog["target"] = args.target or old.get("target") or guess
     write(catalog_path, format_catalog(catalog))
     write(catalog_path.parent / "results" / f"{args.family}.json", format_results(results(facts, names)))
-    write(args.packages / package / "tests" / "facts" / f"{args.family}.json", structure(facts, names))
+    write(args.packages / package / "tests" / "facts" / f"{args.family}.json", structure(args.family, facts, names))
     for problem in check(catalog):
         print(f"{catalog_path.name}: {problem}")
 
@@ -189,15 +189,21 @@ def results(facts: Facts, names: list[str]) -> Facts:
     return out
 
 
-def structure(facts: Facts, names: list[str]) -> str:
+def structure(family: str, facts: Facts, names: list[str]) -> str:
     """Facts for the key contract, one model a line."""
     counted = {name: {**facts[name], **MISCOUNTED.get(name, {})} for name in names}
     for name, row in counted.items():
         levels = [level if level[2] else [level[0], *TRESNET_STEM] for level in row["features"]]
         levels = [[*level[:2], UNDER.get(name, "") + level[2]] for level in levels]
-        row["features"] = [[*level[:2], RENAMED.get(level[2], level[2])] for level in levels]
+        row["features"] = [[*level[:2], renamed(level[2], RENAMED.get(family, {}))] for level in levels]
     rows = [f"{json.dumps(name)}: {json.dumps([counted[name][key] for key in STRUCTURE])}" for name in names]
     return "{\n" + ",\n".join(rows) + "\n}\n"
+
+
+def renamed(module: str, names: dict[str, str]) -> str:
+    """The path with another first name, where it has one."""
+    first, dot, rest = module.partition(".")
+    return names.get(first, first) + dot + rest
 
 
 if __name__ == "__main__":

@@ -93,10 +93,11 @@ class ConvNormAct(nn.Module):
         act: Act = "relu",
         apply_act: bool = True,
         aa: str | None = None,
+        bias: bool = False,
     ):
         super().__init__()
         blurred = bool(aa) and stride > 1
-        self.conv = create_conv(dim, dim_out, kernel, 1 if blurred else stride, padding, dilation, groups)
+        self.conv = create_conv(dim, dim_out, kernel, 1 if blurred else stride, padding, dilation, groups, bias)
         self.bn = get_norm_act(norm, act)(dim_out, apply_act=apply_act)
         self.aa = create_aa(aa if blurred else None, dim_out, stride)
 
