@@ -27,6 +27,7 @@ from .losses import class_weights, create_loss
 from .metrics import METRICS
 from .models import weights_argument
 from .precision import create_precision
+from .sequences import begin, patch_of
 from .state import State
 
 DEFAULT_LOSS = {"classification": "cross-entropy", "multilabel": "bce", "regression": "mse"}
@@ -96,7 +97,7 @@ def build_model(config: Config, classes: int, names: list[str]) -> nn.Module:
     line_up_head(model, Answer(config.loss.task, classes, tuple(names)))
     if part.grad_checkpointing:
         model.set_grad_checkpointing()
-    return model
+    return begin(model, config.data.sequence)
 
 
 @torch.no_grad()
@@ -150,10 +151,31 @@ class Loaders:
     updates: int
 
 
-def build_loaders(config: Config, sources: Sources, transform: Any, world: World, quarantine: Any = None) -> Loaders:
-    """Training and validation loaders for images prepared as `transform` (a data config) says."""
-    from imgzoo_data import Mixer, SizeSchedule, create_loader, create_transform
+def size_schedule(config: Config, patch: int, samples: int, world: World) -> tuple[Any, int | None]:
+    """What batches of several sizes are drawn from, and the steps of an epoch where batches differ in number.
+
+    Sequences of any length have about as many patches a batch as `--batch-size` of the longest.
+    """
+    from imgzoo_data import SizeSchedule
     from imgzoo_data.order import Choice
+
+    part = config.data
+    if len(part.sequence) > 1:
+        longest = max(part.sequence)
+        schedule = SizeSchedule.sequences(part.sequence, part.batch_size * longest, patches=(patch,))
+        mean = sum(choice.batch_size for choice in schedule.choices) / len(schedule.choices)
+        return schedule, max(1, round(samples / (mean * world.size)))
+    if part.sizes:
+        choices = tuple(Choice((size, size), part.batch_size) for size in part.sizes)
+        return SizeSchedule(choices, schedule="progressive", epochs=config.run.epochs, random_mix=0, spread=1e-3), None
+    return None, None
+
+
+def build_loaders(
+    config: Config, model: Any, sources: Sources, transform: Any, world: World, quarantine: Any = None
+) -> Loaders:
+    """Training and validation loaders for images prepared as `transform` (a data config) says."""
+    from imgzoo_data import Mixer, create_loader, create_transform
 
     part, classes = config.data, sources.classes
     shared = {
@@ -174,17 +196,18 @@ def build_loaders(config: Config, sources: Sources, transform: Any, world: World
             smoothing=config.loss.smoothing,
             off_epoch=part.mix_off_epoch or 0,
         )
-    schedule = None
-    if part.sizes:
-        choices = tuple(Choice((size, size), part.batch_size) for size in part.sizes)
-        schedule = SizeSchedule(choices, schedule="progressive", epochs=config.run.epochs, random_mix=0.0, spread=1e-3)
+    patch = patch_of(model) if part.sequence else 0
+    sequence = (patch, max(part.sequence)) if part.sequence else None
+    views = {**part.augment, **({"sequence": sequence} if sequence else {})}
+    schedule, steps = size_schedule(config, patch, len(sources.train), world)
     train = create_loader(
         sources.train,
-        create_transform(transform, training=True, max_pixels=part.max_pixels, **part.augment),
+        create_transform(transform, training=True, max_pixels=part.max_pixels, **views),
         part.batch_size,
         training=True,
         mixer=mixer,
         schedule=schedule,
+        steps_per_epoch=steps,
         repeats=part.repeats,
         sampler=part.sampler,
         drop_last=False if part.last_batch else None,
@@ -194,7 +217,7 @@ def build_loaders(config: Config, sources: Sources, transform: Any, world: World
         **shared,
     )
     size = part.val_batch_size or part.batch_size
-    plain = create_transform(transform, training=False, max_pixels=part.max_pixels)
+    plain = create_transform(transform, training=False, max_pixels=part.max_pixels, sequence=sequence)
     validation = create_loader(
         sources.validation,
         plain,

@@ -115,6 +115,7 @@ class DataSection:
     mean: list[float] | None = None
     std: list[float] | None = None
     sizes: list[int] = field(default_factory=list[int])
+    sequence: list[int] = field(default_factory=list[int])
     mixup: float = 0.0
     cutmix: float = 0.0
     mix_prob: float = 1.0

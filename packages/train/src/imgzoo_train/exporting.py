@@ -11,13 +11,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from imgzoo.errors import ImgzooError, MissingDependencyError
+from imgzoo.errors import ImgzooError, MissingDependencyError, UsageError
 from imgzoo_data import resolve_data_config
 
 from .answers import answer_of
 from .deployment import difference, example_images, first_output, shapes
+from .sequences import OnPatches, example_patches, patch_of
 
-Runner = Callable[[torch.Tensor], torch.Tensor]
+Inputs = dict[str, torch.Tensor]
+Runner = Callable[..., torch.Tensor]
 EXTRA = "imgzoo.json"
 SUFFIXES = {"torch": ".pt2", "onnx": ".onnx", "torchscript": ".ts"}
 
@@ -38,6 +40,7 @@ def export(
     tolerance: float = 1e-3,
     script: bool = False,
     whole: bool = False,
+    sequence: int | None = None,
     step: Callable[[str], Any] = lambda text: None,
 ) -> dict[str, Any]:
     """Write `model` to `path`; returns the parity report, which also lies beside it as `<path>.json`.
@@ -46,20 +49,30 @@ def export(
     metadata, the others in an extra file `imgzoo.json`. `whole` puts normalization and activation into the file: images
     of 0 to 1 in, probabilities or values out.
 
+    With `sequence` the file takes patches of images of mixed shapes, the three tensors of `imgzoo.model.Patches`, of
+    any number where `dynamic`; for networks made for patches.
+
     The report has the largest difference and top-1 agreement on seeded images for batches of 1, 2 and 5 (`dynamic`),
     run through the file itself: onnxruntime for ONNX, torch otherwise. `step` is told what is begun. Raises
     `ExportError` when the format cannot hold the model or the relative difference exceeds `tolerance`.
     """
     model = model.eval()
     example = example_images(model, 2) if example is None else example
-    record = describe(model, whole)
+    record, inputs = describe(model, whole), {"images": example}
+    if sequence is not None:
+        if whole or not model.takes_patches:
+            why = "--whole takes images" if whole else f"{model.name} is a network of images"
+            raise UsageError(f"{why}: leave --sequence out")
+        inputs = example_patches(model, sequence, len(example))._asdict()
+        record |= {"sequence": sequence, "patch": patch_of(model)}
+        model = OnPatches(model)
     if whole:
-        model, example = Whole(model), example.sigmoid()
+        model, inputs = Whole(model), {"images": example.sigmoid()}
     step(f"writing {path.name} as {format}")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            runner = WRITERS[format](model, path, example, dynamic, script, record)
+            runner = WRITERS[format](model, path, inputs, dynamic, script, record)
     except ImgzooError:
         raise
     except Exception as error:
@@ -74,11 +87,11 @@ def export(
         "batches": {},
     }
     batches = (1, 2, 5) if dynamic else (len(example),)
-    for images in shapes(example, batches):
-        step(f"comparing the answers to {len(images)} images")
+    for count, *parts in zip(batches, *(shapes(part, batches) for part in inputs.values())):
+        step(f"comparing the answers to {count} images")
         with torch.inference_mode():
-            wanted = first_output(model(images))
-        report["batches"][str(len(images))] = difference(wanted, runner(images)).as_dict()
+            wanted = first_output(model(*parts))
+        report["batches"][str(count)] = difference(wanted, runner(*parts)).as_dict()
     worst = max(row["relative_difference"] for row in report["batches"].values())
     report |= {"dynamic_batch": dynamic, "relative_difference": worst, "tolerance": tolerance}
     path.with_name(path.name + ".json").write_text(json.dumps(report, indent=1), encoding="utf-8")
@@ -111,17 +124,22 @@ class Whole(nn.Module):
 
 
 def _write_torch(
-    model: Any, path: Path, example: torch.Tensor, dynamic: bool, script: bool, record: Mapping[str, Any]
+    model: Any, path: Path, inputs: Inputs, dynamic: bool, script: bool, record: Mapping[str, Any]
 ) -> Runner:
-    batch = torch.export.Dim("batch", min=1)
-    program = torch.export.export(model, (example,), dynamic_shapes=({0: batch},) if dynamic else None)
+    program = torch.export.export(model, (*inputs.values(),), dynamic_shapes=_free(inputs) if dynamic else None)
     torch.export.save(program, path, extra_files={EXTRA: json.dumps(record)})
     loaded: Any = torch.export.load(path).module()
-    return lambda images: first_output(loaded(images))
+    return lambda *parts: first_output(loaded(*parts))
+
+
+def _free(inputs: Inputs) -> tuple[dict[int, Any], ...]:
+    """The dimensions of each input that a file leaves open: the batch, and the length of sequences."""
+    open_sides = [torch.export.Dim("batch", min=1), torch.export.Dim("length", min=2)]
+    return tuple(dict(enumerate(open_sides[: 1 if len(inputs) == 1 else 2])) for _ in inputs)
 
 
 def _write_onnx(
-    model: Any, path: Path, example: torch.Tensor, dynamic: bool, script: bool, record: Mapping[str, Any]
+    model: Any, path: Path, inputs: Inputs, dynamic: bool, script: bool, record: Mapping[str, Any]
 ) -> Runner:
     try:
         import onnx
@@ -129,17 +147,16 @@ def _write_onnx(
         import onnxscript  # noqa: F401
     except ImportError as error:
         raise MissingDependencyError("ONNX export needs more: pip install imgzoo-train[onnx]") from error
-    batch = torch.export.Dim("batch", min=1)
     torch.onnx.export(
         model,
-        (example,),
+        (*inputs.values(),),
         str(path),
         dynamo=True,
         external_data=False,
         verbose=False,
-        input_names=["images"],
+        input_names=[*inputs],
         output_names=[str(record["outputs"])],
-        dynamic_shapes=({0: batch},) if dynamic else None,
+        dynamic_shapes=_free(inputs) if dynamic else None,
     )
     written = onnx.load(str(path))
     onnx.helper.set_model_props(written, {key: _text(value) for key, value in record.items()})
@@ -147,8 +164,10 @@ def _write_onnx(
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    name = session.get_inputs()[0].name
-    return lambda images: torch.from_numpy(session.run(None, {name: images.numpy()})[0])
+    names = [given.name for given in session.get_inputs()]
+    return lambda *parts: torch.from_numpy(
+        session.run(None, {name: part.numpy() for name, part in zip(names, parts, strict=True)})[0]
+    )
 
 
 def _text(value: Any) -> str:
@@ -156,13 +175,14 @@ def _text(value: Any) -> str:
 
 
 def _write_torchscript(
-    model: Any, path: Path, example: torch.Tensor, dynamic: bool, script: bool, record: Mapping[str, Any]
+    model: Any, path: Path, inputs: Inputs, dynamic: bool, script: bool, record: Mapping[str, Any]
 ) -> Runner:
     with torch.no_grad():
+        example = (*inputs.values(),)
         scripted = torch.jit.script(model) if script else torch.jit.trace(model, example, check_trace=False)
     torch.jit.save(scripted, str(path), _extra_files={EXTRA: json.dumps(record)})
     loaded: Any = torch.jit.load(str(path))
-    return lambda images: first_output(loaded(images))
+    return lambda *parts: first_output(loaded(*parts))
 
 
 WRITERS: dict[str, Any] = {"torch": _write_torch, "onnx": _write_onnx, "torchscript": _write_torchscript}

@@ -34,6 +34,7 @@ FLAGS = {
     "data.mean": ("--mean", "channel means"),
     "data.std": ("--std", "channel standard deviations"),
     "data.sizes": ("--sizes", "progressive sizes, one after another over the epochs"),
+    "data.sequence": ("--sequence", "images at their own shape, as at most so many patches; several: training draws"),
     "data.mixup": ("--mixup", "alpha of mixup"),
     "data.cutmix": ("--cutmix", "alpha of cutmix"),
     "data.mix_prob": ("--mix-prob", "share of batches that are mixed"),

@@ -30,7 +30,7 @@ class Parts:
         self.sources = build.open_sources(config)
         self.model = build.build_model(config, self.sources.classes, self.sources.names)
         self.transform = build.data_config(config, self.model, self.sources)
-        self.loaders = build.build_loaders(config, self.sources, self.transform, self.world)
+        self.loaders = build.build_loaders(config, self.model, self.sources, self.transform, self.world)
         self.state: State = build.build_state(config, self.model, self.world, self.loaders.updates)
         self.loss = build.build_loss(config, self.sources, self.state)
 
@@ -49,7 +49,7 @@ def dry_run(config: Config) -> str:
         f"data        {config.data.source}: {len(parts.sources.train)} images to train on, "
         f"{len(parts.sources.validation)} to validate, {parts.sources.classes} classes",
         *(f"  {line}" for line in parts.sources.splits.lines()),
-        f"images      {'x'.join(map(str, transform.input_size))}, {transform.interpolation}, "
+        f"images      {_shape(config, transform)}, {transform.interpolation}, "
         f"mean {_numbers(transform.mean)}, std {_numbers(transform.std)}",
         f"batches     {config.data.batch_size} x {config.optim.accumulate} images a step and rank, "
         f"{updates} steps an epoch, {total} in {config.run.epochs} epochs",
@@ -70,6 +70,12 @@ def dry_run(config: Config) -> str:
         rate = schedule(step)
         lines.append(f"  step {step:7d}  epoch {step / updates:7.2f}  lr {rate:.3e}  {'#' * round(40 * rate / peak)}")
     return "\n".join(lines)
+
+
+def _shape(config: Config, transform: Any) -> str:
+    if config.data.sequence:
+        return f"at their own shape, as {' or '.join(map(str, config.data.sequence))} patches at most"
+    return "x".join(map(str, transform.input_size))
 
 
 def _numbers(values: Any) -> str:

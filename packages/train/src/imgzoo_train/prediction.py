@@ -15,6 +15,7 @@ from .deployment import first_output
 from .models import open_model
 from .runs.checks import check_size
 from .scores.views import Viewed, parse_views
+from .sequences import asked, by_shape
 
 Row = dict[str, Any]
 
@@ -31,6 +32,7 @@ class Predictor:
         max_pixels: int | None = None,
         tta: str | None = None,
         range: Any = None,
+        sequence: int | None = None,
     ) -> None:
         from imgzoo_data import create_transform, resolve_data_config
 
@@ -41,7 +43,10 @@ class Predictor:
             check_size(self.model, img_size)
         self.answer = answer_of(model)
         self.config = resolve_data_config(model, img_size=img_size, use_test_size=img_size is None, range=range)
-        self.transform = create_transform(self.config, training=False, max_pixels=max_pixels)
+        patches = asked(self.model, sequence)
+        if patches and self.views:
+            raise UsageError("--tta are views of images of one size: add --sequence 0")
+        self.transform = create_transform(self.config, training=False, max_pixels=max_pixels, sequence=patches)
 
     @classmethod
     def open(cls, text: str, pretrained: str = "true", **options: Any) -> Predictor:
@@ -56,11 +61,10 @@ class Predictor:
         """
         if not isinstance(images, (list, tuple)):
             return self([images], topk)[0]
-        pixels = torch.stack([self.transform(_stored(image)) for image in images])
-        return self.answers(pixels.to(self.device), topk, False, False)
+        return self.answers([self.transform(_stored(image)) for image in images], topk, False, False)
 
-    def images(self, paths: Sequence[Path]) -> tuple[torch.Tensor, list[int], dict[int, str]]:
-        """Images (B, C, H, W) of the readable files, their positions, and an error for each of the others."""
+    def images(self, paths: Sequence[Path]) -> tuple[list[torch.Tensor], list[int], dict[int, str]]:
+        """Images (C, H, W) of the readable files, their positions, and an error for each of the others."""
         images, places, errors = [], [], {}
         for place, path in enumerate(paths):
             try:
@@ -69,7 +73,7 @@ class Predictor:
                 errors[place] = str(error)
             else:
                 places.append(place)
-        return torch.stack(images) if images else torch.zeros(0), places, errors
+        return images, places, errors
 
     @torch.inference_mode()
     def rows(
@@ -83,13 +87,20 @@ class Predictor:
             images, places, errors = self.images(chunk)
             answers: dict[int, Row] = {place: {"error": text} for place, text in errors.items()}
             if places:
-                for place, answer in zip(places, self.answers(images.to(self.device), topk, embed, features)):
+                for place, answer in zip(places, self.answers(images, topk, embed, features)):
                     answers[place] = answer
             for place, path in enumerate(chunk):
                 yield {"file": str(path), **answers[place]}
 
-    def answers(self, images: torch.Tensor, topk: int, embed: bool, features: bool) -> list[Row]:
-        """An answer for each image (B, C, H, W)."""
+    def answers(self, images: Sequence[torch.Tensor], topk: int, embed: bool, features: bool) -> list[Row]:
+        """An answer for each image (C, H, W); those of one shape are seen together."""
+        answers: dict[int, Row] = {}
+        for places, group in by_shape(images):
+            answers |= dict(zip(places, self.batch(group.to(self.device), topk, embed, features)))
+        return [answers[place] for place in range(len(images))]
+
+    def batch(self, images: torch.Tensor, topk: int, embed: bool, features: bool) -> list[Row]:
+        """An answer for each image of (B, C, H, W)."""
         maps = self.model.forward_features(images)
         logits = first_output(self.model.forward_head(maps))
         if self.views:

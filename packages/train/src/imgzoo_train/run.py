@@ -78,7 +78,7 @@ class Run:
         model = build.build_model(config, self.sources.classes, self.sources.names)
         self.transform = build.data_config(config, model, self.sources)
         quarantine = self.folder.path / "quarantine.jsonl"
-        self.loaders = build.build_loaders(config, self.sources, self.transform, world, quarantine)
+        self.loaders = build.build_loaders(config, model, self.sources, self.transform, world, quarantine)
         self.state = build.build_state(config, model, world, self.loaders.updates)
         self.loss = build.build_loss(config, self.sources, self.state)
         self.schedule = build.build_schedule(config, self.state, self.loaders.updates)

@@ -22,6 +22,7 @@ from .progress import Watched
 from .runs.checks import check_size
 from .scores.rows import Samples
 from .scores.views import TestPool, Viewed, parse_views
+from .sequences import asked
 
 Row = dict[str, Any]
 
@@ -44,6 +45,8 @@ class Settings:
     test_pool: bool = False
     tta: str | None = None
     """Views whose answers are averaged, as `flip,scales`; `scores.views.VIEWS` lists them."""
+    sequence: int | None = None
+    """Most patches of an image at its own shape; 0 for images of one size, None for what the model was trained with."""
     range: str | None = None
     """Values of black and white of images of more than 8 bits; None takes the source's, or the model's."""
     rows: bool = False
@@ -102,6 +105,9 @@ def validate(
         raise UsageError(f"{text} answers with {KINDS[answer.task]}; leave out --task {settings.task}")
     if settings.img_size is not None and not settings.test_pool:
         check_size(model, settings.img_size)
+    sequence = asked(model, settings.sequence)
+    if sequence and (settings.test_pool or views):
+        raise UsageError("--test-pool and --tta are views of images of one size: add --sequence 0")
     if settings.test_pool:
         model = TestPool(model)
     if views:
@@ -116,7 +122,7 @@ def validate(
     start = time.perf_counter()
     while True:
         try:
-            found = _score(model, data, settings, size, world, precision, text)
+            found = _score(model, data, settings, size, world, precision, text, sequence)
             break
         except torch.OutOfMemoryError:
             if size == 1 or world.size > 1:
@@ -157,7 +163,7 @@ def _open(settings: Settings, answer: Answer, model: Any, name: str, say: Callab
 
 
 def _score(
-    model: Any, data: Data, settings: Settings, size: int, world: World, precision: Any, name: str
+    model: Any, data: Data, settings: Settings, size: int, world: World, precision: Any, name: str, sequence: Any
 ) -> Evaluation:
     from imgzoo_data import create_loader, create_transform, resolve_data_config
 
@@ -170,7 +176,7 @@ def _score(
     )
     loader = create_loader(
         source,
-        create_transform(config, training=False, max_pixels=settings.max_pixels),
+        create_transform(config, training=False, max_pixels=settings.max_pixels, sequence=sequence),
         size,
         training=False,
         bad="skip" if settings.max_bad else "raise",

@@ -13,7 +13,7 @@ from torch import Tensor
 from imgzoo.errors import UsageError
 
 from .adapt import first_conv
-from .source import CONFIG, PREPROCESSING
+from .source import CONFIG, OWN_PREPROCESSING, PREPROCESSING
 
 SHARED = ("num_classes", "in_chans", "img_size", "global_pool", "output_stride", "drop_rate", "drop_path_rate")
 """Constructor options that the peer spells as we do; others are kept in a section of their own."""
@@ -92,8 +92,9 @@ def describe(
     own = {key: value for key, value in arguments.items() if key not in SHARED}
     if own:
         config["imgzoo"]["model_args"] = own
-    if model.pretrained_cfg.get("range"):
-        config["imgzoo"]["range"] = list(model.pretrained_cfg["range"])
+    for key in OWN_PREPROCESSING:
+        if model.pretrained_cfg.get(key):
+            config["imgzoo"][key] = model.pretrained_cfg[key]
     if names:
         config["label_names"] = names
     if metrics:

@@ -21,6 +21,9 @@ TASKS = ("classification", "multilabel", "regression")
 PREPROCESSING = ("input_size", "test_input_size", "min_input_size", "fixed_input_size", "interpolation", "crop_pct",
                  "test_crop_pct", "crop_mode", "mean", "std", "num_classes", "label_offset", "license", "url",
                  "hf_hub_id", "origin_url")  # fmt: skip
+MOST_PATCHES = 65536
+OWN_PREPROCESSING = ("range", "sequence")
+"""Values of black and white in images of more than 8 bits; most patches of an image at its own shape."""
 
 
 @dataclass
@@ -110,9 +113,11 @@ def from_folder(location: str) -> Source:
     source = named(architecture)
     stored = config.get("pretrained_cfg", config)
     source.config = {key: _frozen(stored[key]) for key in PREPROCESSING if key in stored}
-    values = (config.get("imgzoo") or {}).get("range")
-    if values:  # of black and white, in images of more than 8 bits
-        source.config["range"] = _frozen(values)
+    own = config.get("imgzoo") or {}
+    source.config |= {key: _frozen(own[key]) for key in OWN_PREPROCESSING if own.get(key)}
+    length = source.config.get("sequence", 1)
+    if isinstance(length, bool) or not isinstance(length, int) or not 1 <= length <= MOST_PATCHES:
+        raise WeightsError(f"{location}: {CONFIG} says sequences of {length!r} patches; up to {MOST_PATCHES} can be")
     source.model_args = {**(config.get("model_args") or {}), **(config.get("imgzoo") or {}).get("model_args", {})}
     for key in ("num_classes", "global_pool"):
         if key in config and config[key] is not None:

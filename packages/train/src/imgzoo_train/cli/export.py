@@ -14,6 +14,7 @@ import click
 @click.option("--pretrained", default="true", help="weights of a model given by name; 'false' for none")
 @click.option("--output", type=click.Path(path_type=Path), help="file to write")
 @click.option("--img-size", type=click.IntRange(1))
+@click.option("--sequence", type=click.IntRange(1), help="patches of an image as input, in place of images (NaFlex)")
 @click.option("--fold/--no-fold", default=False, help="fold batch norms and reparameterize first")
 @click.option("--fixed-batch", type=click.IntRange(1), help="the one batch size that the file takes; any by default")
 @click.option("--whole", is_flag=True, help="normalization and softmax or sigmoid inside: images of 0 to 1 go in")
@@ -26,6 +27,7 @@ def command(
     pretrained: str,
     output: Path | None,
     img_size: int | None,
+    sequence: int | None,
     fold: bool,
     fixed_batch: int | None,
     whole: bool,
@@ -55,6 +57,7 @@ def command(
             output,
             form,
             example=example_images(opened, fixed_batch or 2),
+            sequence=sequence,
             dynamic=fixed_batch is None,
             tolerance=tolerance,
             script=script,

@@ -26,6 +26,8 @@ Row = dict[str, Any]
 @click.option("--features", is_flag=True, help="add the last feature map or tokens")
 @click.option("--batch-size", default=16, type=click.IntRange(1))
 @click.option("--img-size", type=click.IntRange(1), help="another input size")
+@click.option("--sequence", type=click.IntRange(0),
+              help="images at their own shape, of so many patches at most; 0: one size; default: as trained")  # fmt: skip
 @click.option("--tta", help=f"average the answers to views of an image: {TTA}")
 @click.option("--range", "values", help="values of black and white of images of more than 8 bits, e.g. 4095 or 0,255")
 @click.option("--max-pixels", type=click.IntRange(1), help="pixels above which an image is refused unread")
@@ -41,6 +43,7 @@ def command(
     features: bool,
     batch_size: int,
     img_size: int | None,
+    sequence: int | None,
     tta: str | None,
     values: str | None,
     max_pixels: int | None,
@@ -56,7 +59,8 @@ def command(
     files = find_images(paths)
     if output is not None and output.suffix not in WRITERS:
         raise UsageError(f"--output takes {', '.join(WRITERS)}, not '{output.suffix}'")
-    options: dict[str, Any] = {"img_size": img_size, "max_pixels": max_pixels, "tta": tta, "range": values}
+    options: dict[str, Any] = {"img_size": img_size, "sequence": sequence, "max_pixels": max_pixels, "tta": tta}
+    options["range"] = values
     predictor = Predictor.open(name, pretrained, device=pick_device(device), **options)
     found = predictor.rows(files, topk=topk, embed=embed, features=features, batch_size=batch_size)
     rows = list(Watched(found, len(files), "predict", least=32))

@@ -37,8 +37,25 @@ def check_settings(config: Config, *, resume: bool = False, output: bool = True)
     for flag, epochs in (("--warmup-epochs", config.schedule.warmup_epochs), ("--swa-epochs", run.swa_epochs)):
         if epochs and epochs >= run.epochs + (flag == "--swa-epochs"):
             raise UsageError(f"{flag} {epochs:g} is longer than the run of --epochs {run.epochs}")
+    if config.data.sequence:
+        check_sequence(config)
     if output:
         check_output(Path(run.output), resume)
+
+
+def check_sequence(config: Config) -> None:
+    """Raise `UsageError` for a setting that images as sequences of patches contradict."""
+    if min(config.data.sequence) < 1:
+        raise UsageError(f"--sequence {min(config.data.sequence)} is no number of patches; it is at least 1")
+    splits = config.data.augment.get("splits", 1) > 1
+    for flag, given in (
+        ("--sizes", config.data.sizes),
+        ("--teacher", config.distill.teacher),
+        ("--torchscript", config.run.torchscript),
+        ("augmentation splits", splits),
+    ):
+        if given:
+            raise UsageError(f"--sequence and {flag} do not go together: leave one of them out")
 
 
 def check_output(folder: Path, resume: bool) -> None:
