@@ -49,7 +49,7 @@ SHOWN = (
 @click.option("--test-pool", is_flag=True, help="average answers over windows of the whole image")
 @click.option("--tta", help=f"average the answers to views of an image: {TTA}")
 @click.option("--sequence", type=click.IntRange(0),
-              help="images at their own shape, of so many patches at most; 0: one size; default: as trained")  # fmt: skip
+              help="most patches of an image at its own shape; 0: one size; as trained by default")  # fmt: skip
 @click.option("--subset", default="", help="ImageNet's derived sets: a, r, v2, sketch, real")
 @click.option("--max-bad", default=0.0, type=click.FloatRange(0),
               help="share, or from 1 number, of unreadable images to leave out and count")  # fmt: skip
