@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from imgzoo.errors import UnknownNameError
+from imgzoo.specs import NOTHING
 
 TIERS = ("static", "model", "weights")
 
@@ -63,14 +64,16 @@ def iter_checks(
         yield from model_checks(spec, tiers)
 
 
-def model_checks(spec: Any, tiers: Sequence[str] = ("model",)) -> Iterator[tuple[Any, Check]]:
-    """Every (subject, check) of one model."""
+def model_checks(
+    spec: Any, tiers: Sequence[str] = ("model",), options: Mapping[str, Any] = NOTHING
+) -> Iterator[tuple[Any, Check]]:
+    """Every (subject, check) of one model, built with constructor `options` that make it smaller."""
     if "model" in tiers:
         from .capability import CHECKS as capability_checks
         from .model import CHECKS, ModelSubject
 
         for check in (*CHECKS, *capability_checks):
-            yield ModelSubject(spec), check
+            yield ModelSubject(spec, options), check
     if "weights" in tiers:
         from .weights import CHECKS as weights_checks
         from .weights import WeightsSubject

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 from imgzoo.errors import CapabilityError, OptionError
 from imgzoo.factory import create_model
 from imgzoo.groups import layer_ids
-from imgzoo.specs import ModelSpec
+from imgzoo.specs import NOTHING, ModelSpec
 
 from .kit import Check, SkipCheck
 
@@ -20,10 +21,10 @@ SIZE = 96
 
 
 class ModelSubject:
-    """A registered model that checks create as they need it."""
+    """A registered model that checks create as they need it, with constructor `options` that make it smaller."""
 
-    def __init__(self, spec: ModelSpec):
-        self.spec = spec
+    def __init__(self, spec: ModelSpec, options: Mapping[str, Any] = NOTHING):
+        self.spec, self.options = spec, options
 
     def __str__(self) -> str:
         return f"model:{self.spec.name}"
@@ -31,7 +32,7 @@ class ModelSubject:
     def create(self, seed: int = 0, **options: Any) -> Any:
         torch.manual_seed(seed)
         name = f"{self.spec.plugin}/{self.spec.name}" if self.spec.plugin else self.spec.name
-        return create_model(name, **{"num_classes": CLASSES, **options})
+        return create_model(name, **{"num_classes": CLASSES, **self.options, **options})
 
     def image(self, model: Any, batch: int = 2, chans: int | None = None, size: int | None = None) -> Tensor:
         """Random images of a size the model takes: (batch, chans, h, w)."""
