@@ -31,7 +31,7 @@ class Makers(NamedTuple):
     norm: NormAct
     conv: Callable[..., ConvNormAct]
     gate: Callable[[int], nn.Module]
-    attention: Callable[..., nn.Module] | None
+    attention: Callable[..., Any] | None
     shortcut: Callable[[Sizes], nn.Module | None]
     act: str
     act_out: str | None

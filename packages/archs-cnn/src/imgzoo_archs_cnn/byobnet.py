@@ -1,6 +1,7 @@
 """Residual networks by a table of stages: GENet (arXiv:2006.14090), RepVGG (arXiv:2101.03697), MobileOne
 (arXiv:2206.04040), CLIP's ResNets (arXiv:2103.00020), RegNet Z, tiered ResNets, and with self-attention in the last
-stages BoTNet (arXiv:2101.11605), HaloNet (arXiv:2103.12731), LambdaNet (arXiv:2102.08602) and their mixes."""
+stages BoTNet (arXiv:2101.11605), HaloNet (arXiv:2103.12731), LambdaNet (arXiv:2102.08602), MobileViT (arXiv:2110.02178,
+arXiv:2206.02680) and their mixes."""
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
@@ -26,6 +27,7 @@ from imgzoo_layers.reparam import reparameterize
 from imgzoo_layers.util import dilate, make_divisible, pair, per_stage
 
 from .byob_blocks import BLOCK, Makers, RepVggBlock, Residual, Sizes
+from .mobilevit_blocks import MobileVitBlock, MobileVitV2Block, linear_transformer, transformer
 
 Options = Mapping[str, Any]
 Step = tuple[int, int, int]
@@ -78,6 +80,8 @@ class ByobNet(ImageModel):
             if strides[i] == 1 and dilation > 1:  # first blocks dilate half as far, in stages that keep the size too
                 before = dilation // 2
             if i and strides[i] > 1:
+                if levels == [level] and level.reduction == self.reached[-1]:
+                    levels.clear()  # the first stage keeps the stem's size and takes its place
                 levels.append(Feature(dim, self.reached[-1], f"stages.{i - 1}"))
             grid = grid_of(size, self.reached[-1])
             stage, dim = make_stage(rows[i], dim, (stride, before, dilation), grid, drops, make)
@@ -161,7 +165,7 @@ def make_stage(row: Stage, dim: int, step: Step, grid: tuple[int, int], drops: l
         make = make._replace(attention=partial(SELF_ATTENTION[row.self_attn], **(row.self_attn_options or {})))
     kinds, blocks, (stride, before, dilation) = row.blocks.split(), [], step
     for j, drop in enumerate(drops):
-        cls = BLOCK[kinds[j % len(kinds)]]
+        cls = BLOCKS[kinds[j % len(kinds)]]
         width = dim if cls.keeps_width else row.dim
         hidden = make_divisible((dim if make.inverted else width) * row.bottle_ratio)
         groups = hidden // row.group_size if row.group_size else 1
@@ -198,9 +202,9 @@ def make_stem(kind: str, in_chans: int, dim: int, pool: str | None, make: Makers
     """One layer that halves the image, or several (and a pool) that quarter it; and the level of stride 2."""
     if kind == "3x3":
         return make.conv(in_chans, dim, 3, 2), Feature(dim, 2, "stem")
-    if kind in BLOCK:
+    if kind in BLOCKS:
         sizes = Sizes(in_chans, dim, dim, 2, 1, 1, 1, (0, 0))
-        return BLOCK[kind](sizes, make, 0.0), Feature(dim, 2, "stem")
+        return BLOCKS[kind](sizes, make, 0.0), Feature(dim, 2, "stem")
     row, layers = STEM[kind], OrderedDict()
     widths, last = [in_chans, *(int(dim * width) for width in row.widths)], len(row.widths)
     for i in range(1, last + 1):
@@ -227,13 +231,17 @@ def make_shortcut(kind: str | None, sizes: Sizes, conv) -> nn.Module | None:
     return nn.Sequential(OrderedDict(pool=pool, conv=conv(sizes.dim_in, sizes.dim, apply_act=False)))
 
 
+BLOCKS = BLOCK | {"mobilevit": MobileVitBlock, "mobilevit2": MobileVitV2Block}
 SELF_ATTENTION: dict[str, Any] = {
     "bottleneck": BottleneckAttention,
     "halo": HaloAttention,
     "lambda": LambdaLayer,
     "lambda_global": GlobalLambdaLayer,
+    "transformer": transformer,
+    "linear_transformer": linear_transformer,
 }
-OWN_INIT: tuple[Any, ...] = (ContextGate, AttentionPool2d, RepVggBlock, *SELF_ATTENTION.values())
+OWN_INIT: tuple[Any, ...] = (ContextGate, AttentionPool2d, RepVggBlock, BottleneckAttention, HaloAttention,
+                             LambdaLayer, GlobalLambdaLayer)  # fmt: skip
 
 
 def init_(model: Any, zero_init_last: bool) -> None:

@@ -7,18 +7,18 @@ import re
 STEMS = {  # the leading letters of model names
     "imgzoo-archs-cnn": """
         adv bat botnet convmixer convnext convnextv cs cspdarknet cspnext cspresnet cspresnext darknet darknetaa
-        densenet densenetblur dla dm dpn eca ecaresnet ecaresnetlight ecaresnext ens ese fasternet gcresnet
-        gcresnext gernet gluon halo halonet haloregnetz hgnet hgnetv hrnet ig inception lambda lamhalobotnet legacy
-        mambaout mobileone nasnetalarge nf nfnet byobnet pnasnet rdnet regnetv regnetx regnety regnetz repvgg repvit
-        res resnest resnet resnetaa resnetblur resnetrs resnetv resnext sebotnet sedarknet sehalonet selecsls senet
-        seresnet seresnetaa seresnext seresnextaa skresnet skresnext ssl starnet swsl tresnet tv vgg vovnet wide
-        xception""",
+        densenet densenetblur dla dm dpn eca ecaresnet ecaresnetlight ecaresnext ens ese fasternet gcresnet gcresnext
+        gernet gluon halo halonet haloregnetz hgnet hgnetv hrnet ig inception lambda lamhalobotnet legacy mambaout
+        mobileone mobilevit mobilevitv nasnetalarge nf nfnet byobnet pnasnet rdnet regnetv regnetx regnety regnetz
+        repvgg repvit res resnest resnet resnetaa resnetblur resnetrs resnetv resnext sebotnet sedarknet sehalonet
+        selecsls senet seresnet seresnetaa seresnext seresnextaa skresnet skresnext ssl starnet swsl tresnet tv vgg
+        vovnet wide xception""",
     "imgzoo-archs-transformer": """
         aimv beit beitv caformer cait coat coatnet coatnext convformer convit cpubone crossvit csatv davit deepseek
         deit edgenext efficientformer efficientformerv efficientvim efficientvit eva fastvit flexivit focalnet gcvit
-        gemma gmixer gmlp hiera hieradet iformer jx levit lowformer maxvit maxxvit maxxvitv mixer mobilevit
-        mobilevitv mvitv naflexvit nest nextvit pit poolformer poolformerv pvt qwen resmlp sam samvit sequencer
-        shvit swiftformer swin swinv tiny tnt twins visformer vit vitamin volo xcit""",
+        gemma gmixer gmlp hiera hieradet iformer jx levit lowformer maxvit maxxvit maxxvitv mixer mvitv naflexvit
+        nest nextvit pit poolformer poolformerv pvt qwen resmlp sam samvit sequencer shvit swiftformer swin swinv
+        tiny tnt twins visformer vit vitamin volo xcit""",
     "imgzoo-archs-efficientnet": """
         efficientnet efficientnetv fbnetc fbnetv gc ghostnet ghostnetv hardcorenas lcnet lcnetv mixnet mnasnet
         mobilenet mobilenetv repghostnet rexnet rexnetr semnasnet spnasnet tinynet""",
