@@ -1,4 +1,4 @@
-"""Early weights of the reconstructed Swin V2: temperatures in place of the logarithms of scales, one flat classifier."""
+"""Early weights of the reconstructed Swin V2: temperatures in place of logarithms of scales, one flat classifier."""
 
 from typing import Any
 
