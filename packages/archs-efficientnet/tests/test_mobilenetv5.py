@@ -50,3 +50,13 @@ def test_levels_train_alone():
     torch.stack([level.mean() for level in levels]).sum().backward()
     assert [level.shape[1:] for level in levels] == [(8, 32, 32), (8, 16, 16), (16, 8, 8), (24, 4, 4), (32, 2, 2)]
     assert not [key for key, value in model.named_parameters() if value.grad is None]
+
+
+def test_the_encoder_loads_out_of_the_language_model(tmp_path):
+    model = made()
+    state = {f"model.vision_tower.timm_model.{key}": value + 0.1 for key, value in model.state_dict().items()}
+    state |= {"model.language_model.norm.weight": torch.ones(4), "lm_head.weight": torch.ones(4, 4)}
+    torch.save(state, tmp_path / "gemma.pth")
+    again = made(pretrained=tmp_path / "gemma.pth")
+    assert again.load_report.format == "gemma3n"
+    assert all(torch.equal(value, model.state_dict()[key] + 0.1) for key, value in again.state_dict().items())
