@@ -25,7 +25,7 @@ from .ema import Average
 from .loop import LossFn
 from .losses import class_weights, create_loss
 from .metrics import METRICS
-from .models import weights_argument
+from .models import heads_of, weights_argument
 from .precision import create_precision
 from .state import State
 
@@ -102,7 +102,9 @@ def build_model(config: Config, classes: int, names: list[str]) -> nn.Module:
 @torch.no_grad()
 def line_up_head(model: Any, wanted: Answer) -> None:
     """Let the model answer what is wanted: a classifier of other classes is begun anew, one in another order sorted."""
-    if getattr(model, "load_report", None) is not None and wanted.task == "classification":
+    report = getattr(model, "load_report", None)
+    loaded = report is not None and not any(name.startswith(heads_of(model)) for name in report.initialized)
+    if loaded and wanted.task == "classification":
         try:
             found = align(answer_of(model), wanted, "the pretrained classifier")
         except UsageError:

@@ -60,7 +60,9 @@ def describe(found: Changes) -> str:
 
 
 def _text(value: Any) -> str:
-    return "none" if value in (None, "") else str(value)
+    if isinstance(value, list):
+        value = ",".join(map(str, value))
+    return "none" if value in (None, "", {}) else str(value)
 
 
 def apply_to_groups(optimizer: torch.optim.Optimizer, fresh: list[dict[str, Any]], found: Changes) -> None:
