@@ -15,14 +15,14 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests/parity"))
-from structures import STRUCTURES  # noqa: E402
+from structures import COMPARED  # noqa: E402
 
 FILE = ROOT / "docs/differences.json"
 
 
 def measure(family: str) -> float:
     """The worst difference over a family's structures, sizes and levels."""
-    names = " or ".join(f"test_logits_and_levels[{name}]" for name in STRUCTURES[family])
+    names = " or ".join(f"test_logits_and_levels[{name}]" for name in COMPARED[family])
     with tempfile.NamedTemporaryFile("r") as record:
         command = [sys.executable, "-m", "pytest", "-q", "tests/parity/test_models.py", "-k", names]
         subprocess.run(command, cwd=ROOT, env={**os.environ, "IMGZOO_DIFFERENCES": record.name}, check=True)
@@ -31,7 +31,7 @@ def measure(family: str) -> float:
 
 def main(families: list[str]) -> None:
     found = json.loads(FILE.read_text()) if FILE.is_file() else {}
-    for family in families or STRUCTURES:
+    for family in families or COMPARED:
         found[family] = float(f"{measure(family):.1e}")
         FILE.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")
 

@@ -11,7 +11,7 @@ import torch
 import imgzoo
 
 from kit import timm
-from structures import STRUCTURES
+from structures import COMPARED
 
 pytestmark = pytest.mark.parity
 SEEDS = 3
@@ -19,11 +19,11 @@ SIGMAS = 6  # of the sampling error: hundreds of tensors in a hundred networks a
 LARGEST = 30e6  # parameters
 FAR = 10  # standard deviations
 ENOUGH = 1000  # values, to tell the shape of a distribution
-FEW = 12  # values whose spread says nothing: only constants are told from draws
+FEW = 24  # values whose spread says nothing: only constants are told from draws
 PACKAGES = Path(__file__).parents[2] / "packages"
 FACTS = {name: row for path in sorted(PACKAGES.glob("*/tests/facts/*.json"))
          for name, row in json.loads(path.read_text()).items()}  # fmt: skip
-NAMES = [name for family in STRUCTURES.values() for name in family if FACTS[name][0] < LARGEST]
+NAMES = [name for family in COMPARED.values() for name in family if FACTS[name][0] < LARGEST]
 
 
 class Moments:

@@ -1,11 +1,13 @@
 """Patches of images of several shapes in one batch: each gets the logits that it gets alone."""
 
+import pickle
+
 import pytest
 import torch
 
 import imgzoo
-from imgzoo.errors import UsageError
-from imgzoo.model import Patches
+from imgzoo.errors import CapabilityError, UsageError
+from imgzoo.model import Patches, take_patches
 
 TINY = dict(embed_dim=32, depth=2, num_heads=4, num_classes=5, layer_scale=None)
 SHAPES = [(160, 160), (224, 96), (96, 320), (64, 64)]
@@ -65,3 +67,35 @@ def test_levels_of_patches_are_tokens():
         model.forward_intermediates(record)
     with pytest.raises(UsageError, match="patch_valid is missing"):
         model({"patches": record["patches"], "patch_coord": record["patch_coord"]})
+
+
+@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "vit_base_patch16_siglip_224", "deit3_small_patch16_224",
+                                  "deit_tiny_distilled_patch16_224", "eva02_tiny_patch14_224",
+                                  "vit_small_patch16_rope_mixed_224"])  # fmt: skip
+def test_networks_of_images_take_patches_with_their_own_weights(name):
+    torch.manual_seed(0)
+    model = imgzoo.create_model(name, depth=2, num_classes=5).eval()
+    side, keys = model.patch_size[0], list(model.state_dict())
+    images = [torch.randn(3, h * side // 16, w * side // 16) for h, w in SHAPES]
+    take_patches(take_patches(model))
+    assert list(model.state_dict()) == keys
+    with torch.inference_mode():
+        alone = torch.cat([model(x[None]) for x in images])
+        torch.testing.assert_close(model(patchified(images, side)), alone, rtol=0, atol=1e-5)
+    twin = pickle.loads(pickle.dumps(model))
+    torch.testing.assert_close(twin(patchified(images, side)), alone, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["swin_tiny_patch4_window7_224", "cait_xxs24_224"])
+def test_networks_of_one_size_do_not_take_patches(name):
+    with pytest.raises(CapabilityError, match=f"{name} takes images of one size"):
+        take_patches(imgzoo.create_model(name, device="meta"))
+
+
+def test_patches_export_with_any_batch_and_length():
+    model, images = made(NAMES[0])
+    batch, length = torch.export.Dim("batch", min=1, max=64), torch.export.Dim("length", min=2, max=4096)
+    shapes = ({0: batch, 1: length},) * 3
+    seen, others = (Patches.of(patchified(some)) for some in (images, images[1:3] + images[:1]))
+    program = torch.export.export(model, (seen,), dynamic_shapes=(Patches(*shapes),))
+    torch.testing.assert_close(program.module()(others), model(others), rtol=0, atol=1e-5)

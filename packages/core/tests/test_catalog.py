@@ -120,6 +120,40 @@ def test_formatting_changes_no_spec_and_is_done_after_once(data):
     assert format_catalog(again) == text
 
 
+NETS = {"a": {"depths": [2, 2, 9, 3], "mlp_ratios": [4.0, 4.0, 4.0, 4.0], "dims": [96, 192, 384, 768], "norm": None,
+              "paper": "1"},
+        "b": {"like": "a", "dims": [1, 2, 3, 4], "weights": {"t": {"hf_hub_id": "me/b", "license": "MIT"}}},
+        "c": {"like": "b", "act": "relu"}}  # fmt: skip
+
+
+def test_a_row_like_another_says_what_differs():
+    a, b, c = family_specs({"family": "f", "target": "m:N", "models": NETS})
+    assert b.kwargs == {**a.kwargs, "dims": [1, 2, 3, 4]} and c.kwargs == {**b.kwargs, "act": "relu"}
+    assert (a.paper, b.paper, len(b.weights), len(c.weights)) == ("1", "", 1, 0)
+
+
+def test_rows_are_written_as_what_they_add_to_one_in_full():
+    data = {"family": "f", "target": "m:N", "models": NETS}
+    text = format_catalog(data)
+    written = json.loads(text)["models"]
+    assert written["b"] == {
+        "like": "a",
+        "dims": [1, 2, 3, 4],
+        "weights": {"t": {"hf_hub_id": "me/b", "license": "MIT"}},
+    }
+    assert written["c"] == {"like": "a", "dims": [1, 2, 3, 4], "act": "relu"}
+    assert format_catalog(json.loads(text)) == text
+    assert list(family_specs(json.loads(text))) == list(family_specs(data))
+
+
+@pytest.mark.parametrize("like", ["nobody", "b", "c"])
+def test_a_row_can_only_be_like_one_before_it(like):
+    data = {"family": "f", "target": "m:N", "models": {**NETS, "b": {**NETS["b"], "like": like}}}
+    with pytest.raises(ValueError, match=f"b is like '{like}', which is no row before it"):
+        list(family_specs(data))
+    assert check(data) == [f"b is like '{like}', which is no row before it"]
+
+
 def own_files():
     """Catalog files of imgzoo's own plugins."""
     packages = [plugin.package for plugin in registry("models").plugins.plugins if plugin.first_party]

@@ -109,16 +109,16 @@ def test_sequences_share_targets_by_what_is_mixed():
         plain = next(iter(create_loader("digits:", transform, 8, training=True)))
         batch = next(iter(loader))
         assert torch.allclose(batch.targets.sum(1), torch.ones(8))
-        assert torch.equal(batch.images["patch_valid"], plain.images["patch_valid"])
-        changed = (batch.images["patches"] != plain.images["patches"]).flatten(1).any(1)
+        assert torch.equal(batch.images.valid, plain.images.valid)
+        changed = (batch.images.patches != plain.images.patches).flatten(1).any(1)
         assert changed.any() and (batch.targets.max(1).values[~changed] == 1).all()
-        assert (batch.images["patches"][~batch.images["patch_valid"]] == 0).all()
+        assert (batch.images.patches[~batch.images.valid] == 0).all()
 
 
 def test_sequences_of_equal_images_are_the_normalized_image():
     transform = create_transform(sequence=(8, 16), input_size=(1, 32, 32), mean=0.25, std=0.5)
     batch = next(iter(create_loader("digits:", transform, 4)))
-    assert batch.images["patches"].shape == (4, 16, 64) and batch.images["patch_valid"].all()
+    assert batch.images.patches.shape == (4, 16, 64) and batch.images.valid.all()
     image = transform.pixels(create_dataset("digits:", "validation")[0].data).float() / 255
-    rebuilt = batch.images["patches"][0].view(4, 4, 8, 8).permute(0, 2, 1, 3).reshape(32, 32)
+    rebuilt = batch.images.patches[0].view(4, 4, 8, 8).permute(0, 2, 1, 3).reshape(32, 32)
     assert torch.allclose(rebuilt, (image[0] - 0.25) / 0.5, atol=1e-5)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from imgzoo_layers.conv import CondConv2d
+from imgzoo_layers.conv import CondConv2d, ConvNorm
 
 
 @pytest.mark.parametrize(("groups", "kernel", "stride", "padding"), [(1, 1, 1, ""), (8, 3, 2, "same"), (8, 5, 1, "")])
@@ -25,3 +25,11 @@ def test_a_conditional_convolution_mixes_its_kernels_for_each_sample(groups, ker
     batch = torch.export.Dim("batch", min=2, max=64)
     exported = torch.export.export(conv, (x, routing), dynamic_shapes=({0: batch}, {0: batch})).module()
     torch.testing.assert_close(exported(x[:2], routing[:2]), expected[:2])
+
+
+def test_conv_norm_begins_at_its_scale():
+    layer = ConvNorm(8, 16, 3, 2, groups=8, scale=0.0)
+    assert [key for key, _ in layer.named_parameters()] == ["conv.weight", "bn.weight", "bn.bias"]
+    assert layer(torch.randn(2, 8, 7, 10)).shape == (2, 16, 4, 5)
+    assert layer(torch.randn(2, 8, 7, 10)).abs().max() == 0
+    assert "conv.bias" in ConvNorm(8, 8, bias=True).state_dict()

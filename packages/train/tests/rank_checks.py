@@ -24,9 +24,9 @@ from imgzoo_train.distributed import World, join_world
 from imgzoo_train.evaluation import evaluate
 from imgzoo_train.guard import Guard, NonFiniteError
 from imgzoo_train.loop import fit
-from imgzoo_train.norms import distribute_statistics, sync_batch_norm
 from imgzoo_train.signals import Interrupted, Signals
 from imgzoo_train.state import State
+from imgzoo_train.techniques.batch_norm import distribute_statistics, split_batch_norm, sync_batch_norm
 from imgzoo_train.tree import snapshot
 
 
@@ -193,6 +193,21 @@ def check_sync_bn(world: World, folder: Path) -> None:
     fit(alone, [whole] * 3, cross_entropy, None, 3)
     fit(several, [shard_of(whole, world)] * 3, cross_entropy, None, 3)
     assert_close(several.plain.state_dict(), alone.plain.state_dict(), "sync bn")
+    generator = torch.Generator().manual_seed(5)
+    for dtype, bound in ((torch.float32, 1e-3), (torch.bfloat16, 2e-2)):  # far from zero: squares would cancel
+        alone, several = nn.BatchNorm2d(3), sync_batch_norm(nn.BatchNorm2d(3), world)
+        x = (1000 + torch.randn(11, 3, 4, 4, generator=generator)).to(dtype)
+        mine = shard_of(Batch(x, targets, torch.arange(11)), world).images
+        wanted = shard_of(Batch(alone(x.double().float()), targets, torch.arange(11)), world).images
+        found = several(mine)
+        assert found.dtype == dtype
+        torch.testing.assert_close(found.float(), wanted, rtol=bound, atol=bound)
+        assert_close({"var": several.running_var / 1e3}, {"var": alone.running_var / 1e3}, f"variance in {dtype}")
+    norm = split_batch_norm(sync_batch_norm(nn.BatchNorm2d(3), world), 2)
+    norm(torch.full((4, 3, 2, 2), float(world.rank)))
+    mean = 0.1 * (world.size - 1) / 2
+    for layer in (norm, norm.aux_bn[0]):
+        torch.testing.assert_close(layer.running_mean, torch.full((3,), mean))
 
 
 def check_statistics(world: World, folder: Path) -> None:

@@ -9,14 +9,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from imgzoo import create_model
 from imgzoo.errors import UsageError
-from imgzoo_train import adapt
 from imgzoo_train.config import Config, nested
 from imgzoo_train.guard import Guard, NonFiniteError
 from imgzoo_train.loop import fit
 from imgzoo_train.precision import create_precision
 from imgzoo_train.run import train
 from imgzoo_train.state import State
-from imgzoo_train.techniques import small_maps
+from imgzoo_train.techniques import scripting, small_maps
 from imgzoo_train.techniques.small_maps import too_small
 
 CPU = torch.device("cpu")
@@ -58,7 +57,7 @@ def trained(name, precision, how=""):
     kind = create_precision(precision, CPU)
     model = small_maps.protect(kind.prepare(create_model(name, num_classes=4)))
     model.pretrained_cfg = {**model.pretrained_cfg, "input_size": (3, 16, 16)}
-    called = adapt.scripted(model, how, CPU, kind) if how else model
+    called = scripting.scripted(model, how, CPU, kind) if how else model
     state = State(called, torch.optim.SGD(model.parameters(), lr=0.01), model, precision=kind)
 
     def loss(model, batch):
@@ -127,8 +126,8 @@ def test_a_script_that_would_take_it_is_refused():
     model = small_maps.protect(create_model("test_resnet", num_classes=4))
     model.pretrained_cfg = {**model.pretrained_cfg, "input_size": (3, 16, 16)}
     with pytest.raises(UsageError, match="--torchscript trace"):
-        adapt.scripted(model, "script", CPU, create_precision("bf16", CPU))
-    adapt.scripted(model, "script", CPU)
+        scripting.scripted(model, "script", CPU, create_precision("bf16", CPU))
+    scripting.scripted(model, "script", CPU)
 
 
 @pytest.mark.parametrize("clip", [False, True])

@@ -1,5 +1,10 @@
 """Averages, freezing, adapters, batch-norm splits, precision and distillation."""
 
+import copy
+import inspect
+import io
+import pickle
+
 import pytest
 import torch
 from torch import nn
@@ -7,12 +12,12 @@ from train_toys import Batch, batches, cross_entropy, make_data, make_net, make_
 
 from imgzoo import create_model
 from imgzoo.errors import UsageError
-from imgzoo_train import adapt, norms
 from imgzoo_train.distill import Teacher, imitation
 from imgzoo_train.ema import Average
 from imgzoo_train.loop import fit
 from imgzoo_train.precision import create_precision
 from imgzoo_train.state import State
+from imgzoo_train.techniques import adapters, batch_norm, scripting, small_maps
 
 
 class Scalar(nn.Module):
@@ -83,7 +88,7 @@ def train(model, steps=5, **changes):
 
 def test_frozen_parameters_and_statistics_do_not_move():
     model = create_model("test_resnet", num_classes=4)
-    frozen = adapt.freeze(model, ["backbone"])
+    frozen = adapters.freeze(model, ["backbone"])
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     train(model, frozen=frozen)
     moved = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
@@ -92,13 +97,13 @@ def test_frozen_parameters_and_statistics_do_not_move():
 
 def test_freezing_by_name_and_by_kind():
     model = create_model("test_resnet", num_classes=4)
-    adapt.freeze(model, ["norm", "conv1"])
+    adapters.freeze(model, ["norm", "conv1"])
     fixed = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
     norm_names = {f"{n}.weight" for n, m in model.named_modules() if isinstance(m, nn.BatchNorm2d)}
     assert norm_names <= fixed
     assert all("conv1" in name or name.rpartition(".")[0] + ".weight" in norm_names for name in fixed)
     with pytest.raises(UsageError, match="matches no parameter"):
-        adapt.freeze(model, ["nothing like this"])
+        adapters.freeze(model, ["nothing like this"])
 
 
 @pytest.mark.parametrize("name", ["test_resnet", "test_vit"])
@@ -109,7 +114,7 @@ def test_adapters_start_as_nothing_learn_alone_and_merge(name):
     images = torch.randn(2, *size)
     before, keys = model(images).detach(), list(model.state_dict())
     base = {key: tensor.clone() for key, tensor in model.state_dict().items()}
-    adapted = adapt.add_lora(model, 2)
+    adapted = adapters.add_lora(model, 2)
     assert adapted
     torch.testing.assert_close(model(images), before)
 
@@ -125,7 +130,7 @@ def test_adapters_start_as_nothing_learn_alone_and_merge(name):
         assert same or key in head, key
     after = model(images).detach()
     assert (after - before).abs().max() > 1e-3
-    adapt.merge_lora(model)
+    adapters.merge_lora(model)
     assert list(model.state_dict()) == keys
     torch.testing.assert_close(model(images), after, rtol=1e-4, atol=1e-5)
 
@@ -134,7 +139,7 @@ def test_each_split_has_statistics_of_its_own_and_they_come_off():
     torch.manual_seed(0)
     model = create_model("test_resnet", num_classes=4)
     keys = list(model.state_dict())
-    norms.split_batch_norm(model, 2)
+    batch_norm.split_batch_norm(model, 2)
     norm = next(m for m in model.modules() if hasattr(m, "aux_bn"))
     model.train()
     model(torch.cat([torch.randn(4, 3, 32, 32), torch.randn(4, 3, 32, 32) * 3 + 2]))
@@ -142,9 +147,49 @@ def test_each_split_has_statistics_of_its_own_and_they_come_off():
     model.eval()
     images = torch.randn(2, 3, 32, 32)
     before = model(images).detach()
-    norms.merge_split(model)
+    batch_norm.merge_split(model)
     assert list(model.state_dict()) == keys
     torch.testing.assert_close(model(images), before)
+
+
+def through_a_file(model):
+    file = io.BytesIO()
+    torch.save(model, file)
+    file.seek(0)
+    return torch.load(file, weights_only=False)
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m)), through_a_file])
+def test_techniques_combine_are_copied_and_come_off(copied):
+    torch.manual_seed(0)
+    model = create_model("test_resnet", num_classes=4)
+    classes = [type(module) for module in model.modules()]
+    keys = list(model.state_dict())
+    adapters.add_lora(model, 2)
+    batch_norm.split_batch_norm(model, 2)
+    small_maps.protect(model)
+    model.set_grad_checkpointing()
+    images = torch.randn(4, 3, 32, 32)
+    twin = copied(model)
+    for each in (model, twin):
+        torch.manual_seed(1)
+        each.train()(images).sum().backward()
+    for (name, ours), theirs in zip(model.named_parameters(), twin.parameters(), strict=True):
+        assert (ours.grad is None) == (theirs.grad is None) == (not ours.requires_grad), name
+        torch.testing.assert_close(ours.grad, theirs.grad)
+    torch.testing.assert_close(twin.state_dict(), model.state_dict())
+    twin.set_grad_checkpointing(False)
+    small_maps.release(adapters.merge_lora(batch_norm.merge_split(twin)))
+    assert [type(module) for module in twin.modules()] == classes and list(twin.state_dict()) == keys
+    torch.testing.assert_close(twin.eval()(images), model.eval()(images), rtol=1e-4, atol=1e-5)
+
+
+def test_the_fused_batch_norm_of_torch_takes_what_we_give_it():
+    if batch_norm.fused is None:
+        pytest.skip("this torch has no fused batch norm over ranks; the formula in Python serves")
+    taken = list(inspect.signature(batch_norm.fused.forward).parameters)
+    assert taken[1:] == ["input", "weight", "bias", "running_mean", "running_var", "eps", "momentum", "process_group",
+                         "world_size"]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", ["bf16", "pure-bf16"])
@@ -207,7 +252,7 @@ def test_imitation_is_zero_for_equal_logits_and_keeps_its_scale_over_temperature
 @pytest.mark.parametrize("how", ["trace", "script"])
 def test_torchscript_shares_its_parameters(how):
     model = create_model("test_resnet", num_classes=4)
-    called = adapt.scripted(model.train(), how, torch.device("cpu"))
+    called = scripting.scripted(model.train(), how, torch.device("cpu"))
     called(torch.randn(2, *model.pretrained_cfg["input_size"])).sum().backward()
     assert all(parameter.grad is not None for parameter in model.parameters())
 

@@ -26,7 +26,7 @@ def start_ranks(command: list[str], world: int, **environment: str) -> list[subp
         "WORLD_SIZE": str(world),
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": port,
-        "PYTHONPATH": str(HERE),
+        "PYTHONPATH": os.pathsep.join([str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])]),
         **environment,
     }
     if world == 1:

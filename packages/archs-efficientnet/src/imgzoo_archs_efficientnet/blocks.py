@@ -1,6 +1,7 @@
 """The mobile blocks: depthwise-separable, inverted residual, edge residual and their descendants."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
@@ -260,7 +261,7 @@ class MobileAttention(nn.Module):
         self.skip = skip
         self.norm = common.norm(dim, apply_act=False)
         self.attn = MultiQueryAttention2d(dim, heads, head_dim, kernel, kv_stride, dilation, common.padding,
-                                          nn.BatchNorm2d)  # fmt: skip
+                                          partial(common.norm, apply_act=False))  # fmt: skip
         scale = common.layer_scale
         self.layer_scale = LayerScale2d(dim, scale) if scale is not None else nn.Identity()
         self.drop_path = drop_path_of(drop_path)

@@ -2,7 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -50,7 +50,8 @@ class DistanceAttention(Tabled, Attending):
     """What both attentions share, over tokens (B, N, C), or with `conv` over a map (B, C, H, W)."""
 
     attention_bias_idxs: Tensor
-    proj: nn.Module
+    if TYPE_CHECKING:  # TorchScript would read the annotation
+        proj: nn.Module
     tables = {
         "attention_biases": DistanceTable(),
         "attention_bias_idxs": Computed(distance_index, "grid", "stride"),

@@ -1,6 +1,6 @@
 """NaFlexViT: images of any shape as sequences of patches (NaViT, arXiv:2307.06304; SigLIP 2, 2502.14786; C-RADIO)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -8,13 +8,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from imgzoo.errors import UsageError
-from imgzoo.model import ImageModel, Patches, TokenModel
+from imgzoo.model import ImageModel, Patches, TokenModel, is_patches
 from imgzoo_layers.attention import Attention
 from imgzoo_layers.attention_pool import AttentionPoolLatent
 from imgzoo_layers.drop import drop_path_rates
 from imgzoo_layers.init import init_linear_, trunc_normal_
 from imgzoo_layers.mlp import Mlp
 from imgzoo_layers.norm import LayerNorm
+from imgzoo_layers.stretch import stretch_weights
 from imgzoo_layers.tables import Size
 from imgzoo_layers.transformer import Block
 
@@ -61,15 +62,23 @@ class NaFlexEmbeds(nn.Module):
 
     def of_patches(self, coordinates: Tensor, valid: Tensor) -> Tensor:
         """The same for each image of a batch by its own grid: (B, N, 2), (B, N) -> (B, N, C)."""
-        coordinates = coordinates.long().masked_fill(~valid[..., None], 0)
-        grids = coordinates.amax(1) + 1
-        position = self.proj.weight.new_zeros(*valid.shape, self.proj.out_features)
-        for grid in grids.unique(dim=0):
-            height, width = grid.tolist()
-            same = (grids == grid).all(1)
-            places = coordinates[same, :, 0] * width + coordinates[same, :, 1]
-            position[same] = self.position((height, width))[0][places].to(position.dtype)
-        return position
+        coordinates = coordinates.masked_fill(~valid[..., None], 0)
+        sizes = coordinates.amax(1) + 1
+        mode, antialias, align_corners, square = self.stretching
+        if square:
+            sizes = sizes.amax(1, keepdim=True).expand(-1, 2)
+        if self.factorized:
+            tables, how = (self.pos_embed_y[0], self.pos_embed_x[0]), ("linear", False, align_corners)
+        else:
+            how = ("linear" if mode == "bilinear" else mode, antialias, align_corners)
+            tables = (self.pos_embed[0], self.pos_embed[0].transpose(0, 1))
+        down, across = (
+            stretch_weights(coordinates[..., i], sizes[:, i], len(table), *how).to(table.dtype)
+            for i, table in enumerate(tables)
+        )
+        if self.factorized:
+            return down @ tables[0] + across @ tables[1]
+        return (down[..., :, None] * across[..., None, :]).flatten(2) @ tables[0].flatten(0, 1)
 
     def forward(self, patches: Tensor, position: Tensor) -> Tensor:
         x = self.proj(patches) + position
@@ -83,6 +92,7 @@ class NaFlexViT(TokenModel):
     layer_groups = {"stem": r"^embeds", "blocks": [(r"^blocks\.(\d+)", None), (r"^norm", (99999,))]}
     no_decay = ("embeds.pos_embed", "embeds.cls_token", "embeds.reg_token")
     pools = (*TokenModel.pools, "map")
+    takes_patches = True
 
     def __init__(self, img_size: int | Size = 384, patch_size: int | Size = 16, in_chans: int = 3,
                  num_classes: int = 1000, global_pool: str = "avg", embed_dim: int = 768, depth: int = 12,
@@ -177,10 +187,6 @@ class NaFlexViT(TokenModel):
     def make_attn_pool(self, kind: str) -> nn.Module | None:
         heads, mlp_ratio, act = self._pool_options
         return AttentionPoolLatent(self.embed_dim, heads, mlp_ratio, act=act) if kind == "map" else None
-
-
-def is_patches(x: Any) -> bool:
-    return isinstance(x, (tuple, list, Mapping))
 
 
 def score_bias(valid: Tensor, prefix: int, dtype: torch.dtype) -> Tensor:

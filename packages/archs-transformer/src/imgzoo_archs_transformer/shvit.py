@@ -1,6 +1,6 @@
 """SHViT: one attention head on some of the channels of a coarsely patched image (arXiv:2401.16456)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,8 @@ from imgzoo_layers.pool import GlobalPool
 from imgzoo_layers.stage import Stage
 
 KEY_DIM = 16
+Layer = Callable[..., nn.Module]
+"""Makes a convolution with a norm, as `ConvNorm` does."""
 
 
 class ConvNorm(nn.Sequential):
@@ -41,14 +43,14 @@ class Residual(nn.Module):
 class PatchMerging(nn.Module):
     """Expand, halve the map depthwise, gate, project: (B, C, H, W) -> (B, dim_out, H/2, W/2)."""
 
-    def __init__(self, dim: int, dim_out: int):
+    def __init__(self, dim: int, dim_out: int, layer: Layer = ConvNorm):
         super().__init__()
-        self.conv1 = ConvNorm(dim, 4 * dim)
+        self.conv1 = layer(dim, 4 * dim)
         self.act1 = nn.ReLU()
-        self.conv2 = ConvNorm(4 * dim, 4 * dim, 3, 2, 4 * dim)
+        self.conv2 = layer(4 * dim, 4 * dim, 3, 2, 4 * dim)
         self.act2 = nn.ReLU()
         self.se = SqueezeExcite(4 * dim, 0.25)
-        self.conv3 = ConvNorm(4 * dim, dim_out)
+        self.conv3 = layer(4 * dim, dim_out)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.act2(self.conv2(self.act1(self.conv1(x))))
@@ -58,11 +60,11 @@ class PatchMerging(nn.Module):
 class Mlp(nn.Module):
     """Two pointwise convolutions with norms, the hidden width doubled: (B, C, H, W) -> (B, C, H, W)."""
 
-    def __init__(self, dim: int):
+    def __init__(self, dim: int, layer: Layer = ConvNorm):
         super().__init__()
-        self.pw1 = ConvNorm(dim, 2 * dim)
+        self.pw1 = layer(dim, 2 * dim)
         self.act = nn.ReLU()
-        self.pw2 = ConvNorm(2 * dim, dim, scale=0.0)
+        self.pw2 = layer(2 * dim, dim, scale=0.0)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.pw2(self.act(self.pw1(x)))

@@ -124,7 +124,7 @@ class SwinTransformer(ImageModel):
         return self.norm(self.layers(self.patch_embed(x)))
 
     def sized(self):
-        for i, stage in enumerate(self.layers):
+        for i, (_, stage) in enumerate(self._stages()):
             for block in stage.blocks:
                 yield block, self.resolution(i)
                 yield block.attn, block.window
@@ -134,18 +134,19 @@ class SwinTransformer(ImageModel):
         or one a stage. At another size without either, windows are an eighth of the grid, as they are at first."""
         if img_size != self.img_size and window_size is None and window_ratio is None:
             window_ratio = 8
-        self.img_size = img_size
+        self.img_size, stages = img_size, [stage for _, stage in self._stages()]
         if window_ratio is not None:
-            ratios = [window_ratio] * len(self.layers) if isinstance(window_ratio, int) else list(window_ratio)
-            if len(ratios) != len(self.layers) or min(ratios) < 1:
+            ratios = [window_ratio] * len(stages) if isinstance(window_ratio, int) else list(window_ratio)
+            if len(ratios) != len(stages) or min(ratios) < 1:
                 raise ValueError(f"window_ratio is a number of at least 1, or one for each stage, not {window_ratio}")
-            window_size = [tuple(side // ratio for side in self.resolution(0)) for ratio in ratios]
+            height, width = self.resolution(0)
+            window_size = [(height // ratio, width // ratio) for ratio in ratios]
         if window_size is not None:
-            self.windows = windows_of(window_size, len(self.layers))
-        for stage, window in zip(self.layers, self.windows):
+            self.windows = windows_of(window_size, len(stages))
+        for stage, window in zip(stages, self.windows):
             for block in stage.blocks:
                 block.wanted = window
-        for stage in self.layers if always_partition is not None else ():
+        for stage in stages if always_partition is not None else ():
             for block in stage.blocks:
                 block.always_partition = always_partition
         super().fit_size(img_size, **options)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from ._door import lazy_door
 
 __version__ = "1.0.0"
 
@@ -15,6 +16,7 @@ _HOME = {  # public name -> module that holds it
     "is_model": "imgzoo.models",
     "plugins": "imgzoo.registry",
     "register": "imgzoo.registry",
+    "register_model": "imgzoo.session",
     "reload": "imgzoo.registry",
     "prefer": "imgzoo.registry",
     "save_model": "imgzoo.loading",
@@ -35,25 +37,26 @@ __all__ = ["__version__", *_HOME]
 
 if TYPE_CHECKING:
     from imgzoo.factory import create_model as create_model
+    from imgzoo.loading import load_checkpoint as load_checkpoint
+    from imgzoo.loading import save_model as save_model
     from imgzoo.model import ImageModel as ImageModel
     from imgzoo.model import TokenModel as TokenModel
-
-
-def __getattr__(name: str) -> Any:
-    home = _HOME.get(name)
-    if home is None:
-        raise AttributeError(f"module 'imgzoo' has no attribute '{name}'")
-    try:
-        module = importlib.import_module(home)
-    except ModuleNotFoundError as error:
-        if error.name != home.partition(".")[0]:
-            raise
-        from imgzoo.errors import MissingDependencyError
-
-        package = home.replace("_", "-")
-        raise MissingDependencyError(f"imgzoo.{name} comes with {package}: pip install {package}") from error
-    return getattr(module, name)
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+    from imgzoo.models import get_spec as get_spec
+    from imgzoo.models import is_model as is_model
+    from imgzoo.models import list_models as list_models
+    from imgzoo.models import list_weights as list_weights
+    from imgzoo.registry import plugins as plugins
+    from imgzoo.registry import prefer as prefer
+    from imgzoo.registry import register as register
+    from imgzoo.registry import reload as reload
+    from imgzoo.session import register_model as register_model
+    from imgzoo_data import create_dataset as create_dataset
+    from imgzoo_data import create_loader as create_loader
+    from imgzoo_data import create_transform as create_transform
+    from imgzoo_data import resolve_data_config as resolve_data_config
+    from imgzoo_optim import create_optimizer as create_optimizer
+    from imgzoo_optim import create_scheduler as create_scheduler
+    from imgzoo_train import create_loss as create_loss
+    from imgzoo_train import deploy as deploy
+else:
+    __getattr__, __dir__ = lazy_door(__name__, _HOME)

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from .catalog import FAMILY_KEYS, MODEL_KEYS, NORMALIZE, SIZES
+from .catalog import FAMILY_KEYS, MODEL_KEYS, NORMALIZE, SIZES, expanded
 from .licenses import is_known
 from .specs import WeightSpec
 
@@ -38,9 +38,8 @@ def format_catalog(data: Mapping[str, Any]) -> str:
         sections.append(' "aliases": {\n' + ",\n".join(rows) + "}")
 
     inherited = {"target": data.get("target", ""), "paper": paper, "capabilities": capabilities}
-    models = [
-        f"  {_inline(name)}: {_model_text(name, row, inherited, defaults)}" for name, row in data["models"].items()
-    ]
+    rows = {name: row for name, row in expanded(data["models"])}
+    models = [f"  {_inline(name)}: {_model_text(name, row, inherited, defaults)}" for name, row in likened(rows)]
     sections.append(' "models": {\n' + ",\n".join(models) + "}")
     return "{" + ",\n".join(sections) + "}\n"
 
@@ -56,9 +55,32 @@ def format_results(results: Mapping[str, Any]) -> str:
     return "{\n" + ",\n".join(models) + "}\n"
 
 
+def likened(rows: Mapping[str, Cells]) -> Iterator[tuple[str, Cells]]:
+    """Each row as what it adds to an earlier row that stands in full, where that saves 40 characters."""
+    full: dict[str, dict[str, str]] = {}
+    for name, row in rows.items():
+        own = {key: _inline(value) for key, value in row.items() if key not in MODEL_KEYS}
+        best, cost = "", _length(own) - 40
+        for other, theirs in full.items():
+            if theirs.keys() <= own.keys():
+                length = _length(own.items() - theirs.items()) + len(f'"like": "{other}", ')
+                if length <= cost:  # of equals the nearest
+                    best, cost = other, length
+        if best:
+            more = {key: row[key] for key in {**full[best], **own} if full[best].get(key) != own[key]}
+            row = {"like": best, **more, **{key: row[key] for key in MODEL_KEYS if key in row}}
+        else:
+            full[name] = own
+        yield name, row
+
+
+def _length(options: Any) -> int:
+    return sum(len(key) + len(text) + 6 for key, text in dict(options).items())
+
+
 def _model_text(name: str, row: Mapping[str, Any], inherited: Cells, shared: Cells) -> str:
     """A model's row, then a line for each of its weights."""
-    cells = {key: value for key, value in row.items() if key not in MODEL_KEYS}
+    cells = {key: value for key, value in row.items() if key == "like" or key not in MODEL_KEYS}
     for key in ("target", "paper", "capabilities"):
         value = sorted(row[key]) if key == "capabilities" and key in row else row.get(key)
         if value is not None and value != inherited[key]:
@@ -114,6 +136,10 @@ def check(data: Mapping[str, Any]) -> list[str]:
         return ["a catalog needs a 'family' name and a 'models' table"]
     problems = [f"unknown key '{key}'" for key in data if key not in FAMILY_KEYS]
     problems += _check_cells("defaults", data.get("defaults", {}))
+    try:
+        list(expanded({name: row for name, row in data["models"].items() if isinstance(row, dict)}))
+    except (TypeError, ValueError) as error:
+        problems.append(str(error))
     for name, row in data["models"].items():
         if not isinstance(row, dict):
             problems.append(f"{name}: a row is a table, not {type(row).__name__}")

@@ -25,8 +25,8 @@ NORMALIZE: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
 """Named pairs of channel mean and standard deviation."""
 
 FAMILY_KEYS = ("family", "target", "paper", "capabilities", "defaults", "aliases", "models")
-MODEL_KEYS = ("target", "paper", "capabilities", "aliases", "defaults", "weights")
-OWN_KEYS = frozenset(MODEL_KEYS) - {"weights"}
+MODEL_KEYS = ("like", "target", "paper", "capabilities", "aliases", "defaults", "weights")
+OWN_KEYS = frozenset(MODEL_KEYS) - {"like", "weights"}
 CELLS = frozenset(WeightSpec._fields) - {"tag", "arch", "plugin"}
 FIELD: dict[str, Any] = WeightSpec._field_defaults
 CELL_TYPES: dict[str, Any] = {
@@ -93,7 +93,7 @@ def family_specs(data: Row) -> Iterator[ModelSpec]:
     shared = data.get("defaults", {})
     aliases = _aliases_by_model(data.get("aliases", {}))
 
-    for name, row in data["models"].items():
+    for name, row in expanded(data["models"]):
         options = dict(row)
         weights = options.pop("weights", None)
         own: Row = NOTHING
@@ -111,6 +111,18 @@ def family_specs(data: Row) -> Iterator[ModelSpec]:
             frozenset(own["capabilities"]) if "capabilities" in own else capabilities,
             aliases.get(name, NOTHING) if "aliases" not in own else _own_aliases(name, own, aliases),
         )
+
+
+def expanded(models: Mapping[str, Row]) -> Iterator[tuple[str, Row]]:
+    """Each row with the options of the row before it that it is `like`; its other keys are its own."""
+    options: dict[str, Row] = {}
+    for name, row in models.items():
+        if "like" in row:
+            if row["like"] not in options:
+                raise ValueError(f"{name} is like '{row['like']}', which is no row before it")
+            row = {**options[row["like"]], **{key: value for key, value in row.items() if key != "like"}}
+        options[name] = {key: value for key, value in row.items() if key not in MODEL_KEYS}
+        yield name, row
 
 
 class CatalogWeights(Sequence[WeightSpec]):

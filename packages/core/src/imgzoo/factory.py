@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from os import PathLike
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import torch
 
@@ -16,7 +16,44 @@ from .loading.source import Source, locate
 from .registry import registry
 from .specs import ModelSpec, WeightSpec
 
+if TYPE_CHECKING:
+    from .model import ImageModel
+
 COMMON = ("num_classes", "in_chans", "img_size", "global_pool", "output_stride", "drop_rate", "drop_path_rate")
+
+
+@overload
+def create_model(
+    name: str,
+    *,
+    features_only: Literal[True],
+    pretrained: bool | str | PathLike[str] = False,
+    out_indices: int | Sequence[int] | None = None,
+    **options: Any,
+) -> FeatureModel: ...
+
+
+@overload
+def create_model(
+    name: str,
+    *,
+    pretrained: bool | str | PathLike[str] = False,
+    num_classes: int | None = None,
+    in_chans: int | None = None,
+    img_size: int | tuple[int, int] | None = None,
+    global_pool: str | None = None,
+    features_only: Literal[False] = False,
+    output_stride: int | None = None,
+    drop_rate: float | None = None,
+    drop_path_rate: float | None = None,
+    device: str | torch.device | None = None,
+    dtype: torch.dtype | None = None,
+    **options: Any,
+) -> ImageModel: ...
+
+
+@overload
+def create_model(name: str, **options: Any) -> Any: ...
 
 
 def create_model(

@@ -4,8 +4,9 @@ numpy.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from imgzoo._door import lazy_door
 
 _HOME = {  # public name -> module that holds it
     "Batch": "imgzoo_data.loader",
@@ -42,24 +43,29 @@ __all__ = [*_HOME]
 if TYPE_CHECKING:
     from imgzoo_data.config import DataConfig as DataConfig
     from imgzoo_data.config import resolve_data_config as resolve_data_config
+    from imgzoo_data.decode import decode_image as decode_image
+    from imgzoo_data.decode import read_header as read_header
+    from imgzoo_data.info import DatasetInfo as DatasetInfo
+    from imgzoo_data.info import ImageNetInfo as ImageNetInfo
+    from imgzoo_data.info import RealLabels as RealLabels
+    from imgzoo_data.info import class_names as class_names
+    from imgzoo_data.info import index_map as index_map
+    from imgzoo_data.info import infer_imagenet_subset as infer_imagenet_subset
     from imgzoo_data.loader import Batch as Batch
     from imgzoo_data.loader import Loader as Loader
     from imgzoo_data.loader import create_loader as create_loader
     from imgzoo_data.mixing import Mixer as Mixer
+    from imgzoo_data.order import Order as Order
+    from imgzoo_data.order import SizeSchedule as SizeSchedule
+    from imgzoo_data.sheet import contact_sheet as contact_sheet
     from imgzoo_data.sources.base import Sample as Sample
     from imgzoo_data.sources.base import Source as Source
+    from imgzoo_data.sources.base import StreamSource as StreamSource
     from imgzoo_data.sources.base import create_dataset as create_dataset
+    from imgzoo_data.sources.describe import Description as Description
+    from imgzoo_data.sources.splits import Splits as Splits
     from imgzoo_data.sources.splits import open_splits as open_splits
     from imgzoo_data.transforms.create import create_transform as create_transform
     from imgzoo_data.transforms.pipeline import Transform as Transform
-
-
-def __getattr__(name: str) -> Any:
-    home = _HOME.get(name)
-    if home is None:
-        raise AttributeError(f"module 'imgzoo_data' has no attribute '{name}'")
-    return getattr(importlib.import_module(home), name)
-
-
-def __dir__() -> list[str]:
-    return __all__
+else:
+    __getattr__, __dir__ = lazy_door(__name__, _HOME)

@@ -43,7 +43,7 @@ class Batch(NamedTuple):
     """One batch of one rank. Targets: (B,) int64, or (B, num_classes) float32 when mixed, smoothed or multi-label."""
 
     images: Any
-    """(B, C, H, W) on the device: float and normalized, or uint8 with `normalize=False`. A dict for sequences."""
+    """(B, C, H, W) on the device: float and normalized, or uint8 with `normalize=False`. `Patches` for sequences."""
     targets: torch.Tensor
     indices: torch.Tensor
     """(B,) int64 sample numbers, on the CPU."""

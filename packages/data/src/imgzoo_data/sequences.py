@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from imgzoo.model import Patches
+
 from .device import DeviceStage
 from .erasing import erase_boxes
 from .fetch import Fault, Fetched, Fetcher, stack_targets
@@ -40,7 +42,7 @@ class SequenceFetcher(Fetcher):
 
 
 class SequenceStage(DeviceStage):
-    """Gives `images` as {"patches": (B, L, D), "patch_coord": (B, L, 2) int64, "patch_valid": (B, L) bool}."""
+    """Gives `images` as `Patches`: (B, L, D), (B, L, 2) int64 and (B, L) bool."""
 
     def __call__(self, fetched: Fetched, position: int) -> tuple[Any, torch.Tensor, torch.Tensor]:
         pixels = self.slots.view(fetched.key.slot, fetched.shape)
@@ -60,7 +62,7 @@ class SequenceStage(DeviceStage):
                 none = np.zeros((len(patches), 4), np.int64)
                 targets = self.mixer.targets(targets, Mix(shares, none))
             patches = patches.to(self.dtype)
-        images = {"patches": patches, "patch_coord": coord.to(self.device), "patch_valid": valid.to(self.device)}
+        images = Patches(patches, coord.to(self.device), valid.to(self.device))
         return images, targets, torch.from_numpy(fetched.indices)
 
     def _erase(self, patches: torch.Tensor, fetched: Fetched) -> None:

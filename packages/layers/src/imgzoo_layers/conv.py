@@ -93,15 +93,28 @@ class ConvNormAct(nn.Module):
         act: Act = "relu",
         apply_act: bool = True,
         aa: str | None = None,
+        bias: bool = False,
     ):
         super().__init__()
         blurred = bool(aa) and stride > 1
-        self.conv = create_conv(dim, dim_out, kernel, 1 if blurred else stride, padding, dilation, groups)
+        self.conv = create_conv(dim, dim_out, kernel, 1 if blurred else stride, padding, dilation, groups, bias)
         self.bn = get_norm_act(norm, act)(dim_out, apply_act=apply_act)
         self.aa = create_aa(aa if blurred else None, dim_out, stride)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.aa(self.bn(self.conv(x)))
+
+
+class ConvNorm(nn.Sequential):
+    """Convolution and batch norm whose weights start at `scale`: (B, C, H, W) -> (B, C', H/stride, W/stride), keys
+    `conv` and `bn`."""
+
+    def __init__(self, dim: int, dim_out: int, kernel: int = 1, stride: int = 1, groups: int = 1, scale: float = 1.0,
+                 bias: bool = False):  # fmt: skip
+        super().__init__()
+        self.conv = nn.Conv2d(dim, dim_out, kernel, stride, kernel // 2, groups=groups, bias=bias)
+        self.bn = nn.BatchNorm2d(dim_out)
+        nn.init.constant_(self.bn.weight, scale)
 
 
 class CondConv2d(nn.Module):

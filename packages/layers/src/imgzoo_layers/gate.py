@@ -26,12 +26,13 @@ class SqueezeExcite(nn.Module):
         rd_divisor: int = 8,
         act: Act = "relu",
         gate: Act = "sigmoid",
+        bias: bool = True,
     ):
         super().__init__()
         hidden = rd_channels or make_divisible(dim * rd_ratio, rd_divisor, round_limit=0.0)
-        self.fc1 = nn.Conv2d(dim, hidden, 1)
+        self.fc1 = nn.Conv2d(dim, hidden, 1, bias=bias)
         self.act = create_act(act, inplace=True)
-        self.fc2 = nn.Conv2d(hidden, dim, 1)
+        self.fc2 = nn.Conv2d(hidden, dim, 1, bias=bias)
         self.gate = create_act(gate)
 
     def forward(self, x: Tensor) -> Tensor:

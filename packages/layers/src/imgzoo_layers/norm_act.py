@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .act import Act, create_act
-from .norm import groups_of
+from .norm import RmsNorm2d, groups_of
 
 NormAct = Callable[..., nn.Module]
 """Makes a norm with activation for a number of channels; `apply_act=False` leaves the activation out."""
@@ -86,6 +86,17 @@ class LayerNormAct2d(nn.LayerNorm):
     def forward(self, x: Tensor) -> Tensor:
         x = F.layer_norm(x.permute(0, 2, 3, 1), self.normalized_shape, self.weight, self.bias, self.eps)
         return self.act(x.permute(0, 3, 1, 2))
+
+
+class RmsNormAct2d(RmsNorm2d):
+    """RMS norm over the channels of a map, then the activation."""
+
+    def __init__(self, dim: int, eps: float = 1e-6, act: Act = "relu", apply_act: bool = True, inplace: bool = True):
+        super().__init__(dim, eps=eps)
+        self.act = create_act(act if apply_act else None, inplace)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.act(super().forward(x))
 
 
 class EvoNorm2dS0(nn.Module):
@@ -169,6 +180,7 @@ NORM_ACT: dict[str, NormAct] = {
     "groupnorm": GroupNormAct,
     "groupnorm1": GroupNorm1Act,
     "layernorm2d": LayerNormAct2d,
+    "rmsnorm2d": RmsNormAct2d,
     "evonorms0": EvoNorm2dS0,
     "evonorms0a": EvoNorm2dS0a,
     "frn": FilterResponseNorm2d,

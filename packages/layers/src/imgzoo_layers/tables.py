@@ -138,22 +138,28 @@ class PatchKernel(Table):
 
 
 class Computed:
-    """A buffer outside the state dict that `make` computes from attributes of the module; None is no buffer."""
+    """A buffer that `make` computes from attributes of the module; None is no buffer. State dicts lack it, unless it is
+    `stored`, as in published weights that hold their index."""
 
     computed: ClassVar[bool] = True
 
-    def __init__(self, make: Callable[..., Tensor | None], *attributes: str):
+    def __init__(self, make: Callable[..., Tensor | None], *attributes: str, stored: bool = False):
         self.make = make
         self.attributes = attributes
+        self.stored = stored
+
+    def value(self, module: nn.Module) -> Tensor | None:
+        """The buffer for the module as it is now."""
+        return self.make(*(getattr(module, attribute) for attribute in self.attributes))
 
     def fill(self, module: nn.Module, name: str) -> None:
         """Compute the buffer anew, on the device and in the type of the one that is there, or of the parameters."""
         like = module._buffers.get(name)
         like = next(module.parameters(), None) if like is None else like
-        new = self.make(*(getattr(module, attribute) for attribute in self.attributes))
+        new = self.value(module)
         if like is not None and new is not None:
             new = new.to(like.device, like.dtype if new.is_floating_point() else None)
-        module.register_buffer(name, new, persistent=False)
+        module.register_buffer(name, new, persistent=self.stored)
 
 
 class Tabled(nn.Module):
@@ -168,7 +174,7 @@ class Tabled(nn.Module):
         setattr(self, self.sized_by, size)
 
     def init_non_persistent_buffers(self) -> None:
-        """Compute the buffers that state dicts do not hold: after `to_empty`, or after a change of sizes."""
+        """Compute the buffers that follow from attributes: after `to_empty`, or after a change of sizes."""
         for name, kind in self.tables.items():
             if kind.computed:
                 kind.fill(self, name)

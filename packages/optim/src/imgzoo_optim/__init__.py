@@ -2,46 +2,39 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from imgzoo._door import lazy_door
 
 _HOME = {  # public name -> module that holds it
-    "create_optimizer": "factory",
-    "optimizer_options": "factory",
-    "create_scheduler": "schedules",
-    "Schedule": "schedules",
-    "PlateauSchedule": "plateau",
-    "clip_gradients": "clip",
-    "decay_groups": "groups",
-    "explain": "groups",
-    "layer_scales": "groups",
-    "Optimizer": "base",
-    "Lookahead": "lookahead",
-    "SAM": "sam",
+    "Lookahead": "imgzoo_optim.lookahead",
+    "Optimizer": "imgzoo_optim.base",
+    "PlateauSchedule": "imgzoo_optim.plateau",
+    "SAM": "imgzoo_optim.sam",
+    "Schedule": "imgzoo_optim.schedules",
+    "clip_gradients": "imgzoo_optim.clip",
+    "create_optimizer": "imgzoo_optim.factory",
+    "create_scheduler": "imgzoo_optim.schedules",
+    "decay_groups": "imgzoo_optim.groups",
+    "explain": "imgzoo_optim.groups",
+    "layer_scales": "imgzoo_optim.groups",
+    "optimizer_options": "imgzoo_optim.factory",
 }
 
-__all__ = sorted(_HOME)
+__all__ = [*_HOME]
 
 if TYPE_CHECKING:
-    from .base import Optimizer as Optimizer
-    from .clip import clip_gradients as clip_gradients
-    from .factory import create_optimizer as create_optimizer
-    from .factory import optimizer_options as optimizer_options
-    from .groups import decay_groups as decay_groups
-    from .groups import explain as explain
-    from .groups import layer_scales as layer_scales
-    from .lookahead import Lookahead as Lookahead
-    from .plateau import PlateauSchedule as PlateauSchedule
-    from .sam import SAM as SAM
-    from .schedules import Schedule as Schedule
-    from .schedules import create_scheduler as create_scheduler
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module 'imgzoo_optim' has no attribute '{name}'")
-    return getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
-
-
-def __dir__() -> list[str]:
-    return list(__all__)
+    from imgzoo_optim.base import Optimizer as Optimizer
+    from imgzoo_optim.clip import clip_gradients as clip_gradients
+    from imgzoo_optim.factory import create_optimizer as create_optimizer
+    from imgzoo_optim.factory import optimizer_options as optimizer_options
+    from imgzoo_optim.groups import decay_groups as decay_groups
+    from imgzoo_optim.groups import explain as explain
+    from imgzoo_optim.groups import layer_scales as layer_scales
+    from imgzoo_optim.lookahead import Lookahead as Lookahead
+    from imgzoo_optim.plateau import PlateauSchedule as PlateauSchedule
+    from imgzoo_optim.sam import SAM as SAM
+    from imgzoo_optim.schedules import Schedule as Schedule
+    from imgzoo_optim.schedules import create_scheduler as create_scheduler
+else:
+    __getattr__, __dir__ = lazy_door(__name__, _HOME)

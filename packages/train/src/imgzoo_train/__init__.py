@@ -2,42 +2,35 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from imgzoo._door import lazy_door
 
 _HOME = {  # public name -> module that holds it
-    "Config": "config",
-    "State": "state",
-    "fit": "loop",
-    "train": "run",
-    "evaluate": "evaluation",
-    "create_loss": "losses",
-    "Checkpoints": "checkpoints",
-    "deploy": "deployment",
-    "export": "exporting",
-    "Predictor": "prediction",
+    "Checkpoints": "imgzoo_train.checkpoints",
+    "Config": "imgzoo_train.config",
+    "Predictor": "imgzoo_train.prediction",
+    "State": "imgzoo_train.state",
+    "create_loss": "imgzoo_train.losses",
+    "deploy": "imgzoo_train.deployment",
+    "evaluate": "imgzoo_train.evaluation",
+    "export": "imgzoo_train.exporting",
+    "fit": "imgzoo_train.loop",
+    "train": "imgzoo_train.run",
 }
 
-__all__ = sorted(_HOME)
+__all__ = [*_HOME]
 
 if TYPE_CHECKING:
-    from .checkpoints import Checkpoints as Checkpoints
-    from .config import Config as Config
-    from .deployment import deploy as deploy
-    from .evaluation import evaluate as evaluate
-    from .exporting import export as export
-    from .loop import fit as fit
-    from .losses import create_loss as create_loss
-    from .prediction import Predictor as Predictor
-    from .run import train as train
-    from .state import State as State
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module 'imgzoo_train' has no attribute '{name}'")
-    return getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
-
-
-def __dir__() -> list[str]:
-    return list(__all__)
+    from imgzoo_train.checkpoints import Checkpoints as Checkpoints
+    from imgzoo_train.config import Config as Config
+    from imgzoo_train.deployment import deploy as deploy
+    from imgzoo_train.evaluation import evaluate as evaluate
+    from imgzoo_train.exporting import export as export
+    from imgzoo_train.loop import fit as fit
+    from imgzoo_train.losses import create_loss as create_loss
+    from imgzoo_train.prediction import Predictor as Predictor
+    from imgzoo_train.run import train as train
+    from imgzoo_train.state import State as State
+else:
+    __getattr__, __dir__ = lazy_door(__name__, _HOME)

@@ -214,21 +214,21 @@ def build_loaders(config: Config, sources: Sources, transform: Any, world: World
 
 def build_state(config: Config, model: nn.Module, world: World, updates: int) -> State:
     """Apply every technique to the model, in the documented order."""
-    from . import adapt, norms, sharding
-    from .techniques import small_maps
+    from . import sharding
+    from .techniques import adapters, batch_norm, scripting, small_maps
 
     run = config.run
     if config.model.lora:
-        adapt.add_lora(model, config.model.lora)
-    frozen = [] if config.model.unfreeze_epoch is not None else adapt.freeze(model, config.model.freeze)
+        adapters.add_lora(model, config.model.lora)
+    frozen = [] if config.model.unfreeze_epoch is not None else adapters.freeze(model, config.model.freeze)
     model = model.to(world.device)
     sharded = run.strategy == "fsdp2" and world.size > 1
     if run.channels_last and not sharded:  # FSDP2 shards contiguous weights only
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    if config.model.split_bn > 1:
-        norms.split_batch_norm(model, config.model.split_bn)
     if run.sync_bn and world.size > 1:
-        norms.sync_batch_norm(model, world)
+        batch_norm.sync_batch_norm(model, world)
+    if config.model.split_bn > 1:
+        batch_norm.split_batch_norm(model, config.model.split_bn)
     precision = create_precision(run.precision, world.device)
     model = precision.prepare(model)
     if precision.low and world.device.type == "cpu":
@@ -238,11 +238,11 @@ def build_state(config: Config, model: nn.Module, world: World, updates: int) ->
 
     optimizer = build_optimizer(config, model, world)
     if config.model.unfreeze_epoch is not None:
-        frozen = adapt.freeze(model, config.model.freeze)
+        frozen = adapters.freeze(model, config.model.freeze)
     averages = build_averages(config, model, updates)
     called: Any = model
     if run.torchscript:
-        called = adapt.scripted(model, run.torchscript, world.device, precision)
+        called = scripting.scripted(model, run.torchscript, world.device, precision)
     if run.compile:
         called = torch.compile(called)
     if world.size > 1 and not sharded:

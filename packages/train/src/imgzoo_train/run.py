@@ -15,7 +15,7 @@ import torch
 from imgzoo.errors import ImgzooError, UsageError
 from imgzoo.memory import keep_memory
 
-from . import adapt, build, norms, storage
+from . import build, storage
 from .checkpoints import Checkpoints, Retention, folder_name
 from .config import Config, output_folder
 from .distributed import World, join_world
@@ -30,6 +30,7 @@ from .runs import checks, resuming
 from .runs.best import full_weights, publishable
 from .signals import Interrupted, Signals
 from .state import State
+from .techniques import adapters, batch_norm
 
 ROWS = ("poll", "train", "save", "eval", "end")
 """Rows of a run in their order; a checkpoint names the first that was not done at its step."""
@@ -231,7 +232,7 @@ class Run:
 
     def unfreeze(self) -> None:
         """Let everything train from here on."""
-        adapt.unfreeze(self.state.plain)
+        adapters.unfreeze(self.state.plain)
         self.state.frozen = []
 
     def rows(self) -> list[Row]:
@@ -278,13 +279,13 @@ class Run:
         """Score raw and averaged weights at the end of an epoch; keep the best; stop when nothing gets better."""
         if not self.evaluates(state):
             return
-        norms.distribute_statistics(state.plain, self.world, self.config.run.dist_bn)
+        batch_norm.distribute_statistics(state.plain, self.world, self.config.run.dist_bn)
         start = time.perf_counter()
         results = {"": self.score()}
         for name, average in state.averages.items():
             if average.updates:
                 with average.applied(state.plain):
-                    norms.distribute_statistics(state.plain, self.world, self.config.run.dist_bn)
+                    batch_norm.distribute_statistics(state.plain, self.world, self.config.run.dist_bn)
                     results[f"_{name}"] = self.score()
         figures = {f"{key}{name}": value for name, found in results.items() for key, value in found.metrics.items()}
         self.keep_best(results)

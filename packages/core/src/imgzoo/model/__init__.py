@@ -5,9 +5,9 @@ from imgzoo.features import Feature, FeatureInfo
 from .classifier import Distilled, Parts
 from .image import ImageModel
 from .levels import Shortened
-from .patches import Patches
+from .patches import Patches, is_patches, take_patches
 from .swapping import Checkpointed, swap_in, swap_out
 from .tokens import DistilledTokens, TokenModel
 
 __all__ = ["Checkpointed", "Distilled", "DistilledTokens", "Feature", "FeatureInfo", "ImageModel", "Parts", "Patches",
-           "Shortened", "TokenModel", "swap_in", "swap_out"]  # fmt: skip
+           "Shortened", "TokenModel", "is_patches", "swap_in", "swap_out", "take_patches"]  # fmt: skip

@@ -92,8 +92,8 @@ class Classified(Sized):
             self.reset_classifier(0, "")
         except UsageError:
             self.reset_classifier(0)
-        pool = getattr(self.get_submodule(self.parts.pool), "width", 1) if self.parts.pool else 1
-        self.head_hidden_size = self.num_features * pool
+        pool = dict(self.named_modules()).get(self.parts.pool)  # none where attention pools
+        self.head_hidden_size = self.num_features * getattr(pool, "width", 1)
 
 
 class Distilled:
@@ -107,6 +107,8 @@ class Distilled:
 
     def join_heads(self, first: Tensor, second: Tensor):
         """The mean of two logits, or both of them in distilled training."""
-        if torch.jit.is_scripting() or not (self.distilled_training and self.training):  # type: ignore[attr-defined]
+        if torch.jit.is_scripting():
             return (first + second) / 2
-        return first, second
+        else:  # scripting compiles what follows a return, but not this branch
+            apart = self.distilled_training and self.training  # type: ignore[attr-defined]
+            return (first, second) if apart else (first + second) / 2

@@ -27,6 +27,9 @@ class ImageModel(Leveled):
     layout: ClassVar[Literal["plain", "nhwc_eval", "nhwc"]] = "nhwc_eval"
     """Which eager batches on the CPU are laid out channels-last: none, those outside training, or all."""
 
+    takes_patches: ClassVar[bool] = False
+    """Whether `forward` takes `Patches` of images of mixed shapes; `take_patches` lets others do so."""
+
     def __init__(self, num_classes: int = 1000, in_chans: int = 3):
         super().__init__()
         if num_classes < 0 or in_chans < 1:

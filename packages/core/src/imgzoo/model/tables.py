@@ -25,11 +25,12 @@ def pair(value: Any, what: str) -> Size:
     return sides
 
 
-def tables_of(model: nn.Module) -> Iterator[tuple[str, nn.Module, str, Any]]:
-    """Every table that is a parameter: its key, the module that declares it, its name there, its kind."""
+def tables_of(model: nn.Module, computed: bool = False) -> Iterator[tuple[str, nn.Module, str, Any]]:
+    """Every table that is a parameter, or that is computed: its key, the module that declares it, its name there, its
+    kind."""
     for prefix, module in model.named_modules():
         for name, kind in getattr(module, "tables", {}).items():
-            if not kind.computed:
+            if kind.computed == computed:
                 yield f"{prefix}.{name}" if prefix else name, module, name, kind
 
 
@@ -47,7 +48,15 @@ def refill(model: nn.Module) -> None:
 
 
 def fit_tables(state: dict[str, Tensor], model: nn.Module) -> list[str]:
-    """Resize the tables in `state` to those of the model; a sentence for each. What cannot be told stays as it is."""
+    """Resize the tables in `state` to those of the model; a sentence for each. What cannot be told stays as it is.
+
+    Buffers that the model computes are its own, whatever the file holds.
+    """
+    for key, module, _, kind in tables_of(model, computed=True):
+        if key in state:
+            del state[key]
+            if kind.stored:
+                state[key] = kind.value(module)
     notes = []
     for key, module, name, kind in tables_of(model):
         value = state.get(key)

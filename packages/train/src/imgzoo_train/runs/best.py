@@ -7,9 +7,10 @@ from typing import Any
 
 import torch
 
-from imgzoo_train import adapt, build, norms
+from imgzoo_train import build
 from imgzoo_train.config import Config
 from imgzoo_train.state import State
+from imgzoo_train.techniques import adapters, batch_norm
 from imgzoo_train.tree import snapshot
 
 
@@ -23,9 +24,9 @@ def publishable(config: Config, weights: dict[str, torch.Tensor], sources: Any, 
     part = dataclasses.replace(config.model, pretrained="", grad_checkpointing=False)
     model: Any = build.build_model(dataclasses.replace(config, model=part), sources.classes, sources.names)
     if config.model.lora:
-        adapt.add_lora(model, config.model.lora)
+        adapters.add_lora(model, config.model.lora)
     if config.model.split_bn > 1:
-        norms.split_batch_norm(model, config.model.split_bn)
+        batch_norm.split_batch_norm(model, config.model.split_bn)
     model.load_state_dict(weights)
     model.pretrained_cfg, model.load_report = trained.pretrained_cfg, getattr(trained, "load_report", None)
-    return adapt.merge_lora(norms.merge_split(model)).eval()
+    return adapters.merge_lora(batch_norm.merge_split(model)).eval()

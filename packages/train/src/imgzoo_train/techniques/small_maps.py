@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from imgzoo.model.swapping import swap_in, swap_out
+
 
 def too_small(shape: Sequence[int], kernel: Sequence[int], dilation: Sequence[int]) -> bool:
     """Whether a map (..., H, W) is smaller than the dilated kernel along any side."""
@@ -79,29 +81,27 @@ def _backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
 conv2d.register_autograd(_backward, setup_context=_keep)
 
 
+class Watched:
+    """A layer whose convolutions are watched, in a trace and when a checkpointed block is run again too."""
+
+    def forward(self, *inputs: Any, **options: Any) -> Any:
+        with SmallMaps():
+            return super().forward(*inputs, **options)  # type: ignore[misc]
+
+
 def protect(model: nn.Module) -> nn.Module:
-    """Let every layer that convolves watch its calls, in a trace and when a checkpointed block is run again too."""
+    """Let every layer that convolves watch its calls."""
     for module in model.modules():
-        kind: Any = type(module)
         if isinstance(module, nn.Conv2d) or (hasattr(module, "stride") and any(True for _ in module.parameters(False))):
-            body = {"forward": _watched(kind), "_plain_class": kind}
-            module.__class__ = type(kind.__name__, (kind,), body)  # type: ignore[assignment]
+            swap_in(module, Watched)
     return model
 
 
 def release(model: nn.Module) -> nn.Module:
     """Undo `protect`."""
     for module in model.modules():
-        module.__class__ = getattr(module, "_plain_class", type(module))  # type: ignore[assignment]
+        swap_out(module, Watched)
     return model
-
-
-def _watched(kind: type[nn.Module]) -> Any:
-    def forward(self: nn.Module, *inputs: Any, **options: Any) -> Any:
-        with SmallMaps():
-            return kind.forward(self, *inputs, **options)
-
-    return forward
 
 
 class SmallMaps(TorchFunctionMode):

@@ -1,9 +1,8 @@
-"""Change what of a finished model is trained: freezing, low-rank adapters, TorchScript."""
+"""Change what of a finished model is trained: freezing and low-rank adapters."""
 
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -12,9 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from imgzoo.errors import UsageError
-
-from .precision import FP32, Precision
-from .techniques import small_maps
+from imgzoo.model.swapping import mixins_of, plain_class, swap_in, swap_out
 
 NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)
 
@@ -65,37 +62,34 @@ def unfreeze(model: nn.Module) -> None:
         parameter.requires_grad_(True)
 
 
-class LoraLinear(nn.Linear):
-    """A linear layer plus a low-rank change (arXiv:2106.09685); at the start it changes nothing."""
+class Adapted:
+    """A layer plus a low-rank change of its weight (arXiv:2106.09685); at the start it changes nothing."""
 
+    weight: nn.Parameter
     lora_down: nn.Parameter
     lora_up: nn.Parameter
     lora_scale: float
+
+    def delta(self) -> torch.Tensor:
+        """The change of the weight, in its shape; a kernel is seen as an (out, in * height * width) matrix."""
+        return ((self.lora_up @ self.lora_down) * self.lora_scale).view_as(self.weight)
+
+
+class AdaptedLinear(Adapted):
+    bias: nn.Parameter | None
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         return F.linear(input, self.weight + self.delta(), self.bias)
 
-    def delta(self) -> torch.Tensor:
-        """(out, in): the change of the weight."""
-        return (self.lora_up @ self.lora_down) * self.lora_scale
 
-
-class LoraConv2d(nn.Conv2d):
-    """A convolution plus a low-rank change of its kernel, seen as an (out, in * height * width) matrix."""
-
-    lora_down: nn.Parameter
-    lora_up: nn.Parameter
-    lora_scale: float
+class AdaptedConv2d(Adapted):
+    bias: nn.Parameter | None
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        return self._conv_forward(input, self.weight + self.delta(), self.bias)
-
-    def delta(self) -> torch.Tensor:
-        """(out, in, height, width): the change of the kernel."""
-        return ((self.lora_up @ self.lora_down) * self.lora_scale).view_as(self.weight)
+        return self._conv_forward(input, self.weight + self.delta(), self.bias)  # type: ignore[attr-defined]
 
 
-_LORA = {nn.Linear: LoraLinear, nn.Conv2d: LoraConv2d}
+_ADAPTED = {nn.Linear: AdaptedLinear, nn.Conv2d: AdaptedConv2d}
 
 
 def add_lora(model: nn.Module, rank: int, alpha: float | None = None, layers: Sequence[str] = ()) -> list[str]:
@@ -108,12 +102,12 @@ def add_lora(model: nn.Module, rank: int, alpha: float | None = None, layers: Se
     adapted: list[str] = []
     modules: list[tuple[str, Any]] = list(model.named_modules())
     for name, module in modules:
-        kind = _LORA.get(type(module))
-        if kind is None or id(module.weight) in heads or getattr(module, "groups", 1) > 1:
+        mixin = _ADAPTED.get(plain_class(module))
+        if mixin is None or id(module.weight) in heads or getattr(module, "groups", 1) > 1:
             continue
         if layers and not any(text in name for text in layers):
             continue
-        _adapt(module, kind, min(rank, *module.weight.flatten(1).shape), alpha or float(rank))
+        _adapt(module, mixin, min(rank, *module.weight.flatten(1).shape), alpha or float(rank))
         adapted.append(name)
     if not adapted:
         raise UsageError("this model has no layer that low-rank adapters fit")
@@ -122,9 +116,9 @@ def add_lora(model: nn.Module, rank: int, alpha: float | None = None, layers: Se
     return adapted
 
 
-def _adapt(module: Any, kind: type[nn.Module], rank: int, alpha: float) -> None:
+def _adapt(module: Any, mixin: type, rank: int, alpha: float) -> None:
     out, into = module.weight.flatten(1).shape
-    module.__class__ = kind
+    swap_in(module, mixin)
     module.lora_scale = alpha / rank
     module.lora_down = nn.Parameter(module.weight.new_empty(rank, into))
     module.lora_up = nn.Parameter(module.weight.new_zeros(out, rank))
@@ -136,37 +130,9 @@ def merge_lora(model: nn.Module) -> nn.Module:
     """Add the adapters into their layers' weights and take them off; outputs stay the same."""
     modules: list[Any] = list(model.modules())
     for module in modules:
-        for plain, kind in _LORA.items():
-            if type(module) is kind:
+        for mixin in _ADAPTED.values():
+            if mixin in mixins_of(module):
                 module.weight.add_(module.delta())
-                del module.lora_down, module.lora_up
-                module.__class__ = plain
+                del module.lora_down, module.lora_up, module.lora_scale
+                swap_out(module, mixin)
     return model
-
-
-def scripted(model: nn.Module, how: str, device: torch.device, precision: Precision = FP32) -> Any:
-    """The model through TorchScript, by `trace` or `script`; it shares its parameters with `model`.
-
-    Raises `UsageError` where a script would take a gradient that `techniques.small_maps` replaces.
-    """
-    size: Any = model.pretrained_cfg["input_size"]  # type: ignore
-    images = precision.inputs(torch.zeros(2, *size, device=device))
-    if how == "script":
-        small_maps.release(model)
-        if precision.low and _meets_small_maps(model, images, precision):
-            raise UsageError(
-                f"images of {images.shape[-1]} leave maps smaller than a kernel, which low precision on a CPU must not "
-                "train in a script: use --torchscript trace, --precision fp32 or a larger --input-size"
-            )
-        return torch.jit.script(model)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
-        return torch.jit.trace(model, images, check_trace=False)
-
-
-def _meets_small_maps(model: nn.Module, images: torch.Tensor, precision: Precision) -> bool:
-    training = model.training
-    with torch.no_grad(), precision.forward(images.device), small_maps.SmallMaps() as watch:
-        model.eval()(images)
-    model.train(training)
-    return watch.seen > 0

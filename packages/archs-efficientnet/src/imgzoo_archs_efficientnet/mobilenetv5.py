@@ -1,0 +1,112 @@
+"""MobileNetV5, the vision encoder of Gemma 3n: blocks of MobileNetV4 (arXiv:2404.10518) with RMS norms, whose last two
+stages are fused into a map of 16x16 for the language model."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.fx
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from imgzoo.model import FeatureInfo, ImageModel, Parts, Shortened
+from imgzoo_layers.conv import ConvNormAct
+from imgzoo_layers.head import linear_or_none
+from imgzoo_layers.norm import RmsNorm2d
+from imgzoo_layers.norm_act import get_norm_act
+from imgzoo_layers.pool import GlobalPool
+
+from .blocks import Common, UniversalInvertedResidual, init_mobile_
+from .builder import Rounding, build_stages, decode_stages
+
+ACT, SIDE = "gelu_tanh", 16
+
+
+class MultiScaleFusionAdapter(nn.Module):
+    """Two maps, the coarser enlarged, through a wide layer: (B, C, H, W), (B, C', h, w) -> (B, D, 16, 16)."""
+
+    def __init__(self, common: Common, dim: int, dim_out: int):
+        super().__init__()
+        self.ffn = UniversalInvertedResidual(
+            common._replace(layer_scale=None), dim, dim_out, kernel=0, stride=1, dilation=1, act=ACT, drop_path=0.0,
+            skip=False, group_size=1, expansion=2.0, gate=0.0, kernel_in=0, kernel_out=0,
+        )  # fmt: skip
+        self.norm = RmsNorm2d(dim_out)
+
+    def forward(self, fine: Tensor, coarse: Tensor) -> Tensor:
+        return self.norm(fitted(self.ffn(torch.cat([fine, enlarged(coarse, fine)], 1)), SIDE))
+
+
+class MobileNetV5(ImageModel):
+    """`forward_features` gives the fused map (B, 2048, 16, 16) for images of any size; pooling by "" keeps it. Without
+    a `global_pool` it is pooled where there is a classifier, as encoders do."""
+
+    parts = Parts(stem=("conv_stem",), stages=("blocks",), norm=("msfa",), pool="global_pool", head="classifier")
+    layer_groups = {
+        "stem": r"^conv_stem|bn1",
+        "blocks": r"^blocks\.(\d+)\.(\d+)",
+        "coarse": r"^blocks\.(\d+)",
+    }
+    shortened = Shortened
+    layout = "nhwc"
+
+    def __init__(self, stages: Sequence[Sequence[str]], stem_size: int = 64, num_features: int = 2048,
+                 padding: str = "", layer_scale: float | None = 1e-5, in_chans: int = 3, num_classes: int = 1000,
+                 global_pool: str | None = "avg", drop_rate: float = 0.0, drop_path_rate: float = 0.0):  # fmt: skip
+        super().__init__(num_classes, in_chans)
+        norm = get_norm_act("rmsnorm2d", ACT)
+        common = Common(norm, ACT, padding, None, None, None, False, layer_scale)
+        self.conv_stem = ConvNormAct(in_chans, stem_size, 3, 2, padding, norm=norm, bias=True)
+        self.blocks, levels = build_stages(decode_stages(stages), stem_size, Rounding(), common, 32, drop_path_rate)
+        self.feature_info = FeatureInfo([levels[0]._replace(module="conv_stem"), *levels[1:]])
+        self.msfa = MultiScaleFusionAdapter(common, levels[-2].channels + levels[-1].channels, num_features)
+        self.num_features = num_features
+        self.global_pool = GlobalPool("avg" if global_pool is None and num_classes else global_pool or "")
+        self.head_hidden_size = num_features * self.global_pool.width
+        self.drop = nn.Dropout(drop_rate)
+        self.classifier = linear_or_none(self.head_hidden_size, num_classes)
+        init_mobile_(self)
+
+    def forward_features(self, x: Tensor) -> Tensor:  # (B, 3, H, W) -> (B, num_features, 16, 16)
+        x = self.conv_stem(x)
+        fine = x
+        for stage in self.blocks:
+            fine, x = x, stage(x)
+        return self.msfa(fine, x)
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        x = self.drop(self.global_pool(x))
+        return x if pre_logits else self.classifier(x)
+
+    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
+        """As everywhere; the first classifier of an encoder reads the mean of its map unless told otherwise."""
+        grows = global_pool is None and num_classes and not self.num_classes
+        super().reset_classifier(num_classes, "avg" if grows else global_pool)
+
+    def _advance(self, path: str, step: Any, x: Any) -> tuple[Any, dict[str, Any]]:
+        """The state behind the stem is a map and the one before it."""
+        before = x[0] if isinstance(x, tuple) else x
+        after = step(before)
+        return (after, before), {path: after}
+
+    def _final_norm(self, x: Any) -> Tensor:
+        return self.msfa(x[1], x[0])
+
+
+def enlarged(x: Tensor, like: Tensor) -> Tensor:
+    """The map in the size of another, each value repeated."""
+    return F.interpolate(x, size=(like.shape[2], like.shape[3]), mode="nearest")
+
+
+def fitted(x: Tensor, side: int) -> Tensor:
+    """The map as a square of that side: means of whole regions where it divides, else interpolated."""
+    height, width = x.shape[2], x.shape[3]
+    if height == side and width == side:
+        return x
+    if height % side or width % side:
+        return F.interpolate(x, size=(side, side), mode="bilinear")
+    return F.avg_pool2d(x, (height // side, width // side))
+
+
+torch.fx.wrap("enlarged")
+torch.fx.wrap("fitted")

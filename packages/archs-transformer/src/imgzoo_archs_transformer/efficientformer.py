@@ -1,0 +1,169 @@
+"""EfficientFormer: pooling on maps with batch norms, then attention on tokens in the last blocks (arXiv:2206.01191)."""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from imgzoo.model import Distilled, Feature, FeatureInfo, ImageModel, Parts
+from imgzoo_layers.attention import LayerScale, LayerScale2d
+from imgzoo_layers.distance_bias import distance_index
+from imgzoo_layers.drop import drop_path_of, drop_path_rates
+from imgzoo_layers.head import linear_or_none
+from imgzoo_layers.init import init_linear_
+from imgzoo_layers.mlp import Mlp
+from imgzoo_layers.pool import GlobalPool
+from imgzoo_layers.stage import Stage
+from imgzoo_layers.tables import Computed, Size
+from imgzoo_layers.util import pair
+
+from .levit import DistanceAttention
+from .metaformer import Pooling
+
+HEADS, KEY_DIM, VALUE_DIM = 8, 32, 128
+
+
+class Attention(DistanceAttention):
+    """Self-attention whose values are four times as wide as keys: (B, N, C) -> (B, N, C). Files hold its index."""
+
+    tables = {
+        **DistanceAttention.tables,
+        "attention_bias_idxs": Computed(distance_index, "grid", "stride", stored=True),
+    }
+
+    def __init__(self, dim: int, grid: Size):
+        super().__init__(HEADS, KEY_DIM, grid, conv=False)
+        self.widths = [KEY_DIM, KEY_DIM, VALUE_DIM]
+        self.qkv = nn.Linear(dim, HEADS * sum(self.widths))
+        self.proj = nn.Linear(HEADS * VALUE_DIM, dim)
+        self.init_non_persistent_buffers()
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = torch.split(self.heads_of(self.qkv(x)), self.widths, 3)
+        return self.mix(q, k, v, self.grid)
+
+
+class ConvMlp(nn.Sequential):
+    """Two pointwise layers with norms: (B, C, H, W) -> (B, C, H, W)."""
+
+    def __init__(self, dim: int, drop: float):
+        super().__init__()
+        self.fc1 = nn.Conv2d(dim, 4 * dim, 1)
+        self.norm1 = nn.BatchNorm2d(4 * dim)
+        self.act = nn.GELU()
+        self.fc2 = nn.Conv2d(4 * dim, dim, 1)
+        self.norm2 = nn.BatchNorm2d(dim)
+        self.drop = nn.Dropout(drop)
+
+
+class MetaBlock2d(nn.Module):
+    """Pooling, then mlp, each on a residual: (B, C, H, W) -> (B, C, H, W)."""
+
+    def __init__(self, dim: int, layer_scale: float, drop: float, drop_path: float):
+        super().__init__()
+        self.token_mixer = Pooling(dim)
+        self.ls1 = LayerScale2d(dim, layer_scale)
+        self.drop_path1 = drop_path_of(drop_path)
+        self.mlp = ConvMlp(dim, drop)
+        self.ls2 = LayerScale2d(dim, layer_scale)
+        self.drop_path2 = drop_path_of(drop_path)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.drop_path1(self.ls1(self.token_mixer(x)))
+        return x + self.drop_path2(self.ls2(self.mlp(x)))
+
+
+class MetaBlock1d(nn.Module):
+    """Attention, then mlp, each on a residual: (B, N, C) -> (B, N, C)."""
+
+    def __init__(self, dim: int, grid: Size, layer_scale: float, drop: float, drop_path: float):
+        super().__init__()
+        self.norm1 = nn.LayerNorm(dim)
+        self.token_mixer = Attention(dim, grid)
+        self.ls1 = LayerScale(dim, layer_scale)
+        self.drop_path1 = drop_path_of(drop_path)
+        self.norm2 = nn.LayerNorm(dim)
+        self.mlp = Mlp(dim, 4 * dim, drop=drop)
+        self.ls2 = LayerScale(dim, layer_scale)
+        self.drop_path2 = drop_path_of(drop_path)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.drop_path1(self.ls1(self.token_mixer(self.norm1(x))))
+        return x + self.drop_path2(self.ls2(self.mlp(self.norm2(x))))
+
+
+class Flat(nn.Module):
+    """(B, C, H, W) -> (B, N, C)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.flatten(2).transpose(1, 2)
+
+
+class EfficientFormer(Distilled, ImageModel):
+    """The last `num_vit` blocks attend; two classifiers read one vector, averaged outside of distilled training."""
+
+    parts = Parts(norm=("norm",), pool="global_pool", head=("head", "head_dist"))
+    layer_groups = {"stem": r"^stem", "blocks": [(r"^stages\.(\d+)", None), (r"^norm", (99999,))]}
+    no_decay = ("*attention_biases",)
+
+    def __init__(self, img_size: int | Size = 224, depths: Sequence[int] = (3, 2, 6, 4),
+                 embed_dims: Sequence[int] = (48, 96, 224, 448), num_vit: int = 1, layer_scale: float = 1e-5,
+                 num_classes: int = 1000, in_chans: int = 3, global_pool: str = "avg", drop_rate: float = 0.0,
+                 proj_drop_rate: float = 0.0, drop_path_rate: float = 0.0):  # fmt: skip
+        super().__init__(num_classes, in_chans)
+        self.img_size, dim = pair(img_size), embed_dims[0]
+        self.stem = nn.Sequential(OrderedDict(
+            conv1=nn.Conv2d(in_chans, dim // 2, 3, 2, 1), norm1=nn.BatchNorm2d(dim // 2), act1=nn.ReLU(),
+            conv2=nn.Conv2d(dim // 2, dim, 3, 2, 1), norm2=nn.BatchNorm2d(dim), act2=nn.ReLU(),
+        ))  # fmt: skip
+        stages, levels, common = [], [], (layer_scale, proj_drop_rate)
+        for i, drops in enumerate(drop_path_rates(drop_path_rate, depths)):
+            out, down = embed_dims[i], nn.Identity()
+            if i:
+                conv = nn.Conv2d(dim, out, 3, 2, 1)
+                down = nn.Sequential(OrderedDict(conv=conv, norm=nn.BatchNorm2d(out)))
+            last = i == len(depths) - 1
+            maps = max(len(drops) - num_vit, 0) if last else len(drops)
+            blocks: list[nn.Module] = [MetaBlock2d(out, *common, drop) for drop in drops[:maps]]
+            if last:
+                blocks += [Flat(), *(MetaBlock1d(out, self.grid, *common, drop) for drop in drops[maps:])]
+            stages.append(Stage(down, *blocks))
+            levels.append(Feature(out, 4 * 2**i, f"stages.{i}"))
+            dim = out
+        self.stages = nn.Sequential(*stages)
+        self.feature_info = FeatureInfo(levels)
+        self.num_features = dim
+        self.norm = nn.LayerNorm(dim)
+        self.global_pool = GlobalPool(global_pool)
+        self.global_pool.dims = (1,)
+        self.head_hidden_size = dim * self.global_pool.width
+        self.head_drop = nn.Dropout(drop_rate)
+        self.head = linear_or_none(self.head_hidden_size, num_classes)
+        self.head_dist = linear_or_none(self.head_hidden_size, num_classes)
+        init_linear_(self)
+
+    @property
+    def grid(self) -> Size:
+        """Height and width of the last stage's map."""
+        return -(self.img_size[0] // -32), -(self.img_size[1] // -32)
+
+    def sized(self):
+        blocks: Any = self.stages[-1].blocks
+        return [(block.token_mixer, self.grid) for block in blocks if isinstance(block, MetaBlock1d)]
+
+    def forward_features(self, x: Tensor) -> Tensor:  # (B, 3, H, W) -> (B, N, C)
+        return self.norm(self.stages(self.stem(self.sized_input(x))))
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False):
+        x = self.head_drop(self.global_pool(x))
+        return x if pre_logits else self.join_heads(self.head(x), self.head_dist(x))
+
+    def _advance(self, path, step, x):
+        x = step(x)
+        return x, {path: (x, self.grid) if path == self.feature_info.levels[-1].module else x}
+
+    def _cut(self, level, chosen):
+        if level != self.feature_info.levels[-1].module:  # what is left ends in a map
+            self.global_pool.dims = (2, 3)
