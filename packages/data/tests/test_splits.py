@@ -57,7 +57,7 @@ def test_an_archive_of_another_split_is_offered_by_its_name(tmp_path):
     for name, seed in (("train-00", 0), ("test-00", 50)):
         files = {f"{label}/{number}.png": noise(seed + number, (9, 8), "PNG") for label in "ab" for number in range(2)}
         (tmp_path / f"{name}.tar").write_bytes(tar_bytes(files))
-    with pytest.raises(SplitError, match="choose one with --val-split test$"):
+    with pytest.raises(SplitError, match=r"choose one with --val-split test$"):
         open_splits(f"tar:{tmp_path}")
     assert len(create_dataset(f"tar:{tmp_path}", "test")) == 4
 

@@ -335,6 +335,17 @@ def class_counts(sources: Sources) -> torch.Tensor:
     return targets.sum(0) if targets.ndim > 1 else torch.bincount(targets, minlength=sources.classes)
 
 
+def build_clip(config: Config, state: State) -> Callable[[Any], Any] | None:
+    """The limit of gradients over parameters; None without one."""
+    from imgzoo_optim import clip_gradients
+
+    part = config.optim
+    if part.clip is None:
+        return None
+    limit, whole = part.clip, state.plain if part.clip_mode == "agc" and not state.sharded else None
+    return lambda parameters: clip_gradients(whole or parameters, limit, mode=part.clip_mode)
+
+
 def build_schedule(config: Config, state: State, updates: int) -> Any:
     """The learning rate over the whole run; times in `schedule.options` are counted in updates, or in epochs."""
     from imgzoo_optim import create_scheduler

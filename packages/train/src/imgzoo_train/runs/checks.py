@@ -14,6 +14,8 @@ from imgzoo.errors import DataError, ImgzooError, UsageError
 from imgzoo_train.config import Config, DistillSection
 from imgzoo_train.metrics import METRICS
 
+from . import resuming
+
 
 def check_settings(config: Config, *, resume: bool = False, output: bool = True) -> None:
     """Look at everything that needs neither data nor model; raises typed errors naming the option.
@@ -37,6 +39,8 @@ def check_settings(config: Config, *, resume: bool = False, output: bool = True)
     for flag, epochs in (("--warmup-epochs", config.schedule.warmup_epochs), ("--swa-epochs", run.swa_epochs)):
         if epochs and epochs >= run.epochs + (flag == "--swa-epochs"):
             raise UsageError(f"{flag} {epochs:g} is longer than the run of --epochs {run.epochs}")
+    if resume:
+        resuming.check(Path(run.output), config)
     if output:
         check_output(Path(run.output), resume)
 
