@@ -1,9 +1,9 @@
 """One variant of every distinct structure of a family: together they run every branch of its file.
 
 `packages/archs-*/tests/structures/FAMILY.json` holds their `names`; those compared in `double` precision, because
-rounding in float32 adds up to more than the bound, on either side; `sizes`, where the peer takes certain sizes only or a
-network is slow; and options that make the smallest quick to check (`shrunk`). `"peer": false` marks a family that the peer
-lacks: the conformance kit alone proves it.
+rounding in float32 adds up to more than the bound, on either side; `sizes`, where the peer takes certain sizes only or
+a network is slow; and options that make the smallest quick to check (`shrunk`). `"peer": false` marks a family that
+the peer lacks: the conformance kit alone proves it.
 """
 
 import json

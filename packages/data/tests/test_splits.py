@@ -53,6 +53,23 @@ def test_a_folder_without_validation_split_is_refused_and_says_how_to_get_one(tm
         open_splits(f"folder:{root}")
 
 
+def test_an_archive_of_another_split_is_offered_by_its_name(tmp_path):
+    for name, seed in (("train-00", 0), ("test-00", 50)):
+        files = {f"{label}/{number}.png": noise(seed + number, (9, 8), "PNG") for label in "ab" for number in range(2)}
+        (tmp_path / f"{name}.tar").write_bytes(tar_bytes(files))
+    with pytest.raises(SplitError, match=r"choose one with --val-split test$"):
+        open_splits(f"tar:{tmp_path}")
+    assert len(create_dataset(f"tar:{tmp_path}", "test")) == 4
+
+
+def test_a_class_without_images_is_said(tmp_path):
+    place(tmp_path, {"train/a": 2, "train/b": 2, "train/c": 2})
+    (tmp_path / "classes.txt").write_text("zero\na\nb\nc\n")
+    source = create_dataset(f"folder:{tmp_path}", "train", class_map=tmp_path / "classes.txt")
+    assert "note: no images of 'zero'" in str(source.describe())
+    assert "no images" not in str(create_dataset(f"folder:{tmp_path}", "train").describe())
+
+
 def test_a_test_split_validates_only_when_it_is_named(tmp_path):
     place(tmp_path, {"train/a": 2, "train/b": 2})
     for number, name in enumerate("ab"):

@@ -16,7 +16,7 @@ from imgzoo import create_model, save_model
 from imgzoo.errors import ImgzooError, UsageError, WeightsError
 from imgzoo_data.sources.base import Sample, Source
 from imgzoo_train import build
-from imgzoo_train.answers import Answer, align, answer_of
+from imgzoo_train.answers import Answer, align, answer_of, answer_of_data
 from imgzoo_train.cli import benchmark, export, predict, validate
 from imgzoo_train.config import Config, nested
 from imgzoo_train.distill import Teacher
@@ -432,6 +432,21 @@ def test_without_names_the_order_is_said():
         align(unnamed, Answer("classification", 3, ("a", "b", "c")))
     with pytest.raises(UsageError, match="several labels an image"):
         align(unnamed, Answer("multilabel", 2, ("a", "b")))
+
+
+def test_names_are_no_numbers():
+    source = Pictures("classification", NAMES)
+    with pytest.raises(UsageError, match="has the classes 'ant', 'bee', 'cat', 'dog', --task regression needs numbers"):
+        answer_of_data(source, "regression")
+    source.class_names = list("0123")
+    assert answer_of_data(source, "regression") == Answer("regression", 1)
+
+
+def test_weights_without_their_classifier_have_nothing_to_line_up(recwarn, tmp_path):
+    torch.save(create_model("test_resnet", num_classes=7).state_dict(), tmp_path / "seven.pth")
+    config = Config().merged(nested({"model.name": "test_resnet", "model.pretrained": str(tmp_path / "seven.pth")}), "")
+    assert build.build_model(config, 2, ["north", "east"]).class_names == ["north", "east"]
+    assert not [str(each.message) for each in recwarn if "class names" in str(each.message)]
 
 
 @pytest.mark.parametrize(("names", "kept"), [(["dog", "ant", "cat", "bee"], True), (["w", "x", "y", "z"], False)])

@@ -63,6 +63,7 @@ if TYPE_CHECKING:
     from imgzoo_data.sources.base import StreamSource as StreamSource
     from imgzoo_data.sources.base import create_dataset as create_dataset
     from imgzoo_data.sources.describe import Description as Description
+    from imgzoo_data.sources.describe import settle as settle
     from imgzoo_data.sources.splits import Splits as Splits
     from imgzoo_data.sources.splits import open_splits as open_splits
     from imgzoo_data.transforms.create import create_transform as create_transform

@@ -108,8 +108,13 @@ def answer_of_data(source: Any, task: str) -> Answer:
     """What a source asks for under a task. Raises `UsageError` where its labels are of another kind."""
     names = tuple(str(name) for name in source.class_names)
     several = bool(getattr(source, "multi_label", False))
-    if task == "regression":  # classes taken as numbers: one output, the class's number
+    if task == "regression":  # classes that are called by their number are that number
         kind, fits = KINDS["multilabel"], not several
+        if fits and names != tuple(map(str, range(len(names)))):
+            raise UsageError(
+                f"{source.name or 'the data'} has the classes {_listed(names)}, --task regression needs numbers: "
+                "give them in a table, as csv:"
+            )
         count = 1 if names else int(source.num_classes)
         names = ()
     else:

@@ -25,7 +25,7 @@ from .ema import Average
 from .loop import LossFn
 from .losses import class_weights, create_loss
 from .metrics import METRICS
-from .models import weights_argument
+from .models import heads_of, weights_argument
 from .precision import create_precision
 from .sequences import begin, patch_of
 from .state import State
@@ -103,7 +103,9 @@ def build_model(config: Config, classes: int, names: list[str]) -> nn.Module:
 @torch.no_grad()
 def line_up_head(model: Any, wanted: Answer) -> None:
     """Let the model answer what is wanted: a classifier of other classes is begun anew, one in another order sorted."""
-    if getattr(model, "load_report", None) is not None and wanted.task == "classification":
+    report = getattr(model, "load_report", None)
+    loaded = report is not None and not any(name.startswith(heads_of(model)) for name in report.initialized)
+    if loaded and wanted.task == "classification":
         try:
             found = align(answer_of(model), wanted, "the pretrained classifier")
         except UsageError:
@@ -354,6 +356,17 @@ def class_counts(sources: Sources) -> torch.Tensor:
     """Number of training samples of each class."""
     targets = torch.as_tensor(sources.train.targets())
     return targets.sum(0) if targets.ndim > 1 else torch.bincount(targets, minlength=sources.classes)
+
+
+def build_clip(config: Config, state: State) -> Callable[[Any], Any] | None:
+    """The limit of gradients over parameters; None without one."""
+    from imgzoo_optim import clip_gradients
+
+    part = config.optim
+    if part.clip is None:
+        return None
+    limit, whole = part.clip, state.plain if part.clip_mode == "agc" and not state.sharded else None
+    return lambda parameters: clip_gradients(whole or parameters, limit, mode=part.clip_mode)
 
 
 def build_schedule(config: Config, state: State, updates: int) -> Any:

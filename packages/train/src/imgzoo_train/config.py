@@ -8,9 +8,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import functools
-import math
 import tomllib
-import types
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -21,58 +19,9 @@ import tomli_w
 
 from imgzoo.errors import OptionError, UsageError
 
+from .limits import checked_value
+
 VERSION = 1
-
-POSITIVE = frozenset(
-    {
-        "model.num_classes",
-        "model.in_chans",
-        "model.img_size",
-        "data.batch_size",
-        "data.val_batch_size",
-        "data.input_size",
-        "data.repeats",
-        "data.max_pixels",
-        "optim.accumulate",
-        "run.epochs",
-        "run.eval_every",
-        "run.keep_last",
-    }
-)
-"""Settings that cannot be zero; none can be negative."""
-
-
-class Bounds(typing.NamedTuple):
-    """What a number may be, in words and as a test."""
-
-    words: str
-    low: float = 0.0
-    high: float = math.inf
-    low_too: bool = True
-    high_too: bool = True
-
-    def hold(self, value: float) -> bool:
-        above = value >= self.low if self.low_too else value > self.low
-        return above and (value <= self.high if self.high_too else value < self.high)
-
-
-_FRACTION = Bounds("at least 0 and below 1", high=1.0, high_too=False)
-_SHARE = Bounds("from 0 to 1", high=1.0)
-_FACTOR = Bounds("above 0 and at most 1", high=1.0, low_too=False)
-_ABOVE = Bounds("above 0", low_too=False)
-SIZES = frozenset(["model.img_size", "data.input_size"])
-"""Settings that are one size, or height and width."""
-BOUNDS = {
-    **dict.fromkeys(
-        ("run.ema", "loss.smoothing", "optim.momentum", "model.drop_rate", "model.drop_path_rate"), _FRACTION
-    ),
-    **dict.fromkeys(("data.mix_prob", "distill.weight"), _SHARE),
-    **dict.fromkeys(("optim.layer_decay", "data.crop_pct"), _FACTOR),
-    **dict.fromkeys(("distill.temperature", "optim.clip", "run.rollback_lr", "data.std"), _ABOVE),
-}
-"""Settings that are narrower than their type."""
-
-_KINDS: dict[Any, str] = {list: "a list", dict: "a table", str: "text", bool: "true or false", int: "a whole number"}
 
 
 @dataclass
@@ -332,8 +281,7 @@ def _merge(target: Any, values: Mapping[str, Any], where: str, prefix: str) -> A
                 raise UsageError(f"'{label}' in {where} must be a table, not {value!r}")
             changes[key] = _merge(current, cast("Mapping[str, Any]", value), where, f"{label}.")
             continue
-        checked = _check(value, kinds[key], label, where)
-        _check_bounds(checked, label, where)
+        checked = checked_value(value, kinds[key], label, where)
         if isinstance(checked, dict) and isinstance(current, dict):
             checked = {**cast("dict[str, Any]", current), **cast("dict[str, Any]", checked)}
         changes[key] = checked
@@ -341,55 +289,6 @@ def _merge(target: Any, values: Mapping[str, Any], where: str, prefix: str) -> A
     if isinstance(result, Config) and result.version != VERSION:
         raise UsageError(f"{where} has version {result.version}; this imgzoo-train reads version {VERSION}")
     return result
-
-
-def _check_bounds(value: Any, label: str, where: str) -> None:
-    low = 1 if label in POSITIVE else 0
-    bounds = BOUNDS.get(label, Bounds(f"at least {low}", low))
-    items = cast("list[Any]", value if isinstance(value, list) else [value])
-    for item in items:
-        if isinstance(item, (int, float)) and not bounds.hold(item):
-            raise UsageError(f"'{label}' in {where} must be {bounds.words}, not {item}")
-    if label in SIZES and len(items) > 2:
-        raise UsageError(f"'{label}' in {where} is one size or height and width, not {len(items)} numbers")
-
-
-def _check(value: Any, kind: Any, label: str, where: str) -> Any:
-    """`value` as `kind`; raises `UsageError` when it is of another type."""
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if origin is types.UnionType:
-        if value is None:
-            return None
-        return _check(value, next(item for item in arguments if item is not types.NoneType), label, where)
-    if origin is Literal:
-        if value not in arguments:
-            choices = ", ".join(repr(choice) for choice in arguments)
-            raise UsageError(f"'{label}' in {where} must be one of {choices}, not {value!r}")
-        return value
-    if origin is list and label in SIZES and isinstance(value, int) and not isinstance(value, bool):
-        value = [value]
-    if origin is list and isinstance(value, (list, tuple)):
-        return [_check(item, arguments[0], label, where) for item in cast("list[Any]", value)]
-    return _check_plain(value, origin or kind, label, where)
-
-
-def _check_plain(value: Any, kind: Any, label: str, where: str) -> Any:
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
-    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        names: dict[Any, str] = {
-            list: "a list",
-            dict: "a table",
-            str: "text",
-            bool: "true or false",
-            int: "a whole number",
-        }
-        raise UsageError(f"'{label}' in {where} must be {names.get(kind, 'a number')}, not {value!r}")
-    if isinstance(value, float) and not math.isfinite(value):
-        raise UsageError(f"'{label}' in {where} must be a finite number, not {value}")
-    if isinstance(value, int) and abs(value) >= 2**63:
-        raise UsageError(f"'{label}' in {where} is too large: {value}")
-    return cast("Any", value)
 
 
 def _plain(target: Any) -> dict[str, Any]:

@@ -34,6 +34,11 @@ def model_folder(text: str) -> Path | None:
     raise UsageError(f"'{text}' holds no model: there is neither a config.json nor a best/ folder in it")
 
 
+def heads_of(model: Any) -> tuple[str, ...]:
+    """What the names of the classifier's parameters begin with."""
+    return tuple(f"{head}." for head in model._heads())
+
+
 def open_model(text: str, pretrained: str = "true", **options: Any) -> Any:
     """A model to be used as it is: a name with `pretrained`, or a folder with its own weights.
 
@@ -48,8 +53,7 @@ def open_model(text: str, pretrained: str = "true", **options: Any) -> Any:
     else:
         model = create_model(text, pretrained=weights_argument(pretrained), **options)
     report = getattr(model, "load_report", None)
-    heads = tuple(f"{head}." for head in model._heads())
-    if report is not None and any(name.startswith(heads) for name in report.initialized):
+    if report is not None and any(name.startswith(heads_of(model)) for name in report.initialized):
         held = f"a classifier of {report.classes} classes" if report.classes else "no classifier"
         raise WeightsError(
             f"'{report.file}' has {held}, {text} needs one of {model.num_classes}: train it first with "

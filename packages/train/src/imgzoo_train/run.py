@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from imgzoo.errors import ImgzooError, UsageError
+from imgzoo.errors import ImgzooError
 from imgzoo.memory import keep_memory
 
 from . import build, storage
@@ -24,10 +24,9 @@ from .folder import RunFolder
 from .guard import Guard, Rollback
 from .loggers import Loggers
 from .loop import Row, fit
-from .metrics import better, lower_is_better, oriented
 from .progress import Bar
 from .runs import checks, resuming
-from .runs.best import full_weights, publishable
+from .runs.best import full_weights, judge, summary_of, writer
 from .signals import Interrupted, Signals
 from .state import State
 from .techniques import adapters, batch_norm
@@ -152,11 +151,7 @@ class Run:
             if self.config.run.nonfinite == "rollback":
                 self.save(self.state, final=True)
             return
-        if not self.folder.path.is_dir():
-            raise UsageError(f"{self.folder.path} holds no run to resume; leave out --resume to begin one")
-        old = Config.load(self.folder.config_file)
-        self.changes = resuming.changes(old, self.config)
-        resuming.refuse(self.changes)
+        self.changes = resuming.changes(Config.load(self.folder.config_file), self.config)
         self.load_newest()
         self.say(f"going on from step {self.state.step}, epoch {self.state.position / self.loaders.updates:.4g}")
         if self.changes:
@@ -177,14 +172,9 @@ class Run:
             if self.world.main:
                 self.folder.rewind(-1, {})
             return
-        told = resuming.compare_data(found.parts.get("data", self.data), self.data)
+        told = resuming.take_over(self.state, found, self.data)
         if told:
             self.say(told)
-        try:
-            self.state.load(found.parts)
-        except (ValueError, KeyError, RuntimeError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise UsageError(f"{found.folder} does not fit the settings of this run ({reason})") from error
         resuming.apply_to_groups(self.state.optimizer, self.fresh, self.changes)
         self.store.retention.pinned = set(self.state.pinned)
         self.store.scores = {int(step): score for step, score in self.state.best.get("scores", {}).items()}
@@ -197,10 +187,7 @@ class Run:
 
     def fit_epochs(self) -> None:
         """Call `fit` for each epoch that is left."""
-        config, state = self.config, self.state
-        clip = None
-        if config.optim.clip is not None:
-            clip = self.clipper()
+        config, state, clip = self.config, self.state, build.build_clip(self.config, self.state)
         while (state.step < self.steps and not state.stop) or state.rows_done is not None:
             if self.epoch == config.model.unfreeze_epoch:
                 self.unfreeze()
@@ -220,15 +207,6 @@ class Run:
                     clip=clip,
                     guard=self.guard,
                 )
-
-    def clipper(self) -> Any:
-        """The gradient limit of the configuration."""
-        from imgzoo_optim import clip_gradients
-
-        part = self.config.optim
-        limit = float(part.clip or 0.0)
-        whole = self.state.plain if part.clip_mode == "agc" and not self.state.sharded else None
-        return lambda parameters: clip_gradients(whole or parameters, limit, mode=part.clip_mode)
 
     def unfreeze(self) -> None:
         """Let everything train from here on."""
@@ -313,50 +291,27 @@ class Run:
 
     def keep_best(self, results: Mapping[str, Evaluation]) -> None:
         """Compare with the best so far, whichever weights it came from; count evaluations without a better one."""
-        name, best = build.score_name(self.config), self.state.best
-        if name not in results[""].metrics:
-            raise UsageError(f"--metric {name} is not measured; there are {', '.join(results[''].metrics)}")
-        scored = {key: oriented(name, found.metrics[name]) for key, found in results.items()}
-        variant = max(scored, key=lambda key: scored[key] if scored[key] == scored[key] else float("-inf"))
-        self.store.scores[self.state.step] = scored[variant]
-        best.setdefault("scores", {})[str(self.state.step)] = scored[variant]
+        name, best, patience = build.score_name(self.config), self.state.best, self.config.run.patience
+        variant, better = judge(best, self.state.step, name, results)
+        self.store.scores[self.state.step] = best["scores"][str(self.state.step)]
         self.last = results[variant]
-        if better(scored[variant], best.get("oriented")):
-            best |= {"oriented": scored[variant], "step": self.state.step, "variant": variant, "waited": 0}
-            best |= {"metrics": {key: float(value) for key, value in results[variant].metrics.items()}}
+        if better or ("oriented" not in best and self.epoch == self.config.run.epochs):
             self.save_best(variant)
-        else:
-            best["waited"] = best.get("waited", 0) + 1
-            if self.config.run.patience and best["waited"] >= self.config.run.patience:
-                self.say(f"no better {name} for {best['waited']} evaluations: the run ends here")
-                self.state.stop = True
-        if "oriented" not in best and self.epoch == self.config.run.epochs:
-            self.save_best(variant)
+        if not better and patience and best["waited"] >= patience:
+            self.say(f"no better {name} for {best['waited']} evaluations: the run ends here")
+            self.state.stop = True
 
     def save_best(self, variant: str) -> None:
         """Write the present weights, or the average called `variant`, to `best/`."""
         average = self.state.averages.get(variant.removeprefix("_"))
-        with average.applied(self.state.plain) if average else _nothing():
+        with average.applied(self.state.plain) if average else nullcontext():
             weights = full_weights(self.state)
-        if not self.world.main:
-            return
-
-        def write(folder: Path) -> None:
-            from imgzoo import save_model
-
-            model: Any = self.state.plain
-            if self.config.model.lora or self.config.model.split_bn > 1:
-                model = publishable(self.config, weights, self.sources, model)
-            state = weights if model is self.state.plain else None
-            metrics = self.state.best.get("metrics")
-            names = self.sources.names
-            if not names and self.config.loss.task != "regression":
-                names = [str(number) for number in range(self.sources.classes)]  # numbers are what they are called
-            license = model.pretrained_cfg.get("license") if getattr(model, "load_report", None) else None
-            save_model(model, folder, class_names=names or None, metrics=metrics, state=state, license=license)
-
-        where = self.folder.checkpoints / folder_name(self.state.step)
-        self.unless_full(lambda: self.folder.replace_best(write), f"best/; `imgzoo clean {where}` writes this model")
+        if self.world.main:
+            where = self.folder.checkpoints / folder_name(self.state.step)
+            self.unless_full(
+                lambda: self.folder.replace_best(writer(self.config, self.sources, self.state, weights)),
+                f"best/; `imgzoo clean {where}` writes this model",
+            )
 
     def unless_full(self, write: Callable[[], None], what: str) -> None:
         """Write something; on a full disk the run says so and goes on."""
@@ -415,17 +370,11 @@ class Run:
 
     def finish(self) -> dict[str, Any]:
         """Write the report; returns the summary."""
-        best = self.state.best
-        name = build.score_name(self.config)
-        summary = {
+        summary: dict[str, Any] = {
             "folder": str(self.folder.path),
             "step": self.state.step,
             "epochs": self.epoch,
-            "metric": name,
-            "best": {key: value for key, value in best.get("metrics", {}).items()},
-            "best_step": best.get("step"),
-            "best_weights": (best.get("variant") or "").removeprefix("_") or "raw",
-            "lower_is_better": lower_is_better(name),
+            **summary_of(self.state.best, build.score_name(self.config)),
             "seconds": round(time.perf_counter() - self.started, 2),
         }
         if self.world.main:
@@ -443,8 +392,3 @@ class Run:
             callback(self, {"kind": "end", **summary})
         self.world.barrier()
         return summary
-
-
-@contextmanager
-def _nothing() -> Iterator[None]:
-    yield

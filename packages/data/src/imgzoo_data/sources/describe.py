@@ -14,7 +14,7 @@ from imgzoo_data.depth import EIGHT_BITS, TWELVE_BITS, Observed, contradiction, 
 
 from .base import Facts, Source
 
-_DARK = 31
+_DARK, _SHOWN = 31, 5
 
 
 @dataclass
@@ -37,6 +37,8 @@ class Description:
     """Values of black and white: the declared ones, or those that 16-bit images were found to use."""
     notes: list[str] = field(default_factory=list)
     contradictions: list[str] = field(default_factory=list)
+    named: bool = True
+    """Whether classes have names; else they are numbered, or are numbers to predict."""
 
     def lines(self) -> list[str]:
         """A line for what there is, and one each for what was left out, notes and contradictions."""
@@ -44,8 +46,9 @@ class Description:
         text = f"{self.split}: {count} images"
         if self.classes:
             spread = "" if self.fewest is None else f" ({self.fewest:,} to {self.most:,} each)"
-            text += f" of {self.classes:,} classes{spread}"
-        parts = [text, self.served, f"classes by {self.rule}" if self.rule else "", self.values]
+            text += f" of {self.classes:,} classes{spread}" if self.named else f" with {self.classes:,} outputs"
+        rule = f"{'classes' if self.named else 'labels'} by {self.rule}" if self.rule else ""
+        parts = [text, self.served, rule, self.values]
         found = ["; ".join(part for part in parts if part)]
         if self.left_out:
             found.append("  left out: " + ", ".join(f"{count:,} {what}" for what, count in self.left_out.items()))
@@ -64,7 +67,7 @@ class Description:
 def describe(source: Facts, most: int = 32) -> Description:
     """Describe a source; up to `most` of its images, spread over it, are looked at for the range of their values."""
     seen = list(_values(source, most)) if isinstance(source, Source) else []
-    fewest, largest = _class_sizes(source)
+    sizes = _class_sizes(source)
     try:
         samples = len(source)  # type: ignore[arg-type]
     except TypeError:
@@ -72,6 +75,9 @@ def describe(source: Facts, most: int = 32) -> Description:
     notes = list(source.notes)
     if source.whole and source.split:
         notes.append("nothing there names a split, so all of it is read")
+    if sizes is not None and (empty := [name for name, size in zip(source.class_names, sizes) if not size]):
+        more = f" and {len(empty) - _SHOWN:,} other classes" if len(empty) > _SHOWN else ""
+        notes.append(f"no images of {', '.join(map(repr, empty[:_SHOWN]))}{more}")
     highest = max((item.high for item in seen if item.kind == EIGHT_BITS), default=255)
     if 0 < highest <= _DARK:
         notes.append(f"8-bit values end at {highest:g}: nearly black")
@@ -82,14 +88,15 @@ def describe(source: Facts, most: int = 32) -> Description:
         served=source.served,
         samples=samples,
         classes=len(source.class_names) or source.num_classes,
-        fewest=fewest,
-        most=largest,
+        fewest=None if sizes is None else int(sizes[sizes > 0].min(initial=len(source))),  # type: ignore[arg-type]
+        most=None if sizes is None else int(sizes.max(initial=0)),
         rule=source.rule,
         left_out=dict(source.left_out),
         values=_spoken(seen, source.range),
         range=source.range or _evident(seen),
         notes=notes,
         contradictions=[contradictions] if contradictions else [],
+        named=bool(source.class_names),
     )
 
 
@@ -117,13 +124,14 @@ def _values(source: Source, most: int) -> Iterable[Observed]:
             continue
 
 
-def _class_sizes(source: Facts) -> tuple[int | None, int | None]:
-    """Samples of the smallest and of the largest class, where targets are known without reading the samples."""
+def _class_sizes(source: Facts) -> np.ndarray | None:
+    """(classes,) samples of each, where targets are known without reading the samples."""
     if not isinstance(source, Source) or not source.class_names or type(source).targets is Source.targets:
-        return None, None
+        return None
     targets = source.targets()
-    counts = targets.sum(0) if targets.ndim > 1 else np.bincount(targets[targets >= 0].astype(np.int64))
-    return int(counts[counts > 0].min(initial=len(targets))), int(counts.max(initial=0))
+    if targets.ndim > 1:
+        return targets.sum(0)
+    return np.bincount(targets[targets >= 0].astype(np.int64), minlength=len(source.class_names))
 
 
 def _evident(seen: list[Observed]) -> tuple[float, float] | None:

@@ -8,6 +8,7 @@ import io
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import PurePath
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from imgzoo.errors import DataError, UsageError
 
 from .base import TRAIN, VALIDATION, Source, StreamSource
 from .describe import Description, settle
-from .layout import SplitError, split_of
+from .layout import SplitError, split_of, split_of_file
 from .views import Subset, strata
 
 COMPARED = 20_000
@@ -121,12 +122,18 @@ def _open_validation(
     try:
         validation = create_dataset(val_source or source, val_split or VALIDATION, task=task, **options)
     except SplitError as error:
-        names = [name for name in error.found if name.isidentifier() and split_of(name) != TRAIN]
+        names = [word for name in error.found if (word := _other_split(name))]
         other = f", or choose one with --val-split {names[-1]}" if names and not val_split else ""
         raise SplitError(f"{error}: {advice}{other}", error.found) from error
     if validation.whole and train.whole and not val_source:
         raise SplitError(f"{train.name} has no validation split, it is all one: {advice}")
     return validation
+
+
+def _other_split(name: str) -> str:
+    """What to call the split of a folder, a cell or an archive; empty for training data, and for what has no name."""
+    word = name if name.isidentifier() else split_of_file(PurePath(name).stem) or ""
+    return "" if split_of(word) == TRAIN else word
 
 
 def hold_out(source: Source, share: float) -> tuple[np.ndarray, np.ndarray]:

@@ -14,6 +14,8 @@ from imgzoo.errors import DataError, ImgzooError, UsageError
 from imgzoo_train.config import Config, DistillSection
 from imgzoo_train.metrics import METRICS
 
+from . import resuming
+
 
 def check_settings(config: Config, *, resume: bool = False, output: bool = True) -> None:
     """Look at everything that needs neither data nor model; raises typed errors naming the option.
@@ -39,6 +41,8 @@ def check_settings(config: Config, *, resume: bool = False, output: bool = True)
             raise UsageError(f"{flag} {epochs:g} is longer than the run of --epochs {run.epochs}")
     if config.data.sequence:
         check_sequence(config)
+    if resume:
+        resuming.check(Path(run.output), config)
     if output:
         check_output(Path(run.output), resume)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,6 +12,8 @@ import torch
 from imgzoo.errors import ImgzooError, UsageError
 from imgzoo_train.config import Config, rows
 from imgzoo_train.flags import FLAGS
+from imgzoo_train.folder import RunFolder
+from imgzoo_train.state import State
 
 FIXED = frozenset(
     [
@@ -43,8 +46,11 @@ def changes(old: Config, new: Config) -> Changes:
     return found
 
 
-def refuse(found: Changes) -> None:
-    """Raise `UsageError` naming the settings that a run cannot change."""
+def check(folder: Path, config: Config) -> None:
+    """Raise `UsageError` where there is no run to go on with, naming the settings that a run cannot change."""
+    if not folder.is_dir():
+        raise UsageError(f"{folder} holds no run to resume; leave out --resume to begin one")
+    found = changes(Config.load(RunFolder(folder).config_file), config)
     wrong = [key for key in found if key in FIXED]
     if wrong:
         raise UsageError(
@@ -60,7 +66,23 @@ def describe(found: Changes) -> str:
 
 
 def _text(value: Any) -> str:
-    return "none" if value in (None, "") else str(value)
+    if isinstance(value, list):
+        value = ",".join(map(str, value))
+    return "none" if value in (None, "", {}) else str(value)
+
+
+def take_over(state: State, found: Any, data: Mapping[str, Any]) -> str:
+    """Load a checkpoint into the state; a sentence on data that changed since, empty for the same.
+
+    Raises `UsageError` where classes changed, and where the checkpoint is of another network.
+    """
+    told = compare_data(found.parts.get("data", data), data)
+    try:
+        state.load(found.parts)
+    except (ValueError, KeyError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UsageError(f"{found.folder} does not fit the settings of this run ({reason})") from error
+    return told
 
 
 def apply_to_groups(optimizer: torch.optim.Optimizer, fresh: list[dict[str, Any]], found: Changes) -> None:
