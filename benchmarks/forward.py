@@ -51,14 +51,14 @@ def limit(model: Any, x: Any, train: bool) -> float:
     return 1e3 * counter.get_total_flops() * (3 if train else 1) * best / (2 * 2048**3)
 
 
-def pair(name: str) -> tuple[Any, Any]:
+def pair(name: str, **options: Any) -> tuple[Any, Any]:
     """Our model and the peer's with equal weights."""
     import timm
 
     import imgzoo
 
-    peer = timm.create_model(name, drop_path_rate=0.0)
-    ours = imgzoo.create_model(name, drop_path_rate=0.0)
+    peer = timm.create_model(name, **options)
+    ours = imgzoo.create_model(name, **options)
     ours.load_state_dict(peer.state_dict())
     return ours, peer
 
@@ -83,7 +83,7 @@ def measure(names: list[str], rounds: int, batch: int, train: bool) -> None:
 
     torch.set_num_threads(2 if batch > 2 else 1)
     for name in names:
-        models = pair(name)
+        models = pair(name, **({"drop_path_rate": 0.0} if train else {}))
         x = torch.randn(batch, *models[0].pretrained_cfg["input_size"])
         for model in models:
             model.train(train)

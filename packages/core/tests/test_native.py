@@ -21,11 +21,11 @@ def cache(tmp_path, monkeypatch):
 @needs_compiler
 def test_a_library_is_compiled_once(cache, monkeypatch):
     assert native.library(SOURCE).answer() == 42
-    (built,) = cache.iterdir()
+    built = sorted(cache.iterdir())
     native.library.cache_clear()
     monkeypatch.setattr(native.subprocess, "run", None)
     assert native.library(SOURCE).answer() == 42
-    assert [*cache.iterdir()] == [built]
+    assert sorted(cache.iterdir()) == built and len(built) == 2
 
 
 @needs_compiler
@@ -35,15 +35,43 @@ def test_code_that_does_not_compile_is_done_without(cache):
 
 
 @needs_compiler
-def test_a_damaged_library_is_done_without(cache, tmp_path, monkeypatch):
+@pytest.mark.parametrize("damage", [lambda data: b"not a library", lambda data: data[:-1000], lambda data: b""])
+def test_a_damaged_library_is_compiled_again(cache, damage):
     assert native.library(SOURCE) is not None
-    (built,) = cache.iterdir()
-    damaged = tmp_path / "other" / "kernels" / built.name
-    damaged.parent.mkdir(parents=True)
-    damaged.write_bytes(b"not a library")
-    monkeypatch.setenv("IMGZOO_CACHE", str(tmp_path / "other"))
+    (built,) = cache.glob("*.so")
+    whole = built.read_bytes()
+    built.unlink()  # the process has the old one mapped
+    built.write_bytes(damage(whole))
+    native.library.cache_clear()
+    assert native.library(SOURCE).answer() == 42 and built.read_bytes()[:100] == whole[:100]
+
+
+@needs_compiler
+def test_a_folder_that_others_can_write_is_not_loaded_from(cache, tmp_path):
+    assert native.library(SOURCE) is not None
+    cache.chmod(0o777)
     native.library.cache_clear()
     assert native.library(SOURCE) is None
+    cache.chmod(0o700)
+    cache.rename(tmp_path / "elsewhere")
+    cache.symlink_to(tmp_path / "elsewhere")
+    native.library.cache_clear()
+    assert native.library(SOURCE) is None
+
+
+@needs_compiler
+def test_another_users_folder_is_not_loaded_from(cache, monkeypatch):
+    assert native.library(SOURCE) is not None
+    monkeypatch.setattr(native.os, "getuid", lambda: 12345)
+    native.library.cache_clear()
+    assert native.library(SOURCE) is None
+
+
+def test_without_a_home_nothing_lands_in_the_working_directory(monkeypatch):
+    for name in ("IMGZOO_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(native.os.path, "expanduser", lambda path: path)
+    assert native.cache_dir().is_absolute()
 
 
 def test_no_compiler_no_library(cache, monkeypatch):

@@ -11,6 +11,7 @@ import functools
 import hashlib
 import os
 import shutil
+import stat
 import subprocess
 import tempfile
 from pathlib import Path
@@ -20,32 +21,69 @@ FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fPIC
 
 
 def cache_dir() -> Path:
-    """Where downloads, indices and compiled code are kept: `IMGZOO_CACHE`, or `imgzoo` in the user's cache folder."""
+    """Where downloads, indices and compiled code are kept: `IMGZOO_CACHE`, or `imgzoo` in the user's cache folder.
+
+    A process without a home has one of its own in the folder for temporary files; never the working directory.
+    """
+    if chosen := os.environ.get("IMGZOO_CACHE"):
+        return Path(chosen)
     base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    return Path(os.environ.get("IMGZOO_CACHE") or os.path.join(base, "imgzoo"))
+    if not os.path.isabs(base):
+        user = os.getuid() if hasattr(os, "getuid") else "user"
+        return Path(tempfile.gettempdir()) / f"imgzoo-{user}"
+    return Path(base) / "imgzoo"
+
+
+def code(beside: str, name: str) -> str:
+    """The text of a C file that lies beside a module, given as its `__file__`."""
+    return Path(beside).with_name(name).read_text(encoding="utf-8")
 
 
 @functools.cache
 def library(source: str) -> Any:
-    """C code as a loaded library, from the cache or the compiler; None where there is no compiler or it fails."""
+    """C code as a loaded library, from the cache or the compiler; None where there is no compiler or it fails.
+
+    Nothing is loaded from a folder that another user owns or can write, nor a file that is not as it was compiled.
+    """
     compiler = shutil.which(os.environ.get("CC", "cc")) or shutil.which("gcc") or shutil.which("clang")
     if os.environ.get("IMGZOO_KERNELS") == "0" or compiler is None or ctypes.sizeof(ctypes.c_long) != 8:
         return None
     digest = hashlib.sha256("\0".join([source, *FLAGS, compiler, _processor()]).encode()).hexdigest()[:24]
     try:
-        folder = cache_dir() / "kernels"
+        folder = (cache_dir() / "kernels").absolute()
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        path = folder / f"{digest}.so"
-        if not path.exists():
+        path, proof = folder / f"{digest}.so", folder / f"{digest}.sha256"
+        if not _private(folder):
+            return None
+        if not _as_compiled(path, proof):
             with tempfile.TemporaryDirectory(dir=folder) as scratch:
-                code, built = Path(scratch) / "kernel.c", Path(scratch) / "kernel.so"
-                code.write_text(source, encoding="utf-8")
-                command = [compiler, *FLAGS, str(code), "-o", str(built), "-lm"]
+                text, built, sum_ = (Path(scratch) / name for name in ("kernel.c", "kernel.so", "kernel.sha256"))
+                text.write_text(source, encoding="utf-8")
+                command = [compiler, *FLAGS, str(text), "-o", str(built), "-lm"]
                 subprocess.run(command, check=True, capture_output=True, timeout=60)
+                sum_.write_text(_sum(built), encoding="utf-8")
                 os.replace(built, path)
+                os.replace(sum_, proof)
         return ctypes.CDLL(str(path))
     except (OSError, subprocess.SubprocessError):
         return None
+
+
+def _private(folder: Path) -> bool:
+    """Whether a folder is this user's, and no link, and nobody else can write to it."""
+    found = folder.lstat()
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o022
+
+
+def _as_compiled(path: Path, proof: Path) -> bool:
+    try:
+        return proof.read_text(encoding="utf-8") == _sum(path)
+    except (OSError, UnicodeDecodeError):
+        return False
+
+
+def _sum(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _processor() -> str:

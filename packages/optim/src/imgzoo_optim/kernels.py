@@ -15,43 +15,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from imgzoo.native import library
+from imgzoo.native import code, library
 
 COMMON = ("sign", "l2", "shrink", "rate", "last")
 """Constants every loop has: gradient's sign, L2 decay, decoupled decay and whether it comes last, learning rate."""
-PROLOGUE = """
-#include <math.h>
-#include <string.h>
-static inline float cube_root(float x) {
-    unsigned int bits; float y;
-    memcpy(&bits, &x, 4); bits = bits / 3 + 709921077u; memcpy(&y, &bits, 4);
-    for (int k = 0; k < 3; k++) { float c = y * y * y; y *= (c + x + x) / (c + c + x); }
-    return y;
-}
-"""
-LOOP = """
-void run(long count, float **tensors, const long *sizes, const float *factors, const float *K, long start, long stop) {
-    long base = 0;
-    for (long t = 0; t < count; t++) {
-        long from = start > base ? start - base : 0, to = stop - base < sizes[t] ? stop - base : sizes[t];
-        base += sizes[t];
-        if (from >= to) continue;
-        const float factor = factors ? factors[t] : 1.0f;
-        (void)factor;
-        float **row = tensors + t * %(columns)d;
-        float *restrict P = row[0]; const float *restrict G = row[1];
-        %(open)s
-        #pragma GCC ivdep
-        for (long i = from; i < to; i++) {
-            float p = P[i], g = K[0] * G[i] + K[1] * p, u;
-            %(load)s
-            %(body)s
-            %(store)s
-            %(finish)s
-        }
-    }
-}
-"""
+LOOP = code(__file__, "loop.c")
 APPLY = "P[i] = K[4] != 0.0f ? (p - K[3] * u) * K[2] : p * K[2] - K[3] * u;"
 RETURN = "U[i] = u;"
 
@@ -69,14 +37,15 @@ class Kernel(NamedTuple):
         arrays = [name if name == "U" else f"S_{name}" for name in names]
         opened = [f"float *restrict {array} = row[{2 + k}];" for k, array in enumerate(arrays)]
         opened += [f"const float {name} = K[{len(COMMON) + k}];" for k, name in enumerate(self.constants)]
-        return PROLOGUE + LOOP % {
-            "columns": 2 + len(names),
-            "open": " ".join(opened),
-            "load": " ".join(f"float {name} = S_{name}[i];" for name in self.state),
-            "body": self.body,
-            "store": " ".join(f"S_{name}[i] = {name};" for name in self.state),
-            "finish": APPLY if applies else RETURN,
+        macros = {
+            "COLUMNS": 2 + len(names),
+            "OPEN": " ".join(opened),
+            "LOAD": " ".join(f"float {name} = S_{name}[i];" for name in self.state),
+            "BODY": self.body,
+            "STORE": " ".join(f"S_{name}[i] = {name};" for name in self.state),
+            "FINISH": APPLY if applies else RETURN,
         }
+        return "".join(f"#define {name} {text}\n" for name, text in macros.items()) + LOOP
 
 
 @functools.cache
