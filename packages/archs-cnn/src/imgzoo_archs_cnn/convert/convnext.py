@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from imgzoo.loading.convert import Format, State
+from imgzoo.loading.convert import TRUNK, Format, State, project
 
 ORIGINAL = [
     (r"^downsample_layers\.0\.", "stem."),
@@ -15,11 +15,10 @@ ORIGINAL = [
     (r"^norm\.", "head.norm."),
     (r"^head\.(weight|bias)$", r"head.fc.\1"),
 ]
-TRUNK = [
-    (r"^(?!visual\.).*", ""),
-    (r"^visual\.trunk\.", ""),
+TOWER = [
+    *TRUNK,
     (r"^visual\.head\.mlp\.fc1\.", "head.pre_logits.fc."),
-    (r"^visual\.head\.(?:proj|mlp\.fc2)\.", "head.fc."),
+    (r"^visual\.head\.mlp\.fc2\.", "head.fc."),
 ]
 
 
@@ -32,14 +31,7 @@ def reshape(state: State, model: Any) -> State:
     return state
 
 
-def with_bias(state: State, model: Any) -> State:
-    """A zero bias for a projection that was trained without one."""
-    if "head.fc.weight" in state and "head.fc.bias" not in state:
-        state["head.fc.bias"] = state["head.fc.weight"].new_zeros(state["head.fc.weight"].shape[0])
-    return state
-
-
 FORMATS = [
     Format("original", r"^downsample_layers\.", ORIGINAL, reshape),
-    Format("open-clip-trunk", r"^visual\.trunk\.", TRUNK, with_bias),
+    Format("open-clip-trunk", r"^visual\.trunk\.", TOWER, project),
 ]

@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from imgzoo.loading.convert import Format, State
+from imgzoo.loading.convert import Format, State, project
 
 JAX = [
     (r"^(?:params/)?(?:txt/.*|[tb]$)", ""),
@@ -28,9 +28,8 @@ JAX = [
     (r"\.out/", ".proj."),
     (r"scale$", "weight"),
 ]
+VISUAL = [(r"^(?!visual\.).*", ""), (r"^visual\.", "")]
 CLIP = [
-    (r"^(?!visual\.).*", ""),
-    (r"^visual\.", ""),
     (r"^class_embedding$", "cls_token"),
     (r"^positional_embedding$", "pos_embed"),
     (r"^conv1\.", "patch_embed.proj."),
@@ -45,7 +44,6 @@ CLIP = [
     (r"\.mlp\.c_fc\.", ".mlp.fc1."),
     (r"\.mlp\.c_proj\.", ".mlp.fc2."),
 ]
-TRUNK = [(r"^(?!visual\.).*", ""), (r"^visual\.trunk\.", ""), (r"^visual\.head\.proj\.", "head.")]
 DINO = [
     (r"^backbone\.", ""),
     (r"^(?:dino_head|ibot_head|head\.mlp|head\.last_layer)\..*", ""),  # projections of a training checkpoint
@@ -104,18 +102,12 @@ def join(state: State, owner: str, joined: dict[str, tuple[str, ...]]) -> None:
 
 def from_clip(state: State, model: Any) -> State:
     """Tokens gain a batch dimension; the projection (dim, out) is our classifier, which has a bias."""
-    state["cls_token"] = state["cls_token"].reshape(1, 1, -1)
+    if "cls_token" in state:
+        state["cls_token"] = state["cls_token"].reshape(1, 1, -1)
     state["pos_embed"] = state["pos_embed"].unsqueeze(0)
     if "head.weight" in state:
         state["head.weight"] = state["head.weight"].T.contiguous()
-    return with_bias(state, model)
-
-
-def with_bias(state: State, model: Any) -> State:
-    """A zero bias for a projection that was trained without one."""
-    if "head.weight" in state and "head.bias" not in state:
-        state["head.bias"] = state["head.weight"].new_zeros(state["head.weight"].shape[0])
-    return state
+    return project(state, model)
 
 
 def from_dino(state: State, model: Any) -> State:
@@ -129,8 +121,7 @@ def from_dino(state: State, model: Any) -> State:
 
 FORMATS = [
     Format("jax", r"^(?:params/)?(?:img/)?Transformer/", JAX, from_jax),
-    Format("open-clip-trunk", r"^visual\.trunk\.", TRUNK, with_bias),
-    Format("clip", r"^visual\.class_embedding$", CLIP, from_clip),
+    Format("clip", r"^visual\.class_embedding$", [*VISUAL, *CLIP], from_clip),
     Format("mae", r"^decoder_", MAE),
     Format("deit3", r"\.gamma_1$", DEIT3),
     Format("dino", r"^backbone\.|^mask_token$|^register_tokens$|\.mlp\.w12\.|^head\.last_layer\.", DINO, from_dino),

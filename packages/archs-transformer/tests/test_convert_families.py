@@ -1,0 +1,210 @@
+"""Checkpoints of the authors of each family, written by hand in their names, load whole and compute the same."""
+
+import re
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+
+import imgzoo
+from imgzoo.errors import WeightsError
+
+State = dict[str, torch.Tensor]
+
+
+class Case(NamedTuple):
+    """`theirs(state)` writes our weights in the names of `format`; an optional model name and its options."""
+
+    format: str
+    theirs: Callable[[State], State]
+    name: str
+    options: dict[str, Any]
+    size: int = 64
+
+
+def renamed(state, *table):
+    """Apply every (pattern, replacement) in turn to every name; an empty name is left out."""
+    result = {}
+    for key, value in state.items():
+        for pattern, replacement in table:
+            key = re.sub(pattern, replacement, key)
+        if key:
+            result[key] = value.clone()
+    return result
+
+
+def under(prefix, state):
+    return {prefix + key: value for key, value in state.items()}
+
+
+TEXT = {"logit_scale": torch.tensor(4.6), "text.ln_final.weight": torch.ones(8), "text_projection": torch.eye(8)}
+
+
+def trunk(state):
+    """open_clip: a network of ours below `visual.trunk`, and a projection without bias after it."""
+    head = next(key.removesuffix(".weight") for key in state if re.fullmatch(r"head\.(?:fc\.)?weight", key))
+    kept = renamed(state, (rf"^{head}\..*", ""))
+    return TEXT | under("visual.trunk.", kept) | {"visual.head.proj.weight": state[f"{head}.weight"]}
+
+
+# EVA
+
+EVA_NAMES = [(r"\.q_proj\.bias", ".q_bias"), (r"\.v_proj\.bias", ".v_bias"), (r"attn\.norm\.", "attn.inner_attn_ln."),
+             (r"mlp\.norm\.", "mlp.ffn_ln."), (r"fc1_g", "w1"), (r"fc1_x", "w2"), (r"mlp\.fc2", "mlp.w3")]  # fmt: skip
+TURNS = {f"{path}rope.freqs_{part}": torch.zeros(16, 16) for path in ("", "blocks.0.attn.") for part in ("cos", "sin")}
+
+
+def eva02(state):
+    return renamed(state, *EVA_NAMES) | TURNS
+
+
+def eva02_pretrained(state):
+    pretraining = {"mask_token": torch.zeros(1, 1, 64), "lm_head.weight": torch.zeros(3, 64)}
+    return renamed(eva02(state), (r"^head\..*", ""), (r"^fc_norm\.", "norm.")) | pretraining
+
+
+def eva02_packed(state):
+    """EVA-02 tiny and small, whose gate and value are one layer."""
+    return renamed(state, (r"mlp\.fc1\.", "mlp.w12."), (r"mlp\.fc2\.", "mlp.w3.")) | TURNS
+
+
+def eva_clip(state):
+    return TEXT | under("visual.", eva02(state))
+
+
+CLIP_NAMES = [(r"^blocks\.", "transformer.resblocks."), (r"\.norm([12])\.", r".ln_\1."),
+              (r"\.gamma_(.)$", r".ls_\1.gamma"),
+              (r"\.attn\.qkv\.", ".attn.in_proj_"), (r"attn\.proj\.", "attn.out_proj."), (r"mlp\.fc1\.", "mlp.c_fc."),
+              (r"mlp\.fc2\.", "mlp.c_proj."), (r"^norm_pre\.", "ln_pre."), (r"^norm\.", "ln_post."),
+              (r"^patch_embed\.proj\.", "conv1."), (r"^cls_token$", "class_embedding"),
+              (r"^pos_embed$", "positional_embedding"), (r"^attn_pool\.latent$", "attn_pool.probe"),
+              (r"^attn_pool\.proj\.", "attn_pool.attn.out_proj."), (r"^attn_pool\.norm\.", "attn_pool.layernorm."),
+              (r"^head\.weight$", "proj"), (r"^head\.bias$", "")]  # fmt: skip
+
+
+def perception_tower(state):
+    theirs = renamed(state, *CLIP_NAMES)
+    for leaf in ("weight", "bias") if "attn_pool.probe" in theirs else ():
+        parts = [theirs.pop(f"attn_pool.{name}.{leaf}") for name in ("q", "kv")]
+        theirs[f"attn_pool.attn.in_proj_{leaf}"] = torch.cat(parts)
+    theirs["class_embedding"] = theirs["class_embedding"].flatten()
+    theirs["positional_embedding"] = theirs["positional_embedding"][0]
+    if "proj" in theirs:
+        theirs["proj"] = theirs["proj"].T.contiguous()
+    return theirs
+
+
+def perception(state):
+    text = {"transformer.resblocks.0.ln_1.weight": torch.ones(8), "positional_embedding": torch.zeros(7, 8)}
+    return TEXT | text | under("visual.", perception_tower(state))
+
+
+# DINOv3
+
+
+def dinov3(state):
+    """The keys' bias is in the file, and masked."""
+    names = [("reg_token", "storage_tokens"), (r"gamma_(.)$", r"ls\1.gamma"), *EVA_NAMES[-3:]]
+    theirs = renamed(state, *(names if any("fc1_g" in key for key in state) else names[:2]))
+    for path in [key.removesuffix("q_bias") for key in theirs if key.endswith("q_bias")]:
+        q, v = theirs.pop(f"{path}q_bias"), theirs.pop(f"{path}v_bias")
+        theirs[f"{path}qkv.bias"] = torch.cat([q, torch.ones_like(q), v])
+        theirs[f"{path}qkv.bias_mask"] = torch.cat([q, torch.full_like(q, torch.nan), v])
+    return theirs | {"mask_token": torch.zeros(1, 64), "rope_embed.periods": torch.ones(4)}
+
+
+def dinov3_transformers(state, layers="layer."):
+    names = [("reg_token", "embeddings.register_tokens"), (r"gamma_(.)$", r"layer_scale\1.lambda1"),
+             ("cls_token", "embeddings.cls_token"), (r"patch_embed\.proj", "embeddings.patch_embeddings"),
+             (r"^blocks\.", layers), (r"\.attn\.proj", ".attention.o_proj"), (r"\.attn\.", ".attention."),
+             (r"fc1_g", "gate_proj"), (r"fc1(?:_x)?\.", "up_proj."), ("fc2", "down_proj"),
+             (r"\.([qv])_bias", r".\1_proj.bias")]  # fmt: skip
+    theirs = renamed(state, *names)
+    for path in [key.removesuffix("qkv.weight") for key in theirs if key.endswith("qkv.weight")]:
+        parts = theirs.pop(f"{path}qkv.weight").chunk(3)
+        theirs |= {f"{path}{name}_proj.weight": part for name, part in zip("qkv", parts, strict=True)}
+    return theirs | {"embeddings.mask_token": torch.zeros(1, 1, 64)}
+
+
+PROJECTED = ("open-clip-trunk", "perception")
+"""Formats whose classifier is a projection without bias."""
+TINY = dict(embed_dim=64, depth=2, num_heads=4, img_size=64, patch_size=16, num_classes=5)
+BARE = TINY | {"num_classes": 0}
+CASES = [
+    Case("open-clip-trunk", trunk, "eva02_base_patch16_clip_224", TINY),
+    Case("open-clip-trunk", trunk, "vit_pe_core_base_patch16_224", TINY),
+    Case("open-clip-trunk", trunk, "swin_tiny_patch4_window7_224",
+         dict(embed_dim=16, depths=(1, 1), num_heads=(1, 2), img_size=64, window_size=4, num_classes=5)),
+    Case("eva", eva02, "eva02_base_patch14_224", TINY),
+    Case("eva", eva02_packed, "eva02_small_patch14_336", TINY),
+    Case("eva", eva02_pretrained, "eva02_base_patch14_224", BARE),
+    Case("eva-clip", eva_clip, "eva02_base_patch16_clip_224", TINY),
+    Case("perception", perception, "vit_pe_core_base_patch16_224", TINY),
+    Case("perception-tower", perception_tower, "vit_pe_lang_large_patch14_448", BARE),
+    Case("perception-tower", perception_tower, "vit_pe_spatial_base_patch16_512", BARE),
+    Case("dinov3", dinov3, "vit_base_patch16_dinov3_qkvb", BARE),
+    Case("dinov3", dinov3, "vit_small_plus_patch16_dinov3", BARE),
+    Case("dinov3-transformers", dinov3_transformers, "vit_base_patch16_dinov3_qkvb", BARE),
+    Case("dinov3-transformers", dinov3_transformers, "vit_small_plus_patch16_dinov3_qkvb", BARE),
+]  # fmt: skip
+
+
+def make(name, options):
+    """A model with every parameter away from its initial value."""
+    torch.manual_seed(0)
+    model = imgzoo.create_model(name, **options).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.1)
+    return model
+
+
+def write(state, path):
+    torch.save({"model": {key: value.detach().clone() for key, value in state.items()}}, path)
+    return path
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.format}-{case.theirs.__name__}-{case.name}")
+def test_authors_names(tmp_path, case):
+    model = make(case.name, case.options)
+    state = case.theirs(model.state_dict())
+    if case.format in PROJECTED:
+        torch.nn.init.zeros_(model.get_classifier().bias)
+    again = imgzoo.create_model(case.name, pretrained=write(state, tmp_path / "theirs.pth"), **case.options).eval()
+    assert again.load_report.format == case.format
+    assert again.load_report.initialized == [] and again.load_report.adapted == []
+    image = torch.randn(2, 3, case.size, case.size, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        torch.testing.assert_close(again(image), model(image), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.format}-{case.theirs.__name__}-{case.name}")
+@pytest.mark.parametrize("fault", ["lost", "strange"])
+def test_a_wrong_name_is_refused(tmp_path, case, fault):
+    """Neither a tensor that is missing nor one of a layer too many loads in silence."""
+    state = case.theirs(make(case.name, case.options).state_dict())
+    kernels = [key for key, value in state.items() if value.ndim > 1 and re.search(r"\.\d+\..*weight", key)]
+    kernel = next(key for key in kernels if "text" not in key)
+    if fault == "lost":
+        del state[kernel]
+    else:
+        state[re.sub(r"\.\d+\.", ".77.", kernel, count=1)] = state[kernel].clone()
+    with pytest.raises(WeightsError):
+        imgzoo.create_model(case.name, pretrained=write(state, tmp_path / "theirs.pth"), **case.options)
+
+
+def test_biases_that_a_dinov3_name_lacks_are_not_dropped(tmp_path):
+    state = dinov3(make("vit_base_patch16_dinov3_qkvb", BARE).state_dict())
+    path = write(state, tmp_path / "theirs.pth")
+    with pytest.raises(WeightsError, match="_dinov3_qkvb"):
+        imgzoo.create_model("vit_base_patch16_dinov3", pretrained=path, **BARE)
+    path = write({key: value * ("qkv.bias" not in key) for key, value in state.items()}, tmp_path / "zeros.pth")
+    assert imgzoo.create_model("vit_base_patch16_dinov3", pretrained=path, **BARE).load_report.initialized == []
+
+
+def test_two_tensors_for_one_place_are_refused(tmp_path):
+    state = eva02(make("eva02_base_patch14_224", TINY).state_dict())
+    state["blocks.0.mlp.norm.weight"] = state["blocks.0.mlp.ffn_ln.weight"] + 1
+    with pytest.raises(WeightsError, match=r"several tensors for blocks\.0\.mlp\.norm\.weight"):
+        imgzoo.create_model("eva02_base_patch14_224", pretrained=write(state, tmp_path / "theirs.pth"), **TINY)
