@@ -29,6 +29,10 @@ SMALL = {
     "pit_ti_224": dict(embed_dims=(16, 32, 64), depths=(1, 1, 1)),
     "tnt_s_patch16_224": dict(embed_dim=32, depth=2, num_heads=4),
     "tnt_s_legacy_patch16_224": dict(embed_dim=32, depth=2, num_heads=4),
+    "gcvit_xxtiny": dict(embed_dim=16, depths=(1, 2, 2, 1), num_heads=(1, 2, 4, 8)),
+    "mvitv2_tiny": dict(embed_dim=(8, 16, 32, 64), num_heads=(1, 2, 4, 8)),
+    "mvitv2_small_cls": dict(embed_dim=(8, 16, 32, 64), depths=(1, 1, 2, 1), num_heads=(1, 2, 4, 8)),
+    "mvitv2_large": dict(embed_dim=(8, 16, 32, 64), depths=(1, 1, 2, 1), num_heads=(1, 2, 4, 8)),
 }
 SIZES = [(96, 96), (64, 128)]
 
@@ -59,6 +63,20 @@ def test_checkpoint_of_another_size(name, size, tmp_path):
         assert level.shape[1] == row["num_chs"]
         assert abs(level.shape[-1] - size[1] / row["reduction"]) <= 1
     assert loaded.load_report.adapted or name == "maxxvit_rmlp_nano_rw_256", "a network of offsets needs no resizing"
+
+
+SWIN = dict(embed_dim=16, depths=(2, 2, 2, 1), num_heads=(1, 2, 4, 8))
+ODD = {"gcvit_xxtiny": SMALL["gcvit_xxtiny"], "mvitv2_tiny": SMALL["mvitv2_tiny"], "swin_tiny_patch4_window7_224": SWIN,
+       "swinv2_tiny_window8_256": SWIN, "swinv2_cr_tiny_ns_224": SWIN}  # fmt: skip
+
+
+@pytest.mark.parametrize("size", [(98, 102), (33, 70)])
+@pytest.mark.parametrize("name", ODD)
+@torch.no_grad()
+def test_an_image_need_not_be_whole_patches_or_windows(name, size):
+    model, x = imgzoo.create_model(name, img_size=size, num_classes=5, **ODD[name]).eval(), torch.randn(1, 3, *size)
+    assert model(x).shape == (1, 5)
+    assert len(model.forward_intermediates(x, intermediates_only=True)) == 4
 
 
 @pytest.mark.parametrize("name", SMALL)

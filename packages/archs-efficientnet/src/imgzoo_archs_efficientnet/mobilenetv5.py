@@ -19,14 +19,15 @@ from imgzoo_layers.pool import GlobalPool
 from .blocks import Common, UniversalInvertedResidual, init_mobile_
 from .builder import Rounding, build_stages, decode_stages
 
-ACT, SIDE = "gelu_tanh", 16
+ACT = "gelu_tanh"
 
 
 class MultiScaleFusionAdapter(nn.Module):
-    """Two maps, the coarser enlarged, through a wide layer: (B, C, H, W), (B, C', h, w) -> (B, D, 16, 16)."""
+    """Two maps, the coarser enlarged, through a wide layer: (B, C, H, W), (B, C', h, w) -> (B, D, side, side)."""
 
-    def __init__(self, common: Common, dim: int, dim_out: int):
+    def __init__(self, common: Common, dim: int, dim_out: int, side: int = 16):
         super().__init__()
+        self.side = side
         self.ffn = UniversalInvertedResidual(
             common._replace(layer_scale=None), dim, dim_out, kernel=0, stride=1, dilation=1, act=ACT, drop_path=0.0,
             skip=False, group_size=1, expansion=2.0, gate=0.0, kernel_in=0, kernel_out=0,
@@ -34,7 +35,7 @@ class MultiScaleFusionAdapter(nn.Module):
         self.norm = RmsNorm2d(dim_out)
 
     def forward(self, fine: Tensor, coarse: Tensor) -> Tensor:
-        return self.norm(fitted(self.ffn(torch.cat([fine, enlarged(coarse, fine)], 1)), SIDE))
+        return self.norm(fitted(self.ffn(torch.cat([fine, enlarged(coarse, fine)], 1)), self.side))
 
 
 class MobileNetV5(ImageModel):

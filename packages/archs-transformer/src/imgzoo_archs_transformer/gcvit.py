@@ -14,7 +14,7 @@ from imgzoo_layers.norm import LayerNorm2d
 from imgzoo_layers.padding import pad_to_multiple
 from imgzoo_layers.rel_pos import RelPosBias
 from imgzoo_layers.tables import Size, Tabled
-from imgzoo_layers.util import pair
+from imgzoo_layers.util import pair, per_stage
 from imgzoo_layers.window import WindowAttending, from_windows, to_windows
 
 EPS = 1e-5
@@ -159,7 +159,7 @@ class GlobalContextVit(ImageModel):
                  num_classes: int = 1000, in_chans: int = 3, global_pool: str = "avg", drop_rate: float = 0.0,
                  proj_drop_rate: float = 0.0, attn_drop_rate: float = 0.0, drop_path_rate: float = 0.0):  # fmt: skip
         super().__init__(num_classes, in_chans)
-        self.img_size, self.window_ratio = pair(img_size), tuple(window_ratio)
+        self.img_size, self.window_ratio = pair(img_size), per_stage(window_ratio, len(depths))
         self.stem = Stem(in_chans, embed_dim)
         stages, levels, dim = [], [], embed_dim
         for i, drops in enumerate(drop_path_rates(drop_path_rate, depths)):

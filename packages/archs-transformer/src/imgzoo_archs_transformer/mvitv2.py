@@ -1,7 +1,6 @@
 """MViTv2: attention over pooled queries, keys and values, with relative positions by axis (arXiv:2112.01526)."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -37,13 +36,6 @@ class MultiScaleAttention(Tabled, Attending):
     """Strided convolutions pool queries, keys and values, the same for each head; scores know how far rows and columns
     lie apart, and the queries join the result: (B, prefix + N, C) -> (B, prefix + n, C')."""
 
-    if TYPE_CHECKING:  # registered by name
-        pool_q: nn.Module
-        pool_k: nn.Module
-        pool_v: nn.Module
-        norm_q: nn.Module
-        norm_k: nn.Module
-        norm_v: nn.Module
     tables = {"rel_pos_h": OffsetTable("span", axis=0), "rel_pos_w": OffsetTable("span", axis=1)}
 
     def __init__(self, dim: int, dim_out: int, heads: int, grid: Size, stride_q: int, stride_kv: int, prefix: int,
@@ -55,9 +47,9 @@ class MultiScaleAttention(Tabled, Attending):
         self.rel_pos_w = nn.Parameter(torch.zeros(2 * self.span[1] - 1, width))
         self.qkv = nn.Linear(dim, 3 * dim_out, bias=qkv_bias)
         self.proj = nn.Linear(dim_out, dim_out)
-        for part, stride in (("q", stride_q), ("k", stride_kv), ("v", stride_kv)):
-            self.add_module(f"pool_{part}", nn.Conv2d(width, width, 3, stride, 1, groups=width, bias=False))
-            self.add_module(f"norm_{part}", LayerNorm(width))
+        self.pool_q, self.norm_q = depthwise(width, stride_q), LayerNorm(width)
+        self.pool_k, self.norm_k = depthwise(width, stride_kv), LayerNorm(width)
+        self.pool_v, self.norm_v = depthwise(width, stride_kv), LayerNorm(width)
 
     def set_size(self, grid: Size) -> None:
         self.grid, self.grid_q, self.grid_kv = grid, reduced(grid, self.stride_q), reduced(grid, self.stride_kv)
@@ -220,6 +212,10 @@ class MultiScaleVit(ImageModel):
         if global_pool not in pools:
             raise UsageError(f"global_pool of this network is {' or '.join(map(repr, pools))}, not {global_pool!r}")
         self.global_pool = global_pool
+
+
+def depthwise(width: int, stride: int) -> nn.Conv2d:
+    return nn.Conv2d(width, width, 3, stride, 1, groups=width, bias=False)
 
 
 def reduced(size: Size, stride: int) -> Size:

@@ -115,7 +115,7 @@ class SwinTransformer(ImageModel):
 
     def resolution(self, stage: int) -> Size:
         """Height and width of a stage's map."""
-        height, width = (-(side // -self.patch_size) for side in self.img_size)
+        height, width = (side // self.patch_size for side in self.img_size)
         return -(height // -(2**stage)), -(width // -(2**stage))
 
     def forward_features(self, x: Tensor) -> Tensor:  # (B, 3, H, W) -> (B, H/32, W/32, C)

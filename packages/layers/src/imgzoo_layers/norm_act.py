@@ -96,7 +96,8 @@ class RmsNormAct2d(RmsNorm2d):
         self.act = create_act(act if apply_act else None, inplace)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.act(super().forward(x))
+        x = F.rms_norm(x.permute(0, 2, 3, 1), self.dim, self.weight, self.eps)
+        return self.act(x.permute(0, 3, 1, 2))
 
 
 class EvoNorm2dS0(nn.Module):
