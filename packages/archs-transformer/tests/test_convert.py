@@ -190,6 +190,20 @@ def test_big_vision_arrays(tmp_path, scanned):
     same(model, again, 64)
 
 
+@pytest.mark.parametrize("flat", [False, True])
+def test_big_vision_arrays_of_naflex(tmp_path, flat):
+    model = make("vit_base_patch16_siglip_224", **TINY | {"num_classes": 0}, img_size=64)
+    arrays = big_vision(model)
+    if flat:
+        table, kernel = "params/img/pos_embedding", "params/img/embedding/kernel"
+        arrays[table], arrays[kernel] = arrays[table].unflatten(1, (4, 4))[0], arrays[kernel].flatten(0, 2)
+    path = write_npz(tmp_path / "naflex.npz", arrays)
+    options = dict(embed_dim=32, depth=2, num_heads=4, pos_grid=(4, 4), act="gelu")
+    again = imgzoo.create_model("naflexvit_base_patch16_siglip", pretrained=path, **options)
+    assert again.load_report.format == "jax"
+    same(model, again, 64)
+
+
 def test_mean_pooled_siglip_leaves_attention_pooling_out(tmp_path):
     options = dict(TINY, img_size=64, num_classes=0)
     model = make("vit_base_patch16_siglip_224", **options)

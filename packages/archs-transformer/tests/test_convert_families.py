@@ -127,10 +127,62 @@ def dinov3_transformers(state, layers="layer."):
     return theirs | {"embeddings.mask_token": torch.zeros(1, 1, 64)}
 
 
-PROJECTED = ("open-clip-trunk", "perception")
+# SigLIP and CLIP of transformers, NaFlex
+
+HUGGING = [
+    (r"^blocks\.", "encoder.layers."),
+    (r"\.norm([12])\.", r".layer_norm\1."),
+    (r"(\d)\.attn\.proj", r"\1.self_attn.out_proj"),
+    (r"(\d)\.attn\.", r"\1.self_attn."),
+    (r"^norm\.", "post_layernorm."),
+    (r"^norm_pre\.", "pre_layrnorm."),
+    (r"^(?:patch_embed|embeds)\.proj\.", "embeddings.patch_embedding."),
+    (r"^(?:embeds\.)?pos_embed$", "embeddings.position_embedding.weight"),
+    (r"^cls_token$", "embeddings.class_embedding"),
+    (r"^attn_pool\.latent$", "head.probe"),
+    (r"^attn_pool\.proj\.", "head.attention.out_proj."),
+    (r"^attn_pool\.norm\.", "head.layernorm."),
+    (r"^attn_pool\.mlp\.", "head.mlp."),
+    (r"^head\.bias$", ""),
+]
+
+
+def hugging(state):
+    """SiglipModel, Siglip2Model and CLIPModel of transformers."""
+    theirs = under("vision_model.", renamed({k: v for k, v in state.items() if k != "head.weight"}, *HUGGING))
+    for path in [key.removesuffix("qkv.weight") for key in theirs if key.endswith("self_attn.qkv.weight")]:
+        for leaf in ("weight", "bias"):
+            parts = theirs.pop(f"{path}qkv.{leaf}").chunk(3)
+            theirs |= {f"{path}{name}_proj.{leaf}": part for name, part in zip("qkv", parts, strict=True)}
+    for leaf in ("weight", "bias") if "vision_model.head.probe" in theirs else ():
+        parts = [theirs.pop(f"vision_model.attn_pool.{name}.{leaf}") for name in ("q", "kv")]
+        theirs[f"vision_model.head.attention.in_proj_{leaf}"] = torch.cat(parts)
+    table = theirs["vision_model.embeddings.position_embedding.weight"]
+    theirs["vision_model.embeddings.position_embedding.weight"] = table.flatten(0, -2)
+    if "vision_model.embeddings.class_embedding" in theirs:
+        theirs["vision_model.embeddings.class_embedding"] = theirs["vision_model.embeddings.class_embedding"].flatten()
+        theirs["visual_projection.weight"] = state["head.weight"]
+    text = {"text_model.final_layer_norm.weight": torch.ones(8), "logit_bias": torch.ones(1)}
+    return theirs | text | {"logit_scale": torch.tensor(4.6)}
+
+
+def vit_of_naflex(state):
+    """The same network for images: a convolution, and a row for the class token where there is one."""
+    theirs = renamed(state, (r"^embeds\.proj", "patch_embed.proj"), (r"^embeds\.", ""))
+    theirs["pos_embed"] = theirs["pos_embed"].flatten(1, 2)
+    theirs["patch_embed.proj.weight"] = theirs["patch_embed.proj.weight"].unflatten(1, (16, 16, 3)).permute(0, 3, 1, 2)
+    if "cls_token" in theirs:
+        row = torch.ones(1, 1, 64)
+        theirs["cls_token"] = theirs["cls_token"] - row
+        theirs["pos_embed"] = torch.cat([row, theirs["pos_embed"]], dim=1)
+    return theirs
+
+
+PROJECTED = ("open-clip-trunk", "perception", "transformers")
 """Formats whose classifier is a projection without bias."""
 TINY = dict(embed_dim=64, depth=2, num_heads=4, img_size=64, patch_size=16, num_classes=5)
 BARE = TINY | {"num_classes": 0}
+FLEX = dict(embed_dim=64, depth=2, num_heads=4, pos_grid=(4, 4))
 CASES = [
     Case("open-clip-trunk", trunk, "eva02_base_patch16_clip_224", TINY),
     Case("open-clip-trunk", trunk, "vit_pe_core_base_patch16_224", TINY),
@@ -143,6 +195,11 @@ CASES = [
     Case("perception", perception, "vit_pe_core_base_patch16_224", TINY),
     Case("perception-tower", perception_tower, "vit_pe_lang_large_patch14_448", BARE),
     Case("perception-tower", perception_tower, "vit_pe_spatial_base_patch16_512", BARE),
+    Case("transformers", hugging, "vit_base_patch16_siglip_224", BARE),
+    Case("transformers", hugging, "vit_base_patch16_clip_224", TINY),
+    Case("transformers", hugging, "naflexvit_base_patch16_siglip", FLEX),
+    Case("vit", vit_of_naflex, "naflexvit_base_patch16_gap", FLEX),
+    Case("vit", vit_of_naflex, "naflexvit_base_patch16_radio_v3", FLEX | {"reg_tokens": 0}),
     Case("dinov3", dinov3, "vit_base_patch16_dinov3_qkvb", BARE),
     Case("dinov3", dinov3, "vit_small_plus_patch16_dinov3", BARE),
     Case("dinov3-transformers", dinov3_transformers, "vit_base_patch16_dinov3_qkvb", BARE),
@@ -169,7 +226,7 @@ def write(state, path):
 def test_authors_names(tmp_path, case):
     model = make(case.name, case.options)
     state = case.theirs(model.state_dict())
-    if case.format in PROJECTED:
+    if case.format in PROJECTED and model.num_classes:
         torch.nn.init.zeros_(model.get_classifier().bias)
     again = imgzoo.create_model(case.name, pretrained=write(state, tmp_path / "theirs.pth"), **case.options).eval()
     assert again.load_report.format == case.format

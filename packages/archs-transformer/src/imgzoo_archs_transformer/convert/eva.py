@@ -2,12 +2,10 @@
 
 from typing import Any
 
-import torch
-
 from imgzoo.errors import WeightsError
 from imgzoo.loading.convert import Format, State
 
-from .vision_transformer import CLIP, VISUAL, from_clip
+from .vision_transformer import CLIP, VISUAL, from_clip, join, split_pool
 
 EVA = [
     (r"^(?:mask_token$|lm_head\.).*", ""),  # of the pretraining
@@ -41,6 +39,7 @@ TRANSFORMERS = [
     (r"^embeddings\.patch_embeddings\.", "patch_embed.proj."),
     (r"^(?:model\.)?layer\.", "blocks."),
     (r"\.attention\.o_proj\.", ".attn.proj."),
+    (r"\.attention\.([qv])_proj\.bias$", r".attn.\1_bias"),
     (r"\.attention\.", ".attn."),
     (r"\.layer_scale([12])\.lambda1$", r".gamma_\1"),
     (r"\.mlp\.gate_proj\.", ".mlp.fc1_g."),
@@ -59,11 +58,8 @@ def from_eva(state: State, model: Any) -> State:
 
 
 def from_perception(state: State, model: Any) -> State:
-    """The pooling's query has a layer of its own here."""
-    for leaf in ("weight", "bias"):
-        if f"attn_pool.qkv.{leaf}" in state:
-            q, k, v = state.pop(f"attn_pool.qkv.{leaf}").chunk(3)
-            state |= {f"attn_pool.q.{leaf}": q, f"attn_pool.kv.{leaf}": torch.cat([k, v])}
+    """CLIP's layout, with attention pooling in it."""
+    split_pool(state)
     return from_clip(state, model)
 
 
@@ -82,11 +78,7 @@ def from_dinov3(state: State, model: Any) -> State:
 
 def from_transformers(state: State, model: Any) -> State:
     """A layer each for query, key and value becomes one; of the two of a gated MLP, the one without gate is `fc1_x`."""
-    for path in [key.removesuffix("q_proj.weight") for key in state if key.endswith("q_proj.weight")]:
-        state[f"{path}qkv.weight"] = torch.cat([state.pop(f"{path}{name}_proj.weight") for name in "qkv"])
-        for name in "qv":
-            if f"{path}{name}_proj.bias" in state:
-                state[f"{path}{name}_bias"] = state.pop(f"{path}{name}_proj.bias")
+    join(state, "attn", {"qkv": ("q_proj", "k_proj", "v_proj")})
     gated = any(".fc1_g." in key for key in state)
     widened = "fc1_x" if gated else "fc1"
     return from_dinov3({key.replace(".up_proj.", f".{widened}."): value for key, value in state.items()}, model)

@@ -1,4 +1,4 @@
-"""ViT weights as their authors publish them: JAX arrays, CLIP's visual tower, open_clip, DINO, MAE, DeiT-III."""
+"""ViT weights as published: JAX arrays, CLIP's visual tower, CLIP and SigLIP of transformers, DINO, MAE, DeiT-III."""
 
 from typing import Any
 
@@ -43,6 +43,26 @@ CLIP = [
     (r"\.attn\.out_proj\.", ".attn.proj."),
     (r"\.mlp\.c_fc\.", ".mlp.fc1."),
     (r"\.mlp\.c_proj\.", ".mlp.fc2."),
+]
+TRANSFORMERS = [
+    (r"^(?:text_model\.|text_projection\.|logit_scale$|logit_bias$).*", ""),
+    (r"^vision_model\.", ""),
+    (r"^embeddings\.position_ids$", ""),
+    (r"^embeddings\.class_embedding$", "cls_token"),
+    (r"^embeddings\.patch_embedding\.", "patch_embed.proj."),
+    (r"^embeddings\.position_embedding\.weight$", "pos_embed"),
+    (r"^pre_layrnorm\.", "norm_pre."),
+    (r"^post_layernorm\.", "norm."),
+    (r"^head\.probe$", "attn_pool.latent"),
+    (r"^head\.attention\.in_proj_", "attn_pool.qkv."),
+    (r"^head\.attention\.out_proj\.", "attn_pool.proj."),
+    (r"^head\.layernorm\.", "attn_pool.norm."),
+    (r"^head\.mlp\.", "attn_pool.mlp."),
+    (r"^visual_projection\.", "head."),
+    (r"^encoder\.layers\.", "blocks."),
+    (r"\.layer_norm([12])\.", r".norm\1."),
+    (r"\.self_attn\.out_proj\.", ".attn.proj."),
+    (r"\.self_attn\.", ".attn."),
 ]
 DINO = [
     (r"^backbone\.", ""),
@@ -91,8 +111,9 @@ def unstack(state: State) -> State:
 
 
 def join(state: State, owner: str, joined: dict[str, tuple[str, ...]]) -> None:
-    """Stack the projections of every `owner` into the layers that we have, in place."""
-    paths = [key.removesuffix("query.weight") for key in state if key.endswith(f"{owner}.query.weight")]
+    """Stack the projections of every `owner` into the layers that we have, in place; the first has to be there."""
+    first = f"{next(iter(joined.values()))[0]}.weight"
+    paths = [key.removesuffix(first) for key in state if key.endswith(f"{owner}.{first}")]
     for path in paths:
         for name, parts in joined.items():
             for leaf in ("weight", "bias"):
@@ -110,6 +131,25 @@ def from_clip(state: State, model: Any) -> State:
     return project(state, model)
 
 
+def split_pool(state: State) -> None:
+    """The query of attention pooling has a layer of its own here, in place."""
+    for leaf in ("weight", "bias"):
+        if f"attn_pool.qkv.{leaf}" in state:
+            q, k, v = state.pop(f"attn_pool.qkv.{leaf}").chunk(3)
+            state |= {f"attn_pool.q.{leaf}": q, f"attn_pool.kv.{leaf}": torch.cat([k, v])}
+
+
+def from_transformers(state: State, model: Any) -> State:
+    """A layer each for query, key and value becomes one; a network that pools otherwise needs no attention pooling."""
+    join(state, "attn", {"qkv": ("q_proj", "k_proj", "v_proj")})
+    split_pool(state)
+    if "cls_token" in state:
+        state["cls_token"] = state["cls_token"].reshape(1, 1, -1)
+    state["pos_embed"] = state["pos_embed"].unsqueeze(0)
+    kept = {key: value for key, value in state.items() if model.attn_pool is not None or "attn_pool." not in key}
+    return project(kept, model)
+
+
 def from_dino(state: State, model: Any) -> State:
     """Where our table has no row for the class token, the token takes what was added to it."""
     table = state.get("pos_embed")
@@ -122,6 +162,7 @@ def from_dino(state: State, model: Any) -> State:
 FORMATS = [
     Format("jax", r"^(?:params/)?(?:img/)?Transformer/", JAX, from_jax),
     Format("clip", r"^visual\.class_embedding$", [*VISUAL, *CLIP], from_clip),
+    Format("transformers", r"^(?:vision_model\.)?embeddings\.patch_embedding\.", TRANSFORMERS, from_transformers),
     Format("mae", r"^decoder_", MAE),
     Format("deit3", r"\.gamma_1$", DEIT3),
     Format("dino", r"^backbone\.|^mask_token$|^register_tokens$|\.mlp\.w12\.|^head\.last_layer\.", DINO, from_dino),
