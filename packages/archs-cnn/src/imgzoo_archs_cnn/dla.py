@@ -138,6 +138,12 @@ class Tree(nn.Module):
 
 
 class DLA(ImageModel):
+    """Args:
+    levels: height of each stage's tree of blocks
+    block: "basic", "bottleneck" or "bottle2neck"
+    shortcut_root: a shortcut around the node that joins a tree
+    """
+
     parts = Parts(
         stem=("base_layer",),
         stages=("level0", "level1", "level2", "level3", "level4", "level5"),

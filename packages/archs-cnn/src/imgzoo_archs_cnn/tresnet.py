@@ -71,6 +71,11 @@ class Bottleneck(nn.Module):
 
 
 class TResNet(ImageModel):
+    """Args:
+    width_factor: factor of all channels
+    all_bottlenecks: bottlenecks in the first two stages, too
+    """
+
     parts = Parts(stem=(), stages=("body",))
     layer_groups = {
         "stem": r"^body\.conv1",
