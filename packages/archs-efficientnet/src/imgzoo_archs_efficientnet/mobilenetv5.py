@@ -42,6 +42,7 @@ class MobileNetV5(ImageModel):
     """`forward_features` gives the fused map (B, 2048, 16, 16) for images of any size; pooling by "" keeps it. Without
     a `global_pool` it is pooled where there is a classifier, as encoders do."""
 
+    flat_levels = False
     parts = Parts(stem=("conv_stem",), stages=("blocks",), norm=("msfa",), pool="global_pool", head="classifier")
     layer_groups = {
         "stem": r"^conv_stem|bn1",

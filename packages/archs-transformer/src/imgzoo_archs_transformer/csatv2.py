@@ -108,6 +108,7 @@ class TransformerBlock(nn.Module):
 class CSATv2(ImageModel):
     """The last `transformer_depths` of a stage's blocks attend; those have no stochastic depth."""
 
+    default_levels = (1, 2, 3, 4)
     parts = Parts(stem=("stem_dct",))
     layer_groups = {"stem": r"^stem_dct", "blocks": r"^stages\.(\d+)\.(\d+)", "coarse": r"^stages\.(\d+)"}
 

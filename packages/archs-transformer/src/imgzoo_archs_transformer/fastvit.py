@@ -240,6 +240,7 @@ class Stage(nn.Module):
 class FastVit(ImageModel):
     """`attention` counts the last stages that attend; `gated` those whose change of size has a gate (MobileCLIP)."""
 
+    default_levels = (0, 1, 2, 3)
     parts = ImageModel.parts._replace(norm=("final_conv",))
     layer_groups = {
         "stem": r"^stem",

@@ -27,6 +27,10 @@ class ImageModel(Leveled):
     layout: ClassVar[Literal["plain", "nhwc_eval", "nhwc"]] = "nhwc_eval"
     """Which eager batches on the CPU are laid out channels-last: none, those outside training, or all."""
 
+    default_levels: ClassVar[tuple[int, ...] | None] = None
+    """Levels that `features_only` gives where none are asked for; None for the usual ones."""
+    flat_levels: ClassVar[bool] = True
+    """Whether extractors of the field join the rows of its blocks to their name (`stages_0`)."""
     takes_patches: ClassVar[bool] = False
     """Whether `forward` takes `Patches` of images of mixed shapes; `take_patches` lets others do so."""
 
