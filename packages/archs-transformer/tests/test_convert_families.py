@@ -10,6 +10,7 @@ import torch
 
 import imgzoo
 from imgzoo.errors import WeightsError
+from imgzoo_layers.reparam import reparameterize
 
 State = dict[str, torch.Tensor]
 
@@ -241,12 +242,56 @@ def resmlp(state):
     return {key: value.flatten() if key.endswith(("alpha", "beta")) else value for key, value in theirs.items()}
 
 
-PROJECTED = ("open-clip-trunk", "perception", "transformers")
+# FastViT
+
+
+FAST_NAMES = [
+    (r"^stem\.", "patch_embed."),
+    (r"^final_conv\.", "conv_exp."),
+    (r"exp\.se\.fc1", "exp.se.reduce"),
+    (r"exp\.se\.fc2", "exp.se.expand"),
+    (r"conv_kxk", "rbr_conv"),
+    (r"conv_scale", "rbr_scale"),
+    (r"identity", "rbr_skip"),
+    (r"large_conv", "lkb_origin"),
+    (r"proj\.0\.reparam_conv", "proj.0.lkb_reparam"),
+    (r"\.mlp\.", ".convffn."),
+    (r"pos_enc\.", "pe."),
+    (r"\.gamma$", ""),
+    (r"^head\.fc\.", "head."),
+]
+
+
+def fastvit(state):
+    parts = {re.match(r"stages\.\d+\.\w+\.", key)[0] for key in state if key.startswith("stages.")}
+    order = ("downsample", "pos_emb", "blocks")
+    parts = sorted(parts, key=lambda part: (part.split(".")[1], order.index(part.split(".")[2])))
+    places = [(f"^{re.escape(part)}", f"network.{i}.") for i, part in enumerate(parts)]
+    return renamed(state, *places, *FAST_NAMES)
+
+
+def mobileclip(state):
+    theirs = fastvit(state)
+    del theirs["head.bias"]
+    theirs["head.proj"] = theirs.pop("head.weight").T
+    return under("image_encoder.model.", theirs) | {"text_encoder.final_layer_norm.weight": torch.ones(8)}
+
+
+def xcit(state):
+    theirs = renamed(state, (r"^pos_embed\.", "pos_embeder."))
+    for path in {key.split("attn.q.")[0] for key in theirs if ".attn.q." in key}:
+        for leaf in ("weight", "bias"):
+            theirs[f"{path}attn.qkv.{leaf}"] = torch.cat([theirs.pop(f"{path}attn.{name}.{leaf}") for name in "qkv"])
+    return theirs
+
+
+PROJECTED = ("open-clip-trunk", "perception", "transformers", "mobileclip")
 """Formats whose classifier is a projection without bias."""
 TINY = dict(embed_dim=64, depth=2, num_heads=4, img_size=64, patch_size=16, num_classes=5)
 BARE = TINY | {"num_classes": 0}
 FLEX = dict(embed_dim=64, depth=2, num_heads=4, pos_grid=(4, 4))
 LITTLE = dict(embed_dim=(32, 48), key_dim=8, num_heads=(2, 3), depth=(2, 1), img_size=64, num_classes=5)
+FAST = dict(depths=(1, 1, 1, 1), embed_dims=(16, 16, 32, 64), num_classes=5)
 CASES = [
     Case("open-clip-trunk", trunk, "eva02_base_patch16_clip_224", TINY),
     Case("open-clip-trunk", trunk, "vit_pe_core_base_patch16_224", TINY),
@@ -274,6 +319,10 @@ CASES = [
     Case("original", levit, "levit_conv_128s", LITTLE),
     Case("jax", mixer, "mixer_s16_224", dict(embed_dim=64, num_blocks=2, img_size=64, num_classes=5)),
     Case("original", resmlp, "resmlp_12_224", dict(embed_dim=64, num_blocks=2, img_size=64, num_classes=5)),
+    Case("original", fastvit, "fastvit_t8", FAST),
+    Case("original", fastvit, "fastvit_sa12", FAST),
+    Case("mobileclip", mobileclip, "fastvit_mci0", FAST),
+    Case("original", xcit, "xcit_nano_12_p16_224", dict(embed_dim=32, depth=2, num_heads=4, num_classes=5)),
     Case("dinov3", dinov3, "vit_base_patch16_dinov3_qkvb", BARE),
     Case("dinov3", dinov3, "vit_small_plus_patch16_dinov3", BARE),
     Case("dinov3-transformers", dinov3_transformers, "vit_base_patch16_dinov3_qkvb", BARE),
@@ -339,6 +388,23 @@ def test_biases_that_a_dinov3_name_lacks_are_not_dropped(tmp_path):
         imgzoo.create_model("vit_base_patch16_dinov3", pretrained=path, **BARE)
     path = write({key: value * ("qkv.bias" not in key) for key, value in state.items()}, tmp_path / "zeros.pth")
     assert imgzoo.create_model("vit_base_patch16_dinov3", pretrained=path, **BARE).load_report.initialized == []
+
+
+@pytest.mark.parametrize("theirs", [dict, fastvit], ids=["our names", "their names"])
+@pytest.mark.parametrize("name", ["fastvit_t8", "fastvit_sa12", "fastvit_mci0"])
+def test_fused_branches(tmp_path, name, theirs):
+    """Weights fused for inference load into branches, which compute the same, can be trained, and fuse again."""
+    model = make(name, FAST)
+    fused = reparameterize(model)
+    path = write(theirs(fused.state_dict()), tmp_path / "fused.pth")
+    again = imgzoo.create_model(name, pretrained=path, **FAST).eval()
+    assert again.load_report.format == ("fused" if theirs is dict else "original")
+    assert again.load_report.initialized == []
+    image = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        close = dict(rtol=1e-4, atol=1e-4 * model(image).abs().max().item())
+        for network in (fused, again, reparameterize(again)):
+            torch.testing.assert_close(network(image), model(image), **close)
 
 
 def test_two_tensors_for_one_place_are_refused(tmp_path):
