@@ -113,6 +113,10 @@ WRONG = {
     "data.mix_prob": 2.0,
     "distill.temperature": 0.0,
     "model.drop_rate": 1.0,
+    "data.augment.hflip": "often",
+    "data.augment.color_jitter": -4.0,
+    "data.augment.decode": "quick",
+    "data.augment.hflop": 0.5,
 }
 
 
