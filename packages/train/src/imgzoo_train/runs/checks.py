@@ -110,6 +110,20 @@ def check_size(model: Any, *sizes: Any) -> None:
             model.train(training)
 
 
+def worth_saying(config: Config, samples: int) -> list[str]:
+    """What a run of so many training samples does that one may not expect, and the option that changes it."""
+    left = samples % config.data.batch_size if samples > config.data.batch_size else 0
+    said = []
+    if left and not config.data.last_batch:
+        said.append(f"left out: {left} images an epoch, the last batch that is not full; --last-batch takes them")
+    if config.schedule.warmup_epochs and not config.schedule.options.get("warmup_start"):
+        said.append(
+            "warm-up: the first update has learning rate 0; "
+            f"--set schedule.options.warmup_start={config.optim.lr / 100:g} begins above"
+        )
+    return said
+
+
 @contextmanager
 def explained(config: Config) -> Iterator[None]:
     """Say what the user can do about errors of the loader, and torch's own of a training step."""
