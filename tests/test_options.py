@@ -1,10 +1,15 @@
 """Every option of `create_model` that is accepted has its effect: over all names, on the meta device."""
 
+import json
+
 import pytest
 from small import SMALLEST
 
 import imgzoo
-from imgzoo.errors import CapabilityError, UsageError
+from imgzoo.errors import CapabilityError, OptionError, UsageError, WeightsError
+from imgzoo.options import parameters_of
+from imgzoo.registry import registry
+from imgzoo.spelling import WORDS
 
 TRANSFORMED = ("csatv2", "csatv2_21m")  # no kernel sees the image itself
 
@@ -31,3 +36,41 @@ def test_pools_are_taken_or_refused(name):
         assert model.pool_kind() == pool
     with pytest.raises(UsageError):
         imgzoo.create_model(name, device="meta", global_pool="median")
+
+
+def targets(entry):
+    """Options that an entry of a spelling names."""
+    if isinstance(entry, dict):
+        return {option for each in entry.values() for option in ([each] if isinstance(each, str) else each)} - {"*"}
+    return {entry} if isinstance(entry, str) else set(entry)
+
+
+def test_every_word_of_every_family_leads_to_an_option():
+    families = {}
+    for spec in registry("models").specs():
+        families.setdefault(spec.family, []).append(spec)
+    for family, specs in families.items():
+        taken = set().union(*(parameters_of(build)[0] for build in {spec.load() for spec in specs}))
+        for word, entry in specs[0].spelling.items():
+            assert targets(entry) <= taken, f"{family}: {word} leads to {targets(entry) - taken}"
+            assert entry not in WORDS.get(word, ()), f"{family}: every family knows {word}"
+
+
+def test_a_hub_folder_in_the_fields_words(tmp_path):
+    args = {"init_values": 1e-5, "reg_tokens": 4, "act_layer": "silu", "depth": 1}
+    (tmp_path / "config.json").write_text(json.dumps({"architecture": "test_vit", "model_args": args}))
+    model = imgzoo.create_model(f"local-dir:{tmp_path}", act_layer="gelu", device="meta")
+    assert model.model_args == {"layer_scale": 1e-5, "reg_tokens": 4, "act": "gelu", "depth": 1}
+    (tmp_path / "config.json").write_text(json.dumps({"architecture": "test_vit", "model_args": {"embed_layer": "x"}}))
+    with pytest.raises(OptionError, match=r"test_vit has no option 'embed_layer'; it takes .*embed_dim"):
+        imgzoo.create_model(f"local-dir:{tmp_path}", device="meta")
+    (tmp_path / "config.json").write_text(json.dumps({"architecture": "test_vit", "model_args": [1]}))
+    with pytest.raises(WeightsError, match="model_args as a table, not list"):
+        imgzoo.create_model(f"local-dir:{tmp_path}", device="meta")
+
+
+@pytest.mark.parametrize("gate", ["se", "ese", "eca", "ceca", "gc", "gca", "bat"])
+def test_mobile_networks_take_every_gate(gate):
+    assert imgzoo.create_model("test_efficientnet", device="meta", gate=gate).state_dict()
+    with pytest.raises(UsageError, match="unknown attention 'none'"):
+        imgzoo.create_model("test_efficientnet", device="meta", gate="none")

@@ -4,11 +4,13 @@ import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 import torch
 
 import imgzoo
 from imgzoo.errors import WeightsError
+from imgzoo_layers.reparam import reparameterize
 
 State = dict[str, torch.Tensor]
 
@@ -178,11 +180,118 @@ def vit_of_naflex(state):
     return theirs
 
 
-PROJECTED = ("open-clip-trunk", "perception", "transformers")
+# SAM, Swin V2, LeViT, MLP-Mixer, ResMLP
+
+
+def sam_encoder(state):
+    return renamed(state, (r"mlp\.fc(\d)", r"mlp.lin\1"))
+
+
+def sam(state):
+    other = {
+        "prompt_encoder.not_a_point_embed.weight": torch.ones(1, 8),
+        "mask_decoder.iou_token.weight": torch.ones(8),
+    }
+    return under("image_encoder.", sam_encoder(state)) | other
+
+
+def swin_v2(state):
+    theirs = {re.sub(r"^layers\.(\d)\.downsample", lambda found: f"layers.{int(found[1]) - 1}.downsample", key): value
+              for key, value in state.items()}  # fmt: skip
+    tables = {"relative_coords_table": torch.zeros(1, 7, 7, 2), "relative_position_index": torch.zeros(16, 16)}
+    stored = under("layers.0.blocks.0.attn.", tables) | {"layers.1.blocks.1.attn_mask": torch.zeros(4, 16, 16)}
+    return renamed(theirs, (r"head\.fc", "head")) | stored
+
+
+LEVIT = {"stages.0.blocks.0.attn": "blocks.0.m", "stages.0.blocks.0.mlp": "blocks.1.m",
+         "stages.0.blocks.1.attn": "blocks.2.m", "stages.0.blocks.1.mlp": "blocks.3.m",
+         "stages.1.downsample.attn_downsample": "blocks.4", "stages.1.downsample.mlp": "blocks.5.m",
+         "stages.1.blocks.0.attn": "blocks.6.m", "stages.1.blocks.0.mlp": "blocks.7.m"}  # fmt: skip
+
+
+def levit(state):
+    stem = [(rf"^stem\.conv{i}", f"patch_embed.{2 * i - 2}") for i in range(1, 5)]
+    theirs = renamed(state, *stem, *((f"^{re.escape(ours)}", theirs) for ours, theirs in LEVIT.items()),
+                     (r"(proj|q)\.ln\.", r"\1.1."), (r"\.ln1\.", ".0."), (r"\.ln2\.", ".2."),
+                     (r"^(head|head_dist)\.linear\.", r"\1.l."), (r"\.linear\.", ".c."))  # fmt: skip
+    flat = {key: value.flatten(1) if "blocks" in key and value.ndim == 4 else value for key, value in theirs.items()}
+    return flat | {f"blocks.{i}.{path}attention_bias_idxs": torch.zeros(4, 4) for i, path in ((0, "m."), (4, ""))}
+
+
+def mixer(state):
+    """google-research/vision_transformer's Mixer, in JAX's layout."""
+    names = [(r"^stem\.proj\.", "stem/"), (r"^blocks\.(\d+)\.", r"MixerBlock_\1/"), (r"norm1\.", "LayerNorm_0/"),
+             (r"norm2\.", "LayerNorm_1/"), (r"mlp_(token|channel)s\.", r"\1_mixing/"), (r"fc1\.", "Dense_0/"),
+             (r"fc2\.", "Dense_1/"), (r"^norm\.", "pre_head_layer_norm/"), (r"^head\.", "head/"),
+             (r"(orm(?:_\d)?)/weight", r"\1/scale"), (r"weight$", "kernel")]  # fmt: skip
+    theirs = renamed(state, *names)
+    for key, value in theirs.items():
+        if key.endswith("kernel"):
+            theirs[key] = value.permute(2, 3, 1, 0) if value.ndim == 4 else value.T
+    return theirs
+
+
+def resmlp(state):
+    names = [
+        (r"^stem\.", "patch_embed."),
+        (r"linear_tokens", "attn"),
+        (r"mlp_channels", "mlp"),
+        (r"ls(\d)$", r"gamma_\1"),
+    ]
+    theirs = renamed(state, *names)
+    return {key: value.flatten() if key.endswith(("alpha", "beta")) else value for key, value in theirs.items()}
+
+
+# FastViT
+
+
+FAST_NAMES = [
+    (r"^stem\.", "patch_embed."),
+    (r"^final_conv\.", "conv_exp."),
+    (r"exp\.se\.fc1", "exp.se.reduce"),
+    (r"exp\.se\.fc2", "exp.se.expand"),
+    (r"conv_kxk", "rbr_conv"),
+    (r"conv_scale", "rbr_scale"),
+    (r"identity", "rbr_skip"),
+    (r"large_conv", "lkb_origin"),
+    (r"proj\.0\.reparam_conv", "proj.0.lkb_reparam"),
+    (r"\.mlp\.", ".convffn."),
+    (r"pos_enc\.", "pe."),
+    (r"\.gamma$", ""),
+    (r"^head\.fc\.", "head."),
+]
+
+
+def fastvit(state):
+    parts = {re.match(r"stages\.\d+\.\w+\.", key)[0] for key in state if key.startswith("stages.")}
+    order = ("downsample", "pos_emb", "blocks")
+    parts = sorted(parts, key=lambda part: (part.split(".")[1], order.index(part.split(".")[2])))
+    places = [(f"^{re.escape(part)}", f"network.{i}.") for i, part in enumerate(parts)]
+    return renamed(state, *places, *FAST_NAMES)
+
+
+def mobileclip(state):
+    theirs = fastvit(state)
+    del theirs["head.bias"]
+    theirs["head.proj"] = theirs.pop("head.weight").T
+    return under("image_encoder.model.", theirs) | {"text_encoder.final_layer_norm.weight": torch.ones(8)}
+
+
+def xcit(state):
+    theirs = renamed(state, (r"^pos_embed\.", "pos_embeder."))
+    for path in {key.split("attn.q.")[0] for key in theirs if ".attn.q." in key}:
+        for leaf in ("weight", "bias"):
+            theirs[f"{path}attn.qkv.{leaf}"] = torch.cat([theirs.pop(f"{path}attn.{name}.{leaf}") for name in "qkv"])
+    return theirs
+
+
+PROJECTED = ("open-clip-trunk", "perception", "transformers", "mobileclip")
 """Formats whose classifier is a projection without bias."""
 TINY = dict(embed_dim=64, depth=2, num_heads=4, img_size=64, patch_size=16, num_classes=5)
 BARE = TINY | {"num_classes": 0}
 FLEX = dict(embed_dim=64, depth=2, num_heads=4, pos_grid=(4, 4))
+LITTLE = dict(embed_dim=(32, 48), key_dim=8, num_heads=(2, 3), depth=(2, 1), img_size=64, num_classes=5)
+FAST = dict(depths=(1, 1, 1, 1), embed_dims=(16, 16, 32, 64), num_classes=5)
 CASES = [
     Case("open-clip-trunk", trunk, "eva02_base_patch16_clip_224", TINY),
     Case("open-clip-trunk", trunk, "vit_pe_core_base_patch16_224", TINY),
@@ -200,6 +309,20 @@ CASES = [
     Case("transformers", hugging, "naflexvit_base_patch16_siglip", FLEX),
     Case("vit", vit_of_naflex, "naflexvit_base_patch16_gap", FLEX),
     Case("vit", vit_of_naflex, "naflexvit_base_patch16_radio_v3", FLEX | {"reg_tokens": 0}),
+    Case("original", sam, "samvit_base_patch16",
+         dict(embed_dim=64, depth=2, num_heads=4, img_size=64, global_blocks=(1,))),
+    Case("original-encoder", sam_encoder, "samvit_base_patch16",
+         dict(embed_dim=64, depth=2, num_heads=4, img_size=64, global_blocks=(1,))),
+    Case("original", swin_v2, "swinv2_tiny_window8_256",
+         dict(embed_dim=16, depths=(1, 2), num_heads=(1, 2), img_size=64, window_size=4, num_classes=5)),
+    Case("original", levit, "levit_128s", LITTLE),
+    Case("original", levit, "levit_conv_128s", LITTLE),
+    Case("jax", mixer, "mixer_s16_224", dict(embed_dim=64, num_blocks=2, img_size=64, num_classes=5)),
+    Case("original", resmlp, "resmlp_12_224", dict(embed_dim=64, num_blocks=2, img_size=64, num_classes=5)),
+    Case("original", fastvit, "fastvit_t8", FAST),
+    Case("original", fastvit, "fastvit_sa12", FAST),
+    Case("mobileclip", mobileclip, "fastvit_mci0", FAST),
+    Case("original", xcit, "xcit_nano_12_p16_224", dict(embed_dim=32, depth=2, num_heads=4, num_classes=5)),
     Case("dinov3", dinov3, "vit_base_patch16_dinov3_qkvb", BARE),
     Case("dinov3", dinov3, "vit_small_plus_patch16_dinov3", BARE),
     Case("dinov3-transformers", dinov3_transformers, "vit_base_patch16_dinov3_qkvb", BARE),
@@ -218,7 +341,11 @@ def make(name, options):
 
 
 def write(state, path):
-    torch.save({"model": {key: value.detach().clone() for key, value in state.items()}}, path)
+    if any("/" in key for key in state):
+        path = path.with_suffix(".npz")
+        np.savez(path, **{key: value.numpy() for key, value in state.items()})
+    else:
+        torch.save({"model": {key: value.detach().clone() for key, value in state.items()}}, path)
     return path
 
 
@@ -230,7 +357,8 @@ def test_authors_names(tmp_path, case):
         torch.nn.init.zeros_(model.get_classifier().bias)
     again = imgzoo.create_model(case.name, pretrained=write(state, tmp_path / "theirs.pth"), **case.options).eval()
     assert again.load_report.format == case.format
-    assert again.load_report.initialized == [] and again.load_report.adapted == []
+    assert again.load_report.initialized == []
+    assert all("of one pixel" in note for note in again.load_report.adapted)
     image = torch.randn(2, 3, case.size, case.size, generator=torch.Generator().manual_seed(1))
     with torch.inference_mode():
         torch.testing.assert_close(again(image), model(image), rtol=1e-5, atol=1e-5)
@@ -241,12 +369,14 @@ def test_authors_names(tmp_path, case):
 def test_a_wrong_name_is_refused(tmp_path, case, fault):
     """Neither a tensor that is missing nor one of a layer too many loads in silence."""
     state = case.theirs(make(case.name, case.options).state_dict())
-    kernels = [key for key, value in state.items() if value.ndim > 1 and re.search(r"\.\d+\..*weight", key)]
+    kernels = [
+        key for key, value in state.items() if value.ndim > 1 and re.search(r"[._]\d+[./].*(weight|kernel)", key)
+    ]
     kernel = next(key for key in kernels if "text" not in key)
     if fault == "lost":
         del state[kernel]
     else:
-        state[re.sub(r"\.\d+\.", ".77.", kernel, count=1)] = state[kernel].clone()
+        state[re.sub(r"([._])\d+([./])", r"\g<1>77\2", kernel, count=1)] = state[kernel].clone()
     with pytest.raises(WeightsError):
         imgzoo.create_model(case.name, pretrained=write(state, tmp_path / "theirs.pth"), **case.options)
 
@@ -258,6 +388,23 @@ def test_biases_that_a_dinov3_name_lacks_are_not_dropped(tmp_path):
         imgzoo.create_model("vit_base_patch16_dinov3", pretrained=path, **BARE)
     path = write({key: value * ("qkv.bias" not in key) for key, value in state.items()}, tmp_path / "zeros.pth")
     assert imgzoo.create_model("vit_base_patch16_dinov3", pretrained=path, **BARE).load_report.initialized == []
+
+
+@pytest.mark.parametrize("theirs", [dict, fastvit], ids=["our names", "their names"])
+@pytest.mark.parametrize("name", ["fastvit_t8", "fastvit_sa12", "fastvit_mci0"])
+def test_fused_branches(tmp_path, name, theirs):
+    """Weights fused for inference load into branches, which compute the same, can be trained, and fuse again."""
+    model = make(name, FAST)
+    fused = reparameterize(model)
+    path = write(theirs(fused.state_dict()), tmp_path / "fused.pth")
+    again = imgzoo.create_model(name, pretrained=path, **FAST).eval()
+    assert again.load_report.format == ("fused" if theirs is dict else "original")
+    assert again.load_report.initialized == []
+    image = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        close = dict(rtol=1e-4, atol=1e-4 * model(image).abs().max().item())
+        for network in (fused, again, reparameterize(again)):
+            torch.testing.assert_close(network(image), model(image), **close)
 
 
 def test_two_tensors_for_one_place_are_refused(tmp_path):

@@ -208,6 +208,17 @@ def test_help_is_grouped_and_shows_defaults():
 
 
 @pytest.mark.parametrize(
+    "name", ["validate", "predict", "export", "benchmark", "average", "sweep", "recommend", "list"]
+)
+def test_every_command_shows_the_defaults_of_its_options(name):
+    from imgzoo.cli.app import cli
+
+    text = CliRunner().invoke(cli, [name, "--help"]).output
+    assert "[default:" in text, name
+    assert '[default: ""]' not in text and "[default: ]" not in text and "UNSET" not in text.upper(), name
+
+
+@pytest.mark.parametrize(
     ("kind", "name", "words"),
     [
         ("loss", "focal", "gamma=2.0"),

@@ -11,6 +11,7 @@ from imgzoo_layers.act import Act, create_act
 from imgzoo_layers.attention import LayerScale2d
 from imgzoo_layers.conv import CondConv2d, ConvNormAct, create_conv
 from imgzoo_layers.drop import drop_path_of
+from imgzoo_layers.gate import create_gate
 from imgzoo_layers.init import init_conv_per_group_
 from imgzoo_layers.norm_act import NormAct
 from imgzoo_layers.pool import create_aa
@@ -47,6 +48,10 @@ class SqueezeExcite(nn.Module):
         return x * self.gate(self.conv_expand(self.act1(self.conv_reduce(x.mean((2, 3), keepdim=True)))))
 
 
+TOLD = {"gc": ("rd_ratio", "act"), "gca": ("rd_ratio", "act"), "bat": ("rd_ratio",)}
+"""What gates by name, squeeze-excite aside, can be told; the others take the channels alone."""
+
+
 def groups_of(group_size: int, dim: int) -> int:
     """Groups of a convolution: 1 for an ordinary one (size 0), else `dim` channels in groups of the size."""
     if not group_size:
@@ -62,6 +67,17 @@ def make_gate(common: Common, dim: int, ratio: float, act: Act, expansion: float
         return nn.Identity()
     ratio = ratio if common.gate_from_expanded else ratio / expansion
     return common.gate(dim, rd_ratio=ratio, act=common.gate_act or act)
+
+
+def get_gate(gate: str | Callable[..., nn.Module] | None) -> Callable[..., nn.Module] | None:
+    """The maker of a gate from `(dim, rd_ratio, act)`; one by name is told no more than it takes."""
+    if not isinstance(gate, str):
+        return gate
+
+    def make(dim: int, **options: object) -> nn.Module:
+        return create_gate(gate, dim, **{key: options[key] for key in TOLD.get(gate, ())})
+
+    return make
 
 
 class ConvBnAct(nn.Module):

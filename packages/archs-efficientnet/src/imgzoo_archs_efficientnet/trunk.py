@@ -7,12 +7,11 @@ from torch import Tensor, nn
 
 from imgzoo.model import FeatureInfo, ImageModel
 from imgzoo_layers.conv import create_conv
-from imgzoo_layers.gate import GATE
 from imgzoo_layers.norm_act import get_norm_act
 from imgzoo_layers.pool import GlobalPool
 from imgzoo_layers.prune import fit_to_file, out_channels
 
-from .blocks import Common, SqueezeExcite, init_mobile_
+from .blocks import Common, SqueezeExcite, get_gate, init_mobile_
 from .builder import Rounding, build_stages, decode_stages
 
 
@@ -39,7 +38,7 @@ class MobileTrunk(ImageModel):
         dim = stem_size if fix_stem else rounding(stem_size)
         self.conv_stem = create_conv(in_chans, dim, stem_kernel, 2, padding)
         self.bn1 = make_norm(dim)
-        make_gate = GATE.get(gate) if gate != "se" else partial(SqueezeExcite, gate=gate_fn, round_limit=gate_round)
+        make_gate = partial(SqueezeExcite, gate=gate_fn, round_limit=gate_round) if gate == "se" else get_gate(gate)
         common = Common(make_norm, act, padding, aa, make_gate, gate_act, gate_from_expanded, layer_scale)
         self.blocks, levels = build_stages(decode_stages(stages, depth, depth_rounding), dim, rounding, common,
                                            output_stride, drop_path_rate, group_size, experts)  # fmt: skip

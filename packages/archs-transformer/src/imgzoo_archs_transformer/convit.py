@@ -76,11 +76,11 @@ class ConVit(TokenModel):
     tables = {"pos_embed": GridTable()}
 
     def __init__(self, img_size: int | tuple[int, int] = 224, patch_size: int = 16, in_chans: int = 3,
-                 num_classes: int = 1000, global_pool: str = "token", embed_dim: int = 192, depth: int = 12,
+                 num_classes: int = 1000, global_pool: str = "token", embed_dim: int = 48, depth: int = 12,
                  num_heads: int = 4, mlp_ratio: float = 4.0, local_up_to_layer: int = 10, drop_rate: float = 0.0,
                  drop_path_rate: float = 0.0):  # fmt: skip
-        super().__init__(num_classes, in_chans, img_size, patch_size, embed_dim, depth, global_pool)
-        dim = embed_dim
+        dim = embed_dim * num_heads
+        super().__init__(num_classes, in_chans, img_size, patch_size, dim, depth, global_pool)
         self.cls_token = nn.Parameter(torch.empty(1, 1, dim))
         self.pos_embed = nn.Parameter(torch.empty(1, self.grid[0] * self.grid[1], dim))
         self.patch_embed = PatchEmbed(pair(patch_size), in_chans, dim)

@@ -80,7 +80,7 @@ class Eva(TokenModel):
                  num_heads: int = 12, attn: str = "qv_bias", qkv_bias: bool = True,
                  num_kv_heads: Sequence[int] | None = None, qk_norm: bool = False, scale_attn_norm: bool = False,
                  mlp: str = "mlp", mlp_ratio: float = 4.0, scale_mlp_norm: bool = False,
-                 layer_scale: float | None = None, scale_mlp: bool = True, post_norm: bool = False,
+                 layer_scale: float | None = None, attn_only_layer_scale: bool = False, post_norm: bool = False,
                  rope: str | None = None, rope_theta: float = 10000.0, rope_reference: Size | None = None,
                  rope_shift: float = 0.0, rope_columns_first: bool = False, rope_halves: bool = False,
                  rope_rescale: float = 0.0, abs_pos: bool = True, no_embed_class: bool = False,
@@ -117,7 +117,8 @@ class Eva(TokenModel):
         make_mlp = partial(MLP[mlp], dim, hidden, drop=proj_drop_rate, norm=make_norm if scale_mlp_norm else None)
         self.blocks = Blocks(*(
             Block(dim, make_attn(kv_heads=num_kv_heads[i] if num_kv_heads else None), make_mlp(), make_norm,
-                  (layer_scale, layer_scale if scale_mlp else None), drop, post_norm, i if rope == "mixed" else None)
+                  (layer_scale, None if attn_only_layer_scale else layer_scale), drop, post_norm,
+                  i if rope == "mixed" else None)
             for i, drop in enumerate(drop_path_rates(drop_path_rate, depth)[0])
         ))  # fmt: skip
         after_pool = global_pool in ("avg", "max", "avgmax") if fc_norm is None else fc_norm

@@ -38,7 +38,9 @@ class ClippedLinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if not self.clips:
             return self.linear(x)
-        return self.linear(x.clamp(self.input_min, self.input_max)).clamp(self.output_min, self.output_max)
+        lo, hi = self.input_min.expand(x.shape[-1]), self.input_max.expand(x.shape[-1])
+        # bounds that look like vectors: ONNX's optimizer mixes up scalar ones of layers that read the same tensor
+        return self.linear(x.clamp(lo, hi)).clamp(self.output_min, self.output_max)
 
 
 class GemmaPatchEmbed(nn.Module):

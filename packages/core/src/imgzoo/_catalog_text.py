@@ -33,6 +33,9 @@ def format_catalog(data: Mapping[str, Any]) -> str:
     sections = [_inline({key: value for key, value in head.items() if value})[1:-1]]
     if defaults:
         sections.append(f' "defaults": {_inline(defaults)}')
+    if data.get("spelling"):
+        rows = [f"  {_inline(word)}: {_inline(ours)}" for word, ours in sorted(data["spelling"].items())]
+        sections.append(' "spelling": {\n' + ",\n".join(rows) + "}")
     if data.get("aliases"):
         rows = [f"  {_inline(old)}: {_inline(new)}" for old, new in sorted(data["aliases"].items())]
         sections.append(' "aliases": {\n' + ",\n".join(rows) + "}")
@@ -145,8 +148,24 @@ def check(data: Mapping[str, Any]) -> list[str]:
             problems.append(f"{name}: a row is a table, not {type(row).__name__}")
             continue
         problems += _check_model(name, row, data)
+    problems += _check_spelling(data.get("spelling", {}))
     problems += _check_aliases(data)
     return problems
+
+
+def _check_spelling(spelling: Any) -> Iterator[str]:
+    if not isinstance(spelling, dict):
+        yield f"spelling is a table, not {type(spelling).__name__}"
+        return
+    for word, entry in spelling.items():
+        if isinstance(entry, dict):
+            right = entry and all(isinstance(each, str if value == "*" else dict) for value, each in entry.items())
+        else:
+            right = isinstance(entry, str) or (
+                isinstance(entry, list) and len(entry) == 1 and isinstance(entry[0], str)
+            )
+        if not right:
+            yield f"spelling of {word}: {_inline(entry)} is no word, [word] or table of values"
 
 
 def _check_model(name: str, row: Mapping[str, Any], data: Mapping[str, Any]) -> Iterator[str]:

@@ -24,7 +24,7 @@ NORMALIZE: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
 }
 """Named pairs of channel mean and standard deviation."""
 
-FAMILY_KEYS = ("family", "target", "paper", "capabilities", "defaults", "aliases", "models")
+FAMILY_KEYS = ("family", "target", "paper", "capabilities", "defaults", "spelling", "aliases", "models")
 MODEL_KEYS = ("like", "target", "paper", "capabilities", "aliases", "defaults", "weights")
 OWN_KEYS = frozenset(MODEL_KEYS) - {"like", "weights"}
 CELLS = frozenset(WeightSpec._fields) - {"tag", "arch", "plugin"}
@@ -92,6 +92,7 @@ def family_specs(data: Row) -> Iterator[ModelSpec]:
     capabilities = frozenset(data.get("capabilities", ()))
     shared = data.get("defaults", {})
     aliases = _aliases_by_model(data.get("aliases", {}))
+    spelling = data.get("spelling", NOTHING)
 
     for name, row in expanded(data["models"]):
         options = dict(row)
@@ -110,6 +111,7 @@ def family_specs(data: Row) -> Iterator[ModelSpec]:
             own_paper,
             frozenset(own["capabilities"]) if "capabilities" in own else capabilities,
             aliases.get(name, NOTHING) if "aliases" not in own else _own_aliases(name, own, aliases),
+            spelling,
         )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from os import PathLike
@@ -13,8 +12,10 @@ import torch
 from .errors import CapabilityError, OptionError, UsageError
 from .features import FeatureModel, default_out_indices
 from .loading.source import Source, locate
+from .options import Parameters, parameters_of
 from .registry import registry
 from .specs import ModelSpec, WeightSpec
+from .spelling import near_words, translated
 
 if TYPE_CHECKING:
     from .model import ImageModel
@@ -83,7 +84,8 @@ def create_model(
         img_size: height and width, or one number, for networks with position tables.
         features_only: return a list of feature maps instead of logits, those of `out_indices`.
         output_stride: 8, 16 or 32: dilate instead of striding further (convolutional networks).
-        options: anything else the network's constructor takes; None is dropped.
+        options: anything else the network's constructor takes, in its own spelling or the field's (`act_layer`,
+            `init_values`, ...); None is dropped.
 
     Raises:
         UnknownNameError: no plugin brings the name or tag.
@@ -97,7 +99,8 @@ def create_model(
                   output_stride=output_stride, drop_rate=drop_rate, drop_path_rate=drop_path_rate)  # fmt: skip
     if out_indices is not None and not features_only:
         raise OptionError("out_indices needs features_only=True")
-    config = {**named.model_args, **{key: value for key, value in {**common, **options}.items() if value is not None}}
+    given = {key: value for key, value in {**common, **options}.items() if value is not None}
+    config = {**named.model_args, **translated(spec, given)}
     build = spec.load()
     arguments = constructor_options(spec, weights, build, config)
 
@@ -148,28 +151,13 @@ def constructor_options(
         _drop_harmless(arguments, parameters, spec)
         unknown = [key for key in arguments if key not in parameters]
         if unknown:
-            taken = ", ".join(sorted(parameters))
+            near = [each for word in unknown for each in near_words(spec, parameters, word)]
+            taken = ", ".join(sorted(parameters)) + (f"; nearest are {', '.join(near)}" if near else "")
             raise OptionError(f"{spec.name} has no option {', '.join(map(repr, unknown))}; it takes {taken}")
     return arguments
 
 
-def parameters_of(build: Callable[..., Any]) -> tuple[set[str], bool]:
-    """Names of the options a constructor takes, those it hands to its base class included; True if it takes any."""
-    if not inspect.isclass(build):
-        parameters = inspect.signature(build).parameters
-        return set(parameters), any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-    names: set[str] = set()
-    for cls in build.__mro__:
-        if "__init__" not in cls.__dict__:
-            continue
-        parameters = inspect.signature(cls.__init__).parameters
-        names |= set(parameters) - {"self"}
-        if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
-            return names, False
-    return names, True
-
-
-def _drop_harmless(arguments: dict[str, Any], parameters: set[str], spec: ModelSpec) -> None:
+def _drop_harmless(arguments: dict[str, Any], parameters: Parameters, spec: ModelSpec) -> None:
     """Settle options that every call may give: no-ops go, impossible ones say which families can."""
     if "img_size" in arguments and "img_size" not in parameters:
         arguments.pop("img_size")  # a network without position tables takes any size

@@ -73,6 +73,8 @@ class ModelSpec(NamedTuple):
     capabilities: frozenset[str] = frozenset()
     aliases: Mapping[str, str] = NOTHING
     """Deprecated names and the `name[.tag]` each stands for."""
+    spelling: Mapping[str, Any] = NOTHING
+    """Options as the field calls them in this family, and what they are here (see `imgzoo.spelling`)."""
     plugin: str = ""
 
     def load(self) -> Any:

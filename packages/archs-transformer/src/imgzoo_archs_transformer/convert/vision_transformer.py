@@ -3,6 +3,7 @@
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from imgzoo.loading.convert import Format, State, project
 
@@ -77,19 +78,20 @@ MAE = [(r"^(?:decoder_.*|mask_token$)", "")]
 DEIT3 = [(r"\.gamma_([12])$", r".ls\1.gamma")]
 
 
-def from_jax(state: State, model: Any) -> State:
+def from_kernel(key: str, value: Tensor) -> tuple[str, Tensor]:
     """Kernels come input first and heads apart: (in, out), (in, heads, width), (heads, width, out), (h, w, in, out)."""
-    torch_state: State = {}
-    for key, value in unstack(state).items():
-        path, _, leaf = key.rpartition(".")
-        attended = path.endswith((".query", ".key", ".value"))
-        if leaf == "kernel" and value.ndim == 4:
-            torch_state[f"{path}.weight"] = value.permute(3, 2, 0, 1).contiguous()
-        elif leaf == "kernel":
-            flat = value.flatten(1) if attended else value.flatten(0, -2)
-            torch_state[f"{path}.weight"] = flat.T.contiguous()
-        else:
-            torch_state[key] = value.flatten() if attended else value
+    path, _, leaf = key.rpartition(".")
+    attended = path.endswith((".query", ".key", ".value"))
+    if leaf != "kernel":
+        return key, value.flatten() if attended else value
+    if value.ndim == 4:
+        return f"{path}.weight", value.permute(3, 2, 0, 1).contiguous()
+    return f"{path}.weight", (value.flatten(1) if attended else value.flatten(0, -2)).T.contiguous()
+
+
+def from_jax(state: State, model: Any) -> State:
+    """Blocks one by one, torch's layout, and projections joined as ours are."""
+    torch_state = dict(from_kernel(key, value) for key, value in unstack(state).items())
     join(torch_state, "attn", {"qkv": ("query", "key", "value")})
     join(torch_state, "attn_pool", {"q": ("query",), "kv": ("key", "value")})
     drop = ["attn_pool."] if model.attn_pool is None else []

@@ -53,12 +53,23 @@ def fit_state(
     convolution is taken to be all that sees the image.
     """
     state, notes = dict(state), []
+    _fit_pointwise(state, own, notes)
     _fit_input(state, model, own, notes, twin)
     for path in model._heads() if hasattr(model, "_heads") else ():
         _fit_classifier(state, model, path, label_offset, notes)
     if hasattr(model, "fit_state"):
         notes += model.fit_state(state)
     return state, notes
+
+
+def _fit_pointwise(state: State, own: State, notes: list[str]) -> None:
+    """A linear layer (out, in) and a convolution (out, in, 1, 1) of one pixel hold the same."""
+    found = [key for key, value in own.items() if key in state and {value.ndim, state[key].ndim} == {2, 4}]
+    found = [key for key in found if {own[key].shape[2:], state[key].shape[2:]} == {(), (1, 1)}]
+    for key in found:
+        state[key] = state[key].reshape(*state[key].shape[:2], *own[key].shape[2:])
+    if found:
+        notes.append(f"{len(found)} layers turned between linear and convolutions of one pixel")
 
 
 def _fit_input(

@@ -13,6 +13,7 @@ from typing import Any
 from imgzoo.errors import UnknownNameError, WeightsError
 from imgzoo.models import find_weights, resolve_model
 from imgzoo.specs import ModelSpec, WeightSpec
+from imgzoo.spelling import translated
 
 SCHEMES = ("hf-hub:", "local-dir:", "package:")
 FILES = (".safetensors", ".pth", ".pt", ".bin", ".tar", ".npz")
@@ -118,13 +119,16 @@ def from_folder(location: str) -> Source:
     length = source.config.get("sequence", 1)
     if isinstance(length, bool) or not isinstance(length, int) or not 1 <= length <= MOST_PATCHES:
         raise WeightsError(f"{location}: {CONFIG} says sequences of {length!r} patches; up to {MOST_PATCHES} can be")
-    source.model_args = {**(config.get("model_args") or {}), **(config.get("imgzoo") or {}).get("model_args", {})}
+    theirs = config.get("model_args") or {}
+    if not isinstance(theirs, Mapping):
+        raise WeightsError(f"{location}: {CONFIG} must hold model_args as a table, not {type(theirs).__name__}")
+    source.model_args = {**translated(source.spec, theirs), **own.get("model_args", {})}
     for key in ("num_classes", "global_pool"):
         if key in config and config[key] is not None:
             source.model_args.setdefault(key, config[key])
     names = config.get("label_names") or stored.get("label_names") or config.get("labels")
     source.class_names = [str(each) for each in names] if isinstance(names, list) else None
-    source.task = (config.get("imgzoo") or {}).get("task", source.task)
+    source.task = own.get("task", source.task)
     if source.task not in TASKS:
         raise WeightsError(f"{location}: {CONFIG} names the task {source.task!r}; known are {', '.join(TASKS)}")
     return source

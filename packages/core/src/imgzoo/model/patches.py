@@ -105,7 +105,7 @@ def take_patches(model: nn.Module) -> nn.Module:
     Networks without position tables and those of tokens with `dynamic_img_size` can, others raise `CapabilityError`.
     Images of one shape are computed together: a batch of many shapes takes as many passes, and fills up nothing.
     """
-    from imgzoo.factory import parameters_of
+    from imgzoo.options import parameters_of
 
     from .tokens import TokenModel
 

@@ -1,0 +1,226 @@
+"""Constructor options in the field's spelling, translated into the constructor's own. No torch.
+
+`WORDS` holds what means the same in every family. A family's catalog file adds its own under `"spelling"`:
+
+    "norm_eps": "eps"                                another word, the same value
+    "focal_levels": ["focal_level"]                  one value for all stages, given once for each
+    "block_fn": {"ResPostBlock": {"block": "res_post"}, "Block": {}}    what each value stands for
+    "block_args": {"*": "*"}                         a table whose items are options themselves
+
+In a table of values `"*"` is the word that takes every other value. Values are written as JSON writes them, classes and
+functions by their name, `functools.partial` as `Name(keyword=value)`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
+from typing import Any
+
+from .errors import OptionError
+from .options import Parameters, parameters_of
+from .specs import ModelSpec
+
+WORDS: dict[str, tuple[str, ...]] = {
+    "aa_layer": ("aa",),
+    "act_layer": ("act",),
+    "block_config": ("depths",),
+    "block_reduce_first": ("reduce_first",),
+    "bn_eps": ("eps",),
+    "depth_list": ("depths",),
+    "down_kernel_size": ("down_kernel",),
+    "drop_connect_rate": ("drop_path_rate",),
+    "growth_rate": ("growth",),
+    "head_hidden_size": ("head_hidden",),
+    "init_values": ("layer_scale",),
+    "kernel_size": ("kernel",),
+    "kernel_sizes": ("kernels",),
+    "layer_scale_init_value": ("layer_scale",),
+    "layers": ("depths",),
+    "layerscale_value": ("layer_scale",),
+    "ls_init_value": ("layer_scale",),
+    "mlp_layer": ("mlp",),
+    "norm_eps": ("eps",),
+    "norm_layer": ("norm",),
+    "num_reg_tokens": ("reg_tokens",),
+    "pad_type": ("padding",),
+    "rope_temperature": ("rope_theta",),
+    "se_from_exp": ("gate_from_expanded",),
+    "se_layer": ("gate",),
+    "stem_kernel_size": ("stem_kernel",),
+    "stem_type": ("stem",),
+    "use_abs_pos_emb": ("abs_pos",),
+    "use_fc_norm": ("fc_norm",),
+    "use_grn": ("grn",),
+    "use_post_norm": ("post_norm",),
+    "width_list": ("widths",),
+    "width_mult": ("width",),
+}
+"""The field's words and what a constructor calls each; none is touched where the constructor takes the word itself."""
+
+NAMES: dict[str, dict[str, str]] = {
+    "act": {
+        **{name: name for name in ("relu", "relu6", "elu", "celu", "selu", "prelu", "silu", "mish", "gelu", "sigmoid",
+                                   "tanh", "identity")},
+        "swish": "silu", "leakyrelu": "leaky_relu", "quickgelu": "quick_gelu", "gelutanh": "gelu_tanh",
+        "gelu(approximate=tanh)": "gelu_tanh", "hardswish": "hard_swish", "hardsigmoid": "hard_sigmoid",
+        "hardmish": "hard_mish",
+    },
+    "norm": {
+        **{name: name for name in ("batchnorm", "groupnorm", "groupnorm1", "layernorm", "layernorm2d", "rmsnorm",
+                                   "rmsnorm2d", "simplenorm", "simplenorm2d", "evonorms0", "evonorms0a",
+                                   "frn")},
+        "batchnorm2d": "batchnorm", "batchnormact2d": "batchnorm", "groupnormact": "groupnorm",
+        "groupnorm1act": "groupnorm1", "layernormact2d": "layernorm2d", "rmsnormact2d": "rmsnorm2d",
+        "evonorm2ds0": "evonorms0", "evonorm2ds0a": "evonorms0a", "filterresponsenormtlu2d": "frn",
+    },
+    "gate": {
+        **{name: name for name in ("se", "ese", "eca", "ceca", "gc", "gca", "bat")},
+        "semodule": "se", "squeezeexcite": "se", "effectivesemodule": "ese", "ecamodule": "eca", "cecamodule": "ceca",
+        "globalcontext": "gc",
+    },
+    "aa": {"avg": "avg", "avgpool": "avg", "avgpool2d": "avg", "blur": "blur", "blurpool": "blur",
+           "blurpool2d": "blur", "blurpc": "blurpc"},
+    "mlp": {"mlp": "mlp", "swiglu": "swiglu", "glumlp(gatelast=false)": "glu", "swiglupacked": "glu",
+            "geglumlp": "geglu", "geglu": "geglu"},
+}  # fmt: skip
+"""What the field calls a part, in small letters without `_`, and its name here, by the option that takes it."""
+CARRIED = {
+    "norm": {"eps": "eps", "group_size": "norm_group"},
+    "gate": {"rd_ratio": "gate_ratio", "gate_layer": "gate_fn", "force_act_layer": "gate_act"},
+    "mlp": {"act_layer": ""},  # a block tells its mlp the activation anyway
+}
+"""Keywords of a `partial` that are options of their own here; with "" they have no effect in the field either."""
+PARTS = ("act", "gate", "norm")
+"""Options that take a class of the user's, too."""
+EPS = {"layernorm": 1e-6, "layernorm2d": 1e-6, "rmsnorm": 1e-6, "rmsnorm2d": 1e-6, "simplenorm": 1e-6,
+       "simplenorm2d": 1e-6}  # fmt: skip
+"""Epsilon of a norm that is named without one; of every other 1e-5."""
+
+
+def translated(spec: ModelSpec, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Options as the constructor calls them; those it does not know in either spelling are left as they are.
+
+    Raises:
+        OptionError: one option is given by two words, or a value has no counterpart.
+    """
+    if not given:
+        return {}
+    parameters, _ = parameters_of(spec.load())
+    options: dict[str, Any] = {}
+    implied: dict[str, Any] = {}
+    told: dict[str, str] = {}
+    for word, value in given.items():
+        for option, setting in _settings(spec, parameters, word, value, implied):
+            if told.setdefault(option, word) != word:
+                raise OptionError(f"{spec.name}: {told[option]} and {word} both say {option}; give one of them")
+            options[option] = setting
+    row = {key: each for key, each in implied.items() if key in spec.kwargs or each != parameters[key].default}
+    return {**row, **options}
+
+
+def _settings(
+    spec: ModelSpec, parameters: Parameters, word: str, value: Any, implied: dict[str, Any]
+) -> Iterator[tuple[str, Any]]:
+    """The options that one word stands for; those that it sets back to their defaults go into `implied`."""
+    entry = spec.spelling.get(word)
+    if isinstance(entry, dict):
+        text = written(value)
+        if text in entry:
+            yield from entry[text].items()
+            return
+        if entry.get("*") == "*":
+            if not isinstance(value, Mapping):
+                raise OptionError(f"{spec.name} takes {word} as a table of options, not {text}")
+            for inner, each in value.items():
+                yield from _settings(spec, parameters, inner, each, implied)
+            return
+        entry = word if word in parameters else entry.get("*")
+        if entry is None:
+            raise _no_counterpart(spec, word, text, spec.spelling[word])
+    elif isinstance(entry, list):
+        entry = entry[0]
+        if isinstance(value, list | tuple):
+            if len({*map(written, value)}) != 1:
+                raise OptionError(f"{spec.name} takes one {entry} for all stages, not {word}={written(value)}")
+            value = value[0]
+    elif entry is None and word not in parameters:
+        entry = next((each for each in WORDS.get(word, ()) if each in parameters), word)
+    if entry in (None, word):
+        yield word, value
+    else:
+        yield from _part(spec, parameters, word, entry, value, implied)
+
+
+def _part(
+    spec: ModelSpec, parameters: Parameters, word: str, option: str, value: Any, implied: dict[str, Any]
+) -> Iterator[tuple[str, Any]]:
+    """An option whose value may be the name, the class or the `partial` of a part."""
+    names = NAMES.get(option)
+    if names is None or not (isinstance(value, str) or callable(value)):
+        yield option, value
+        return
+    carried = {key: each for key, each in CARRIED.get(option, {}).items() if not each or each in parameters}
+    brought = {key: each for key, each in getattr(value, "keywords", {}).items() if key in carried}
+    name = names.get(plain(written(value, but=brought)))
+    if name is None and option not in PARTS:
+        raise _no_counterpart(spec, word, written(value), names)
+    yield option, name or value
+    for key, each in brought.items():
+        if carried[key]:
+            yield carried[key], NAMES["act"].get(plain(written(each)), each)
+    for key, each in carried.items():
+        if each == "eps" and key not in brought:
+            of_torch = getattr(value, "__module__", "").startswith("torch.")
+            implied[each] = 1e-5 if of_torch else EPS.get(name or "", 1e-5)
+        elif each and key not in brought:
+            implied[each] = parameters[each].default
+
+
+def _no_counterpart(spec: ModelSpec, word: str, text: str, known: Iterable[str]) -> OptionError:
+    return OptionError(f"{spec.name} has no counterpart of {word}={text}; it knows {', '.join(known)}")
+
+
+def plain(name: str) -> str:
+    return name.lower().replace("_", "")
+
+
+def written(value: Any, but: Iterable[str] = ()) -> str:
+    """A value as a table of values names it; of a `partial` the keywords in `but` are left out."""
+    if isinstance(value, partial):
+        keywords = [f"{key}={written(each)}" for key, each in sorted(value.keywords.items()) if key not in but]
+        return written(value.func) + (f"({', '.join(keywords)})" if keywords else "")
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(written, value))}]"
+    if value is None or isinstance(value, bool | int | float):
+        return json.dumps(value)
+    return value if isinstance(value, str) else getattr(value, "__name__", repr(value))
+
+
+def field_words(spec: ModelSpec, parameters: Parameters) -> dict[str, list[str]]:
+    """The field's words for each option of a constructor, where they differ from its own."""
+    words: dict[str, list[str]] = {}
+    for word in sorted({*WORDS, *spec.spelling}):
+        for option in _targets(spec.spelling.get(word), word, parameters):
+            if option in parameters and option != word:
+                words.setdefault(option, []).append(word)
+    return words
+
+
+def _targets(entry: Any, word: str, parameters: Parameters) -> set[str]:
+    if isinstance(entry, dict):
+        inner = {option for settings in entry.values() if isinstance(settings, dict) for option in settings}
+        return inner | ({entry["*"]} if "*" in entry else set())
+    if isinstance(entry, list):
+        return set(entry)
+    if entry is not None:
+        return {entry}
+    return set() if word in parameters else {next((each for each in WORDS[word] if each in parameters), word)}
+
+
+def near_words(spec: ModelSpec, parameters: Parameters, word: str) -> list[str]:
+    """Options, in either spelling, that a mistyped word may have meant."""
+    theirs = (each for words in field_words(spec, parameters).values() for each in words)
+    return difflib.get_close_matches(word, [*parameters, *theirs], n=3, cutoff=0.7)

@@ -1,0 +1,63 @@
+"""Options in the field's words build here what they build in the peer: the same keys, the same numbers."""
+
+from functools import partial
+
+import pytest
+import torch
+from small import image
+from torch import nn
+
+from kit import TOLERANCE, pair, timm
+
+pytestmark = pytest.mark.parity
+
+RESNET = {"stem_type": "deep", "stem_width": 32, "avg_down": True, "aa_layer": nn.AvgPool2d, "drop_block_rate": 0.1}
+CASES = {
+    "vit": ("test_vit", {"init_values": 1e-5, "dynamic_img_size": True, "reg_tokens": 4, "no_embed_class": True}),
+    "vit, parts": ("test_vit", {"act_layer": nn.SiLU, "mlp_layer": timm.layers.SwiGLUPacked, "init_values": 0.1}),
+    "vit, rms": ("test_vit", {"norm_layer": "rmsnorm", "act_layer": "gelu_tanh", "mlp_layer": timm.layers.SwiGLU}),
+    "vit, torch's norm": ("test_vit", {"norm_layer": nn.LayerNorm, "attn_layer": "diff"}),
+    "vit, epsilon": ("test_vit", {"norm_layer": partial(nn.LayerNorm, eps=0.1), "pos_embed": "learn"}),
+    "vit, block": ("test_vit", {"block_fn": timm.models.vision_transformer.ParallelScalingBlock}),
+    "deit": ("deit_tiny_distilled_patch16_224", {"depth": 2, "init_values": 0.1, "act_layer": "silu"}),
+    "beit": ("beit_base_patch16_224", {"depth": 2, "embed_dim": 96, "num_heads": 3, "init_values": 0.2}),
+    "eva": ("eva02_tiny_patch14_224", {"depth": 2, "norm_layer": partial(nn.LayerNorm, eps=0.1),
+                                       "num_reg_tokens": 2, "use_fc_norm": False}),
+    "eva, bare": ("eva02_base_patch14_224", {"depth": 1, "use_abs_pos_emb": False, "scale_attn_inner": False}),
+    "convnext": ("test_convnext", {"ls_init_value": 0.1, "kernel_sizes": [7, 5, 5, 3], "conv_mlp": True}),
+    "convnext, parts": ("test_convnext", {"act_layer": "silu", "stem_type": "overlap", "head_hidden_size": 32,
+                                          "norm_layer": "rmsnorm2d"}),
+    "convit": ("convit_tiny", {"embed_dim": 16, "depth": 2, "local_up_to_layer": 1}),
+    "crossvit": ("crossvit_tiny_240", {"mlp_ratio": [4, 4, 1], "num_heads": [2, 2], "embed_dim": [64, 128]}),
+    "focalnet": ("focalnet_tiny_srf", {"focal_levels": [3, 3, 3, 3], "layerscale_value": 0.1}),
+    "resnet": ("test_resnet", {**RESNET, "block_args": {"attn_layer": "eca"}}),
+    "resnet, parts": ("resnet18", {"act_layer": "silu", "norm_layer": "groupnorm", "block_reduce_first": 1,
+                                   "block": timm.models.resnet.Bottleneck, "layers": [1, 1, 1, 1]}),
+    "resnest": ("resnest14d", {"block_args": {"radix": 4, "avd": True, "avd_first": True}}),
+    "efficientnet": ("test_efficientnet", {"act_layer": "relu", "bn_eps": 0.1, "se_layer": "eca"}),
+    "efficientnet, parts": ("efficientnet_b0", {"act_layer": nn.Hardswish, "se_layer": "ese", "pad_type": "same",
+                                                "norm_layer": partial(nn.BatchNorm2d, eps=0.1)}),
+    "levit": ("levit_128s", {"stem_type": "s8", "act_layer": "silu"}),
+    "twins": ("twins_svt_small", {"depths": [1, 1, 2, 1], "wss": [7, 7, 7, 7]}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name, options", CASES.values(), ids=CASES)
+def test_the_fields_words_build_the_same(name, options):
+    peer, ours = pair(name, **options)
+    x = image(ours)
+    with torch.no_grad():
+        want, got = peer(x), ours(x)
+    assert got.shape == want.shape
+    assert (got - want).abs().max() <= TOLERANCE * want.abs().max().clamp(min=1)
+
+
+@pytest.mark.parametrize("name, options", CASES.values(), ids=CASES)
+def test_every_word_counts(name, options):
+    """Without its options a name is another network, or the comparison above would prove nothing."""
+    _, ours = pair(name, **options)
+    _, plain = pair(name)
+    shapes, others = ({key: value.shape for key, value in each.state_dict().items()} for each in (ours, plain))
+    x = image(ours)
+    with torch.no_grad():
+        assert shapes != others or not torch.allclose(ours(x), plain(x), atol=1e-3)
