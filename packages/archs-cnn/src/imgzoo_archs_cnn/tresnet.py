@@ -71,6 +71,7 @@ class Bottleneck(nn.Module):
 
 
 class TResNet(ImageModel):
+    default_levels = (1, 2, 3, 4)
     parts = Parts(stem=(), stages=("body",))
     layer_groups = {
         "stem": r"^body\.conv1",

@@ -100,11 +100,12 @@ class FeatureModel(nn.Module):
 
     def flat_state_dict(self) -> dict[str, Tensor]:
         """The state dict under flat keys: `conv1.weight`, `stages_0.blocks.1...`."""
-        parts = self.model.named_children()
-        rows = {name for name, part in parts if isinstance(part, (nn.Sequential, nn.ModuleList))}
-        if not self.model.flat_levels or not any("." in level.module for level in self.feature_info.levels):
-            rows = set()
-        flat = {}
+        inside = {level.module.partition(".")[0] for level in self.feature_info.levels if "." in level.module}
+        rows, flat = set[str](), {}
+        for name, part in self.model.named_children() if inside and self.model.flat_levels else ():
+            numbered = isinstance(part, (nn.Sequential, nn.ModuleList)) and all(row.isdigit() for row in part._modules)
+            if name in inside or numbered:
+                rows.add(name)
         for key, value in self.model.state_dict().items():
             first, *rest = key.split(".", 2)
             flat[".".join([f"{first}_{rest[0]}", *rest[1:]]) if first in rows else key] = value
