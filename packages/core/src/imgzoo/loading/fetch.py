@@ -15,7 +15,7 @@ from imgzoo._metadata import library
 from imgzoo.errors import OfflineError, WeightsError
 from imgzoo.native import cache_dir
 
-from .source import CONFIG, FILES, Source, read_config
+from .source import CONFIG, FILES, INDEX, Source, read_config
 
 PREFERRED = ("model.safetensors", "pytorch_model.bin", "pytorch_model.pth", "model.pth",
              "open_clip_model.safetensors", "open_clip_pytorch_model.bin")  # fmt: skip
@@ -86,6 +86,9 @@ def folder_file(folder: Path) -> Path:
     for name in PREFERRED:
         if (folder / name).is_file():
             return folder / name
+    indices = sorted(folder.glob(f"*{INDEX}"))
+    if len(indices) == 1:
+        return indices[0]
     found = sorted(path for path in folder.iterdir() if path.suffix.lower() in FILES)
     if len(found) == 1:
         return found[0]
