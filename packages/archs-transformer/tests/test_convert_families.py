@@ -312,8 +312,10 @@ def qwen(state):
 def gemma_tower(state):
     norms = ["input_layernorm", "post_attention_layernorm", "pre_feedforward_layernorm", "post_feedforward_layernorm"]
     places = [(rf"\.norm{i}\.", f".{norm}.") for i, norm in enumerate(norms, start=1)]
-    return renamed(state, (r"^encoder\.", ""), *places, (r"^patch_embed\.", "patch_embedder."),
-                   (r"^blocks\.", "encoder.layers."), (r"\.attn\.", ".self_attn."))  # fmt: skip
+    theirs = renamed(state, (r"^encoder\.", ""), *places, (r"^patch_embed\.", "patch_embedder."),
+                     (r"^blocks\.", "encoder.layers."), (r"\.attn\.", ".self_attn."))  # fmt: skip
+    kernel = theirs["patch_embedder.input_proj.weight"].unflatten(1, (3, 16, 16))
+    return theirs | {"patch_embedder.input_proj.weight": kernel.permute(0, 2, 3, 1).flatten(1)}
 
 
 def gemma(state):

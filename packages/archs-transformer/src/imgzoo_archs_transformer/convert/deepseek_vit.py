@@ -1,5 +1,6 @@
 """The vision tower of DeepSeek's language models; without the layers that align it where the network has none."""
 
+from math import isqrt
 from typing import Any
 
 from imgzoo.loading.convert import Format, State
@@ -21,12 +22,9 @@ def into_place(state: State, model: Any) -> State:
         state = {key: value for key, value in state.items() if not key.startswith("aligner.")}
     if state["patch_embed.proj.weight"].ndim == 2:
         kernel = state["patch_embed.proj.weight"]
-        state["patch_embed.proj.weight"] = kernel.unflatten(1, (3, -1)).unflatten(2, (_side(kernel.shape[1]), -1))
+        side = isqrt(kernel.shape[1] // 3)
+        state["patch_embed.proj.weight"] = kernel.unflatten(1, (3, side, side))
     return in_encoder(state, own)
-
-
-def _side(width: int) -> int:
-    return round((width / 3) ** 0.5)
 
 
 def in_encoder(state: State, own: State) -> State:

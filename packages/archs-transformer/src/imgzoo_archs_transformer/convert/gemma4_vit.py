@@ -1,5 +1,6 @@
 """The vision tower of Gemma 4's language models."""
 
+from math import isqrt
 from typing import Any
 
 from imgzoo.loading.convert import Format, State
@@ -19,6 +20,10 @@ RULES = [(r"^(?!(?:model\.)?vision_tower\.).*", ""), (r"^(?:model\.)?vision_towe
 
 
 def into_place(state: State, model: Any) -> State:
+    """There a patch's pixels lie (p, p, C), as the images' processor cuts them; here they lie (C, p, p)."""
+    kernel = state["patch_embed.input_proj.weight"]
+    side = isqrt(kernel.shape[1] // 3)
+    state["patch_embed.input_proj.weight"] = kernel.unflatten(1, (side, side, 3)).permute(0, 3, 1, 2).flatten(1)
     return in_encoder(state, model.state_dict())
 
 
