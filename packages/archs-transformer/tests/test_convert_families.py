@@ -2,7 +2,9 @@
 
 import json
 import re
+import shutil
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -489,6 +491,26 @@ def test_a_tower_out_of_the_files_of_a_language_model(tmp_path, case):
     with torch.inference_mode():
         for network in (again, other):
             torch.testing.assert_close(network(image), model(image), rtol=1e-5, atol=1e-5)
+
+
+def test_a_tower_from_the_hub_brings_only_its_files(tmp_path, monkeypatch):
+    case, asked = TOWERS[0], []
+    model = make(case.name, case.options)
+    folder = write_shards(case.theirs(model.state_dict()), tmp_path / "language")
+
+    def hub_file(repo, filename, missing_ok=False):
+        asked.append((repo, filename))
+        cached = tmp_path / filename
+        if missing_ok and not (folder / filename).exists():
+            return None
+        return Path(shutil.copy(folder / filename, cached))
+
+    monkeypatch.setattr("imgzoo.loading.fetch.hub_file", hub_file)
+    again = imgzoo.create_model(case.name, pretrained="hf-hub:acme/language@v1", **case.options)
+    assert again.load_report.format == "language-model"
+    assert {repo for repo, _ in asked} == {"acme/language@v1"}
+    files = ["model.safetensors.index.json", "model-1-of-3.safetensors", "model-2-of-3.safetensors"]
+    assert [name for _, name in asked if "bin" not in name][1:] == files
 
 
 @pytest.mark.parametrize("fault, said", [

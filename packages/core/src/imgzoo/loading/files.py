@@ -51,11 +51,13 @@ def is_index(path: Path) -> bool:
     return path.name.endswith(INDEX)
 
 
-def read_shards(path: Path, needed: Callable[[Sequence[str]], Sequence[str]]) -> dict[str, Tensor]:
+def read_shards(
+    path: Path, needed: Callable[[Sequence[str]], Sequence[str]], shard: Callable[[str], Path]
+) -> dict[str, Tensor]:
     """The tensors that are `needed` of a model in several files, whose `*.safetensors.index.json` is at `path`.
 
-    Files without any are not opened, and need not be there. Raises `WeightsError` for an index that is damaged or
-    leads out of its folder, and for a file or tensor that is missing.
+    `shard` finds one of the files; those without such a tensor are not asked for. Raises `WeightsError` for an index
+    that is damaged or leads out of its folder, and for a file or tensor that is missing.
     """
     places = read_config(path).get("weight_map")
     if not isinstance(places, dict) or not all(isinstance(each, str) for each in places.values()):
@@ -65,7 +67,7 @@ def read_shards(path: Path, needed: Callable[[Sequence[str]], Sequence[str]]) ->
     for name in sorted({places[key] for key in wanted}):
         if Path(name).name != name or not name.endswith(".safetensors"):
             raise WeightsError(f"'{path}' names '{name}', which is no .safetensors file of its folder")
-        state |= read_state(path.parent / name)
+        state |= read_state(shard(name))
     lost = [key for key in wanted if key not in state]
     if lost:
         raise WeightsError(f"'{path}' promises {lost[0]} in '{places[lost[0]]}', which does not have it")

@@ -17,7 +17,7 @@ from imgzoo.features import FeatureModel
 
 from .adapt import State, cast_like, check_fit, fit_state
 from .convert import convert, needed
-from .fetch import fetch_weights
+from .fetch import fetch_weights, shard
 from .files import is_index, read_shards, read_state, strip_prefix
 from .policy import check_license
 from .skeleton import assign, build_skeleton
@@ -64,7 +64,7 @@ def create_pretrained(
     what = f"{source.spec.name}.{source.weights.tag}" if source.weights_from == "tag" and source.weights else ""
     check_license(source.license, what or source.weights_from)
     path = fetch_weights(source)
-    state = read_weights(path, source.spec.target, _asked(source))
+    state = read_weights(path, source.spec.target, _asked(source), source.weights_from)
     model, numbers = build_skeleton(construct)
     own = model.state_dict()
 
@@ -95,10 +95,13 @@ def create_pretrained(
     return model
 
 
-def read_weights(path: Path, target: str, asked: str = "", use_ema: bool = True) -> State:
-    """A weight file, or as much of a model in several files as a network made by `target` has a place for."""
+def read_weights(path: Path, target: str, asked: str = "", where: str = "", use_ema: bool = True) -> State:
+    """A weight file, or as much of a model in several files as a network made by `target` has a place for.
+
+    `where` is the location that led to `path`.
+    """
     if is_index(path):
-        return read_shards(path, lambda names: needed(names, target, asked))
+        return read_shards(path, lambda names: needed(names, target, asked), partial(shard, where, path))
     return read_state(path, use_ema)
 
 
