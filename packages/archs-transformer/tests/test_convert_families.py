@@ -172,6 +172,37 @@ def hugging(state):
     return theirs | text | {"logit_scale": torch.tensor(4.6)}
 
 
+def aim(state):
+    return renamed(state, (r"^blocks", "trunk.blocks"), (r"\.norm([12])\.", r".norm_\1."), (r"fc1_g", "fc1"),
+                   (r"fc1_x", "fc3"), (r"^patch_embed\.", "preprocessor.patchifier."),
+                   (r"^pos_embed", "preprocessor.pos_embed"), (r"^norm\.", "trunk.post_trunk_norm."))  # fmt: skip
+
+
+def beit3(state):
+    """microsoft/unilm: an expert of images (A) and one of text (B) for every layer."""
+    theirs = renamed(
+        state,
+        (r"^blocks\.", "beit3.encoder.layers."),
+        (r"\.norm1\.", ".self_attn_layer_norm.A."),
+        (r"\.norm2\.", ".final_layer_norm.A."),
+        (r"\.attn\.norm\.", ".self_attn.inner_attn_ln.A."),
+        (r"\.attn\.proj\.", ".self_attn.out_proj.A."),
+        (r"\.mlp\.norm\.", ".ffn.A.ffn_layernorm."),
+        (r"\.mlp\.", ".ffn.A."),
+        (r"^patch_embed\.", "beit3.vision_embed."),
+        (r"^cls_token", "beit3.vision_embed.cls_token"),
+        (r"^pos_embed", "beit3.encoder.embed_positions.A.weight"),
+    )
+    positions = theirs["beit3.encoder.embed_positions.A.weight"]
+    theirs["beit3.encoder.embed_positions.A.weight"] = torch.cat([torch.ones(2, 64), positions[0]])
+    for key in [key for key in theirs if ".attn.qkv." in key]:
+        parts = theirs.pop(key).chunk(3)
+        theirs |= {key.replace(".attn.qkv.", f".self_attn.{name}_proj.A."): part
+                   for name, part in zip("qkv", parts, strict=True)}  # fmt: skip
+    return theirs | {key.replace(".A.", ".B."): value for key, value in theirs.items() if ".A." in key} | {
+        "beit3.text_embed.weight": torch.ones(2, 2), "beit3.vision_embed.mask_token": torch.ones(1, 1, 64)}  # fmt: skip
+
+
 def vit_of_naflex(state):
     """The same network for images: a convolution, and a row for the class token where there is one."""
     theirs = renamed(state, (r"^embeds\.proj", "patch_embed.proj"), (r"^embeds\.", ""))
@@ -378,6 +409,8 @@ CASES = [
     Case("tower", gemma_tower, "gemma4_vit_570m_enc", TOWER | {"hidden": 48, "head_dim": 16}, 96),
     Case("language-model", deepseek, "deepseek_vit_412m", TOWER, 126),
     Case("language-model", deepseek, "deepseek_vit_412m_enc", TOWER | {"out_features": 24}, 126),
+    Case("aim", aim, "aimv2_large_patch14_224", BARE),
+    Case("beit3", beit3, "beit3_base_patch16_224", TINY),
     Case("dinov3", dinov3, "vit_base_patch16_dinov3_qkvb", BARE),
     Case("dinov3", dinov3, "vit_small_plus_patch16_dinov3", BARE),
     Case("dinov3-transformers", dinov3_transformers, "vit_base_patch16_dinov3_qkvb", BARE),
