@@ -1,4 +1,4 @@
-"""ViT weights as published: JAX arrays, CLIP's visual tower, CLIP and SigLIP of transformers, DINO, MAE, DeiT-III."""
+"""ViT weights as published: JAX arrays, CLIP, transformers' CLIP and SigLIP, AIM, BEiT-3, DINO, MAE, DeiT-III."""
 
 from typing import Any
 
@@ -64,6 +64,31 @@ TRANSFORMERS = [
     (r"\.layer_norm([12])\.", r".norm\1."),
     (r"\.self_attn\.out_proj\.", ".attn.proj."),
     (r"\.self_attn\.", ".attn."),
+]
+AIM = [
+    (r"^preprocessor\.patchifier\.", "patch_embed."),
+    (r"^preprocessor\.", ""),
+    (r"^trunk\.post_trunk_norm\.", "norm."),
+    (r"^trunk\.", ""),
+    (r"\.norm_([12])\.", r".norm\1."),
+    (r"\.mlp\.fc1\.", ".mlp.fc1_g."),
+    (r"\.mlp\.fc3\.", ".mlp.fc1_x."),
+]
+BEIT3 = [
+    (r"^beit3\.(?:text_embed\.|vision_embed\.mask_token$).*", ""),
+    (r".*\.B\..*", ""),  # the experts of text
+    (r"\.A\.", "."),
+    (r"^beit3\.vision_embed\.proj\.", "patch_embed.proj."),
+    (r"^beit3\.vision_embed\.cls_token$", "cls_token"),
+    (r"^beit3\.encoder\.embed_positions\.weight$", "pos_embed"),
+    (r"^beit3\.encoder\.layers\.", "blocks."),
+    (r"\.self_attn_layer_norm\.", ".norm1."),
+    (r"\.final_layer_norm\.", ".norm2."),
+    (r"\.self_attn\.inner_attn_ln\.", ".attn.norm."),
+    (r"\.self_attn\.out_proj\.", ".attn.proj."),
+    (r"\.self_attn\.", ".attn."),
+    (r"\.ffn\.ffn_layernorm\.", ".mlp.norm."),
+    (r"\.ffn\.", ".mlp."),
 ]
 DINO = [
     (r"^backbone\.", ""),
@@ -152,6 +177,13 @@ def from_transformers(state: State, model: Any) -> State:
     return project(kept, model)
 
 
+def from_beit3(state: State, model: Any) -> State:
+    """Two positions come before those of the image."""
+    join(state, "attn", {"qkv": ("q_proj", "k_proj", "v_proj")})
+    state["pos_embed"] = state["pos_embed"][2:].unsqueeze(0)
+    return state
+
+
 def from_dino(state: State, model: Any) -> State:
     """Where our table has no row for the class token, the token takes what was added to it."""
     table = state.get("pos_embed")
@@ -165,6 +197,8 @@ FORMATS = [
     Format("jax", r"^(?:params/)?(?:img/)?Transformer/", JAX, from_jax),
     Format("clip", r"^visual\.class_embedding$", [*VISUAL, *CLIP], from_clip),
     Format("transformers", r"^(?:vision_model\.)?embeddings\.patch_embedding\.", TRANSFORMERS, from_transformers),
+    Format("aim", r"^preprocessor\.patchifier\.", AIM),
+    Format("beit3", r"^beit3\.vision_embed\.proj\.", BEIT3, from_beit3),
     Format("mae", r"^decoder_", MAE),
     Format("deit3", r"\.gamma_1$", DEIT3),
     Format("dino", r"^backbone\.|^mask_token$|^register_tokens$|\.mlp\.w12\.|^head\.last_layer\.", DINO, from_dino),
