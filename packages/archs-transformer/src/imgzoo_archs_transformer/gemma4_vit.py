@@ -141,6 +141,7 @@ class Gemma4Encoder(Encoder):
         "blocks": [(r"^blocks\.(\d+)", None), (r"^pooler|^std_", (99999,))],
     }
     no_decay = ("patch_embed.position_embedding_table",)
+    planes_apart, black = True, 0.5
 
     def __init__(self, patch_size: int = 16, in_chans: int = 3, num_classes: int = 0, global_pool: str | None = None,
                  embed_dim: int = 768, depth: int = 16, num_heads: int = 12, head_dim: int = 64, hidden: int = 3072,
@@ -186,6 +187,7 @@ class Gemma4ViT(Classifier):
         "blocks": [(r"^encoder\.blocks\.(\d+)", None)],
     }
     no_decay = ("encoder.patch_embed.position_embedding_table",)
+    planes_apart, black = True, 0.5
 
     def __init__(self, patch_size: int = 16, in_chans: int = 3, num_classes: int = 1000, global_pool: str = "avg",
                  embed_dim: int = 768, depth: int = 16, num_heads: int = 12, head_dim: int = 64, hidden: int = 3072,

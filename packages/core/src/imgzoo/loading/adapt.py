@@ -13,11 +13,15 @@ from imgzoo.errors import WeightsError
 State = dict[str, Tensor]
 
 
-def adapt_input(kernel: Tensor, chans: int, cells: int = 1) -> Tensor:
+def adapt_input(kernel: Tensor, chans: int, cells: int = 1, planes_apart: bool = False) -> Tensor:
     """Kernels (D, C, ...) for another number of channels: summed to one, else repeated in turn and rescaled.
 
-    Where the image's cells were moved into channels first, the channels of each of the `cells` are adapted.
+    Where the image's cells were moved into channels first, the channels of each of the `cells` are adapted;
+    they lie side by side, or `planes_apart`.
     """
+    if planes_apart:
+        turned = adapt_input(kernel.unflatten(1, (-1, cells)).transpose(1, 2).flatten(1, 2), chans, cells)
+        return turned.unflatten(1, (cells, -1)).transpose(1, 2).flatten(1, 2)
     parts = kernel.float().unflatten(1, (cells, -1))
     source = parts.shape[2]
     if source == chans:
@@ -84,7 +88,7 @@ def _fit_input(
     for key, cells in (kernels or {f"{first_conv(model)}.weight": 1}).items():
         if key in differ and state[key].shape[1] % cells == 0:
             notes.append(f"{key}: {state[key].shape[1] // cells} input channels made {chans}")
-            state[key] = adapt_input(state[key], chans, cells)
+            state[key] = adapt_input(state[key], chans, cells, getattr(model, "planes_apart", False))
 
 
 def _others(x: Tensor) -> tuple[int, ...]:

@@ -34,6 +34,11 @@ class ImageModel(Leveled):
     takes_patches: ClassVar[bool] = False
     """Whether `forward` takes `Patches` of images of mixed shapes; `take_patches` lets others do so."""
 
+    planes_apart: ClassVar[bool] = False
+    """Whether kernels over flattened patches hold one channel's pixels after another's, not one pixel's channels."""
+    black: ClassVar[float] = 0.0
+    """The pixel value that adds nothing: it is not zero where a network shifts pixels itself."""
+
     def __init__(self, num_classes: int = 1000, in_chans: int = 3):
         super().__init__()
         if num_classes < 0 or in_chans < 1:
