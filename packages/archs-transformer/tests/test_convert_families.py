@@ -178,6 +178,10 @@ def aim(state):
                    (r"^pos_embed", "preprocessor.pos_embed"), (r"^norm\.", "trunk.post_trunk_norm."))  # fmt: skip
 
 
+def beit(state):
+    return state | {"blocks.0.attn.relative_position_index": torch.zeros(17, 17)}
+
+
 def beit3(state):
     """microsoft/unilm: an expert of images (A) and one of text (B) for every layer."""
     theirs = renamed(
@@ -410,6 +414,7 @@ CASES = [
     Case("language-model", deepseek, "deepseek_vit_412m", TOWER, 126),
     Case("language-model", deepseek, "deepseek_vit_412m_enc", TOWER | {"out_features": 24}, 126),
     Case("aim", aim, "aimv2_large_patch14_224", BARE),
+    Case("original", beit, "beit_base_patch16_224", TINY),
     Case("beit3", beit3, "beit3_base_patch16_224", TINY),
     Case("dinov3", dinov3, "vit_base_patch16_dinov3_qkvb", BARE),
     Case("dinov3", dinov3, "vit_small_plus_patch16_dinov3", BARE),
