@@ -1,13 +1,16 @@
 """Every option of `create_model` that is accepted has its effect: over all names, on the meta device."""
 
+import inspect
 import json
 
 import pytest
+from click.testing import CliRunner
 from small import SMALLEST
 
 import imgzoo
+from imgzoo.cli.info import command
 from imgzoo.errors import CapabilityError, OptionError, UsageError, WeightsError
-from imgzoo.options import parameters_of
+from imgzoo.options import LINES, documented, lines_of, parameters_of
 from imgzoo.registry import registry
 from imgzoo.spelling import WORDS
 
@@ -74,3 +77,60 @@ def test_mobile_networks_take_every_gate(gate):
     assert imgzoo.create_model("test_efficientnet", device="meta", gate=gate).state_dict()
     with pytest.raises(UsageError, match="unknown attention 'none'"):
         imgzoo.create_model("test_efficientnet", device="meta", gate="none")
+
+
+BUILDS = sorted({spec.load() for spec in registry("models").specs() if spec.plugin.startswith("archs")}, key=repr)
+
+
+@pytest.mark.parametrize("build", BUILDS, ids=lambda build: build.__name__)
+def test_every_option_has_a_line_and_every_line_an_option(build):
+    lines = lines_of(build)
+    assert list(lines) == list(parameters_of(build)[0])
+    assert not [option for option, line in lines.items() if not 3 < len(line) < 130]
+    for cls in build.__mro__:
+        if cls.__module__.startswith("imgzoo_archs"):
+            taken = inspect.signature(cls.__init__).parameters
+            assert not [word for word in documented(cls) if word not in taken], cls
+
+
+def test_what_one_family_says_is_not_said_for_all():
+    shown = [lines_of(build) for build in BUILDS]
+    for option, line in LINES.items():
+        assert any(lines.get(option) == line for lines in shown), f"no constructor shows the line of {option}"
+
+
+def test_the_lines_of_a_class_stand_before_those_of_its_bases():
+    class Base:
+        """What it is.
+
+        Args:
+            width: the base's width
+            depth: how many,
+                as many as you like
+        """
+
+        def __init__(self, width=1, depth=2, more=3):
+            pass
+
+    class Net(Base):
+        """Args:
+        width: its own width
+        """
+
+        def __init__(self, width=2, **options):
+            super().__init__(width, **options)
+
+    lines = {"width": "its own width", "depth": "how many, as many as you like", "more": ""}
+    assert lines_of(Net) == lines
+
+
+def test_info_prints_the_options():
+    run = CliRunner().invoke(command, ["test_vit", "--options"])
+    assert run.exit_code == 0
+    rows = {line.split()[0]: line for line in run.output.splitlines()}
+    assert list(rows) == list(lines_of(imgzoo.get_spec("test_vit").load()))
+    assert '"gelu"' in rows["act"] and "(in the field act_layer)" in rows["act"] and " 64 " in rows["embed_dim"]
+    run = CliRunner().invoke(command, ["test_vit", "--options", "--json"])
+    table = {row["option"]: row for row in json.loads(run.output)}
+    assert table["embed_dim"]["value"] == 64 and table["layer_scale"]["field"][-1] == "ls_init_value"
+    assert isinstance(CliRunner().invoke(command, ["adamw", "--kind", "optimizer", "--options"]).exception, UsageError)

@@ -36,7 +36,22 @@ Step = tuple[int, int, int]
 class ByobNet(ImageModel):
     """`blocks` names the kind of a stage's blocks (several, "bottle self_attn", take turns); an option that is a list
     has one value for each stage. `inverted`: hidden layers widen the input, and no activation follows the sum.
-    Stem and blocks get a gate if `gate_after` is 0, else the blocks after that many."""
+    Stem and blocks get a gate if `gate_after` is 0, else the blocks after that many.
+
+    Args:
+        blocks: kinds of block, one name or one for each stage; several in a text take turns
+        strides: stride of each stage
+        stem: "3x3", "7x7", "deep", "clip", "tiered", "quad", "quad2", or a kind of block
+        stem_pool: pool behind the stem: "max", "avg" or none
+        inverted: hidden layers widen the input, and no activation follows the sum
+        extra_conv: one more 3x3 convolution in each bottleneck
+        branches: parallel convolutions of a MobileOne block
+        gate_options: options of the gate's constructor
+        gate_after: blocks at the start without a gate
+        self_attn: attention by name, one or one for each stage
+        self_attn_options: options of the attention's constructor, one table or one for each stage
+        attention_pool: pool by attention before the classifier
+    """
 
     parts = ImageModel.parts._replace(norm=("final_conv",))
     layer_groups = {

@@ -28,6 +28,11 @@ class Block(nn.Sequential):
 
 
 class ConvMixer(ImageModel):
+    """Args:
+    dim: channels
+    kernel: side of the depthwise convolutions
+    """
+
     parts = Parts(stages=("blocks",), pool="global_pool", head="head")
     layer_groups = {"stem": r"^stem", "blocks": r"^blocks\.(\d+)"}
     isotropic = True

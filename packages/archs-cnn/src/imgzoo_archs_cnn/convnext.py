@@ -45,6 +45,14 @@ class Block(nn.Module):
 
 
 class ConvNeXt(ImageModel):
+    """Args:
+    stem: "patch", "overlap", "overlap_tiered" or "overlap_act"
+    conv_mlp: mlps of 1x1 convolutions on maps (B, C, H, W)
+    grn: global response norm in the mlps, without layer scale
+    head_norm_first: norm before the pool
+    head_init_scale: factor of the classifier's initial values
+    """
+
     layer_groups = {
         "stem": r"^stem",
         "blocks": [

@@ -108,7 +108,17 @@ class CrossStage3(nn.Module):
 
 class CspNet(ImageModel):
     """Options that are a list have one value for each stage; ratios are of a stage's width (`bottle_ratio`: of its
-    blocks'), `down_growth` widens where the map is halved already."""
+    blocks'), `down_growth` widens where the map is halved already.
+
+    Args:
+        stage: "csp", "cs3" or "dark"
+        block: "bottle", "dark" or "edge"
+        groups: groups of the blocks' convolutions, one number or one for each stage
+        block_ratio: channels of a stage's blocks as a share of its width
+        expand_ratio: channels before the split as a share of the stage's width
+        cross_linear: no activation before the split
+        down_growth: widen where the map is halved
+    """
 
     layer_groups = {
         "stem": r"^stem",

@@ -77,6 +77,11 @@ class PyramidPooling(nn.Module):
 
 
 class CspNext(ImageModel):
+    """Args:
+    deepen_factor: factor of the depths
+    widen_factor: factor of the channels
+    """
+
     layer_groups = {
         "stem": r"^stem",
         "blocks": [

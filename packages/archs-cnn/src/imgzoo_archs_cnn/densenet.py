@@ -53,6 +53,11 @@ class Transition(nn.Module):
 
 
 class DenseNet(ImageModel):
+    """Args:
+    growth: channels that each layer adds
+    stem: "" for one 7x7 convolution, or "deep" for three 3x3
+    """
+
     parts = Parts(stem=(), stages=("features",), pool="global_pool", head="classifier")
     layer_groups = {
         "stem": r"^features\.(?:conv|norm)[012]\.",

@@ -71,6 +71,13 @@ class DualPathBlock(nn.Module):
 
 
 class DPN(ImageModel):
+    """Args:
+    grow: channels that the dense path gains in each block, by stage
+    width: residual channels of the first stage
+    hidden: channels of the first stage's 3x3 convolutions
+    apart: two convolutions instead of one make residual and dense channels
+    """
+
     parts = Parts(stem=(), stages=("features",), pool="global_pool", head="classifier")
     layer_groups = {
         "stem": r"^features\.conv1",

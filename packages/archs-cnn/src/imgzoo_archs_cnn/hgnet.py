@@ -139,7 +139,15 @@ class Head(nn.Module):
 
 
 class HighPerfGpuNet(HiddenHead, ImageModel):
-    """`lab` puts a learned affine behind every ReLU."""
+    """`lab` puts a learned affine behind every ReLU.
+
+    Args:
+        stem: channels of the stem's convolutions
+        hidden: channels of a block's layers, by stage
+        layers: layers of a block
+        v2: the form of PP-HGNetV2
+        lab: a learned affine behind each activation
+    """
 
     hidden = ("head.last_conv",)
     layer_groups = {

@@ -62,6 +62,15 @@ class Stage(nn.Sequential):
 
 
 class HighResolutionNet(ImageModel):
+    """Args:
+    width: channels of the finest branch
+    modules: exchanges of the second to fourth stage
+    blocks: blocks of a branch between exchanges
+    first_blocks: blocks of the first stage
+    first_width: channels inside the first stage's blocks
+    head_conv_bias: biases of the head's convolutions
+    """
+
     parts = Parts(stem=("conv1", "bn1", "stem"), stages=("layer1", "stage2", "stage3", "stage4"),
                   pool="global_pool", head="classifier", tail=("downsamp_modules", "final_layer"))  # fmt: skip
     shortened = Shortened

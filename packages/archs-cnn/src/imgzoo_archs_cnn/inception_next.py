@@ -73,6 +73,11 @@ class Head(nn.Module):
 
 
 class MetaNeXt(HiddenHead, ImageModel):
+    """Args:
+    band_kernel: length of the band-shaped kernels
+    branch_ratio: share of channels of each convolution branch
+    """
+
     hidden = ("head.fc1", "head.act", "head.norm")
     parts = Parts(head="head.fc2")
     layer_groups = {

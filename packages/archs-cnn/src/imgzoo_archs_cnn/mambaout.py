@@ -99,7 +99,13 @@ class Head(nn.Module):
 
 class MambaOut(HiddenHead, ImageModel):
     """`norm_first` puts norms before the strided convolutions, none into the stem or behind the hidden layer,
-    and scales residual branches."""
+    and scales residual branches.
+
+    Args:
+        expansion_ratio: hidden channels of a block as a multiple of its width
+        conv_ratio: channels that the convolution mixes, as a multiple of the width
+        norm_first: norms before the strided convolutions, none in the stem, and layer scale
+    """
 
     hidden = ("head.norm", "head.pre_logits")
     channels_last = True

@@ -88,7 +88,13 @@ class Block(nn.Module):
 
 
 class NFNet(ImageModel):
-    """With `original`, as DeepMind published it: gamma behind the activation, "same" padding, a gain for each block."""
+    """With `original`, as DeepMind published it: gamma behind the activation, "same" padding, a gain for each block.
+
+    Args:
+        stem: "3x3", "7x7" or "deep" (four 3x3)
+        reg: the blocks of RegNet: gate inside, hidden channels as a share of the input
+        original: as first published: "same" padding, the activation's gain behind it, a gain for each block
+    """
 
     parts = Parts(norm=("final_conv", "final_act"))
     layer_groups = {

@@ -44,7 +44,12 @@ class DenseStage(nn.Sequential):
 
 
 class RDNet(HiddenHead, ImageModel):
-    """Of every level the first transition halves the map, all halve the width."""
+    """Of every level the first transition halves the map, all halve the width.
+
+    Args:
+        stem_dim: channels of the stem
+        growth_rates: channels that each block of a stage adds
+    """
 
     parts = Parts(stages=("dense_stages",))
     hidden = ("head.norm",)

@@ -63,6 +63,14 @@ class PreBottleneck(nn.Module):
 
 
 class RegNet(ImageModel):
+    """Args:
+    w0: width that the line of block widths starts at
+    wa: slope of that line
+    wm: quotient of neighbouring stage widths
+    group_min_ratio: least share of the hidden channels that rounding down may leave
+    linear_out: no activation behind a block
+    """
+
     parts = Parts(stages=("s1", "s2", "s3", "s4"), norm=("final_conv",))
     layer_groups = {"stem": r"^stem", "blocks": r"^s(\d+)\.b(\d+)", "coarse": r"^s(\d+)"}
 

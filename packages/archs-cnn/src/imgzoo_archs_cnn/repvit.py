@@ -131,6 +131,10 @@ class Stem(nn.Module):
 
 
 class RepVit(NormLinearHead, ImageModel):
+    """Args:
+    legacy: the norm in the 1x1 branch, not behind the sum
+    """
+
     parts = Parts(pool="global_pool", head=("head.head.l", "head.head_dist.l"))
     layer_groups = {
         "stem": r"^stem",

@@ -56,7 +56,11 @@ class Bottle2neck(nn.Module):
 
 
 class Res2Net(ResNet):
-    """The options of `ResNet` but `block`, and `scale`, the number of shares."""
+    """The options of `ResNet` but `block`, and `scale`, the number of shares.
+
+    Args:
+        scale: parts that a block's channels are split into
+    """
 
     def __init__(self, scale: int = 4, base_width: int = 26, **options):
         super().__init__(block=partial(Bottle2neck, scale=scale), base_width=base_width, **options)

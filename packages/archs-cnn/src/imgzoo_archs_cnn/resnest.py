@@ -77,7 +77,12 @@ class Bottleneck(nn.Module):
 
 
 class ResNeSt(ResNet):
-    """The options of `ResNet` but `block`; `radix` is the number of splits of each of the `cardinality` groups."""
+    """The options of `ResNet` but `block`; `radix` is the number of splits of each of the `cardinality` groups.
+
+    Args:
+        radix: maps of each group that are weighed against each other
+        avd_first: average pool before, not behind, the 3x3 convolution
+    """
 
     def __init__(self, radix: int = 2, avd_first: bool = False, stem: str = "deep", stem_width: int = 32,
                  avg_down: bool = True, **options):  # fmt: skip

@@ -120,6 +120,14 @@ def expansion_of(make: Callable[..., nn.Module]) -> int:
 
 
 class ResNet(ImageModel):
+    """Args:
+    block: "basic" or "bottleneck", one name or one for each stage
+    stem: "" for one 7x7 convolution, "deep" or "deep_tiered" for three 3x3
+    stem_width: channels of the deep stem's first convolutions
+    replace_stem_pool: a strided convolution for the stem's pool
+    reduce_first: divisor of the channels of a block's first convolution
+    """
+
     parts = Parts(
         stem=("conv1", "bn1", "act1", "maxpool"),
         stages=("layer1", "layer2", "layer3", "layer4"),

@@ -103,6 +103,13 @@ class Border(nn.ConstantPad2d):
 
 
 class ResNetV2(ImageModel):
+    """Args:
+    basic: blocks of two 3x3 convolutions
+    width: factor of the channels
+    stem: one 7x7 convolution ("", or "fixed" and "same" by the border of the pool), "deep" or "tiered" for three 3x3
+    weight_std: standardized weights
+    """
+
     parts = Parts(norm=("norm",))
     layer_groups = {
         "stem": r"^stem",

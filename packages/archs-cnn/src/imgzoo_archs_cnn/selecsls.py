@@ -50,6 +50,11 @@ class Blocks(nn.Sequential):
 
 
 class SelecSls(ImageModel):
+    """Args:
+    stages: hidden and output channels of each stage
+    head: channels and kernel of each layer behind the stages
+    """
+
     parts = Parts(stages=("features", "head"), pool="global_pool", head="fc")
     layer_groups = {"stem": r"^stem", "blocks": [(r"^features\.(\d+)", None), (r"^head", (999,))]}
 

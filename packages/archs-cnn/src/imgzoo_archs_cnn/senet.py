@@ -73,6 +73,11 @@ BLOCK = {
 
 
 class SENet(ImageModel):
+    """Args:
+    block: "senet", "resnet", "resnext" or "basic"
+    stem: "" for one 7x7 convolution, "deep" for three 3x3
+    """
+
     parts = Parts(
         stem=("layer0", "pool0"),
         stages=("layer1", "layer2", "layer3", "layer4"),

@@ -101,7 +101,13 @@ class Bottleneck(nn.Module):
 
 
 class SKNet(ResNet):
-    """The options of `ResNet`, with `rd_ratio` and `rd_divisor` for the width in which the choice is made."""
+    """The options of `ResNet`, with `rd_ratio` and `rd_divisor` for the width in which the choice is made.
+
+    Args:
+        rd_ratio: channels in which the choice between kernels is made, as a share of the width
+        rd_divisor: those channels are a multiple of this
+        split_input: each kernel sees a part of the channels
+    """
 
     def __init__(self, block: str = "bottleneck", rd_ratio: float = 1.0 / 16, rd_divisor: int = 8,
                  split_input: bool = True, zero_init_last: bool = False, **options):  # fmt: skip

@@ -41,6 +41,10 @@ class Block(nn.Module):
 
 
 class StarNet(ImageModel):
+    """Args:
+    base_dim: channels of the first stage
+    """
+
     parts = Parts(norm=("norm",), pool="global_pool", head="head")
     layer_groups = {
         "stem": r"^stem\.\d+",

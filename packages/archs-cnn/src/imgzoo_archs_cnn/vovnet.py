@@ -69,6 +69,13 @@ class Stage(nn.Module):
 
 
 class VovNet(ImageModel):
+    """Args:
+    layers: layers of a block
+    hidden: channels of a block's layers, by stage
+    residual: a shortcut around each block
+    depthwise: depthwise separable layers
+    """
+
     layer_groups = {"stem": r"^stem", "blocks": r"^stages\.(\d+)\.blocks\.(\d+)", "coarse": r"^stages\.(\d+)"}
 
     def __init__(self, depths: Sequence[int] = (1, 1, 2, 2), layers: int = 5,

@@ -100,6 +100,11 @@ class Cut:
 
 
 class XceptionAligned(ImageModel):
+    """Args:
+    entry: width and stride of each block before the middle ones
+    middle: number of middle blocks
+    """
+
     parts = ImageModel.parts._replace(stages=("blocks",), norm=("act",))
     layer_groups = {"stem": r"^stem", "blocks": r"^blocks\.(\d+)"}
 

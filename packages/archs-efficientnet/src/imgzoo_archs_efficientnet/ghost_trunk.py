@@ -56,7 +56,11 @@ class Bottleneck(nn.Module):
 
 
 class GhostTrunk(ConvHead, ImageModel):
-    """Strided stem, stages of blocks, one 1x1 and a head that widens the pooled vector."""
+    """Strided stem, stages of blocks, one 1x1 and a head that widens the pooled vector.
+
+    Args:
+        width: factor of all channels
+    """
 
     parts = Parts(stem=("conv_stem", "bn1", "act1"), stages=("blocks",), pool="global_pool", head="classifier")
     layer_groups = {
@@ -65,7 +69,7 @@ class GhostTrunk(ConvHead, ImageModel):
         "coarse": [(r"^blocks\.(\d+)", None), (r"conv_head", (99999,))],
     }
 
-    def __init__(self, stages: Sequence[Sequence[Row]], make_block: Callable[..., nn.Module], last: int,
+    def __init__(self, stages: Sequence[Sequence[Row]], make_block: Callable[..., nn.Module], last: int, /,
                  width: float = 1.0, num_classes: int = 1000, in_chans: int = 3, global_pool: str = "avg",
                  drop_rate: float = 0.2):  # fmt: skip
         super().__init__(num_classes, in_chans)

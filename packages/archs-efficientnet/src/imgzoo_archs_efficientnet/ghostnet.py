@@ -154,6 +154,10 @@ class BottleneckV3(nn.Module):
 
 
 class GhostNet(GhostTrunk):
+    """Args:
+    version: 1, 2 or 3
+    """
+
     def __init__(self, version: int = 1, **options):
         make_ghost, make_bottleneck = (GhostV3, BottleneckV3) if version == 3 else (Ghost, Bottleneck)
 

@@ -72,6 +72,10 @@ class Block(nn.Module):
 
 
 class LCNetV2(ConvHead, ImageModel):
+    """Args:
+    scale: factor of all channels
+    """
+
     parts = Parts(pool="global_pool", head="classifier")
     layer_groups = {"stem": r"^stem", "blocks": r"^stages\.(\d+)\.(\d+)", "coarse": r"^stages\.(\d+)"}
     layout = "plain"

@@ -10,7 +10,12 @@ from .trunk import MobileTrunk
 
 
 class MobileNetV3(MobileTrunk):
-    """The head widens the pooled vector, so the last layer runs at one position only."""
+    """The head widens the pooled vector, so the last layer runs at one position only.
+
+    Args:
+        head_bias: bias of the last convolution
+        head_norm: a norm behind it
+    """
 
     parts = Parts(stem=("conv_stem", "bn1"), stages=("blocks",), pool="global_pool", head="classifier",
                   tail=("conv_head", "norm_head"))  # fmt: skip

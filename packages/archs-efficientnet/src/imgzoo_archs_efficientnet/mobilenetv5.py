@@ -40,7 +40,12 @@ class MultiScaleFusionAdapter(nn.Module):
 
 class MobileNetV5(ImageModel):
     """`forward_features` gives the fused map (B, 2048, 16, 16) for images of any size; pooling by "" keeps it. Without
-    a `global_pool` it is pooled where there is a classifier, as encoders do."""
+    a `global_pool` it is pooled where there is a classifier, as encoders do.
+
+    Args:
+        stages: blocks of each stage in the notation of the builder
+        num_features: channels of the layer that joins scales
+    """
 
     flat_levels = False
     parts = Parts(stem=("conv_stem",), stages=("blocks",), norm=("msfa",), pool="global_pool", head="classifier")

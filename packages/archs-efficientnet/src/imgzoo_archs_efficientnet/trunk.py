@@ -16,7 +16,20 @@ from .builder import Rounding, build_stages, decode_stages
 
 
 class MobileTrunk(ImageModel):
-    """Stem and stages; a family adds its head in `_add_head`. See `builder` for the strings in `stages`."""
+    """Stem and stages; a family adds its head in `_add_head`. See `builder` for the strings in `stages`.
+
+    Args:
+        stages: blocks of each stage in the notation of the builder ("ir_r2_k3_s2_e6_c24")
+        fix_stem: keep the stem's channels whatever `width` says
+        round_limit: least share of the channels that rounding down may leave
+        depth: factor of the blocks of each stage, one number or one for each
+        depth_rounding: "ceil" or "round"
+        experts: factor of the experts of mixed convolutions
+        group_size: channels of a group of the depthwise convolutions
+        gate_fn: what makes the gate's factors
+        gate_round: round the gate's hidden channels down to no less than this share; none for no rounding
+        gate_from_expanded: the gate's ratio is of the widened channels
+    """
 
     layout = "nhwc"
     flat_levels = False

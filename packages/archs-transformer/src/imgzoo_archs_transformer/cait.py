@@ -49,6 +49,10 @@ class ClassBlock(GammaBlock):
 
 
 class Cait(TokenModel):
+    """Args:
+    depth_token_only: blocks at the end in which only the class token changes
+    """
+
     parts = TokenModel.parts._replace(tail=("cls_token", "blocks_token_only"))
     tables = {"pos_embed": GridTable()}
 

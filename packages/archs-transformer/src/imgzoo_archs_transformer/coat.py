@@ -135,7 +135,12 @@ def resize(x: Tensor, old: Size, new: Size) -> Tensor:
 
 
 class CoaT(ImageModel):
-    """The serial part alone (CoaT-Lite). Images of any size pass as they are: all positions are convolutions."""
+    """The serial part alone (CoaT-Lite). Images of any size pass as they are: all positions are convolutions.
+
+    Args:
+        serial_depths: serial blocks of each stage
+        parallel_depth: blocks in which the last three scales exchange
+    """
 
     parts = Parts(stem=(), stages=("serial_blocks1", "serial_blocks2", "serial_blocks3", "serial_blocks4"),
                   norm=("norm4",), pool="", head="head")  # fmt: skip

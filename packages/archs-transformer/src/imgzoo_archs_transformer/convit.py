@@ -73,6 +73,11 @@ def offsets(height: int, width: int, like: Tensor) -> Tensor:
 
 
 class ConVit(TokenModel):
+    """Args:
+    embed_dim: channels of each head
+    local_up_to_layer: blocks at the start whose attention prefers neighbours
+    """
+
     tables = {"pos_embed": GridTable()}
 
     def __init__(self, img_size: int | tuple[int, int] = 224, patch_size: int = 16, in_chans: int = 3,

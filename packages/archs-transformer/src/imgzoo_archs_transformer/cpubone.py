@@ -61,7 +61,12 @@ class Head(nn.Module):
 
 
 class CPUBone(HiddenHead, ImageModel):
-    """`norms` says which layers of the mobile blocks have one: "all", the last two ("depth") or the "last"."""
+    """`norms` says which layers of the mobile blocks have one: "all", the last two ("depth") or the "last".
+
+    Args:
+        norms: which layers of a mobile block have one: "all", the last two ("depth") or the "last"
+        mlp_drop_rate: dropout of the mlps, 0 to 1
+    """
 
     parts = ImageModel.parts._replace(head="head.classifier.linear")
     hidden = ("head.in_conv", "head.pre_classifier")

@@ -106,7 +106,11 @@ class TransformerBlock(nn.Module):
 
 
 class CSATv2(ImageModel):
-    """The last `transformer_depths` of a stage's blocks attend; those have no stochastic depth."""
+    """The last `transformer_depths` of a stage's blocks attend; those have no stochastic depth.
+
+    Args:
+        transformer_depths: blocks at the end of each stage that attend
+    """
 
     default_levels = (1, 2, 3, 4)
     parts = Parts(stem=("stem_dct",))

@@ -104,7 +104,11 @@ class Downsample(nn.Module):
 
 
 class DaVit(ImageModel):
-    """`florence` has the words and scales of Florence-2: named blocks, channels scaled by area."""
+    """`florence` has the words and scales of Florence-2: named blocks, channels scaled by area.
+
+    Args:
+        florence: the words and scales of Florence-2
+    """
 
     layer_groups = {
         "stem": r"^stem",

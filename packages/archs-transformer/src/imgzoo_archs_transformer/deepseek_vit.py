@@ -40,6 +40,9 @@ class DeepSeekEncoder(Encoder):
     """Returns (B, h/3 * w/3, out_features), the features being (B, h, w, C); out_features 0 leaves tokens as they are.
 
     A classifier that is grown reads the mean of what is returned.
+
+    Args:
+        downsample_ratio: side of the square of patches that becomes one token
     """
 
     parts = Encoder.parts._replace(norm=("norm",), tail=("aligner",))
@@ -79,7 +82,11 @@ class DeepSeekEncoder(Encoder):
 
 
 class DeepSeekViT(Classifier):
-    """The mean of the tokens, aligned where `merges`, through an RMS norm without weights to a classifier."""
+    """The mean of the tokens, aligned where `merges`, through an RMS norm without weights to a classifier.
+
+    Args:
+        downsample_ratio: side of the square of patches that becomes one token
+    """
 
     parts = Classifier.parts._replace(norm=("encoder.norm",), tail=("encoder.aligner", "norm"))
     layer_groups = {

@@ -73,7 +73,12 @@ class SplitTransposeBlock(nn.Module):
 
 
 class EdgeNeXt(HiddenHead, ImageModel):
-    """`overlap` strides by overlapping kernels, the stem's 9x9 and each stage's first depthwise one, without biases."""
+    """`overlap` strides by overlapping kernels, the stem's 9x9 and each stage's first depthwise one, without biases.
+
+    Args:
+        heads: attention heads
+        overlap: overlapping strided convolutions, without biases
+    """
 
     hidden = ("head.norm",)
     layer_groups = {

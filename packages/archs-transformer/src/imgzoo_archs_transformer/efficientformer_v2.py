@@ -144,6 +144,9 @@ class EfficientFormerV2(Distilled, ImageModel):
     """The last `num_vit` blocks of the last two stages attend; `mlp_ratios` are a number for a stage or one a block.
 
     Two classifiers read one vector; outside of distilled training their logits are averaged.
+
+    Args:
+        num_vit: blocks at the end of the last two stages that attend
     """
 
     parts = Parts(norm=("norm",), pool="global_pool", head=("head", "head_dist"))

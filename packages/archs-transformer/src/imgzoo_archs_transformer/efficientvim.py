@@ -170,7 +170,11 @@ class ShortenedViM(Shortened):
 
 
 class EfficientViM(ImageModel):
-    """Every stage's hidden states and the last map have a classifier; their logits are weighed."""
+    """Every stage's hidden states and the last map have a classifier; their logits are weighed.
+
+    Args:
+        state_dim: hidden states of each stage
+    """
 
     parts = Parts(stem=("patch_embed",), pool="", head=tuple(f"heads.{i}" for i in range(4)), tail=("norm", "weights"))
     layer_groups = {

@@ -85,7 +85,11 @@ class Head(nn.Module):
 
 
 class EfficientVit(HiddenHead, ImageModel):
-    """`large` makes the first two stages of fused blocks and keeps attention to the last."""
+    """`large` makes the first two stages of fused blocks and keeps attention to the last.
+
+    Args:
+        large: fused blocks first, attention only in the last stages
+    """
 
     parts = ImageModel.parts._replace(head="head.classifier.4")
     hidden = ("head.in_conv", "head.classifier.0", "head.classifier.1", "head.classifier.2")

@@ -67,6 +67,19 @@ class Blocks(nn.Sequential):
 
 
 class Eva(TokenModel):
+    """Args:
+    attn: how queries, keys and values are made: "fused", "split", "qv_bias" or "split_qv_bias"
+    num_kv_heads: heads of keys and values of each block; none for as many as of queries
+    attn_only_layer_scale: no layer scale on the mlps
+    rope: rotary positions: "axial", "mixed", "dinov3" or none
+    rope_reference: grid that positions are measured on; none for the model's
+    rope_shift: added to each position
+    rope_columns_first: columns before rows among the rotated channels
+    rope_halves: rotate the halves of a head, not neighbouring channels
+    rope_rescale: largest factor of random positions in training; 0 for none
+    attn_pool_heads: heads of the attention pool; none for `num_heads`
+    """
+
     layer_groups = {
         "stem": r"^cls_token|reg_token|pos_embed|patch_embed|norm_pre",
         "blocks": [(r"^blocks\.(\d+)", None), (r"^norm", (99999,))],

@@ -238,7 +238,15 @@ class Stage(nn.Module):
 
 
 class FastVit(ImageModel):
-    """`attention` counts the last stages that attend; `gated` those whose change of size has a gate (MobileCLIP)."""
+    """`attention` counts the last stages that attend; `gated` those whose change of size has a gate (MobileCLIP).
+
+    Args:
+        attention: stages at the end that attend
+        gated: downsamplings at the end with squeeze-excite
+        downsample_act: an activation behind each downsampling
+        stem_scale: a branch of scales in the stem
+        layer_norm: layer norms in blocks that attend
+    """
 
     default_levels = (0, 1, 2, 3)
     parts = ImageModel.parts._replace(norm=("final_conv",))

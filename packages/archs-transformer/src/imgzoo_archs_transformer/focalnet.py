@@ -67,7 +67,13 @@ class Block(nn.Module):
 
 
 class FocalNet(ImageModel):
-    """`overlap` lets the strided convolutions overlap; `post_norm` puts norms behind, `modulation_norm` one inside."""
+    """`overlap` lets the strided convolutions overlap; `post_norm` puts norms behind, `modulation_norm` one inside.
+
+    Args:
+        focal_level: rings of context
+        focal_window: side of the first ring's kernel
+        modulation_norm: a norm behind the modulator
+    """
 
     parts = ImageModel.parts._replace(stages=("layers",), norm=("norm",))
     layer_groups = {

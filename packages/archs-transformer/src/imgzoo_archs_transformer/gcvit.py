@@ -146,7 +146,11 @@ class Stage(nn.Module):
 
 
 class GlobalContextVit(ImageModel):
-    """Windows of a stage are the image divided by its `window_ratio`, its stride or that times a power of two."""
+    """Windows of a stage are the image divided by its `window_ratio`, its stride or that times a power of two.
+
+    Args:
+        window_ratio: windows of a stage are the image divided by this
+    """
 
     parts = Parts(stem=("stem",), stages=("stages",))
     layer_groups = {"stem": r"^stem", "blocks": r"^stages\.(\d+)"}

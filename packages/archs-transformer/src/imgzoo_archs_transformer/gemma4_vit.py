@@ -132,6 +132,13 @@ class Gemma4Encoder(Encoder):
     """Returns soft tokens (B, h/3 * w/3, C), the features being (B, h, w, C); `pool_side` 0 leaves tokens apart.
 
     With `standardize` soft tokens are (x - std_bias) * std_scale. A classifier that is grown reads their mean.
+
+    Args:
+        hidden: hidden channels of the mlps
+        pool_side: side of the square of patches that becomes one token; 0 for none
+        standardize: shift and scale soft tokens by values of the file
+        clips: clip what enters and leaves linear layers
+        places: rows and columns of the position tables
     """
 
     parts = Encoder.parts._replace(tail=("pooler",))
@@ -179,7 +186,14 @@ class Gemma4Encoder(Encoder):
 
 
 class Gemma4ViT(Classifier):
-    """The mean of the tokens through an RMS norm without weights to a classifier."""
+    """The mean of the tokens through an RMS norm without weights to a classifier.
+
+    Args:
+        hidden: hidden channels of the mlps
+        standardize: shift and scale soft tokens by values of the file
+        clips: clip what enters and leaves linear layers
+        places: rows and columns of the position tables
+    """
 
     parts = Classifier.parts._replace(tail=("norm",))
     layer_groups = {

@@ -90,6 +90,11 @@ class Block(nn.Module):
 
 
 class Hiera(ImageModel):
+    """Args:
+    window_pos: rows and columns of the table of the whole image, beside one of a window; none for one table
+    expand_proj: widen in the projection of the shortcut
+    """
+
     parts = Parts(stem=("embed",), stages=("blocks",))
     layer_groups = {"stem": r"^pos_embed|^patch_embed", "blocks": [(r"^blocks\.(\d+)", None)]}
     no_decay = ("pos_embed",)

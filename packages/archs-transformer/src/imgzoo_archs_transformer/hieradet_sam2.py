@@ -83,7 +83,11 @@ class Block(nn.Module):
 
 
 class HieraDet(ImageModel):
-    """`window_size` is one a stage; the first block of a stage, which halves the map, has that of the stage before."""
+    """`window_size` is one a stage; the first block of a stage, which halves the map, has that of the stage before.
+
+    Args:
+        pos_size: rows and columns of the table of the whole image
+    """
 
     parts = Parts(stem=("embed",), stages=("blocks",))
     layer_groups = {"stem": r"^pos_embed|pos_embed_window|patch_embed", "blocks": [(r"^blocks\.(\d+)", None)]}

@@ -105,7 +105,15 @@ class Stem(nn.Module):
 
 class IFormer(NormLinearHead, ImageModel):
     """`depths` count every block; of a stage `attn_groups` triples are position, attention and mlp, and the last of
-    the convolutional blocks comes behind them. Heads are `head_reductions` times narrower than the stage."""
+    the convolutional blocks comes behind them. Heads are `head_reductions` times narrower than the stage.
+
+    Args:
+        attn_groups: triples of position, attention and mlp in each stage
+        head_reductions: how much narrower than the stage its attention is
+        conv_ratio: hidden channels of the convolutional blocks as a multiple of the width
+        ffn_ratio: hidden channels of the mlps as a multiple of the width
+        distilled: a second head for distillation
+    """
 
     parts = Parts(pool="global_pool", head="head.head.l")
     layer_groups = {

@@ -150,7 +150,12 @@ class Downsample(nn.Module):
 
 
 class Levit(NormLinearHead, ImageModel):
-    """`use_conv` keeps maps (B, C, H, W) where else there are tokens; `stem_stride` is 16, or 8 for a finer map."""
+    """`use_conv` keeps maps (B, C, H, W) where else there are tokens; `stem_stride` is 16, or 8 for a finer map.
+
+    Args:
+        key_dim: channels of a head's keys
+        use_conv: maps and 1x1 convolutions in place of tokens and linear layers
+    """
 
     parts = Parts(stem=("embed",), pool="global_pool", head="head.linear")
     layer_groups = {

@@ -95,7 +95,12 @@ def build_stages(style: Style, in_chans: int, widths: Sequence[int], depths: Seq
 
 
 class LowFormer(HiddenHead, ImageModel):
-    """Without `attn_mlp` the attention has neither norm nor mlp."""
+    """Without `attn_mlp` the attention has neither norm nor mlp.
+
+    Args:
+        attn: attention in the last stages
+        attn_mlp: norm and mlp behind the attention
+    """
 
     parts = Parts(pool="global_pool", head="classifier")
     hidden = ("in_conv", "pre_classifier")

@@ -275,6 +275,28 @@ class Stage(nn.Module):
 
 
 class MaxxVit(ImageModel):
+    """Args:
+    blocks: "C" (convolution), "T" (attention), "M" (windows, then grid), "PM" (both at once); the last repeats
+    stem_bias: biases of the stem
+    conv: convolution blocks: "mbconv" or "convnext"
+    conv_bias: biases of their convolutions
+    pre_norm_act: an activation behind their first norm
+    expand_output: widen from the output's channels, not the input's
+    pool_stride: halve by the pool, not by a convolution
+    pool: how shortcuts are halved: "avg2" or "max"
+    gate_early: gate before the norm of the 3x3 convolution, not behind it
+    conv_scale: layer scale of the ConvNeXt blocks
+    rel_pos: positions: "bias", "bias_tf" or "mlp"
+    head_first: heads before queries, keys and values among the channels
+    expand_first: widen in the projection to queries, keys and values
+    shortcut_bias: bias of the shortcut's projection
+    block_attn: attention in windows before that in a grid
+    attn_norm: norm of the maps that attend
+    attn_eps: epsilon of the attention's norms
+    attn_act: activation of the attention's mlps
+    init: initial weights: "normal" of deviation 0.02, or "fans", by the size of each layer
+    """
+
     parts = Parts(norm=("norm",))
     layer_groups = {"stem": r"^stem", "blocks": [(r"^stages\.(\d+)", None), (r"^norm", (99999,))]}
     no_decay = ("*.rel_pos.*",)

@@ -169,6 +169,12 @@ class MetaFormer(ImageModel):
     """`token_mixers` is "pool", "conv" or "attention", one for all stages or one each.
 
     `legacy` is the first paper's block: GELU, biases, no norm where the size changes.
+
+    Args:
+        token_mixers: "pool", "conv" or "attention", one name or one for each stage
+        legacy: the first paper's block: GELU, biases, no norm where the size changes
+        res_scale: initial value of a learned scale on the shortcut, by stage; none for no scale
+        mlp_head: an mlp as the classifier
     """
 
     layer_groups = {

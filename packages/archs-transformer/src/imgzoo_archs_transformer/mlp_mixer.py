@@ -144,7 +144,13 @@ class SpatialGatingBlock(nn.Module):
 
 
 class MlpMixer(TokenModel):
-    """`block` is "mixer", "glu" (a mixer with gated mlps), "res" or "gate"; `token_ratio` is the mixers' own."""
+    """`block` is "mixer", "glu" (a mixer with gated mlps), "res" or "gate"; `token_ratio` is the mixers' own.
+
+    Args:
+        num_blocks: number of blocks
+        block: "mixer", "glu" (gated mlps), "res" or "gate"
+        token_ratio: hidden channels of the mlp between tokens as a multiple of their number
+    """
 
     layer_groups = {"stem": r"^stem", "blocks": [(r"^blocks\.(\d+)", None), (r"^norm", (99999,))]}
     no_decay = ()

@@ -132,7 +132,12 @@ class Stage(nn.Module):
 
 
 class MultiScaleVit(ImageModel):
-    """The width grows in the attention of a stage's first block, or, without `expand_attn`, in the mlp before it."""
+    """The width grows in the attention of a stage's first block, or, without `expand_attn`, in the mlp before it.
+
+    Args:
+        stride_kv: stride of the pooled keys and values of each stage
+        expand_attn: widen in the attention of a stage's first block, not in the mlp before
+    """
 
     parts = Parts(stem=("embed",), stages=("stages",), norm=("norm",), pool="")
     layer_groups = {

@@ -87,7 +87,16 @@ class NaFlexEmbeds(nn.Module):
 
 
 class NaFlexViT(TokenModel):
-    """An image (B, C, H, W), or `Patches` (also as a dict in the field's spelling) of images of any shapes."""
+    """An image (B, C, H, W), or `Patches` (also as a dict in the field's spelling) of images of any shapes.
+
+    Args:
+        pos_grid: rows and columns of the position table
+        pos_factorized: one table of rows and one of columns
+        pos_mode: interpolation of the table
+        pos_antialias: smooth the table where it shrinks
+        pos_align_corners: corners of the table lie on corners of the image
+        pos_square: fit the table to a square around the image
+    """
 
     layer_groups = {"stem": r"^embeds", "blocks": [(r"^blocks\.(\d+)", None), (r"^norm", (99999,))]}
     no_decay = ("embeds.pos_embed", "embeds.cls_token", "embeds.reg_token")

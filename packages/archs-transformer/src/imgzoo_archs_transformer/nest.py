@@ -83,7 +83,11 @@ class Level(Tabled):
 
 
 class Nest(ImageModel):
-    """The last level is one block, each before it has four times as many; `pad_type` "same" pads as TensorFlow."""
+    """The last level is one block, each before it has four times as many; `pad_type` "same" pads as TensorFlow.
+
+    Args:
+        pad_type: border of convolutions: "" (symmetric) or "same" (as TensorFlow pads)
+    """
 
     parts = Parts(stem=("patch_embed",), stages=("levels",), norm=("norm",), pool="global_pool", head="head")
     layer_groups = {

@@ -122,7 +122,12 @@ class Stage(nn.Module):
 
 
 class NextViT(ImageModel):
-    """Behind the first stage the last block of each attends, and in the third every fifth (table 3)."""
+    """Behind the first stage the last block of each attends, and in the third every fifth (table 3).
+
+    Args:
+        dims: channels of the convolutional blocks, by stage
+        dims_attend: channels of the blocks that attend, by stage
+    """
 
     parts = Parts(norm=("norm",))
     layer_groups = {

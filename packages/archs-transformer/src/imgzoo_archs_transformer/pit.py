@@ -60,6 +60,10 @@ class Stage(nn.Module):
 
 
 class PoolingVisionTransformer(ImageModel):
+    """Args:
+    stride: pixels between patches
+    """
+
     parts = Parts(stem=("embed",), stages=("transformers",), norm=("norm",), pool="", head="head")
     layer_groups = {
         "stem": r"^cls_token|^pos_embed|^patch_embed",

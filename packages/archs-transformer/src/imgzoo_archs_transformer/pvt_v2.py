@@ -58,7 +58,11 @@ class Stage(nn.Module):
 
 
 class PyramidVisionTransformerV2(ImageModel):
-    """`linear` attends to the mean of 7x7 regions, so that cost grows linearly with the image."""
+    """`linear` attends to the mean of 7x7 regions, so that cost grows linearly with the image.
+
+    Args:
+        linear: attend to the mean of 7x7 regions
+    """
 
     parts = Parts(stem=("patch_embed",), pool="global_pool", head="head")
     layer_groups = {"stem": r"^patch_embed", "blocks": r"^stages\.(\d+)"}

@@ -38,6 +38,10 @@ class Qwen3Encoder(Encoder):
     """Returns (B, h/2 * w/2, out_features), the features being (B, h, w, C); out_features 0 leaves tokens as they are.
 
     A classifier that is grown reads the mean of what is returned.
+
+    Args:
+        merge_size: side of the square of patches that becomes one token
+        pos_grid: rows, and columns, of the position table
     """
 
     layer_groups = {
@@ -77,7 +81,12 @@ class Qwen3Encoder(Encoder):
 
 
 class Qwen3ViT(Classifier):
-    """The mean of the tokens, merged where `merges`, through a layer norm without weights to a classifier."""
+    """The mean of the tokens, merged where `merges`, through a layer norm without weights to a classifier.
+
+    Args:
+        merge_size: side of the square of patches that becomes one token
+        pos_grid: rows, and columns, of the position table
+    """
 
     layer_groups = {
         "stem": r"^encoder\.(?:patch_embed|pos_embed|rope)",

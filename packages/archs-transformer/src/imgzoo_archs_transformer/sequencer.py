@@ -72,6 +72,11 @@ class Downsample(nn.Module):
 
 
 class Sequencer2d(ImageModel):
+    """Args:
+    patch_sizes: how much each stage reduces the map, along a side
+    hidden_sizes: states of each direction of the recurrent layers
+    """
+
     parts = ImageModel.parts._replace(norm=("norm",))
     channels_last = True
     layer_groups = {

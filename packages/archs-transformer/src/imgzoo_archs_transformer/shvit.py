@@ -102,7 +102,11 @@ class Block(nn.Module):
 
 
 class SHViT(NormLinearHead, ImageModel):
-    """Attention begins with the second stage."""
+    """Attention begins with the second stage.
+
+    Args:
+        partial_dim: channels that attend, by stage
+    """
 
     parts = Parts(stem=("patch_embed",), pool="global_pool", head="head.l")
     layer_groups = {

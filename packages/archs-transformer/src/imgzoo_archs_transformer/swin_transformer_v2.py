@@ -103,7 +103,11 @@ class PatchMerging(nn.Module):
 
 
 class SwinTransformerV2(SwinTransformer):
-    """`trained_windows` are those of the first training, where another size went on from it."""
+    """`trained_windows` are those of the first training, where another size went on from it.
+
+    Args:
+        trained_windows: windows of the first training, where one of another size went on; 0 for none
+    """
 
     layer_groups = {**SwinTransformer.layer_groups, "coarse": r"^layers\.(\d+)"}
     no_decay = ("*cpb_mlp*", "*logit_scale")

@@ -85,7 +85,12 @@ class Block(ShiftedWindows):
 
 class SwinTransformerV2Cr(SwinTransformer):
     """A norm closes the last stage, every stage with `extra_norm_stage`, and every `extra_norm_period` blocks of one.
-    Windows are an eighth of the patch grid unless told."""
+    Windows are an eighth of the patch grid unless told.
+
+    Args:
+        extra_norm_stage: a norm behind every stage
+        extra_norm_period: a norm behind every so many blocks; 0 for none
+    """
 
     parts = Parts(stem=("patch_embed",), stages=("stages",))
     layer_groups = {

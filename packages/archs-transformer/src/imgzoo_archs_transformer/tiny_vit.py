@@ -122,7 +122,11 @@ class Block(nn.Module):
 
 
 class TinyVit(ImageModel):
-    """The first stage is of convolutions, the others attend in windows of `window_sizes`."""
+    """The first stage is of convolutions, the others attend in windows of `window_sizes`.
+
+    Args:
+        window_sizes: side of an attention window of each stage in positions
+    """
 
     parts = Parts(stem=("patch_embed",))
     layer_groups = {

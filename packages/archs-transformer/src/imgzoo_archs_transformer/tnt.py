@@ -87,6 +87,12 @@ class PixelEmbed(nn.Module):
 
 
 class TNT(TokenModel):
+    """Args:
+    inner_dim: channels of the pixel tokens
+    inner_heads: heads of the attention between them
+    legacy: normalize each pixel, not each patch, between the two levels
+    """
+
     layer_groups = {
         "stem": r"^cls_token|^patch_pos|^pixel_pos|^pixel_embed|^norm[12]_proj|^proj",
         "blocks": [(r"^blocks\.(\d+)", None), (r"^norm", (99999,))],

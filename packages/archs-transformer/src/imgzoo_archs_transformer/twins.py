@@ -60,7 +60,11 @@ class PatchEmbed(nn.Module):
 
 
 class Twins(ImageModel):
-    """With a `window` every other block attends within windows (SVT), else all to smaller maps (PCPVT)."""
+    """With a `window` every other block attends within windows (SVT), else all to smaller maps (PCPVT).
+
+    Args:
+        window: side of an attention window; none for a convolution of positions only
+    """
 
     parts = Parts(stem=(), stages=("blocks",), norm=("norm",), pool="global_pool", head="head")
     layer_groups = {

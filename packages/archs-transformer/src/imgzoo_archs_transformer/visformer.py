@@ -89,6 +89,11 @@ class AttentionBlock(nn.Module):
 
 
 class Visformer(ImageModel):
+    """Args:
+    init_channels: channels of the stem
+    embed_dim: channels of the middle stage
+    """
+
     parts = Parts(
         stages=("patch_embed1", "pos_embed1", "stage1", "patch_embed2", "pos_embed2", "stage2", "patch_embed3",
                 "pos_embed3", "stage3"),

@@ -147,6 +147,15 @@ BLOCK = {"block": Block, "res_post": ResPostBlock}
 
 
 class VisionTransformer(TokenModel):
+    """Args:
+    proj_bias: biases of the projections of attention and mlp
+    pool_include_prefix: pool class and register tokens, too
+    dynamic_img_pad: pad images to whole patches
+    embed_norm: a norm behind the patch embedding
+    block: "block", "res_post", "parallel_things", "parallel_scaling" or "diff_parallel_scaling"
+    diff_attn: attention as the difference of two maps
+    """
+
     layer_groups = {
         "stem": r"^cls_token|reg_token|pos_embed|patch_embed|norm_pre",
         "blocks": [(r"^blocks\.(\d+)", None), (r"^norm", (99999,))],

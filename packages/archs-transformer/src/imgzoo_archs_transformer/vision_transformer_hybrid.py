@@ -80,7 +80,14 @@ class HybridEmbed(nn.Module):
 
 
 class HybridVisionTransformer(VisionTransformer):
-    """`backbone` is a registered name, cut at `backbone_level`, or "resnet_stem" or "conv_stem"."""
+    """`backbone` is a registered name, cut at `backbone_level`, or "resnet_stem" or "conv_stem".
+
+    Args:
+        backbone: name of the network that makes the map, or "resnet_stem" or "conv_stem"
+        backbone_level: level of it that is taken
+        backbone_options: options of its constructor
+        patch_size: side in pixels that a patch of the backbone's map stands for
+    """
 
     tables = {"pos_embed": GridTable()}  # patches are those of the backbone
 

@@ -77,7 +77,11 @@ class Block(nn.Module):
 
 
 class VisionTransformerRelPos(TokenModel):
-    """`fc_norm` normalizes the pooled vector instead of the tokens; `shared_rel_pos` makes one bias for all blocks."""
+    """`fc_norm` normalizes the pooled vector instead of the tokens; `shared_rel_pos` makes one bias for all blocks.
+
+    Args:
+        shared_rel_pos: one position bias for all blocks
+    """
 
     layer_groups = {
         "stem": r"^cls_token|patch_embed",

@@ -101,7 +101,11 @@ class Neck(nn.Sequential):
 
 
 class VisionTransformerSAM(ImageModel):
-    """Without `neck_chans` a norm takes the neck's place."""
+    """Without `neck_chans` a norm takes the neck's place.
+
+    Args:
+        neck_chans: channels of the neck; none for a norm in its place
+    """
 
     parts = Parts(stem=("embed",), stages=("blocks",), norm=("neck",))
     layer_groups = {"stem": r"^pos_embed|patch_embed", "blocks": [(r"^blocks\.(\d+)", None), (r"^norm", (99999,))]}

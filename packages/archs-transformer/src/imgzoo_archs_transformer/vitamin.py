@@ -102,7 +102,12 @@ class ConvEmbed(nn.Module):
 
 
 class ViTamin(VisionTransformer):
-    """`dims` and `depths` are those of the two convolutional stages; the largest have no position table."""
+    """`dims` and `depths` are those of the two convolutional stages; the largest have no position table.
+
+    Args:
+        dims: channels of the two convolutional stages
+        depths: blocks of the two convolutional stages
+    """
 
     tables = {"pos_embed": GridTable()}
 

@@ -116,7 +116,11 @@ class Downsample(nn.Module):
 
 
 class VOLO(ImageModel):
-    """A second classifier reads the patches; half of its maximum over them is added to the logits."""
+    """A second classifier reads the patches; half of its maximum over them is added to the logits.
+
+    Args:
+        stem_dim: channels inside the stem
+    """
 
     parts = Parts(
         stem=("patch_embed",), stages=("network",), norm=("norm",), pool="", head=("head", "aux_head"),

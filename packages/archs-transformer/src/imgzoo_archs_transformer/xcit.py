@@ -102,6 +102,10 @@ class ClassBlock(nn.Module):
 
 
 class Xcit(TokenModel):
+    """Args:
+    tokens_norm: normalize the patches too before the class token's mlp
+    """
+
     parts = TokenModel.parts._replace(tail=("cls_token", "cls_attn_blocks"))
     no_decay = ("cls_token",)
     pools = ("token", "avg", "max", "avgmax")

@@ -3,11 +3,100 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
 Parameters = Mapping[str, inspect.Parameter]
 NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+
+LINES: dict[str, str] = {
+    "aa": 'blur before strided layers: "avg", "blur" (reflected border), "blurpc" (constant border) or none',
+    "abs_pos": "add a learned table of absolute positions",
+    "act": 'activation by name: "relu", "gelu", "silu", "hard_swish", ...',
+    "always_partition": "windows even where the map is no larger than one",
+    "attn_drop_rate": "dropout of attention weights, 0 to 1",
+    "avg_down": "halve shortcuts by an average pool before a 1x1 convolution",
+    "base_width": "channels of a group at 64 channels of a block's width",
+    "bottle_ratio": "hidden channels of a block as a share of its width",
+    "cardinality": "groups of a block's 3x3 convolution",
+    "channels": "channels of each stage",
+    "class_token": "a learned token beside the patches",
+    "depth": "number of blocks",
+    "depths": "blocks of each stage",
+    "dims": "channels of each stage",
+    "divisor": "channels are multiples of this",
+    "down_kernel": "kernel of the convolution that halves the map",
+    "downsample": 'shortcut of a block that changes the shape: "conv1x1", "avg" or none',
+    "drop_block_rate": "DropBlock in the last two stages: share of zeroed activations, 0 to 1",
+    "drop_path_rate": "stochastic depth: probability that the last block is skipped; earlier ones less",
+    "drop_rate": "dropout before the classifier, 0 to 1",
+    "dynamic_img_size": "take images of any size, with tables fitted in every call",
+    "embed_dim": "channels of the tokens, or of each stage",
+    "embed_dims": "channels of each stage or branch",
+    "eps": "epsilon of the norms",
+    "expand": "widening of the mobile blocks that halve the map",
+    "fc_norm": "norm behind the pool, not before it; None as the pool needs",
+    "final_norm": "a norm behind the last block",
+    "gate": 'channel gate by name: "se", "ese", "eca", "ceca", "gc", "gca" or "bat"; none without',
+    "gate_act": "activation inside the gate; None as in the blocks",
+    "gate_ratio": "hidden channels of the gate as a share of its input",
+    "global_blocks": "indices of the blocks that attend to the whole map; the others to windows",
+    "global_pool": 'pool before the classifier: "avg", "max", "avgmax", "catavgmax", "token", ...; "" for none',
+    "group_size": "channels of a group of the block's convolution; 0 or none for one group",
+    "groups": "groups of the grouped convolutions",
+    "head_dim": "channels of each attention head",
+    "head_hidden": "channels of a layer before the classifier; 0 or none for none",
+    "head_widths": "channels of the two layers before the classifier",
+    "img_size": "height and width in pixels, or one number, that position tables are made for",
+    "in_chans": "channels of the image",
+    "kernels": "kernel of each stage",
+    "layer_scale": "initial value of a learned scale on each residual branch; none for no scale",
+    "layers": "blocks of each stage",
+    "merges": "join tokens as the language model takes them, then pool",
+    "mlp": 'mlp of a block: "mlp", "glu", "swiglu" or "geglu"',
+    "mlp_ratio": "hidden channels of an mlp as a multiple of its input",
+    "mlp_ratios": "hidden channels of the mlps of each stage as a multiple of their input",
+    "no_embed_class": "positions for patches only, none for class and register tokens",
+    "norm": 'norm by name: "batchnorm", "layernorm", "rmsnorm", "groupnorm", ...',
+    "norm_group": "channels of a group of the group norm",
+    "num_classes": "outputs of the classifier; 0 removes it",
+    "num_features": "channels of a convolution before the pool; 0 for none",
+    "num_heads": "attention heads, or those of each stage",
+    "num_vit": "blocks at the end that attend",
+    "out_features": "channels of merged tokens; 0 leaves the tokens apart",
+    "output_stride": "pixels that one position of the last map stands for: 8, 16 or 32; less is dilated",
+    "overlap": "strided convolutions overlap",
+    "padding": 'border of convolutions: "" (symmetric) or "same" (as TensorFlow pads)',
+    "patch_drop_rate": "share of patches left out in training",
+    "patch_size": "side of a patch in pixels",
+    "pos_drop_rate": "dropout behind the position table, 0 to 1",
+    "post_norm": "norms behind attention and mlp, not before them",
+    "pre_norm": "a norm before the first block",
+    "preact": "norm and activation before each convolution",
+    "proj_drop_rate": "dropout of the projections of attention and mlp, 0 to 1",
+    "pruned": "name of the file with the channels that pruning left",
+    "qk_norm": "norms of queries and keys",
+    "qkv_bias": "biases of queries, keys and values",
+    "reg_tokens": "number of register tokens",
+    "rel_pos_dim": "hidden channels of the mlp that makes position biases",
+    "rope_theta": "base of the rotary frequencies",
+    "scale_attn_norm": "a norm before the output projection of attention",
+    "scale_mlp_norm": "a norm before the output projection of the mlp",
+    "se_ratio": "hidden channels of squeeze-excite as a share of the block's; 0 for none",
+    "sr_ratios": "how much keys and values of each stage are reduced, along a side",
+    "stem_dims": "channels of the stem's convolutions",
+    "stem_kernel": "kernel of the stem's first convolution",
+    "stem_size": "channels of the stem",
+    "stem_stride": "how much the stem reduces the image, along a side",
+    "stem_width": "channels of the stem",
+    "strides": "stride of each stage",
+    "width": "factor of all channels",
+    "widths": "channels of stem and stages",
+    "window_size": "side of an attention window in patches, or that of each stage",
+    "zero_init_last": "blocks start as the identity: their last norm is zero",
+}
+"""Options that families share, one line each; those of a single family stand under `Args:` in its docstring."""
 
 
 def parameters_of(build: Callable[..., Any]) -> tuple[Parameters, bool]:
@@ -33,3 +122,19 @@ def _named(parameters: Parameters) -> dict[str, inspect.Parameter]:
 
 def _is_open(parameters: Parameters) -> bool:
     return any(each.kind is each.VAR_KEYWORD for each in parameters.values())
+
+
+def lines_of(build: Callable[..., Any]) -> dict[str, str]:
+    """A line about each option of a constructor: its class's own, its bases', then what families share."""
+    own: dict[str, str] = {}
+    for place in build.__mro__ if inspect.isclass(build) else (build,):
+        own = {**documented(place), **own}
+    return {option: own.get(option, LINES.get(option, "")) for option in parameters_of(build)[0]}
+
+
+def documented(build: Callable[..., Any]) -> dict[str, str]:
+    """Words and lines under `Args:` in a docstring; a line may go on, further indented."""
+    text = inspect.cleandoc(build.__dict__.get("__doc__") or "")
+    section = text.partition("Args:\n")[2].partition("\n\n")[0]
+    entries = re.split(r"\n(?=\S)", inspect.cleandoc("\n" + section))
+    return dict(" ".join(entry.split()).split(": ", 1) for entry in entries if ": " in entry)

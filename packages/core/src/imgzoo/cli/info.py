@@ -6,10 +6,13 @@ from typing import Any
 
 import click
 
-from imgzoo.errors import PluginLoadError
+from imgzoo.errors import PluginLoadError, UsageError
 
 from .listing import KINDS
 from .output import print_json, print_table
+
+LONGEST = 40
+"""Characters of an option's value in a table; JSON has all of it."""
 
 
 def _complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
@@ -22,9 +25,19 @@ def _complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> li
 @click.command("info")
 @click.argument("name", shell_complete=_complete)
 @click.option("--kind", type=click.Choice(list(KINDS)), default="model", show_default=True, help="What NAME is.")
+@click.option("--options", "list_options", is_flag=True, help="Print what a model's constructor can be told instead.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def command(name: str, kind: str, as_json: bool) -> None:
+def command(name: str, kind: str, list_options: bool, as_json: bool) -> None:
     """Show what is known of NAME: who brings it, its options, costs, weights and their licenses."""
+    if list_options:
+        if kind != "model":
+            raise UsageError(f"--options is for models; without it every option of the {kind} is shown")
+        options = constructor_rows(name)
+        if as_json:
+            print_json(options)
+        else:
+            print_table([(row["option"], _shown(row["value"]), _told(row)) for row in options])
+        return
     facts = _model(name) if kind == "model" else _component(name, kind)
     if as_json:
         print_json(facts)
@@ -36,6 +49,37 @@ def command(name: str, kind: str, as_json: bool) -> None:
         print()
         columns = ("name", "size", "classes", "license", "top1", "top5")
         print_table([[row[column] for column in columns] for row in weights], columns)
+
+
+def constructor_rows(name: str) -> list[dict[str, Any]]:
+    """Every option of a model's constructor: its value in this row, the field's words for it, a line about it."""
+    from imgzoo.models import resolve_model
+    from imgzoo.options import lines_of, parameters_of
+    from imgzoo.spelling import field_words
+
+    spec, weights = resolve_model(name)
+    build = spec.load()
+    parameters, _ = parameters_of(build)
+    words, lines = field_words(spec, parameters), lines_of(build)
+    told: dict[str, Any] = {"num_classes": weights.num_classes, **weights.kwargs} if weights else {}
+    told |= spec.kwargs
+    return [
+        {"option": option, "value": told.get(option, _default(each)), "field": words.get(option, []),
+         "about": lines[option]} for option, each in parameters.items()
+    ]  # fmt: skip
+
+
+def _default(parameter: Any) -> Any:
+    return None if parameter.default is parameter.empty else parameter.default
+
+
+def _shown(value: Any) -> str:
+    text = f'"{value}"' if isinstance(value, str) else _line("none" if value is None else value)
+    return text if len(text) <= LONGEST else text[: LONGEST - 3] + "..."
+
+
+def _told(row: dict[str, Any]) -> str:
+    return row["about"] + (f" (in the field {', '.join(row['field'])})" if row["field"] else "")
 
 
 def _line(value: Any) -> str:
