@@ -138,16 +138,13 @@ class Tree(nn.Module):
 
 
 class DLA(ImageModel):
-<<<<<<< HEAD
-    default_levels = (1, 2, 3, 4, 5)
-=======
     """Args:
     levels: height of each stage's tree of blocks
     block: "basic", "bottleneck" or "bottle2neck"
     shortcut_root: a shortcut around the node that joins a tree
     """
 
->>>>>>> z3
+    default_levels = (1, 2, 3, 4, 5)
     parts = Parts(
         stem=("base_layer",),
         stages=("level0", "level1", "level2", "level3", "level4", "level5"),

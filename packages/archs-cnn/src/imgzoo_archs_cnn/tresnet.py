@@ -71,15 +71,12 @@ class Bottleneck(nn.Module):
 
 
 class TResNet(ImageModel):
-<<<<<<< HEAD
-    default_levels = (1, 2, 3, 4)
-=======
     """Args:
     width_factor: factor of all channels
     all_bottlenecks: bottlenecks in the first two stages, too
     """
 
->>>>>>> z3
+    default_levels = (1, 2, 3, 4)
     parts = Parts(stem=(), stages=("body",))
     layer_groups = {
         "stem": r"^body\.conv1",

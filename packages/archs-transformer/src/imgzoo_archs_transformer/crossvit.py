@@ -119,9 +119,6 @@ class Lone:
 
 
 class CrossVit(ImageModel):
-<<<<<<< HEAD
-    default_levels = (2, 5)
-=======
     """Args:
     img_scale: side of the second branch's image as a share of the first's
     depth: blocks of the fine branch in a stage
@@ -129,7 +126,7 @@ class CrossVit(ImageModel):
     multi_conv: patches by three convolutions
     """
 
->>>>>>> z3
+    default_levels = (2, 5)
     parts = Parts(stem=("embed",), stages=("blocks",), norm=("norm.0", "norm.1"), pool="", head=("head.0", "head.1"))
     layer_groups = {
         "stem": r"^cls_token|^pos_embed|^patch_embed",
