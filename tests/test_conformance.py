@@ -11,7 +11,7 @@ from imgzoo.testing import SkipCheck, iter_checks
 from imgzoo.testing.kit import model_checks
 
 sys.path.insert(0, str(Path(__file__).parent / "parity"))
-from structures import SHRUNK, STRUCTURES
+from structures import REDUCED, SHRUNK, STRUCTURES
 
 PLUGINS = ("archs-cnn", "archs-transformer", "archs-efficientnet", "optim", "data", "train")
 FACTS = {name: row for path in (Path(__file__).parents[1] / "packages").glob("*/tests/facts/*.json")
@@ -26,7 +26,7 @@ def models():
         smallest = min(names, key=lambda name: FACTS[name][0])
         for name in names:
             always = (name == smallest and FACTS[name][0] < SMALL) or name.startswith("test_")
-            options = SHRUNK.get(family, {}) if name == smallest else {}
+            options = REDUCED.get(name, {}) | (SHRUNK.get(family, {}) if name == smallest else {})
             for subject, check in model_checks(imgzoo.get_spec(name), options=options):
                 marks = [] if always else [pytest.mark.slow]
                 yield pytest.param(subject, check, id=f"{family}-{name}-{check.name}", marks=marks)

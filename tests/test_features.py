@@ -10,7 +10,7 @@ import imgzoo
 from imgzoo.errors import UsageError
 
 sys.path.insert(0, str(Path(__file__).parent / "parity"))
-from small import SMALLEST, image
+from small import QUICK, image
 
 
 def gradients_reach_all(model, x):
@@ -20,19 +20,19 @@ def gradients_reach_all(model, x):
     assert not idle, f"{len(idle)} parameters get no gradient: {idle[:5]}"
 
 
-@pytest.mark.parametrize("name", SMALLEST.values())
-def test_feature_extractors_keep_no_idle_parameter(name):
-    count = len(imgzoo.create_model(name, device="meta").feature_info)
+@pytest.mark.parametrize("name, options", QUICK.items(), ids=list(QUICK))
+def test_feature_extractors_keep_no_idle_parameter(name, options):
+    count = len(imgzoo.create_model(name, device="meta", **options).feature_info)
     for indices in (None, [0], [count // 2], [count - 1], [0, count // 2]):
-        features = imgzoo.create_model(name, features_only=True, out_indices=indices)
+        features = imgzoo.create_model(name, features_only=True, out_indices=indices, **options)
         gradients_reach_all(features.train(), image(features.model))
 
 
-@pytest.mark.parametrize("name", SMALLEST.values())
-def test_pruned_networks_run_and_take_a_classifier(name):
-    count = len(imgzoo.create_model(name, device="meta").feature_info)
+@pytest.mark.parametrize("name, options", QUICK.items(), ids=list(QUICK))
+def test_pruned_networks_run_and_take_a_classifier(name, options):
+    count = len(imgzoo.create_model(name, device="meta", **options).feature_info)
     for index in sorted({0, count // 2, count - 1}):
-        model = imgzoo.create_model(name, drop_rate=0.0).eval()
+        model = imgzoo.create_model(name, drop_rate=0.0, **options).eval()
         x = image(model)
         model.prune_intermediate_layers([index], prune_norm=True)
         assert model(x).isfinite().all()
@@ -46,10 +46,10 @@ def test_pruned_networks_run_and_take_a_classifier(name):
         gradients_reach_all(model, x)
 
 
-@pytest.mark.parametrize("name", SMALLEST.values())
+@pytest.mark.parametrize("name, options", QUICK.items(), ids=list(QUICK))
 @torch.no_grad()
-def test_keeping_the_head_at_the_last_level_changes_nothing(name):
-    model = imgzoo.create_model(name).eval()
+def test_keeping_the_head_at_the_last_level_changes_nothing(name, options):
+    model = imgzoo.create_model(name, **options).eval()
     x, before = image(model), list(model.state_dict())
     logits = model(x)
     model.prune_intermediate_layers([-1], prune_head=False)

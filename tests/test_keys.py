@@ -23,6 +23,7 @@ def test_facts_cover_the_catalog():
 def test_structure(name):
     model = imgzoo.create_model(name, device="meta")
     assert facts_of(model) == Facts(*FACTS[name])
+    assert not hasattr(model, "img_size") or "set_input_size" in imgzoo.get_spec(name).capabilities
     for path, module in model.named_modules():  # what no state dict holds is computed anew
         filled = {key for key, kind in getattr(module, "tables", {}).items() if kind.computed}
         assert module._non_persistent_buffers_set <= filled, f"nobody fills the buffers of {path} again"

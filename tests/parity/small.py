@@ -5,11 +5,12 @@ from pathlib import Path
 
 import torch
 
-from structures import STRUCTURES
+from structures import SHRUNK, STRUCTURES
 
 FACTS = {name: row for path in sorted((Path(__file__).parents[2] / "packages").glob("*/tests/facts/*.json"))
          for name, row in json.loads(path.read_text()).items()}  # fmt: skip
 SMALLEST = {family: min(names, key=lambda name: FACTS[name][0]) for family, names in STRUCTURES.items()}
+QUICK = {name: SHRUNK.get(family, {}) for family, name in SMALLEST.items()}  # options
 SIZE = 96
 
 

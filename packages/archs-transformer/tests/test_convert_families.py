@@ -1,14 +1,20 @@
 """Checkpoints of the authors of each family, written by hand in their names, load whole and compute the same."""
 
+import json
 import re
+import shutil
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 import imgzoo
 from imgzoo.errors import WeightsError
+from imgzoo_layers.reparam import reparameterize
 
 State = dict[str, torch.Tensor]
 
@@ -166,6 +172,41 @@ def hugging(state):
     return theirs | text | {"logit_scale": torch.tensor(4.6)}
 
 
+def aim(state):
+    return renamed(state, (r"^blocks", "trunk.blocks"), (r"\.norm([12])\.", r".norm_\1."), (r"fc1_g", "fc1"),
+                   (r"fc1_x", "fc3"), (r"^patch_embed\.", "preprocessor.patchifier."),
+                   (r"^pos_embed", "preprocessor.pos_embed"), (r"^norm\.", "trunk.post_trunk_norm."))  # fmt: skip
+
+
+def beit(state):
+    return state | {"blocks.0.attn.relative_position_index": torch.zeros(17, 17)}
+
+
+def beit3(state):
+    """microsoft/unilm: an expert of images (A) and one of text (B) for every layer."""
+    theirs = renamed(
+        state,
+        (r"^blocks\.", "beit3.encoder.layers."),
+        (r"\.norm1\.", ".self_attn_layer_norm.A."),
+        (r"\.norm2\.", ".final_layer_norm.A."),
+        (r"\.attn\.norm\.", ".self_attn.inner_attn_ln.A."),
+        (r"\.attn\.proj\.", ".self_attn.out_proj.A."),
+        (r"\.mlp\.norm\.", ".ffn.A.ffn_layernorm."),
+        (r"\.mlp\.", ".ffn.A."),
+        (r"^patch_embed\.", "beit3.vision_embed."),
+        (r"^cls_token", "beit3.vision_embed.cls_token"),
+        (r"^pos_embed", "beit3.encoder.embed_positions.A.weight"),
+    )
+    positions = theirs["beit3.encoder.embed_positions.A.weight"]
+    theirs["beit3.encoder.embed_positions.A.weight"] = torch.cat([torch.ones(2, 64), positions[0]])
+    for key in [key for key in theirs if ".attn.qkv." in key]:
+        parts = theirs.pop(key).chunk(3)
+        theirs |= {key.replace(".attn.qkv.", f".self_attn.{name}_proj.A."): part
+                   for name, part in zip("qkv", parts, strict=True)}  # fmt: skip
+    return theirs | {key.replace(".A.", ".B."): value for key, value in theirs.items() if ".A." in key} | {
+        "beit3.text_embed.weight": torch.ones(2, 2), "beit3.vision_embed.mask_token": torch.ones(1, 1, 64)}  # fmt: skip
+
+
 def vit_of_naflex(state):
     """The same network for images: a convolution, and a row for the class token where there is one."""
     theirs = renamed(state, (r"^embeds\.proj", "patch_embed.proj"), (r"^embeds\.", ""))
@@ -178,11 +219,162 @@ def vit_of_naflex(state):
     return theirs
 
 
-PROJECTED = ("open-clip-trunk", "perception", "transformers")
+# SAM, Swin V2, LeViT, MLP-Mixer, ResMLP
+
+
+def sam_encoder(state):
+    return renamed(state, (r"mlp\.fc(\d)", r"mlp.lin\1"))
+
+
+def sam(state):
+    other = {
+        "prompt_encoder.not_a_point_embed.weight": torch.ones(1, 8),
+        "mask_decoder.iou_token.weight": torch.ones(8),
+    }
+    return under("image_encoder.", sam_encoder(state)) | other
+
+
+def swin_v2(state):
+    theirs = {re.sub(r"^layers\.(\d)\.downsample", lambda found: f"layers.{int(found[1]) - 1}.downsample", key): value
+              for key, value in state.items()}  # fmt: skip
+    tables = {"relative_coords_table": torch.zeros(1, 7, 7, 2), "relative_position_index": torch.zeros(16, 16)}
+    stored = under("layers.0.blocks.0.attn.", tables) | {"layers.1.blocks.1.attn_mask": torch.zeros(4, 16, 16)}
+    return renamed(theirs, (r"head\.fc", "head")) | stored
+
+
+LEVIT = {"stages.0.blocks.0.attn": "blocks.0.m", "stages.0.blocks.0.mlp": "blocks.1.m",
+         "stages.0.blocks.1.attn": "blocks.2.m", "stages.0.blocks.1.mlp": "blocks.3.m",
+         "stages.1.downsample.attn_downsample": "blocks.4", "stages.1.downsample.mlp": "blocks.5.m",
+         "stages.1.blocks.0.attn": "blocks.6.m", "stages.1.blocks.0.mlp": "blocks.7.m"}  # fmt: skip
+
+
+def levit(state):
+    stem = [(rf"^stem\.conv{i}", f"patch_embed.{2 * i - 2}") for i in range(1, 5)]
+    theirs = renamed(state, *stem, *((f"^{re.escape(ours)}", theirs) for ours, theirs in LEVIT.items()),
+                     (r"(proj|q)\.ln\.", r"\1.1."), (r"\.ln1\.", ".0."), (r"\.ln2\.", ".2."),
+                     (r"^(head|head_dist)\.linear\.", r"\1.l."), (r"\.linear\.", ".c."))  # fmt: skip
+    flat = {key: value.flatten(1) if "blocks" in key and value.ndim == 4 else value for key, value in theirs.items()}
+    return flat | {f"blocks.{i}.{path}attention_bias_idxs": torch.zeros(4, 4) for i, path in ((0, "m."), (4, ""))}
+
+
+def mixer(state):
+    """google-research/vision_transformer's Mixer, in JAX's layout."""
+    names = [(r"^stem\.proj\.", "stem/"), (r"^blocks\.(\d+)\.", r"MixerBlock_\1/"), (r"norm1\.", "LayerNorm_0/"),
+             (r"norm2\.", "LayerNorm_1/"), (r"mlp_(token|channel)s\.", r"\1_mixing/"), (r"fc1\.", "Dense_0/"),
+             (r"fc2\.", "Dense_1/"), (r"^norm\.", "pre_head_layer_norm/"), (r"^head\.", "head/"),
+             (r"(orm(?:_\d)?)/weight", r"\1/scale"), (r"weight$", "kernel")]  # fmt: skip
+    theirs = renamed(state, *names)
+    for key, value in theirs.items():
+        if key.endswith("kernel"):
+            theirs[key] = value.permute(2, 3, 1, 0) if value.ndim == 4 else value.T
+    return theirs
+
+
+def resmlp(state):
+    names = [
+        (r"^stem\.", "patch_embed."),
+        (r"linear_tokens", "attn"),
+        (r"mlp_channels", "mlp"),
+        (r"ls(\d)$", r"gamma_\1"),
+    ]
+    theirs = renamed(state, *names)
+    return {key: value.flatten() if key.endswith(("alpha", "beta")) else value for key, value in theirs.items()}
+
+
+# FastViT
+
+
+FAST_NAMES = [
+    (r"^stem\.", "patch_embed."),
+    (r"^final_conv\.", "conv_exp."),
+    (r"exp\.se\.fc1", "exp.se.reduce"),
+    (r"exp\.se\.fc2", "exp.se.expand"),
+    (r"conv_kxk", "rbr_conv"),
+    (r"conv_scale", "rbr_scale"),
+    (r"identity", "rbr_skip"),
+    (r"large_conv", "lkb_origin"),
+    (r"proj\.0\.reparam_conv", "proj.0.lkb_reparam"),
+    (r"\.mlp\.", ".convffn."),
+    (r"pos_enc\.", "pe."),
+    (r"\.gamma$", ""),
+    (r"^head\.fc\.", "head."),
+]
+
+
+def fastvit(state):
+    parts = {found[0] for key in state if (found := re.match(r"stages\.\d+\.\w+\.", key))}
+    order = ("downsample", "pos_emb", "blocks")
+    parts = sorted(parts, key=lambda part: (part.split(".")[1], order.index(part.split(".")[2])))
+    places = [(f"^{re.escape(part)}", f"network.{i}.") for i, part in enumerate(parts)]
+    return renamed(state, *places, *FAST_NAMES)
+
+
+def mobileclip(state):
+    theirs = fastvit(state)
+    del theirs["head.bias"]
+    theirs["head.proj"] = theirs.pop("head.weight").T
+    return under("image_encoder.model.", theirs) | {"text_encoder.final_layer_norm.weight": torch.ones(8)}
+
+
+def xcit(state):
+    theirs = renamed(state, (r"^pos_embed\.", "pos_embeder."))
+    for path in {key.split("attn.q.")[0] for key in theirs if ".attn.q." in key}:
+        for leaf in ("weight", "bias"):
+            theirs[f"{path}attn.qkv.{leaf}"] = torch.cat([theirs.pop(f"{path}attn.{name}.{leaf}") for name in "qkv"])
+    return theirs
+
+
+# Vision towers of language models
+
+
+LANGUAGE = {"model.language_model.embed_tokens.weight": torch.ones(2, 2), "lm_head.weight": torch.ones(2, 2)}
+
+
+def qwen_tower(state):
+    """Two frames share the kernel; every layer of the deep stack has a merger of its own."""
+    theirs = renamed(
+        state, (r"^encoder\.", ""), (r"^pos_embed$", "pos_embed.weight"), (r"(mlp|merger)\.fc", r"\1.linear_fc")
+    )
+    theirs["pos_embed.weight"] = theirs["pos_embed.weight"][0]
+    kernel = theirs["patch_embed.proj.weight"]
+    theirs["patch_embed.proj.weight"] = torch.stack([kernel - 1, torch.ones_like(kernel)], dim=2)
+    theirs.setdefault("merger.linear_fc1.weight", torch.ones(2, 2))
+    return theirs | {"deepstack_merger_list.0.norm.weight": torch.ones(2)}
+
+
+def qwen(state):
+    return LANGUAGE | under("model.visual.", qwen_tower(state))
+
+
+def gemma_tower(state):
+    norms = ["input_layernorm", "post_attention_layernorm", "pre_feedforward_layernorm", "post_feedforward_layernorm"]
+    places = [(rf"\.norm{i}\.", f".{norm}.") for i, norm in enumerate(norms, start=1)]
+    theirs = renamed(state, (r"^encoder\.", ""), *places, (r"^patch_embed\.", "patch_embedder."),
+                     (r"^blocks\.", "encoder.layers."), (r"\.attn\.", ".self_attn."))  # fmt: skip
+    kernel = theirs["patch_embedder.input_proj.weight"].unflatten(1, (3, 16, 16))
+    return theirs | {"patch_embedder.input_proj.weight": kernel.permute(0, 2, 3, 1).flatten(1)}
+
+
+def gemma(state):
+    return LANGUAGE | under("model.vision_tower.", gemma_tower(state))
+
+
+def deepseek(state):
+    theirs = renamed(state, (r"^encoder\.", ""), (r"attn\.qkv", "attn.wqkv"), (r"attn\.proj", "attn.wo"),
+                     (r"mlp\.fc", "mlp.w"), (r"aligner\.fc", "aligner.w"), (r"^(?!aligner)", "vision."))  # fmt: skip
+    theirs["vision.patch_embed.proj.weight"] = theirs["vision.patch_embed.proj.weight"].flatten(1)
+    theirs.setdefault("aligner.w1.weight", torch.ones(2, 2))
+    return theirs | {"layers.0.attn.wq.weight": torch.ones(2, 2), "embed.weight": torch.ones(2, 2)}
+
+
+PROJECTED = ("open-clip-trunk", "perception", "transformers", "mobileclip")
 """Formats whose classifier is a projection without bias."""
 TINY = dict(embed_dim=64, depth=2, num_heads=4, img_size=64, patch_size=16, num_classes=5)
 BARE = TINY | {"num_classes": 0}
 FLEX = dict(embed_dim=64, depth=2, num_heads=4, pos_grid=(4, 4))
+LITTLE = dict(embed_dim=(32, 48), key_dim=8, num_heads=(2, 3), depth=(2, 1), img_size=64, num_classes=5)
+FAST = dict(depths=(1, 1, 1, 1), embed_dims=(16, 16, 32, 64), num_classes=5)
+TOWER = dict(embed_dim=32, depth=2, num_heads=2)
 CASES = [
     Case("open-clip-trunk", trunk, "eva02_base_patch16_clip_224", TINY),
     Case("open-clip-trunk", trunk, "vit_pe_core_base_patch16_224", TINY),
@@ -200,6 +392,30 @@ CASES = [
     Case("transformers", hugging, "naflexvit_base_patch16_siglip", FLEX),
     Case("vit", vit_of_naflex, "naflexvit_base_patch16_gap", FLEX),
     Case("vit", vit_of_naflex, "naflexvit_base_patch16_radio_v3", FLEX | {"reg_tokens": 0}),
+    Case("original", sam, "samvit_base_patch16",
+         dict(embed_dim=64, depth=2, num_heads=4, img_size=64, global_blocks=(1,))),
+    Case("original-encoder", sam_encoder, "samvit_base_patch16",
+         dict(embed_dim=64, depth=2, num_heads=4, img_size=64, global_blocks=(1,))),
+    Case("original", swin_v2, "swinv2_tiny_window8_256",
+         dict(embed_dim=16, depths=(1, 2), num_heads=(1, 2), img_size=64, window_size=4, num_classes=5)),
+    Case("original", levit, "levit_128s", LITTLE),
+    Case("original", levit, "levit_conv_128s", LITTLE),
+    Case("jax", mixer, "mixer_s16_224", dict(embed_dim=64, num_blocks=2, img_size=64, num_classes=5)),
+    Case("original", resmlp, "resmlp_12_224", dict(embed_dim=64, num_blocks=2, img_size=64, num_classes=5)),
+    Case("original", fastvit, "fastvit_t8", FAST),
+    Case("original", fastvit, "fastvit_sa12", FAST),
+    Case("mobileclip", mobileclip, "fastvit_mci0", FAST),
+    Case("original", xcit, "xcit_nano_12_p16_224", dict(embed_dim=32, depth=2, num_heads=4, num_classes=5)),
+    Case("language-model", qwen, "qwen3_vit_88m", TOWER),
+    Case("language-model", qwen, "qwen3_vit_88m_merge", TOWER | {"out_features": 24}),
+    Case("tower", qwen_tower, "qwen3_vit_88m_enc", TOWER | {"out_features": 24}),
+    Case("language-model", gemma, "gemma4_vit_167m", TOWER | {"hidden": 48, "head_dim": 16}, 96),
+    Case("tower", gemma_tower, "gemma4_vit_570m_enc", TOWER | {"hidden": 48, "head_dim": 16}, 96),
+    Case("language-model", deepseek, "deepseek_vit_412m", TOWER, 126),
+    Case("language-model", deepseek, "deepseek_vit_412m_enc", TOWER | {"out_features": 24}, 126),
+    Case("aim", aim, "aimv2_large_patch14_224", BARE),
+    Case("original", beit, "beit_base_patch16_224", TINY),
+    Case("beit3", beit3, "beit3_base_patch16_224", TINY),
     Case("dinov3", dinov3, "vit_base_patch16_dinov3_qkvb", BARE),
     Case("dinov3", dinov3, "vit_small_plus_patch16_dinov3", BARE),
     Case("dinov3-transformers", dinov3_transformers, "vit_base_patch16_dinov3_qkvb", BARE),
@@ -218,7 +434,11 @@ def make(name, options):
 
 
 def write(state, path):
-    torch.save({"model": {key: value.detach().clone() for key, value in state.items()}}, path)
+    if any("/" in key for key in state):
+        path = path.with_suffix(".npz")
+        np.savez(path, **{key: value.numpy() for key, value in state.items()})
+    else:
+        torch.save({"model": {key: value.detach().clone() for key, value in state.items()}}, path)
     return path
 
 
@@ -230,7 +450,8 @@ def test_authors_names(tmp_path, case):
         torch.nn.init.zeros_(model.get_classifier().bias)
     again = imgzoo.create_model(case.name, pretrained=write(state, tmp_path / "theirs.pth"), **case.options).eval()
     assert again.load_report.format == case.format
-    assert again.load_report.initialized == [] and again.load_report.adapted == []
+    assert again.load_report.initialized == []
+    assert all("of one pixel" in note for note in again.load_report.adapted)
     image = torch.randn(2, 3, case.size, case.size, generator=torch.Generator().manual_seed(1))
     with torch.inference_mode():
         torch.testing.assert_close(again(image), model(image), rtol=1e-5, atol=1e-5)
@@ -241,12 +462,14 @@ def test_authors_names(tmp_path, case):
 def test_a_wrong_name_is_refused(tmp_path, case, fault):
     """Neither a tensor that is missing nor one of a layer too many loads in silence."""
     state = case.theirs(make(case.name, case.options).state_dict())
-    kernels = [key for key, value in state.items() if value.ndim > 1 and re.search(r"\.\d+\..*weight", key)]
+    kernels = [
+        key for key, value in state.items() if value.ndim > 1 and re.search(r"[._]\d+[./].*(weight|kernel)", key)
+    ]
     kernel = next(key for key in kernels if "text" not in key)
     if fault == "lost":
         del state[kernel]
     else:
-        state[re.sub(r"\.\d+\.", ".77.", kernel, count=1)] = state[kernel].clone()
+        state[re.sub(r"([._])\d+([./])", r"\g<1>77\2", kernel, count=1)] = state[kernel].clone()
     with pytest.raises(WeightsError):
         imgzoo.create_model(case.name, pretrained=write(state, tmp_path / "theirs.pth"), **case.options)
 
@@ -258,6 +481,94 @@ def test_biases_that_a_dinov3_name_lacks_are_not_dropped(tmp_path):
         imgzoo.create_model("vit_base_patch16_dinov3", pretrained=path, **BARE)
     path = write({key: value * ("qkv.bias" not in key) for key, value in state.items()}, tmp_path / "zeros.pth")
     assert imgzoo.create_model("vit_base_patch16_dinov3", pretrained=path, **BARE).load_report.initialized == []
+
+
+@pytest.mark.parametrize("theirs", [dict, fastvit], ids=["our names", "their names"])
+@pytest.mark.parametrize("name", ["fastvit_t8", "fastvit_sa12", "fastvit_mci0"])
+def test_fused_branches(tmp_path, name, theirs):
+    """Weights fused for inference load into branches, which compute the same, can be trained, and fuse again."""
+    model = make(name, FAST)
+    fused = reparameterize(model)
+    path = write(theirs(fused.state_dict()), tmp_path / "fused.pth")
+    again = imgzoo.create_model(name, pretrained=path, **FAST).eval()
+    assert again.load_report.format == ("fused" if theirs is dict else "original")
+    assert again.load_report.initialized == []
+    image = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        expected = model(image)
+        for network in (fused, again, reparameterize(again)):
+            torch.testing.assert_close(network(image), expected, rtol=1e-4, atol=1e-4 * expected.abs().max().item())
+
+
+def write_shards(state, folder):
+    """Two files with the tower's tensors in turn, a third with the rest, index and configuration beside them."""
+    tower = [key for key in state if "vis" in key or key.startswith("aligner.")]
+    places = {key: f"model-{tower.index(key) % 2 + 1 if key in tower else 3}-of-3.safetensors" for key in state}
+    folder.mkdir(exist_ok=True)
+    for name in set(places.values()):
+        save_file({key: state[key].detach().contiguous() for key in state if places[key] == name}, folder / name)
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": places}))
+    (folder / "config.json").write_text(json.dumps({"architectures": ["SomeForConditionalGeneration"]}))
+    return folder
+
+
+TOWERS = [case for case in CASES if case.format == "language-model"]
+
+
+@pytest.mark.parametrize("case", TOWERS, ids=lambda case: case.name)
+def test_a_tower_out_of_the_files_of_a_language_model(tmp_path, case):
+    model = make(case.name, case.options)
+    folder = write_shards(case.theirs(model.state_dict()), tmp_path / "language")
+    (folder / "model-3-of-3.safetensors").unlink()  # what is not needed need not be there
+    image = torch.randn(1, 3, case.size, case.size, generator=torch.Generator().manual_seed(1))
+    for where in (folder, folder / "model.safetensors.index.json", f"local-dir:{folder}"):
+        again = imgzoo.create_model(case.name, pretrained=where, **case.options).eval()
+        assert again.load_report.format == "language-model" and again.load_report.initialized == []
+    other = imgzoo.create_model(case.name, **case.options).eval()
+    assert imgzoo.load_checkpoint(other, folder).format == "language-model"
+    with torch.inference_mode():
+        for network in (again, other):
+            torch.testing.assert_close(network(image), model(image), rtol=1e-5, atol=1e-5)
+
+
+def test_a_tower_from_the_hub_brings_only_its_files(tmp_path, monkeypatch):
+    case, asked = TOWERS[0], []
+    model = make(case.name, case.options)
+    folder = write_shards(case.theirs(model.state_dict()), tmp_path / "language")
+
+    def hub_file(repo, filename, missing_ok=False):
+        asked.append((repo, filename))
+        cached = tmp_path / filename
+        if missing_ok and not (folder / filename).exists():
+            return None
+        return Path(shutil.copy(folder / filename, cached))
+
+    monkeypatch.setattr("imgzoo.loading.fetch.hub_file", hub_file)
+    again = imgzoo.create_model(case.name, pretrained="hf-hub:acme/language@v1", **case.options)
+    assert again.load_report.format == "language-model"
+    assert {repo for repo, _ in asked} == {"acme/language@v1"}
+    files = ["model.safetensors.index.json", "model-1-of-3.safetensors", "model-2-of-3.safetensors"]
+    assert [name for _, name in asked if "bin" not in name][1:] == files
+
+
+@pytest.mark.parametrize("fault, said", [
+    ("missing", "there is no weight file"), ("outside", "no .safetensors file of its folder"),
+    ("lost", "does not have it"), ("empty", "no 'weight_map'"),
+])  # fmt: skip
+def test_an_index_that_lies_is_refused(tmp_path, fault, said):
+    case = TOWERS[0]
+    folder = write_shards(case.theirs(make(case.name, case.options).state_dict()), tmp_path / "language")
+    index = folder / "model.safetensors.index.json"
+    places = json.loads(index.read_text())["weight_map"]
+    if fault == "missing":
+        (folder / "model-1-of-3.safetensors").unlink()
+    elif fault == "outside":
+        places = {key: f"../language/{name}" for key, name in places.items()}
+    elif fault == "lost":
+        places["model.visual.blocks.7.norm1.weight"] = "model-1-of-3.safetensors"
+    index.write_text(json.dumps({} if fault == "empty" else {"weight_map": places}))
+    with pytest.raises(WeightsError, match=re.escape(said)):
+        imgzoo.create_model(case.name, pretrained=folder, **case.options)
 
 
 def test_two_tensors_for_one_place_are_refused(tmp_path):

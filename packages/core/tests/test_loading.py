@@ -110,6 +110,15 @@ def test_input_kernels_keep_the_response_to_gray(chans):
         assert torch.allclose(adapted.sum(1), kernel.sum(1))
 
 
+@pytest.mark.parametrize("chans", [1, 4, 6])
+def test_kernels_over_patches_are_adapted_channel_by_channel_in_either_order(chans):
+    kernel = torch.randn(8, 3, 4)  # channels, then cells
+    apart = adapt_input(kernel.flatten(1), chans, 4, planes_apart=True)
+    beside = adapt_input(kernel.transpose(1, 2).flatten(1), chans, 4)
+    assert torch.equal(apart.unflatten(1, (chans, 4)), beside.unflatten(1, (4, chans)).transpose(1, 2))
+    assert torch.allclose(apart.unflatten(1, (chans, 4)), adapt_input(kernel, chans))
+
+
 def test_half_precision_files_become_float32(model, tmp_path):
     from safetensors.torch import save_file
 

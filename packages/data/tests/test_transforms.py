@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from imgzoo.errors import DataError, OptionError, UnknownNameError, UsageError
+from imgzoo.errors import DataError, ImgzooError, OptionError, UnknownNameError, UsageError
 from imgzoo_data import DataConfig, create_transform, resolve_data_config
 from imgzoo_data.rng import generator
 from imgzoo_data.transforms import twopass
@@ -270,8 +270,29 @@ def test_the_table_of_augmentations_is_that_of_create_transform():
 @pytest.mark.parametrize(
     "options",
     [{"hflip": 2}, {"vflip": -1}, {"erase": 1.5}, {"blur_prob": 7}, {"grayscale_prob": float("nan")}, {"splits": 0},
-     {"max_pixels": 0}, {"color_jitter_prob": 2}],
+     {"max_pixels": 0}, {"color_jitter_prob": 2}, {"erase_count": 0}, {"color_jitter": "strong"}],
 )  # fmt: skip
 def test_senseless_augmentations_are_refused(options):
     with pytest.raises(UsageError, match=next(iter(options))):
         create_transform(training=True, **options)
+
+
+SENSELESS = {
+    float: [-1.0, 2.0, 50.0, float("nan")],
+    list[float]: [[-0.5], [3.0, 1.0], [-1.0, 2.0], [float("nan")], [0.1] * 3, [0.1] * 5],
+    int: [-1, 0, 50],
+    str: ["nope"],
+}
+
+
+def test_any_value_of_an_augmentation_works_or_is_refused():
+    from imgzoo_data.augmentations import AUGMENTATIONS
+
+    image = np.zeros((20, 20, 3), np.uint8)
+    for name, (kind, _) in AUGMENTATIONS.items():
+        for value in () if kind is bool else SENSELESS.get(kind, ["nope"]):
+            try:
+                transform = create_transform({"input_size": (3, 16, 16)}, training=True, **{name: value})
+            except ImgzooError:
+                continue
+            assert transform.pixels(image) is not None

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sklearn import metrics as reference
 
 from imgzoo_train.distributed import World
-from imgzoo_train.metrics import Classification, MultiLabel, Regression, average_precision, better, oriented
+from imgzoo_train.metrics import METRICS, Classification, MultiLabel, Regression, average_precision, better, oriented
 
 torch.manual_seed(1)
 COUNT, CLASSES = 200, 7
@@ -94,3 +94,17 @@ def test_what_is_not_a_number_is_never_best(scores):
 def test_errors_are_better_when_smaller():
     assert oriented("loss", 2.0) < oriented("loss", 1.0)
     assert oriented("top1", 2.0) > oriented("top1", 1.0)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), 1e38])
+@pytest.mark.parametrize("task", METRICS)
+def test_outputs_that_are_no_numbers_are_scored_and_never_right(task, value):
+    scores = METRICS[task](3)
+    targets = {"classification": torch.tensor([0, 1]), "multilabel": torch.eye(3)[:2], "regression": torch.eye(3)[:2]}
+    scores.update(torch.full((2, 3), value), targets[task])
+    scores.reduce(World())
+    found = scores.result()
+    assert found["n"] == 2
+    if value != value:
+        assert found.get("top1", 0) == found.get("top5", 0) == found.get("balanced_accuracy", 0) == 0
+        assert found["loss"] != found["loss"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import shutil
 
 import pytest
 from test_changed_resume import BASE, SAID, go, pictures  # noqa: F401
@@ -113,6 +114,10 @@ WRONG = {
     "data.mix_prob": 2.0,
     "distill.temperature": 0.0,
     "model.drop_rate": 1.0,
+    "data.augment.hflip": "often",
+    "data.augment.color_jitter": -4.0,
+    "data.augment.decode": "quick",
+    "data.augment.hflop": 0.5,
 }
 
 
@@ -201,14 +206,21 @@ def test_every_advice_is_an_option_of_that_command(go):  # noqa: F811
     assert go(resume=True, data__max_bad=1)["step"] == 8
 
 
-def test_the_last_batch_is_said_and_can_be_chosen(go):  # noqa: F811
+def test_the_last_batch_and_the_first_rate_are_said_and_can_be_chosen(go):  # noqa: F811
     (go.data / "train" / "bee" / "0.png").unlink()
-    settings = {**BASE, "data.source": f"folder:{go.data}", "run.output": str(go.folder)}
+    settings = {**BASE, "data.source": f"folder:{go.data}", "run.output": str(go.folder),
+                "schedule.warmup_epochs": 1.0, "run.epochs": 2}  # fmt: skip
     text = planning.dry_run(Config().merged(nested(settings), "test"))
-    assert "left out  15 images an epoch" in text and "--last-batch takes them" in text
+    go(epochs=2, schedule__warmup_epochs=1.0)
+    for said in (text, "\n".join(SAID)):
+        assert "left out: 15 images an epoch" in said and "--last-batch takes them" in said
+        assert "the first update has learning rate 0; --set schedule.options.warmup_start=" in said
+    shutil.rmtree(go.folder)
+    SAID.clear()
     assert go(epochs=1, data__last_batch=True)["step"] == 4
     rows = [json.loads(line) for line in (go.folder / "metrics.jsonl").read_text().splitlines()]
     assert sum(row.get("images", 0) for row in rows) == 63
+    assert not [line for line in SAID if line.startswith(("left out", "warm-up"))]
 
 
 def test_low_precision_is_advised_only_where_it_is_computed(monkeypatch):

@@ -177,6 +177,30 @@ def test_long_work_shows_on_a_terminal_how_far_it_is(tmp_path, monkeypatch, fold
             assert (words in re.sub(r"\s+", " ", result.stderr)) == terminal, (words, result.stderr)
 
 
+def test_a_file_that_cannot_be_written_is_refused_before_the_work(tmp_path, monkeypatch, folders, data):  # noqa: F811
+    from imgzoo_train import models
+
+    data("classification", "same")
+    monkeypatch.setattr(models, "open_model", lambda *arguments, **options: pytest.fail("it worked"))
+    (tmp_path / "one.png").write_bytes(b"")
+    (tmp_path / "taken.csv").mkdir()
+    model, names = folders["classification"], ("missing/out.csv", "taken.csv")
+    for name in names:
+        path = tmp_path / name
+        for arguments in ([validate, model, "--data", "pictures:"], [predict, tmp_path / "one.png", "--model", model],
+                          [export, model]):  # fmt: skip
+            with pytest.raises(UsageError, match=r"cannot write .*; choose another --output"):
+                invoke(*arguments, "--output", path)
+
+
+def test_a_split_that_is_not_there_is_asked_for_by_name(tmp_path, folders):  # noqa: F811
+    for split in ("train", "test"):
+        (tmp_path / split / "ant").mkdir(parents=True)
+        Image.new("RGB", (16, 16)).save(tmp_path / split / "ant" / "0.png")
+    with pytest.raises(UsageError, match="it has test, train; name one with --split"):
+        invoke(validate, folders["classification"], "--data", f"folder:{tmp_path}")
+
+
 def test_a_script_follows_a_run_and_can_end_it(go, monkeypatch):  # noqa: F811
     from imgzoo_train import run as runs
 
@@ -205,6 +229,17 @@ def test_help_is_grouped_and_shows_defaults():
     for words in ("[default: 64]", "[default: adamw]", "[default: cosine]", "[default: 0.05]"):
         assert words in text
     assert "[default: ]" not in text
+
+
+@pytest.mark.parametrize(
+    "name", ["validate", "predict", "export", "benchmark", "average", "sweep", "recommend", "list"]
+)
+def test_every_command_shows_the_defaults_of_its_options(name):
+    from imgzoo.cli.app import cli
+
+    text = CliRunner().invoke(cli, [name, "--help"]).output
+    assert "[default:" in text, name
+    assert '[default: ""]' not in text and "[default: ]" not in text and "UNSET" not in text.upper(), name
 
 
 @pytest.mark.parametrize(

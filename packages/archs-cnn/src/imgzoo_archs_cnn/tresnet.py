@@ -76,6 +76,7 @@ class TResNet(ImageModel):
     all_bottlenecks: bottlenecks in the first two stages, too
     """
 
+    default_levels = (1, 2, 3, 4)
     parts = Parts(stem=(), stages=("body",))
     layer_groups = {
         "stem": r"^body\.conv1",

@@ -47,6 +47,7 @@ class MobileNetV5(ImageModel):
         num_features: channels of the layer that joins scales
     """
 
+    flat_levels = False
     parts = Parts(stem=("conv_stem",), stages=("blocks",), norm=("msfa",), pool="global_pool", head="classifier")
     layer_groups = {
         "stem": r"^conv_stem|bn1",

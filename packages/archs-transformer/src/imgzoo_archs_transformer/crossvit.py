@@ -126,6 +126,7 @@ class CrossVit(ImageModel):
     multi_conv: patches by three convolutions
     """
 
+    default_levels = (2, 5)
     parts = Parts(stem=("embed",), stages=("blocks",), norm=("norm.0", "norm.1"), pool="", head=("head.0", "head.1"))
     layer_groups = {
         "stem": r"^cls_token|^pos_embed|^patch_embed",

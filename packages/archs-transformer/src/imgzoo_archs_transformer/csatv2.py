@@ -112,6 +112,7 @@ class CSATv2(ImageModel):
         transformer_depths: blocks at the end of each stage that attend
     """
 
+    default_levels = (1, 2, 3, 4)
     parts = Parts(stem=("stem_dct",))
     layer_groups = {"stem": r"^stem_dct", "blocks": r"^stages\.(\d+)\.(\d+)", "coarse": r"^stages\.(\d+)"}
 

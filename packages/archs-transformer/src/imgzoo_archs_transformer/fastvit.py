@@ -248,6 +248,7 @@ class FastVit(ImageModel):
         layer_norm: layer norms in blocks that attend
     """
 
+    default_levels = (0, 1, 2, 3)
     parts = ImageModel.parts._replace(norm=("final_conv",))
     layer_groups = {
         "stem": r"^stem",

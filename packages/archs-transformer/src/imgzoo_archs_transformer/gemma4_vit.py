@@ -38,7 +38,9 @@ class ClippedLinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if not self.clips:
             return self.linear(x)
-        return self.linear(x.clamp(self.input_min, self.input_max)).clamp(self.output_min, self.output_max)
+        lo, hi = self.input_min.expand(x.shape[-1]), self.input_max.expand(x.shape[-1])
+        # bounds that look like vectors: ONNX's optimizer mixes up scalar ones of layers that read the same tensor
+        return self.linear(x.clamp(lo, hi)).clamp(self.output_min, self.output_max)
 
 
 class GemmaPatchEmbed(nn.Module):
@@ -146,6 +148,7 @@ class Gemma4Encoder(Encoder):
         "blocks": [(r"^blocks\.(\d+)", None), (r"^pooler|^std_", (99999,))],
     }
     no_decay = ("patch_embed.position_embedding_table",)
+    planes_apart, black = True, 0.5
 
     def __init__(self, patch_size: int = 16, in_chans: int = 3, num_classes: int = 0, global_pool: str | None = None,
                  embed_dim: int = 768, depth: int = 16, num_heads: int = 12, head_dim: int = 64, hidden: int = 3072,
@@ -198,6 +201,7 @@ class Gemma4ViT(Classifier):
         "blocks": [(r"^encoder\.blocks\.(\d+)", None)],
     }
     no_decay = ("encoder.patch_embed.position_embedding_table",)
+    planes_apart, black = True, 0.5
 
     def __init__(self, patch_size: int = 16, in_chans: int = 3, num_classes: int = 1000, global_pool: str = "avg",
                  embed_dim: int = 768, depth: int = 16, num_heads: int = 12, head_dim: int = 64, hidden: int = 3072,

@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from imgzoo.model import Feature, FeatureInfo, ImageModel, Parts
+from imgzoo_layers.attention import Attending
 from imgzoo_layers.drop import drop_path_of, drop_path_rates
 from imgzoo_layers.init import trunc_normal_
 from imgzoo_layers.norm_linear import NormLinearHead, TwoHeads, check_pool
@@ -66,32 +66,26 @@ class Position(nn.Module):
             self.cpe = None
 
 
-class ModulationAttention(nn.Module):
+class ModulationAttention(Attending):
     """One head attends, a gate modulates what it found: (B, C, H, W) -> (B, C, H, W); section 3.3."""
 
     def __init__(self, dim: int, head_dim: int):
-        super().__init__()
-        self.scale, self.dim = head_dim**-0.5, dim
-        self.fused_attn = True
+        super().__init__(1, head_dim)
+        self.dim = dim
         self.q = ConvNorm(dim, head_dim)
         self.k = ConvNorm(dim, head_dim)
         self.v_gate = ConvNorm(dim, 2 * dim)
-        self.attn_drop = nn.Dropout(0.0)
         self.proj = ConvNorm(dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
         height, width = x.shape[2:]
         v, gate = self.v_gate(x).sigmoid().split(self.dim, 1)
-        q, k, v = tokens(self.q(x)), tokens(self.k(x)), tokens(v)
-        if self.fused_attn:
-            y = F.scaled_dot_product_attention(q, k, v, scale=self.scale)
-        else:
-            y = self.attn_drop(((q * self.scale) @ k.transpose(-2, -1)).softmax(-1)) @ v
+        y = self.attend(one_head(self.q(x)), one_head(self.k(x)), one_head(v)).squeeze(1)
         return self.proj(y.transpose(1, 2).unflatten(2, (height, width)) * gate)
 
 
-def tokens(x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, N, C)
-    return x.flatten(2).transpose(1, 2)
+def one_head(x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, 1, N, C)
+    return x.flatten(2).transpose(1, 2).unsqueeze(1)
 
 
 class Stem(nn.Module):

@@ -1,4 +1,7 @@
-"""Sequencer2D: LSTMs along columns and rows mix positions (arXiv:2205.01972)."""
+"""Sequencer2D: LSTMs along columns and rows mix positions (arXiv:2205.01972).
+
+`torch.compile` takes no LSTM into its graph: "compile" is not among the capabilities.
+"""
 
 from collections.abc import Sequence
 

@@ -117,7 +117,7 @@ def create_model(
             model.to(dtype=dtype)
     remember(model, named, config)
     if features_only:
-        indices = default_out_indices(model.feature_info) if out_indices is None else out_indices
+        indices = default_out_indices(model) if out_indices is None else out_indices
         model = FeatureModel(model, indices)
     from ._discovery import manager
 

@@ -78,7 +78,12 @@ def resolve_indices(count: int, indices: int | Sequence[int] | None) -> list[int
 
 
 class FeatureModel(nn.Module):
-    """What `features_only=True` returns: images -> list of (B, C, H, W), one a chosen level, in the order asked."""
+    """What `features_only=True` returns: images -> list of (B, C, H, W), one a chosen level, in the order asked.
+
+    Its keys begin with `model.`. `load_state_dict` takes them without it too, under `body.`, and with the rows of its
+    first level joined to their name by `_` (`stages_0.*`), as the field's extractors have them: `flat_state_dict` gives
+    the last form.
+    """
 
     def __init__(self, model: Any, out_indices: int | Sequence[int] | None = None, output_fmt: str = "NCHW"):
         super().__init__()
@@ -91,6 +96,20 @@ class FeatureModel(nn.Module):
         self.out_indices = list(chosen)
         self.output_fmt = output_fmt
         self.pretrained_cfg = model.pretrained_cfg
+        self.register_load_state_dict_pre_hook(take_flat_keys)
+
+    def flat_state_dict(self) -> dict[str, Tensor]:
+        """The state dict under flat keys: `conv1.weight`, `stages_0.blocks.1...`."""
+        inside = {level.module.partition(".")[0] for level in self.feature_info.levels if "." in level.module}
+        rows, flat = set[str](), {}
+        for name, part in self.model.named_children() if inside and self.model.flat_levels else ():
+            numbered = isinstance(part, (nn.Sequential, nn.ModuleList)) and all(row.isdigit() for row in part._modules)
+            if name in inside or numbered:
+                rows.add(name)
+        for key, value in self.model.state_dict().items():
+            first, *rest = key.split(".", 2)
+            flat[".".join([f"{first}_{rest[0]}", *rest[1:]]) if first in rows else key] = value
+        return flat
 
     def forward(self, x: Tensor) -> list[Tensor]:
         maps = self.model.forward_intermediates(x, self.out_indices, intermediates_only=True)
@@ -104,8 +123,24 @@ class FeatureModel(nn.Module):
         self.model.set_grad_checkpointing(enable)
 
 
-def default_out_indices(levels: FeatureInfo) -> int | None:
-    """All levels of a pyramid; the last three of a network that keeps one resolution (ViT)."""
+def take_flat_keys(module: nn.Module, state: dict[str, Any], prefix: str, *rest: Any) -> None:
+    """Give keys of another form of a feature extractor their names, in place; what fits nothing stays as it is."""
+    own, begin = {prefix + key for key in module.state_dict()}, f"{prefix}model."
+    rows = [name for name, _ in module.model.named_children()]  # type: ignore[union-attr]
+    for key in [key for key in state if key.startswith(prefix) and key not in own]:
+        plain = key[len(prefix) :].removeprefix("body.")
+        joined = [f"{row}.{plain[len(row) + 1 :]}" for row in rows if plain.startswith(f"{row}_")]
+        for found in (plain, *joined):
+            if begin + found in own:
+                state[begin + found] = state.pop(key)
+                break
+
+
+def default_out_indices(model: Any) -> int | Sequence[int] | None:
+    """What the family says; else all levels of a pyramid, the last three of a network of one resolution (ViT)."""
+    if model.default_levels is not None:
+        return model.default_levels
+    levels: FeatureInfo = model.feature_info
     strides = {level.reduction for level in levels.levels}
     return 3 if len(strides) == 1 and len(levels) > 5 else None
 

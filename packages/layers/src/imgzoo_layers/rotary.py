@@ -37,8 +37,8 @@ def places(grid: Size, shift: float = 0.0) -> Tensor:
 
 
 def frequencies(dim: int, theta: float) -> Tensor:
-    """theta^(-4i / D), one for each four channels of a head: (D / 4,)."""
-    return theta ** -(torch.arange(0, dim, 4, dtype=torch.float32) / dim)
+    """theta^(-4i / D), one for each four channels of a head: (D / 4,). Rounded as where published weights were made."""
+    return 1 / theta ** (torch.arange(0, dim, 4, dtype=torch.float32) / dim)
 
 
 def periods(dim: int, base: float) -> Tensor:

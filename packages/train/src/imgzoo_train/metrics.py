@@ -28,18 +28,19 @@ class Classification:
         self.bins = torch.zeros(3, BINS, dtype=torch.float64, device=device)  # samples, confidence, hits
 
     def update(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        """Add a batch; returns the loss of each sample."""
+        """Add a batch; returns the loss of each sample. An output with a NaN is never right."""
         output = output.float()
         losses = F.cross_entropy(output, target, reduction="none")
         ranked = output.topk(min(5, output.shape[1]), 1).indices
-        hits = ranked == target[:, None]
+        known = ~output.isnan().any(1)
+        hits = (ranked == target[:, None]) & known[:, None]
         first = hits[:, 0].double()
         self.totals += torch.stack(
             [first.new_tensor(len(target)), losses.double().sum(), first.sum(), hits.any(1).double().sum()]
         )
-        cells = target * self.classes + ranked[:, 0]
+        cells = target * self.classes + torch.where(known, ranked[:, 0], (target + 1) % self.classes)
         self.confusion.view(-1).index_add_(0, cells, torch.ones_like(cells, dtype=torch.float64))
-        confidence = output.softmax(1).amax(1).double()
+        confidence = output.softmax(1).amax(1).nan_to_num().double()
         slot = (confidence * BINS).long().clamp(max=BINS - 1)
         for row, value in enumerate((torch.ones_like(confidence), confidence, first)):
             self.bins[row].index_add_(0, slot, value)

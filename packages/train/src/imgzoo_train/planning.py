@@ -55,9 +55,7 @@ def dry_run(config: Config) -> str:
         f"{updates} steps an epoch, {total} in {config.run.epochs} epochs",
         f"optimizer   {config.optim.name}",
     ]
-    left = len(parts.sources.train) % config.data.batch_size
-    if left and not config.data.last_batch and len(parts.sources.train) > config.data.batch_size:
-        lines.append(f"  left out  {left} images an epoch, the last batch that is not full; --last-batch takes them")
+    lines += [f"  {line}" for line in checks.worth_saying(config, len(parts.sources.train))]
     for group in parts.state.optimizer.param_groups:
         count = sum(p.numel() for p in group["params"])
         scale = f", scale {group['lr_scale']:.3g}" if group.get("lr_scale", 1.0) != 1.0 else ""

@@ -145,7 +145,7 @@ class Run:
             if self.world.main:
                 self.folder.create(self.config)
                 self.folder.describe(self.sources.splits)
-                for line in self.sources.splits.lines():
+                for line in (*self.sources.splits.lines(), *checks.worth_saying(self.config, self.data["count"])):
                     self.say(line)
             self.world.barrier()
             if self.config.run.nonfinite == "rollback":

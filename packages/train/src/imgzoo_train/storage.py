@@ -8,13 +8,14 @@ import json
 import os
 import shutil
 import struct
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from imgzoo.errors import ImgzooError
+from imgzoo.errors import ImgzooError, UsageError
 
 DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 CHUNK = 1 << 24
@@ -167,6 +168,18 @@ def remove_folder(folder: Path) -> None:
         shutil.rmtree(trash, ignore_errors=True)
     os.rename(folder, trash)
     shutil.rmtree(trash, ignore_errors=True)
+
+
+def check_file(path: Path | None, option: str = "--output") -> None:
+    """Raise `UsageError` for a file that cannot be written, before the work whose result it takes; leaves nothing."""
+    if path is None:
+        return
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        tempfile.TemporaryFile(dir=path.absolute().parent).close()
+    except OSError as error:
+        raise UsageError(f"cannot write {path} ({error.strerror}); choose another {option}") from error
 
 
 def make_folder(folder: Path) -> Path:

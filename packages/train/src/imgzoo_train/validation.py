@@ -152,9 +152,13 @@ class Data:
 def _open(settings: Settings, answer: Answer, model: Any, name: str, say: Callable[[str], Any] | None) -> Data:
     """The data, described, in the model's range of values where it has none of its own."""
     from imgzoo_data import create_dataset, resolve_data_config, settle
+    from imgzoo_data.sources.layout import SplitError
 
     given: dict[str, Any] = {"range": settings.range} if settings.range else {}
-    source = create_dataset(settings.source, settings.split, task=answer.task, **given)
+    try:
+        source = create_dataset(settings.source, settings.split, task=answer.task, **given)
+    except SplitError as error:
+        raise SplitError(f"{error}; name one with --split", error.found) from error
     lined_up = align(answer, answer_of_data(source, answer.task), name, settings.source)
     for line in settle(source, resolve_data_config(model).range).lines():
         if say is not None:

@@ -1,8 +1,9 @@
-"""ViT weights as published: JAX arrays, CLIP's visual tower, CLIP and SigLIP of transformers, DINO, MAE, DeiT-III."""
+"""ViT weights as published: JAX arrays, CLIP, transformers' CLIP and SigLIP, AIM, BEiT-3, DINO, MAE, DeiT-III."""
 
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from imgzoo.loading.convert import Format, State, project
 
@@ -64,6 +65,31 @@ TRANSFORMERS = [
     (r"\.self_attn\.out_proj\.", ".attn.proj."),
     (r"\.self_attn\.", ".attn."),
 ]
+AIM = [
+    (r"^preprocessor\.patchifier\.", "patch_embed."),
+    (r"^preprocessor\.", ""),
+    (r"^trunk\.post_trunk_norm\.", "norm."),
+    (r"^trunk\.", ""),
+    (r"\.norm_([12])\.", r".norm\1."),
+    (r"\.mlp\.fc1\.", ".mlp.fc1_g."),
+    (r"\.mlp\.fc3\.", ".mlp.fc1_x."),
+]
+BEIT3 = [
+    (r"^beit3\.(?:text_embed\.|vision_embed\.mask_token$).*", ""),
+    (r".*\.B\..*", ""),  # the experts of text
+    (r"\.A\.", "."),
+    (r"^beit3\.vision_embed\.proj\.", "patch_embed.proj."),
+    (r"^beit3\.vision_embed\.cls_token$", "cls_token"),
+    (r"^beit3\.encoder\.embed_positions\.weight$", "pos_embed"),
+    (r"^beit3\.encoder\.layers\.", "blocks."),
+    (r"\.self_attn_layer_norm\.", ".norm1."),
+    (r"\.final_layer_norm\.", ".norm2."),
+    (r"\.self_attn\.inner_attn_ln\.", ".attn.norm."),
+    (r"\.self_attn\.out_proj\.", ".attn.proj."),
+    (r"\.self_attn\.", ".attn."),
+    (r"\.ffn\.ffn_layernorm\.", ".mlp.norm."),
+    (r"\.ffn\.", ".mlp."),
+]
 DINO = [
     (r"^backbone\.", ""),
     (r"^(?:dino_head|ibot_head|head\.mlp|head\.last_layer)\..*", ""),  # projections of a training checkpoint
@@ -77,19 +103,20 @@ MAE = [(r"^(?:decoder_.*|mask_token$)", "")]
 DEIT3 = [(r"\.gamma_([12])$", r".ls\1.gamma")]
 
 
-def from_jax(state: State, model: Any) -> State:
+def from_kernel(key: str, value: Tensor) -> tuple[str, Tensor]:
     """Kernels come input first and heads apart: (in, out), (in, heads, width), (heads, width, out), (h, w, in, out)."""
-    torch_state: State = {}
-    for key, value in unstack(state).items():
-        path, _, leaf = key.rpartition(".")
-        attended = path.endswith((".query", ".key", ".value"))
-        if leaf == "kernel" and value.ndim == 4:
-            torch_state[f"{path}.weight"] = value.permute(3, 2, 0, 1).contiguous()
-        elif leaf == "kernel":
-            flat = value.flatten(1) if attended else value.flatten(0, -2)
-            torch_state[f"{path}.weight"] = flat.T.contiguous()
-        else:
-            torch_state[key] = value.flatten() if attended else value
+    path, _, leaf = key.rpartition(".")
+    attended = path.endswith((".query", ".key", ".value"))
+    if leaf != "kernel":
+        return key, value.flatten() if attended else value
+    if value.ndim == 4:
+        return f"{path}.weight", value.permute(3, 2, 0, 1).contiguous()
+    return f"{path}.weight", (value.flatten(1) if attended else value.flatten(0, -2)).T.contiguous()
+
+
+def from_jax(state: State, model: Any) -> State:
+    """Blocks one by one, torch's layout, and projections joined as ours are."""
+    torch_state = dict(from_kernel(key, value) for key, value in unstack(state).items())
     join(torch_state, "attn", {"qkv": ("query", "key", "value")})
     join(torch_state, "attn_pool", {"q": ("query",), "kv": ("key", "value")})
     drop = ["attn_pool."] if model.attn_pool is None else []
@@ -150,6 +177,13 @@ def from_transformers(state: State, model: Any) -> State:
     return project(kept, model)
 
 
+def from_beit3(state: State, model: Any) -> State:
+    """Two positions come before those of the image."""
+    join(state, "attn", {"qkv": ("q_proj", "k_proj", "v_proj")})
+    state["pos_embed"] = state["pos_embed"][2:].unsqueeze(0)
+    return state
+
+
 def from_dino(state: State, model: Any) -> State:
     """Where our table has no row for the class token, the token takes what was added to it."""
     table = state.get("pos_embed")
@@ -163,6 +197,8 @@ FORMATS = [
     Format("jax", r"^(?:params/)?(?:img/)?Transformer/", JAX, from_jax),
     Format("clip", r"^visual\.class_embedding$", [*VISUAL, *CLIP], from_clip),
     Format("transformers", r"^(?:vision_model\.)?embeddings\.patch_embedding\.", TRANSFORMERS, from_transformers),
+    Format("aim", r"^preprocessor\.patchifier\.", AIM),
+    Format("beit3", r"^beit3\.vision_embed\.proj\.", BEIT3, from_beit3),
     Format("mae", r"^decoder_", MAE),
     Format("deit3", r"\.gamma_1$", DEIT3),
     Format("dino", r"^backbone\.|^mask_token$|^register_tokens$|\.mlp\.w12\.|^head\.last_layer\.", DINO, from_dino),

@@ -51,7 +51,7 @@ class LazyGroup(click.Group):
                 raise PluginLoadError(f"plugin '{spec.plugin}': {spec.target} is no click command")
         except ImgzooError as error:
             return BrokenCommand(cmd_name, error)
-        return command
+        return _showing_defaults(command)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         from imgzoo._text import safe
@@ -67,6 +67,16 @@ class LazyGroup(click.Group):
         names = [(name, spec) for name, spec in sorted(_specs().items()) if name.startswith(incomplete)]
         items = [CompletionItem(name, help=safe(spec.help)) for name, spec in names]
         return items + click.Command.shell_complete(self, ctx, incomplete)
+
+
+def _showing_defaults(command: click.Command) -> click.Command:
+    """The command, whose help shows what each option is when it is not given; an empty text says nothing."""
+    for part in command.commands.values() if isinstance(command, click.Group) else ():
+        _showing_defaults(part)
+    for parameter in command.params:
+        if isinstance(parameter, click.Option) and parameter.show_default is None:
+            parameter.show_default = parameter.default not in ("", None)
+    return command
 
 
 class BrokenCommand(click.Command):
@@ -98,7 +108,10 @@ def _version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
         ctx.exit()
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120, "show_default": True},
+)
 @click.option("--no-plugins", is_flag=True, is_eager=True, expose_value=False, callback=_set("IMGZOO_NO_PLUGINS"),
               help="Load imgzoo's own plugins only.")  # fmt: skip
 @click.option("--debug", is_flag=True, is_eager=True, expose_value=False, callback=_set("IMGZOO_DEBUG"),

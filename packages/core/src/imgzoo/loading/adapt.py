@@ -13,11 +13,15 @@ from imgzoo.errors import WeightsError
 State = dict[str, Tensor]
 
 
-def adapt_input(kernel: Tensor, chans: int, cells: int = 1) -> Tensor:
+def adapt_input(kernel: Tensor, chans: int, cells: int = 1, planes_apart: bool = False) -> Tensor:
     """Kernels (D, C, ...) for another number of channels: summed to one, else repeated in turn and rescaled.
 
-    Where the image's cells were moved into channels first, the channels of each of the `cells` are adapted.
+    Where the image's cells were moved into channels first, the channels of each of the `cells` are adapted;
+    they lie side by side, or `planes_apart`.
     """
+    if planes_apart:
+        turned = adapt_input(kernel.unflatten(1, (-1, cells)).transpose(1, 2).flatten(1, 2), chans, cells)
+        return turned.unflatten(1, (cells, -1)).transpose(1, 2).flatten(1, 2)
     parts = kernel.float().unflatten(1, (cells, -1))
     source = parts.shape[2]
     if source == chans:
@@ -53,12 +57,23 @@ def fit_state(
     convolution is taken to be all that sees the image.
     """
     state, notes = dict(state), []
+    _fit_pointwise(state, own, notes)
     _fit_input(state, model, own, notes, twin)
     for path in model._heads() if hasattr(model, "_heads") else ():
         _fit_classifier(state, model, path, label_offset, notes)
     if hasattr(model, "fit_state"):
         notes += model.fit_state(state)
     return state, notes
+
+
+def _fit_pointwise(state: State, own: State, notes: list[str]) -> None:
+    """A linear layer (out, in) and a convolution (out, in, 1, 1) of one pixel hold the same."""
+    found = [key for key, value in own.items() if key in state and {value.ndim, state[key].ndim} == {2, 4}]
+    found = [key for key in found if {own[key].shape[2:], state[key].shape[2:]} == {(), (1, 1)}]
+    for key in found:
+        state[key] = state[key].reshape(*state[key].shape[:2], *own[key].shape[2:])
+    if found:
+        notes.append(f"{len(found)} layers turned between linear and convolutions of one pixel")
 
 
 def _fit_input(
@@ -73,7 +88,7 @@ def _fit_input(
     for key, cells in (kernels or {f"{first_conv(model)}.weight": 1}).items():
         if key in differ and state[key].shape[1] % cells == 0:
             notes.append(f"{key}: {state[key].shape[1] // cells} input channels made {chans}")
-            state[key] = adapt_input(state[key], chans, cells)
+            state[key] = adapt_input(state[key], chans, cells, getattr(model, "planes_apart", False))
 
 
 def _others(x: Tensor) -> tuple[int, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.util import find_spec
 from typing import Any, NamedTuple
 
@@ -63,18 +63,35 @@ def convert(state: State, model: Any, own: State, target: str, asked: str = "") 
     """
     if not asked and state.keys() <= own.keys():
         return state, ""
+    form = _format_of(state, target, asked)
+    return (state, "") if form is None else (_apply(form, state, model), form.name)
+
+
+def needed(names: Sequence[str], target: str, asked: str = "") -> list[str]:
+    """Those of a file's names that are not dropped on the way into `target`: one tower of many, say."""
+    form = _format_of(names, target, asked)
+    return [name for name in names if form is None or _rename(form, name)]
+
+
+def _format_of(names: Iterable[str], target: str, asked: str) -> Format | None:
+    """The format asked for, or the first whose marker is in a name."""
+    names = list(names)
     for form in formats_of(target):
-        if asked == form.name or (not asked and any(re.search(form.marker, key) for key in state)):
-            return _apply(form, state, model), form.name
-    return state, ""
+        if asked == form.name or (not asked and any(re.search(form.marker, name) for name in names)):
+            return form
+    return None
+
+
+def _rename(form: Format, name: str) -> str:
+    for pattern, replacement in form.rules:
+        name = re.sub(pattern, replacement, name)
+    return name
 
 
 def _apply(form: Format, state: Mapping[str, Tensor], model: Any) -> State:
     renamed: State = {}
     for theirs, value in state.items():
-        key = theirs
-        for pattern, replacement in form.rules:
-            key = re.sub(pattern, replacement, key)
+        key = _rename(form, theirs)
         if key in renamed:
             raise WeightsError(f"the file has several tensors for {key}, '{theirs}' among them; save one network alone")
         if key:

@@ -15,7 +15,7 @@ from imgzoo._metadata import library
 from imgzoo.errors import OfflineError, WeightsError
 from imgzoo.native import cache_dir
 
-from .source import CONFIG, FILES, Source, read_config
+from .source import CONFIG, FILES, INDEX, Source, read_config
 
 PREFERRED = ("model.safetensors", "pytorch_model.bin", "pytorch_model.pth", "model.pth",
              "open_clip_model.safetensors", "open_clip_pytorch_model.bin")  # fmt: skip
@@ -86,6 +86,9 @@ def folder_file(folder: Path) -> Path:
     for name in PREFERRED:
         if (folder / name).is_file():
             return folder / name
+    indices = sorted(folder.glob(f"*{INDEX}"))
+    if len(indices) == 1:
+        return indices[0]
     found = sorted(path for path in folder.iterdir() if path.suffix.lower() in FILES)
     if len(found) == 1:
         return found[0]
@@ -146,14 +149,19 @@ def fetch_config(location: str) -> dict[str, Any]:
 
 
 def hub_weights(repo: str, filename: str = "") -> Path:
-    """The weight file of a hub repository `org/name[@revision]`."""
+    """The weight file of a hub repository `org/name[@revision]`, or the index of its several files."""
     if filename:
         return hub_file(repo, filename)
-    for name in PREFERRED[:2]:
-        found = hub_file(repo, name, missing_ok=name != PREFERRED[1])
+    for name in (*PREFERRED[:2], f"model{INDEX}"):
+        found = hub_file(repo, name, missing_ok=True)
         if found is not None:
             return found
     raise WeightsError(f"the hub repository '{repo}' holds no weight file")
+
+
+def shard(where: str, index: Path, name: str) -> Path:
+    """One of the files that an index names: from the hub if the index came from there, else beside it."""
+    return hub_file(where.removeprefix("hf-hub:"), name) if where.startswith("hf-hub:") else index.parent / name
 
 
 def hub_file(repo: str, filename: str, missing_ok: bool = False) -> Any:

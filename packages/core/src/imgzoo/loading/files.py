@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import mmap
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 
 from imgzoo.errors import WeightsError
+
+from .source import INDEX, read_config
 
 WRAPPERS = ("state_dict_ema", "ema_state_dict", "model_ema", "model_ema_state_dict", "ema_model", "state_dict",
             "model_state_dict", "model_state", "model", "teacher", "student", "module", "net", "encoder")  # fmt: skip
@@ -42,6 +44,34 @@ def read_state(path: str | os.PathLike[str], use_ema: bool = True) -> dict[str, 
     if suffix in (".pth", ".pt", ".bin", ".tar", ".ckpt"):
         return strip_wrappers(unwrap(_read_torch(path), path, use_ema))
     raise WeightsError(f"'{path}' is no weight file: use .safetensors, .pth, .pt, .bin or .npz")
+
+
+def is_index(path: Path) -> bool:
+    """Whether a file only tells in which files of its folder the tensors are."""
+    return path.name.endswith(INDEX)
+
+
+def read_shards(
+    path: Path, needed: Callable[[Sequence[str]], Sequence[str]], shard: Callable[[str], Path]
+) -> dict[str, Tensor]:
+    """The tensors that are `needed` of a model in several files, whose `*.safetensors.index.json` is at `path`.
+
+    `shard` finds one of the files; those without such a tensor are not asked for. Raises `WeightsError` for an index
+    that is damaged or leads out of its folder, and for a file or tensor that is missing.
+    """
+    places = read_config(path).get("weight_map")
+    if not isinstance(places, dict) or not all(isinstance(each, str) for each in places.values()):
+        raise WeightsError(f"'{path}' is no index of weight files: it has no 'weight_map'")
+    wanted = list(needed(list(places)))
+    state: dict[str, Tensor] = {}
+    for name in sorted({places[key] for key in wanted}):
+        if Path(name).name != name or not name.endswith(".safetensors"):
+            raise WeightsError(f"'{path}' names '{name}', which is no .safetensors file of its folder")
+        state |= read_state(shard(name))
+    lost = [key for key in wanted if key not in state]
+    if lost:
+        raise WeightsError(f"'{path}' promises {lost[0]} in '{places[lost[0]]}', which does not have it")
+    return {key: state[key] for key in wanted}
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:

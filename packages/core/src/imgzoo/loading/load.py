@@ -16,9 +16,9 @@ from imgzoo.errors import WeightsError
 from imgzoo.features import FeatureModel
 
 from .adapt import State, cast_like, check_fit, fit_state
-from .convert import convert
-from .fetch import fetch_weights
-from .files import read_state, strip_prefix
+from .convert import convert, needed
+from .fetch import fetch_weights, shard
+from .files import is_index, read_shards, read_state, strip_prefix
 from .policy import check_license
 from .skeleton import assign, build_skeleton
 from .source import Source
@@ -64,7 +64,7 @@ def create_pretrained(
     what = f"{source.spec.name}.{source.weights.tag}" if source.weights_from == "tag" and source.weights else ""
     check_license(source.license, what or source.weights_from)
     path = fetch_weights(source)
-    state = read_state(path)
+    state = read_weights(path, source.spec.target, _asked(source), source.weights_from)
     model, numbers = build_skeleton(construct)
     own = model.state_dict()
 
@@ -95,6 +95,21 @@ def create_pretrained(
     return model
 
 
+def read_weights(path: Path, target: str, asked: str = "", where: str = "", use_ema: bool = True) -> State:
+    """A weight file, or as much of a model in several files as a network made by `target` has a place for.
+
+    `where` is the location that led to `path`.
+    """
+    if is_index(path):
+        return read_shards(path, lambda names: needed(names, target, asked), partial(shard, where, path))
+    return read_state(path, use_ema)
+
+
+def _asked(source: Source | None) -> str:
+    """The format that a row of the catalog gives its file."""
+    return source.weights.format if source and source.weights and source.weights_from == "tag" else ""
+
+
 def fit(
     state: State, model: Any, own: State, source: Source | None, path: Path, twin: Callable[[int], State | None]
 ) -> tuple[State, LoadReport]:
@@ -105,7 +120,7 @@ def fit(
     heads = heads_of(model)
     names = [name for name, _ in model.named_parameters() if not name.startswith(tuple(f"{head}." for head in heads))]
     whole = len(state)
-    named, prefix = weights.format if weights else "", ""
+    named, prefix = _asked(source), ""
     state, report.format = convert(state, model, own, target, named)
     if not report.format:  # a format that is known may have prefixes of its own
         state, prefix = strip_prefix(state, names)
@@ -174,7 +189,9 @@ def load_checkpoint(
     network, extractor = inside(model)
     own = network.state_dict()
     name = type(network).__name__
-    state, report = fit(read_state(path, use_ema), network, own, None, path, partial(twin_of, network))
+    target = f"{type(network).__module__}:{type(network).__name__}"
+    state = read_weights(path, target, use_ema=use_ema)
+    state, report = fit(state, network, own, None, path, partial(twin_of, network))
     missing, report.unused = check_fit(state, own, name)
     report.initialized = missing
     extra = [] if extractor else report.unused

@@ -18,6 +18,8 @@ from imgzoo.spelling import translated
 SCHEMES = ("hf-hub:", "local-dir:", "package:")
 FILES = (".safetensors", ".pth", ".pt", ".bin", ".tar", ".npz")
 CONFIG = "config.json"
+INDEX = ".safetensors.index.json"
+"""How the name ends of a file that tells in which of several files the tensors are."""
 TASKS = ("classification", "multilabel", "regression")
 PREPROCESSING = ("input_size", "test_input_size", "min_input_size", "fixed_input_size", "interpolation", "crop_pct",
                  "test_crop_pct", "crop_mode", "mean", "std", "num_classes", "label_offset", "license", "url",
@@ -87,7 +89,7 @@ def _with_weights(source: Source, where: str) -> Source:
         source.weights, source.weights_from = find_weights(source.spec, where), "tag"
     elif where.startswith(SCHEMES) or "://" in where or os.path.exists(where):
         source.weights_from = where
-        if where.startswith("local-dir:") or os.path.isfile(os.path.join(where, CONFIG)):
+        if _describes(where):
             stored = from_folder(where)
             source.config, source.class_names, source.task = stored.config, stored.class_names, stored.task
     elif where.endswith(FILES) or os.sep in where:
@@ -96,6 +98,17 @@ def _with_weights(source: Source, where: str) -> Source:
         known = ", ".join(sorted(tags)) or "none"
         raise UnknownNameError(f"{source.spec.name} has no weights '{where}'; its tags are {known}")
     return source
+
+
+def _describes(where: str) -> bool:
+    """Whether a folder says which network of ours it holds; another library's configuration does not."""
+    folder = Path(where.removeprefix("local-dir:"))
+    return (folder / CONFIG).is_file() and bool(_architecture(read_config(folder / CONFIG)))
+
+
+def _architecture(config: dict[str, Any]) -> Any:
+    stored = config.get("pretrained_cfg")
+    return config.get("architecture") or (stored.get("architecture") if isinstance(stored, dict) else None)
 
 
 def named(name: str) -> Source:
@@ -108,7 +121,7 @@ def from_folder(location: str) -> Source:
     from .fetch import fetch_config
 
     config = fetch_config(location)
-    architecture = config.get("architecture") or config.get("pretrained_cfg", {}).get("architecture")
+    architecture = _architecture(config)
     if not isinstance(architecture, str):
         raise WeightsError(f"{location}: {CONFIG} names no architecture")
     source = named(architecture)

@@ -27,8 +27,17 @@ class ImageModel(Leveled):
     layout: ClassVar[Literal["plain", "nhwc_eval", "nhwc"]] = "nhwc_eval"
     """Which eager batches on the CPU are laid out channels-last: none, those outside training, or all."""
 
+    default_levels: ClassVar[tuple[int, ...] | None] = None
+    """Levels that `features_only` gives where none are asked for; None for the usual ones."""
+    flat_levels: ClassVar[bool] = True
+    """Whether extractors of the field join the rows of its blocks to their name (`stages_0`)."""
     takes_patches: ClassVar[bool] = False
     """Whether `forward` takes `Patches` of images of mixed shapes; `take_patches` lets others do so."""
+
+    planes_apart: ClassVar[bool] = False
+    """Whether kernels over flattened patches hold one channel's pixels after another's, not one pixel's channels."""
+    black: ClassVar[float] = 0.0
+    """The pixel value that adds nothing: it is not zero where a network shifts pixels itself."""
 
     def __init__(self, num_classes: int = 1000, in_chans: int = 3):
         super().__init__()

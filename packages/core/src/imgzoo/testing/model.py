@@ -202,8 +202,9 @@ def input_channels(subject: ModelSubject) -> None:
             if any("StdConv" in type(module).__name__ for module in model.modules()):
                 other(x)  # kernels that are standardized as they are used do not add up
                 continue
-            turns = [x[:, i::3] for i in range(3)] if chans > 1 else [x] * 3
-            color = torch.stack([turn.sum(1) for turn in turns], 1) * (3 / chans if chans > 1 else 1)
+            light = x - model.black
+            turns = [light[:, i::3] for i in range(3)] if chans > 1 else [light] * 3
+            color = torch.stack([turn.sum(1) for turn in turns], 1) * (3 / chans if chans > 1 else 1) + model.black
             same(_logits(other(x)), _logits(model(color)), f"a file for 3 channels in a model for {chans}", 1e-3)
 
 
@@ -334,8 +335,10 @@ def takes_other_sizes(subject: ModelSubject) -> None:
     model = subject.create().eval()
     if model.pretrained_cfg.get("fixed_input_size"):
         raise SkipCheck("the model has a fixed input size")
-    x = subject.image(model, size=SIZE + 32)
-    if _logits(model(x[..., : SIZE + 32, :SIZE])).shape != (2, CLASSES):
+    smallest = model.pretrained_cfg.get("min_input_size")
+    tall, wide = (2 * smallest[-1], smallest[-1]) if smallest else (SIZE + 32, SIZE)
+    x = subject.image(model, size=tall)
+    if _logits(model(x[..., :wide])).shape != (2, CLASSES):
         raise AssertionError("a rectangular image gives no logits")
 
 

@@ -175,7 +175,7 @@ def _read_rows(path: Path, delimiter: str | None, encoding: str) -> tuple[list[s
     except UnicodeDecodeError as error:
         line = 1 + path.read_bytes()[: _bad_byte(path, encoding)].count(b"\n")
         raise DataError(
-            f"{path.name}, line {line} is not {encoding}: pass encoding=latin-1, or the right one"
+            f"{path.name}, line {line} is not {encoding.removesuffix('-sig')}: pass encoding=latin-1, or the right one"
         ) from error
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +33,11 @@ class ColorJitter:
     p: float = 1.0
 
     def __post_init__(self) -> None:
+        for name, (low, high) in self.ranges().items():
+            if name != "hue" and not 0 <= low <= high < math.inf:
+                raise UsageError(
+                    f"{name} is a strength of at least 0, or a range (low, high), not {getattr(self, name)}"
+                )
         low, high = self.ranges()["hue"]
         if not -0.5 <= low <= high <= 0.5:
             raise UsageError(f"hue must lie within -0.5..0.5, not {self.hue}")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from imgzoo.errors import UsageError
-from imgzoo_data.augmentations import PROBABILITIES
+from imgzoo.errors import OptionError, UsageError
+from imgzoo_data.augmentations import AUGMENTATIONS, PROBABILITIES
 from imgzoo_data.config import resolve_data_config
 from imgzoo_data.decode import BACKENDS, MAX_PIXELS
 
@@ -63,7 +63,10 @@ def create_transform(
         overrides: fields of the data config: input_size, img_size, in_chans, mean, std, interpolation, crop_pct,
         crop_mode, range.
     """
-    config = resolve_data_config(config, **overrides)
+    try:
+        config = resolve_data_config(config, **overrides)
+    except OptionError as error:
+        raise OptionError(f"{error}, or an augmentation: {', '.join(AUGMENTATIONS)}") from error
     _check_shares(
         hflip, vflip, color_jitter_prob, grayscale_prob, blur_prob, erase.p if isinstance(erase, Erase) else erase
     )
@@ -119,6 +122,6 @@ def _training_crop(kind: str, scale: Any, ratio: Any) -> CropStep:
 def _jitter(strength: Any, prob: float) -> ColorJitter:
     values = (strength,) if isinstance(strength, int | float) else tuple(strength)
     values = values * 3 if len(values) == 1 else values
-    if not 3 <= len(values) <= 4:
+    if not 3 <= len(values) <= 4 or any(isinstance(value, str) for value in values):
         raise UsageError(f"color_jitter is one number, or three or four of them, not {strength}")
     return ColorJitter(*values, p=prob)

@@ -57,6 +57,8 @@ class Erase:
     def __post_init__(self) -> None:
         if self.mode not in ("const", "rand", "pixel"):
             raise UsageError(f"erase mode '{self.mode}' is unknown; use const, rand or pixel")
+        if not 1 <= self.count[0] <= self.count[1]:
+            raise UsageError(f"erase_count is at least 1, not {self.count[0]}")
 
 
 @dataclass(frozen=True)

@@ -40,8 +40,10 @@ def command(
     from imgzoo_train.exporting import SUFFIXES, export
     from imgzoo_train.models import open_model
     from imgzoo_train.progress import working
+    from imgzoo_train.storage import check_file
 
     output = output or Path(f"{Path(model).name}{SUFFIXES[form]}")
+    check_file(output)
     with working(f"export {model}") as step:
         step("opening the model")
         opened = open_model(model, pretrained, img_size=img_size)

@@ -55,10 +55,12 @@ def command(
     from imgzoo_train.distributed import pick_device
     from imgzoo_train.prediction import Predictor, find_images
     from imgzoo_train.progress import Watched, clean
+    from imgzoo_train.storage import check_file
 
     files = find_images(paths)
     if output is not None and output.suffix not in WRITERS:
         raise UsageError(f"--output takes {', '.join(WRITERS)}, not '{output.suffix}'")
+    check_file(output)
     options: dict[str, Any] = {"img_size": img_size, "sequence": sequence, "max_pixels": max_pixels, "tta": tta}
     options["range"] = values
     predictor = Predictor.open(name, pretrained, device=pick_device(device), **options)

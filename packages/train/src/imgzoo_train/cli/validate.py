@@ -73,10 +73,12 @@ def command(
     """Score MODELS (names, patterns, saved folders, run folders, or files that list them) on --data."""
     from imgzoo_train.distributed import join_world
     from imgzoo_train.progress import Bar
+    from imgzoo_train.storage import check_file
     from imgzoo_train.validation import Settings, find_models, validate
 
     if output is not None and output.suffix not in (".json", ".csv", *ROWS):
         raise UsageError(f"--output takes .json, .csv, .parquet or .jsonl, not '{output.suffix}'")
+    check_file(output)
     each_image = output is not None and output.suffix in ROWS
     settings, rows, samples, failed = Settings(rows=each_image, **options), [], [], False
     names, say = find_models(models), functools.cache(Bar(0, 0).say)  # the same data is described once

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
 from imgzoo.errors import DataError, ImgzooError, UsageError
 from imgzoo_train.config import Config, DistillSection
+from imgzoo_train.limits import checked_value
 from imgzoo_train.metrics import METRICS
 
 from . import resuming
@@ -41,6 +42,7 @@ def check_settings(config: Config, *, resume: bool = False, output: bool = True)
             raise UsageError(f"{flag} {epochs:g} is longer than the run of --epochs {run.epochs}")
     if config.data.sequence:
         check_sequence(config)
+    check_augmentations(config.data.augment)
     if resume:
         resuming.check(Path(run.output), config)
     if output:
@@ -60,6 +62,17 @@ def check_sequence(config: Config) -> None:
     ):
         if given:
             raise UsageError(f"--sequence and {flag} do not go together: leave one of them out")
+
+
+def check_augmentations(given: Mapping[str, Any]) -> None:
+    """Raise `UsageError` for an augmentation whose value is of another type; what they may be, the transform knows."""
+    from imgzoo_data.augmentations import AUGMENTATIONS
+
+    for name in given.keys() & AUGMENTATIONS.keys():
+        kind, value = AUGMENTATIONS[name][0], given[name]
+        kind = Literal[kind] if isinstance(kind, tuple) else kind
+        value = [value] if kind == list[float] and isinstance(value, (int, float)) else value
+        checked_value(value, kind, f"data.augment.{name}", "the settings")
 
 
 def check_output(folder: Path, resume: bool) -> None:
@@ -95,6 +108,20 @@ def check_size(model: Any, *sizes: Any) -> None:
             ) from error
         finally:
             model.train(training)
+
+
+def worth_saying(config: Config, samples: int) -> list[str]:
+    """What a run of so many training samples does that one may not expect, and the option that changes it."""
+    left = samples % config.data.batch_size if samples > config.data.batch_size else 0
+    said = []
+    if left and not config.data.last_batch:
+        said.append(f"left out: {left} images an epoch, the last batch that is not full; --last-batch takes them")
+    if config.schedule.warmup_epochs and not config.schedule.options.get("warmup_start"):
+        said.append(
+            "warm-up: the first update has learning rate 0; "
+            f"--set schedule.options.warmup_start={config.optim.lr / 100:g} begins above"
+        )
+    return said
 
 
 @contextmanager

@@ -1,0 +1,37 @@
+"""Feature extractors exchange their weights with the peer's, under its keys, and give its levels."""
+
+import pytest
+import timm
+import torch
+from small import SMALLEST
+
+import imgzoo
+
+import kit
+from structures import COMPARED
+
+pytestmark = pytest.mark.parity
+
+
+@pytest.mark.parametrize("name", [SMALLEST[family] for family in COMPARED])
+def test_extractors_exchange_weights(name):
+    try:
+        peer = timm.create_model(name, features_only=True).eval()
+    except (RuntimeError, NotImplementedError) as error:
+        pytest.skip(f"the peer has no extractor of it: {error}")
+    ours = imgzoo.create_model(name, features_only=True, out_indices=list(peer.feature_info.out_indices)).eval()
+    kit.perturb(peer)
+    missing = ours.load_state_dict(peer.state_dict(), strict=False).missing_keys
+    assert not missing
+    plain = {key.removeprefix("model.") for key in ours.state_dict()}
+    forms = ({*ours.flat_state_dict()}, {*ours.state_dict()}, {f"body.{key}" for key in plain})
+    assert any(form <= peer.state_dict().keys() for form in forms)
+    assert imgzoo.create_model(name, features_only=True, device="meta").out_indices == list(
+        peer.feature_info.out_indices
+    )
+    x = kit.image(kit.input_sizes(name)[0])
+    with torch.inference_mode():
+        for level, expected in zip(ours(x), peer(x), strict=True):
+            if expected.shape != level.shape:  # channels last
+                expected = expected.permute(0, 3, 1, 2)
+            kit.assert_equal(level, expected, "level")
