@@ -101,3 +101,14 @@ def test_torchvision_resnet_has_our_names(tmp_path, name):
     model = getattr(torchvision.models, name)(weights=None).eval()
     torch.save(model.state_dict(), tmp_path / "resnet.pth")
     same(model, imgzoo.create_model(name, pretrained=tmp_path / "resnet.pth"))
+
+
+@pytest.mark.parametrize("name", ["vgg11", "vgg11_bn"])
+def test_torchvision_vgg(tmp_path, name):
+    torch.manual_seed(0)
+    model = getattr(torchvision.models, name)(weights=None, num_classes=7).eval()
+    torch.save(model.state_dict(), tmp_path / "vgg.pth")
+    again = imgzoo.create_model(name, pretrained=tmp_path / "vgg.pth").eval()
+    assert (again.load_report.format, again.num_classes) == ("torchvision", 7)
+    x = torch.randn(2, 3, 224, 224)
+    torch.testing.assert_close(again(x), model(x), rtol=1e-4, atol=1e-5)
