@@ -134,3 +134,8 @@ def test_info_prints_the_options():
     table = {row["option"]: row for row in json.loads(run.output)}
     assert table["embed_dim"]["value"] == 64 and table["layer_scale"]["field"][-1] == "ls_init_value"
     assert isinstance(CliRunner().invoke(command, ["adamw", "--kind", "optimizer", "--options"]).exception, UsageError)
+
+
+def test_a_hybrids_patch_is_a_multiple_of_its_backbones_stride():
+    with pytest.raises(UsageError, match="multiple of the backbone's stride 32, not 1"):
+        imgzoo.create_model("vit_small_r26_s32_224", device="meta", patch_size=1)

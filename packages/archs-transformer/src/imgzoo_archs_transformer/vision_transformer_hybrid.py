@@ -72,6 +72,10 @@ class HybridEmbed(nn.Module):
             self.backbone, channels, reduction = resnet_stem(in_chans), 64, 4
         else:
             self.backbone, channels, reduction = registered(backbone, level, in_chans, options)
+        if patch_size % reduction:
+            raise ValueError(
+                f"patch_size is in pixels, a multiple of the backbone's stride {reduction}, not {patch_size}"
+            )
         side = patch_size // reduction
         self.proj = nn.Conv2d(channels, dim, side, side)
 
