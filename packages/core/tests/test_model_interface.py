@@ -9,6 +9,7 @@ from tiny_models import TinyNet, plugin
 
 import imgzoo
 from imgzoo.errors import CapabilityError, OptionError, UnknownNameError, UsageError
+from imgzoo.factory import call
 from imgzoo.features import resolve_indices
 from imgzoo.groups import layer_ids
 from imgzoo.model import Checkpointed
@@ -166,3 +167,16 @@ def test_a_pool_word_that_is_refused_changes_nothing(model):
     with pytest.raises(UsageError, match="median"):
         model.reset_classifier(3, "median")
     assert torch.equal(model(IMAGE), before) and model.num_classes == 10
+
+
+@pytest.mark.parametrize("error", [TypeError("no len()"), KeyError("foo"), OSError("no file"), ZeroDivisionError("x")])
+def test_what_a_constructor_dies_of_names_the_options_given(monkeypatch, error):
+    def broken(self, *args, **kwargs):
+        raise error
+
+    monkeypatch.setattr(TinyNet, "__init__", broken)
+    spec = imgzoo.get_spec("tiny")
+    with pytest.raises(UsageError, match=r"tiny cannot be built with width='a' \(.*\); see imgzoo info tiny --options"):
+        call(TinyNet, spec, {"width": "a"})
+    with pytest.raises(type(error)):  # without options it is the plugin's fault, and its traceback helps
+        call(TinyNet, spec, dict(spec.kwargs))

@@ -188,6 +188,13 @@ def call(build: Callable[..., Any], spec: ModelSpec, arguments: dict[str, Any]) 
         if isinstance(error, UsageError):
             raise
         raise UsageError(f"{spec.name}: {error}") from error
+    except (TypeError, KeyError, IndexError, AttributeError, OSError, ZeroDivisionError) as error:
+        row = {**spec.kwargs, "num_classes": None}
+        own = ", ".join(f"{key}={value!r}" for key, value in arguments.items() if value != row.get(key))
+        if not own:
+            raise
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise UsageError(f"{spec.name} cannot be built with {own} ({reason}); see imgzoo info {spec.name} --options") from error
 
 
 def remember(model: Any, named: Source, given: dict[str, Any]) -> None:
