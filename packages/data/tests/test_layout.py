@@ -61,7 +61,8 @@ def test_levels_that_agree_are_taken(tmp_path, kind, names, wanted):
 
 
 def test_a_zip_whose_names_are_parted_by_backslashes(tmp_path):
-    name = pack(tmp_path, "zip", [rf"{s}\{c}\{i}.jpg" for s in ("train", "val") for c in ("cat", "dog") for i in (0, 1)])
+    pets = [rf"{pet}\{number}.jpg" for pet in ("cat", "dog") for number in range(2)]
+    name = pack(tmp_path, "zip", [rf"{split}\{pet}" for split in ("train", "val") for pet in pets])
     source = create_dataset(name, "validation")
     assert list(source.class_names) == ["cat", "dog"] and len(source) == 4
 
