@@ -83,13 +83,19 @@ def test_a_file_that_vanishes_is_a_bad_sample(source, tmp_path):
     assert len(next(iter(loader)).indices) == 17
 
 
-def test_a_wholly_bad_batch_is_an_error(tmp_path):
-    write_folder(tmp_path / "data", {"a": 2})
+@pytest.mark.parametrize("workers", [0, 2])
+def test_evaluation_goes_on_after_a_wholly_bad_batch_and_not_without_any_sample(tmp_path, workers):
+    write_folder(tmp_path / "data", {"a": 5})
+    source = create_dataset(f"folder:{tmp_path / 'data'}")
     for name in ("0.jpg", "1.jpg"):
         (tmp_path / "data" / "a" / name).write_bytes(b"x")
-    loader = create_loader(create_dataset(f"folder:{tmp_path / 'data'}"), EVAL, 2, bad="skip", budget=9)
-    with pytest.raises(DataError, match="every sample"):
-        list(loader)
+    loader = create_loader(source, EVAL, 2, bad="skip", budget=9, workers=workers)
+    assert [batch.indices.tolist() for batch in loader] == [[2, 3], [4]]
+    loader.close()
+    for name in ("2.jpg", "3.jpg", "4.jpg"):
+        (tmp_path / "data" / "a" / name).write_bytes(b"x")
+    with pytest.raises(DataError, match="every sample is bad"):
+        list(create_loader(source, EVAL, 2, bad="skip", budget=9))
 
 
 def test_an_empty_source_and_wrong_options():

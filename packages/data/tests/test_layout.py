@@ -60,6 +60,13 @@ def test_levels_that_agree_are_taken(tmp_path, kind, names, wanted):
     assert classes(pack(tmp_path, kind, names)) == wanted
 
 
+def test_a_zip_whose_names_are_parted_by_backslashes(tmp_path):
+    pets = [rf"{pet}\{number}.jpg" for pet in ("cat", "dog") for number in range(2)]
+    name = pack(tmp_path, "zip", [rf"{split}\{pet}" for split in ("train", "val") for pet in pets])
+    source = create_dataset(name, "validation")
+    assert list(source.class_names) == ["cat", "dog"] and len(source) == 4
+
+
 @pytest.mark.parametrize("kind", ["folder", "tar", "zip"])
 def test_images_beside_folders_of_images_are_refused(tmp_path, kind):
     with pytest.raises(UsageError, match="class_from"):

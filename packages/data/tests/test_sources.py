@@ -277,12 +277,23 @@ def test_a_target_that_is_no_number_is_named(tmp_path, cell):
         ("path,label\na.jpg\n", "number of cells"),
         ("path,label\n", "no rows"),
         ("x,y\n1,2\n", "image_key"),
+        ("path,label,label\na.jpg,cat,dog\n", "several columns are called 'label'"),
+        ("path;label\na.jpg;cat\n", "single column 'path;label'; pass delimiter=;"),
+        ("path\tlabel\na.jpg\tcat\n", "pass delimiter=tab"),
         ("path,z\na.jpg,2\n", "target_key"),
     ],
 )
 def test_hostile_and_wrong_csvs(tmp_path, text, message):
     with pytest.raises((DataError, UsageError), match=message):
         create_dataset(csv_file(tmp_path, text))
+
+
+def test_the_delimiter_of_a_csv(tmp_path):
+    name = csv_file(tmp_path, "path\tlabel\na.jpg\tcat\nb.jpg\tdog\n")
+    assert create_dataset(f"{name}?delimiter=tab").class_names == ["cat", "dog"]
+    for wrong in ("xy", '"'):
+        with pytest.raises(UsageError, match="one character"):
+            create_dataset(name, delimiter=wrong)
 
 
 @settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])

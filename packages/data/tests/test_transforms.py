@@ -270,7 +270,8 @@ def test_the_table_of_augmentations_is_that_of_create_transform():
 @pytest.mark.parametrize(
     "options",
     [{"hflip": 2}, {"vflip": -1}, {"erase": 1.5}, {"blur_prob": 7}, {"grayscale_prob": float("nan")}, {"splits": 0},
-     {"max_pixels": 0}, {"color_jitter_prob": 2}, {"erase_count": 0}, {"color_jitter": "strong"}],
+     {"max_pixels": 0}, {"color_jitter_prob": 2}, {"erase_count": 0}, {"color_jitter": "strong"},
+     {"scale": (2.0, 3.0)}],
 )  # fmt: skip
 def test_senseless_augmentations_are_refused(options):
     with pytest.raises(UsageError, match=next(iter(options))):

@@ -146,6 +146,8 @@ def test_an_optimizers_numbers_are_taken_over(go):
         ({"model__name": "test_vit"}, "MODEL test_resnet -> test_vit"),
         ({"loss__task": "regression"}, "--task classification -> regression"),
         ({"run__seed": 5}, "--seed 0 -> 5"),
+        ({"data__val_share": 0.5}, "--val-share 0.0 -> 0.5"),
+        ({"data__folds": 3}, "--folds 0 -> 3"),
     ],
 )
 def test_what_may_not_change_is_refused_by_name(go, changes, words):
@@ -156,6 +158,16 @@ def test_what_may_not_change_is_refused_by_name(go, changes, words):
     assert words in str(error.value)
     assert "\n" not in str(error.value)
     assert (go.folder / "config.toml").read_text() == before
+
+
+def test_scores_of_another_measure_do_not_compare(go):
+    before = go()["step"]
+    done = go(resume=True, epochs=4, run__metric="loss")
+    assert done["metric"] == "loss" and done["best_step"] > before
+    assert [line for line in SAID if "the best weights are chosen anew" in line]
+    SAID.clear()
+    go(resume=True, epochs=5, run__metric="loss")
+    assert not [line for line in SAID if "chosen anew" in line]
 
 
 def test_an_average_asked_for_later_begins_at_the_trained_weights(go):

@@ -127,6 +127,16 @@ def test_predictions_do_not_depend_on_the_batch(run, photos):
         assert one["classes"][0]["probability"] == pytest.approx(many["classes"][0]["probability"], abs=1e-5)
 
 
+@pytest.mark.parametrize("shares", ["nan,1", "inf,1", "1", "0,0", "a,b"])
+def test_shares_that_make_no_mean_are_refused(run, tmp_path, shares):
+    assert "--shares" in fails(average, run, run, "--output", tmp_path / "mean", "--shares", shares)
+    assert not (tmp_path / "mean").exists()
+
+
+def test_validate_keeps_no_more_than_the_image(run):
+    invoke(validate, run, "--data", "digits:", "--crop-pct", 5, code=2)
+
+
 def test_average_and_clean_write_models_that_validate(run, tmp_path):
     invoke(average, run, "--last", 2, "--output", tmp_path / "mean")
     invoke(clean, run / "checkpoints" / "00000022", "--average", "ema", "--output", tmp_path / "ema")

@@ -105,6 +105,12 @@ WRONG = {
     "run.metric": "acc",
     "run.loggers": ["paper"],
     "loss.name": "crossentropy",
+    "loss.name ": "mse",
+    "run.threads": 100_000,
+    "data.augment.scale": [2.0, 3.0],
+    "data.sequence": [10**9],
+    "optim.options.betas": 5,
+    "optim.options.momentum": 5,
     "optim.name": "adamx",
     "run.device": "quantum",
     "run.output": "/proc/nothing/run",
@@ -126,7 +132,7 @@ WRONG = {
 def test_what_cannot_work_is_refused_before_the_first_batch(tmp_path, monkeypatch, key, way):
     from imgzoo.errors import ImgzooError
 
-    settings = {**BASE, "data.source": "digits:", "run.output": str(tmp_path / "run"), key: WRONG[key]}
+    settings = {**BASE, "data.source": "digits:", "run.output": str(tmp_path / "run"), key.strip(): WRONG[key]}
     monkeypatch.setattr(runs, "fit", lambda *arguments, **options: pytest.fail("it trained"))
     with pytest.raises(ImgzooError) as error:
         config = Config().merged(nested(settings), "test")
@@ -221,6 +227,9 @@ def test_the_last_batch_and_the_first_rate_are_said_and_can_be_chosen(go):  # no
     rows = [json.loads(line) for line in (go.folder / "metrics.jsonl").read_text().splitlines()]
     assert sum(row.get("images", 0) for row in rows) == 63
     assert not [line for line in SAID if line.startswith(("left out", "warm-up"))]
+    assert "repeated: 63 images fill a batch of 64" in planning.dry_run(
+        Config().merged(nested({**settings, "data.batch_size": 64, "run.output": str(go.folder / "other")}), "test")
+    )
 
 
 def test_low_precision_is_advised_only_where_it_is_computed(monkeypatch):

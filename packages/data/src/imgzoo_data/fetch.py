@@ -58,10 +58,16 @@ class Slots:
 
     def __init__(self, count: int, size: int, context: str | None = None):
         self.count, self.size = count, -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
-        if context in (None, "fork"):
-            self.memory = torch.frombuffer(mmap.mmap(-1, count * self.size), dtype=torch.uint8)
-        else:
-            self.memory = torch.empty(count * self.size, dtype=torch.uint8).share_memory_()
+        try:
+            if context in (None, "fork"):
+                self.memory = torch.frombuffer(mmap.mmap(-1, count * self.size), dtype=torch.uint8)
+            else:
+                self.memory = torch.empty(count * self.size, dtype=torch.uint8).share_memory_()
+        except (OSError, OverflowError, RuntimeError) as error:
+            raise UsageError(
+                f"there is no memory for {count} batches of {self.size / 2**30:.1f} GiB; take smaller batches or "
+                "images, or fewer patches"
+            ) from error
 
     def view(self, slot: int, shape: tuple[int, ...]) -> torch.Tensor:
         """The first bytes of a slot as uint8 of that shape."""

@@ -146,12 +146,17 @@ class Loader:
         return overlapped(self._batches(self._run), self.stage.device)
 
     def _batches(self, run: int) -> Iterator[Batch]:
-        epoch = self.epoch
+        epoch, fetches, batches = self.epoch, 0, 0
         for fetched in self._fetched(epoch, self.step, run):
             self.quarantine.take(fetched.faults)
-            if not len(fetched.indices):
+            fetches += 1
+            if len(fetched.indices):
+                batches += 1
+                yield Batch(*self.stage(fetched, self.order.position(epoch, fetched.key.step)))
+            elif self.order.training:
                 raise DataError(f"every sample of step {fetched.key.step} is bad; see the quarantine file")
-            yield Batch(*self.stage(fetched, self.order.position(epoch, fetched.key.step)))
+        if fetches and not batches:
+            raise DataError("every sample is bad; see the quarantine file")
         if run == self._run and self.epoch == epoch:
             self.seek(epoch + 1)
 

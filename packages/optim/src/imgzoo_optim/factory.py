@@ -195,7 +195,13 @@ def create_optimizer(
     groups = _groups(model_or_params, weight_decay, param_group_fn, plan)
     if "fused" in spec.traits and _can_fuse(groups, given):
         given["fused"] = True
-    optimizer = build(groups, **given)
+    try:
+        optimizer = build(groups, **given)
+    except UsageError:
+        raise
+    except (TypeError, ValueError) as error:
+        shown = ", ".join(f"{key}={value!r}" for key, value in options.items()) or "these parameters"
+        raise UsageError(f"optimizer '{short}' cannot be built with {shown}: {error}") from error
     _scale(optimizer)
     if given.get("fused"):
         optimizer.register_step_pre_hook(unfuse)

@@ -50,6 +50,8 @@ def check_values(what: str, options: Mapping[str, Any]) -> None:
             raise UsageError(f"{what}: {name} must be a finite number above 0, got {_number(value):g}")
     for name in ("betas", "betas_1d"):
         betas = options.get(name)
+        if isinstance(betas, float | int | str):
+            raise UsageError(f"{what}: {name} is a list of numbers, not {betas!r}")
         if betas is not None and not all(b is None or 0 <= _number(b) < 1 for b in betas):
             raise UsageError(f"{what}: betas must lie in [0, 1), got {tuple(betas)}")
     if options.get("nesterov") and options.get("momentum") == 0 and options.get("dampening", 0) == 0:

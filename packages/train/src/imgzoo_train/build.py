@@ -291,6 +291,8 @@ def build_optimizer(config: Config, model: nn.Module, world: World) -> torch.opt
 
     part = config.optim
     common: dict[str, Any] = {"lr": part.lr, "weight_decay": part.weight_decay, "momentum": part.momentum}
+    for name in common.keys() & part.options.keys():
+        raise UsageError(f"optim.options.{name} is the setting optim.{name}: use --{name.replace('_', '-')}")
     layered: dict[str, Any] = {"layer_decay": part.layer_decay} if part.layer_decay is not None else {}
     if config.run.strategy != "zero1" or world.size == 1:
         return create_optimizer(part.name, model, **common, **layered, **part.options)
@@ -332,11 +334,25 @@ def build_loss(config: Config, sources: Sources, state: State) -> LossFn:
     if "total" in taken:
         options.setdefault("total", len(sources.train))
     loss = create_loss(name, **options).to(state.device)
+    check_loss(
+        name, loss, part.task, sources.classes, state.device, 12 * max(1, int(config.data.augment.get("splits", 1)))
+    )
     if config.distill.teacher:
         from .distill import distilled
 
         return distilled(config, loss, state, sources)
     return supervised(loss, state)
+
+
+def check_loss(name: str, loss: nn.Module, task: str, classes: int, device: torch.device, rows: int) -> None:
+    """Raise `UsageError` for a loss that cannot take the targets of a task, tried on a batch of so many rows."""
+    kind = torch.long if task == "classification" else torch.float32
+    shape = (rows, classes) if task == "multilabel" or (task == "regression" and classes > 1) else (rows,)
+    try:
+        loss(torch.zeros(rows, classes, device=device), torch.zeros(shape, dtype=kind, device=device))
+    except (RuntimeError, ValueError, IndexError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UsageError(f"--loss {name} does not go with --task {task} ({reason})") from error
 
 
 def supervised(loss: Callable[[Any, torch.Tensor], torch.Tensor], state: State) -> LossFn:

@@ -54,6 +54,7 @@ BOUNDS = {
     ),
     **dict.fromkeys(("data.mix_prob", "distill.weight"), _SHARE),
     **dict.fromkeys(("optim.layer_decay", "data.crop_pct"), _FACTOR),
+    "run.threads": Bounds("from 0 to 1024", high=1024),
     **dict.fromkeys(("distill.temperature", "optim.clip", "run.rollback_lr", "data.std"), _ABOVE),
 }
 """Settings that are narrower than their type."""

@@ -176,6 +176,11 @@ class Run:
         if told:
             self.say(told)
         resuming.apply_to_groups(self.state.optimizer, self.fresh, self.changes)
+        judged = resuming.judged_by(self.config)
+        more = self.epoch < self.config.run.epochs or self.state.rows_done is not None
+        if more and self.state.best.get("judged_by", judged) != judged:
+            self.state.best = {}
+            self.say("scores are measured in another way than before: the best weights are chosen anew")
         self.store.retention.pinned = set(self.state.pinned)
         self.store.scores = {int(step): score for step, score in self.state.best.get("scores", {}).items()}
         done = len(ROWS) if self.state.rows_done is None else self.state.rows_done
@@ -292,6 +297,7 @@ class Run:
     def keep_best(self, results: Mapping[str, Evaluation]) -> None:
         """Compare with the best so far, whichever weights it came from; count evaluations without a better one."""
         name, best, patience = build.score_name(self.config), self.state.best, self.config.run.patience
+        best["judged_by"] = resuming.judged_by(self.config)
         variant, better = judge(best, self.state.step, name, results)
         self.store.scores[self.state.step] = best["scores"][str(self.state.step)]
         self.last = results[variant]

@@ -126,7 +126,9 @@ def _read_torch(path: Path) -> Any:
         with torch.serialization.safe_globals([Namespace, *_numpy_scalars()]):  # what scripts keep beside weights
             return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zipfile(path))
     except Exception as error:  # the unpickler's errors have no common base
-        first = str(error).strip().split("\n")[0][:200]
+        lines = str(error).strip().split("\n")  # the first may be advice to load unsafely
+        told = next((line for line in lines if "nsupported" in line), lines[0])
+        first = told.strip().split(". ")[0][:200]
         raise WeightsError(f"'{path}' is damaged or holds more than tensors, so it was not loaded: {first}") from error
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import bisect
 import csv
 import os
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from imgzoo._text import escaped
 from imgzoo.errors import DataError, MissingDependencyError, UsageError
 
 from .base import TRAIN, Sample, Source, real_place, require_path
@@ -22,6 +24,7 @@ from .targets import Targets, nested, read_all
 IMAGE_KEYS = ("image", "path", "file", "filename", "file_name", "filepath", "img", "jpg")
 TARGET_KEYS = ("label", "target", "class", "labels", "cls", "fine_label")
 SPLIT_KEYS = ("split", "subset", "fold")
+_DELIMITERS = (",", ";", "\t", "|")
 
 
 def pick_column(asked: str | None, usual: Sequence[str], columns: Sequence[str], what: str) -> str | None:
@@ -157,11 +160,14 @@ def csv_source(
 
 def _read_rows(path: Path, delimiter: str | None, encoding: str) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
     """The column names, and (line number, row) of the rows of a CSV."""
-    delimiter = delimiter or ("\t" if path.suffix.lower() == ".tsv" else ",")
+    delimiter = {"tab": "\t"}.get(delimiter or "", delimiter) or ("\t" if path.suffix.lower() == ".tsv" else ",")
+    if len(delimiter) != 1 or delimiter in '"\r\n':
+        raise UsageError(f"delimiter is one character, as ; or |, or the word tab; not {delimiter!r}")
     encoding = "utf-8-sig" if encoding.lower() in ("utf-8", "utf8") else encoding
     try:
         with path.open(newline="", encoding=encoding) as file:
             reader = csv.DictReader(file, delimiter=delimiter)
+            _check_columns(path, list(reader.fieldnames or []), delimiter)
             rows = []
             for row in reader:
                 if None in row.values() or None in row:
@@ -177,6 +183,17 @@ def _read_rows(path: Path, delimiter: str | None, encoding: str) -> tuple[list[s
         raise DataError(
             f"{path.name}, line {line} is not {encoding.removesuffix('-sig')}: pass encoding=latin-1, or the right one"
         ) from error
+
+
+def _check_columns(path: Path, columns: Sequence[str], delimiter: str) -> None:
+    """Raise for a header that another delimiter would part, and for one that names a column twice."""
+    other = next((mark for mark in _DELIMITERS if len(columns) == 1 and mark != delimiter and mark in columns[0]), "")
+    if other:
+        word = "tab" if other == "\t" else other
+        raise UsageError(f"{path.name} has the single column '{escaped(columns[0])}'; pass delimiter={word}")
+    twice = [name for name, count in Counter(columns).items() if count > 1]
+    if twice:
+        raise DataError(f"{path.name}, line 1: several columns are called '{twice[0]}'; rename all but one")
 
 
 def _bad_byte(path: Path, encoding: str) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import zipfile
 import zlib
@@ -119,10 +120,12 @@ def _directory(path: Path) -> list[zipfile.ZipInfo]:
 
 
 def _name(member: zipfile.ZipInfo) -> str:
-    """The name of a member; macOS and others write UTF-8 without saying so, which is then read as code page 437."""
-    if member.flag_bits & 0x800:
-        return member.filename
-    try:
-        return member.filename.encode("cp437").decode("utf-8")
-    except UnicodeError:
-        return member.filename
+    """The name of a member, parted by `/`.
+
+    macOS and others write UTF-8 without saying so, which is then read as code page 437; old Windows tools part by `\\`.
+    """
+    name = member.filename
+    if not member.flag_bits & 0x800:
+        with contextlib.suppress(UnicodeError):
+            name = name.encode("cp437").decode("utf-8")
+    return name if "/" in name else name.replace("\\", "/")

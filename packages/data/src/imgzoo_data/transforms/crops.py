@@ -45,6 +45,8 @@ class RandomResizedCrop(CropStep):
     def __post_init__(self) -> None:
         _check_range("scale", self.scale)
         _check_range("ratio", self.ratio)
+        if self.scale[1] > 1:
+            raise UsageError(f"scale is a range of shares of the area, at most 1, not {self.scale}")
 
     def plan(self, height: int, width: int, target: tuple[int, int], rng: Generator, config: Any) -> Crop:
         box = self.box(height, width, rng)

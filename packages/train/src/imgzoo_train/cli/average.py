@@ -24,8 +24,8 @@ def command(paths: tuple[Path, ...], output: Path, last: int, best: int, shares:
         parts = [float(part) for part in shares.split(",")] if shares else None
     except ValueError as error:
         raise UsageError(f"--shares takes numbers separated by commas, not '{shares}'") from error
-    if parts is not None and (len(parts) != len(loaded) or sum(parts) <= 0):
-        raise UsageError(f"--shares needs {len(loaded)} numbers with a positive sum")
+    if parts is not None and (len(parts) != len(loaded) or not 0 < sum(parts) < float("inf")):
+        raise UsageError(f"--shares needs {len(loaded)} numbers with a positive, finite sum")
     template = next((each.template for each in loaded if each.template), None)
     target = write_weights(average_weights([each.weights for each in loaded], parts), template, output)
     click.echo(f"mean of {len(loaded)} in {target}: {', '.join(each.name for each in loaded)}")

@@ -43,7 +43,7 @@ SHOWN = (
 @click.option("--batch-size", default=64, type=click.IntRange(1))
 @click.option("--workers", default=0, type=click.IntRange(0))
 @click.option("--img-size", type=click.IntRange(1))
-@click.option("--crop-pct", type=float)
+@click.option("--crop-pct", type=click.FloatRange(0, 1, min_open=True))
 @click.option("--precision", default="fp32", type=click.Choice(["fp32", "bf16", "pure-bf16"]))
 @click.option("--channels-last", is_flag=True)
 @click.option("--test-pool", is_flag=True, help="average answers over windows of the whole image")

@@ -114,6 +114,11 @@ def worth_saying(config: Config, samples: int) -> list[str]:
     """What a run of so many training samples does that one may not expect, and the option that changes it."""
     left = samples % config.data.batch_size if samples > config.data.batch_size else 0
     said = []
+    if samples < config.data.batch_size and not config.data.last_batch:
+        said.append(
+            f"repeated: {samples} images fill a batch of {config.data.batch_size}, some of them several times; "
+            "--last-batch takes each once"
+        )
     if left and not config.data.last_batch:
         said.append(f"left out: {left} images an epoch, the last batch that is not full; --last-batch takes them")
     if config.schedule.warmup_epochs and not config.schedule.options.get("warmup_start"):

@@ -19,10 +19,16 @@ FIXED = frozenset(
     [
         "model.name", "model.in_chans", "model.img_size", "model.global_pool", "model.num_classes", "model.freeze",
         "model.unfreeze_epoch", "model.lora", "model.split_bn", "model.options", "optim.name", "optim.layer_decay",
-        "loss.task", "distill.kind", "run.seed", "run.trainer",
+        "loss.task", "distill.kind", "run.seed", "run.trainer", "data.val_share", "data.folds", "data.fold",
     ]
 )  # fmt: skip
-"""Settings that decide what a checkpoint holds, or what its numbers mean."""
+"""Settings that decide what a checkpoint holds, what its numbers mean, or which images it has not seen."""
+JUDGED = (
+    "run.metric", "data.source", "data.val_source", "data.val_split", "data.range", "data.max_pixels",
+    "data.max_bad_val", "data.input_size", "data.interpolation", "data.crop_pct", "data.mean", "data.std",
+    "data.sequence",
+)  # fmt: skip
+"""Settings that decide what a score is: under others, scores of before do not compare."""
 FREE = frozenset(["version", "recipe", "run.output"])
 OPTIMIZER = {
     "optim.lr": ("lr", "base_lr"),
@@ -56,6 +62,11 @@ def check(folder: Path, config: Config) -> None:
         raise UsageError(
             f"a run goes on as it began: {describe({key: found[key] for key in wrong})}; begin another --output"
         )
+
+
+def judged_by(config: Config) -> dict[str, Any]:
+    """The settings under which scores are measured."""
+    return {key: getattr(getattr(config, key.split(".")[0]), key.split(".")[1]) for key in JUDGED}
 
 
 def describe(found: Changes) -> str:
