@@ -194,7 +194,9 @@ def call(build: Callable[..., Any], spec: ModelSpec, arguments: dict[str, Any]) 
         if not own:
             raise
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise UsageError(f"{spec.name} cannot be built with {own} ({reason}); see imgzoo info {spec.name} --options") from error
+        raise UsageError(
+            f"{spec.name} cannot be built with {own} ({reason}); see imgzoo info {spec.name} --options"
+        ) from error
 
 
 def remember(model: Any, named: Source, given: dict[str, Any]) -> None:
