@@ -177,6 +177,6 @@ def test_what_a_constructor_dies_of_names_the_options_given(monkeypatch, error):
     monkeypatch.setattr(TinyNet, "__init__", broken)
     spec = imgzoo.get_spec("tiny")
     with pytest.raises(UsageError, match=r"tiny cannot be built with width='a' \(.*\); see imgzoo info tiny --options"):
-        call(TinyNet, spec, {"width": "a"})
+        call(TinyNet, spec, {"width": "a", "num_classes": 10}, {"width": "a"})
     with pytest.raises(type(error)):  # without options it is the plugin's fault, and its traceback helps
-        call(TinyNet, spec, dict(spec.kwargs))
+        call(TinyNet, spec, {**spec.kwargs, "num_classes": 10}, {})

@@ -105,7 +105,7 @@ def create_model(
     arguments = constructor_options(spec, weights, build, config)
 
     def construct(**changes: Any) -> Any:
-        return call(build, spec, {**arguments, **changes})
+        return call(build, spec, {**arguments, **changes}, config)
 
     if named.weights_from:
         from .loading.load import create_pretrained
@@ -177,8 +177,8 @@ def families_with(capability: str) -> str:
     return f"families that can are {', '.join(families[:8])}" if families else "no installed family can"
 
 
-def call(build: Callable[..., Any], spec: ModelSpec, arguments: dict[str, Any]) -> Any:
-    """Run the constructor; a value it refuses is the user's error, told in one sentence."""
+def call(build: Callable[..., Any], spec: ModelSpec, arguments: dict[str, Any], given: dict[str, Any]) -> Any:
+    """Run the constructor; a value it refuses, or one of those `given` that it dies of, is told in one sentence."""
     for key in ("num_classes", "in_chans"):
         if key in arguments and (isinstance(arguments[key], bool) or not isinstance(arguments[key], int)):
             raise UsageError(f"{key} must be a whole number, got {arguments[key]!r}")
@@ -189,10 +189,9 @@ def call(build: Callable[..., Any], spec: ModelSpec, arguments: dict[str, Any]) 
             raise
         raise UsageError(f"{spec.name}: {error}") from error
     except (TypeError, KeyError, IndexError, AttributeError, OSError, ZeroDivisionError) as error:
-        row = {**spec.kwargs, "num_classes": None}
-        own = ", ".join(f"{key}={value!r}" for key, value in arguments.items() if value != row.get(key))
-        if not own:
+        if not given:
             raise
+        own = ", ".join(f"{key}={value!r}" for key, value in given.items())
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise UsageError(
             f"{spec.name} cannot be built with {own} ({reason}); see imgzoo info {spec.name} --options"
