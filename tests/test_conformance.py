@@ -1,6 +1,5 @@
 """The conformance kit on our own plugins: the metadata of each, and one small model of every structure."""
 
-import json
 import sys
 from pathlib import Path
 
@@ -11,25 +10,33 @@ from imgzoo.testing import SkipCheck, iter_checks
 from imgzoo.testing.kit import model_checks
 
 sys.path.insert(0, str(Path(__file__).parent / "parity"))
-from structures import REDUCED, SHRUNK, STRUCTURES
+from small import FACTS, QUICK, SMALLEST
+from structures import REDUCED, STRUCTURES
 
 PLUGINS = ("archs-cnn", "archs-transformer", "archs-efficientnet", "optim", "data", "train")
-FACTS = {name: row for path in (Path(__file__).parents[1] / "packages").glob("*/tests/facts/*.json")
-         for name, row in json.loads(path.read_text()).items()}  # fmt: skip
 SMALL = 15_000_000
 STATIC = [row for name in PLUGINS for row in iter_checks(name, tiers=("static",))]
 
 
 def models():
-    """The smallest structure of each family, if small, and the fixtures made for tests run always; others in `slow`."""
+    """The smallest structure of each family, if small, and the fixtures made for tests run always; others in `slow`.
+
+    So does the smallest as it is, where fewer blocks of it run always.
+    """
     for family, names in STRUCTURES.items():
-        smallest = min(names, key=lambda name: FACTS[name][0])
+        smallest = SMALLEST[family]
         for name in names:
             always = (name == smallest and FACTS[name][0] < SMALL) or name.startswith("test_")
-            options = REDUCED.get(name, {}) | (SHRUNK.get(family, {}) if name == smallest else {})
-            for subject, check in model_checks(imgzoo.get_spec(name), options=options):
-                marks = [] if always else [pytest.mark.slow]
-                yield pytest.param(subject, check, id=f"{family}-{name}-{check.name}", marks=marks)
+            fewer = QUICK[name] if name == smallest else {}
+            yield from cases(family, name, REDUCED.get(name, {}) | fewer, "", always)
+            if fewer:
+                yield from cases(family, name, REDUCED.get(name, {}), "-whole", False)
+
+
+def cases(family, name, options, suffix, always):
+    for subject, check in model_checks(imgzoo.get_spec(name), options=options):
+        marks = [] if always else [pytest.mark.slow]
+        yield pytest.param(subject, check, id=f"{family}-{name}-{check.name}{suffix}", marks=marks)
 
 
 def run(subject, check):

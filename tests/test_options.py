@@ -5,7 +5,6 @@ import json
 
 import pytest
 from click.testing import CliRunner
-from small import SMALLEST
 
 import imgzoo
 from imgzoo.cli.info import command
@@ -13,6 +12,8 @@ from imgzoo.errors import CapabilityError, OptionError, UsageError, WeightsError
 from imgzoo.options import LINES, documented, lines_of, parameters_of
 from imgzoo.registry import registry
 from imgzoo.spelling import WORDS
+
+from small import SMALLEST
 
 TRANSFORMED = ("csatv2", "csatv2_21m")  # no kernel sees the image itself
 

@@ -3,11 +3,11 @@
 import pytest
 import timm
 import torch
-from small import SMALLEST
 
 import imgzoo
 
 import kit
+from small import SMALLEST
 from structures import COMPARED
 
 pytestmark = pytest.mark.parity

@@ -1,9 +1,7 @@
 """Initial values follow the same law as the peer's: constants, mean, spread and shape of every parameter."""
 
-import json
 import re
 import warnings
-from pathlib import Path
 
 import pytest
 import torch
@@ -11,6 +9,7 @@ import torch
 import imgzoo
 
 from kit import timm
+from small import FACTS
 from structures import COMPARED
 
 pytestmark = pytest.mark.parity
@@ -20,9 +19,6 @@ LARGEST = 30e6  # parameters
 FAR = 10  # standard deviations
 ENOUGH = 1000  # values, to tell the shape of a distribution
 FEW = 24  # values whose spread says nothing: only constants are told from draws
-PACKAGES = Path(__file__).parents[2] / "packages"
-FACTS = {name: row for path in sorted(PACKAGES.glob("*/tests/facts/*.json"))
-         for name, row in json.loads(path.read_text()).items()}  # fmt: skip
 NAMES = [name for family in COMPARED.values() for name in family if FACTS[name][0] < LARGEST]
 
 

@@ -4,10 +4,10 @@ from functools import partial
 
 import pytest
 import torch
-from small import image
 from torch import nn
 
 from kit import TOLERANCE, pair, timm
+from small import image
 
 pytestmark = pytest.mark.parity
 
