@@ -38,27 +38,27 @@ class _SumOverRanks(torch.autograd.Function):
 
 
 def batch_norm_over_ranks(
-    x: Tensor,
+    input: Tensor,
     running_mean: Tensor | None,
     running_var: Tensor | None,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    training: bool,
-    momentum: float,
-    eps: float,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
 ) -> Tensor:
     """`F.batch_norm` with the statistics of all ranks, which may hold different numbers of samples.
 
     Two passes in float32 or wider: the squares are those of what is left after the mean, which cancels nothing.
     """
     if not training:
-        return torch.batch_norm(x, weight, bias, running_mean, running_var, False, momentum, eps, False)
-    if fused is not None and x.is_cuda:
+        return torch.batch_norm(input, weight, bias, running_mean, running_var, False, momentum, eps, False)
+    if fused is not None and input.is_cuda:
         size = dist.get_world_size()
-        return fused.apply(x, weight, bias, running_mean, running_var, eps, momentum, dist.group.WORLD, size)
-    dims, shape = [0, *range(2, x.ndim)], [1, -1] + [1] * (x.ndim - 2)
-    wide = x.to(torch.promote_types(x.dtype, torch.float32))
-    sums = _SumOverRanks.apply(torch.cat([wide.sum(dims), wide.new_full((1,), x.numel() / x.shape[1])]))
+        return fused.apply(input, weight, bias, running_mean, running_var, eps, momentum, dist.group.WORLD, size)
+    dims, shape = [0, *range(2, input.ndim)], [1, -1] + [1] * (input.ndim - 2)
+    wide = input.to(torch.promote_types(input.dtype, torch.float32))
+    sums = _SumOverRanks.apply(torch.cat([wide.sum(dims), wide.new_full((1,), input.numel() / input.shape[1])]))
     size = sums[-1]
     mean = sums[:-1] / size
     centered = wide - mean.view(shape)
@@ -69,7 +69,7 @@ def batch_norm_over_ranks(
             running_var.lerp_((variance * size / (size - 1).clamp(min=1)).to(running_var.dtype), momentum)
     scale = torch.rsqrt(variance + eps) * (1.0 if weight is None else weight)
     output = centered * scale.view(shape)
-    return (output if bias is None else output + bias.view(shape)).to(x.dtype)
+    return (output if bias is None else output + bias.view(shape)).to(input.dtype)
 
 
 class _OverRanks(TorchFunctionMode):
@@ -77,21 +77,8 @@ class _OverRanks(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is nn.functional.batch_norm:
-            return _called(*args, **(kwargs or {}))
+            return batch_norm_over_ranks(*args, **(kwargs or {}))
         return func(*args, **(kwargs or {}))
-
-
-def _called(
-    input: Tensor,
-    running_mean: Tensor | None,
-    running_var: Tensor | None,
-    weight: Tensor | None = None,
-    bias: Tensor | None = None,
-    training: bool = False,
-    momentum: float = 0.1,
-    eps: float = 1e-5,
-) -> Tensor:
-    return batch_norm_over_ranks(input, running_mean, running_var, weight, bias, training, momentum, eps)
 
 
 class Synced:
