@@ -13,7 +13,7 @@ from pathlib import Path
 
 from imgzoo import create_model
 from imgzoo.registry import registry
-from imgzoo.testing.facts import facts_of
+from imgzoo.testing.facts import facts_of, format_facts
 
 PACKAGES = Path(__file__).parents[1] / "packages"
 
@@ -26,11 +26,8 @@ def main(families: list[str]) -> None:
             sys.exit(f"there is no family '{family}': add its catalog first")
         path = PACKAGES / own[0].plugin / "tests" / "facts" / f"{family}.json"
         rows = json.loads(path.read_text()) if path.exists() else {}
-        rows |= {
-            spec.name: list(facts_of(create_model(spec.name, device="meta"))) for spec in own if spec.name not in rows
-        }
-        lines = [f"{json.dumps(name)}: {json.dumps(row)}" for name, row in rows.items()]
-        path.write_text("{\n" + ",\n".join(lines) + "\n}\n")
+        rows |= {spec.name: facts_of(create_model(spec.name, device="meta")) for spec in own if spec.name not in rows}
+        path.write_text(format_facts(rows))
         print(f"{path.relative_to(PACKAGES.parent)}: {len(rows)} names")
 
 

@@ -17,6 +17,8 @@ from typing import Any
 from imgzoo._catalog_text import hoisted
 from imgzoo.catalog import check, expanded, format_catalog, format_results
 from imgzoo.licenses import spdx
+from imgzoo.testing.facts import Facts as Structure
+from imgzoo.testing.facts import format_facts
 
 Facts = dict[str, Any]
 
@@ -25,8 +27,6 @@ CELLS = (*SIZES, "interpolation", "crop_pct", "test_crop_pct", "crop_mode", "mea
 OWN_CELLS = ("sha256", "kwargs", "label_offset", "format", "hf_hub_filename")  # cells that facts do not know
 SCORES = {"imagenet": "imagenet", "imagenet_real": "real", "imagenet_a": "a", "imagenet_r": "r", "imagenetv2": "v2"}
 SCORES["sketch"] = "sketch"
-DIGESTS = ("params", "buffers", "state_digest", "order_digest", "state_tensors")
-STRUCTURE = (*DIGESTS, "num_features", "head_hidden_size", "features")
 CORRECTED = {  # old names that the reference points at tags that do not exist, or at another network than they name
     "vit_base_patch16_224_sam": "vit_base_patch16_224.sam_in1k",
     "vit_base_patch32_224_sam": "vit_base_patch32_224.sam_in1k",
@@ -196,8 +196,7 @@ def structure(family: str, facts: Facts, names: list[str]) -> str:
         levels = [level if level[2] else [level[0], *TRESNET_STEM] for level in row["features"]]
         levels = [[*level[:2], UNDER.get(name, "") + level[2]] for level in levels]
         row["features"] = [[*level[:2], renamed(level[2], RENAMED.get(family, {}))] for level in levels]
-    rows = [f"{json.dumps(name)}: {json.dumps([counted[name][key] for key in STRUCTURE])}" for name in names]
-    return "{\n" + ",\n".join(rows) + "\n}\n"
+    return format_facts({name: [counted[name][key] for key in Structure._fields] for name in names})
 
 
 def renamed(module: str, names: dict[str, str]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 
@@ -37,6 +38,12 @@ def facts_of(model: Any) -> Facts:
         model.head_hidden_size,
         [list(level) for level in model.feature_info.levels],
     )
+
+
+def format_facts(rows: Mapping[str, Iterable[Any]]) -> str:
+    """The text of `tests/facts/FAMILY.json`, one model a line."""
+    lines = [f"{json.dumps(name)}: {json.dumps([*row])}" for name, row in rows.items()]
+    return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
 def _digest(value: object) -> str:

@@ -17,6 +17,11 @@ from imgzoo_train.recipes import load_recipe
 
 TTA = "flip, five-crops, scales, or several of them, as flip,scales"
 """The views of `scores.views`, which need torch, for the help of `--tta`."""
+SEQUENCE = click.option(
+    "--sequence",
+    type=click.IntRange(0),
+    help="most patches of an image at its own shape; 0: one size; as trained by default",
+)
 Command = Callable[..., Any]
 
 

@@ -12,7 +12,7 @@ import click
 
 from imgzoo.errors import MissingDependencyError, UsageError
 
-from .options import TTA
+from .options import SEQUENCE, TTA
 
 Row = dict[str, Any]
 
@@ -26,8 +26,7 @@ Row = dict[str, Any]
 @click.option("--features", is_flag=True, help="add the last feature map or tokens")
 @click.option("--batch-size", default=16, type=click.IntRange(1))
 @click.option("--img-size", type=click.IntRange(1), help="another input size")
-@click.option("--sequence", type=click.IntRange(0),
-              help="most patches of an image at its own shape; 0: one size; as trained by default")  # fmt: skip
+@SEQUENCE
 @click.option("--tta", help=f"average the answers to views of an image: {TTA}")
 @click.option("--range", "values", help="values of black and white of images of more than 8 bits, e.g. 4095 or 0,255")
 @click.option("--max-pixels", type=click.IntRange(1), help="pixels above which an image is refused unread")

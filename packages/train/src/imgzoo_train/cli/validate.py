@@ -12,7 +12,7 @@ import click
 
 from imgzoo.errors import ImgzooError, UsageError
 
-from .options import TTA
+from .options import SEQUENCE, TTA
 
 Row = dict[str, Any]
 ROWS = (".parquet", ".jsonl")
@@ -48,8 +48,7 @@ SHOWN = (
 @click.option("--channels-last", is_flag=True)
 @click.option("--test-pool", is_flag=True, help="average answers over windows of the whole image")
 @click.option("--tta", help=f"average the answers to views of an image: {TTA}")
-@click.option("--sequence", type=click.IntRange(0),
-              help="most patches of an image at its own shape; 0: one size; as trained by default")  # fmt: skip
+@SEQUENCE
 @click.option("--subset", default="", help="ImageNet's derived sets: a, r, v2, sketch, real")
 @click.option("--max-bad", default=0.0, type=click.FloatRange(0),
               help="share, or from 1 number, of unreadable images to leave out and count")  # fmt: skip
