@@ -10,12 +10,12 @@ from click.testing import CliRunner
 from data_helpers import encode, noise, photo, tar_bytes, write_folder
 from PIL import Image
 
-from imgzoo_data.cli import data
+from imgzoo_data.cli.data import command
 from imgzoo_data.examine import near_pairs
 
 
 def run(*args, code=0):
-    result = CliRunner().invoke(data, [str(a) for a in args], standalone_mode=False)
+    result = CliRunner().invoke(command, [str(a) for a in args], standalone_mode=False)
     raised = result.exception if not isinstance(result.exception, SystemExit) else None
     assert raised is None, raised
     assert result.exit_code == code, result.output

@@ -99,7 +99,7 @@ def test_every_command_has_the_pixel_limit(flat, tmp_path):
 
 
 def test_predict_searches_linked_folders_and_no_hidden_files(tmp_path):
-    from imgzoo_train.prediction import find_images
+    from imgzoo_train.models.prediction import find_images
 
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "d").mkdir()

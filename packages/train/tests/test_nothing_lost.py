@@ -10,11 +10,12 @@ import pytest
 from test_changed_resume import BASE, SAID, go, pictures  # noqa: F401
 
 from imgzoo.errors import DataError, UsageError
-from imgzoo_train import Checkpoints, loggers, planning
-from imgzoo_train import run as runs
-from imgzoo_train.averaging import load_weights
-from imgzoo_train.config import Config, nested
-from imgzoo_train.validation import Settings, validate
+from imgzoo_train import Checkpoints
+from imgzoo_train.config.settings import Config, nested
+from imgzoo_train.models.averaging import load_weights
+from imgzoo_train.runs import loggers, planning
+from imgzoo_train.runs import run as runs
+from imgzoo_train.scores.validate import Settings, validate
 
 
 def damage(folder):
@@ -78,7 +79,7 @@ def test_a_report_that_fails_is_said(go, monkeypatch):  # noqa: F811
     def broken(*arguments):
         raise UnicodeEncodeError("utf-8", "\udcff", 0, 1, "surrogates not allowed")
 
-    monkeypatch.setattr("imgzoo_train.report.write_report", broken)
+    monkeypatch.setattr("imgzoo_train.runs.report.write_report", broken)
     assert go()["step"] == 8
     assert any(text.startswith("no report:") for text in SAID)
 
@@ -233,7 +234,7 @@ def test_the_last_batch_and_the_first_rate_are_said_and_can_be_chosen(go):  # no
 
 
 def test_low_precision_is_advised_only_where_it_is_computed(monkeypatch):
-    from imgzoo_train import report
+    from imgzoo_train.runs import report
 
     row = {"kind": "train", "images": 100, "images_per_second": 10.0, "data_wait": 0.0}
     for computes in (True, False):

@@ -15,9 +15,9 @@ from safetensors.torch import load_file
 from train_ranks import run_ranks
 
 from imgzoo.registry import registry
-from imgzoo_train import run as runs
-from imgzoo_train.config import Config, nested
-from imgzoo_train.guard import NonFiniteError
+from imgzoo_train.config.settings import Config, nested
+from imgzoo_train.loop.nonfinite import NonFiniteError
+from imgzoo_train.runs import run as runs
 
 BASE = {
     "model.name": "test_resnet",
@@ -335,8 +335,8 @@ def test_everything_the_plugin_names_can_be_loaded_and_help_needs_no_torch():
 def test_a_stall_prints_the_stack_and_ends_with_an_error():
     code = (
         "import time\n"
-        "from imgzoo_train.distributed import World\n"
-        "from imgzoo_train.signals import Signals\n"
+        "from imgzoo_train.ranks.world import World\n"
+        "from imgzoo_train.ranks.signals import Signals\n"
         "with Signals(World(), stall=1.0) as signals:\n"
         "    signals.poll()\n"
         "    time.sleep(60)\n"

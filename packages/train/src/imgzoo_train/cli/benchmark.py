@@ -31,10 +31,10 @@ def command(
 ) -> None:
     """Measure MODELS (names, patterns, folders) on this machine with random weights."""
     from imgzoo.errors import UsageError
-    from imgzoo_train.distributed import pick_device
-    from imgzoo_train.tables import show
-    from imgzoo_train.timing import MODES, Settings, benchmark
-    from imgzoo_train.validation import find_models
+    from imgzoo_train.models.speed import MODES, Settings, benchmark
+    from imgzoo_train.ranks.world import pick_device
+    from imgzoo_train.scores.validate import find_models
+    from imgzoo_train.terminal.tables import show
 
     chosen = [mode.strip() for mode in modes.split(",")]
     unknown = [mode for mode in chosen if mode not in MODES]

@@ -36,11 +36,11 @@ def command(
     as_json: bool,
 ) -> None:
     """Write MODEL (a name, a saved folder or a run folder) to a file, run the file, and report the difference."""
-    from imgzoo_train.deployment import deploy, example_images
-    from imgzoo_train.exporting import SUFFIXES, export
-    from imgzoo_train.models import open_model
-    from imgzoo_train.progress import working
-    from imgzoo_train.storage import check_file
+    from imgzoo_train.files.storage import check_file
+    from imgzoo_train.models.deployment import deploy, example_images
+    from imgzoo_train.models.exporting import SUFFIXES, export
+    from imgzoo_train.models.opening import open_model
+    from imgzoo_train.terminal.progress import working
 
     output = output or Path(f"{Path(model).name}{SUFFIXES[form]}")
     check_file(output)

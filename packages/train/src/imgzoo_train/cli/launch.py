@@ -33,7 +33,7 @@ def command(
     arguments: tuple[str, ...],
 ) -> None:
     """Run `imgzoo ARGUMENTS` (train or validate) on several ranks: imgzoo launch -n 2 train resnet18 ..."""
-    from imgzoo_train.launching import Plan, launch, sbatch
+    from imgzoo_train.ranks.launching import Plan, launch, sbatch
 
     if arguments[0] not in ("train", "validate"):
         raise UsageError(f"launch starts train or validate, not '{arguments[0]}'")

@@ -11,9 +11,9 @@ from typing import Any, Literal
 import click
 
 from imgzoo.errors import UsageError
-from imgzoo_train.config import Config, nested, parse_setting, rows
-from imgzoo_train.flags import FLAGS
-from imgzoo_train.recipes import load_recipe
+from imgzoo_train.config.flags import FLAGS
+from imgzoo_train.config.recipes import load_recipe
+from imgzoo_train.config.settings import Config, nested, parse_setting, rows
 
 TTA = "flip, five-crops, scales, or several of them, as flip,scales"
 """The views of `scores.views`, which need torch, for the help of `--tta`."""

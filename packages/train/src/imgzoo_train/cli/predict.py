@@ -51,10 +51,10 @@ def command(
     output: Path | None,
 ) -> None:
     """Name what the images at PATHS show; folders are searched."""
-    from imgzoo_train.distributed import pick_device
-    from imgzoo_train.prediction import Predictor, find_images
-    from imgzoo_train.progress import Watched, clean
-    from imgzoo_train.storage import check_file
+    from imgzoo_train.files.storage import check_file
+    from imgzoo_train.models.prediction import Predictor, find_images
+    from imgzoo_train.ranks.world import pick_device
+    from imgzoo_train.terminal.progress import Watched, clean
 
     files = find_images(paths)
     if output is not None and output.suffix not in WRITERS:
@@ -105,7 +105,7 @@ def _write_jsonl(rows: list[Row], path: Path) -> None:
 
 
 def _write_csv(rows: list[Row], path: Path) -> None:
-    from imgzoo_train.folder import safe_cell
+    from imgzoo_train.runs.folder import safe_cell
 
     table = flat(rows)
     names = list(dict.fromkeys(name for line in table for name in line))

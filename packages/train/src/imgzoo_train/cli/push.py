@@ -16,7 +16,7 @@ from imgzoo.errors import UsageError
 @click.option("--card-only", is_flag=True, help="write the model card into best/ and upload nothing")
 def command(run: Path, repo: str, private: bool, card_only: bool) -> None:
     """Write a model card for the run folder RUN and upload its best model to the hub."""
-    from imgzoo_train.pushing import push, write_card
+    from imgzoo_train.runs.pushing import push, write_card
 
     if card_only:
         click.echo(f"card in {write_card(run)}")

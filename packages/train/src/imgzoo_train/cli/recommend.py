@@ -42,10 +42,10 @@ def command(
     """Measure models matching PATTERNS here and name the most accurate one within --max-ms."""
     import torch
 
-    from imgzoo_train.distributed import pick_device
-    from imgzoo_train.recommending import candidates, recommend
-    from imgzoo_train.tables import show
-    from imgzoo_train.timing import Settings
+    from imgzoo_train.models.recommending import candidates, recommend
+    from imgzoo_train.models.speed import Settings
+    from imgzoo_train.ranks.world import pick_device
+    from imgzoo_train.terminal.tables import show
 
     if threads:
         torch.set_num_threads(threads)

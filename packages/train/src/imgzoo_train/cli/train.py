@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from imgzoo.errors import UsageError
-from imgzoo_train.config import output_folder
+from imgzoo_train.config.settings import output_folder
 
 from .options import Grouped, config_options, existing_config, read_config
 
@@ -42,7 +42,7 @@ def command(
 ) -> None:
     """Train MODEL on --data, or go on with a run."""
     if recipes:
-        from imgzoo_train.recipes import describe_recipes
+        from imgzoo_train.config.recipes import describe_recipes
 
         click.echo(describe_recipes())
         return
@@ -58,12 +58,12 @@ def command(
     config.run.output = output_folder(config)
 
     if dry_run or find_lr or find_batch or profile:
-        from imgzoo_train import planning
+        from imgzoo_train.runs import planning
 
         action = planning.ACTIONS[next(n for n, on in _modes(dry_run, find_lr, find_batch, profile) if on)]
         click.echo(action(config))
         return
-    from imgzoo_train.trainers import trainer
+    from imgzoo_train.runs.trainers import trainer
 
     summary = trainer(config)(config, resume=resume, quiet=quiet or as_json)
     if os.environ.get("RANK", "0") != "0":  # the main rank speaks

@@ -70,10 +70,10 @@ def command(
     **options: Any,
 ) -> None:
     """Score MODELS (names, patterns, saved folders, run folders, or files that list them) on --data."""
-    from imgzoo_train.distributed import join_world
-    from imgzoo_train.progress import Bar
-    from imgzoo_train.storage import check_file
-    from imgzoo_train.validation import Settings, find_models, validate
+    from imgzoo_train.files.storage import check_file
+    from imgzoo_train.ranks.world import join_world
+    from imgzoo_train.scores.validate import Settings, find_models, validate
+    from imgzoo_train.terminal.progress import Bar
 
     if output is not None and output.suffix not in (".json", ".csv", *ROWS):
         raise UsageError(f"--output takes .json, .csv, .parquet or .jsonl, not '{output.suffix}'")
@@ -146,7 +146,7 @@ def _show(rows: list[Row], as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(rows[0] if len(rows) == 1 else rows, indent=1))
         return
-    from imgzoo_train.tables import show
+    from imgzoo_train.terminal.tables import show
 
     show(rows, SHOWN)
     for table in (classes_of(rows), pairs_of(rows)):

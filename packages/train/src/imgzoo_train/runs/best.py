@@ -10,13 +10,14 @@ from typing import Any
 import torch
 
 from imgzoo.errors import UsageError
-from imgzoo_train import build
-from imgzoo_train.config import Config
-from imgzoo_train.evaluation import Evaluation
-from imgzoo_train.metrics import better, lower_is_better, oriented
-from imgzoo_train.state import State
+from imgzoo_train.config.settings import Config
+from imgzoo_train.files.packing import snapshot
+from imgzoo_train.loop.state import State
+from imgzoo_train.scores.evaluation import Evaluation
+from imgzoo_train.scores.metrics import better, lower_is_better, oriented
 from imgzoo_train.techniques import adapters, batch_norm
-from imgzoo_train.tree import snapshot
+
+from . import assembly
 
 
 def judge(best: dict[str, Any], step: int, name: str, results: Mapping[str, Evaluation]) -> tuple[str, bool]:
@@ -80,7 +81,7 @@ def full_weights(state: State) -> dict[str, torch.Tensor]:
 def publishable(config: Config, weights: dict[str, torch.Tensor], sources: Any, trained: Any) -> Any:
     """A plain copy of the trained model: adapters merged into their layers, auxiliary batch norms taken off."""
     part = dataclasses.replace(config.model, pretrained="", grad_checkpointing=False)
-    model: Any = build.build_model(dataclasses.replace(config, model=part), sources.classes, sources.names)
+    model: Any = assembly.build_model(dataclasses.replace(config, model=part), sources.classes, sources.names)
     if config.model.lora:
         adapters.add_lora(model, config.model.lora)
     if config.model.split_bn > 1:

@@ -11,9 +11,9 @@ from typing import Any, Literal
 import torch
 
 from imgzoo.errors import DataError, ImgzooError, UsageError
-from imgzoo_train.config import Config, DistillSection
-from imgzoo_train.limits import checked_value
-from imgzoo_train.metrics import METRICS
+from imgzoo_train.config.limits import checked_value
+from imgzoo_train.config.settings import Config, DistillSection
+from imgzoo_train.scores.metrics import METRICS
 
 from . import resuming
 
@@ -24,7 +24,7 @@ def check_settings(config: Config, *, resume: bool = False, output: bool = True)
     With `output` the folder too: on one rank only, since another may already have begun it.
     """
     from imgzoo.registry import registry
-    from imgzoo_train.build import DEFAULT_LOSS, score_name
+    from imgzoo_train.runs.assembly import DEFAULT_LOSS, score_name
 
     run = config.run
     registry("trainers").resolve(run.trainer or "standard")
@@ -77,7 +77,7 @@ def check_augmentations(given: Mapping[str, Any]) -> None:
 
 def check_output(folder: Path, resume: bool) -> None:
     """Raise `UsageError` for a folder that holds a run already, or that cannot be written; leaves nothing there."""
-    from imgzoo_train.folder import RunFolder
+    from imgzoo_train.runs.folder import RunFolder
 
     if not resume:
         RunFolder(folder).refuse_existing()
@@ -137,7 +137,7 @@ def explained(config: Config) -> Iterator[None]:
     except DataError as error:
         if "see bad=" not in str(error):
             raise
-        from imgzoo_train.evaluation import advised
+        from imgzoo_train.scores.evaluation import advised
 
         raise advised(error, "--max-bad replaces such samples by others") from error
     except ValueError as error:
