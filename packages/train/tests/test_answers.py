@@ -17,6 +17,7 @@ from imgzoo.errors import ImgzooError, UsageError, WeightsError
 from imgzoo_data.sources.base import Sample, Source
 from imgzoo_train.cli import benchmark, export, predict, validate
 from imgzoo_train.config.settings import Config, nested
+from imgzoo_train.loop.distillation import Teacher
 from imgzoo_train.loop.state import State
 from imgzoo_train.models.answers import Answer, align, answer_of, answer_of_data
 from imgzoo_train.models.opening import open_model
@@ -24,7 +25,6 @@ from imgzoo_train.runs import assembly
 from imgzoo_train.runs.run import train
 from imgzoo_train.scores.validate import Settings
 from imgzoo_train.scores.validate import validate as score
-from imgzoo_train.techniques.distillation import Teacher
 
 COLORS = {
     "ant": (200, 200, 40),

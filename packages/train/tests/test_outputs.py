@@ -19,7 +19,7 @@ from imgzoo.errors import DataError, UsageError
 from imgzoo_train import Predictor
 from imgzoo_train.cli import export, predict, train, validate
 from imgzoo_train.cli.options import TTA
-from imgzoo_train.scores.views import VIEWS, views_of
+from imgzoo_train.models.views import VIEWS, views_of
 
 
 @pytest.mark.parametrize("suffix", ["parquet", "jsonl"])

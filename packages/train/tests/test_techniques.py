@@ -12,11 +12,11 @@ from train_toys import Batch, batches, cross_entropy, make_data, make_net, make_
 
 from imgzoo import create_model
 from imgzoo.errors import UsageError
+from imgzoo_train.loop.distillation import Teacher, imitation
 from imgzoo_train.loop.fit import fit
 from imgzoo_train.loop.state import State
 from imgzoo_train.techniques import adapters, batch_norm, scripting, small_maps
 from imgzoo_train.techniques.averages import Average
-from imgzoo_train.techniques.distillation import Teacher, imitation
 from imgzoo_train.techniques.precision import create_precision
 
 

@@ -105,7 +105,7 @@ def _write_jsonl(rows: list[Row], path: Path) -> None:
 
 
 def _write_csv(rows: list[Row], path: Path) -> None:
-    from imgzoo_train.runs.folder import safe_cell
+    from imgzoo_train.files.storage import safe_cell
 
     table = flat(rows)
     names = list(dict.fromkeys(name for line in table for name in line))

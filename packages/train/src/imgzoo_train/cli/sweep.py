@@ -35,9 +35,8 @@ def command(
 
     A trial that fails is a row with its error; the others go on, and the exit code is 1.
     """
-    from imgzoo_train.runs import assembly
     from imgzoo_train.runs.sweeping import mean_of_folds, plan, sweep
-    from imgzoo_train.scores.metrics import oriented
+    from imgzoo_train.scores.metrics import oriented, score_name
     from imgzoo_train.terminal.tables import show
 
     config = read_config(config_file, settings, flags)
@@ -46,7 +45,7 @@ def command(
     if config.data.folds and not any(text.startswith("data.fold=") for text in grid):
         grid = (*grid, f"data.fold={list(range(config.data.folds))}")
     points = plan(grid, draws, trials, config.run.seed)
-    name, rows = assembly.score_name(config), []
+    name, rows = score_name(config), []
     for row in sweep(config, points, Path(config.run.output)):
         rows.append(row)
         score = f"{name} {row[name]:.4g}" if name in row else row["error"]

@@ -192,3 +192,9 @@ def make_folder(folder: Path) -> Path:
     except OSError as error:
         raise StorageError(f"cannot write to {folder} ({error.strerror}); choose another --output") from error
     return folder
+
+
+def safe_cell(text: str) -> str:
+    """A text as a spreadsheet cell that is never run as a formula, without control characters."""
+    text = "".join(character for character in text if character.isprintable())
+    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text

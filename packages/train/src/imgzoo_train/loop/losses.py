@@ -12,6 +12,9 @@ from torch import nn
 
 from imgzoo.errors import UsageError
 
+DEFAULT_LOSS = {"classification": "cross-entropy", "multilabel": "bce", "regression": "mse"}
+"""What a task is trained with unless told otherwise."""
+
 
 def distribution(target: torch.Tensor, classes: int, smoothing: float = 0.0) -> torch.Tensor:
     """Targets as (B, C) probabilities: class numbers become one-hot; `smoothing` is the share spread over all."""

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 
 from imgzoo.errors import ImgzooError, UsageError
-from imgzoo_train.runs.checks import check_size
-from imgzoo_train.scores.views import Viewed, parse_views
+from imgzoo_train.models.sizes import check_size
+from imgzoo_train.models.views import Viewed, parse_views
 
 from .answers import answer_of
 from .deployment import first_output

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from imgzoo_train.runs.checks import check_size
+from imgzoo_train.models.sizes import check_size
 from imgzoo_train.techniques.precision import create_precision
 
 Row = dict[str, Any]

@@ -19,17 +19,14 @@ from imgzoo.errors import UsageError
 from imgzoo.registry import registry
 from imgzoo_train.config.settings import Config, size_of
 from imgzoo_train.loop.fit import LossFn
-from imgzoo_train.loop.losses import class_weights, create_loss
+from imgzoo_train.loop.losses import DEFAULT_LOSS, class_weights, create_loss
 from imgzoo_train.loop.state import State
 from imgzoo_train.models.answers import Alignment, Answer, align, answer_of, answer_of_data
 from imgzoo_train.models.opening import heads_of, weights_argument
 from imgzoo_train.models.sequences import begin, patch_of
 from imgzoo_train.ranks.world import World
-from imgzoo_train.scores.metrics import METRICS
 from imgzoo_train.techniques.averages import Average
 from imgzoo_train.techniques.precision import create_precision
-
-DEFAULT_LOSS = {"classification": "cross-entropy", "multilabel": "bce", "regression": "mse"}
 
 
 @dataclass
@@ -122,8 +119,7 @@ def data_config(config: Config, model: nn.Module, sources: Sources) -> Any:
     Raises `UsageError` for a size that the model cannot take.
     """
     from imgzoo_data import resolve_data_config
-
-    from .checks import check_size
+    from imgzoo_train.models.sizes import check_size
 
     part = config.data
     found = resolve_data_config(
@@ -336,7 +332,7 @@ def build_loss(config: Config, sources: Sources, state: State) -> LossFn:
         name, loss, part.task, sources.classes, state.device, 12 * max(1, int(config.data.augment.get("splits", 1)))
     )
     if config.distill.teacher:
-        from imgzoo_train.techniques.distillation import distilled
+        from imgzoo_train.loop.distillation import distilled
 
         return distilled(config, loss, state, sources)
     return supervised(loss, state)
@@ -395,8 +391,3 @@ def build_schedule(config: Config, state: State, updates: int) -> Any:
         total = epochs * updates
         times = {"total": total, "warmup": max(0, min(total - 1, round(part.warmup_epochs * updates)))}
     return create_scheduler(part.name, state.optimizer, **times, **part.options)
-
-
-def score_name(config: Config) -> str:
-    """The metric that decides what is best."""
-    return config.run.metric or METRICS[config.loss.task].score

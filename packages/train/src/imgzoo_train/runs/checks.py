@@ -8,9 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-
-from imgzoo.errors import DataError, ImgzooError, UsageError
+from imgzoo.errors import DataError, UsageError
 from imgzoo_train.config.limits import checked_value
 from imgzoo_train.config.settings import Config, DistillSection
 from imgzoo_train.scores.metrics import METRICS
@@ -24,7 +22,8 @@ def check_settings(config: Config, *, resume: bool = False, output: bool = True)
     With `output` the folder too: on one rank only, since another may already have begun it.
     """
     from imgzoo.registry import registry
-    from imgzoo_train.runs.assembly import DEFAULT_LOSS, score_name
+    from imgzoo_train.loop.losses import DEFAULT_LOSS
+    from imgzoo_train.scores.metrics import score_name
 
     run = config.run
     registry("trainers").resolve(run.trainer or "standard")
@@ -86,28 +85,6 @@ def check_output(folder: Path, resume: bool) -> None:
         tempfile.TemporaryFile(dir=above).close()
     except OSError as error:
         raise UsageError(f"cannot write to {folder} ({error.strerror}); choose another --output") from error
-
-
-@torch.no_grad()
-def check_size(model: Any, *sizes: Any) -> None:
-    """Let the model see an image of each size (height and width); raises `UsageError` for one that it cannot take."""
-    training, parameter = model.training, next(model.parameters())
-    cfg = model.pretrained_cfg
-    for size in sizes:
-        height, width = (size, size) if isinstance(size, int) else size
-        try:
-            model.eval()(torch.zeros(1, model.in_chans, height, width, device=parameter.device, dtype=parameter.dtype))
-        except ImgzooError:
-            raise
-        except (RuntimeError, ValueError, AssertionError, IndexError) as error:
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            name = getattr(model, "name", "the model")
-            raise UsageError(
-                f"{name} cannot take images of {height}x{width} ({reason}); its own size is "
-                f"{'x'.join(map(str, cfg['input_size'][1:]))}, and --img-size builds it for another where it can"
-            ) from error
-        finally:
-            model.train(training)
 
 
 def worth_saying(config: Config, samples: int) -> list[str]:

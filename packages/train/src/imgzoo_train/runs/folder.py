@@ -100,12 +100,6 @@ class RunFolder:
         storage.sync_folder(self.path)
 
 
-def safe_cell(text: str) -> str:
-    """A text as a spreadsheet cell that is never run as a formula, without control characters."""
-    text = "".join(character for character in text if character.isprintable())
-    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
-
-
 def environment() -> dict[str, Any]:
     """What this run runs on."""
     import torch

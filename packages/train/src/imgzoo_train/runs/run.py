@@ -23,6 +23,7 @@ from imgzoo_train.loop.state import State
 from imgzoo_train.ranks.signals import Interrupted, Signals
 from imgzoo_train.ranks.world import World, join_world
 from imgzoo_train.scores.evaluation import Evaluation, evaluate
+from imgzoo_train.scores.metrics import score_name
 from imgzoo_train.techniques import adapters, batch_norm
 from imgzoo_train.terminal.progress import Bar
 
@@ -275,7 +276,7 @@ class Run:
         self.write("eval", {**figures, "eval_seconds": round(time.perf_counter() - start, 3)})
         if self.world.main:
             self.unless_full(self.folder.write_summary, "summary.csv")
-        name = assembly.score_name(self.config)
+        name = score_name(self.config)
         scores = "  ".join(f"{name}{key} {found.metrics[name]:.2f}" for key, found in results.items())
         self.say(f"epoch {self.epoch}  validation  {scores}")
 
@@ -296,7 +297,7 @@ class Run:
 
     def keep_best(self, results: Mapping[str, Evaluation]) -> None:
         """Compare with the best so far, whichever weights it came from; count evaluations without a better one."""
-        name, best, patience = assembly.score_name(self.config), self.state.best, self.config.run.patience
+        name, best, patience = score_name(self.config), self.state.best, self.config.run.patience
         best["judged_by"] = resuming.judged_by(self.config)
         variant, better = judge(best, self.state.step, name, results)
         self.store.scores[self.state.step] = best["scores"][str(self.state.step)]
@@ -380,7 +381,7 @@ class Run:
             "folder": str(self.folder.path),
             "step": self.state.step,
             "epochs": self.epoch,
-            **summary_of(self.state.best, assembly.score_name(self.config)),
+            **summary_of(self.state.best, score_name(self.config)),
             "seconds": round(time.perf_counter() - self.started, 2),
         }
         if self.world.main:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from imgzoo_train.config.settings import Config
 from imgzoo_train.ranks.world import World
 
 BINS = 15
@@ -218,3 +219,8 @@ def oriented(name: str, value: float) -> float:
 def names_of(results: Sequence[dict[str, float]]) -> list[str]:
     """Metric names in order of first appearance."""
     return list(dict.fromkeys(name for row in results for name in row))
+
+
+def score_name(config: Config) -> str:
+    """The metric that decides what is best."""
+    return config.run.metric or METRICS[config.loss.task].score

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 
 from imgzoo.errors import MissingDependencyError, UsageError
+from imgzoo_train.files.storage import safe_cell
 from imgzoo_train.models.answers import Answer
-from imgzoo_train.runs.folder import safe_cell
 
 
 class Samples:

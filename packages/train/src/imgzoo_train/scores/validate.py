@@ -15,14 +15,14 @@ from imgzoo.errors import UsageError
 from imgzoo_train.models.answers import KINDS, Alignment, Answer, align, answer_of, answer_of_data
 from imgzoo_train.models.opening import model_folder, open_model
 from imgzoo_train.models.sequences import asked
+from imgzoo_train.models.sizes import check_size
+from imgzoo_train.models.views import TestPool, Viewed, parse_views
 from imgzoo_train.ranks.world import World
-from imgzoo_train.runs.checks import check_size
 from imgzoo_train.techniques.precision import create_precision
 from imgzoo_train.terminal.progress import Watched
 
 from .evaluation import Evaluation, evaluate
 from .rows import Samples
-from .views import TestPool, Viewed, parse_views
 
 Row = dict[str, Any]
 
