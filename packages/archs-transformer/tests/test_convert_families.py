@@ -543,7 +543,7 @@ def test_a_tower_from_the_hub_brings_only_its_files(tmp_path, monkeypatch):
             return None
         return Path(shutil.copy(folder / filename, cached))
 
-    monkeypatch.setattr("imgzoo.loading.fetch.hub_file", hub_file)
+    monkeypatch.setattr("imgzoo.loading.places.hub_file", hub_file)
     again = imgzoo.create_model(case.name, pretrained="hf-hub:acme/language@v1", **case.options)
     assert again.load_report.format == "language-model"
     assert {repo for repo, _ in asked} == {"acme/language@v1"}

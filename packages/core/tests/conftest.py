@@ -11,9 +11,9 @@ from textwrap import dedent
 
 import pytest
 
-from imgzoo import _discovery
-from imgzoo._discovery import Manager
-from imgzoo._metadata import Folder
+from imgzoo.discovery import manager
+from imgzoo.discovery.distributions import Folder
+from imgzoo.discovery.manager import Manager
 
 HEADER = "from imgzoo.plugin import *\nfrom imgzoo.plugin import hookimpl\nIMGZOO_API = (1, 0)\n"
 
@@ -97,6 +97,6 @@ def module_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 @pytest.fixture
 def use_plugins() -> Iterator[object]:
     """Put a manager in the place of the process's: `use_plugins(site.manager())`."""
-    before = _discovery._manager
-    yield _discovery.set_manager
-    _discovery.set_manager(before)
+    before = manager._manager
+    yield manager.set_manager
+    manager.set_manager(before)

@@ -184,20 +184,20 @@ def test_the_first_copy_on_the_path_wins(site):
     site.add("acme-zoo", "acme", version="2.0")
     other = type(site)(site.path.parent / "later")
     other.add("acme-zoo", "acme", version="1.0")
-    from imgzoo._discovery import find_plugins
+    from imgzoo.discovery.find import find_plugins
 
     found = find_plugins([*_folders(site), *_folders(other)])
     assert [(plugin.name, plugin.version) for plugin in found] == [("acme", "2.0")]
 
 
 def _folders(site):
-    from imgzoo._metadata import Folder
+    from imgzoo.discovery.distributions import Folder
 
     return [Folder(str(path)) for path in sorted(site.path.glob("*.dist-info"))]
 
 
 def test_the_quick_reader_finds_what_importlib_metadata_finds():
-    from imgzoo._metadata import installed, library, name_and_version
+    from imgzoo.discovery.distributions import installed, library, name_and_version
 
     def named(distributions):
         return {name_and_version(dist) for dist in distributions} - {("", "")}
@@ -208,8 +208,8 @@ def test_the_quick_reader_finds_what_importlib_metadata_finds():
 def test_plugins_in_archives_on_the_path_are_found(tmp_path, monkeypatch):
     import zipfile
 
-    from imgzoo._discovery import find_plugins
-    from imgzoo._metadata import installed
+    from imgzoo.discovery.distributions import installed
+    from imgzoo.discovery.find import find_plugins
 
     archive = tmp_path / "bundle.zip"
     with zipfile.ZipFile(archive, "w") as file:

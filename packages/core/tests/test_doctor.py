@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from imgzoo._doctor import examine
+from imgzoo.discovery.doctor import examine
 from imgzoo.errors import WeightsError
 
 SOUND = "@hookimpl\ndef imgzoo_models(): return [ModelSpec('net', 'sound_zoo.net:Net')]"
@@ -134,7 +134,7 @@ def test_names_choose_checks_or_plugins(site):
 
 
 def test_a_cache_that_cannot_be_written(monkeypatch, tmp_path):
-    from imgzoo._doctor import check_cache
+    from imgzoo.discovery.doctor import check_cache
 
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "new" / "hub"))
     assert [level for level, _ in check_cache()] == ["ok"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from imgzoo import models
-from imgzoo._homes import STEMS, home
+from imgzoo.discovery.homes import STEMS, home
 from imgzoo.errors import AmbiguousNameError, ImgzooDeprecationWarning, UnknownNameError, UsageError
 from imgzoo.models import get_spec, is_model, list_models, list_weights, resolve_model
 from imgzoo.registry import Registry, prefer, register, registry

@@ -119,7 +119,7 @@ def create_model(
     if features_only:
         indices = default_out_indices(model) if out_indices is None else out_indices
         model = FeatureModel(model, indices)
-    from ._discovery import manager
+    from .discovery.manager import manager
 
     manager().hooks.hook.imgzoo_model_created(model=model, spec=spec)
     return model

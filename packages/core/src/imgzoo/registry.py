@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, overload
 
-from ._discovery import RESERVED, Manager, Plugin, manager, set_manager
-from ._text import NAME, natural, safe
+from .discovery.added_weights import AddedWeights
+from .discovery.find import RESERVED, Plugin
+from .discovery.manager import Manager, manager, set_manager
 from .errors import AmbiguousNameError, ImgzooDeprecationWarning, UnknownNameError, UsageError
 from .specs import CommandSpec, ComponentSpec, HealthCheck, ModelSpec
+from .text import NAME, natural, safe
 
 
 class Kind(NamedTuple):
@@ -51,10 +53,6 @@ class Registry:
                 self.rows.setdefault(spec.name, {})[plugin.name] = spec
                 for old, new in getattr(spec, "aliases", {}).items():
                     self.aliases.setdefault(old, {})[plugin.name] = new
-        if kind == "models":
-            from ._weights import AddedWeights
-
-            self.added = AddedWeights(self)
 
     def _checked(self, plugin: Plugin, spec: Any) -> Any:
         """The spec with its plugin's name on it; a malformed one is a `TypeError` or `ValueError`."""
@@ -157,7 +155,7 @@ class Registry:
         """The error for a name that nobody brings: near names, failed plugins that may bring it, what to install."""
         from difflib import get_close_matches
 
-        from ._homes import home
+        from .discovery.homes import home
 
         known = [*self.listed(), *self.aliases]
         near = [each for each in known if name and each.startswith(name)][:3] or get_close_matches(name, known, 3)
@@ -179,10 +177,26 @@ class Registry:
             return True
 
 
+class Models(Registry):
+    """The registry of architectures, with the weights that other plugins add to them."""
+
+    def __init__(self, plugins: Manager) -> None:
+        super().__init__("models", plugins)
+        self.added = AddedWeights(self)
+
+
 def warn_deprecated(old: str, new: str) -> None:
     import warnings
 
     warnings.warn(f"'{old}' is deprecated: say '{new}'", ImgzooDeprecationWarning, stacklevel=4)
+
+
+@overload
+def registry(kind: Literal["models"]) -> Models: ...
+
+
+@overload
+def registry(kind: str) -> Registry: ...
 
 
 def registry(kind: str) -> Registry:
@@ -192,9 +206,16 @@ def registry(kind: str) -> Registry:
     host = manager()
     with host.lock:
         if kind not in host.registries:
-            host.registries[kind] = Registry(kind, host)
+            fill(host, kind)
             host.report()
         return host.registries[kind]
+
+
+def fill(host: Manager, kind: str) -> Registry:
+    """Ask the plugins of `host` for what they bring of a kind, unless they were asked before."""
+    if kind not in host.registries:
+        host.registries[kind] = Models(host) if kind == "models" else Registry(kind, host)
+    return host.registries[kind]
 
 
 def plugins() -> list[Plugin]:

@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 import torch
 from torch.utils.data import DataLoader
 
-from imgzoo._text import escaped
 from imgzoo.errors import DataError, UsageError
+from imgzoo.text import escaped
 
 from .config import resolve_data_config
 from .device import DeviceStage, overlapped

@@ -9,8 +9,8 @@ from typing import Any
 
 from PIL import Image
 
-from imgzoo._text import escaped
 from imgzoo.errors import DataError
+from imgzoo.text import escaped
 
 from .decode import decode_image
 from .examine import KINDS, Health

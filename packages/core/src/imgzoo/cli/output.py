@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from imgzoo._text import safe
+from imgzoo.text import safe
 
 
 def complain(message: object) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from imgzoo._discovery import RESERVED
+from imgzoo.discovery.find import RESERVED
 from imgzoo.errors import UsageError
 
 FILES = {  # path in the plugin -> template; {{...}} is filled in both

@@ -58,8 +58,8 @@ def check(
     as_json: bool,
 ) -> None:
     """Say what the source is, and find corrupt, odd, repeated and leaked images. Exit code 1 when there are errors."""
-    from imgzoo._text import escaped
     from imgzoo.cli.output import print_json, print_table
+    from imgzoo.text import escaped
     from imgzoo_data.decode import MAX_PIXELS
     from imgzoo_data.examine import KINDS, diagnose, examine_all
     from imgzoo_data.report import write_report

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from imgzoo._text import escaped
 from imgzoo.errors import OptionError, UsageError
+from imgzoo.text import escaped
 
 from .layout import SPLITS as SPLITS
 from .layout import TEST as TEST

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from imgzoo._text import escaped
 from imgzoo.errors import DataError
+from imgzoo.text import escaped
 from imgzoo_data.depth import EIGHT_BITS, TWELVE_BITS, Observed, contradiction, observe
 
 from .base import Facts, Source

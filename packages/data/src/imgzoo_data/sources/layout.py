@@ -12,8 +12,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from imgzoo._text import escaped
 from imgzoo.errors import DataError, UsageError
+from imgzoo.text import escaped
 
 from .classes import names_of, natural_sorted
 

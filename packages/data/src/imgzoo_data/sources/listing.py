@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from imgzoo._text import escaped
 from imgzoo.errors import DataError, MissingDependencyError, UsageError
+from imgzoo.text import escaped
 
 from .base import TRAIN, Sample, Source, real_place, require_path
 from .classes import natural_sorted

@@ -21,9 +21,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from imgzoo._text import escaped
 from imgzoo.errors import DataError
 from imgzoo.native import cache_dir
+from imgzoo.text import escaped
 
 from .index import IndexBuilder
 

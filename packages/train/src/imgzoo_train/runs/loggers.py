@@ -37,7 +37,7 @@ class Loggers:
         """Tell plugins that follow runs."""
         if self.folder is None:
             return
-        from imgzoo._discovery import manager
+        from imgzoo.discovery.manager import manager
 
         hook = getattr(manager().hooks.hook, name, None)
         if hook is None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ._text import NAME, safe
-from .errors import AmbiguousNameError
-from .specs import ModelSpec, WeightSpec
+from imgzoo.errors import AmbiguousNameError
+from imgzoo.specs import ModelSpec, WeightSpec
+from imgzoo.text import NAME, safe
 
 if TYPE_CHECKING:
-    from ._discovery import Plugin
-    from .registry import Registry
+    from imgzoo.registry import Registry
+
+    from .find import Plugin
 
 
 class AddedWeights:

@@ -8,9 +8,11 @@ from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ._discovery import GROUP, TROUBLE, Manager, Plugin
-from ._metadata import canonical, library, name_and_version
-from .registry import KINDS, Registry
+from imgzoo.registry import KINDS, fill
+
+from .distributions import canonical, library, name_and_version
+from .find import GROUP, Plugin
+from .manager import TROUBLE, Manager
 
 SLOW_MS = 100
 LEVELS = ("ok", "warning", "error")
@@ -31,8 +33,7 @@ class Finished(NamedTuple):
 def examine(host: Manager, deep: bool = False, names: tuple[str, ...] = ()) -> list[Finished]:
     """Run the checks, all or those named (by check, or by the plugin they speak of); a check that dies is an error."""
     for kind in KINDS:
-        if kind not in host.registries:
-            host.registries[kind] = Registry(kind, host)
+        fill(host, kind)
     checks: dict[str, Callable[[], Iterator[Finding]]] = {
         name: (lambda check=check: check(host)) for name, check in CHECKS.items()
     }
@@ -178,7 +179,7 @@ def check_hooks(host: Manager) -> Iterator[Finding]:
 
 def check_catalogs(host: Manager) -> Iterator[Finding]:
     """Catalog files have the shape they should."""
-    from .catalog import catalog_files, check, read_json
+    from imgzoo.catalog import catalog_files, check, read_json
 
     for plugin in host.plugins:
         if not plugin.package or plugin.state in ("disabled", *TROUBLE):

@@ -8,35 +8,9 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, overload
 
-from .specs import NOTHING, ModelSpec, WeightSpec
+from imgzoo.specs import NOTHING, ModelSpec, WeightSpec
 
-Row = Mapping[str, Any]
-
-NORMALIZE: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
-    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
-    "inception": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
-    "clip": ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)),
-    "zero": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
-    "dpn": (
-        (124 / 255, 117 / 255, 104 / 255),
-        (1 / (0.0167 * 255), 1 / (0.0167 * 255), 1 / (0.0167 * 255)),
-    ),
-}
-"""Named pairs of channel mean and standard deviation."""
-
-FAMILY_KEYS = ("family", "target", "paper", "capabilities", "defaults", "spelling", "aliases", "models")
-MODEL_KEYS = ("like", "target", "paper", "capabilities", "aliases", "defaults", "weights")
-OWN_KEYS = frozenset(MODEL_KEYS) - {"like", "weights"}
-CELLS = frozenset(WeightSpec._fields) - {"tag", "arch", "plugin"}
-FIELD: dict[str, Any] = WeightSpec._field_defaults
-CELL_TYPES: dict[str, Any] = {
-    **{key: type(value) for key, value in FIELD.items()},
-    "crop_pct": (float, int),
-    "test_crop_pct": (float, int, type(None)),
-    "test_input_size": (tuple, type(None)),
-    "min_input_size": (tuple, type(None)),
-}
-SIZES = ("input_size", "test_input_size", "min_input_size")
+from .cells import CELL_TYPES, CELLS, NORMALIZE, OWN_KEYS, SIZES, Row, expanded
 
 
 class Catalog(list[ModelSpec]):
@@ -55,13 +29,13 @@ def catalog_files(package: str | None, folder: str = "catalog") -> list[str]:
     """Paths of the JSON files in a folder of a package, sorted; empty when there is no such folder."""
     if not package:
         raise ValueError("pass the package's name: Catalog.read(__package__)")
-    root = os.path.join(_package_folder(package), folder)
+    root = os.path.join(package_folder(package), folder)
     if not os.path.isdir(root):
         return []
     return [os.path.join(root, name) for name in sorted(os.listdir(root)) if name.endswith(".json")]
 
 
-def _package_folder(package: str) -> str:
+def package_folder(package: str) -> str:
     module = sys.modules.get(package)
     places = getattr(module, "__path__", None)
     if places is None:
@@ -81,6 +55,13 @@ def read_json(path: str) -> dict[str, Any]:
             return json.loads(file.read())
         except ValueError as error:
             raise ValueError(f"{path} is no JSON: {error}") from error
+
+
+def tell(message: str, *values: object) -> None:
+    """A line in the log."""
+    import logging
+
+    logging.getLogger("imgzoo").warning(message, *values)
 
 
 def family_specs(data: Row) -> Iterator[ModelSpec]:
@@ -115,18 +96,6 @@ def family_specs(data: Row) -> Iterator[ModelSpec]:
         )
 
 
-def expanded(models: Mapping[str, Row]) -> Iterator[tuple[str, Row]]:
-    """Each row with the options of the row before it that it is `like`; its other keys are its own."""
-    options: dict[str, Row] = {}
-    for name, row in models.items():
-        if "like" in row:
-            if row["like"] not in options:
-                raise ValueError(f"{name} is like '{row['like']}', which is no row before it")
-            row = {**options[row["like"]], **{key: value for key, value in row.items() if key != "like"}}
-        options[name] = {key: value for key, value in row.items() if key not in MODEL_KEYS}
-        yield name, row
-
-
 class CatalogWeights(Sequence[WeightSpec]):
     """The weight rows of an architecture, made into specs when they are first looked at: a list of names needs none."""
 
@@ -151,7 +120,7 @@ class CatalogWeights(Sequence[WeightSpec]):
             return weight_spec(self._name, tag, {**self._cells, **cells}, self._paper)
         except (KeyError, TypeError, ValueError) as error:
             message = "imgzoo: the catalog row of %s.%s cannot be used (%s). Run 'imgzoo doctor'."
-            _tell(message, self._name, tag, error)
+            tell(message, self._name, tag, error)
             return None
 
     @overload
@@ -206,64 +175,3 @@ def weight_spec(arch: str, tag: str, cells: Row, paper: str = "") -> WeightSpec:
         if not isinstance(value, CELL_TYPES[key]):
             raise TypeError(f"{key} is a {type(value).__name__}")
     return WeightSpec(tag, arch, **full)
-
-
-def read_results(package: str, family: str) -> dict[str, Any]:
-    """Published costs and scores of a family, by model name; empty when the package has none.
-
-    A row is `{"params": n, "cost": [[size, GMACs, million activations]], "weights": {tag: {"imagenet":
-    [top1, top5, size, crop, interpolation], "real": ..., "v2": ..., "a": ..., "r": ..., "sketch": ...}}}`.
-    """
-    try:
-        path = os.path.join(_package_folder(package), "catalog", "results", f"{family}.json")
-    except (ImportError, ValueError):  # a plugin object that was registered by hand has no package
-        return {}
-    if not os.path.exists(path):
-        return {}
-    try:
-        return {name: row for name, row in read_json(path).items() if _are_results(row)}
-    except (AttributeError, ValueError) as error:
-        _tell("imgzoo: published results cannot be read (%s). Run 'imgzoo doctor'.", error)
-        return {}
-
-
-def _are_results(row: Any) -> bool:
-    """Whether figures have the shape that `read_results` describes."""
-    try:
-        figures = [row.get("params", 0)]
-        for size, gmacs, macts in row.get("cost", ()):
-            figures += [size, gmacs, macts]
-        for scores in row.get("weights", {}).values():
-            for score in scores.values():
-                top1, top5 = score[:2]
-                figures += [top1, top5]
-    except (AttributeError, TypeError, ValueError):
-        return False
-    return all(isinstance(figure, int | float) for figure in figures)
-
-
-def _tell(message: str, *values: object) -> None:
-    import logging
-
-    logging.getLogger("imgzoo").warning(message, *values)
-
-
-def format_catalog(data: Row) -> str:
-    """The canonical text of a family file: one row a line, no cell that equals its default."""
-    from ._catalog_text import format_catalog as write
-
-    return write(data)
-
-
-def format_results(results: Row) -> str:
-    """The canonical text of a file of published results."""
-    from ._catalog_text import format_results as write
-
-    return write(results)
-
-
-def check(data: Row) -> list[str]:
-    """What is wrong with the shape of a family file, one sentence each; empty when nothing is."""
-    from ._catalog_text import check as examine
-
-    return examine(data)
