@@ -296,10 +296,10 @@ def test_no_catalog_folder_means_no_models(site):
 def test_a_damaged_file_is_the_plugins_own_trouble(site, text):
     site.add("bad-zoo", "bad", "@hookimpl\ndef imgzoo_models(): return Catalog.read(__package__)",
              files={"bad_zoo/catalog/net.json": text})  # fmt: skip
-    from imgzoo.registry import Registry
+    from imgzoo.registry import fill
 
     host = site.manager()
-    assert Registry("models", host).names() == []
+    assert fill(host, "models").names() == []
     assert host.plugins[-1].state == "error"
     assert "imgzoo_models" in host.plugins[-1].reason
 

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from imgzoo.errors import PluginError
-from imgzoo.registry import Registry
+from imgzoo.registry import Registry, fill
 
 MODEL = """
 @hookimpl
@@ -92,7 +92,7 @@ def fake_torch(site):
 def test_no_broken_plugin_takes_another_down(site, fake_torch):
     add_broken_plugins(site)
     host = site.manager()
-    models = Registry("models", host)
+    models = fill(host, "models")
     assert models.names() == LISTED
     assert {plugin.name: plugin.state for plugin in host.plugins if plugin.name != "core"} == STATES
 
@@ -148,7 +148,7 @@ def test_strict_mode_raises_and_names_the_plugin(site):
 def test_strict_mode_raises_for_a_hook_that_fails(site, hook):
     site.add("late-zoo", "late", f"@hookimpl\ndef {hook}(): raise RuntimeError('late')")
     with pytest.raises(PluginError, match="late"):
-        Registry("models", site.manager(IMGZOO_STRICT="1"))
+        fill(site.manager(IMGZOO_STRICT="1"), "models")
 
 
 def test_trouble_is_told_once_in_one_line(site, caplog):

@@ -190,13 +190,13 @@ def test_the_average_of_a_run_folder_is_the_average(go):  # noqa: F811
 
 
 def test_updates_that_were_left_out_are_counted(go, monkeypatch):  # noqa: F811
-    original = runs.build.supervised
+    original = runs.assembly.supervised
 
     def supervised(loss, state):
         inner = original(loss, state)
         return lambda model, batch: inner(model, batch) * (float("nan") if state.step < 4 else 1.0)
 
-    monkeypatch.setattr(runs.build, "supervised", supervised)
+    monkeypatch.setattr(runs.assembly, "supervised", supervised)
     go(run__nonfinite="skip", run__log_every=2)
     rows = [json.loads(line) for line in (go.folder / "metrics.jsonl").read_text().splitlines()]
     rows = [row for row in rows if row["kind"] == "train"]

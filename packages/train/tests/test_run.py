@@ -45,7 +45,7 @@ def rows_of(folder, kind):
 
 def break_update(monkeypatch, step, times=1):
     """Let the loss of an update be infinite, as often as told."""
-    original, left = runs.build.supervised, [times]
+    original, left = runs.assembly.supervised, [times]
 
     def supervised(loss, state):
         inner = original(loss, state)
@@ -59,7 +59,7 @@ def break_update(monkeypatch, step, times=1):
 
         return run
 
-    monkeypatch.setattr(runs.build, "supervised", supervised)
+    monkeypatch.setattr(runs.assembly, "supervised", supervised)
 
 
 def test_a_broken_update_ends_the_run_and_is_on_record(tmp_path, monkeypatch):

@@ -31,7 +31,7 @@ class Plan:
 
 def torchrun(plan: Plan, arguments: Sequence[str]) -> list[str]:
     """The command line that starts this machine's ranks of `imgzoo ARGUMENTS`."""
-    command = [sys.executable, "-m", f"{MODULE}.elastic", f"--nproc-per-node={plan.ranks}"]
+    command = [sys.executable, "-m", f"{MODULE}.ranks.elastic", f"--nproc-per-node={plan.ranks}"]
     command += [f"--nnodes={plan.nodes}", f"--max-restarts={plan.max_restarts}"]
     if plan.nodes == 1 and not plan.rendezvous:
         command.append("--standalone")
