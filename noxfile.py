@@ -8,6 +8,7 @@ import hashlib
 import itertools
 import os
 import random
+import shutil
 import subprocess
 import venv
 from pathlib import Path
@@ -122,6 +123,7 @@ def demo(session: nox.Session) -> None:
 def build(session: nox.Session) -> None:
     """Build every distribution and try combinations of the wheels in clean environments."""
     python = f"{environment(session)}/python"
+    shutil.rmtree(ROOT / "dist", ignore_errors=True)
     for name in PACKAGES:
         session.run(python, "-m", "build", "--no-isolation", "--outdir", "dist", f"packages/{name}", external=True,
                     silent=True)  # fmt: skip

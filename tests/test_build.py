@@ -1,0 +1,18 @@
+"""How packages with C code are built."""
+
+from pathlib import Path
+
+from imgzoo_data import c_sources
+from imgzoo_data.transforms import twopass
+
+PACKAGES = Path(__file__).parents[1] / "packages"
+
+
+def test_the_build_hooks_are_one_text():
+    assert (PACKAGES / "data/hatch_build.py").read_text() == (PACKAGES / "optim/hatch_build.py").read_text()
+
+
+def test_the_resize_is_compiled_into_the_wheel():
+    assert [*c_sources.sources()] == [twopass.SOURCE]
+    assert Path(c_sources.__file__).with_name("compiled") == twopass.SHIPPED
+    assert f"#define BITS {twopass.BITS}\n" in twopass.SOURCE
