@@ -65,9 +65,14 @@ class Site:
 
     def run(self, *args: str, **environ: str) -> subprocess.CompletedProcess[str]:
         """Run `imgzoo` in a process with this folder first on the path."""
+        command = [sys.executable, "-m", "imgzoo", *args]
+        return subprocess.run(command, env=self.environ(**environ), capture_output=True, text=True)
+
+    def environ(self, **more: str) -> dict[str, str]:
+        """The environment of a process with this folder first on the path."""
         env = {key: value for key, value in os.environ.items() if not key.startswith("IMGZOO_")}
-        env |= {"PYTHONPATH": str(self.path), **environ}
-        return subprocess.run([sys.executable, "-m", "imgzoo", *args], env=env, capture_output=True, text=True)
+        path = os.pathsep.join(filter(None, (str(self.path), env.get("PYTHONPATH"))))
+        return {**env, "PYTHONPATH": path, **more}
 
 
 def _site(folder: Path) -> Iterator[Site]:

@@ -74,7 +74,7 @@ def test_canonical_text_is_one_row_a_line():
         '  "convnext_tiny": {"depths": [3, 3, 9, 3], "defaults": {"input_size": 256}, "weights": {\n'
         '   "a": {"test_input_size": [3, 288, 320], "crop_pct": 0.9},\n'
         '   "b": {"license": "MIT", "input_size": 224, "kwargs": {"head_norm": false}, "normalize": "imagenet"},\n'
-        '   "c": {"url": "https://example.org/c.pth", "hf_hub_id": "", "paper": "2301.00808"}}},\n'
+        '   "c": {"url": "https://example.org/c.pth", "paper": "2301.00808"}}},\n'
         '  "convnext_plain": {"depths": [1], "target": "pkg.other:Net", "paper": "1234.56789", "capabilities": []}}}\n'
     )
 

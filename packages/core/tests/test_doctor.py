@@ -59,8 +59,8 @@ def test_requirements_on_imgzoo(site, requirement, said):
 
 
 def test_names_that_are_shadowed_or_ambiguous(site):
-    both = "@hookimpl\ndef imgzoo_losses(): return [ComponentSpec('both', 'm:{0}')]\n"
-    list_ = "@hookimpl\ndef imgzoo_commands(): return [CommandSpec('list', 'm:{0}')]\n"
+    both = "@hookimpl\ndef imgzoo_losses(): return [ComponentSpec('both', 'm:it')]\n"
+    list_ = "@hookimpl\ndef imgzoo_commands(): return [CommandSpec('list', 'm:it')]\n"
     orphan = "@hookimpl\ndef imgzoo_weights(): return [WeightSpec('t', 'nobody', url='https://x')]\n"
     site.add("a-zoo", "a", both + list_ + orphan)
     site.add("b-zoo", "b", both)

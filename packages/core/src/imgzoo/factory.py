@@ -121,7 +121,7 @@ def create_model(
         model = FeatureModel(model, indices)
     from .discovery.manager import manager
 
-    manager().hooks.hook.imgzoo_model_created(model=model, spec=spec)
+    manager().tell("imgzoo_model_created", model=model, spec=spec)
     return model
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal, NamedTuple, overload
 
 from .discovery.added_weights import AddedWeights
+from .discovery.border import complaint
+from .discovery.distributions import canonical
 from .discovery.find import RESERVED, Plugin
 from .discovery.manager import Manager, manager, set_manager
 from .errors import AmbiguousNameError, ImgzooDeprecationWarning, UnknownNameError, UsageError
@@ -19,15 +22,20 @@ class Kind(NamedTuple):
     noun: str
     hook: str
     spec: type
+    pattern: re.Pattern[str] = NAME
+    """Names that the parsers of this kind can reach."""
+    words: str = "letters, digits, '_' and '-'"
 
 
+SCHEME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]+")  # one letter is a drive
+TARGET = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[\w.-]+")
 KINDS = {
     "models": Kind("model", "imgzoo_models", ModelSpec),
     "optimizers": Kind("optimizer", "imgzoo_optimizers", ComponentSpec),
     "schedulers": Kind("scheduler", "imgzoo_schedulers", ComponentSpec),
     "losses": Kind("loss", "imgzoo_losses", ComponentSpec),
     "transforms": Kind("transform", "imgzoo_transforms", ComponentSpec),
-    "datasets": Kind("dataset", "imgzoo_datasets", ComponentSpec),
+    "datasets": Kind("dataset", "imgzoo_datasets", ComponentSpec, SCHEME, "two letters, digits, '_' or '-', or more"),
     "loggers": Kind("logger", "imgzoo_loggers", ComponentSpec),
     "trainers": Kind("trainer", "imgzoo_trainers", ComponentSpec),
     "commands": Kind("command", "imgzoo_commands", CommandSpec),
@@ -59,11 +67,17 @@ class Registry:
         if not isinstance(spec, self.kind.spec):
             raise TypeError(f"expected a {self.kind.spec.__name__}, got {type(spec).__name__}")
         row: Any = spec
-        if not NAME.fullmatch(row.name):
-            raise ValueError(f"'{safe(row.name)}' is no name for a {self.kind.noun} (letters, digits, '_' and '-')")
-        module, colon, attribute = row.target.partition(":")
-        if not (module and colon and attribute):
-            raise ValueError(f"{row.name}: target '{safe(row.target)}' is not 'package.module:attribute'")
+        if not isinstance(row.name, str):
+            raise TypeError(f"the name of a {self.kind.noun} is text, not a {type(row.name).__name__}")
+        if not self.kind.pattern.fullmatch(row.name):
+            raise ValueError(f"'{safe(row.name[:80])}' is no name for a {self.kind.noun} ({self.kind.words})")
+        if not isinstance(row.target, str):
+            raise TypeError(f"{row.name}: the target is text, not a {type(row.target).__name__}")
+        if not TARGET.fullmatch(row.target):
+            raise ValueError(f"{row.name}: target '{safe(row.target[:80])}' is not 'package.module:attribute'")
+        wrong = complaint(row)
+        if wrong:
+            raise TypeError(f"{row.name}: {wrong}")
         return row._make((*row[:-1], plugin.name))  # `plugin` is the last field; quicker than _replace
 
     def names(self) -> list[str]:
@@ -99,9 +113,7 @@ class Registry:
     def _is_preferred(self, name: str) -> bool:
         prefer = self.plugins.switches.prefer
         return bool(prefer) and any(
-            prefer & {plugin.name, plugin.short_name, plugin.dist}
-            for plugin in self.plugins.plugins
-            if plugin.name == name
+            prefer & {*map(canonical, plugin.names)} for plugin in self.plugins.plugins if plugin.name == name
         )
 
     def find(self, name: str) -> tuple[Any, str]:
@@ -242,7 +254,7 @@ def prefer(*names: str) -> None:
     """Let these plugins win clashes of short names, as `IMGZOO_PREFER` does."""
     host = manager()
     with host.lock:
-        host.switches.prefer = frozenset(names)
+        host.switches.prefer = frozenset(map(canonical, names))
         host.registries.clear()
 
 

@@ -42,3 +42,11 @@ def natural(name: str) -> list[str | int]:
     parts: list[str | int] = _DIGITS.split(name)  # type: ignore[assignment]
     parts[1::2] = map(int, parts[1::2])
     return parts
+
+
+def told(error: BaseException) -> str:
+    """Kind and text of an error; one whose text cannot be had is still told."""
+    try:
+        return f"{type(error).__name__}: {error}"
+    except BaseException as worse:
+        return f"{type(error).__name__}, whose text raises {type(worse).__name__}"

@@ -168,7 +168,7 @@ def weight_spec(arch: str, tag: str, cells: Row, paper: str = "") -> WeightSpec:
         if size is not None:
             channels, height, width = (3, size, size) if isinstance(size, int) else size
             full[key] = (channels + 0, height + 0, width + 0)
-    if "hf_hub_id" not in full:
+    if "hf_hub_id" not in full and not full.get("url"):
         full["hf_hub_id"] = f"timm/{arch}.{tag}"
     full.setdefault("paper", paper)
     for key, value in full.items():

@@ -89,10 +89,10 @@ def _model_text(name: str, row: Mapping[str, Any], inherited: Cells, shared: Cel
     if not weights:
         return _inline(cells)
     base |= defaults
-    rows = [
-        f"   {_inline(tag)}: {_inline(tidy_cells(weight, {'hf_hub_id': f'timm/{name}.{tag}', **base}))}"
-        for tag, weight in weights.items()
-    ]
+    rows = []
+    for tag, weight in weights.items():
+        hub = "" if {**base, **weight}.get("url") else f"timm/{name}.{tag}"
+        rows.append(f"   {_inline(tag)}: {_inline(tidy_cells(weight, {'hf_hub_id': hub, **base}))}")
     start = _inline(cells)[:-1] + (", " if cells else "")
     return start + '"weights": {\n' + ",\n".join(rows) + "}}"
 

@@ -153,7 +153,7 @@ def _fail(error: Exception) -> int:
             return error.exit_code
         case click.Abort():
             complain("stopped")
-            return 1
+            return 130 if isinstance(error.__cause__, KeyboardInterrupt) else 1
         case ImgzooError():
             complain(error)
             return error.exit_code

@@ -9,6 +9,8 @@ from imgzoo.errors import AmbiguousNameError
 from imgzoo.specs import ModelSpec, WeightSpec
 from imgzoo.text import NAME, safe
 
+from .border import complaint
+
 if TYPE_CHECKING:
     from imgzoo.registry import Registry
 
@@ -66,6 +68,9 @@ class AddedWeights:
 def _checked(plugin: Plugin, row: Any) -> WeightSpec:
     if not isinstance(row, WeightSpec):
         raise TypeError(f"expected a WeightSpec, got {type(row).__name__}")
+    wrong = complaint(row)
+    if wrong:
+        raise TypeError(f"weights '{safe(str(row.arch)[:80])}.{safe(str(row.tag)[:80])}': {wrong}")
     if not NAME.fullmatch(row.tag) or not row.arch:
         raise ValueError(f"weights '{safe(row.arch)}.{safe(row.tag)}' need an architecture and a plain tag")
     return row._replace(plugin=plugin.name)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from imgzoo.registry import KINDS, fill
+from imgzoo.text import told
 
 from .distributions import canonical, library, name_and_version
 from .find import GROUP, Plugin
@@ -39,7 +40,7 @@ def examine(host: Manager, deep: bool = False, names: tuple[str, ...] = ()) -> l
     }
     if deep:
         checks["targets"] = lambda: check_targets_deep(host)
-    for name, spec in host.registries["health_checks"].listed().items():
+    for name, spec in _added(host).items():
         checks[name] = lambda spec=spec: _contributed(spec)
 
     found = [row for name, check in checks.items() for row in _run(name, check)]
@@ -48,15 +49,23 @@ def examine(host: Manager, deep: bool = False, names: tuple[str, ...] = ()) -> l
 
 def known_names(host: Manager) -> set[str]:
     """What `examine(names=...)` accepts."""
-    checks = {*CHECKS, *host.registries["health_checks"].names()}
+    checks = {*CHECKS, *_added(host)}
     return checks | {plugin.name for plugin in host.plugins}
+
+
+def _added(host: Manager) -> dict[str, Any]:
+    """Checks of plugins; one that is called as a check of imgzoo is `plugin/name`."""
+    rows = host.registries["health_checks"].listed()
+    return {f"{spec.plugin}/{name}" if name in {*CHECKS, "targets"} else name: spec for name, spec in rows.items()}
 
 
 def _run(name: str, check: Callable[[], Iterator[Finding]]) -> list[Finished]:
     try:
         rows = [Finished(level, name, subject, message) for level, subject, message in check()]
-    except (Exception, SystemExit) as error:
-        return [Finished("error", name, "", f"the check itself failed: {type(error).__name__}: {error}")]
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        return [Finished("error", name, "", f"the check itself failed: {told(error)}")]
     return rows or [Finished("ok", name, "", "")]
 
 
@@ -161,8 +170,7 @@ def check_names(host: Manager) -> Iterator[Finding]:
                     yield "warning", plugin, f"{registry.kind.noun} '{name}' means {owner}'s: say {plugin}/{name}"
     for row in host.registries["models"].added.orphans:
         yield "warning", row.plugin, f"it brings weights for '{row.arch}', which no plugin or more than one brings"
-    switches = {"IMGZOO_PLUGINS": host.switches.allowed or (), "IMGZOO_DISABLE_PLUGINS": host.switches.denied}
-    for switch, names in {**switches, "IMGZOO_PREFER": host.switches.prefer}.items():
+    for switch, names in host.switches.named().items():
         for name in names:
             if not host.named(name):
                 yield "warning", "", f"{switch} names '{name}', and there is no such plugin"

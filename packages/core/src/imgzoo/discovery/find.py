@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator
+from importlib.machinery import PathFinder
+from pathlib import Path
+from typing import Any
 
 from imgzoo.text import safe
 
@@ -43,6 +46,11 @@ class Plugin:
     @property
     def first_party(self) -> bool:
         return FIRST_PARTY.get(self.dist) == self.name
+
+    @property
+    def names(self) -> tuple[str, str, str]:
+        """What it goes by: its name here, the one it chose, its distribution's."""
+        return self.name, self.short_name, self.dist
 
     @property
     def package(self) -> str:
@@ -142,3 +150,21 @@ def settle_names(plugins: list[Plugin]) -> None:
         if plugin.name in taken or (plugin.name in RESERVED and not plugin.first_party):
             plugin.fail("name-taken", f"another plugin goes by the name '{plugin.name}'")
         taken.add(plugin.name)
+
+
+def api_in_text(module: str) -> tuple[int, int] | None:
+    """The `IMGZOO_API` that the source of a module states, found without importing anything; None if it states none."""
+    places: Any = None
+    spec = None
+    parts = module.split(".")
+    for depth in range(1, len(parts) + 1):
+        spec = PathFinder.find_spec(".".join(parts[:depth]), places)
+        if spec is None:
+            return None
+        places = spec.submodule_search_locations
+    try:
+        text = Path(spec.origin or "").read_text("utf-8") if spec else ""
+    except (OSError, ValueError):
+        return None
+    stated = re.search(r"^IMGZOO_API\s*=\s*\(\s*(\d{1,9})\s*,\s*(\d{1,9})\s*,?\s*\)", text, re.MULTILINE)
+    return (int(stated[1]), int(stated[2])) if stated else None

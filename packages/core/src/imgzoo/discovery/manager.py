@@ -16,11 +16,12 @@ import pluggy
 from imgzoo import hookspecs
 from imgzoo.errors import IncompatiblePluginError, PluginError
 from imgzoo.plugin import API
-from imgzoo.text import safe
+from imgzoo.text import safe, told
 
-from .distributions import Distribution, installed
-from .find import PLUGIN_NAME, RESERVED, Plugin, find_plugins, settle_names
+from .distributions import Distribution, canonical, installed
+from .find import PLUGIN_NAME, RESERVED, Plugin, api_in_text, find_plugins, settle_names
 from .switches import Switches
+from .watch import Watch, way_out
 
 TROUBLE = ("incompatible", "name-taken", "error", "unreadable")
 HEAVY = ("torch", "numpy", "PIL", "huggingface_hub")
@@ -44,12 +45,13 @@ class Manager:
         self.switches = Switches(os.environ if environ is None else environ)
         if strict is not None:
             self.switches.strict = strict
+        self.watch = Watch(self.switches.timeout)
         self.hooks = pluggy.PluginManager("imgzoo")
         self.hooks.add_hookspecs(hookspecs)
         self.declarations = frozenset(name for name in vars(hookspecs) if _is_declaration(name))
         self.registries: dict[str, Any] = {}
         self.lock = threading.RLock()
-        self._reported = False
+        self._reported = self._reported_switches = False
 
         self.plugins = [Plugin("core", "imgzoo-core", __version__, "imgzoo._plugin")]
         self.plugins += find_plugins(installed() if distributions is None else distributions)
@@ -75,12 +77,17 @@ class Manager:
         return self._guarded(plugin, lambda: self._checked_import(plugin))
 
     def _checked_import(self, plugin: Plugin) -> Any:
-        module = importlib.import_module(plugin.value)
-        self._check_api(plugin, module)
+        try:
+            module = importlib.import_module(plugin.value)
+        except Exception:
+            stated = api_in_text(plugin.value)  # a plugin for a newer core may ask for what this one lacks
+            if stated is not None:
+                self._check_api(plugin, stated)
+            raise
+        self._check_api(plugin, getattr(module, "IMGZOO_API", None))
         return module
 
-    def _check_api(self, plugin: Plugin, module: Any) -> None:
-        api = getattr(module, "IMGZOO_API", None)
+    def _check_api(self, plugin: Plugin, api: Any) -> None:
         match api:
             case (int(major), int(minor)):
                 plugin.api = major, minor
@@ -112,11 +119,14 @@ class Manager:
         light = [name for name in HEAVY if name not in sys.modules]
         started = time.process_time()
         try:
-            with contextlib.redirect_stdout(sys.stderr):
+            with contextlib.redirect_stdout(sys.stderr), self.watch.over(plugin):
                 return action()
-        except (Exception, SystemExit) as error:
+        except KeyboardInterrupt:
+            self._say_where(plugin)
+            raise
+        except BaseException as error:
             incompatible = isinstance(error, IncompatiblePluginError)
-            plugin.fail("incompatible" if incompatible else "error", str(error) if incompatible else _reason(error))
+            plugin.fail("incompatible" if incompatible else "error", str(error) if incompatible else told(error))
             if self.hooks.has_plugin(plugin.name):
                 self.hooks.unregister(name=plugin.name)
             if self.switches.strict:
@@ -139,12 +149,15 @@ class Manager:
             light = [name for name in HEAVY if name not in sys.modules]
             started = time.process_time()
             try:
-                with contextlib.redirect_stdout(sys.stderr):
+                with contextlib.redirect_stdout(sys.stderr), self.watch.over(plugin):
                     items = [check(plugin, item) for item in answers[plugin.name]() or ()]
                     _refuse_twins(items)
-            except (Exception, SystemExit) as error:
+            except KeyboardInterrupt:
+                self._say_where(plugin)
+                raise
+            except BaseException as error:
                 plugin.broken.add(hook)
-                plugin.fail("error", f"{hook}: {_reason(error)}")
+                plugin.fail("error", f"{hook}: {told(error)}")
                 if self.switches.strict:
                     raise PluginError(f"plugin {plugin.title}: {safe(plugin.reason)}") from error
                 continue
@@ -154,6 +167,34 @@ class Manager:
             plugin.items[hook] = len(items)
             yield plugin, items
 
+    def each(self, hook: str, **values: Any) -> Iterator[tuple[Plugin, Any, BaseException | None]]:
+        """Each plugin's answer to an action hook, or what it failed with; the plugin that came last is asked first."""
+        caller = getattr(self.hooks.hook, hook, None)
+        names = {impl.plugin_name for impl in caller.get_hookimpls()} if caller is not None else set()
+        for plugin in reversed(self.plugins) if names else ():
+            if plugin.name not in names:
+                continue
+            others = [self.hooks.get_plugin(name) for name in names - {plugin.name}]
+            try:
+                answer = self.hooks.subset_hook_caller(hook, others)(**values)
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:
+                yield plugin, None, error
+            else:
+                yield plugin, answer, None
+
+    def tell(self, hook: str, **values: Any) -> None:
+        """Call an action hook; a plugin that fails is named in the log, or with `IMGZOO_STRICT` in a `PluginError`."""
+        for plugin, _, error in self.each(hook, **values):
+            if error is not None and self.switches.strict:
+                raise PluginError(f"plugin {plugin.title} failed at {hook}: {safe(told(error))}") from error
+            if error is not None:
+                _log(f"imgzoo: plugin {plugin.title} failed at {hook}: {safe(told(error))}")
+
+    def _say_where(self, plugin: Plugin) -> None:
+        print(f"imgzoo: stopped in plugin {plugin.title} ({way_out(plugin)})", file=sys.stderr)
+
     def troubled(self, *more: str) -> list[Plugin]:
         """Plugins that cannot be used as they should."""
         return [plugin for plugin in self.plugins if plugin.state in (*TROUBLE, *more)]
@@ -162,16 +203,21 @@ class Manager:
         """Say once, in one line on stderr, which installed plugins cannot be used."""
         failed = self.troubled()
         if failed and not self._reported:
-            import logging  # a log line, not a warning: where warnings are errors, a broken plugin must not be one
-
             self._reported = True
             rows = "; ".join(f"{plugin.title}: {safe(plugin.reason)}" for plugin in failed)
             count = "1 plugin has" if len(failed) == 1 else f"{len(failed)} plugins have"
-            logging.getLogger("imgzoo").warning("imgzoo: %s trouble: %s. Run 'imgzoo doctor'.", count, rows)
+            _log(f"imgzoo: {count} trouble: {rows}. Run 'imgzoo doctor'.")
+        if not self._reported_switches:
+            self._reported_switches = True
+            for switch, names in self.switches.named().items():
+                for name in sorted(names):
+                    if not self.named(name):
+                        _log(f"imgzoo: {switch} names '{safe(name)}', and there is no such plugin")
 
     def named(self, name: str) -> list[Plugin]:
-        """Plugins that go by this name, by their own choice or by their distribution."""
-        return [plugin for plugin in self.plugins if name in (plugin.name, plugin.short_name, plugin.dist)]
+        """Plugins that go by this name, by their own choice or by their distribution, in any spelling."""
+        wanted = canonical(name)
+        return [plugin for plugin in self.plugins if wanted in {*map(canonical, plugin.names)}]
 
     def add(self, module: Any, name: str) -> None:
         """Register a plugin object by hand."""
@@ -184,13 +230,16 @@ class Manager:
         self.registries.clear()
 
 
+def _log(message: str) -> None:
+    """A log line, not a warning: where warnings are errors, a broken plugin must not be one."""
+    import logging
+
+    logging.getLogger("imgzoo").warning("%s", message)
+
+
 def _is_declaration(hook: str) -> bool:
     actions = ("imgzoo_fetch", "imgzoo_model_created", "imgzoo_addhooks")
     return hook.startswith("imgzoo_") and hook not in actions
-
-
-def _reason(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"
 
 
 def _refuse_twins(items: list[Any]) -> None:

@@ -8,9 +8,11 @@ from pathlib import Path
 from imgzoo.discovery.manager import manager
 from imgzoo.errors import WeightsError
 from imgzoo.native import cache_dir
+from imgzoo.text import safe, told
 
-from .index import bundled_file
-from .places import download, folder_file, hub_weights, package_file
+from .disk import write_text
+from .index import bundled_file, verified
+from .places import download, folder_file, hub_weights, offline, package_file, place_of
 from .source import Source
 
 
@@ -36,8 +38,7 @@ def fetch_location(where: str, source: Source) -> Path:
     if path.is_file():
         return path
     if "://" in where:
-        found = manager().hooks.hook.imgzoo_fetch(uri=where, cache_dir=cache_dir())
-        return Path(found) if found is not None else download(where)
+        return fetch_url(where)
     raise WeightsError(f"there is no weight file or folder '{where}'")
 
 
@@ -52,5 +53,28 @@ def _fetch_tag(source: Source) -> Path:
     if weights.hf_hub_id:
         return hub_weights(weights.hf_hub_id, weights.hf_hub_filename)
     if weights.url:
-        return download(weights.url, weights.sha256)
+        return fetch_url(weights.url, weights.sha256)
     raise WeightsError(f"the weights '{name}.{weights.tag}' are published nowhere")
+
+
+def fetch_url(url: str, sha256: str = "") -> Path:
+    """The file at an address, from the plugin that fetches such addresses, else downloaded; a given hash is verified.
+
+    Raises `OfflineError` when downloads are off and nothing brought it before, and `WeightsError` naming the plugin
+    that fails.
+    """
+    note = place_of(url).with_name("fetched.txt")
+    if offline():
+        before = Path(note.read_text("utf-8")) if note.is_file() else None
+        return verified(before, sha256) if before is not None and before.is_file() else download(url, sha256)
+    for plugin, found, error in manager().each("imgzoo_fetch", uri=url, cache_dir=cache_dir()):
+        if error is not None:
+            raise WeightsError(f"plugin {plugin.title} could not fetch '{url}': {safe(told(error))}") from error
+        if found is None:
+            continue
+        if not isinstance(found, str | os.PathLike) or not os.path.isfile(found):
+            raise WeightsError(f"plugin {plugin.title} says that '{url}' is at {found!r}, where there is no file")
+        note.parent.mkdir(parents=True, exist_ok=True)
+        write_text(note, os.path.abspath(os.fspath(found)))
+        return verified(Path(os.fspath(found)), sha256)
+    return download(url, sha256)

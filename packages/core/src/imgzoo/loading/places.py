@@ -151,14 +151,19 @@ def _first_line(error: BaseException) -> str:
     return str(error).strip().split("\n")[0][:300]
 
 
+def place_of(url: str) -> Path:
+    """Where in the cache the file of an address is kept."""
+    name = re.sub(r"[^A-Za-z0-9._-]", "_", url.split("?")[0].rstrip("/").rpartition("/")[2]) or "weights"
+    return cache_dir() / "downloads" / hashlib.sha256(url.encode()).hexdigest()[:16] / name
+
+
 def download(url: str, sha256: str = "") -> Path:
     """Download a weight file into the cache and return its path; a hash in the name or given is verified.
 
     Raises `OfflineError` when downloads are off and `WeightsError` when the file cannot be had whole.
     """
-    name = re.sub(r"[^A-Za-z0-9._-]", "_", url.split("?")[0].rstrip("/").rpartition("/")[2]) or "weights"
-    folder = cache_dir() / "downloads" / hashlib.sha256(url.encode()).hexdigest()[:16]
-    path = folder / name
+    path = place_of(url)
+    name, folder = path.name, path.parent
     if path.is_file():
         if sha256 and sha256_of(path) != sha256:
             raise WeightsError(f"'{path}' does not have the expected sha256 {sha256}; delete it and try again")

@@ -156,8 +156,9 @@ def _open(source: str, split: str, task: str, options: Mapping[str, Any]) -> Any
     from imgzoo.registry import registry
 
     scheme, location, written = parse_source(source)
-    target = registry("datasets").resolve(scheme).load()
-    options = {**written, **{key: value for key, value in options.items() if value is not None}}
+    spec = registry("datasets").resolve(scheme)
+    target = spec.load()
+    options = {**spec.kwargs, **written, **{key: value for key, value in options.items() if value is not None}}
     if task == "regression" and "target_format" in inspect.signature(target).parameters:
         options.setdefault("target_format", "value")
     split = str(options.pop("split", split))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from imgzoo.errors import MissingDependencyError
+from imgzoo.text import safe, told
 from imgzoo_train.config.settings import Config
 
 
@@ -39,13 +40,9 @@ class Loggers:
             return
         from imgzoo.discovery.manager import manager
 
-        hook = getattr(manager().hooks.hook, name, None)
-        if hook is None:
-            return
-        try:
-            hook(folder=self.folder, **values)
-        except Exception as error:  # a plugin's own
-            self.warn(f"a plugin failed at {name} ({type(error).__name__}: {error}); the run goes on")
+        for plugin, _, error in manager().each(name, folder=self.folder, **values):
+            if error is not None:
+                self.warn(f"plugin {plugin.title} failed at {name} ({safe(told(error))}); the run goes on")
 
     def log(self, row: Mapping[str, Any]) -> None:
         self._each("log", row)
@@ -55,25 +52,26 @@ class Loggers:
         self._each("end", summary)
         self.event("imgzoo_run_ended", summary=summary)
 
-    def _each(self, method: str, value: Mapping[str, Any]) -> None:
+    def _each(self, method: str, *values: Mapping[str, Any]) -> None:
         """Call every sink; one that fails is left out from then on, and the run goes on."""
         for sink in list(self.sinks):
             try:
-                getattr(sink, method)(value)
-            except Exception as error:  # whatever a sink raises
+                getattr(sink, method, _nothing)(*values)
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:  # whatever a sink raises
                 self.sinks.remove(sink)
-                self.warn(
-                    f"logger {type(sink).__name__} failed ({type(error).__name__}: {error}) and gets no more rows"
-                )
+                self.warn(f"logger {type(sink).__name__} failed ({safe(told(error))}) and gets no more rows")
 
     def __enter__(self) -> Loggers:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for sink in self.sinks:
-            close = getattr(sink, "close", None)
-            if close is not None:
-                close()
+        self._each("close")
+
+
+def _nothing(*_: Any) -> None:
+    """A sink need not have `close`."""
 
 
 def _numbers(row: Mapping[str, Any]) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from imgzoo_train.config.settings import Config
@@ -11,4 +12,5 @@ def trainer(config: Config) -> Any:
     """`train(config, resume=..., quiet=...)` of the registered trainer."""
     from imgzoo.registry import registry
 
-    return registry("trainers").resolve(config.run.trainer or "standard").load()
+    spec = registry("trainers").resolve(config.run.trainer or "standard")
+    return partial(spec.load(), **spec.kwargs) if spec.kwargs else spec.load()
