@@ -235,7 +235,7 @@ def _read_call(text: str, row: str) -> tuple[str, list[Any], dict[str, Any]]:
     except (SyntaxError, ValueError, MemoryError, RecursionError):
         call = None
     if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name):
-        raise UsageError(f"transform row '{row}' cannot be read; write name(argument=value) | name | ...")
+        raise UsageError(f"transform row '{row}' cannot be read: '{text}' is not a name or a name(argument=value)")
     try:
         args = [ast.literal_eval(a) for a in call.args]
         options = {str(k.arg): ast.literal_eval(k.value) for k in call.keywords}
