@@ -300,6 +300,31 @@ def xcit(state):
     return theirs
 
 
+CSAT = (2, 2, 3)
+"""Where the change of size stands in their first three stages."""
+
+
+def csatv2(state):
+    """Of one block in each of the first two stages, two in the third."""
+
+    def place(found):
+        stage, index = int(found[1]), int(found[2])
+        return (
+            f"stages{stage}.{CSAT[stage - 1]}." if stage and not index else f"stages{stage + 1}.{index - (stage > 0)}."
+        )
+
+    theirs = {re.sub(r"^stages\.(\d)\.(\d+)\.", place, key): value for key, value in state.items()}
+    theirs = renamed(
+        theirs, (r"conv_(y|cb|cr)\.", lambda found: f"{found[1].title()}_Conv."), (r"^stem_dct", "dct"),
+        (r"grn\.weight", "grn.gamma"), (r"grn\.bias", "grn.beta"), (r"norm1\.", "attn_norm."),
+        (r"norm2\.", "ff_norm."), (r"mlp\.fc1", "ff.net.0"), (r"mlp\.fc2", "ff.net.3"),
+        (r"(\d|attn\.attn)\.pos_embed", r"\1.attn.pos_embed"), (r"\.attn\.attn\.qkv", ".attn.attn.attn.qkv"),
+        (r"\.qkv", ".to_qkv"), (r"attn\.proj", "attn.to_out.0"), (r"\.attn\.attn\.", ".attention.attention."),
+        (r"\.attn\.conv", ".attention.conv"), (r"^head\.fc\.", "head."), (r"^head\.norm", "norm"),
+    )  # fmt: skip
+    return {key: value[None, None, None] if ".grn." in key else value for key, value in theirs.items()}
+
+
 # Vision towers of language models
 
 
