@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any
 
 Parameters = Mapping[str, inspect.Parameter]
@@ -99,6 +100,7 @@ LINES: dict[str, str] = {
 """Options that families share, one line each; those of a single family stand under `Args:` in its docstring."""
 
 
+@cache  # a model is created by way of several readers
 def parameters_of(build: Callable[..., Any]) -> tuple[Parameters, bool]:
     """The options a constructor takes, those it hands to its base class included; True if it takes any."""
     if not inspect.isclass(build):
