@@ -56,7 +56,7 @@ def imgzoo_commands():
 @hookimpl
 def imgzoo_losses():
     return [
-        ComponentSpec(name, f"imgzoo_train.{target}", options, paper=paper)
+        ComponentSpec(name, f"imgzoo_train.loop.{target}", options, paper=paper)
         for name, (target, options, paper) in _LOSSES.items()
     ]
 
