@@ -14,7 +14,7 @@ from imgzoo.factory import create_model
 from imgzoo.features import FeatureModel
 
 from .adapt import State, check_fit
-from .load import LoadReport, fit, misfit, read_weights
+from .load import LoadReport, fit, misfit, read_weights, target_of
 from .places import folder_file
 
 
@@ -52,7 +52,7 @@ def load_checkpoint(
     network, extractor = inside(model)
     own = network.state_dict()
     name = type(network).__name__
-    target = f"{type(network).__module__}:{type(network).__name__}"
+    target = target_of(network)
     state = read_weights(path, target, use_ema=use_ema)
     state, report = fit(state, network, own, None, path, partial(twin_of, network))
     missing, report.unused = check_fit(state, own, name)
