@@ -84,7 +84,7 @@ def test_the_report_shows_thumbnails_and_runs_nothing(sick, tmp_path):
 
 def test_check_of_a_healthy_source():
     out = run("check", "digits:", "--against", "validation")
-    assert "1437 samples, 10 classes" in out and "nothing to report" in out
+    assert "1,437 samples, 10 classes" in out and "nothing to report" in out
 
 
 def test_near_pairs_finds_all_pairs_within_three_bits():

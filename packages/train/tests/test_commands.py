@@ -248,7 +248,7 @@ def test_pushing_offline_opens_no_connection(run, monkeypatch):
 def test_dry_run_prints_the_plan_and_writes_nothing(tmp_path):
     out = tmp_path / "plan"
     text = invoke(train, "test_resnet", "--recipe", "digits", "--dry-run", "--output", out).output
-    assert "1437 images to train on, 360 to validate, 10 classes" in text
+    assert "1,437 images to train on, 360 to validate, 10 classes" in text
     assert "22 steps an epoch, 220 in 10 epochs" in text
     assert not out.exists()
 
@@ -283,7 +283,6 @@ def folder_of(root, classes, count=3):
 MISTAKES = {
     "no model": ([], "no model given"),
     "unknown model": (["resnet999"], "resnet999"),
-    "no data": (["test_resnet", "--data", ""], "no data given"),
     "unknown source": (["test_resnet", "--data", "nowhere:"], "nowhere"),
     "missing folder": (["test_resnet", "--data", "folder:/does/not/exist"], "does not exist"),
     "unknown optimizer": (["test_resnet", "--opt", "adamx"], "adamx"),
@@ -309,6 +308,10 @@ def test_a_mistake_is_answered_in_one_sentence(tmp_path, name):
     arguments, words = MISTAKES[name]
     defaults = ["--data", "digits:", "--epochs", "1", "--output", str(tmp_path / "run"), *TINY]
     assert words in fails(train, *defaults, *arguments)
+
+
+def test_a_run_needs_data():
+    assert "no data given" in fails(train, "test_resnet", *TINY)
 
 
 def test_an_existing_run_is_not_overwritten(run):

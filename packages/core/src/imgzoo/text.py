@@ -50,3 +50,9 @@ def told(error: BaseException) -> str:
         return f"{type(error).__name__}: {error}"
     except BaseException as worse:
         return f"{type(error).__name__}, whose text raises {type(worse).__name__}"
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 class`, `1,437 classes`."""
+    plural = f"{noun}es" if noun.endswith("s") else f"{noun}s"
+    return f"{number:,} {noun if number == 1 else plural}"

@@ -8,6 +8,7 @@ import click
 
 from imgzoo.errors import UsageError
 
+from .numbers import Number
 from .output import print_json, print_table, without_gc
 
 KINDS = {
@@ -35,11 +36,11 @@ COSTS = ("params", "gmacs", "macts", "size")
 @click.option("--tag", default="", metavar="GLOB", help="Keep weights with this tag.")
 @click.option("--license", default="", metavar="ID", help="Keep weights under this SPDX license, or 'permissive'.")
 @click.option("--pretrained", is_flag=True, help="List published weights, as name.tag.")
-@click.option("--min-params", type=float, metavar="M", help="At least so many million parameters.")
-@click.option("--max-params", type=float, metavar="M", help="At most so many million parameters.")
-@click.option("--min-gmacs", type=float, metavar="G", help="At least so many billion multiply-adds.")
-@click.option("--max-gmacs", type=float, metavar="G", help="At most so many billion multiply-adds.")
-@click.option("--min-top1", type=float, metavar="PERCENT", help="At least this published ImageNet-1k top-1.")
+@click.option("--min-params", type=Number(0), metavar="M", help="At least so many million parameters.")
+@click.option("--max-params", type=Number(0), metavar="M", help="At most so many million parameters.")
+@click.option("--min-gmacs", type=Number(0), metavar="G", help="At least so many billion multiply-adds.")
+@click.option("--max-gmacs", type=Number(0), metavar="G", help="At most so many billion multiply-adds.")
+@click.option("--min-top1", type=Number(0, 100), metavar="PERCENT", help="At least this published ImageNet-1k top-1.")
 @click.option("--sort", default="", metavar="KEY", help="Order by a column, -KEY for descending: name, params, "
               "gmacs, macts, top1, top5, real, v2, size, license, family, plugin.")  # fmt: skip
 @click.option("--pareto", is_flag=False, flag_value="gmacs", metavar="[COST]", default="",

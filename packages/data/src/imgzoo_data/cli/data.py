@@ -59,7 +59,7 @@ def check(
 ) -> None:
     """Say what the source is, and find corrupt, odd, repeated and leaked images. Exit code 1 when there are errors."""
     from imgzoo.cli.output import print_json, print_table
-    from imgzoo.text import escaped
+    from imgzoo.text import counted, escaped
     from imgzoo_data.decode import MAX_PIXELS
     from imgzoo_data.examine import KINDS, diagnose, examine_all
     from imgzoo_data.report import write_report
@@ -77,7 +77,10 @@ def check(
     if as_json:
         print_json({**health.to_dict(), "description": described.to_dict()})
     else:
-        click.echo(f"{escaped(health.name).rstrip(':')}: {health.count} samples, {len(health.classes)} classes")
+        click.echo(
+            f"{escaped(health.name).rstrip(':')}: {counted(health.count, 'sample')}, "
+            f"{counted(len(health.classes), 'class')}"
+        )
         click.echo(described)
         rows = [(kind, count, KINDS[kind][1]) for kind, count in health.counts().items()]
         print_table(rows, ("finding", "samples", ""))
@@ -100,6 +103,7 @@ def check(
 def index(source: str, split: str, out: Path | None, as_json: bool) -> None:
     """Read the headers of tars once and keep where each image lies."""
     from imgzoo.cli.output import print_json
+    from imgzoo.text import counted
     from imgzoo_data.sources.archive import find_archives
     from imgzoo_data.sources.base import parse_source
     from imgzoo_data.sources.folder import wanted_endings
@@ -119,7 +123,10 @@ def index(source: str, split: str, out: Path | None, as_json: bool) -> None:
     if as_json:
         print_json(row)
     else:
-        click.echo(f"{row['images']} images with {row['labels']} labels in {row['tars']} tars: {path}")
+        click.echo(
+            f"{counted(len(table.ends), 'image')} with {counted(len(table.label_names), 'label')} in "
+            f"{counted(len(tars), 'tar')}: {path}"
+        )
 
 
 @command.command()

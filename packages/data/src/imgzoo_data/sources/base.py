@@ -97,6 +97,10 @@ class Source(Facts):
         """Bytes of an encoded sample without reading it, None where that is not known."""
         return None
 
+    def is_missing(self, index: int) -> bool:
+        """Whether a listed file is known not to be there, without reading it."""
+        return False
+
     def targets(self) -> np.ndarray:
         """(N,) or (N, num_classes) targets of all samples; the base class reads every sample."""
         return np.asarray([self[i].target for i in range(len(self))])

@@ -107,6 +107,13 @@ def choose_split(kinds: Mapping[str, str], split: str, what: str) -> str | None:
     return serving[0]
 
 
+def folder_served(chosen: str, names: Iterable[str]) -> str:
+    """The folder that serves a split, in words, and those beside it that are named after the same one."""
+    name, wanted = os.path.basename(chosen), split_of(os.path.basename(chosen))
+    others = natural_sorted(each for each in names if each != name and wanted and split_of(each) == wanted)
+    return f"folder '{chosen}'" + (f", not {' or '.join(map(repr, others))} beside it" if others else "")
+
+
 def kinds_of(folders: Iterable[str]) -> dict[str, str]:
     """The kinds that `choose_split` takes, of the first parts of paths of folders that hold images."""
     kinds: dict[str, str] = {}

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from imgzoo.cli.numbers import Number
 from imgzoo_optim.schedules import create_scheduler
 
 BLOCKS = " ▁▂▃▄▅▆▇█"
@@ -46,10 +47,16 @@ def _options(pairs: tuple[str, ...]) -> dict[str, Any]:
 @click.command("schedule")
 @click.argument("name")
 @click.argument("options", nargs=-1, metavar="[KEY=VALUE]...")
-@click.option("--total", default=100.0, help="Length of the run, in updates or epochs.", show_default=True)
-@click.option("--warmup", default=0.0, help="Length of the warm-up.", show_default=True)
-@click.option("--base", default=1.0, help="The value to scale.", show_default=True)
-@click.option("--points", default=21, help="Rows of the table.", show_default=True)
+@click.option(
+    "--total",
+    default=100.0,
+    type=Number(0, 1e7, min_open=True),
+    help="Length of the run, in updates or epochs.",
+    show_default=True,
+)
+@click.option("--warmup", default=0.0, type=Number(0), help="Length of the warm-up.", show_default=True)
+@click.option("--base", default=1.0, type=Number(0), help="The value to scale.", show_default=True)
+@click.option("--points", default=21, type=click.IntRange(1), help="Rows of the table.", show_default=True)
 @click.option("--plot", is_flag=True, help="Draw the curve.")
 @click.option("--json", "as_json", is_flag=True, help="Every value, as JSON.")
 def command(

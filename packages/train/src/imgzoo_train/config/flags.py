@@ -53,7 +53,7 @@ FLAGS = {
     "optim.layer_decay": ("--layer-decay", "factor of the learning rate from layer to layer"),
     "optim.accumulate": ("--accumulate", "batches a step"),
     "optim.clip": ("--clip", "limit of the gradient"),
-    "optim.clip_mode": ("--clip-mode", "norm, value or agc"),
+    "optim.clip_mode": ("--clip-mode", "how --clip limits: the norm of all, each value, or each unit by its weights"),
     "schedule.name": ("--sched", "schedule, as `imgzoo list --kind scheduler` prints it"),
     "schedule.warmup_epochs": ("--warmup-epochs", "epochs of linear warm-up"),
     "schedule.per": ("--sched-per", "change the rate at every update or once an epoch"),

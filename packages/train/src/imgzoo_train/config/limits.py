@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import types
 import typing
 from typing import Any, Literal, cast
@@ -53,13 +54,22 @@ BOUNDS = {
         ("run.ema", "loss.smoothing", "optim.momentum", "model.drop_rate", "model.drop_path_rate"), _FRACTION
     ),
     **dict.fromkeys(("data.mix_prob", "distill.weight"), _SHARE),
-    **dict.fromkeys(("optim.layer_decay", "data.crop_pct"), _FACTOR),
+    **dict.fromkeys(("optim.layer_decay", "data.crop_pct", "run.rollback_lr"), _FACTOR),
     "run.threads": Bounds("from 0 to 1024", high=1024),
-    **dict.fromkeys(("distill.temperature", "optim.clip", "run.rollback_lr", "data.std"), _ABOVE),
+    **dict.fromkeys(("distill.temperature", "optim.clip", "data.std"), _ABOVE),
 }
 """Settings that are narrower than their type."""
 
 _KINDS: dict[Any, str] = {list: "a list", dict: "a table", str: "text", bool: "true or false", int: "a whole number"}
+
+
+def check_threads(count: int) -> None:
+    """Raise `UsageError` for more threads than this machine can have use for, with which torch may not start."""
+    cores = os.cpu_count() or 1
+    if count > 8 * cores:
+        raise UsageError(
+            f"--threads {count} is more than eight for each of the {cores} processors here; 0 lets torch choose"
+        )
 
 
 def checked_value(value: Any, kind: Any, label: str, where: str) -> Any:

@@ -91,7 +91,7 @@ class OptimSection:
     layer_decay: float | None = None
     accumulate: int = 1
     clip: float | None = None
-    clip_mode: str = "norm"
+    clip_mode: Literal["norm", "value", "agc"] = "norm"
     options: dict[str, Any] = field(default_factory=dict[str, Any])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import json
@@ -145,15 +146,29 @@ def sync_folder(folder: Path) -> None:
 
 
 def replace_file(path: Path, data: bytes) -> None:
-    """Write `path` as a whole or not at all."""
+    """Write `path` as a whole or not at all; raises `StorageError` where it cannot be written."""
     partial = path.with_name(f".{path.name}.partial")
     try:
         write_file(partial, data)
         os.replace(partial, path)
-    except OSError:
-        partial.unlink(missing_ok=True)
-        raise
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise StorageError(f"cannot write {path} ({error.strerror})") from error
     sync_folder(path.parent)
+
+
+def append_row(path: Path, row: Mapping[str, Any]) -> None:
+    """Add a line to a file of JSON lines: whole, or not at all."""
+    with path.open("ab") as file:
+        start = file.tell()
+        try:
+            file.write(json.dumps(row).encode() + b"\n")
+            file.flush()
+        except OSError:
+            with contextlib.suppress(OSError):
+                file.truncate(start)
+            raise
 
 
 def replace_text(path: Path, text: str) -> None:

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from imgzoo.errors import UsageError
-from imgzoo.options import Range, check_kinds, check_names, check_ranges
+from imgzoo.options import Range, check_kinds, check_names, check_ranges, parameters_of
 from imgzoo.registry import registry
 
 from .weighting import class_weights
@@ -223,6 +223,15 @@ OWN_RANGES = {
     "distribution-balanced": {"alpha": NOT_NEGATIVE, "beta": NOT_NEGATIVE},
 }
 """Where a loss calls something else by one of those names."""
+
+
+def options_of(name: str) -> set[str] | None:
+    """The options that the registered loss `name` takes; None for one that takes any."""
+    target = registry("losses").resolve(name).load()
+    if getattr(target, "__init__", None) is nn.Module.__init__:  # its own is (*args, **kwargs), and takes none
+        return set()
+    taken, anything = parameters_of(target)
+    return None if anything else set(taken)
 
 
 def create_loss(name: str, **options: Any) -> nn.Module:

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from imgzoo.errors import UsageError
+from imgzoo.text import counted
 
 ACTIVATIONS = {"classification": "softmax", "multilabel": "sigmoid", "regression": "identity"}
 """Task -> what turns the network's output into the answer."""
@@ -121,7 +122,11 @@ def answer_of_data(source: Any, task: str) -> Answer:
         kind = KINDS["multilabel" if several else "classification"]
         fits, count = several == (task == "multilabel"), int(source.num_classes)
     if not fits:
-        raise UsageError(f"{source.name or 'the data'} has {kind}, so --task {task} does not fit it")
+        table = str(getattr(source, "rule", "")).startswith(("names in", "class numbers in"))
+        lists = (
+            "; ?target_format=labels after the source reads lists of names" if table and task == "multilabel" else ""
+        )
+        raise UsageError(f"{source.name or 'the data'} has {kind}, so --task {task} does not fit it{lists}")
     if count < 1:
         raise UsageError(f"{source.name or 'the data'} has no classes: its images need labels")
     return Answer(task, count, names if len(names) == count else ())
@@ -160,9 +165,9 @@ def align(answer: Answer, data: Answer, what: str = "the model", where: str = "t
 
 def _by_number(answer: Answer, data: Answer, what: str, where: str) -> Alignment:
     if answer.count != data.count:
-        noun = "values" if answer.task == "regression" else "classes"
+        noun = "value" if answer.task == "regression" else "class"
         raise UsageError(
-            f"{where} has {data.count} {noun}, {what} answers {answer.count}, and they have no common names"
+            f"{where} has {counted(data.count, noun)}, {what} answers {answer.count}, and they have no common names"
         )
     if answer.task != "regression" and data.names:
         warnings.warn(

@@ -12,6 +12,7 @@ import torch
 from imgzoo.errors import UsageError
 from imgzoo_train.files import storage
 from imgzoo_train.files.checkpoints import Checkpoints, read
+from imgzoo_train.runs.folder import RunFolder
 
 Weights = dict[str, torch.Tensor]
 
@@ -95,7 +96,10 @@ def average_weights(tables: Sequence[Weights], shares: Sequence[float] | None = 
 
 
 def write_weights(weights: Weights, template: Path | None, output: Path, dtype: torch.dtype | None = None) -> Path:
-    """Write weights as a hub folder like `template`, or as a bare safetensors file."""
+    """Write weights as a hub folder like `template`, or as a bare safetensors file; never over a run's own."""
+    for run, own in ((output, True), (output.parent, output.name in ("best", "checkpoints"))):
+        if own and RunFolder(run).config_file.is_file():
+            raise UsageError(f"{output} belongs to the run in {run}; choose another --output")
     if dtype is not None:
         weights = {name: tensor.to(dtype) if tensor.is_floating_point() else tensor for name, tensor in weights.items()}
     if template is None or output.suffix == ".safetensors":

@@ -13,6 +13,7 @@ from torch import nn
 
 from imgzoo.errors import ImgzooError, MissingDependencyError, UsageError
 from imgzoo_data import resolve_data_config
+from imgzoo_train.files.storage import StorageError, is_disk_full, replace_text
 
 from .answers import answer_of
 from .deployment import difference, example_images, first_output, shapes
@@ -78,6 +79,9 @@ def export(
     except Exception as error:
         text = str(error).strip().splitlines()
         reason = text[0] if text else type(error).__name__
+        if is_disk_full(error):
+            path.unlink(missing_ok=True)
+            raise StorageError(f"cannot write {path} (no space left); choose another --output") from error
         raise ExportError(f"{format} cannot hold this model ({reason})") from error
     report: dict[str, Any] = {
         "format": format,
@@ -92,9 +96,12 @@ def export(
         with torch.inference_mode():
             wanted = first_output(model(*parts))
         report["batches"][str(count)] = difference(wanted, runner(*parts)).as_dict()
-    worst = max(row["relative_difference"] for row in report["batches"].values())
+    gaps = [row["relative_difference"] for row in report["batches"].values()]
+    worst = max(gaps, key=lambda gap: (gap != gap, gap))  # what is no number is the worst
     report |= {"dynamic_batch": dynamic, "relative_difference": worst, "tolerance": tolerance}
-    path.with_name(path.name + ".json").write_text(json.dumps(report, indent=1), encoding="utf-8")
+    replace_text(path.with_name(path.name + ".json"), json.dumps(report, indent=1))
+    if worst != worst:
+        raise ExportError(f"{path} answers with what is no finite number, or the model itself does")
     if not worst <= tolerance:
         raise ExportError(f"{path} answers differently: by {worst:.2g} of the largest output, more than {tolerance:g}")
     return report

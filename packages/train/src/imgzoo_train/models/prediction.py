@@ -18,6 +18,7 @@ from .opening import open_model
 from .sequences import asked, by_shape
 
 Row = dict[str, Any]
+NOT_FINITE = "the network answers with what is no finite number; its weights or its precision are broken"
 
 
 class Predictor:
@@ -115,7 +116,12 @@ class Predictor:
         return rows
 
     def named(self, answers: torch.Tensor, topk: int) -> list[Row]:
-        """A row for each of (B, count) probabilities or values."""
+        """A row for each of (B, count) probabilities or values; `error` where they are no finite number."""
+        finite = answers.isfinite().all(1).tolist()
+        rows = self._named(answers, topk)
+        return [row if known else {"error": NOT_FINITE} for row, known in zip(rows, finite)]
+
+    def _named(self, answers: torch.Tensor, topk: int) -> list[Row]:
         if self.answer.task == "regression":
             return [{"values": values} for values in answers.tolist()]
         best, labels = answers.topk(min(topk, answers.shape[1]), 1), self.answer.labels

@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 from imgzoo.errors import DataError, UsageError
-from imgzoo_train.config.limits import checked_value
+from imgzoo.registry import registry
+from imgzoo.text import counted
+from imgzoo_train.config.limits import check_threads, checked_value
 from imgzoo_train.config.settings import Config, DistillSection
+from imgzoo_train.loop.losses import DEFAULT_LOSS, options_of
 from imgzoo_train.loop.weighting import MODES
 from imgzoo_train.scores.metrics import METRICS
 
-from . import resuming
+from . import idle, resuming
 
 
 def check_settings(config: Config, *, resume: bool = False, output: bool = True) -> None:
@@ -22,19 +25,18 @@ def check_settings(config: Config, *, resume: bool = False, output: bool = True)
 
     With `output` the folder too: on one rank only, since another may already have begun it.
     """
-    from imgzoo.registry import registry
-    from imgzoo_train.loop.losses import DEFAULT_LOSS
     from imgzoo_train.scores.metrics import score_name
 
     run = config.run
     registry("trainers").resolve(run.trainer or "standard")
     for name in run.loggers:
         registry("loggers").resolve(name)
-    registry("losses").resolve(config.loss.name or DEFAULT_LOSS[config.loss.task])
     registry("optimizers").resolve(config.optim.name)
     weights = config.loss.class_weights
     if weights and weights not in MODES and not Path(weights).is_file():
         raise UsageError(f"--class-weights is {', '.join(MODES)} or a file of weights, not '{weights}'")
+    registry("schedulers").resolve(config.schedule.name)
+    check_loss_options(config.loss.name or DEFAULT_LOSS[config.loss.task], config)
     measured = METRICS[config.loss.task](2).result()
     if score_name(config) not in measured:
         raise UsageError(f"--metric {run.metric} is not measured; there are {', '.join(measured)}")
@@ -43,6 +45,8 @@ def check_settings(config: Config, *, resume: bool = False, output: bool = True)
     for flag, epochs in (("--warmup-epochs", config.schedule.warmup_epochs), ("--swa-epochs", run.swa_epochs)):
         if epochs and epochs >= run.epochs + (flag == "--swa-epochs"):
             raise UsageError(f"{flag} {epochs:g} is longer than the run of --epochs {run.epochs}")
+    idle.check_idle(config)
+    check_threads(run.threads)
     if config.data.sequence:
         check_sequence(config)
     check_augmentations(config.data.augment)
@@ -50,6 +54,18 @@ def check_settings(config: Config, *, resume: bool = False, output: bool = True)
         resuming.check(Path(run.output), config)
     if output:
         check_output(Path(run.output), resume)
+
+
+def check_loss_options(name: str, config: Config) -> None:
+    """Raise `UsageError` for smoothing or class weights that the loss does not know."""
+    taken = options_of(name)
+    mixed = config.data.mixup or config.data.cutmix  # mixing smooths the targets itself
+    for flag, given, option in (
+        ("--smoothing", config.loss.smoothing and not mixed, "smoothing"),
+        ("--class-weights", config.loss.class_weights, "weight"),
+    ):
+        if given and taken is not None and option not in taken:
+            raise UsageError(f"the loss {name} knows no {flag}: leave it out, or choose another --loss")
 
 
 def check_sequence(config: Config) -> None:
@@ -91,17 +107,20 @@ def check_output(folder: Path, resume: bool) -> None:
         raise UsageError(f"cannot write to {folder} ({error.strerror}); choose another --output") from error
 
 
-def worth_saying(config: Config, samples: int) -> list[str]:
+def worth_saying(config: Config, samples: int, ranks: int = 1) -> list[str]:
     """What a run of so many training samples does that one may not expect, and the option that changes it."""
-    left = samples % config.data.batch_size if samples > config.data.batch_size else 0
+    whole = config.data.batch_size * ranks
+    left = samples % whole if samples > whole else 0
     said = []
-    if samples < config.data.batch_size and not config.data.last_batch:
+    if samples < whole and not config.data.last_batch:
         said.append(
-            f"repeated: {samples} images fill a batch of {config.data.batch_size}, some of them several times; "
+            f"repeated: {counted(samples, 'image')} fill a batch of {whole}, some of them several times; "
             "--last-batch takes each once"
         )
     if left and not config.data.last_batch:
-        said.append(f"left out: {left} images an epoch, the last batch that is not full; --last-batch takes them")
+        said.append(
+            f"left out: {counted(left, 'image')} an epoch, the last batch that is not full; --last-batch takes them"
+        )
     if config.schedule.warmup_epochs and not config.schedule.options.get("warmup_start"):
         said.append(
             "warm-up: the first update has learning rate 0; "

@@ -56,8 +56,7 @@ class RunFolder:
 
     def append(self, row: Mapping[str, Any]) -> None:
         """Add a row to `metrics.jsonl`."""
-        with self.metrics_file.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+        storage.append_row(self.metrics_file, row)
 
     def rows(self) -> list[dict[str, Any]]:
         """All rows of `metrics.jsonl`; a last line cut short by a crash is left out."""
@@ -93,7 +92,11 @@ class RunFolder:
         new = self.path / ".best-new"
         shutil.rmtree(new, ignore_errors=True)
         new.mkdir()
-        write(new)
+        try:
+            write(new)
+        except Exception:
+            shutil.rmtree(new, ignore_errors=True)
+            raise
         if self.best.exists():
             storage.remove_folder(self.best)
         new.rename(self.best)

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from imgzoo.text import counted
 from imgzoo_train.config.settings import Config
 from imgzoo_train.files.storage import make_folder
 from imgzoo_train.loop.fit import fit
@@ -23,6 +24,7 @@ class Parts:
     """The parts of a run on one process."""
 
     def __init__(self, config: Config) -> None:
+        checks.check_settings(config, output=False)
         if config.run.threads:
             torch.set_num_threads(config.run.threads)
         self.config = config
@@ -37,7 +39,7 @@ class Parts:
 
 def dry_run(config: Config) -> str:
     """The plan of a run and its schedule as text; raises what the run would raise before its first batch."""
-    checks.check_settings(config)
+    checks.check_output(Path(config.run.output), resume=False)
     parts = Parts(config)
     schedule = assembly.build_schedule(config, parts.state, parts.loaders.updates)
     updates, total = parts.loaders.updates, config.run.epochs * parts.loaders.updates
@@ -46,13 +48,13 @@ def dry_run(config: Config) -> str:
     transform = parts.transform
     lines = [
         f"model       {config.model.name}, {trained / 1e6:.3f}M parameters train, {frozen / 1e6:.3f}M are fixed",
-        f"data        {config.data.source}: {len(parts.sources.train)} images to train on, "
-        f"{len(parts.sources.validation)} to validate, {parts.sources.classes} classes",
+        f"data        {config.data.source}: {counted(len(parts.sources.train), 'image')} to train on, "
+        f"{len(parts.sources.validation):,} to validate, {counted(parts.sources.classes, 'class')}",
         *(f"  {line}" for line in parts.sources.splits.lines()),
         f"images      {_shape(config, transform)}, {transform.interpolation}, "
         f"mean {_numbers(transform.mean)}, std {_numbers(transform.std)}",
         f"batches     {config.data.batch_size} x {config.optim.accumulate} images a step and rank, "
-        f"{updates} steps an epoch, {total} in {config.run.epochs} epochs",
+        f"{updates} steps an epoch, {total} in {counted(config.run.epochs, 'epoch')}",
         f"optimizer   {config.optim.name}",
     ]
     lines += [f"  {line}" for line in checks.worth_saying(config, len(parts.sources.train))]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from imgzoo.errors import MissingDependencyError, OfflineError, UsageError
+from imgzoo.text import counted
 from imgzoo_train.config.settings import Config
 from imgzoo_train.files.storage import replace_text
 
@@ -40,7 +41,7 @@ def model_card(run: RunFolder) -> str:
     lines += [f"- Started from {origin}", f"- License: {plain(license) or 'not stated'}"]
     if parent and not license:
         lines.append("- The weights it started from state no licence: clear that before you share this model")
-    lines += [f"- Data: `{plain(config.data.source)}`, {len(names) or stored['num_classes']} classes"]
+    lines += [f"- Data: `{plain(config.data.source)}`, {counted(len(names) or stored['num_classes'], 'class')}"]
     if names:
         shown = ", ".join(plain(str(name)) for name in names[:20])
         lines.append(f"- Classes: {shown}{', ...' if len(names) > 20 else ''}")

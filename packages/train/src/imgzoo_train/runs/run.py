@@ -28,7 +28,7 @@ from imgzoo_train.techniques import adapters, batch_norm
 from imgzoo_train.terminal.progress import Bar
 
 from . import assembly, checks, resuming
-from .best import full_weights, judge, summary_of, writer
+from .best import check_written, full_weights, judge, summary_of, writer
 from .folder import RunFolder
 from .loggers import Loggers
 
@@ -134,7 +134,9 @@ class Run:
                         self.roll_back()
             except Interrupted as error:
                 self.save(self.state, final=True)
-                self.say(f"{error}; step {self.state.step} is saved, go on with --resume")
+                there = (self.folder.checkpoints / folder_name(self.state.step)).is_dir()
+                saved = f"step {self.state.step} is saved" if there else "nothing newer could be saved"
+                self.say(f"{error}; {saved}, go on with --resume")
                 raise
             finally:
                 self.store.wait()
@@ -146,7 +148,10 @@ class Run:
             if self.world.main:
                 self.folder.create(self.config)
                 self.folder.describe(self.sources.splits)
-                for line in (*self.sources.splits.lines(), *checks.worth_saying(self.config, self.data["count"])):
+                for line in (
+                    *self.sources.splits.lines(),
+                    *checks.worth_saying(self.config, self.data["count"], self.world.size),
+                ):
                     self.say(line)
             self.world.barrier()
             if self.config.run.nonfinite == "rollback":
@@ -256,8 +261,7 @@ class Run:
 
     def record_bad(self, row: dict[str, Any]) -> None:
         """Note what a broken update looked like."""
-        with (self.folder.path / "nonfinite.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+        self.unless_full(lambda: storage.append_row(self.folder.path / "nonfinite.jsonl", row), "nonfinite.jsonl")
 
     def evaluate_epoch(self, state: State) -> None:
         """Score raw and averaged weights at the end of an epoch; keep the best; stop when nothing gets better."""
@@ -279,6 +283,10 @@ class Run:
         name = score_name(self.config)
         scores = "  ".join(f"{name}{key} {found.metrics[name]:.2f}" for key, found in results.items())
         self.say(f"epoch {self.epoch}  validation  {scores}")
+        for key, found in results.items():
+            if broken := found.metrics.get("nonfinite"):
+                weights = key.removeprefix("_") or "raw"
+                self.say(f"with {weights} weights the outputs of {broken} validation images are no finite number")
 
     def score(self) -> Evaluation:
         """Evaluate the weights that the model now holds."""
@@ -314,20 +322,20 @@ class Run:
         with average.applied(self.state.plain) if average else nullcontext():
             weights = full_weights(self.state)
         if self.world.main:
-            where = self.folder.checkpoints / folder_name(self.state.step)
-            self.unless_full(
-                lambda: self.folder.replace_best(writer(self.config, self.sources, self.state, weights)),
-                f"best/; `imgzoo clean {where}` writes this model",
-            )
+            write = writer(self.config, self.sources, self.state, weights)
+            if self.unless_full(lambda: self.folder.replace_best(write), "best/"):
+                self.state.best["written"] = self.state.step
 
-    def unless_full(self, write: Callable[[], None], what: str) -> None:
-        """Write something; on a full disk the run says so and goes on."""
+    def unless_full(self, write: Callable[[], None], what: str) -> bool:
+        """Write something; on a full disk the run says so and goes on. Returns whether it is written."""
         try:
             write()
         except Exception as error:
             if not storage.is_disk_full(error):
                 raise
             self.say(f"no space left, the run goes on without {what}")
+            return False
+        return True
 
     def evaluates(self, state: State) -> bool:
         """Whether this step is evaluated."""
@@ -398,4 +406,6 @@ class Run:
         for callback in self.callbacks:
             callback(self, {"kind": "end", **summary})
         self.world.barrier()
+        if self.world.main:
+            check_written(self.state.best, self.folder)
         return summary

@@ -54,9 +54,10 @@ def evaluate(
     the largest number any of them has. `align` says which outputs the data's classes are; `observe` sees the outputs
     that are scored, the targets they are scored against, and the sample numbers of each batch. Samples that the loader
     left out are counted as `left_out`; one that it must not leave out is a `DataError` that names the option `advice`.
+    Samples whose outputs are no finite number are counted as `nonfinite`.
     """
     world = world or World()
-    scores = METRICS[task](classes, world.device)
+    scores, broken = METRICS[task](classes, world.device), torch.zeros((), dtype=torch.int64, device=world.device)
     worst = torch.zeros(0, 4, dtype=torch.float64, device=world.device)
     training = model.training
     model.eval()
@@ -73,6 +74,7 @@ def evaluate(
                 output = output[0]
             if align is not None:
                 output, targets = align.outputs(output), align.targets(targets)
+            broken += len(output) - torch.isfinite(output.flatten(1)).all(1).sum()
             if observe is not None:
                 observe(output, targets, batch.indices)
             losses = scores.update(output, targets)
@@ -89,7 +91,8 @@ def evaluate(
         {"loss": loss, "index": int(index), "target": int(target), "predicted": int(predicted)}
         for loss, index, target, predicted in worst[order].tolist()
     ]
-    metrics = scores.result() | ({"left_out": left_out} if left_out else {})
+    counted = {"left_out": left_out, "nonfinite": int(world.reduce(broken))}
+    metrics = scores.result() | {name: count for name, count in counted.items() if count}
     return Evaluation(metrics, scores, rows)
 
 
