@@ -284,7 +284,8 @@ class MaxxVit(ImageModel):
     def init_weights(self, init: str) -> None:
         """`fans`: convolutions by He, attention and its mlps by Glorot; `normal`: std 0.02. Heads keep torch's."""
         parts: list[tuple[nn.Module, bool]] = [(self.stem, False)]
-        for block in (block for stage in self.stages for block in stage.blocks):
+        stages: Any = self.stages
+        for block in (block for stage in stages for block in stage.blocks):
             if isinstance(block, MaxViTBlock):
                 parts += [(block.conv, False), (block.attn_block, True), (block.attn_grid, True)]
             elif isinstance(block, ParallelMaxViTBlock):
@@ -300,6 +301,7 @@ class MaxxVit(ImageModel):
         return self.norm(self.stages(self.stem(self.sized_input(x))))
 
     def sized(self):
+        stage: Any
         for i, stage in enumerate(self.stages):
             for kind, block in zip(self.kinds[i], stage.blocks):
                 yield from ((part, self.window(kind, i)) for part in block.modules() if hasattr(part, "set_size"))

@@ -53,6 +53,9 @@ class GlobalPool(nn.Module):
 class AvgPool2dSame(nn.AvgPool2d):
     """Average pooling with the input padded so that the output has ceil(size / stride) positions."""
 
+    kernel_size: tuple[int, int]
+    stride: tuple[int, int]
+
     def __init__(self, kernel: int, stride: int, ceil_mode: bool = False, count_include_pad: bool = True):
         super().__init__((kernel, kernel), (stride, stride), 0, ceil_mode, count_include_pad)
 
@@ -63,6 +66,9 @@ class AvgPool2dSame(nn.AvgPool2d):
 
 class MaxPool2dSame(nn.MaxPool2d):
     """Maximum pooling with the input padded so that the output has ceil(size / stride) positions."""
+
+    kernel_size: tuple[int, int]
+    stride: tuple[int, int]
 
     def __init__(self, kernel: int, stride: int):
         super().__init__((kernel, kernel), (stride, stride))

@@ -134,7 +134,7 @@ class CenteredRotary(Tabled):
     """The table of `centered_table` for heads of `dim` channels, for the model's grid or one that is handed in."""
 
     periods: Tensor
-    tables = {"periods": Computed(periods, "dim", "base")}
+    tables = {"periods": Computed(periods, "dim", "base")}  # pyright: ignore[reportUnboundVariable]
 
     def __init__(self, dim: int, grid: Size, base: float = 100.0, rescale: float = 0.0):
         super().__init__()
@@ -153,7 +153,7 @@ class MixedRotary(Tabled):
     """
 
     places: Tensor
-    tables = {"places": Computed(places, "grid")}
+    tables = {"places": Computed(places, "grid")}  # pyright: ignore[reportUnboundVariable]
 
     def __init__(self, dim: int, depth: int, heads: int, grid: Size, theta: float = 10.0):
         super().__init__()
