@@ -6,6 +6,8 @@ import errno
 import json
 import math
 import shutil
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -362,3 +364,17 @@ def test_an_evaluation_with_answers_that_are_no_number_is_said_while_training(go
     monkeypatch.setattr(runs, "evaluate", evaluate)
     go(epochs=1)
     assert any("with raw weights the outputs of 1 validation images are no finite number" in line for line in SAID)
+
+
+@pytest.mark.slow
+def test_a_bad_image_on_one_of_two_ranks_is_one_sentence(go):  # noqa: F811
+    damage(go.data)  # the second rank's: it evaluates every other image
+    command = [sys.executable, "-m", "imgzoo", "launch", "-n", "2", "train", "test_resnet", "--epochs", "1",
+               "--batch-size", "8", "--input-size", "16", "--device", "cpu", "--data", f"folder:{go.data}"]  # fmt: skip
+    done = subprocess.run([*command, "--output", go.folder], capture_output=True, text=True)
+    said = [line for line in done.stderr.splitlines() if line.startswith("imgzoo: ")]
+    assert done.returncode == 2 and len(said) == 1 and "--max-bad-val leaves such samples out" in said[0]
+    shutil.rmtree(go.folder)
+    done = subprocess.run([*command, "--output", go.folder, "--max-bad-val", "1"], capture_output=True, text=True)
+    summary = json.loads((go.folder / "summary.json").read_text())
+    assert done.returncode == 0 and (summary["best"]["n"], summary["best"]["left_out"]) == (7, 1)

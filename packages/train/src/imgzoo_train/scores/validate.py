@@ -106,8 +106,10 @@ def validate(
     if settings.img_size is not None and not settings.test_pool:
         check_size(model, settings.img_size)
     sequence = asked(model, settings.sequence)
-    if sequence and (settings.test_pool or views):
-        raise UsageError("--test-pool and --tta are views of images of one size: add --sequence 0")
+    if sequence:
+        given = {"--test-pool": settings.test_pool, "--tta": views, "--img-size": settings.img_size}
+        for flag in (flag for flag, value in given.items() if value):
+            raise UsageError(f"{flag} is about images of one size, {text} takes patches: add --sequence 0")
     if settings.test_pool:
         model = TestPool(model)
     if views:
