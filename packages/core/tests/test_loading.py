@@ -310,3 +310,66 @@ def test_a_model_on_the_meta_device_is_loaded(tmp_path):
     torch.save(state, tmp_path / "part.pth")
     with pytest.raises(WeightsError, match=r"fc\.bias"):
         imgzoo.load_checkpoint(away, tmp_path / "part.pth", strict=False)
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "pth", "npz"])
+def test_what_becomes_of_a_file_happens_to_no_model(model, tmp_path, kind):
+    import numpy as np
+    from safetensors.torch import save_file
+
+    path, state = tmp_path / f"w.{kind}", model.state_dict()
+    if kind == "npz":
+        np.savez(path, **{key: value.numpy() for key, value in state.items()})
+    else:
+        (save_file if kind == "safetensors" else torch.save)(state, path)
+    again = imgzoo.create_model("tiny", pretrained=str(path)).eval()
+    size = path.stat().st_size
+    with path.open("r+b") as file:  # in place, as cp and rsync --inplace write
+        file.write(b"\x3f" * size)
+    assert torch.equal(again(IMAGE), model(IMAGE))
+    path.write_bytes(b"")  # a mapping would now end the process
+    assert torch.equal(again(IMAGE), model(IMAGE))
+
+
+@pytest.mark.parametrize("mapped", [False, True])
+def test_tensors_that_share_memory_in_a_file_are_apart(tmp_path, mapped):
+    whole = torch.arange(12.0)
+    shared = {"a": whole, "b": whole, "c": whole[:4], "d": whole[4:8], "e": whole[:1].expand(6), "f": torch.ones(3)}
+    shared |= {"g": whole.view(3, 4).t(), "h": torch.zeros(0)}
+    torch.save(shared, tmp_path / "w.pth")
+    state = read_state(tmp_path / "w.pth", mapped=mapped)
+    for key, value in shared.items():
+        assert torch.equal(state[key], value)
+    for key in state:
+        before = {other: value.clone() for other, value in state.items() if other != key}
+        state[key].add_(1)
+        assert all(torch.equal(state[other], value) for other, value in before.items()), key
+    assert all(value.untyped_storage().nbytes() == value.numel() * value.itemsize for value in state.values())
+
+
+def test_only_files_that_nobody_writes_into_are_mapped(monkeypatch, tmp_path):
+    from imgzoo.loading.places import may_map
+    from imgzoo.native import cache_dir
+
+    mine, cached = tmp_path / "w.safetensors", cache_dir() / "downloads" / "x" / "w.safetensors"
+    assert not may_map(mine, str(mine)) and not may_map(mine, f"local-dir:{tmp_path}") and not may_map(cached, "")
+    assert may_map(mine, "package:dist") and may_map(mine, "hf-hub:org/repo") and may_map(mine, "tag")
+    assert may_map(cached, "https://there/w.safetensors") and not may_map(mine, "s3://there/w.safetensors")
+    monkeypatch.setenv("IMGZOO_BUNDLE", str(tmp_path))
+    assert not may_map(mine, "tag")
+    for word, answer in (("0", False), ("1", True)):
+        monkeypatch.setenv("IMGZOO_MAP_WEIGHTS", word)
+        assert may_map(mine, "") is may_map(mine, "package:dist") is answer
+
+
+def test_a_mapped_file_gives_the_same_model(model, saved, monkeypatch):
+    monkeypatch.setenv("IMGZOO_MAP_WEIGHTS", "1")
+    assert torch.equal(imgzoo.create_model(saved, pretrained=True).eval()(IMAGE), model(IMAGE))
+
+
+def test_a_file_that_ends_while_it_is_read_is_damaged(tmp_path):
+    from imgzoo.loading.files import _exactly
+
+    (tmp_path / "short").write_bytes(b"123")
+    with (tmp_path / "short").open("rb", buffering=0) as file, pytest.raises(ValueError, match="it ends early"):
+        _exactly(file, bytearray(4))

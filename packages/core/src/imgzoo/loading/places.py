@@ -22,15 +22,29 @@ PREFERRED = ("model.safetensors", "pytorch_model.bin", "pytorch_model.pth", "mod
 LICENSE_TITLES = {"apache license version 2.0": "Apache-2.0", "apache software license 2.0": "Apache-2.0",
                   "mit license": "MIT", "the mit license": "MIT",
                   "bsd 3-clause license": "BSD-3-Clause"}  # fmt: skip
+ON, OFF = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 CHUNK = 1 << 20
 TIMEOUT = 30.0  # seconds without a byte
 ATTEMPTS = 4
 
 
+def may_map(path: Path, where: str) -> bool:
+    """Whether a weight file found at the location `where` may be mapped instead of read.
+
+    Only one that nobody writes into: of a cache, whose files are replaced whole, or of an installed distribution.
+    `IMGZOO_MAP_WEIGHTS` set to 0 or 1 decides for all files.
+    """
+    asked = os.environ.get("IMGZOO_MAP_WEIGHTS", "").lower()
+    if asked in ON or asked in OFF:
+        return asked in ON
+    if where.startswith(("package:", "hf-hub:")) or (where == "tag" and not os.environ.get("IMGZOO_BUNDLE")):
+        return True
+    return "://" in where and path.resolve().is_relative_to(cache_dir().resolve())
+
+
 def offline() -> bool:
     """Whether downloads are forbidden: `IMGZOO_OFFLINE` or `HF_HUB_OFFLINE` is set."""
-    on = ("1", "true", "yes", "on")
-    return any(os.environ.get(name, "").lower() in on for name in ("IMGZOO_OFFLINE", "HF_HUB_OFFLINE"))
+    return any(os.environ.get(name, "").lower() in ON for name in ("IMGZOO_OFFLINE", "HF_HUB_OFFLINE"))
 
 
 def folder_file(folder: Path) -> Path:
