@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from imgzoo.errors import ImgzooError, UsageError
+from imgzoo.loading.disk import replacing
 
 DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 CHUNK = 1 << 24
@@ -54,7 +55,7 @@ class _Writer:
     """A new file that is hashed while it is written and flushed to the disk when it is closed."""
 
     def __init__(self, path: Path) -> None:
-        self.descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+        self.descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o666)
         self.hash = hashlib.sha256()
         self.size = 0
 
@@ -147,13 +148,10 @@ def sync_folder(folder: Path) -> None:
 
 def replace_file(path: Path, data: bytes) -> None:
     """Write `path` as a whole or not at all; raises `StorageError` where it cannot be written."""
-    partial = path.with_name(f".{path.name}.partial")
     try:
-        write_file(partial, data)
-        os.replace(partial, path)
+        with replacing(path) as partial:
+            write_file(partial, data)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
         raise StorageError(f"cannot write {path} ({error.strerror})") from error
     sync_folder(path.parent)
 
