@@ -9,6 +9,9 @@ import sys
 import time
 from typing import TextIO
 
+if not sys.flags.safe_path:
+    del sys.path[0]  # the working directory, which python puts there: no plugins are taken from it
+
 from imgzoo.cli import main
 
 PATIENCE = 5.0
