@@ -5,6 +5,7 @@ import os
 import tarfile
 import time
 import zipfile
+from typing import Any
 
 import numpy as np
 import pytest
@@ -208,7 +209,7 @@ def test_labels_of_a_listing_are_names(tmp_path, labels, wanted):
     assert time.process_time() - start < 5
 
 
-def test_numbers_are_numbers_where_they_are_declared(tmp_path):
+def test_numbers_are_numbers_where_they_are_kinds_of(tmp_path):
     source = create_dataset(listing(tmp_path, ["3", "0"]) + "?target_format=number")
     assert source.num_classes == 4 and source.targets().tolist() == [3, 0]
     with pytest.raises(DataError, match="only 2 occur"):
@@ -281,12 +282,13 @@ def test_a_question_mark_may_belong_to_a_path(tmp_path):
 
 
 def test_a_plugin_without_annotations_gets_the_types_of_its_defaults():
-    from imgzoo_data.sources.options import convert, declared
+    from imgzoo.options import kinds_of
+    from imgzoo_data.sources.options import convert
 
     def scheme(location, split="train", size=3, deep=False, name=None, share=0.5):
         return None
 
-    kinds = declared(scheme)
+    kinds = kinds_of(scheme)
     assert convert("7", kinds["size"], "") == 7 and convert("true", kinds["deep"], "") is True
-    assert convert("0.25", kinds["share"], "") == 0.25 and "name" not in kinds
+    assert convert("0.25", kinds["share"], "") == 0.25 and kinds["name"] is Any
     assert np.isscalar(convert("7", str, ""))

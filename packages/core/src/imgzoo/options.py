@@ -1,11 +1,16 @@
-"""The options of a network's constructor: which there are, and a line about each. No torch."""
+"""The options of a constructor: which there are, of what kind, and a line about each. No torch."""
 
 from __future__ import annotations
 
 import inspect
+import numbers
 import re
-from collections.abc import Callable, Mapping
+import types
+import typing
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
+
+from .errors import UsageError
 
 Parameters = Mapping[str, inspect.Parameter]
 NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
@@ -122,6 +127,83 @@ def _named(parameters: Parameters) -> dict[str, inspect.Parameter]:
 
 def _is_open(parameters: Parameters) -> bool:
     return any(each.kind is each.VAR_KEYWORD for each in parameters.values())
+
+
+def kinds_of(build: Callable[..., Any]) -> dict[str, Any]:
+    """The type of each option of a constructor: as annotated, else that of its default; `Any` where nobody can tell."""
+    kinds: dict[str, Any] = {}
+    for place in build.__mro__ if inspect.isclass(build) else (build,):
+        make = place.__dict__.get("__init__") if inspect.isclass(place) else place
+        if not inspect.isfunction(make):
+            continue
+        for name, each in inspect.signature(make).parameters.items():
+            if each.kind in NAMED and name != "self":
+                kinds.setdefault(name, _kind(each, inspect.unwrap(make).__globals__))
+    return kinds
+
+
+def _kind(parameter: inspect.Parameter, names: dict[str, Any]) -> Any:
+    if parameter.annotation is not parameter.empty:
+        holder = types.SimpleNamespace(__annotations__={"it": parameter.annotation})
+        try:
+            return typing.get_type_hints(holder, names)["it"]
+        except (NameError, TypeError):  # what only a type checker can resolve
+            return Any
+    return Any if parameter.default in (parameter.empty, None) else type(parameter.default)
+
+
+_KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a word", types.NoneType: "none"}
+_ABSTRACT = {bool: bool, int: numbers.Integral, float: numbers.Real}
+_ROWS = (Sequence, Iterable, list, tuple)
+
+
+def is_of(value: Any, kind: Any) -> bool:
+    """Whether a value is of a type. A whole number is a number, truth is none, a list serves as any row of values."""
+    origin, inner = typing.get_origin(kind), typing.get_args(kind)
+    if kind is Any:
+        return True
+    if origin in (typing.Union, types.UnionType):
+        return any(is_of(value, each) for each in inner)
+    if origin is typing.Literal:
+        return value in inner
+    if kind in _ABSTRACT:
+        return isinstance(value, _ABSTRACT[kind]) and isinstance(value, bool) == (kind is bool) and value == value
+    if (origin or kind) in _ROWS:
+        if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Iterable):
+            return False
+        if not isinstance(value, Sequence) or not inner:
+            return True
+        if origin is tuple and inner[-1] is not Ellipsis:
+            return len(value) == len(inner) and all(map(is_of, value, inner))
+        return all(is_of(each, inner[0]) for each in value)
+    if origin is not None and not inspect.isclass(origin):
+        return True
+    return isinstance(value, origin or kind) if inspect.isclass(origin or kind) else True
+
+
+def named_kind(kind: Any) -> str:
+    """A type in words: "a number", "a list of whole numbers", "'min' or 'max'"."""
+    origin, inner = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(dict.fromkeys(map(named_kind, inner)))
+    if origin is typing.Literal:
+        return " or ".join(map(repr, inner))
+    if (origin or kind) in _ROWS:
+        of = named_kind(inner[0]).partition(" ")[2] if inner and inner[0] in _ABSTRACT else ""
+        count = f"{len(inner)} " if origin is tuple and inner[-1] is not Ellipsis else ""
+        return f"a list of {count}{of}s" if of else "a list"
+    if (origin or kind) is Callable:
+        return "a function"
+    return _KINDS.get(kind) or f"a {getattr(origin or kind, '__name__', kind)}"
+
+
+def check_kinds(what: str, build: Callable[..., Any], options: Mapping[str, Any]) -> None:
+    """Raise `UsageError` where the value of an option is not of the type that the constructor declares."""
+    kinds = kinds_of(build)
+    for name, value in options.items():
+        kind = kinds.get(name, Any)
+        if not is_of(value, kind):
+            raise UsageError(f"{what}: {name} is {named_kind(kind)}, not {value!r}")
 
 
 def lines_of(build: Callable[..., Any]) -> dict[str, str]:

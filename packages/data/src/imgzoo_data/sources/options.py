@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from imgzoo.errors import OptionError
+from imgzoo.options import kinds_of
 
 _PREFIXES = {"torch/": "torchvision", "hfds/": "hf", "hfids/": "hf", "tfds/": "tfds", "wds/": "wds"}
 _QUERY = re.compile(r"\?(?=[A-Za-z_]\w*(?:[=&]|$))")
@@ -64,20 +65,8 @@ def _typed(scheme: str, written: Mapping[str, str]) -> dict[str, Any]:
         return {}
     from imgzoo.registry import registry
 
-    kinds = declared(registry("datasets").resolve(scheme).load())
+    kinds = kinds_of(registry("datasets").resolve(scheme).load())
     return {name: convert(text, kinds.get(name, str), f"{scheme}: option {name}") for name, text in written.items()}
-
-
-def declared(target: Any) -> dict[str, Any]:
-    """The types of a scheme's parameters: as annotated, else the type of the default."""
-    try:
-        hints = typing.get_type_hints(target.__init__ if inspect.isclass(target) else target)
-    except (NameError, TypeError):  # annotations that only a type checker can resolve
-        hints = {}
-    for name, parameter in inspect.signature(target).parameters.items():
-        if parameter.default is not parameter.empty and parameter.default is not None:
-            hints.setdefault(name, type(parameter.default))
-    return hints
 
 
 def convert(text: str, kind: Any, what: str) -> Any:
