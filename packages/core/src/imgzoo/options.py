@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import difflib
 import inspect
+import math
 import numbers
 import re
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-from .errors import UsageError
+from .errors import OptionError, UsageError
 
 Parameters = Mapping[str, inspect.Parameter]
 NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
@@ -204,6 +206,50 @@ def check_kinds(what: str, build: Callable[..., Any], options: Mapping[str, Any]
         kind = kinds.get(name, Any)
         if not is_of(value, kind):
             raise UsageError(f"{what}: {name} is {named_kind(kind)}, not {value!r}")
+
+
+def check_names(what: str, build: Callable[..., Any], options: Iterable[str], more: Iterable[str] = ()) -> None:
+    """Raise `OptionError`, listing those that it takes, for an option that the constructor does not take."""
+    taken, anything = parameters_of(build)
+    valid = sorted({*taken, *more} - {"params"})
+    wrong = sorted(set(options) - set(valid))
+    if wrong and not anything:
+        near = difflib.get_close_matches(wrong[0], valid, 1)
+        hint = f" (did you mean {near[0]}?)" if near else ""
+        rest = f"valid options are {', '.join(valid)}" if valid else "it has none"
+        raise OptionError(f"{what} takes no option {', '.join(wrong)}{hint}; {rest}")
+
+
+class Range(NamedTuple):
+    """Where a number may lie; `above` and `below` leave the ends out."""
+
+    low: float = -math.inf
+    high: float = math.inf
+    above: bool = False
+    below: bool = False
+
+    def has(self, value: float) -> bool:
+        low = self.low < value if self.above else self.low <= value
+        return low and (value < self.high if self.below else value <= self.high)
+
+    def __str__(self) -> str:
+        if self.high == math.inf:
+            return f"a finite number {'above' if self.above else 'of at least'} {self.low:g}"
+        if self.low == -math.inf:
+            return f"a finite number {'below' if self.below else 'of at most'} {self.high:g}"
+        return f"a number in {'(' if self.above else '['}{self.low:g}, {self.high:g}{')' if self.below else ']'}"
+
+
+def check_ranges(what: str, options: Mapping[str, Any], ranges: Mapping[str, Range]) -> None:
+    """Raise `UsageError` for a number, or one of a list, that is not finite or not within its range."""
+    for name, value in options.items():
+        allowed = ranges.get(name, Range())
+        for each in value if isinstance(value, (list, tuple)) else [value]:
+            if isinstance(each, bool) or not (isinstance(each, numbers.Real) or getattr(each, "shape", None) == ()):
+                continue
+            number = float(each)
+            if not (math.isfinite(number) and allowed.has(number)):
+                raise UsageError(f"{what}: {name} must be {allowed}, got {number:g}")
 
 
 def lines_of(build: Callable[..., Any]) -> dict[str, str]:

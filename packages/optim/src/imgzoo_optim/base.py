@@ -15,12 +15,12 @@ import torch
 from torch import Tensor
 
 from imgzoo.errors import CapabilityError
-from imgzoo.options import check_kinds
+from imgzoo.options import Range, check_kinds
 from imgzoo.specs import NOTHING
 
 from . import foreach, kernels
 from .eager import Eager
-from .options import Range, check_values
+from .options import check_values
 
 Scalar = Any
 """A number, or a 0-d tensor while compiling or where the learning rate is one on an accelerator."""
@@ -127,8 +127,9 @@ class Optimizer(Eager, torch.optim.Optimizer):
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         super().add_param_group(param_group)
         group = self.param_groups[-1]
-        check_kinds(type(self).__name__, type(self), group)
-        check_values(type(self).__name__, group, self.ranges)
+        options = {key: value for key, value in group.items() if key != "params"}
+        check_kinds(type(self).__name__, type(self), options)
+        check_values(type(self).__name__, options, self.ranges)
         if group.get("corrected_weight_decay"):
             group.setdefault("max_lr", float(group["lr"]))
         if self.real_only and any(p.is_complex() for p in group["params"]):

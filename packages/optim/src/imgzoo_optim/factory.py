@@ -9,12 +9,12 @@ import torch
 from torch import nn
 
 from imgzoo.errors import OptionError, UsageError
-from imgzoo.options import check_kinds
+from imgzoo.options import check_kinds, check_names
 from imgzoo.registry import registry
 from imgzoo.specs import NOTHING
 
 from .groups import check_partition, decay_groups
-from .options import accepted, check_names, check_values, takes_any
+from .options import accepted, check_values, takes_any
 
 PREFIX = "lookahead_"
 LOOKAHEAD = {"lookahead_alpha": "alpha", "lookahead_k": "k"}

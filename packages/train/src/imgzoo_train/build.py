@@ -6,7 +6,6 @@ sharding, optimizer, averages, compile, data parallel; then loaders, loss and sc
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ import torch
 from torch import nn
 
 from imgzoo.errors import UsageError
+from imgzoo.options import parameters_of
 from imgzoo.registry import registry
 
 from .answers import Alignment, Answer, align, answer_of, answer_of_data
@@ -23,12 +23,13 @@ from .config import Config, size_of
 from .distributed import World
 from .ema import Average
 from .loop import LossFn
-from .losses import class_weights, create_loss
+from .losses import create_loss
 from .metrics import METRICS
 from .models import heads_of, weights_argument
 from .precision import create_precision
-from .sequences import begin, patch_of
+from .sequences import begin, patch_of, size_schedule
 from .state import State
+from .weighting import MODES, class_weights, read_class_weights
 
 DEFAULT_LOSS = {"classification": "cross-entropy", "multilabel": "bce", "regression": "mse"}
 
@@ -151,26 +152,6 @@ class Loaders:
     validation: Any
     eval_steps: int
     updates: int
-
-
-def size_schedule(config: Config, patch: int, samples: int, world: World) -> tuple[Any, int | None]:
-    """What batches of several sizes are drawn from, and the steps of an epoch where batches differ in number.
-
-    Sequences of any length have about as many patches a batch as `--batch-size` of the longest.
-    """
-    from imgzoo_data import SizeSchedule
-    from imgzoo_data.order import Choice
-
-    part = config.data
-    if len(part.sequence) > 1:
-        longest = max(part.sequence)
-        schedule = SizeSchedule.sequences(part.sequence, part.batch_size * longest, patches=(patch,))
-        mean = sum(choice.batch_size for choice in schedule.choices) / len(schedule.choices)
-        return schedule, max(1, round(samples / (mean * world.size)))
-    if part.sizes:
-        choices = tuple(Choice((size, size), part.batch_size) for size in part.sizes)
-        return SizeSchedule(choices, schedule="progressive", epochs=config.run.epochs, random_mix=0, spread=1e-3), None
-    return None, None
 
 
 def build_loaders(
@@ -325,10 +306,17 @@ def build_loss(config: Config, sources: Sources, state: State) -> LossFn:
     options = dict(part.options)
     if part.smoothing and not (config.data.mixup or config.data.cutmix):
         options.setdefault("smoothing", part.smoothing)
+    taken, _ = parameters_of(registry("losses").resolve(name).load())
     if part.class_weights:
-        counts = class_counts(sources)
-        options.setdefault("weight", class_weights(counts, part.class_weights).tolist())
-    taken = inspect.signature(registry("losses").resolve(name).load()).parameters
+        mode = part.class_weights
+        if mode in MODES:
+            weights = class_weights(class_counts(sources), mode, total=len(sources.train))
+        else:
+            weights = read_class_weights(mode, sources.names)
+        option = "pos_weight" if mode == "positives" else "weight"
+        if option not in taken:
+            raise UsageError(f"--class-weights {mode} does not go with --loss {name}, which has no {option}")
+        options.setdefault(option, weights.tolist())
     if "counts" in taken:
         options.setdefault("counts", class_counts(sources).tolist())
     if "total" in taken:
@@ -349,17 +337,22 @@ def check_loss(name: str, loss: nn.Module, task: str, classes: int, device: torc
     kind = torch.long if task == "classification" else torch.float32
     shape = (rows, classes) if task == "multilabel" or (task == "regression" and classes > 1) else (rows,)
     try:
-        loss(torch.zeros(rows, classes, device=device), torch.zeros(shape, dtype=kind, device=device))
+        value = loss(torch.zeros(rows, classes, device=device), torch.zeros(shape, dtype=kind, device=device))
     except (RuntimeError, ValueError, IndexError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UsageError(f"--loss {name} does not go with --task {task} ({reason})") from error
+    if value.ndim:
+        raise UsageError(f"--loss {name} gives {value.numel()} numbers a batch: training needs one, a mean or a sum")
 
 
-def supervised(loss: Callable[[Any, torch.Tensor], torch.Tensor], state: State) -> LossFn:
-    """`loss(model(images), targets)`; auxiliary heads share it with weight 0.4 (arXiv:1512.00567)."""
+def supervised(loss: Callable[[Any, torch.Tensor], torch.Tensor], state: State | None = None) -> LossFn:
+    """`loss(model(images), targets)` of a batch with those two; images in the precision of `state`, or as they are.
+
+    Auxiliary heads share the loss with weight 0.4 (arXiv:1512.00567).
+    """
 
     def run(model: nn.Module, batch: Any) -> torch.Tensor:
-        output = model(state.precision.inputs(batch.images))
+        output = model(state.precision.inputs(batch.images) if state else batch.images)
         if not isinstance(output, (tuple, list)):
             return loss(output, batch.targets)
         first, *others = output

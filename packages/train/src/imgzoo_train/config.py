@@ -112,7 +112,8 @@ class LossSection:
     task: Literal["classification", "multilabel", "regression"] = "classification"
     name: str = ""
     smoothing: float = 0.0
-    class_weights: Literal["", "balanced", "effective"] = ""
+    class_weights: str = ""
+    """`balanced`, `effective`, `positives`, or a file of weights."""
     options: dict[str, Any] = field(default_factory=dict[str, Any])
 
 

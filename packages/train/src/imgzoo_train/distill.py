@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from functools import partial
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from imgzoo.errors import CapabilityError
+from imgzoo.errors import CapabilityError, UsageError
+from imgzoo.options import Range, check_kinds, check_ranges
 
 from .answers import Answer, align, answer_of
 from .config import Config
+from .loop import LossFn
 from .state import State
 
 
@@ -57,28 +60,71 @@ class Teacher(nn.Module):
         return model.forward_head(model.forward_features(self.images(images)), pre_logits=True).float()
 
 
-def distilled(config: Config, loss: Callable[..., torch.Tensor], state: State, sources: Any) -> Any:
-    """A loss function `(model, batch) -> scalar`: (1 - weight) * own loss + weight * imitation of the teacher."""
+def distilled(config: Config, loss: Callable[..., torch.Tensor], state: State, sources: Any) -> LossFn:
+    """The loss function of a run with a teacher."""
     from .models import open_model
 
-    part = config.distill
+    part, task = config.distill, config.loss.task
     model = open_model(part.teacher, part.teacher_pretrained)
     columns = None
     if part.kind != "feature":
-        wanted = Answer(config.loss.task, sources.classes, tuple(sources.names))
+        wanted = Answer(task, sources.classes, tuple(sources.names))
         found = align(answer_of(model), wanted, f"the teacher {part.teacher}", config.data.source)
         columns = found.columns if found.places is None else found.places
     student: Any = state.plain
     teacher = Teacher(model, student.pretrained_cfg, model.pretrained_cfg, columns).to(state.device)
-    imitate = {"": _logit, "logit": _logit, "feature": _feature, "token": _token}[part.kind](
-        config, student, teacher, state
+    kind = part.kind or "logit"
+    return distillation(
+        loss, student, teacher, kind=kind, weight=part.weight, temperature=part.temperature, hard=part.hard, task=task,
+        optimizer=state.optimizer, lr=config.optim.lr, inputs=state.precision.inputs,
+    )  # fmt: skip
+
+
+def distillation(
+    loss: Callable[..., torch.Tensor],
+    student: Any,
+    teacher: Teacher,
+    *,
+    kind: Literal["logit", "feature", "token"] = "logit",
+    weight: float = 0.5,
+    temperature: float = 1.0,
+    hard: bool = False,
+    task: str = "classification",
+    optimizer: Any = None,
+    lr: float = 1e-3,
+    inputs: Callable[[torch.Tensor], torch.Tensor] = lambda images: images,
+) -> LossFn:
+    """A loss function `(model, batch) -> scalar`: `(1 - weight) * loss + weight * imitation of the teacher`.
+
+    A batch has `images` and `targets`; `inputs` brings images to the model's precision.
+
+    Args:
+        student: the plain model, for what its class can do; the loss function is called with what trains it.
+        kind: what is imitated: logits, pooled features through a map that joins `optimizer` with the rate `lr`, or
+            logits by the second head of a network with a distillation token.
+        temperature: softens both sides' logits; `hard` learns the teacher's decision instead.
+
+    Raises:
+        CapabilityError: the student has no distillation token.
+        UsageError: `weight` or `temperature` is out of range, or features have no optimizer for their map.
+    """
+    what = "distillation"
+    check_kinds(what, distillation, {"kind": kind, "weight": weight, "temperature": temperature, "hard": hard})
+    check_ranges(what, {"weight": weight, "temperature": temperature}, RANGES)
+    imitate = {"logit": _logit, "feature": _feature, "token": _token}[kind](
+        student, teacher, partial(imitation, temperature=temperature, hard=hard, task=task), inputs, optimizer, lr
     )
 
     def run(model: nn.Module, batch: Any) -> torch.Tensor:
         own, copied = imitate(model, batch)
-        return (1 - part.weight) * loss(own, batch.targets) + part.weight * copied
+        return (1 - weight) * loss(own, batch.targets) + weight * copied
 
     return run
+
+
+RANGES = {"weight": Range(0, 1), "temperature": Range(0, above=True)}
+Copy = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+"""Outputs of the student and of the teacher -> how far apart they are."""
 
 
 def imitation(
@@ -100,30 +146,27 @@ def imitation(
     return F.kl_div(own, soft, reduction="batchmean", log_target=True) * temperature**2
 
 
-def _logit(config: Config, student: Any, teacher: Teacher, state: State) -> Any:
-    part, task = config.distill, config.loss.task
-
+def _logit(student: Any, teacher: Teacher, copy: Copy, inputs: Any, optimizer: Any, lr: float) -> Any:
     def imitate(model: nn.Module, batch: Any) -> tuple[torch.Tensor, torch.Tensor]:
-        output: Any = model(state.precision.inputs(batch.images))
+        output: Any = model(inputs(batch.images))
         output = output[0] if isinstance(output, (tuple, list)) else output
-        return output, imitation(output, teacher.logits(batch.images), part.temperature, part.hard, task)
+        return output, copy(output, teacher.logits(batch.images))
 
     return imitate
 
 
-def _token(config: Config, student: Any, teacher: Teacher, state: State) -> Any:
+def _token(student: Any, teacher: Teacher, copy: Copy, inputs: Any, optimizer: Any, lr: float) -> Any:
     """The second head learns from the teacher, the first from the labels (DeiT, arXiv:2012.12877)."""
     if not hasattr(student, "set_distilled_training"):
         raise CapabilityError(
             "--distill token needs a model with a distillation token, such as deit_tiny_distilled_patch16_224"
         )
     student.set_distilled_training(True)
-    part, task = config.distill, config.loss.task
 
     def imitate(model: nn.Module, batch: Any) -> tuple[torch.Tensor, torch.Tensor]:
-        output: Any = model(state.precision.inputs(batch.images))
+        output: Any = model(inputs(batch.images))
         own, other = output if isinstance(output, (tuple, list)) else (output, output)
-        return own, imitation(other, teacher.logits(batch.images), part.temperature, part.hard, task)
+        return own, copy(other, teacher.logits(batch.images))
 
     return imitate
 
@@ -140,17 +183,18 @@ class FeatureHead(nn.Module):
         return (1 - F.cosine_similarity(self.map(features.float()), wanted, dim=1)).mean()
 
 
-def _feature(config: Config, student: Any, teacher: Teacher, state: State) -> Any:
+def _feature(student: Any, teacher: Teacher, copy: Copy, inputs: Any, optimizer: Any, lr: float) -> Any:
     """Pooled features imitate the teacher's through a learned linear map, which joins the optimizer."""
+    if optimizer is None:
+        raise UsageError("features are imitated through a map that learns: give the optimizer that it joins")
     wide: Any = teacher.model
-    head = FeatureHead(student.head_hidden_size, wide.head_hidden_size).to(state.device)
-    learning_rate = config.optim.lr
-    state.optimizer.add_param_group({"params": list(head.parameters()), "lr": learning_rate, "weight_decay": 0.0})
+    head = FeatureHead(student.head_hidden_size, wide.head_hidden_size).to(teacher.scale.device)
+    optimizer.add_param_group({"params": list(head.parameters()), "lr": lr, "weight_decay": 0.0})
 
     def imitate(model: nn.Module, batch: Any) -> tuple[torch.Tensor, torch.Tensor]:
         if model is not student:
             raise CapabilityError("--distill feature runs in a single process without --compile")
-        features = student.forward_features(state.precision.inputs(batch.images))
+        features = student.forward_features(inputs(batch.images))
         pooled = student.forward_head(features, pre_logits=True)
         wanted = teacher.features(batch.images)
         return student.forward_head(features), head(pooled, wanted)

@@ -11,6 +11,9 @@ from torch import nn
 from imgzoo.errors import UsageError
 from imgzoo.model import Patches, take_patches
 
+from .config import Config
+from .distributed import World
+
 
 def patch_of(model: Any) -> int:
     """Side of the square patches that a network's images are cut into; its largest reduction where it has none."""
@@ -36,6 +39,26 @@ def asked(model: Any, length: int | None) -> tuple[int, int] | None:
         return None
     begin(model, [length])
     return patch_of(model), length
+
+
+def size_schedule(config: Config, patch: int, samples: int, world: World) -> tuple[Any, int | None]:
+    """What batches of several sizes are drawn from, and the steps of an epoch where batches differ in number.
+
+    Sequences of any length have about as many patches a batch as `--batch-size` of the longest.
+    """
+    from imgzoo_data import SizeSchedule
+    from imgzoo_data.order import Choice
+
+    part = config.data
+    if len(part.sequence) > 1:
+        longest = max(part.sequence)
+        schedule = SizeSchedule.sequences(part.sequence, part.batch_size * longest, patches=(patch,))
+        mean = sum(choice.batch_size for choice in schedule.choices) / len(schedule.choices)
+        return schedule, max(1, round(samples / (mean * world.size)))
+    if part.sizes:
+        choices = tuple(Choice((size, size), part.batch_size) for size in part.sizes)
+        return SizeSchedule(choices, schedule="progressive", epochs=config.run.epochs, random_mix=0, spread=1e-3), None
+    return None, None
 
 
 def by_shape(images: Sequence[torch.Tensor]) -> list[tuple[list[int], torch.Tensor]]:

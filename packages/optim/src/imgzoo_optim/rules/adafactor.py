@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from imgzoo.options import Range
 from imgzoo_optim import foreach
 from imgzoo_optim.base import Block, Optimizer, low
-from imgzoo_optim.options import Range
 
 from .factored import clip_rms_, compiled_step, factored_step, mean_squares, pieces, run_compiled
 

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from imgzoo.errors import UsageError
+from imgzoo.options import Range
 from imgzoo_optim import foreach
 from imgzoo_optim.base import Block, Optimizer, low, subtract_
-from imgzoo_optim.options import Range
 
 from .factored import clip_rms_, factored_step, mean_squares, pieces
 

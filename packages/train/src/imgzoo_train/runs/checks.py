@@ -14,6 +14,7 @@ from imgzoo.errors import DataError, ImgzooError, UsageError
 from imgzoo_train.config import Config, DistillSection
 from imgzoo_train.limits import checked_value
 from imgzoo_train.metrics import METRICS
+from imgzoo_train.weighting import MODES
 
 from . import resuming
 
@@ -32,6 +33,9 @@ def check_settings(config: Config, *, resume: bool = False, output: bool = True)
         registry("loggers").resolve(name)
     registry("losses").resolve(config.loss.name or DEFAULT_LOSS[config.loss.task])
     registry("optimizers").resolve(config.optim.name)
+    weights = config.loss.class_weights
+    if weights and weights not in MODES and not Path(weights).is_file():
+        raise UsageError(f"--class-weights is {', '.join(MODES)} or a file of weights, not '{weights}'")
     measured = METRICS[config.loss.task](2).result()
     if score_name(config) not in measured:
         raise UsageError(f"--metric {run.metric} is not measured; there are {', '.join(measured)}")
