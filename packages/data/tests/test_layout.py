@@ -292,3 +292,35 @@ def test_a_plugin_without_annotations_gets_the_types_of_its_defaults():
     assert convert("7", kinds["size"], "") == 7 and convert("true", kinds["deep"], "") is True
     assert convert("0.25", kinds["share"], "") == 0.25 and kinds["name"] is Any
     assert np.isscalar(convert("7", str, ""))
+
+
+def test_two_folders_of_one_split_are_both_named(tmp_path):
+    for part in ("train", "val", "validation"):
+        write_folder(tmp_path / part, {"a": 1, "b": 1})
+    source = create_dataset(f"folder:{tmp_path}", "validation")
+    assert source.served == "folder 'validation', not 'val' beside it"
+    assert create_dataset(f"folder:{tmp_path}", "val").served == "folder 'val', not 'validation' beside it"
+    assert create_dataset(f"folder:{tmp_path}", "train").served == "folder 'train'"
+    with pytest.raises(UsageError, match="val and validation both serve the split 'dev'"):
+        create_dataset(f"folder:{tmp_path}", "dev")
+    packed = tmp_path / "all.tar"
+    files = {f"x/{p.relative_to(tmp_path)}": p.read_bytes() for p in tmp_path.rglob("*.jpg")}
+    packed.write_bytes(tar_bytes(files))
+    assert "folder 'x/validation', not 'val' beside it, in" in create_dataset(f"tar:{packed}", "validation").served
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"image,label\nx,y\n", "the file is text, not a tar"),
+        (b"PK\x03\x04" + bytes(600), "a zip archive, not a tar; zip: reads it"),
+        (b"\x1f\x8b" + bytes(600), "gzip data, not a tar; decompress it first"),
+    ],
+)
+def test_a_tar_that_is_none_says_what_it_is(tmp_path, content, words):
+    (tmp_path / "x.tar").write_bytes(content)
+    with pytest.raises(DataError, match=words):
+        create_dataset(f"tar:{tmp_path / 'x.tar'}?index=false")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UsageError, match=r"there is no .tar in .*; folder: reads images"):
+        create_dataset(f"tar:{tmp_path / 'empty'}")

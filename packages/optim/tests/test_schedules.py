@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from imgzoo.errors import OptionError, UnknownNameError, UsageError
 from imgzoo_optim import create_optimizer, create_scheduler
-from imgzoo_optim.command import command
+from imgzoo_optim.cli.schedule import command
 
 FALLING = ["cosine", "tanh", "poly", "wsd"]
 

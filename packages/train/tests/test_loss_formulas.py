@@ -11,7 +11,7 @@ from imgzoo.errors import ImgzooError, OptionError, UsageError
 from imgzoo.options import kinds_of
 from imgzoo.registry import registry
 from imgzoo_train import Teacher, class_weights, create_loss, distillation, supervised
-from imgzoo_train.weighting import read_class_counts, read_class_weights
+from imgzoo_train.loop.weighting import read_class_counts, read_class_weights
 
 GENERATOR = torch.Generator().manual_seed(0)
 OUTPUT = 2 * torch.randn(6, 5, generator=GENERATOR, dtype=torch.float64)

@@ -10,6 +10,7 @@ import re
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
 from .errors import OptionError, UsageError
@@ -106,6 +107,7 @@ LINES: dict[str, str] = {
 """Options that families share, one line each; those of a single family stand under `Args:` in its docstring."""
 
 
+@cache  # a model is created by way of several readers
 def parameters_of(build: Callable[..., Any]) -> tuple[Parameters, bool]:
     """The options a constructor takes, those it hands to its base class included; True if it takes any."""
     if not inspect.isclass(build):
@@ -247,7 +249,8 @@ NETWORK_RANGES = {
     **dict.fromkeys(("layers", "num_blocks", "kernel", "kernels", "growth", "groups", "output_stride"), ONE),
     **dict.fromkeys(("first_width", "first_blocks", "init_channels", "inner_dim", "inner_heads", "neck_chans"), ONE),
     **dict.fromkeys(("merge_size", "pos_grid", "places", "focal_window", "band_kernel", "down_kernel"), ONE),
-    **dict.fromkeys(("mlp_ratio", "mlp_ratios", "width", "bottle_ratio", "cardinality", "divisor", "depth", "scale"), POSITIVE),
+    **dict.fromkeys(("mlp_ratio", "mlp_ratios", "width", "bottle_ratio", "cardinality", "divisor"), POSITIVE),
+    **dict.fromkeys(("depth", "scale"), POSITIVE),
     "backbone_level": Range(),
 }
 """Options of networks whose numbers are narrower, or wider, than at least 0; those called `..._rate` are below 1."""

@@ -56,19 +56,21 @@ def imgzoo_commands():
 @hookimpl
 def imgzoo_losses():
     return [
-        ComponentSpec(name, f"imgzoo_train.{target}", options, paper=paper)
+        ComponentSpec(name, f"imgzoo_train.loop.{target}", options, paper=paper)
         for name, (target, options, paper) in _LOSSES.items()
     ]
 
 
 @hookimpl
 def imgzoo_loggers():
-    return [ComponentSpec(name, f"imgzoo_train.loggers:{cls}", help=help) for name, (cls, help) in _LOGGERS.items()]
+    return [
+        ComponentSpec(name, f"imgzoo_train.runs.loggers:{cls}", help=help) for name, (cls, help) in _LOGGERS.items()
+    ]
 
 
 @hookimpl
 def imgzoo_trainers():
-    return [ComponentSpec("standard", "imgzoo_train.run:train", help="supervised training, the default")]
+    return [ComponentSpec("standard", "imgzoo_train.runs.run:train", help="supervised training, the default")]
 
 
 @hookimpl
