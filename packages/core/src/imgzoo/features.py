@@ -98,14 +98,19 @@ class FeatureModel(nn.Module):
         self.pretrained_cfg = model.pretrained_cfg
         self.register_load_state_dict_pre_hook(take_flat_keys)
 
-    def flat_state_dict(self) -> dict[str, Tensor]:
-        """The state dict under flat keys: `conv1.weight`, `stages_0.blocks.1...`."""
+    def flat_rows(self) -> set[str]:
+        """Children of the network whose rows the field joins to their name."""
         inside = {level.module.partition(".")[0] for level in self.feature_info.levels if "." in level.module}
-        rows, flat = set[str](), {}
+        rows = set[str]()
         for name, part in self.model.named_children() if inside and self.model.flat_levels else ():
             numbered = isinstance(part, (nn.Sequential, nn.ModuleList)) and all(row.isdigit() for row in part._modules)
             if name in inside or numbered:
                 rows.add(name)
+        return rows
+
+    def flat_state_dict(self) -> dict[str, Tensor]:
+        """The state dict under flat keys: `conv1.weight`, `stages_0.blocks.1...`."""
+        rows, flat = self.flat_rows(), {}
         for key, value in self.model.state_dict().items():
             first, *rest = key.split(".", 2)
             flat[".".join([f"{first}_{rest[0]}", *rest[1:]]) if first in rows else key] = value

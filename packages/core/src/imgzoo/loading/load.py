@@ -14,6 +14,7 @@ from torch import nn
 
 from imgzoo.errors import WeightsError
 from imgzoo.features import FeatureModel
+from imgzoo.registry import registry
 
 from .adapt import State, cast_like, check_fit, fit_state
 from .convert import convert, needed
@@ -116,7 +117,7 @@ def fit(
     """Strip a prefix, convert and adapt a state dict; the report tells what was done."""
     weights = source.weights if source and source.weights_from == "tag" else None
     report = LoadReport(str(path), source.license if source else "")
-    target = source.spec.target if source else f"{type(model).__module__}:{type(model).__name__}"
+    target = source.spec.target if source else target_of(model)
     heads = heads_of(model)
     names = [name for name, _ in model.named_parameters() if not name.startswith(tuple(f"{head}." for head in heads))]
     whole = len(state)
@@ -133,6 +134,13 @@ def fit(
         others = f", {whole - len(state)} tensors outside it left out" if whole > len(state) else ""
         report.adapted.insert(0, f"the prefix '{prefix}' stripped{others}")
     return state, report
+
+
+def target_of(model: Any) -> str:
+    """The class as catalogs name it; a class derived from one of theirs reads the files that its base does."""
+    targets = [f"{each.__module__}:{each.__name__}" for each in type(model).__mro__]
+    known = {spec.target for spec in registry("models").specs()}
+    return next((each for each in targets if each in known), targets[0])
 
 
 def heads_of(model: Any) -> tuple[str, ...]:
@@ -189,7 +197,7 @@ def load_checkpoint(
     network, extractor = inside(model)
     own = network.state_dict()
     name = type(network).__name__
-    target = f"{type(network).__module__}:{type(network).__name__}"
+    target = target_of(network)
     state = read_weights(path, target, use_ema=use_ema)
     state, report = fit(state, network, own, None, path, partial(twin_of, network))
     missing, report.unused = check_fit(state, own, name)

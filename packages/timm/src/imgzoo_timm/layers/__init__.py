@@ -1,0 +1,66 @@
+"""The field's layers: native ones of `imgzoo_layers` under the field's arguments and attributes."""
+
+from imgzoo_timm._door import furnish
+
+NAMES = """
+activations          .layers._act        swish mish sigmoid tanh hard_swish hard_sigmoid hard_mish gelu gelu_tanh
+activations          .layers._act        Swish Mish Sigmoid Tanh HardSwish HardSigmoid HardMish GELU GELUTanh QuickGELU
+activations          .layers._act        PReLU quick_gelu
+create_act           .layers._act        get_act_fn get_act_layer create_act_layer
+drop                 .layers._drop       DropPath drop_path PatchDropout calculate_drop_path_rates
+drop                 imgzoo_layers.drop  DropBlock2d drop_block_2d
+patch_dropout        .layers._drop       PatchDropout PatchDropoutWithIndices patch_dropout_forward
+weight_init          imgzoo_layers.init  trunc_normal_ trunc_normal_tf_ lecun_normal_
+weight_init          .layers._training   variance_scaling_ init_weight_vit init_weight_jax is_meta_device
+helpers              .layers._helpers    to_ntuple to_1tuple to_2tuple to_3tuple to_4tuple make_divisible extend_tuple
+helpers              .layers._helpers    get_device_dtype
+config               .layers._config     is_scriptable is_exportable is_no_jit set_scriptable set_exportable set_no_jit
+config               .layers._config     set_layer_config use_fused_attn set_fused_attn use_reentrant_ckpt
+config               .layers._config     set_reentrant_ckpt
+fast_norm            .layers._config     is_fast_norm set_fast_norm
+mlp                  .layers._mlp        Mlp GluMlp SwiGLU SwiGLUPacked GatedMlp ConvMlp GlobalResponseNormMlp
+attention            .layers._attention  Attention maybe_add_mask resolve_self_attn_mask
+layer_scale          .layers._attention  LayerScale LayerScale2d
+attention_pool       .layers._attention  AttentionPoolLatent
+attention_pool2d     .layers._attention  AttentionPool2d RotAttentionPool2d
+patch_embed          .layers._patch_embed PatchEmbed PatchEmbedWithSize resample_patch_embed
+format               .layers._patch_embed Format nchw_to nhwc_to get_spatial_dim get_channel_dim
+pos_embed            .layers._patch_embed resample_abs_pos_embed resample_abs_pos_embed_nhwc
+pos_embed_sincos     .layers._position   RotaryEmbeddingCat apply_rot_embed apply_rot_embed_cat apply_rot_embed_list
+pos_embed_sincos     .layers._position   build_sincos2d_pos_embed freq_bands pixel_freq_bands
+pos_embed_rel        .layers._position   RelPosBias gen_relative_position_index resize_rel_pos_bias_table
+pos_embed_rel        .layers._position   resize_rel_pos_bias_table_simple
+norm                 .layers._norm       LayerNorm LayerNorm2d LayerNormFp32 GroupNorm GroupNorm1 RmsNorm RmsNorm2d
+norm                 .layers._norm       SimpleNorm SimpleNorm2d
+create_norm          .layers._norm       get_norm_layer create_norm_layer
+norm_act             .layers._norm       BatchNormAct2d GroupNormAct GroupNorm1Act LayerNormAct2d RmsNormAct2d
+norm_act             .layers._norm       FrozenBatchNormAct2d
+norm_act             .layers._training   SyncBatchNormAct convert_sync_batchnorm freeze_batch_norm_2d
+norm_act             .layers._training   unfreeze_batch_norm_2d
+create_norm_act      .layers._norm       get_norm_act_layer create_norm_act_layer
+split_batchnorm      .layers._training   SplitBatchNorm2d convert_splitbn_model
+linear               .layers._conv       Linear
+padding              .layers._conv       get_padding get_same_padding pad_same
+conv2d_same          .layers._conv       Conv2dSame
+create_conv2d        .layers._conv       create_conv2d
+conv_bn_act          .layers._conv       ConvNormAct ConvBnAct ConvNormActAa
+separable_conv       .layers._conv       SeparableConvNormAct
+pool2d_same          .layers._conv       AvgPool2dSame MaxPool2dSame create_pool2d
+blur_pool            .layers._conv       BlurPool2d
+std_conv             .layers._conv       StdConv2d StdConv2dSame
+adaptive_avgmax_pool .layers._pool       SelectAdaptivePool2d AdaptiveAvgMaxPool2d adaptive_avgmax_pool2d
+adaptive_avgmax_pool .layers._pool       select_adaptive_pool2d
+pool1d               .layers._pool       global_pool_nlc
+classifier           .layers._pool       ClassifierHead NormMlpClassifierHead create_classifier
+test_time_pool       .layers._pool       TestTimePoolHead apply_test_time_pool
+squeeze_excite       .layers._gate       SqueezeExcite SEModule EffectiveSqueezeExcite EffectiveSEModule
+eca                  .layers._gate       EcaModule CecaModule EfficientChannelAttn CircularEfficientChannelAttn
+create_attn          .layers._gate       get_attn create_attn
+_fx                  .layers._training   create_feature_extractor get_graph_node_names register_notrace_module
+_fx                  .layers._training   is_notrace_module get_notrace_modules register_notrace_function
+_fx                  .layers._training   is_notrace_function get_notrace_functions
+grid                 .layers._training   ndgrid meshgrid
+typing               .layers._typing     LayerType PadType
+"""
+
+__getattr__, __dir__ = furnish(__name__, NAMES, "imgzoo's blocks are in imgzoo_layers")

@@ -1,0 +1,62 @@
+"""How adapters are made: native modules under the field's arguments and attributes, and networks that turn into them."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from typing import Any, TypeVar
+
+import torch
+from torch import nn
+
+Module = TypeVar("Module", bound=type[nn.Module])
+ADAPTERS: dict[type[nn.Module], type[nn.Module]] = {}
+"""The adapter of each native class that has one: it adds arguments, attributes and methods, and no state."""
+
+
+def adapter(cls: Module) -> Module:
+    """Let modules of a native class, the last base, turn into this one (see `adopt`)."""
+    ADAPTERS[cls.__bases__[-1]] = cls
+    return cls
+
+
+def placed(cls: Module) -> Module:
+    """Give a constructor the field's last arguments, `device` and `dtype`: where the finished module goes."""
+    build: Any = cls.__init__
+
+    @functools.wraps(build)
+    def __init__(self: nn.Module, *args: Any, device: Any = None, dtype: Any = None, **options: Any) -> None:
+        where = torch.device(device) if device is not None else None
+        if where is None:
+            build(self, *args, **options)
+        else:
+            with where:
+                build(self, *args, **options)
+        if dtype is not None:
+            self.to(dtype=dtype)
+
+    signature = inspect.signature(build)
+    rest = [each for each in signature.parameters.values() if each.kind is each.VAR_KEYWORD]
+    own = [each for each in signature.parameters.values() if each.kind is not each.VAR_KEYWORD]
+    kind = own[-1].kind if own[-1].kind is own[-1].KEYWORD_ONLY else own[-1].POSITIONAL_OR_KEYWORD
+    added = [inspect.Parameter(name, kind, default=None) for name in ("device", "dtype")]
+    __init__.__signature__ = signature.replace(parameters=[*own, *added, *rest])  # type: ignore[attr-defined]
+    cls.__init__ = __init__  # type: ignore[method-assign]
+    return cls
+
+
+def adopt(model: nn.Module) -> nn.Module:
+    """Let every module of a finished network that has an adapter be one, in place; returns the network."""
+    for module in model.modules():
+        module.__class__ = ADAPTERS.get(type(module), type(module))
+    return model
+
+
+def two(value: Any) -> tuple[Any, Any]:
+    """One setting for two layers, or one each."""
+    return tuple(value) if isinstance(value, (tuple, list)) else (value, value)
+
+
+def made(layer: Any, *args: Any, **options: Any) -> nn.Module:
+    """A part by its class or maker; nothing where there is none."""
+    return nn.Identity() if layer is None else layer(*args, **options)

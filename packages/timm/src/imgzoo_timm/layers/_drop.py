@@ -1,0 +1,81 @@
+"""Stochastic depth, dropped blocks and dropped patches."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from imgzoo_layers import drop as native
+
+from ._base import adapter
+
+
+@adapter
+class DropPath(native.DropPath):
+    def __init__(self, drop_prob: float = 0.0, scale_by_keep: bool = True):
+        super().__init__(drop_prob or 0.0, scale_by_keep)
+
+    @property
+    def drop_prob(self) -> float:
+        return self.rate
+
+    @drop_prob.setter
+    def drop_prob(self, rate: float) -> None:
+        self.rate = rate
+
+    def extra_repr(self) -> str:
+        return f"drop_prob={round(self.rate, 3):0.3f}"
+
+
+def drop_path(x: Tensor, drop_prob: float = 0.0, training: bool = False, scale_by_keep: bool = True) -> Tensor:
+    return native.drop_path(x, drop_prob, training, scale_by_keep)
+
+
+@adapter
+class PatchDropout(native.PatchDropout):
+    def __init__(self, prob: float = 0.5, num_prefix_tokens: int = 1, ordered: bool = False):
+        super().__init__(prob, num_prefix_tokens, ordered)
+
+    @property
+    def prob(self) -> float:
+        return self.rate
+
+    @prob.setter
+    def prob(self, rate: float) -> None:
+        self.rate = rate
+
+
+def calculate_drop_path_rates(
+    drop_path_rate: float, depths: int | list[int], stagewise: bool = False
+) -> list[float] | list[list[float]]:
+    """Rates that grow linearly over all blocks, or with `stagewise` over stages; a list each where depths are a list."""
+    if isinstance(depths, int):
+        if stagewise:
+            raise ValueError("stagewise rates need the depth of each stage")
+        return native.drop_path_rates(drop_path_rate, depths)[0]
+    if stagewise:
+        return [[rate] * depth for rate, depth in zip(native.drop_path_rates(drop_path_rate, len(depths))[0], depths)]
+    return native.drop_path_rates(drop_path_rate, depths)
+
+
+def patch_dropout_forward(
+    x: Tensor, prob: float, num_prefix_tokens: int, ordered: bool, training: bool
+) -> tuple[Tensor, Tensor | None]:
+    """Tokens (B, N, C) without a random part of the patches, and the indices of those kept; None where all are."""
+    if not training or prob == 0.0:
+        return x, None
+    prefix, patches = x[:, :num_prefix_tokens], x[:, num_prefix_tokens:]
+    count = patches.shape[1]
+    kept = torch.argsort(torch.randn(x.shape[0], count, device=x.device), dim=-1)[:, : max(1, int(count * (1 - prob)))]
+    if ordered:
+        kept = kept.sort(dim=-1)[0]
+    return torch.cat([prefix, patches.gather(1, kept[..., None].expand(-1, -1, x.shape[-1]))], dim=1), kept
+
+
+class PatchDropoutWithIndices(nn.Module):
+    def __init__(self, prob: float = 0.5, num_prefix_tokens: int = 1, ordered: bool = False):
+        super().__init__()
+        self.prob, self.num_prefix_tokens, self.ordered = prob, num_prefix_tokens, ordered
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        return patch_dropout_forward(x, self.prob, self.num_prefix_tokens, self.ordered, self.training)

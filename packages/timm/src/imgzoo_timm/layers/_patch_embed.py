@@ -1,0 +1,167 @@
+"""From image to patches, and the resizing of patch kernels and position tables."""
+
+from __future__ import annotations
+
+import math
+from enum import Enum
+from typing import Any
+
+import torch
+import torch.fx
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from imgzoo.model.tables import check_divides, check_size
+from imgzoo_layers import patch_embed as native
+from imgzoo_layers.tables import Size
+
+from ._base import adapter, made, placed
+from ._helpers import to_2tuple
+
+
+torch.fx.wrap("check_size")
+torch.fx.wrap("check_divides")
+
+
+class Format(str, Enum):
+    NCHW = "NCHW"
+    NHWC = "NHWC"
+    NCL = "NCL"
+    NLC = "NLC"
+
+
+def nchw_to(x: Tensor, fmt: Format) -> Tensor:
+    """(B, C, H, W) in another format."""
+    if fmt == Format.NHWC:
+        return x.permute(0, 2, 3, 1)
+    if fmt == Format.NLC:
+        return x.flatten(2).transpose(1, 2)
+    return x.flatten(2) if fmt == Format.NCL else x
+
+
+def nhwc_to(x: Tensor, fmt: Format) -> Tensor:
+    """(B, H, W, C) in another format."""
+    if fmt == Format.NCHW:
+        return x.permute(0, 3, 1, 2)
+    if fmt == Format.NLC:
+        return x.flatten(1, 2)
+    return x.flatten(1, 2).transpose(1, 2) if fmt == Format.NCL else x
+
+
+def get_spatial_dim(fmt: Format) -> tuple[int, ...]:
+    return {Format.NLC: (1,), Format.NCL: (2,), Format.NHWC: (1, 2)}.get(Format(fmt), (2, 3))
+
+
+def get_channel_dim(fmt: Format) -> int:
+    return {Format.NHWC: 3, Format.NLC: 2}.get(Format(fmt), 1)
+
+
+@adapter
+@placed
+class PatchEmbed(native.PatchEmbed):
+    """(B, C, H, W) -> (B, N, D), or a map in `output_fmt`."""
+
+    dynamic_img_pad: torch.jit.Final[bool]
+
+    def __init__(self, img_size: int | Size | None = 224, patch_size: int = 16, in_chans: int = 3,
+                 embed_dim: int = 768, norm_layer: Any = None, flatten: bool = True, output_fmt: str | None = None,
+                 bias: bool = True, strict_img_size: bool = True, dynamic_img_pad: bool = False):  # fmt: skip
+        super().__init__(to_2tuple(patch_size), in_chans, embed_dim, None, bias)
+        self.norm = made(norm_layer, embed_dim)
+        self.measure(img_size, to_2tuple(patch_size), strict_img_size, dynamic_img_pad)
+        self.flatten = flatten if output_fmt is None else False
+        self.output_fmt = Format.NCHW if output_fmt is None else Format(output_fmt)
+
+    def measure(self, img_size: Any, patch_size: Size, strict: bool = True, pad: bool = False) -> None:
+        """Take the sizes that clients read."""
+        self.patch_size, self.strict_img_size, self.dynamic_img_pad = patch_size, strict, pad
+        self.flatten, self.output_fmt = True, Format.NCHW
+        self.img_size = None if img_size is None else to_2tuple(img_size)
+        self.grid_size = None if self.img_size is None else self.dynamic_feat_size(self.img_size)
+        self.num_patches = None if self.grid_size is None else self.grid_size[0] * self.grid_size[1]
+
+    def feat_ratio(self, as_scalar: bool = True) -> Any:
+        return max(self.patch_size) if as_scalar else self.patch_size
+
+    def dynamic_feat_size(self, img_size: Size) -> Size:
+        """The grid of an image."""
+        high, wide = self.patch_size
+        if self.dynamic_img_pad:
+            return math.ceil(img_size[0] / high), math.ceil(img_size[1] / wide)
+        return img_size[0] // high, img_size[1] // wide
+
+    def set_input_size(self, img_size: Any = None, patch_size: Any = None) -> None:
+        """Take another image size, or another patch size, to which the kernels are resized."""
+        size = self.patch_size if patch_size is None else to_2tuple(patch_size)
+        if size != self.patch_size:
+            old = self.proj
+            kernel = native.resize_patch_kernel(old.weight.detach(), size)
+            new = nn.Conv2d(old.in_channels, old.out_channels, size, size, bias=old.bias is not None)
+            new.weight = nn.Parameter(kernel, requires_grad=old.weight.requires_grad)
+            new.bias = old.bias
+            self.proj = new
+        self.measure(self.img_size if img_size is None else img_size, size, self.strict_img_size, self.dynamic_img_pad)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.img_size is not None:
+            if self.strict_img_size:
+                x = check_size(x, self.img_size)
+            elif not self.dynamic_img_pad:
+                x = check_divides(x, self.patch_size)
+        if self.dynamic_img_pad:
+            x = F.pad(x, [0, -x.shape[-1] % self.patch_size[1], 0, -x.shape[-2] % self.patch_size[0]])
+        return self.embedded(x)
+
+    def embedded(self, x: Tensor) -> Tensor:
+        """The same, of an image that is known to fit."""
+        x = self.proj(x)
+        x = x.flatten(2).transpose(1, 2) if self.flatten else nchw_to(x, self.output_fmt)
+        return self.norm(x)
+
+
+class PatchEmbedWithSize(PatchEmbed):
+    """The same, with the grid beside it."""
+
+    def forward(self, x: Tensor) -> Any:
+        x = self.proj(x)
+        grid = list(x.shape[-2:])
+        x = x.flatten(2).transpose(1, 2) if self.flatten else nchw_to(x, self.output_fmt)
+        return self.norm(x), grid
+
+
+def resample_patch_embed(patch_embed: Tensor, new_size: list[int], interpolation: str = "bicubic",
+                         antialias: bool = True, verbose: bool = False) -> Tensor:  # fmt: skip
+    """Patch kernels (D, C, h, w) for another patch size, by the pseudo-inverse of resizing (arXiv:2212.08013)."""
+    if interpolation == "bicubic" and antialias:
+        return native.resize_patch_kernel(patch_embed, (new_size[0], new_size[1]))
+    old = tuple(patch_embed.shape[-2:])
+    basis = torch.eye(old[0] * old[1]).reshape(-1, 1, *old)
+    resize = F.interpolate(basis, size=tuple(new_size), mode=interpolation, antialias=antialias).flatten(1)
+    inverse = torch.linalg.pinv(resize)
+    return (patch_embed.float().flatten(2) @ inverse.T).unflatten(2, tuple(new_size)).to(patch_embed.dtype)
+
+
+def resample_abs_pos_embed(posemb: Tensor, new_size: list[int], old_size: list[int] | None = None,
+                           num_prefix_tokens: int = 1, interpolation: str = "bicubic", antialias: bool = True,
+                           verbose: bool = False, align_corners: bool | None = None) -> Tensor:  # fmt: skip
+    """A position table (1, prefix + h * w, C) for another grid; without `old_size` the old one is square."""
+    new = (new_size[0], new_size[1])
+    rows = posemb.shape[1] - num_prefix_tokens
+    if rows == new[0] * new[1] and new[0] == new[1]:
+        return posemb
+    side = math.isqrt(rows)
+    old = (side, side) if old_size is None else (old_size[0], old_size[1])
+    prefix, grid = posemb[:, :num_prefix_tokens], posemb[:, num_prefix_tokens:]
+    grid = grid.float().unflatten(1, old).permute(0, 3, 1, 2)
+    grid = F.interpolate(grid, size=new, mode=interpolation, antialias=antialias, align_corners=align_corners)
+    return torch.cat([prefix, grid.permute(0, 2, 3, 1).flatten(1, 2).to(posemb.dtype)], dim=1)
+
+
+def resample_abs_pos_embed_nhwc(posemb: Tensor, new_size: list[int], interpolation: str = "bicubic",
+                                antialias: bool = True, verbose: bool = False) -> Tensor:  # fmt: skip
+    """A position map (1, h, w, C) for another grid."""
+    if tuple(posemb.shape[-3:-1]) == tuple(new_size):
+        return posemb
+    grid = posemb.float().permute(0, 3, 1, 2)
+    grid = F.interpolate(grid, size=tuple(new_size), mode=interpolation, antialias=antialias)
+    return grid.permute(0, 2, 3, 1).to(posemb.dtype)

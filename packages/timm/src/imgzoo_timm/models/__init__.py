@@ -1,0 +1,162 @@
+"""The field's networks: those of imgzoo's catalogs, and those that `register_model` is told of."""
+
+from __future__ import annotations
+
+import importlib
+from functools import partial
+from typing import Any
+
+import imgzoo
+import imgzoo_timm.layers  # noqa: F401  (its rooms are shown under `models.layers` too)
+from imgzoo_timm._door import Room, add_rooms, furnish, rooms
+
+NAMES = """
+_registry      .models._registry   register_model list_models list_pretrained list_modules is_model is_model_in_modules
+_registry      .models._registry   is_model_pretrained model_entrypoint get_pretrained_cfg get_pretrained_cfg_value
+_registry      .models._registry   get_arch_name split_model_name_tag generate_default_cfgs
+registry       .models._registry   register_model list_models list_modules is_model is_model_in_modules
+registry       .models._registry   is_model_pretrained model_entrypoint generate_default_cfgs
+_pretrained    .models._pretrained PretrainedCfg DefaultCfg filter_pretrained_cfg
+_factory       .models._factory    create_model safe_model_name parse_model_name
+factory        .models._factory    create_model safe_model_name parse_model_name
+_builder       .models._builder    build_model_with_cfg load_pretrained resolve_pretrained_cfg
+_helpers       .models._helpers    load_state_dict load_checkpoint resume_checkpoint clean_state_dict remap_state_dict
+helpers        .models._helpers    load_state_dict load_checkpoint resume_checkpoint clean_state_dict remap_state_dict
+helpers        .models._builder    build_model_with_cfg load_pretrained
+helpers        .models._manipulate named_apply checkpoint_seq group_parameters group_modules model_parameters
+helpers        .models._manipulate adapt_input_conv
+_manipulate    .models._manipulate named_apply checkpoint_seq group_parameters group_modules model_parameters
+_manipulate    .models._manipulate named_modules named_modules_with_params group_with_matcher flatten_modules
+_manipulate    .models._manipulate checkpoint adapt_input_conv reparameterize_model reinit_non_persistent_buffers
+_features      .models._features   FeatureInfo FeatureListNet FeatureDictNet FeatureGetterNet feature_take_indices
+features       .models._features   FeatureInfo FeatureListNet FeatureDictNet
+_features_fx   .layers._training   create_feature_extractor get_graph_node_names register_notrace_module
+_features_fx   .layers._training   register_notrace_function is_notrace_module is_notrace_function
+_features_fx   .layers._training   get_notrace_modules get_notrace_functions
+fx_features    .layers._training   register_notrace_module register_notrace_function
+_hub           .models._hub        load_model_config_from_hf load_state_dict_from_hf push_to_hf_hub save_for_hf
+_hub           .models._hub        has_hf_hub hf_split
+hub            .models._hub        load_model_config_from_hf load_state_dict_from_hf push_to_hf_hub
+-              .models._vision_transformer  VisionTransformer VisionTransformerDistilled
+-              .models._families   BasicBlock Bottleneck ResNet SwinTransformer ConvNeXt EfficientNet
+_efficientnet_builder .models._families  decode_arch_def round_channels get_bn_args_tf resolve_bn_args resolve_act_layer
+"""
+FAMILIES = {
+    "vision_transformer": """
+._vision_transformer         VisionTransformer Block ResPostBlock init_weights_vit_timm
+imgzoo_timm.layers           Attention Mlp PatchEmbed DropPath LayerScale trunc_normal_ resample_abs_pos_embed
+imgzoo_timm.layers           resample_patch_embed global_pool_nlc PatchDropout lecun_normal_ SwiGLUPacked LayerNorm
+imgzoo_timm.layers           AttentionPoolLatent RmsNorm get_act_layer get_norm_layer to_2tuple LayerType
+""",
+    "deit": "._vision_transformer VisionTransformerDistilled VisionTransformer",
+    "resnet": "._families ResNet BasicBlock Bottleneck",
+    "swin_transformer": """
+._families SwinTransformer SwinTransformerBlock PatchMerging WindowAttention window_partition window_reverse
+imgzoo_timm.layers PatchEmbed Mlp DropPath ClassifierHead to_2tuple trunc_normal_
+""",
+    "convnext": "._families ConvNeXt",
+    "efficientnet": """
+._families EfficientNet decode_arch_def round_channels resolve_bn_args resolve_act_layer
+""",
+}
+"""What stands in the modules of families beside their networks and functions; every one has `_cfg` and its kin too."""
+COMMON = """
+imgzoo_timm.models._registry    register_model generate_default_cfgs
+imgzoo_timm.models._builder     build_model_with_cfg
+imgzoo_timm.models._manipulate  checkpoint_seq named_apply checkpoint
+imgzoo_timm.data                IMAGENET_DEFAULT_MEAN IMAGENET_DEFAULT_STD IMAGENET_INCEPTION_MEAN
+imgzoo_timm.data                IMAGENET_INCEPTION_STD
+"""
+ADVICE = "imgzoo.list_models() names the networks, imgzoo.get_spec(name).target says where each is defined"
+
+
+def homes_in(table: str, package: str) -> dict[str, str]:
+    """Module of each name of a family's table."""
+    homes: dict[str, str] = {}
+    for line in table.strip().splitlines():
+        home, *names = line.split()
+        homes |= dict.fromkeys(names, package + home if home.startswith(".") else home)
+    return homes
+
+
+def family_name(family: str, name: str) -> Any:
+    """What a family's module shows under a name, if anything."""
+    homes = homes_in(COMMON, __name__) | homes_in(FAMILIES.get(family, ""), __name__)
+    if name in homes:
+        return getattr(importlib.import_module(homes[name]), name)
+    from . import _registry
+
+    if name == "default_cfgs":
+        return _registry.default_cfgs_of(family)
+    if name == "_cfg" or (name.startswith("_") and name.endswith("cfg")):
+        return cfg
+    if name == "checkpoint_filter_fn":
+        return checkpoint_filter_fn
+    if name.startswith("_create_"):
+        return partial(_created, family)
+    if imgzoo.is_model(name):
+        return _registry.entry_function(name)
+    if name[:1].isupper():
+        from ._networks import find_class
+
+        return find_class(family, name)
+    return None
+
+
+def model_name(name: str) -> Any:
+    """What the package shows beside its tables: families, functions that make networks, and their classes."""
+    return family_name("", name) if not name.startswith("_") else None
+
+
+def cfg(url: str = "", **kwargs: Any) -> dict[str, Any]:
+    """A configuration of weights in the field's defaults."""
+    return {"url": url, "num_classes": 1000, "input_size": (3, 224, 224), "pool_size": None, "crop_pct": 0.9,
+            "interpolation": "bicubic", "mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225),
+            **kwargs}  # fmt: skip
+
+
+def checkpoint_filter_fn(state_dict: dict[str, Any], model: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
+    """A published state dict under the model's names and sizes, by the formats that imgzoo converts."""
+    from imgzoo.loading.convert import convert
+    from imgzoo.loading.files import strip_wrappers
+    from imgzoo.loading.load import target_of
+
+    for key in ("model", "state_dict", "teacher"):
+        state_dict = state_dict[key] if isinstance(state_dict.get(key), dict) else state_dict
+    state = convert(strip_wrappers(dict(state_dict)), model, model.state_dict(), target_of(model))[0]
+    model.fit_state(state)
+    return state
+
+
+def _created(family: str, variant: str, pretrained: bool = False, **kwargs: Any) -> Any:
+    """A network of the catalog by name, or of the family's class with options."""
+    from ._builder import build_model_with_cfg
+    from ._factory import create_model
+    from ._networks import find_class
+    from ._registry import entries
+
+    if imgzoo.is_model(variant) and variant not in entries:
+        return create_model(variant, pretrained=pretrained, **kwargs)
+    name = next(spec.target for spec in imgzoo.registry.registry("models").specs() if spec.family == family)  # type: ignore[attr-defined]
+    return build_model_with_cfg(find_class(family, name.partition(":")[2]), variant, pretrained, **kwargs)
+
+
+__getattr__, __dir__ = furnish(__name__, NAMES, ADVICE, fallback=model_name)
+
+
+def families() -> set[str]:
+    """Names of the family modules: where networks are defined, and the catalogs' own families."""
+    from imgzoo.registry import registry
+
+    specs = registry("models").specs()
+    return {spec.family for spec in specs if spec.family} | {
+        spec.target.partition(":")[0].rpartition(".")[2] for spec in specs
+    }
+
+
+add_rooms(__name__, families(), ADVICE, family_name)
+for path, room in list(rooms.items()):
+    if path.startswith("imgzoo_timm.layers"):
+        alias = f"{__name__}.layers{path.removeprefix('imgzoo_timm.layers')}"
+        rooms[alias] = Room(alias, room.advice, room.fallback)
+        rooms[alias].homes = room.homes

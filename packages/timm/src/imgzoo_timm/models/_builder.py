@@ -1,0 +1,98 @@
+"""Making a network from a class and what is known of its weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from copy import deepcopy
+from dataclasses import replace
+from typing import Any
+
+import imgzoo
+from imgzoo.errors import WeightsError
+from imgzoo.features import default_out_indices
+
+from ._factory import as_mapping
+from ._features import extractor_of
+from ._pretrained import PretrainedCfg
+from ._registry import get_pretrained_cfg, known_fields
+
+__all__ = ["build_model_with_cfg", "load_pretrained", "resolve_pretrained_cfg"]
+
+
+def resolve_pretrained_cfg(variant: str, pretrained_cfg: Any = None,
+                           pretrained_cfg_overlay: Mapping[str, Any] | None = None) -> PretrainedCfg:  # fmt: skip
+    """What is known of weights for a name: a tag of it, a table, or its default ones; the overlay goes before it."""
+    name, cfg = variant, pretrained_cfg
+    if isinstance(cfg, str):
+        name, cfg = f"{variant.partition('.')[0]}.{cfg}", None
+    if isinstance(cfg, Mapping):
+        cfg = PretrainedCfg(**known_fields(dict(cfg)))
+    cfg = cfg or get_pretrained_cfg(name) or PretrainedCfg()
+    cfg = replace(cfg, **known_fields(dict(pretrained_cfg_overlay or {})))
+    return cfg if cfg.architecture else replace(cfg, architecture=variant.partition(".")[0])
+
+
+def build_model_with_cfg(
+    model_cls: Callable[..., Any], variant: str, pretrained: bool, pretrained_cfg: Any = None,
+    pretrained_cfg_overlay: Any = None, model_cfg: Any = None, feature_cfg: Any = None,
+    pretrained_strict: bool = True, pretrained_filter_fn: Any = None, cache_dir: Any = None, kwargs_filter: Any = None,
+    pretrained_model_args: Any = None, **kwargs: Any,
+) -> Any:  # fmt: skip
+    """`model_cls(**kwargs)` with its configuration, weights if wanted, and as an extractor where asked."""
+    cfg = resolve_pretrained_cfg(variant, pretrained_cfg, pretrained_cfg_overlay)
+    features, extractor = kwargs.pop("features_only", False), dict(feature_cfg or {})
+    for key in ("out_indices", "feature_cls", "output_fmt", "out_map", "flatten_sequential"):
+        if features and key in kwargs:
+            extractor[key] = kwargs.pop(key)
+    for key in ("num_classes", "global_pool", "in_chans"):
+        if key == "num_classes":
+            kwargs.setdefault(key, cfg.num_classes)
+    for key in kwargs_filter or ():
+        kwargs.pop(key, None)
+    options = {key: value for key, value in kwargs.items() if value is not None}
+    model = model_cls(**options) if model_cfg is None else model_cls(cfg=model_cfg, **options)
+    told = cfg.to_dict()
+    model.pretrained_cfg = model.default_cfg = {**getattr(model, "pretrained_cfg", {}), **told}
+    if pretrained:
+        load_pretrained(model, cfg, filter_fn=pretrained_filter_fn, strict=pretrained_strict)
+    if features:
+        indices = extractor.pop("out_indices", None)
+        return extractor_of(model, default_out_indices(model) if indices is None else indices, **extractor)
+    return model
+
+
+def load_pretrained(model: Any, pretrained_cfg: Any = None, num_classes: int = 1000, in_chans: int = 3,
+                    filter_fn: Any = None, strict: bool = True, cache_dir: Any = None) -> None:  # fmt: skip
+    """Put weights into a model: those that the configuration holds, or has the place of."""
+    cfg = as_mapping(pretrained_cfg or getattr(model, "pretrained_cfg", None))
+    state = cfg.get("state_dict")
+    if state is None:
+        path = cfg.get("file") or fetched(cfg)
+        if filter_fn is None and isinstance(model, imgzoo.ImageModel):
+            imgzoo.load_checkpoint(model, path, strict=strict)
+            return
+        from ._helpers import load_state_dict
+
+        state = load_state_dict(str(path))
+    state = deepcopy(dict(state))
+    if filter_fn is not None:
+        state = filter_fn(state, model)
+    own = model.state_dict()
+    heads = cfg.get("classifier") or ()
+    for head in (heads,) if isinstance(heads, str) else heads:
+        for key in [key for key in state if key.startswith(f"{head}.") and key in own]:
+            if state[key].shape != own[key].shape:
+                del state[key]
+                strict = False
+    model.load_state_dict(state, strict=strict)
+
+
+def fetched(cfg: Mapping[str, Any]) -> Any:
+    """The file of weights on the hub or behind a URL, downloaded by imgzoo."""
+    from imgzoo.loading.fetch import download, hub_weights
+
+    if cfg.get("hf_hub_id"):
+        return hub_weights(cfg["hf_hub_id"], cfg.get("hf_hub_filename") or "")
+    if cfg.get("url"):
+        return download(cfg["url"])
+    raise WeightsError(f"{cfg.get('architecture') or 'this model'} has no published weights: give a file")

@@ -1,0 +1,106 @@
+"""`create_model` with the field's arguments."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import imgzoo
+from imgzoo.errors import OptionError
+
+from ._pretrained import PretrainedCfg
+from ._registry import entries
+
+__all__ = ["create_model", "parse_model_name", "safe_model_name"]
+
+SCHEMES = {"hf-hub": "hf-hub", "hf_hub": "hf-hub", "local-dir": "local-dir"}
+EXTRACTOR = ("feature_cls", "out_map", "flatten_sequential", "feature_cfg")
+
+
+def parse_model_name(model_name: str) -> tuple[str, str]:
+    """Where a model comes from ("", `hf-hub` or `local-dir`) and its name there; `timm/` in front is left out."""
+    if model_name.startswith("hf_hub"):
+        model_name = model_name.replace("hf_hub", "hf-hub", 1)
+    scheme, colon, rest = model_name.partition(":")
+    if colon and scheme in SCHEMES:
+        return scheme, rest
+    return "", os.path.split(urlsplit(model_name).path)[-1]
+
+
+def safe_model_name(model_name: str, remove_source: bool = True) -> str:
+    """The name with `_` for what may not stand in the name of a file."""
+    if remove_source:
+        model_name = parse_model_name(model_name)[1]
+    return "".join(each if each.isalnum() else "_" for each in model_name).rstrip("_")
+
+
+def create_model(
+    model_name: str, pretrained: bool = False, pretrained_cfg: str | Mapping[str, Any] | PretrainedCfg | None = None,
+    pretrained_cfg_overlay: Mapping[str, Any] | None = None, checkpoint_path: str | Path | None = None,
+    cache_dir: str | Path | None = None, scriptable: bool | None = None, exportable: bool | None = None,
+    no_jit: bool | None = None, **kwargs: Any,
+) -> Any:  # fmt: skip
+    """`imgzoo.create_model`, or what `register_model` was told; every module has the field's attributes.
+
+    Networks script, export and trace as they are, so `scriptable`, `exportable` and `no_jit` change nothing.
+    """
+    options = {key: value for key, value in kwargs.items() if value is not None}
+    scheme, name = parse_model_name(model_name)
+    told = {"pretrained_cfg": pretrained_cfg, "pretrained_cfg_overlay": pretrained_cfg_overlay, "cache_dir": cache_dir}
+    told = {key: value for key, value in told.items() if value is not None}
+    arch = name.partition(".")[0]
+    if not scheme and arch in entries:
+        if name != arch:
+            told.setdefault("pretrained_cfg", name.partition(".")[2])
+        model = entries[arch](pretrained=pretrained, **told, **options)
+    else:
+        if cache_dir is not None and pretrained:
+            raise OptionError("cache_dir is not taken here: HF_HUB_CACHE says where downloads are kept")
+        model = native_model(f"{scheme}:{name}" if scheme else name, pretrained, told, options)
+    if checkpoint_path:
+        from ._helpers import load_checkpoint
+
+        load_checkpoint(model, str(checkpoint_path))
+    return model
+
+
+def native_model(name: str, pretrained: bool, told: dict[str, Any], options: dict[str, Any]) -> Any:
+    """A network of the catalogs, adopted: what `told` says of its weights goes before what the catalog says."""
+    from ._networks import adopted
+
+    cfg = told.get("pretrained_cfg")
+    where: Any = pretrained
+    if isinstance(cfg, str):
+        name, cfg = f"{name.partition('.')[0]}.{cfg}", None
+    overlay = {**as_mapping(cfg), **as_mapping(told.get("pretrained_cfg_overlay"))}
+    if pretrained and overlay.get("state_dict") is None:
+        where = overlay.get("file") or hub(overlay) or (cfg is not None and overlay.get("url")) or True
+    features = bool(options.pop("features_only", False))
+    extractor = {key: options.pop(key) for key in EXTRACTOR if key in options}
+    extractor |= extractor.pop("feature_cfg", {})
+    for key in ("output_fmt", "norm", "return_dict") if features else ():
+        if key in options:
+            extractor[key] = options.pop(key)
+    indices = extractor.pop("out_indices", options.pop("out_indices", None))
+    loads = bool(pretrained) and overlay.get("state_dict") is None
+    model = adopted(imgzoo.create_model(name, pretrained=where if loads else False, **options), overlay)
+    if pretrained and not loads:
+        model.load_state_dict(overlay["state_dict"])
+    if features:
+        from ._features import extractor_of
+
+        return extractor_of(model, indices, **extractor)
+    return model
+
+
+def hub(cfg: Mapping[str, Any]) -> str | None:
+    return f"hf-hub:{cfg['hf_hub_id']}" if cfg.get("hf_hub_id") else None
+
+
+def as_mapping(cfg: Any) -> dict[str, Any]:
+    if cfg is None:
+        return {}
+    return cfg.to_dict() if isinstance(cfg, PretrainedCfg) else dict(cfg)

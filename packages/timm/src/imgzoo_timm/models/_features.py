@@ -1,0 +1,193 @@
+"""Feature extractors and what they say of their levels."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from copy import deepcopy
+from typing import Any
+
+from torch import Tensor, nn
+
+from imgzoo.errors import OptionError
+from imgzoo.features import Feature, FeatureModel, default_out_indices, resolve_indices
+from imgzoo.features import FeatureInfo as NativeInfo
+
+__all__ = ["FeatureDictNet", "FeatureGetterNet", "FeatureInfo", "FeatureListNet", "feature_take_indices"]
+
+
+def feature_take_indices(num_features: int, indices: Any = None, as_set: bool = False) -> tuple[Any, int]:
+    """Positions of the levels that `indices` name, and the deepest of them."""
+    taken = resolve_indices(num_features, indices)
+    return (set(taken) if as_set else taken), max(taken)
+
+
+class FeatureInfo(NativeInfo):
+    """Levels as the field's rows: `num_chs`, `reduction`, `module`, `index`, and what else the rows hold."""
+
+    def __init__(self, feature_info: Iterable[dict[str, Any]], out_indices: Any = None):
+        rows = [dict(row) for row in feature_info]
+        super().__init__([Feature(row["num_chs"], row["reduction"], row["module"]) for row in rows])
+        self.info = [{**row, "index": row.get("index", i)} for i, row in enumerate(rows)]
+        self.out_indices = tuple(resolve_indices(len(rows), out_indices)) if rows else ()
+
+    @classmethod
+    def of(cls, native: NativeInfo) -> FeatureInfo:
+        rows = [{"num_chs": each.channels, "reduction": each.reduction, "module": each.module} for each in
+                native.levels]  # fmt: skip
+        return cls(rows, native.out_indices or None)
+
+    def from_other(self, out_indices: Any) -> FeatureInfo:
+        return FeatureInfo(deepcopy(self.info), out_indices)
+
+    def select(self, out_indices: Sequence[int]) -> FeatureInfo:
+        return self.from_other(list(out_indices))
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.info[index]
+
+    def get(self, key: str, idx: Any = None) -> Any:
+        """One value for a level, or a list for several; None for the chosen ones."""
+        if idx is None:
+            return [self.info[i][key] for i in self.out_indices]
+        return [self.info[i][key] for i in idx] if isinstance(idx, (tuple, list)) else self.info[idx][key]
+
+    def get_dicts(self, keys: Sequence[str] | None = None, idx: Any = None) -> Any:
+        chosen = self.out_indices if idx is None else idx
+        rows = [self.info[i] for i in (chosen if isinstance(chosen, (tuple, list)) else [chosen])]
+        rows = [row if keys is None else {key: row[key] for key in keys} for row in rows]
+        return rows if isinstance(chosen, (tuple, list)) else rows[0]
+
+
+class Extractor(nn.ModuleDict):
+    """Images -> the levels of a network; its parts are children under the field's flat names.
+
+    The network itself, which shares the parts, is kept beside them (`network`).
+    """
+
+    def __init__(self, model: Any, out_indices: Any, output_fmt: str):
+        super().__init__()
+        native = FeatureModel(model, out_indices, output_fmt)
+        self.__dict__["held"] = (native,)  # not a child: its parts are
+        self.feature_info = native.feature_info
+        self.output_fmt, self.in_chans, self.out_indices = output_fmt, model.in_chans, native.out_indices
+        self.pretrained_cfg = self.default_cfg = model.pretrained_cfg
+        for name, part in flat_parts(native).items():
+            self.add_module(name, part)
+        for name, parameter in model._parameters.items():
+            self.register_parameter(name, parameter)
+        for name, buffer in model._buffers.items():
+            self.register_buffer(name, buffer, persistent=name not in model._non_persistent_buffers_set)
+
+    @property
+    def network(self) -> Any:
+        return self.held[0].model  # type: ignore[index]
+
+    @property
+    def return_layers(self) -> dict[str, int]:
+        return {row["module"].replace(".", "_"): i for i, row in enumerate(self.feature_info.get_dicts())}
+
+    def train(self, mode: bool = True) -> Any:
+        for module in (*self.held, self.network):  # type: ignore[misc]
+            module.training = mode
+        return super().train(mode)
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Any:
+        super()._apply(fn, recurse)
+        for table in ("_parameters", "_buffers"):  # those of the network itself; its parts are shared
+            getattr(self.network, table).update(getattr(self, table))
+        return self
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        self.network.set_grad_checkpointing(enable)
+
+    def levels(self, x: Tensor) -> list[Tensor]:
+        for table in ("_parameters", "_buffers"):
+            getattr(self.network, table).update(getattr(self, table))
+        return self.held[0](x)  # type: ignore[index]
+
+
+class FeatureListNet(Extractor):
+    """Images -> list of levels."""
+
+    def __init__(self, model: nn.Module, out_indices: Any = (0, 1, 2, 3, 4), output_fmt: str = "NCHW",
+                 feature_concat: bool = False, flatten_sequential: bool = False):  # fmt: skip
+        if feature_concat:
+            raise OptionError("levels are not joined here: leave feature_concat out")
+        super().__init__(model, out_indices, output_fmt)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        return self.levels(x)
+
+
+class FeatureDictNet(Extractor):
+    """Images -> levels by name: those of `out_map`, or the modules'."""
+
+    def __init__(self, model: nn.Module, out_indices: Any = (0, 1, 2, 3, 4), out_map: Any = None,
+                 output_fmt: str = "NCHW", feature_concat: bool = False, flatten_sequential: bool = False):  # fmt: skip
+        if feature_concat:
+            raise OptionError("levels are not joined here: leave feature_concat out")
+        super().__init__(model, out_indices, output_fmt)
+        self.out_map = list(out_map) if out_map else [name.replace(".", "_") for name in self.feature_info.module_name()]
+
+    def forward(self, x: Tensor) -> OrderedDict[str, Tensor]:
+        return OrderedDict(zip(self.out_map, self.levels(x)))
+
+
+class FeatureGetterNet(FeatureModel):
+    """Images -> levels of a network that keeps its own form: keys begin with `model.`."""
+
+    def __init__(self, model: Any, out_indices: Any = 4, out_map: Any = None, return_dict: bool = False,
+                 output_fmt: str = "NCHW", norm: bool = False, prune: bool = True):  # fmt: skip
+        if not prune:
+            raise OptionError("what no level needs is removed here: leave prune out")
+        super().__init__(model, out_indices, "NCHW")
+        if output_fmt not in ("NCHW", "NHWC", "NLC"):
+            raise OptionError(f"output_fmt is NCHW, NHWC or NLC, not {output_fmt!r}")
+        self.out_map, self.return_dict, self.norm = out_map, return_dict, norm
+        self.output_fmt, self.in_chans, self.default_cfg = output_fmt, model.in_chans, model.pretrained_cfg
+
+    def forward(self, x: Tensor) -> Any:
+        fmt = "NLC" if self.output_fmt == "NLC" else "NCHW"
+        maps = self.model.forward_intermediates(x, self.out_indices, norm=self.norm, output_fmt=fmt,
+                                                intermediates_only=True)  # fmt: skip
+        if self.output_fmt == "NHWC":
+            maps = [each.permute(0, 2, 3, 1) for each in maps]
+        if not self.return_dict:
+            return maps
+        return OrderedDict(zip(self.out_map or [str(i) for i in self.out_indices], maps))
+
+
+def flat_parts(native: FeatureModel) -> dict[str, nn.Module]:
+    """Parts of a network by the flat names that the field gives them."""
+    rows, parts = native.flat_rows(), {}
+    for name, part in native.model.named_children():
+        parts |= {f"{name}_{key}": row for key, row in part.named_children()} if name in rows else {name: part}
+    return parts
+
+
+GETTERS = {"coat", "cspnext", "efficientformer", "efficientvim", "hiera", "hieradet_sam2", "levit", "mobilenetv5",
+           "mvitv2", "twins", "visformer", "vision_transformer_sam", "volo"}  # fmt: skip
+"""Families, beside those of one resolution, whose extractors keep the network's own form in the field."""
+
+
+def extractor_of(model: Any, out_indices: Any = None, feature_cls: Any = None, out_map: Any = None,
+                 output_fmt: str = "NCHW", flatten_sequential: bool = False, norm: bool = False,
+                 return_dict: bool = False) -> nn.Module:  # fmt: skip
+    """The extractor of a network, in the form that the field gives its family unless `feature_cls` says."""
+    if isinstance(feature_cls, str):
+        feature_cls = {"list": "list", "dict": "dict", "getter": "getter", "hook": "list", "fx": "list"}[feature_cls]
+    if out_indices is None:
+        out_indices = default_out_indices(model)
+    if feature_cls is None:
+        family = type(model).__module__.rpartition(".")[2]
+        feature_cls = "getter" if model.isotropic or family in GETTERS else "list"
+    if feature_cls in ("getter", FeatureGetterNet) or norm:
+        return FeatureGetterNet(model, out_indices, out_map, return_dict, output_fmt, norm)
+    if feature_cls in ("dict", FeatureDictNet):
+        return FeatureDictNet(model, out_indices, out_map, output_fmt)
+    if feature_cls not in ("list", FeatureListNet):
+        raise OptionError("feature_cls is 'list', 'dict' or 'getter'")
+    return FeatureListNet(model, out_indices, output_fmt)
+
+

@@ -1,0 +1,57 @@
+"""Folders and repositories of the hub."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import imgzoo
+from imgzoo.errors import UsageError
+from imgzoo.loading.fetch import fetch_config, hub_file, hub_weights
+from imgzoo.loading.files import read_state
+
+__all__ = ["has_hf_hub", "hf_split", "load_model_config_from_hf", "load_state_dict_from_hf", "push_to_hf_hub",
+           "save_for_hf"]  # fmt: skip
+
+
+def has_hf_hub(necessary: bool = False) -> bool:
+    return True  # imgzoo depends on it
+
+
+def hf_split(hf_id: str) -> tuple[str, str | None]:
+    """`org/repo@rev` in two."""
+    name, _, revision = hf_id.partition("@")
+    return name, revision or None
+
+
+def load_model_config_from_hf(model_id: str, cache_dir: Any = None) -> tuple[dict[str, Any], str, dict[str, Any]]:
+    """What a repository says: its configuration, the architecture, and options of the constructor."""
+    config = fetch_config(f"hf-hub:{model_id}")
+    stored = dict(config.get("pretrained_cfg") or config)
+    stored |= {"hf_hub_id": model_id, "source": "hf-hub"}
+    stored |= {key: config[key] for key in ("num_classes", "label_names") if key in config}
+    return stored, config.get("architecture") or stored.get("architecture", ""), dict(config.get("model_args") or {})
+
+
+def load_state_dict_from_hf(model_id: str, filename: str = "pytorch_model.bin", weights_only: bool = True,
+                            cache_dir: Any = None) -> dict[str, torch.Tensor]:  # fmt: skip
+    """The tensors of a repository, from safetensors where it has them."""
+    path = hub_weights(model_id) if filename == "pytorch_model.bin" else hub_file(model_id, filename)
+    return read_state(path)  # type: ignore[arg-type]
+
+
+def save_for_hf(model: Any, save_directory: str | Path, model_config: dict[str, Any] | None = None,
+                model_args: dict[str, Any] | None = None, safe_serialization: Any = False,
+                data_config: dict[str, Any] | None = None) -> None:  # fmt: skip
+    """A folder in the hub's layout, by `imgzoo.save_model`: always safetensors."""
+    names = (model_config or {}).get("label_names")
+    if data_config:
+        model.pretrained_cfg = {**model.pretrained_cfg, **data_config}
+    imgzoo.save_model(model, save_directory, class_names=names)
+
+
+def push_to_hf_hub(model: Any, repo_id: str, **options: Any) -> str:
+    """Said, not done: `imgzoo push` writes the card and uploads."""
+    raise UsageError(f"save the model with save_for_hf and upload it: imgzoo push FOLDER {repo_id}")

@@ -1,0 +1,141 @@
+"""Native networks with the field's arguments and attributes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from typing import Any, ClassVar
+
+from torch import nn
+
+from imgzoo.errors import OptionError
+from imgzoo.features import FeatureInfo as NativeInfo
+from imgzoo.loading.adapt import first_conv
+from imgzoo.model import Checkpointed, ImageModel
+from imgzoo.options import parameters_of
+from imgzoo.registry import registry
+from imgzoo.specs import ModelSpec
+from imgzoo.spelling import translated
+from imgzoo_layers.attention import set_fused_attn
+from imgzoo_timm.layers._base import ADAPTERS, adopt
+from imgzoo_timm.layers._config import use_fused_attn
+
+from ._features import FeatureInfo
+
+
+class Network:
+    """In front of a native network: what clients read beside its own interface."""
+
+    __jit_unused_properties__: ClassVar[list[str]] = ["default_cfg", "grad_checkpointing", "drop_rate"]
+
+    @property
+    def default_cfg(self: Any) -> dict[str, Any]:
+        return self.pretrained_cfg
+
+    @default_cfg.setter
+    def default_cfg(self: Any, cfg: dict[str, Any]) -> None:
+        self.pretrained_cfg = cfg
+
+    @property
+    def grad_checkpointing(self: Any) -> bool:
+        return any(isinstance(module, Checkpointed) for module in self.modules())
+
+    @grad_checkpointing.setter
+    def grad_checkpointing(self: Any, enable: bool) -> None:
+        self.set_grad_checkpointing(enable)
+
+    def after_construction(self: Any) -> None:
+        """Let the parts have the field's attributes too; networks add what follows sizes."""
+        adopt(self)
+        if isinstance(self.feature_info, NativeInfo) and not isinstance(self.feature_info, FeatureInfo):
+            self.feature_info = FeatureInfo.of(self.feature_info)
+
+    def set_input_size(self: Any, *args: Any, **options: Any) -> None:
+        super().set_input_size(*args, **options)  # type: ignore[misc]
+        self.after_construction()
+
+
+def spec_of(native: type) -> ModelSpec:
+    """A row of the family, without its options: it has the words that the family translates."""
+    target = f"{native.__module__}:{native.__name__}"
+    found = next((spec for spec in registry("models").specs() if spec.target == target), None)
+    return (found or ModelSpec(native.__name__, target))._replace(kwargs={}, weights=())
+
+
+def spelled(native: type, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Options in the field's words as the native constructor takes them; one it does not know is an error."""
+    spec = spec_of(native)
+    options = translated(spec, {key: value for key, value in given.items() if value is not None})
+    parameters, anything = parameters_of(native)
+    unknown = [key for key in options if key not in parameters]
+    if unknown and not anything:
+        raise OptionError(f"{native.__name__} has no option {', '.join(unknown)}; it takes {', '.join(parameters)}")
+    return options
+
+
+@cache
+def network_class(native: type) -> type:
+    """The native class with `Network` in front and options in the field's words, under the same name."""
+    if native in ADAPTERS:
+        return ADAPTERS[native]
+
+    def __init__(self: Any, *args: Any, device: Any = None, dtype: Any = None, **options: Any) -> None:
+        if args:
+            raise OptionError(f"{native.__name__} takes its options by name here")
+        native.__init__(self, **spelled(native, options))  # type: ignore[misc]
+        self.after_construction()
+        self.to(device=device, dtype=dtype)
+
+    module = f"{__package__}.{native.__module__.rpartition('.')[2]}"
+    body = {"__init__": __init__, "__module__": module, "__qualname__": native.__name__, "__doc__": native.__doc__}
+    return type(native.__name__, (Network, native), body)
+
+
+def adopted(model: Any, overlay: Mapping[str, Any] | None = None) -> Any:
+    """A finished native network with the field's attributes, in place; `overlay` changes what it says of itself."""
+    if not isinstance(model, ImageModel):
+        return model
+    if type(model).__module__.startswith("imgzoo_archs_"):
+        load_adapters(type(model))
+        model.__class__ = network_class(type(model))
+    model.after_construction()
+    model.pretrained_cfg = described(model, overlay or {})
+    if not use_fused_attn():
+        set_fused_attn(model, False)
+    return model
+
+
+def load_adapters(native: type) -> None:
+    """Import the adapters of a network's parts, which stand beside those of its family."""
+    from . import _families, _vision_transformer  # noqa: F401
+    from imgzoo_timm.layers import _attention, _drop, _gate, _mlp, _norm, _patch_embed, _pool  # noqa: F401, I001
+
+
+def described(model: Any, overlay: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration that clients read: the catalog's, with the names of first convolution and classifier."""
+    cfg = {key: value for key, value in model.pretrained_cfg.items() if value not in (None, "")}
+    names = {module: name for name, module in model.named_modules()}
+    stem = first_conv(model)
+    heads = model._heads()
+    cfg["first_conv"] = names.get(stem) if isinstance(stem, nn.Module) else stem
+    cfg["classifier"] = heads[0] if len(heads) == 1 else tuple(heads)
+    strides = [level.reduction for level in model.feature_info.levels] or [1]
+    isotropic = len(set(strides)) == 1
+    cfg["pool_size"] = None if isotropic else tuple(-(side // -max(strides)) for side in cfg["input_size"][1:])
+    if "license" in cfg:
+        cfg["license"] = cfg["license"].lower()
+    return {**cfg, **{key: value for key, value in overlay.items() if key != "state_dict"}}
+
+
+def find_class(family: str, name: str) -> Any:
+    """The network `name` of a family's module, under the field's arguments."""
+    for spec in registry("models").specs():
+        module, _, attribute = spec.target.partition(":")
+        if attribute == name and (not family or module.rpartition(".")[2] == family or spec.family == family):
+            native = spec.load()
+            if isinstance(native, type):
+                load_adapters(native)
+                return network_class(native)
+    return None
+
+
