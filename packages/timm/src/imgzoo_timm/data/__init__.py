@@ -1,1 +1,29 @@
+"""The field's data: transforms of Pillow images, mixing, datasets and loaders."""
 
+from imgzoo_timm._door import furnish
+
+NAMES = """
+constants           .data._constants   DEFAULT_CROP_PCT DEFAULT_CROP_MODE IMAGENET_DEFAULT_MEAN IMAGENET_DEFAULT_STD
+constants           .data._constants   IMAGENET_INCEPTION_MEAN IMAGENET_INCEPTION_STD IMAGENET_DPN_MEAN IMAGENET_DPN_STD
+constants           .data._constants   OPENAI_CLIP_MEAN OPENAI_CLIP_STD
+config              .data._config      resolve_data_config resolve_model_data_config
+transforms          .data._transforms  ToNumpy ToTensor MaybeToTensor MaybePILToTensor RandomResizedCropAndInterpolation
+transforms          .data._transforms  ResizeKeepRatio CenterCropOrPad TrimBorder str_to_interp_mode str_to_pil_interp
+transforms          .data._transforms  interp_mode_to_str _pil_interp
+transforms_factory  .data._transforms  create_transform transforms_imagenet_train transforms_imagenet_eval
+transforms_factory  .data._transforms  transforms_noaug_train
+auto_augment        .data._transforms  rand_augment_transform auto_augment_transform augment_and_mix_transform
+random_erasing      .data._transforms  RandomErasing
+mixup               .data._mixup       Mixup FastCollateMixup mixup_target one_hot rand_bbox rand_bbox_minmax
+mixup               .data._mixup       cutmix_bbox_and_lam
+dataset             .data._dataset     ImageDataset AugMixDataset
+dataset_factory     .data._dataset     create_dataset
+loader              .data._dataset     create_loader fast_collate PrefetchLoader
+distributed_sampler .data._dataset     OrderedDistributedSampler RepeatAugSampler
+real_labels         .data._dataset     RealLabelsImagenet
+imagenet_info       .data._dataset     ImageNetInfo
+imagenet_info       imgzoo_data.info   infer_imagenet_subset
+dataset_info        imgzoo_data.info   DatasetInfo CustomDatasetInfo=DatasetInfo
+"""
+
+__getattr__, __dir__ = furnish(__name__, NAMES, "imgzoo's data is in imgzoo_data (`imgzoo_data.create_transform`, ...)")

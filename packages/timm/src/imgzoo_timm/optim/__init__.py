@@ -1,1 +1,40 @@
+"""The field's optimizers: those of `imgzoo_optim`."""
 
+from imgzoo_timm._door import furnish
+
+NAMES = """
+_optim_factory .optim._factory   create_optimizer create_optimizer_v2 optimizer_kwargs list_optimizers OptimInfo
+_optim_factory .optim._factory   get_optimizer_class get_optimizer_info
+optim_factory  .optim._factory   create_optimizer create_optimizer_v2 optimizer_kwargs
+optim_factory  .optim._factory   param_groups_weight_decay param_groups_layer_decay
+_param_groups  .optim._factory   param_groups_weight_decay param_groups_layer_decay
+adabelief      .optim._classes   AdaBelief
+adafactor      .optim._classes   Adafactor
+adafactor_bv   imgzoo_optim.rules.adafactor_bv  AdafactorBigVision
+adahessian     .optim._classes   Adahessian
+adamp          .optim._classes   AdamP
+adamw          .optim._classes   AdamWLegacy
+adan           .optim._classes   Adan
+adopt          .optim._classes   Adopt
+kron           imgzoo_optim.rules.kron  Kron
+lamb           .optim._classes   Lamb
+laprop         .optim._classes   LaProp
+lars           .optim._classes   Lars
+lion           .optim._classes   Lion
+lookahead      .optim._lookahead Lookahead
+madgrad        .optim._classes   MADGRAD
+mars           .optim._classes   Mars
+muon           imgzoo_optim.rules.muon  Muon
+nadam          .optim._classes   NAdamLegacy Nadam=NAdamLegacy
+nadamw         .optim._classes   NAdamW
+nvnovograd     .optim._classes   NvNovoGrad NovoGrad=NvNovoGrad
+novograd       .optim._classes   NovoGrad=NvNovoGrad
+radam          .optim._classes   RAdamLegacy
+radam          torch.optim       RAdam
+rmsprop_tf     .optim._classes   RMSpropTF
+sgdp           .optim._classes   SGDP
+sgdw           .optim._classes   SGDW
+-              torch.optim       Adadelta Adagrad Adam AdamW Adamax NAdam RMSprop SGD
+"""
+
+__getattr__, __dir__ = furnish(__name__, NAMES, "`imgzoo list --kind optimizer` names imgzoo's optimizers")

@@ -1,0 +1,61 @@
+"""How images are prepared for a model, as the field's tables. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, is_dataclass
+from typing import Any
+
+from imgzoo.errors import UsageError
+
+from ._constants import DEFAULT_CROP_MODE, DEFAULT_CROP_PCT, IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+
+
+def _table(value: Any) -> dict[str, Any]:
+    if value is None:
+        return {}
+    if isinstance(value, Mapping):
+        return dict(value)
+    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else dict(vars(value))
+
+
+def _channels(value: Any, count: int, name: str) -> tuple[float, ...]:
+    values = tuple(value) if isinstance(value, (tuple, list)) else (value,)
+    if len(values) == 1:
+        values *= count
+    if len(values) != count:
+        raise UsageError(f"{name} has {len(values)} numbers for {count} channels")
+    return values
+
+
+def resolve_data_config(args: Any = None, pretrained_cfg: Any = None, model: Any = None, use_test_size: bool = False,
+                        verbose: bool = False) -> dict[str, Any]:  # fmt: skip
+    """Input size, resampling, crop and statistics: what `args` say, then the model's configuration, then defaults."""
+    given = {key: value for key, value in _table(args).items() if value is not None}
+    cfg = _table(pretrained_cfg) or _table(getattr(model, "pretrained_cfg", None))
+    found: dict[str, Any] = {}
+    chans = given.get("in_chans") or given.get("chans") or (given["input_size"][0] if given.get("input_size") else 0)
+    size = given.get("input_size")
+    if size is not None:
+        size = tuple(size)
+    elif given.get("img_size") is not None:
+        side = given["img_size"]
+        pair = tuple(side) if isinstance(side, (tuple, list)) else (side, side)
+        size = (chans or cfg.get("input_size", (3,))[0], *pair)
+    else:
+        size = (cfg.get("test_input_size") if use_test_size else None) or cfg.get("input_size") or (3, 224, 224)
+        size = (chans or size[0], *size[1:])
+    found["input_size"] = tuple(size)
+    found["interpolation"] = given.get("interpolation") or cfg.get("interpolation") or "bicubic"
+    for key, default in (("mean", IMAGENET_DEFAULT_MEAN), ("std", IMAGENET_DEFAULT_STD)):
+        value = given.get(key) or cfg.get(key) or default
+        found[key] = _channels(value, len(tuple(value)) if key not in given else size[0], key)
+    crop = given.get("crop_pct") or (cfg.get("test_crop_pct") if use_test_size else None) or cfg.get("crop_pct")
+    found["crop_pct"] = crop or DEFAULT_CROP_PCT
+    found["crop_mode"] = given.get("crop_mode") or cfg.get("crop_mode") or DEFAULT_CROP_MODE
+    return found
+
+
+def resolve_model_data_config(model: Any, args: Any = None, pretrained_cfg: Any = None, use_test_size: bool = False,
+                              verbose: bool = False) -> dict[str, Any]:  # fmt: skip
+    return resolve_data_config(args, pretrained_cfg, model, use_test_size, verbose)

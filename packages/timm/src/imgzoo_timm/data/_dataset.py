@@ -1,0 +1,291 @@
+"""Datasets of Pillow images over imgzoo's sources, and loaders over them."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from torch.utils.data.distributed import DistributedSampler
+
+import imgzoo
+from imgzoo_data.info import ImageNetInfo as NativeImageNet
+from imgzoo_data.info import RealLabels
+
+from ._constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from ._transforms import RandomErasing, create_transform
+
+SCHEMES = {"hfds": "hf", "hfids": "hf", "tfds": "tfds", "wds": "wds", "torch": "torchvision", "csv": "csv"}
+Transform = Callable[[Any], Any]
+
+
+class ImageDataset(Dataset):
+    """Images of a folder, an archive or any of imgzoo's sources: (image, class)."""
+
+    def __init__(self, root: Any, reader: Any = None, split: str = "train", class_map: Any = None,
+                 load_bytes: bool = False, input_img_mode: str = "RGB", transform: Transform | None = None,
+                 target_transform: Transform | None = None, additional_features: Any = None,
+                 **kwargs: Any):  # fmt: skip
+        if additional_features:
+            raise ValueError("samples are an image and a target here: see imgzoo.create_dataset")
+        options = {"class_map": class_map} if class_map else {}
+        self.source = reader if reader is not None and not isinstance(reader, str) else \
+            imgzoo.create_dataset(str(root), split, **options, **kwargs)  # fmt: skip
+        self.transform, self.target_transform = transform, target_transform
+        self.load_bytes, self.input_img_mode = load_bytes, input_img_mode
+
+    @property
+    def reader(self) -> Any:
+        return self.source
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, index: int) -> tuple[Any, Any]:
+        sample = self.source[index]
+        image, target = sample.data, sample.target
+        if not self.load_bytes:
+            image = Image.open(io.BytesIO(image)) if isinstance(image, (bytes, memoryview)) else \
+                Image.fromarray(np.asarray(image))  # fmt: skip
+            if self.input_img_mode:
+                image = image.convert(self.input_img_mode)
+        if self.transform is not None:
+            image = self.transform(image)
+        if self.target_transform is not None:
+            target = self.target_transform(target)
+        return image, target
+
+    def filename(self, index: int, basename: bool = False, absolute: bool = False) -> str:
+        name = self.source.key(index)
+        return os.path.basename(name) if basename else name
+
+    def filenames(self, basename: bool = False, absolute: bool = False) -> list[str]:
+        return [self.filename(i, basename, absolute) for i in range(len(self))]
+
+
+class AugMixDataset(Dataset):
+    """Each image as it is and in `num_splits - 1` augmented forms; the transform is three (`separate=True`)."""
+
+    def __init__(self, dataset: Any, num_splits: int = 2):
+        self.dataset, self.num_splits = dataset, num_splits
+        self.augmentation: Any = None
+        self.normalize: Any = None
+        if self.dataset.transform is not None:
+            self._set_transforms(self.dataset.transform)
+
+    def _set_transforms(self, x: Any) -> None:
+        if not isinstance(x, (list, tuple)) or len(x) != 3:
+            raise ValueError("AugMix needs the three transforms of create_transform(separate=True)")
+        self.dataset.transform, self.augmentation, self.normalize = x
+
+    @property
+    def transform(self) -> Any:
+        return self.dataset.transform
+
+    @transform.setter
+    def transform(self, x: Any) -> None:
+        self._set_transforms(x)
+
+    def __getitem__(self, i: int) -> tuple[Any, Any]:
+        x, y = self.dataset[i]
+        finish = self.normalize or (lambda each: each)
+        return (finish(x), *(finish(self.augmentation(x)) for _ in range(self.num_splits - 1))), y
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+
+def create_dataset(name: str, root: str | None = None, split: str = "validation", search_split: bool = True,
+                   class_map: Any = None, load_bytes: bool = False, is_training: bool = False, download: bool = False,
+                   batch_size: int = 1, num_samples: int | None = None, seed: int = 42, repeats: int = 0,
+                   input_img_mode: str = "RGB", trust_remote_code: bool = False, **kwargs: Any) -> Any:  # fmt: skip
+    """A dataset by the field's names: "" for a folder or an archive, `hfds/...`, `torch/...`, `wds/...`, `tfds/...`."""
+    scheme, _, rest = (name or "").partition("/")
+    options = {key: value for key, value in kwargs.items() if value is not None}
+    if download:
+        options["download"] = True
+    if scheme in SCHEMES:
+        place = rest or str(root)
+        if scheme in ("torch", "tfds") and root:
+            options["root"] = str(root)
+        source = imgzoo.create_dataset(f"{SCHEMES[scheme]}:{place}", split, **options)
+        return ImageDataset(root, source, split, load_bytes=load_bytes, input_img_mode=input_img_mode)
+    return ImageDataset(root, None, split, class_map, load_bytes, input_img_mode, **options)
+
+
+def fast_collate(batch: list[Any]) -> tuple[Tensor, Tensor]:
+    """Samples of bytes and classes as one batch; the splits of AugMix one after another."""
+    first = batch[0][0]
+    targets = torch.as_tensor(np.array([sample[1] for sample in batch]))
+    if isinstance(first, tuple):
+        images = [torch.as_tensor(sample[0][i]) for i in range(len(first)) for sample in batch]
+        return torch.stack(images), targets.repeat(len(first), *[1] * (targets.ndim - 1))
+    return torch.stack([torch.as_tensor(sample[0]) for sample in batch]), targets
+
+
+class PrefetchLoader:
+    """Batches on the device, normalized there, erased if so asked."""
+
+    def __init__(self, loader: Any, mean: Any = IMAGENET_DEFAULT_MEAN, std: Any = IMAGENET_DEFAULT_STD,
+                 channels: int = 3, device: torch.device = torch.device("cuda"),  # noqa: B008
+                 img_dtype: torch.dtype | None = None, fp16: bool = False, re_prob: float = 0.0,
+                 re_mode: str = "const", re_count: int = 1, re_num_splits: int = 0):  # fmt: skip
+        self.loader, self.device = loader, torch.device(device)
+        self.img_dtype = img_dtype or (torch.float16 if fp16 else torch.float32)
+        shape = (1, channels, 1, 1)
+        mean, std = (tuple(each) * channels if len(tuple(each)) == 1 else tuple(each) for each in (mean, std))
+        self.mean = torch.tensor([x * 255 for x in mean], device=self.device, dtype=self.img_dtype).view(shape)
+        self.std = torch.tensor([x * 255 for x in std], device=self.device, dtype=self.img_dtype).view(shape)
+        self.random_erasing = None
+        if re_prob > 0.0:
+            self.random_erasing = RandomErasing(re_prob, mode=re_mode, max_count=re_count, num_splits=re_num_splits)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        for images, targets in self.loader:
+            images = images.to(self.device, non_blocking=True).to(self.img_dtype).sub_(self.mean).div_(self.std)
+            if self.random_erasing is not None:
+                images = self.random_erasing(images)
+            yield images, targets.to(self.device, non_blocking=True)
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    @property
+    def sampler(self) -> Any:
+        return self.loader.sampler
+
+    @property
+    def dataset(self) -> Any:
+        return self.loader.dataset
+
+    @property
+    def mixup_enabled(self) -> bool:
+        return getattr(self.loader.collate_fn, "mixup_enabled", False)
+
+    @mixup_enabled.setter
+    def mixup_enabled(self, x: bool) -> None:
+        if hasattr(self.loader.collate_fn, "mixup_enabled"):
+            self.loader.collate_fn.mixup_enabled = x
+
+
+class OrderedDistributedSampler(torch.utils.data.Sampler):
+    """A process's share of the samples in order, filled up from the front so that all have as many."""
+
+    def __init__(self, dataset: Any, num_replicas: int | None = None, rank: int | None = None):
+        world = torch.distributed
+        self.dataset = dataset
+        self.num_replicas = world.get_world_size() if num_replicas is None else num_replicas
+        self.rank = world.get_rank() if rank is None else rank
+        self.num_samples = -(-len(dataset) // self.num_replicas)
+        self.total_size = self.num_samples * self.num_replicas
+
+    def __iter__(self) -> Iterator[int]:
+        order = list(range(len(self.dataset)))
+        order += order[: self.total_size - len(order)]
+        return iter(order[self.rank : self.total_size : self.num_replicas])
+
+    def __len__(self) -> int:
+        return self.num_samples
+
+
+class RepeatAugSampler(torch.utils.data.Sampler):
+    """Each sample several times in a row, over the processes, so that they see it augmented apart (1901.09335)."""
+
+    def __init__(self, dataset: Any, num_replicas: int | None = None, rank: int | None = None, shuffle: bool = True,
+                 num_repeats: int = 3, selected_round: int = 256, selected_ratio: int = 0):  # fmt: skip
+        world = torch.distributed
+        self.dataset, self.shuffle, self.num_repeats, self.epoch = dataset, shuffle, num_repeats, 0
+        self.num_replicas = world.get_world_size() if num_replicas is None else num_replicas
+        self.rank = world.get_rank() if rank is None else rank
+        self.num_samples = -(-len(dataset) * num_repeats // self.num_replicas)
+        self.total_size = self.num_samples * self.num_replicas
+        ratio = selected_ratio or self.num_replicas
+        count = len(dataset) // selected_round * selected_round if selected_round else len(dataset)
+        self.num_selected_samples = -(-(count or len(dataset)) // ratio) if not selected_round else count // ratio
+
+    def __iter__(self) -> Iterator[int]:
+        drawn = torch.Generator().manual_seed(self.epoch)
+        count = len(self.dataset)
+        order = torch.randperm(count, generator=drawn) if self.shuffle else torch.arange(count)
+        order = order.repeat_interleave(self.num_repeats).tolist()
+        order += order[: self.total_size - len(order)]
+        return iter(order[self.rank : self.total_size : self.num_replicas][: self.num_selected_samples])
+
+    def __len__(self) -> int:
+        return self.num_selected_samples
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+
+def create_loader(
+    dataset: Any, input_size: Any, batch_size: int, is_training: bool = False, no_aug: bool = False,
+    re_prob: float = 0.0, re_mode: str = "const", re_count: int = 1, re_split: bool = False,
+    train_crop_mode: str | None = None, scale: Any = None, ratio: Any = None, hflip: float = 0.5, vflip: float = 0.0,
+    color_jitter: Any = 0.4, color_jitter_prob: float | None = None, grayscale_prob: float = 0.0,
+    gaussian_blur_prob: float = 0.0, auto_augment: str | None = None, num_aug_repeats: int = 0,
+    num_aug_splits: int = 0, interpolation: str = "bilinear", mean: Any = IMAGENET_DEFAULT_MEAN,
+    std: Any = IMAGENET_DEFAULT_STD, num_workers: int = 1, distributed: bool = False, crop_pct: float | None = None,
+    crop_mode: str | None = None, crop_border_pixels: int | None = None, collate_fn: Any = None,
+    pin_memory: bool = False, fp16: bool = False, img_dtype: torch.dtype = torch.float32,
+    device: torch.device = torch.device("cuda"), use_prefetcher: bool = True,  # noqa: B008
+    use_multi_epochs_loader: bool = False, persistent_workers: bool = True, worker_seeding: str = "all",
+    tf_preprocessing: bool = False, input_size_choices: Any = None, batch_size_choices: Any = None,
+    batch_choice_weights: Any = None, batch_choice_seed: int = 0, batch_choice_schedule: str = "constant",
+    batch_schedule_epochs: int | None = None, batch_schedule_spread: float = 0.65,
+    batch_schedule_random_mix: float = 0.1, num_batches: int | None = None,
+) -> Any:  # fmt: skip
+    """Batches of a dataset whose transform is set here: normalized, on the device with `use_prefetcher`."""
+    if input_size_choices or batch_size_choices:
+        raise ValueError("batches of several sizes: see imgzoo.create_loader(schedule=)")
+    splits = num_aug_splits if re_split else 0
+    dataset.transform = create_transform(
+        input_size, is_training, no_aug, train_crop_mode, scale, ratio, hflip, vflip, color_jitter, color_jitter_prob,
+        grayscale_prob, gaussian_blur_prob, auto_augment, interpolation, mean, std, re_prob, re_mode, re_count, splits,
+        crop_pct, crop_mode, crop_border_pixels, tf_preprocessing, use_prefetcher=use_prefetcher,
+        separate=num_aug_splits > 0)  # fmt: skip
+    sampler: Any = None
+    if distributed:
+        sampler = DistributedSampler(dataset) if is_training and not num_aug_repeats else \
+            RepeatAugSampler(dataset, num_repeats=num_aug_repeats) if is_training else \
+            OrderedDistributedSampler(dataset)  # fmt: skip
+    loader: Any = DataLoader(
+        dataset, batch_size, shuffle=sampler is None and is_training, sampler=sampler, num_workers=num_workers,
+        collate_fn=collate_fn or (fast_collate if use_prefetcher else None), pin_memory=pin_memory,
+        drop_last=is_training, persistent_workers=persistent_workers and num_workers > 0)  # fmt: skip
+    if not use_prefetcher:
+        return loader
+    chans = input_size[0] if isinstance(input_size, (tuple, list)) and len(input_size) == 3 else 3
+    return PrefetchLoader(loader, mean, std, chans, device, img_dtype, fp16, 0.0 if no_aug or not is_training else
+                          re_prob, re_mode, re_count, splits)  # fmt: skip
+
+
+class ImageNetInfo(NativeImageNet):
+    def __init__(self, subset: str = "imagenet-1k"):
+        super().__init__(subset)
+
+    def label_name_to_description(self, label: str, detailed: bool = False) -> str:
+        return self.describe(label, detailed)
+
+
+class RealLabelsImagenet:
+    """Accuracy on ReaL labels by the names of the images, in the order of results."""
+
+    def __init__(self, filenames: Any, real_json: str | None = None, topk: tuple[int, ...] = (1, 5)):
+        if real_json is not None:
+            raise ValueError("the ReaL labels come with imgzoo-data: leave real_json out")
+        self.native, self.sample_idx, self.topk = RealLabels(list(filenames), topk), 0, topk
+
+    def add_result(self, output: Tensor) -> None:
+        count = len(output)
+        self.native.add(output.topk(max(self.topk), 1).indices.cpu(), range(self.sample_idx, self.sample_idx + count))
+        self.sample_idx += count
+
+    def get_accuracy(self, k: int | None = None) -> Any:
+        return {each: self.native.accuracy(each) for each in self.topk} if k is None else self.native.accuracy(k)

@@ -1,0 +1,94 @@
+"""The field's optimizer classes: native rules under its names, in its order of arguments."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from typing import Any
+
+from imgzoo.specs import load_target
+
+UNUSED = {"foreach": None, "capturable": False, "differentiable": False, "verbose": False}
+"""Arguments that choose an implementation; what a native rule does not take may only say its default."""
+
+
+def signature_of(text: str) -> inspect.Signature:
+    """`lr=1e-3, *, caution=False` as a signature behind `params`."""
+    arguments = ast.parse(f"def f(params, {text}): ...").body[0].args  # type: ignore[attr-defined]
+    values = [ast.literal_eval(each) for each in arguments.defaults]
+    plain = [each.arg for each in arguments.args]
+    defaults = [inspect.Parameter.empty] * (len(plain) - len(values)) + values
+    kind = inspect.Parameter
+    parameters = [kind(name, kind.POSITIONAL_OR_KEYWORD, default=value) for name, value in zip(plain, defaults)]
+    parameters += [kind(each.arg, kind.KEYWORD_ONLY, default=ast.literal_eval(value))
+                   for each, value in zip(arguments.kwonlyargs, arguments.kw_defaults)]  # fmt: skip
+    return inspect.Signature(parameters)
+
+
+def rule(name: str, target: str, text: str) -> Any:
+    """A native rule as the class `name` with the arguments `text`."""
+    native = load_target(f"imgzoo_optim.rules.{target}")
+    signature = signature_of(text)
+    takes = inspect.signature(native.__init__).parameters
+
+    def __init__(self: Any, params: Any, *args: Any, **options: Any) -> None:
+        bound = signature.bind(params, *args, **options)
+        bound.apply_defaults()
+        given = dict(bound.arguments)
+        for word, default in UNUSED.items():
+            if word in given and word not in takes:
+                given.pop(word)
+            elif given.get(word) is None and default is None:
+                given.pop(word, None)
+        native.__init__(self, given.pop("params"), **given)
+
+    own = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    __init__.__signature__ = signature.replace(parameters=[own, *signature.parameters.values()])  # type: ignore[attr-defined]
+    return type(name, (native,), {"__init__": __init__, "__module__": __name__, "__doc__": native.__doc__})
+
+
+TWO, CAUTIOUS = "betas=(0.9, 0.999)", "caution=False"
+AdaBelief = rule("AdaBelief", "adabelief:AdaBelief", f"lr=1e-3, {TWO}, eps=1e-16, weight_decay=0, amsgrad=False, "
+                 "decoupled_decay=True, fixed_decay=False, rectify=True, degenerated_to_sgd=True, foreach=None")  # fmt: skip
+Adafactor = rule("Adafactor", "adafactor:Adafactor", "lr=None, eps=1e-30, eps_scale=1e-3, clip_threshold=1.0, "
+                 "decay_rate=-0.8, betas=None, weight_decay=0.0, scale_parameter=True, warmup_init=False, "
+                 f"min_dim_size_to_factor=16, {CAUTIOUS}")  # fmt: skip
+Adahessian = rule("Adahessian", "adahessian:AdaHessian", f"lr=0.1, {TWO}, eps=1e-8, weight_decay=0.0, "
+                  "hessian_power=1.0, update_each=1, n_samples=1, avg_conv_kernel=False")  # fmt: skip
+AdamP = rule("AdamP", "adamp:AdamP", f"lr=1e-3, {TWO}, eps=1e-8, weight_decay=0, delta=0.1, wd_ratio=0.1, "
+             f"nesterov=False, {CAUTIOUS}")  # fmt: skip
+AdamWLegacy = rule("AdamWLegacy", "adamw:AdamW", f"lr=1e-3, {TWO}, eps=1e-8, weight_decay=1e-2, amsgrad=False, "
+                   f"{CAUTIOUS}, corrected_weight_decay=False, maximize=False, foreach=None, capturable=False, "
+                   "clipping_threshold=None")  # fmt: skip
+Adan = rule("Adan", "adan:Adan", "lr=1e-3, betas=(0.98, 0.92, 0.99), eps=1e-8, weight_decay=0.0, no_prox=False, "
+            f"{CAUTIOUS}, foreach=None")  # fmt: skip
+Adopt = rule("Adopt", "adopt:ADOPT", "lr=1e-3, betas=(0.9, 0.9999), eps=1e-6, clip_exp=0.333, weight_decay=0.0, "
+             f"decoupled=False, corrected_weight_decay=False, *, {CAUTIOUS}, foreach=False, maximize=False, "
+             "capturable=False, differentiable=False")  # fmt: skip
+LaProp = rule("LaProp", "laprop:LaProp", f"lr=4e-4, {TWO}, eps=1e-15, weight_decay=0.0, {CAUTIOUS}, "
+              "corrected_weight_decay=False, foreach=None")  # fmt: skip
+Lamb = rule("Lamb", "lamb:LAMB", f"lr=1e-3, bias_correction=True, {TWO}, eps=1e-6, weight_decay=0.01, "
+            f"grad_averaging=True, max_grad_norm=1.0, trust_clip=False, always_adapt=False, {CAUTIOUS}, "
+            "decoupled_decay=False, corrected_weight_decay=False, foreach=None")  # fmt: skip
+Lars = rule("Lars", "lars:LARS", "lr=1.0, momentum=0, dampening=0, weight_decay=0, nesterov=False, "
+            "trust_coeff=0.001, eps=1e-8, trust_clip=False, always_adapt=False, foreach=None")  # fmt: skip
+Lion = rule("Lion", "lion:Lion", f"lr=1e-4, betas=(0.9, 0.99), weight_decay=0.0, {CAUTIOUS}, "
+            "corrected_weight_decay=False, maximize=False, foreach=None")  # fmt: skip
+MADGRAD = rule("MADGRAD", "madgrad:MADGRAD", "lr=1e-2, momentum=0.9, weight_decay=0, eps=1e-6, "
+               "decoupled_decay=False")  # fmt: skip
+Mars = rule("Mars", "mars:MARS", "lr=3e-3, betas=(0.9, 0.99), eps=1e-8, weight_decay=0.0, gamma=0.025, "
+            f"mars_type='adamw', optimize_1d=False, lr_1d_factor=1.0, betas_1d=None, {CAUTIOUS}")  # fmt: skip
+NAdamLegacy = rule("NAdamLegacy", "nadam:NAdam", f"lr=2e-3, {TWO}, eps=1e-8, weight_decay=0, schedule_decay=4e-3")
+NAdamW = rule("NAdamW", "nadamw:NAdamW", f"lr=1e-3, {TWO}, eps=1e-8, weight_decay=1e-2, {CAUTIOUS}, "
+              "corrected_weight_decay=False, maximize=False, foreach=None, capturable=False, "
+              "clipping_threshold=None")  # fmt: skip
+NvNovoGrad = rule("NvNovoGrad", "novograd:NovoGrad", "lr=1e-3, betas=(0.95, 0.98), eps=1e-8, weight_decay=0, "
+                  "grad_averaging=False, amsgrad=False, decoupled_decay=False, corrected_weight_decay=False")  # fmt: skip
+RAdamLegacy = rule("RAdamLegacy", "radam:RAdam", f"lr=1e-3, {TWO}, eps=1e-8, weight_decay=0")
+RMSpropTF = rule("RMSpropTF", "rmsprop_tf:RMSpropTF", "lr=1e-2, alpha=0.9, eps=1e-10, weight_decay=0, momentum=0.0, "
+                 "centered=False, decoupled_decay=False, corrected_weight_decay=False, lr_in_momentum=True, "
+                 f"{CAUTIOUS}, foreach=None")  # fmt: skip
+SGDP = rule("SGDP", "sgdp:SGDP", "lr, momentum=0, dampening=0, weight_decay=0, nesterov=False, eps=1e-8, delta=0.1, "
+            f"wd_ratio=0.1, {CAUTIOUS}")  # fmt: skip
+SGDW = rule("SGDW", "sgdw:SGDW", f"lr=1e-3, momentum=0.0, dampening=0.0, weight_decay=0.0, nesterov=False, *, "
+            f"{CAUTIOUS}, corrected_weight_decay=False, maximize=False, foreach=None, differentiable=False")  # fmt: skip
