@@ -23,7 +23,7 @@ distributed_sampler .data._dataset     OrderedDistributedSampler RepeatAugSample
 real_labels         .data._dataset     RealLabelsImagenet
 imagenet_info       .data._dataset     ImageNetInfo
 imagenet_info       imgzoo_data.info   infer_imagenet_subset
-dataset_info        imgzoo_data.info   DatasetInfo CustomDatasetInfo=DatasetInfo
+dataset_info        .data._dataset     CustomDatasetInfo
 """
 
 __getattr__, __dir__ = furnish(__name__, NAMES, "imgzoo's data is in imgzoo_data (`imgzoo_data.create_transform`, ...)")

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 from torch.utils.data.distributed import DistributedSampler
 
 import imgzoo
+from imgzoo_data.info import DatasetInfo
 from imgzoo_data.info import ImageNetInfo as NativeImageNet
 from imgzoo_data.info import RealLabels
 
@@ -264,6 +265,14 @@ def create_loader(
     chans = input_size[0] if isinstance(input_size, (tuple, list)) and len(input_size) == 3 else 3
     return PrefetchLoader(loader, mean, std, chans, device, img_dtype, fp16, 0.0 if no_aug or not is_training else
                           re_prob, re_mode, re_count, splits)  # fmt: skip
+
+
+class CustomDatasetInfo(DatasetInfo):
+    def __init__(self, label_names: Any, label_descriptions: Any = None):
+        super().__init__(label_names, label_descriptions)
+
+    def label_name_to_description(self, label: str, detailed: bool = False) -> str:
+        return self.describe(label, detailed)
 
 
 class ImageNetInfo(NativeImageNet):

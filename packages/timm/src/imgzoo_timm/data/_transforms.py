@@ -261,6 +261,11 @@ def transforms_noaug_train(img_size: Any = 224, interpolation: str = "bilinear",
                        *_ending(mean, std, use_prefetcher, normalize)])  # fmt: skip
 
 
+def no_patches(*asked: bool) -> None:
+    if any(asked):
+        raise ValueError("TensorFlow's preprocessing and patches of any shape: see imgzoo.create_transform(sequence=)")
+
+
 def _crop(size: Any, kind: str, scale: Any, ratio: Any, interpolation: str) -> list[Any]:
     if kind == "rrc":
         scale, ratio = tuple(scale or (0.08, 1.0)), tuple(ratio or (3 / 4, 4 / 3))
@@ -288,8 +293,11 @@ def transforms_imagenet_train(
     auto_augment: str | None = None, interpolation: str = "random", mean: Sequence[float] = IMAGENET_DEFAULT_MEAN,
     std: Sequence[float] = IMAGENET_DEFAULT_STD, re_prob: float = 0.0, re_mode: str = "const", re_count: int = 1,
     re_num_splits: int = 0, use_prefetcher: bool = False, normalize: bool = True, separate: bool = False,
+    naflex: bool = False, patch_size: Any = 16, max_seq_len: int = 576, patchify: bool = False,
+    patchify_channels_last: bool = True,
 ) -> Any:  # fmt: skip
     """Crop and flips; policy or color; tensor: one `Compose`, or with `separate` one for each of the three."""
+    no_patches(naflex, patchify)
     first = _crop(img_size, train_crop_mode or "rrc", scale, ratio, interpolation)
     first += [tv.RandomHorizontalFlip(p=hflip)] if hflip > 0 else []
     first += [tv.RandomVerticalFlip(p=vflip)] if vflip > 0 else []
@@ -319,9 +327,12 @@ def transforms_imagenet_eval(
     img_size: Any = 224, crop_pct: float | None = None, crop_mode: str | None = None,
     crop_border_pixels: int | None = None, interpolation: str = "bilinear",
     mean: Sequence[float] = IMAGENET_DEFAULT_MEAN, std: Sequence[float] = IMAGENET_DEFAULT_STD,
-    use_prefetcher: bool = False, normalize: bool = True,
+    use_prefetcher: bool = False, normalize: bool = True, naflex: bool = False, patch_size: Any = 16,
+    max_seq_len: int = 576, patchify: bool = False, patchify_channels_last: bool = True,
+    patchify_flatten: bool = True,
 ) -> tv.Compose:  # fmt: skip
     """Resize by the share of the crop, then the crop."""
+    no_patches(naflex, patchify)
     size, share = to_2tuple(img_size), crop_pct or DEFAULT_CROP_PCT
     scaled = [math.floor(side / share) for side in size]
     mode = str_to_interp_mode(interpolation)
@@ -351,8 +362,7 @@ def create_transform(
     patchify_flatten: bool = True,
 ) -> Any:  # fmt: skip
     """A torchvision pipeline from Pillow image to tensor, for training or evaluation."""
-    if tf_preprocessing or naflex or patchify:
-        raise ValueError("TensorFlow's preprocessing and patches of any shape: see imgzoo.create_transform(sequence=)")
+    no_patches(naflex, patchify, tf_preprocessing)
     size = tuple(input_size[-2:]) if isinstance(input_size, (tuple, list)) else input_size
     shared = dict(interpolation=interpolation, mean=mean, std=std, use_prefetcher=use_prefetcher, normalize=normalize)
     if is_training and no_aug:

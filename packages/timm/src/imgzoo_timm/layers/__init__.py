@@ -7,8 +7,7 @@ activations          .layers._act        swish mish sigmoid tanh hard_swish hard
 activations          .layers._act        Swish Mish Sigmoid Tanh HardSwish HardSigmoid HardMish GELU GELUTanh QuickGELU
 activations          .layers._act        PReLU quick_gelu
 create_act           .layers._act        get_act_fn get_act_layer create_act_layer
-drop                 .layers._drop       DropPath drop_path PatchDropout calculate_drop_path_rates
-drop                 imgzoo_layers.drop  DropBlock2d drop_block_2d
+drop                 .layers._drop       DropPath drop_path DropBlock2d drop_block_2d calculate_drop_path_rates
 patch_dropout        .layers._drop       PatchDropout PatchDropoutWithIndices patch_dropout_forward
 weight_init          imgzoo_layers.init  trunc_normal_ trunc_normal_tf_ lecun_normal_
 weight_init          .layers._training   variance_scaling_ init_weight_vit init_weight_jax is_meta_device

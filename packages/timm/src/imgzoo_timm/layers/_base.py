@@ -21,7 +21,10 @@ def adapter(cls: Module) -> Module:
 
 
 def placed(cls: Module) -> Module:
-    """Give a constructor the field's last arguments, `device` and `dtype`: where the finished module goes."""
+    """Give a constructor the field's last arguments, `device` and `dtype`: where the finished module goes.
+
+    Where it takes any keyword, the two are among those.
+    """
     build: Any = cls.__init__
 
     @functools.wraps(build)
@@ -40,7 +43,7 @@ def placed(cls: Module) -> Module:
     own = [each for each in signature.parameters.values() if each.kind is not each.VAR_KEYWORD]
     kind = own[-1].kind if own[-1].kind is own[-1].KEYWORD_ONLY else own[-1].POSITIONAL_OR_KEYWORD
     added = [inspect.Parameter(name, kind, default=None) for name in ("device", "dtype")]
-    __init__.__signature__ = signature.replace(parameters=[*own, *added, *rest])  # type: ignore[attr-defined]
+    __init__.__signature__ = signature.replace(parameters=[*own, *(rest or added)])  # type: ignore[attr-defined]
     cls.__init__ = __init__  # type: ignore[method-assign]
     return cls
 

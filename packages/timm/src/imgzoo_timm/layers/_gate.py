@@ -39,12 +39,13 @@ SEModule = SqueezeExcite
 
 
 @adapter
-@placed
 class EffectiveSqueezeExcite(native.EffectiveSqueezeExcite):
-    def __init__(self, channels: int, add_maxpool: bool = False, gate_layer: Any = "hard_sigmoid", **_: Any):
+    def __init__(self, channels: int, add_maxpool: bool = False, gate_layer: Any = "hard_sigmoid", device: Any = None,
+                 dtype: Any = None, **_: Any):  # fmt: skip
         super().__init__(channels)
         self.add_maxpool = add_maxpool
         self.gate = create_act_layer(gate_layer) or nn.Identity()
+        self.to(device=device, dtype=dtype)
 
     def forward(self, x: Tensor) -> Tensor:
         if not getattr(self, "add_maxpool", False):

@@ -33,7 +33,7 @@ def extend_tuple(x: Any, n: int) -> tuple[Any, ...]:
     return (*x, *repeat(x[-1], n - len(x)))[:n] if n > len(x) else x[:n]
 
 
-def get_device_dtype(module: Any) -> dict[str, Any]:
-    """Device and type of a module's first parameter."""
+def get_device_dtype(module: Any, device: Any = None, dtype: Any = None) -> dict[str, Any]:
+    """Device and type as given, or those of a module's first parameter."""
     first = next(module.parameters())
-    return {"device": first.device, "dtype": first.dtype}
+    return {"device": first.device if device is None else device, "dtype": dtype or first.dtype}

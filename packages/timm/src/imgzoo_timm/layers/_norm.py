@@ -63,8 +63,8 @@ class GroupNorm(native.GroupNorm):
 @adapter
 @placed
 class GroupNorm1(native.GroupNorm1):
-    def __init__(self, num_channels: int, eps: float = 1e-5, affine: bool = True):
-        super().__init__(num_channels, eps, affine)
+    def __init__(self, num_channels: int, **kwargs: Any):
+        super().__init__(num_channels, kwargs.get("eps", 1e-5), kwargs.get("affine", True))
 
 
 @adapter

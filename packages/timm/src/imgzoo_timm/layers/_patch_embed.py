@@ -122,6 +122,12 @@ class PatchEmbed(native.PatchEmbed):
 class PatchEmbedWithSize(PatchEmbed):
     """The same, with the grid beside it."""
 
+    def __init__(self, img_size: int | Size | None = 224, patch_size: int = 16, in_chans: int = 3,
+                 embed_dim: int = 768, norm_layer: Any = None, flatten: bool = True, output_fmt: str | None = None,
+                 bias: bool = True, device: Any = None, dtype: Any = None):  # fmt: skip
+        super().__init__(img_size, patch_size, in_chans, embed_dim, norm_layer, flatten, output_fmt, bias,
+                         device=device, dtype=dtype)  # fmt: skip
+
     def forward(self, x: Tensor) -> Any:
         x = self.proj(x)
         grid = list(x.shape[-2:])

@@ -64,8 +64,8 @@ class RotaryEmbeddingCat(nn.Module):
                  linear_bands: bool = False, feat_shape: list[int] | None = None,
                  ref_feat_shape: list[int] | None = None, grid_offset: float = 0.0, grid_indexing: str = "ij",
                  rotate_half: bool = False, grid_type: str | None = None, normalize_coords: str = "separate",
-                 shift_coords: float | None = None, jitter_coords: float | None = None,
-                 rescale_coords: float | None = None, device: Any = None, dtype: Any = None):  # fmt: skip
+                 device: Any = None, dtype: Any = None, shift_coords: float | None = None,
+                 jitter_coords: float | None = None, rescale_coords: float | None = None):  # fmt: skip
         super().__init__()
         if rotate_half or grid_type or shift_coords or jitter_coords or rescale_coords:
             raise ValueError("this table takes channels as neighbours and places as they are: see imgzoo_layers.rotary")
@@ -111,16 +111,17 @@ def gen_relative_position_index(q_size: Any, k_size: Any = None, class_token: bo
     return (rel_pos.relative_index_with_class(size) if class_token else relative_index(size)).to(device)
 
 
-def resize_rel_pos_bias_table(rel_pos_bias: Tensor, new_window_size: Any, new_bias_shape: Any) -> Tensor:
+def resize_rel_pos_bias_table(rel_pos_bias: Tensor, new_window_size: Any, new_bias_shape: Any,
+                              old_window_size: Any = None) -> Tensor:  # fmt: skip
     """A table of offsets (rows, heads) for another window; what stands behind the offsets is kept."""
     rows, new = rel_pos_bias.shape[0], to_2tuple(new_window_size)
     offsets = (2 * new[0] - 1) * (2 * new[1] - 1)
     extra = new_bias_shape[0] - offsets
     side = math.isqrt(rows - extra)
-    if side * side != rows - extra:
-        raise ValueError(f"a table of {rows} rows is of no square window")
+    if old_window_size is None and side * side != rows - extra:
+        raise ValueError(f"a table of {rows} rows is of no square window: give old_window_size")
     body, tail = rel_pos_bias[: rows - extra], rel_pos_bias[rows - extra :]
-    old = ((side + 1) // 2, (side + 1) // 2)
+    old = ((side + 1) // 2, (side + 1) // 2) if old_window_size is None else to_2tuple(old_window_size)
     return torch.cat([BiasTable().resize(body, old, new), tail]) if old != new else rel_pos_bias
 
 

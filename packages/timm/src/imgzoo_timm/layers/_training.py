@@ -116,12 +116,13 @@ class SplitBatchNorm2d(nn.BatchNorm2d):
     """While training, each part of the batch has statistics of its own; the first part's are the ones that stay."""
 
     def __init__(self, num_features: int, eps: float = 1e-5, momentum: float = 0.1, affine: bool = True,
-                 track_running_stats: bool = True, num_splits: int = 2):  # fmt: skip
-        super().__init__(num_features, eps, momentum, affine, track_running_stats)
+                 track_running_stats: bool = True, num_splits: int = 2, device: Any = None,
+                 dtype: Any = None):  # fmt: skip
+        super().__init__(num_features, eps, momentum, affine, track_running_stats, device, dtype)
         if num_splits < 2:
             raise ValueError(f"a batch is split into two parts or more, not {num_splits}")
         self.num_splits = num_splits
-        self.aux_bn = nn.ModuleList(nn.BatchNorm2d(num_features, eps, momentum, affine, track_running_stats)
+        self.aux_bn = nn.ModuleList(nn.BatchNorm2d(num_features, eps, momentum, affine, track_running_stats, device, dtype)
                                     for _ in range(num_splits - 1))  # fmt: skip
 
     def forward(self, input: Tensor) -> Tensor:

@@ -19,6 +19,8 @@ from imgzoo_timm.layers._base import adapter, placed
 from imgzoo_timm.layers._drop import DropPath
 from imgzoo_timm.layers._helpers import make_divisible, to_2tuple
 
+from imgzoo_timm.layers._patch_embed import PatchEmbed
+
 from ._networks import Network, spelled
 
 
@@ -187,13 +189,13 @@ class SwinTransformer(Network, swin_transformer.SwinTransformer):
                  num_heads: Sequence[int] = (3, 6, 12, 24), head_dim: int | None = None, window_size: Any = 7,
                  always_partition: bool = False, strict_img_size: bool = True, dynamic_img_size: bool = False,
                  mlp_ratio: float = 4.0, qkv_bias: bool = True, drop_rate: float = 0.0, proj_drop_rate: float = 0.0,
-                 attn_drop_rate: float = 0.0, drop_path_rate: float = 0.1, embed_layer: Any = None,
-                 norm_layer: Any = nn.LayerNorm, weight_init: str = "", device: Any = None, dtype: Any = None,
-                 **kwargs: Any):  # fmt: skip
-        if embed_layer is not None or getattr(norm_layer, "func", norm_layer) not in (nn.LayerNorm, "layernorm"):
+                 attn_drop_rate: float = 0.0, drop_path_rate: float = 0.1, embed_layer: Any = PatchEmbed,
+                 norm_layer: Any = nn.LayerNorm, weight_init: str = "", device: Any = None,
+                 dtype: Any = None):  # fmt: skip
+        if embed_layer is not PatchEmbed or getattr(norm_layer, "func", norm_layer) not in (nn.LayerNorm, "layernorm"):
             raise OptionError("Swin has layer norms and a patch embedding of its own: replace them after construction")
-        given = told(locals(), "embed_layer", "norm_layer", "weight_init", "kwargs", "strict_img_size")
-        built(self, swin_transformer.SwinTransformer, {**given, **kwargs}, device, dtype)
+        given = told(locals(), "embed_layer", "norm_layer", "weight_init", "strict_img_size")
+        built(self, swin_transformer.SwinTransformer, given, device, dtype)
         if isinstance(norm_layer, partial):
             for module in self.modules():
                 if isinstance(module, nn.LayerNorm):

@@ -25,7 +25,7 @@ def feature_take_indices(num_features: int, indices: Any = None, as_set: bool = 
 class FeatureInfo(NativeInfo):
     """Levels as the field's rows: `num_chs`, `reduction`, `module`, `index`, and what else the rows hold."""
 
-    def __init__(self, feature_info: Iterable[dict[str, Any]], out_indices: Any = None):
+    def __init__(self, feature_info: Iterable[dict[str, Any]], out_indices: Any):
         rows = [dict(row) for row in feature_info]
         super().__init__([Feature(row["num_chs"], row["reduction"], row["module"]) for row in rows])
         self.info = [{**row, "index": row.get("index", i)} for i, row in enumerate(rows)]

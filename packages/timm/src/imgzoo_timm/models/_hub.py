@@ -52,6 +52,10 @@ def save_for_hf(model: Any, save_directory: str | Path, model_config: dict[str, 
     imgzoo.save_model(model, save_directory, class_names=names)
 
 
-def push_to_hf_hub(model: Any, repo_id: str, **options: Any) -> str:
+def push_to_hf_hub(model: Any, repo_id: str, commit_message: str = "Add model", token: str | None = None,
+                   revision: str | None = None, private: bool = False, create_pr: bool = False,
+                   model_config: Any = None, model_card: Any = None, model_args: Any = None,
+                   task_name: str = "image-classification", safe_serialization: Any = "both",
+                   data_config: Any = None) -> str:  # fmt: skip
     """Said, not done: `imgzoo push` writes the card and uploads."""
     raise UsageError(f"save the model with save_for_hf and upload it: imgzoo push FOLDER {repo_id}")

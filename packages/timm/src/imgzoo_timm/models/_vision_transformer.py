@@ -146,7 +146,7 @@ class VisionTransformer(Network, native.VisionTransformer):
         level = {"num_chs": dim, "reduction": self.patch_size[0]}
         from ._features import FeatureInfo
 
-        self.feature_info = FeatureInfo({**level, "module": f"blocks.{i}"} for i in range(given["depth"]))
+        self.feature_info = FeatureInfo(({**level, "module": f"blocks.{i}"} for i in range(given["depth"])), None)
         self.blocks.apply(self._init_weights)
 
     def after_construction(self) -> None:

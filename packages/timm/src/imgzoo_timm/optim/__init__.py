@@ -10,7 +10,7 @@ optim_factory  .optim._factory   param_groups_weight_decay param_groups_layer_de
 _param_groups  .optim._factory   param_groups_weight_decay param_groups_layer_decay
 adabelief      .optim._classes   AdaBelief
 adafactor      .optim._classes   Adafactor
-adafactor_bv   imgzoo_optim.rules.adafactor_bv  AdafactorBigVision
+adafactor_bv   .optim._classes   AdafactorBigVision
 adahessian     .optim._classes   Adahessian
 adamp          .optim._classes   AdamP
 adamw          .optim._classes   AdamWLegacy
@@ -24,7 +24,7 @@ lion           .optim._classes   Lion
 lookahead      .optim._lookahead Lookahead
 madgrad        .optim._classes   MADGRAD
 mars           .optim._classes   Mars
-muon           imgzoo_optim.rules.muon  Muon
+muon           .optim._classes   Muon
 nadam          .optim._classes   NAdamLegacy Nadam=NAdamLegacy
 nadamw         .optim._classes   NAdamW
 nvnovograd     .optim._classes   NvNovoGrad NovoGrad=NvNovoGrad

@@ -53,6 +53,10 @@ AdaBelief = rule("AdaBelief", "adabelief:AdaBelief", f"lr=1e-3, {TWO}, eps=1e-16
 Adafactor = rule("Adafactor", "adafactor:Adafactor", "lr=None, eps=1e-30, eps_scale=1e-3, clip_threshold=1.0, "
                  "decay_rate=-0.8, betas=None, weight_decay=0.0, scale_parameter=True, warmup_init=False, "
                  f"min_dim_size_to_factor=16, {CAUTIOUS}")  # fmt: skip
+AdafactorBigVision = rule("AdafactorBigVision", "adafactor_bv:AdafactorBigVision", "lr=1.0, min_dim_size_to_factor=16, "
+                          "decay_rate=0.8, decay_offset=0, beta2_cap=0.999, momentum=0.9, momentum_dtype='bfloat16', "
+                          f"eps=None, weight_decay=0.0, clipping_threshold=None, unscaled_wd=False, {CAUTIOUS}, "
+                          "corrected_weight_decay=False")  # fmt: skip
 Adahessian = rule("Adahessian", "adahessian:AdaHessian", f"lr=0.1, {TWO}, eps=1e-8, weight_decay=0.0, "
                   "hessian_power=1.0, update_each=1, n_samples=1, avg_conv_kernel=False")  # fmt: skip
 AdamP = rule("AdamP", "adamp:AdamP", f"lr=1e-3, {TWO}, eps=1e-8, weight_decay=0, delta=0.1, wd_ratio=0.1, "
@@ -63,7 +67,7 @@ AdamWLegacy = rule("AdamWLegacy", "adamw:AdamW", f"lr=1e-3, {TWO}, eps=1e-8, wei
 Adan = rule("Adan", "adan:Adan", "lr=1e-3, betas=(0.98, 0.92, 0.99), eps=1e-8, weight_decay=0.0, no_prox=False, "
             f"{CAUTIOUS}, foreach=None")  # fmt: skip
 Adopt = rule("Adopt", "adopt:ADOPT", "lr=1e-3, betas=(0.9, 0.9999), eps=1e-6, clip_exp=0.333, weight_decay=0.0, "
-             f"decoupled=False, corrected_weight_decay=False, *, {CAUTIOUS}, foreach=False, maximize=False, "
+             f"decoupled=False, corrected_weight_decay=False, *, {CAUTIOUS}, foreach=None, maximize=False, "
              "capturable=False, differentiable=False")  # fmt: skip
 LaProp = rule("LaProp", "laprop:LaProp", f"lr=4e-4, {TWO}, eps=1e-15, weight_decay=0.0, {CAUTIOUS}, "
               "corrected_weight_decay=False, foreach=None")  # fmt: skip
@@ -78,6 +82,10 @@ MADGRAD = rule("MADGRAD", "madgrad:MADGRAD", "lr=1e-2, momentum=0.9, weight_deca
                "decoupled_decay=False")  # fmt: skip
 Mars = rule("Mars", "mars:MARS", "lr=3e-3, betas=(0.9, 0.99), eps=1e-8, weight_decay=0.0, gamma=0.025, "
             f"mars_type='adamw', optimize_1d=False, lr_1d_factor=1.0, betas_1d=None, {CAUTIOUS}")  # fmt: skip
+Muon = rule("Muon", "muon:Muon", "lr=0.02, weight_decay=0, momentum=0.95, nesterov=False, ns_steps=5, "
+            "ns_coefficients='quintic', eps=1e-7, safety_factor=1.0, adjust_lr_fn='match_rms_adamw', "
+            "conv_mode='flatten', normalize_spatial=True, adamw_lr=None, fallback_lr_scale=1.0, betas=(0.9, 0.95), "
+            "algo='muon', scale_eps=False, capturable=False, verbose=False")  # fmt: skip
 NAdamLegacy = rule("NAdamLegacy", "nadam:NAdam", f"lr=2e-3, {TWO}, eps=1e-8, weight_decay=0, schedule_decay=4e-3")
 NAdamW = rule("NAdamW", "nadamw:NAdamW", f"lr=1e-3, {TWO}, eps=1e-8, weight_decay=1e-2, {CAUTIOUS}, "
               "corrected_weight_decay=False, maximize=False, foreach=None, capturable=False, "

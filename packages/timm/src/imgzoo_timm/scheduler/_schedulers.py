@@ -145,7 +145,7 @@ class Cyclic(Curve):
         if self.cycle_mul == 1.0:
             t = self.t_initial * cycles
         else:
-            t = int(math.floor(-self.t_initial * (self.cycle_mul**cycles - 1) / (1 - self.cycle_mul)))
+            t = math.floor(-self.t_initial * (self.cycle_mul**cycles - 1) / (1 - self.cycle_mul))
         return t + self.warmup_t if self.warmup_prefix else t
 
 

@@ -18,8 +18,7 @@ def unwrap_model(model: Any) -> Any:
     while True:
         if isinstance(model, (ModelEma,)):
             model = model.ema
-        elif isinstance(model, (ModelEmaV2, ModelEmaV3)) or hasattr(model, "module") and isinstance(
-                model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):  # fmt: skip
+        elif isinstance(model, (ModelEmaV2, ModelEmaV3, nn.DataParallel, nn.parallel.DistributedDataParallel)):
             model = model.module
         elif hasattr(model, "_orig_mod"):
             model = model._orig_mod

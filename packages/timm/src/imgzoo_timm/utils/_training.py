@@ -88,7 +88,8 @@ def get_outdir(path: str, *paths: str, inc: bool = False) -> str:
 
 
 def update_summary(epoch: int, train_metrics: dict[str, Any], eval_metrics: dict[str, Any], filename: str,
-                   lr: float | None = None, write_header: bool | None = None, log_wandb: bool = False) -> None:  # fmt: skip
+                   lr: float | None = None, write_header: bool | None = None,
+                   log_wandb: bool = False) -> None:  # fmt: skip
     """Append an epoch's numbers to a CSV file."""
     row: dict[str, Any] = OrderedDict(epoch=epoch)
     row.update((f"train_{key}", value) for key, value in train_metrics.items())

@@ -1,0 +1,625 @@
+"""imgzoo-timm beside the peer: the same names, signatures, attributes and numbers."""
+
+import argparse
+import importlib
+import inspect
+import random
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+import imgzoo_timm
+from imgzoo_timm._door import rooms
+
+pytestmark = pytest.mark.parity
+EARLIER = {"timm.optim.novograd", "timm.optim.optim_factory", "timm.models.factory", "timm.models.features",
+           "timm.models.fx_features", "timm.models.helpers", "timm.models.hub", "timm.models.registry"}  # fmt: skip
+"""Paths and names of earlier versions of the peer, which research code still imports."""
+EARLIER_NAMES = {"Nadam", "NovoGrad", "_pil_interp"}
+for name in imgzoo_timm.PACKAGES:
+    importlib.import_module(f"imgzoo_timm.{name}")
+PATHS = sorted(path for path, room in rooms.items() if room.homes and not path.startswith("imgzoo_timm.models.layers"))
+
+
+def peer_module(path):
+    return importlib.import_module(path.replace("imgzoo_timm", "timm", 1))
+
+
+def ours(path, name):
+    return getattr(importlib.import_module(f"imgzoo_timm.{path}"), name)
+
+
+def theirs(path, name):
+    return getattr(importlib.import_module(f"timm.{path}"), name)
+
+
+def both(path, name):
+    return ours(path, name), theirs(path, name)
+
+
+def parameters(thing):
+    """Names, kinds and defaults of a signature; classes and functions by their names."""
+    try:
+        found = inspect.signature(thing).parameters.values()
+    except (TypeError, ValueError):
+        return None
+
+    def shown(value):
+        if callable(value) and value is not inspect.Parameter.empty:
+            return getattr(value, "__name__", type(value).__name__)
+        return repr(tuple(value) if isinstance(value, list) else value).replace("torch.bfloat16", "'bfloat16'")
+
+    return [(each.name, each.kind, shown(each.default)) for each in found]
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_names_stand_where_the_peer_has_them_with_its_signatures(path):
+    if path.replace("imgzoo_timm", "timm", 1) in EARLIER:
+        return
+    module, peer = importlib.import_module(path), peer_module(path)
+    inside = path.count(".") == 1  # a package shows the names of all its modules
+    for name in rooms[path].homes:
+        if name in EARLIER_NAMES or (inside and not hasattr(peer, name)):
+            continue
+        mine, other = getattr(module, name), getattr(peer, name)
+        if callable(mine):
+            assert parameters(mine) == parameters(other), name
+        elif isinstance(mine, (str, int, float, tuple)):
+            assert mine == other, name
+
+
+def same_tensors(mine, other, tolerance=1e-5):
+    mine, other = ([each] if isinstance(each, torch.Tensor) else list(each) for each in (mine, other))
+    for a, b in zip(mine, other, strict=True):
+        assert a.shape == b.shape
+        torch.testing.assert_close(a.double(), b.double(), rtol=tolerance, atol=tolerance)
+
+
+def on_shared_weights(mine, other, *inputs, train=False):
+    own, peers = mine.state_dict(), other.state_dict()
+    assert {key: value.shape for key, value in own.items()} == {key: value.shape for key, value in peers.items()}
+    drawn = torch.Generator().manual_seed(0)
+    for value in peers.values():
+        if value.is_floating_point():
+            value.copy_(torch.rand(value.shape, generator=drawn) * 0.2 + 0.05)
+    mine.load_state_dict(peers)
+    mine.train(train), other.train(train)
+    with torch.no_grad():
+        same_tensors(mine(*inputs), other(*inputs))
+
+
+TOKENS, MAP = torch.randn(2, 17, 24), torch.randn(2, 24, 8, 8)
+NORM = partial(nn.LayerNorm, eps=1e-6)
+LAYERS = [
+    ("Mlp", (24, 48), {}, TOKENS), ("Mlp", (24,), dict(act_layer=nn.ReLU, bias=(True, False), norm_layer=NORM), TOKENS),
+    ("Mlp", (24, 40, 12), dict(use_conv=True), MAP), ("GluMlp", (24, 48), {}, TOKENS),
+    ("SwiGLUPacked", (24, 48), {}, TOKENS), ("SwiGLU", (24, 48), dict(norm_layer=NORM), TOKENS),
+    ("SwiGLU", (24, 45), dict(align_to=8), TOKENS), ("GatedMlp", (24, 48), {}, TOKENS),
+    ("ConvMlp", (24, 40), dict(norm_layer=nn.BatchNorm2d), MAP), ("GlobalResponseNormMlp", (24, 48), {}, MAP.permute(0, 2, 3, 1)),
+    ("Attention", (24, 4), {}, TOKENS), ("Attention", (24, 4), dict(qkv_bias=True, qk_norm=True, norm_layer=NORM), TOKENS),
+    ("Attention", (24, 4), dict(attn_head_dim=8, dim_out=12, gated=True), TOKENS),
+    ("LayerScale", (24, 0.1), {}, TOKENS), ("LayerScale2d", (24,), {}, MAP), ("DropPath", (0.3,), {}, TOKENS),
+    ("AttentionPoolLatent", (24,), dict(num_heads=4, norm_layer=NORM), TOKENS),
+    ("AttentionPool2d", (24, 8), dict(head_dim=8, out_features=10), MAP),
+    ("AttentionPool2d", (24, 4), dict(num_heads=3, qkv_separate=True, class_token=True), MAP),
+    ("AttentionPool2d", (24, 8), dict(head_dim=8, pool_type=""), MAP),
+    ("RotAttentionPool2d", (24,), dict(head_dim=8, out_features=10), MAP),
+    ("RotAttentionPool2d", (24,), dict(head_dim=8, ref_feat_size=4, pool_type=""), MAP),
+    ("PatchEmbed", (8, 2, 24, 16), {}, MAP), ("PatchEmbed", (8, 2, 24, 16), dict(output_fmt="NHWC", norm_layer=NORM), MAP),
+    ("PatchEmbed", (None, 3, 24, 16), dict(flatten=False, dynamic_img_pad=True), MAP),
+    ("LayerNorm", (24,), {}, TOKENS), ("LayerNorm2d", (24,), {}, MAP), ("GroupNorm", (24, 4), {}, MAP),
+    ("GroupNorm1", (24,), {}, MAP), ("RmsNorm", (24,), {}, TOKENS), ("RmsNorm2d", (24,), {}, MAP),
+    ("SimpleNorm", (24,), {}, TOKENS), ("SimpleNorm2d", (24,), {}, MAP), ("BatchNormAct2d", (24,), {}, MAP),
+    ("BatchNormAct2d", (24,), dict(act_layer="silu", eps=1e-3), MAP), ("GroupNormAct", (24, 4), {}, MAP),
+    ("GroupNorm1Act", (24,), dict(apply_act=False), MAP), ("LayerNormAct2d", (24,), {}, MAP), ("RmsNormAct2d", (24,), {}, MAP),
+    ("FrozenBatchNormAct2d", (24,), {}, MAP), ("SqueezeExcite", (24,), {}, MAP),
+    ("SqueezeExcite", (24,), dict(rd_channels=6, add_maxpool=True, norm_layer=nn.BatchNorm2d, act_layer=nn.SiLU), MAP),
+    ("EffectiveSqueezeExcite", (24,), dict(add_maxpool=True), MAP), ("EcaModule", (24,), {}, MAP), ("CecaModule", (24,), {}, MAP),
+    ("ConvNormAct", (24, 12, 3), dict(stride=2), MAP), ("ConvNormAct", (24, 12, 3), dict(apply_norm=False, padding="same"), MAP),
+    ("ConvNormAct", (24, 12, 3), dict(stride=2, norm_layer="groupnorm1", act_layer=nn.GELU), MAP),
+    ("SeparableConvNormAct", (24, 12), {}, MAP), ("Conv2dSame", (24, 12, 3, 2), {}, MAP), ("StdConv2d", (24, 12, 3), {}, MAP),
+    ("StdConv2dSame", (24, 12, 3, 2), {}, MAP), ("BlurPool2d", (24,), {}, MAP), ("AvgPool2dSame", (3, 2), {}, MAP),
+    ("SelectAdaptivePool2d", (), {}, MAP), ("SelectAdaptivePool2d", (), dict(pool_type="avg"), MAP),
+    ("SelectAdaptivePool2d", (), dict(pool_type="catavgmax", flatten=True), MAP),
+    ("SelectAdaptivePool2d", (2,), dict(pool_type="avgmax", flatten=True), MAP), ("SelectAdaptivePool2d", (), dict(pool_type="max"), MAP),
+    ("SelectAdaptivePool2d", (), dict(pool_type=""), MAP), ("SelectAdaptivePool2d", (), dict(pool_type="avg", input_fmt="NHWC"), MAP),
+    ("ClassifierHead", (24, 10), {}, MAP), ("ClassifierHead", (24, 10), dict(pool_type="avgmax", use_conv=True), MAP),
+    ("NormMlpClassifierHead", (24, 10), dict(hidden_size=16), MAP), ("NormMlpClassifierHead", (24, 10), dict(act_layer="gelu"), MAP),
+    ("SplitBatchNorm2d", (24,), {}, MAP), ("Swish", (), {}, MAP), ("HardSwish", (), {}, MAP), ("HardMish", (), {}, MAP),
+    ("QuickGELU", (), {}, MAP), ("PReLU", (), {}, MAP), ("RelPosBias", ((4, 4), 3), {}, torch.randn(2, 3, 16, 16)),
+    ("RotaryEmbeddingCat", (24,), dict(in_pixels=False), torch.randn(2, 3, 4, 5, 24).flatten(2, 3)[:, :, :0]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("row", LAYERS, ids=lambda row: f"{row[0]}-{'-'.join(row[2])}")
+def test_layers_give_the_same_numbers(row):
+    name, args, options, x = row
+    mine, other = (layer(*args, **options) for layer in both("layers", name))
+    if name == "RotaryEmbeddingCat":
+        same_tensors(mine.get_embed([4, 5]), other.get_embed([4, 5]))
+    else:
+        on_shared_weights(mine, other, x)
+
+
+@pytest.mark.parametrize("options", [dict(in_pixels=False, feat_shape=[4, 5]), dict(feat_shape=[4, 5]),
+                                     dict(in_pixels=False, feat_shape=[4, 5], ref_feat_shape=[7, 7]),
+                                     dict(in_pixels=False, feat_shape=[4, 5], grid_indexing="xy"),
+                                     dict(in_pixels=False, feat_shape=[4, 5], grid_offset=0.5)])  # fmt: skip
+def test_rotary_tables(options):
+    mine, other = (layer(32, **options) for layer in both("layers", "RotaryEmbeddingCat"))
+    same_tensors(mine.get_embed(), other.get_embed())
+    x = torch.randn(2, 3, 20, 32)
+    turn, peers = both("layers", "apply_rot_embed_cat")
+    same_tensors(turn(x, mine.get_embed()), peers(x, other.get_embed()))
+
+
+def test_functions_of_layers():
+    for name in ("resample_abs_pos_embed",):
+        mine, other = both("layers", name)
+        table = torch.randn(1, 17, 8)
+        for size in ([4, 4], [8, 8], [3, 5]):
+            same_tensors(mine(table, size), other(table, size))
+        same_tensors(mine(table, [2, 3], [2, 8]), other(table, [2, 3], [2, 8]))
+    for size in ([4, 4], [8, 6]):
+        same_tensors(*(each(torch.randn(3, 2, 4, 4, generator=torch.Generator().manual_seed(1)), size)
+                       for each in both("layers", "resample_patch_embed")), 1e-4)  # fmt: skip
+    for options in ({}, dict(reverse_coord=True), dict(interleave_sin_cos=True)):
+        same_tensors(*(each([3, 5], dim=16, **options) for each in both("layers", "build_sincos2d_pos_embed")))
+    for options in ({}, dict(class_token=True)):
+        same_tensors(*(each((3, 4), **options) for each in both("layers", "gen_relative_position_index")))
+    for name in ("resize_rel_pos_bias_table", "resize_rel_pos_bias_table_simple"):
+        table = torch.randn(5 * 5 + 3, 4, generator=torch.Generator().manual_seed(1))
+        same_tensors(*(each(table, (4, 4), (7 * 7 + 3, 4)) for each in both("layers", name)), 1e-3)
+    for args in ((3,), (3, 2), (7, 1, 2)):
+        assert len({each(*args) for each in both("layers", "get_padding")}) == 1
+    for args in ((33, 8), (33, 8, 40), (10, 16)):
+        assert len({each(*args) for each in both("layers", "make_divisible")}) == 1
+    for value in (3, (1, 2), [4, 5, 6], "ab"):
+        assert len({each(value) for each in both("layers", "to_2tuple")}) == 1
+    for depths in (5, [2, 3]):
+        mine, other = (each(0.3, depths) for each in both("layers", "calculate_drop_path_rates"))
+        np.testing.assert_allclose(np.hstack(mine), np.hstack(other), rtol=1e-6)
+    for kind in ("", "token", "avg", "max", "avgmax"):
+        same_tensors(*(each(TOKENS, kind) for each in both("layers", "global_pool_nlc")))
+
+
+@pytest.mark.parametrize("options", [dict(stride=2), dict(padding="same", stride=2), dict(depthwise=True),
+                                     dict(padding="valid"), dict(padding=2, dilation=2), dict(bias=True)])  # fmt: skip
+def test_convolutions_by_their_padding(options):
+    out = 24 if options.get("depthwise") else 12
+    mine, other = (make(24, out, 3, **options) for make in both("layers", "create_conv2d"))
+    on_shared_weights(mine, other, MAP)
+
+
+# networks that research code derives from
+
+
+def test_vision_transformer_has_the_attributes():
+    options = dict(img_size=32, patch_size=8, embed_dim=24, depth=2, num_heads=3, num_classes=7)
+    mine, other = (each(**options) for each in both("models", "VisionTransformer"))
+    shared = ("num_classes", "num_features", "head_hidden_size", "embed_dim", "num_prefix_tokens", "num_reg_tokens",
+              "has_class_token", "no_embed_class", "global_pool", "in_chans", "grad_checkpointing",
+              "dynamic_img_size")  # fmt: skip
+    assert {name: getattr(mine, name) for name in shared} == {name: getattr(other, name) for name in shared}
+    for name in ("img_size", "patch_size", "grid_size", "num_patches", "flatten", "strict_img_size"):
+        assert getattr(mine.patch_embed, name) == getattr(other.patch_embed, name), name
+    for name in ("num_heads", "head_dim", "attn_dim", "scale", "fused_attn"):
+        assert getattr(mine.blocks[0].attn, name) == getattr(other.blocks[0].attn, name), name
+    assert [type(each).__name__ for each in mine.modules()] == [type(each).__name__ for each in other.modules()]
+
+
+VITS = [dict(), dict(norm_layer=partial(nn.LayerNorm, eps=1e-6), qkv_bias=False), dict(norm_layer=nn.LayerNorm),
+        dict(global_pool="avg", init_values=1e-5, class_token=False), dict(reg_tokens=2, no_embed_class=True),
+        dict(act_layer="quick_gelu", pre_norm=True), dict(dynamic_img_size=True), dict(qk_norm=True, fc_norm=True),
+        dict(global_pool="map")]  # fmt: skip
+
+
+@pytest.mark.parametrize("options", VITS, ids=lambda options: "-".join(options) or "plain")
+def test_vision_transformers_give_the_same_numbers(options):
+    size = dict(img_size=32, patch_size=8, embed_dim=24, depth=2, num_heads=3, num_classes=7)
+    mine, other = (each(**size, **options) for each in both("models", "VisionTransformer"))
+    x = torch.randn(2, 3, 40 if "dynamic_img_size" in options else 32, 32)
+    on_shared_weights(mine, other, x)
+    same_tensors(mine.forward_features(x), other.forward_features(x))
+    same_tensors(mine._pos_embed(mine.patch_embed(x)), other._pos_embed(other.patch_embed(x)))
+    same_tensors(mine.get_intermediate_layers(x, 2), other.get_intermediate_layers(x, 2))
+
+
+def test_a_mask_reaches_the_attention():
+    size = dict(img_size=32, patch_size=8, embed_dim=24, depth=2, num_heads=3, num_classes=7)
+    mine, other = (each(**size).eval() for each in both("models", "VisionTransformer"))
+    mine.load_state_dict(other.state_dict())
+    x, mask = torch.randn(2, 3, 32, 32), torch.randn(17, 17)
+    with torch.no_grad():
+        same_tensors(mine(x, attn_mask=mask), other(x, attn_mask=mask))
+
+
+def derived(library):
+    """Three networks as research code writes them, over one library or the other."""
+    vit = importlib.import_module(f"{library}.models.vision_transformer")
+    layers = importlib.import_module(f"{library}.layers")
+
+    class Distilled(vit.VisionTransformer):  # in the manner of DeiT
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            self.dist_token = nn.Parameter(torch.zeros(1, 1, self.embed_dim))
+            self.pos_embed = nn.Parameter(torch.zeros(1, self.patch_embed.num_patches + 2, self.embed_dim))
+            self.head_dist = nn.Linear(self.embed_dim, self.num_classes)
+            layers.trunc_normal_(self.dist_token, std=0.02)
+            self.head_dist.apply(self._init_weights)
+
+        def forward_features(self, x):
+            x = self.patch_embed(x)
+            tokens = [each.expand(len(x), -1, -1) for each in (self.cls_token, self.dist_token)]
+            x = self.pos_drop(torch.cat([*tokens, x], dim=1) + self.pos_embed)
+            for block in self.blocks:
+                x = block(x)
+            x = self.norm(x)
+            return x[:, 0], x[:, 1]
+
+        def forward(self, x):
+            x, dist = self.forward_features(x)
+            return (self.head(x) + self.head_dist(dist)) / 2
+
+    class Masked(nn.Module):  # in the manner of MAE
+        def __init__(self, dim=24):
+            super().__init__()
+            self.patch_embed = vit.PatchEmbed(32, 8, 3, dim)
+            self.cls_token = nn.Parameter(torch.zeros(1, 1, dim))
+            self.pos_embed = nn.Parameter(torch.zeros(1, self.patch_embed.num_patches + 1, dim))
+            self.blocks = nn.ModuleList(vit.Block(dim, 3, 4, qkv_bias=True, norm_layer=nn.LayerNorm) for _ in range(2))
+            self.norm = nn.LayerNorm(dim)
+            self.pred = nn.Linear(dim, self.patch_embed.patch_size[0] ** 2 * 3)
+
+        def forward(self, x):
+            x = self.patch_embed(x) + self.pos_embed[:, 1:]
+            x = x[:, ::2]
+            x = torch.cat([(self.cls_token + self.pos_embed[:, :1]).expand(len(x), -1, -1), x], dim=1)
+            for block in self.blocks:
+                x = block(x)
+            return self.pred(self.norm(x))
+
+    class Pooled(vit.VisionTransformer):  # MAE's fine-tuning
+        def __init__(self, global_pool=False, **kwargs):
+            super().__init__(**kwargs)
+            self.mean = global_pool
+            if global_pool:
+                self.fc_norm = kwargs["norm_layer"](kwargs["embed_dim"])
+                del self.norm
+
+        def forward_features(self, x):
+            x = self.patch_embed(x)
+            x = torch.cat((self.cls_token.expand(len(x), -1, -1), x), dim=1) + self.pos_embed
+            x = self.pos_drop(x)
+            for block in self.blocks:
+                x = block(x)
+            return self.fc_norm(x[:, 1:].mean(dim=1))
+
+        def forward_head(self, x):
+            return self.head(x)
+
+        def forward(self, x):
+            return self.forward_head(self.forward_features(x))
+
+    size = dict(img_size=32, patch_size=8, embed_dim=24, depth=2, num_heads=3, num_classes=7, mlp_ratio=4,
+                qkv_bias=True, norm_layer=partial(nn.LayerNorm, eps=1e-6))  # fmt: skip
+    return [Distilled(**size), Masked(), Pooled(global_pool=True, **size)]
+
+
+@pytest.mark.parametrize("which", [0, 1, 2], ids=["deit", "mae", "mae-finetune"])
+def test_derived_networks_give_the_same_numbers(which):
+    on_shared_weights(derived("imgzoo_timm")[which], derived("timm")[which], torch.randn(2, 3, 32, 32))
+
+
+def test_blocks_of_the_callers_own():
+    def build(library):
+        vit = importlib.import_module(f"{library}.models.vision_transformer")
+
+        class Own(vit.Block):
+            def forward(self, x):
+                return x + self.drop_path1(self.attn(self.norm1(x)))
+
+        return vit.VisionTransformer(img_size=32, patch_size=8, embed_dim=24, depth=2, num_heads=3, block_fn=Own)
+
+    on_shared_weights(build("imgzoo_timm"), build("timm"), torch.randn(2, 3, 32, 32))
+
+
+RESNETS = [("BasicBlock", dict()), ("Bottleneck", dict(cardinality=4, base_width=8, stem_type="deep", stem_width=16)),
+           ("Bottleneck", dict(block_args=dict(attn_layer="se"), avg_down=True, act_layer=nn.SiLU)),
+           ("BasicBlock", dict(output_stride=8, drop_path_rate=0.2, aa_layer="avg"))]  # fmt: skip
+
+
+@pytest.mark.parametrize("row", RESNETS, ids=lambda row: "-".join([row[0], *row[1]]))
+def test_resnets_give_the_same_numbers(row):
+    def build(library):
+        home = importlib.import_module(f"{library}.models.resnet")
+        options = dict(row[1])
+        if options.get("aa_layer") == "avg":
+            options["aa_layer"] = nn.AvgPool2d
+        return home.ResNet(getattr(home, row[0]), [1, 2, 1, 1], num_classes=7, **options)
+
+    on_shared_weights(build("imgzoo_timm"), build("timm"), torch.randn(2, 3, 64, 64))
+
+
+def test_a_residual_block_of_the_callers_own():
+    def build(library):
+        home = importlib.import_module(f"{library}.models.resnet")
+
+        class Scaled(home.BasicBlock):
+            def __init__(self, *args, factor=1.0, **kwargs):
+                super().__init__(*args, **kwargs)
+                self.factor = factor
+
+            def forward(self, x):
+                return super().forward(x) * self.factor
+
+        return home.ResNet(Scaled, [1, 1, 1, 1], num_classes=7, block_args=dict(factor=0.5))
+
+    on_shared_weights(build("imgzoo_timm"), build("timm"), torch.randn(2, 3, 64, 64))
+
+
+def test_swin_convnext_and_efficientnet_give_the_same_numbers():
+    x = torch.randn(2, 3, 64, 64)
+    swin = dict(img_size=64, window_size=4, embed_dim=24, depths=(1, 2), num_heads=(2, 4), num_classes=7,
+                norm_layer=nn.LayerNorm)  # fmt: skip
+    on_shared_weights(*(each(**swin) for each in both("models", "SwinTransformer")), x)
+    for options in (dict(), dict(use_grn=True, ls_init_value=None), dict(conv_mlp=True, act_layer="relu"),
+                    dict(kernel_sizes=5, head_norm_first=True)):  # fmt: skip
+        size = dict(depths=(1, 1, 1, 1), dims=(8, 16, 24, 32), num_classes=7)
+        on_shared_weights(*(each(**size, **options) for each in both("models", "ConvNeXt")), x)
+    stages = [["ds_r1_k3_s1_e1_c16_se0.25"], ["ir_r2_k3_s2_e6_c24_se0.25", "ir_r1_k5_s1_e4_c24_noskip"],
+              ["er_r1_k3_s2_e2_c32"], ["cn_r1_k1_s1_c40"]]  # fmt: skip
+
+    def build(library):
+        home = importlib.import_module(f"{library}.models.efficientnet")
+        blocks = home.decode_arch_def(stages, 1.5)
+        width = partial(home.round_channels, multiplier=1.1)
+        return home.EfficientNet(blocks, num_classes=7, num_features=home.round_channels(64, 1.1), stem_size=16,
+                                 round_chs_fn=width, act_layer=nn.SiLU,
+                                 norm_layer=partial(nn.BatchNorm2d, eps=1e-3))  # fmt: skip
+
+    on_shared_weights(build("imgzoo_timm"), build("timm"), x)
+
+
+NAMES = ["vit_tiny_patch16_224", "resnet18", "swin_tiny_patch4_window7_224", "convnext_atto", "efficientnet_b0",
+         "test_byobnet", "test_nfnet", "mixer_s32_224", "deit_tiny_distilled_patch16_224"]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_created_models_have_the_configuration_and_the_extractors_keys(name):
+    with torch.device("meta"):
+        mine, other = (create(name) for create in both("models", "create_model"))
+        features = [create(name, features_only=True) for create in both("models", "create_model")]
+    keys = ("first_conv", "classifier", "pool_size", "input_size", "mean", "std", "crop_pct", "num_classes")
+    assert {key: mine.default_cfg[key] for key in keys} == {key: other.default_cfg[key] for key in keys}
+    assert mine.default_cfg is mine.pretrained_cfg
+    assert list(features[0].state_dict()) == list(features[1].state_dict())
+    assert [key for key, _ in features[0].named_parameters()] == [key for key, _ in features[1].named_parameters()]
+    rows = [each.feature_info.get_dicts(["num_chs", "reduction", "module", "index"]) for each in features]
+    assert rows[0] == rows[1]
+
+
+@pytest.mark.parametrize("filter", ["resnet1*", ["vit_tiny*", "swin_t*"], "*.a1_in1k", "convnext_atto"])
+def test_names_are_listed_alike(filter):
+    mine, other = both("models", "list_models")
+    for options in ({}, dict(pretrained=True), dict(exclude_filters="*18*"), dict(include_tags=True)):
+        assert mine(filter, **options) == other(filter, **options), options
+    assert ours("models", "list_pretrained")(filter) == theirs("models", "list_pretrained")(filter)
+
+
+# data
+
+
+PICTURE = Image.fromarray(np.random.default_rng(0).integers(0, 255, (90, 120, 3), np.uint8))
+EVALS = [dict(), dict(input_size=(3, 32, 48)), dict(input_size=64, crop_mode="squash"), dict(input_size=64, crop_pct=1.0),
+         dict(input_size=64, crop_mode="border", interpolation="bicubic"), dict(input_size=64, normalize=False),
+         dict(input_size=64, use_prefetcher=True), dict(input_size=64, crop_border_pixels=4),
+         dict(input_size=64, is_training=True, no_aug=True)]  # fmt: skip
+
+
+@pytest.mark.parametrize("options", EVALS, ids=lambda options: "-".join(options) or "plain")
+def test_evaluation_transforms_give_the_same_pixels(options):
+    mine, other = (create(**options) for create in both("data", "create_transform"))
+    same_tensors(mine(PICTURE), other(PICTURE))
+
+
+@pytest.mark.parametrize("options", [dict(), dict(scale=(0.3, 1.0), interpolation="bicubic"), dict(hflip=0.0, vflip=0.5),
+                                     dict(color_jitter=0.3, interpolation="random"), dict(train_crop_mode="rkrc")])  # fmt: skip
+def test_training_transforms_draw_as_the_peer_does(options):
+    results = []
+    for create in both("data", "create_transform"):
+        random.seed(3), torch.manual_seed(3), np.random.seed(3)
+        results.append(create(48, is_training=True, **options)(PICTURE))
+    same_tensors(*results)
+
+
+def test_training_transforms_have_the_steps():
+    for options in (dict(auto_augment="rand-m9-mstd0.5-inc1", re_prob=0.25), dict(color_jitter=0.4, separate=True),
+                    dict(grayscale_prob=0.2, gaussian_blur_prob=0.1, color_jitter_prob=0.5)):  # fmt: skip
+        rows = []
+        for create in both("data", "create_transform"):
+            made = create(224, is_training=True, **options)
+            parts = made if isinstance(made, tuple) else (made,)
+            rows.append([[type(step).__name__.replace("Policy", "RandAugment") for step in part.transforms] for part in parts])
+        assert rows[0] == rows[1]
+
+
+MIXES = [dict(), dict(cutmix_alpha=1.0), dict(mixup_alpha=0.0, cutmix_alpha=1.0), dict(cutmix_minmax=(0.2, 0.8)),
+         dict(mixup_alpha=0.8, cutmix_alpha=1.0, prob=0.5, mode="elem"), dict(cutmix_alpha=1.0, mode="pair"),
+         dict(mixup_alpha=0.8, cutmix_alpha=1.0, correct_lam=False)]  # fmt: skip
+
+
+@pytest.mark.parametrize("options", MIXES, ids=lambda options: "-".join(options) or "plain")
+def test_mixup_draws_as_the_peer_does(options):
+    for seed in range(6):
+        results = []
+        for mixup in both("data", "Mixup"):
+            np.random.seed(seed)
+            x = torch.arange(6 * 3 * 16 * 16.0).reshape(6, 3, 16, 16)
+            results.append(mixup(num_classes=5, **options)(x, torch.arange(6) % 5))
+        same_tensors(results[0], results[1])
+
+
+def test_data_configurations():
+    models = [create("resnet18") for create in both("models", "create_model")]
+    for args in (None, {}, dict(img_size=128), dict(input_size=(1, 64, 64), mean=[0.5], std=[0.2]), dict(crop_pct=0.9),
+                 argparse.Namespace(img_size=96, interpolation="bilinear")):  # fmt: skip
+        for options in ({}, dict(use_test_size=True)):
+            mine, other = (resolve(args, model=model, **options) for resolve, model in
+                           zip(both("data", "resolve_data_config"), models))  # fmt: skip
+            assert mine == other
+
+
+# training
+
+
+@pytest.mark.parametrize("name", ["cosine", "tanh", "poly", "step", "multistep", "wsd", "plateau"])
+@pytest.mark.parametrize("options", [{}, dict(warmup_epochs=3, min_lr=0.01, decay_epochs=5),
+                                     dict(warmup_epochs=3, warmup_prefix=True, cycle_limit=2, noise=(0.3, 0.8))])  # fmt: skip
+def test_schedulers_give_the_same_rates(name, options):
+    rates = []
+    for create in both("scheduler", "create_scheduler_v2"):
+        groups = [dict(params=[torch.zeros(1, requires_grad=True)], lr=lr) for lr in (1.0, 0.5)]
+        groups[1]["lr_scale"] = 0.5
+        optimizer = torch.optim.SGD(groups, lr=1.0)
+        scheduler, epochs = create(optimizer, name, 20, decay_milestones=(5, 12), **options)
+        rows = [[epochs], [group["lr"] for group in optimizer.param_groups]]
+        for epoch in range(epochs):
+            scheduler.step(epoch, metric=1 - abs(epoch - 4) / 30)
+            rows.append([group["lr"] for group in optimizer.param_groups])
+        rates.append(rows)
+    for mine, other in zip(*rates, strict=True):
+        np.testing.assert_allclose(mine, other, rtol=1e-6, atol=1e-9)
+
+
+def test_schedulers_by_update():
+    rates = []
+    for create in both("scheduler", "create_scheduler_v2"):
+        optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+        scheduler, _ = create(optimizer, "cosine", 4, warmup_epochs=1, step_on_epochs=False, updates_per_epoch=10)
+        rows = []
+        for update in range(40):
+            scheduler.step_update(update)
+            rows.append(optimizer.param_groups[0]["lr"])
+        rates.append(rows)
+    np.testing.assert_allclose(*rates, rtol=1e-6)
+
+
+OPTIMIZERS = ["AdaBelief", "Adafactor", "AdamP", "AdamWLegacy", "Adan", "Adopt", "LaProp", "Lamb", "Lars", "Lion", "MADGRAD",
+              "Mars", "NAdamLegacy", "NAdamW", "NvNovoGrad", "RAdamLegacy", "RMSpropTF", "SGDP", "SGDW"]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_optimizers_step_alike(name):
+    results = []
+    for made in both("optim", name):
+        torch.manual_seed(0)
+        model = nn.Linear(8, 6)
+        optimizer = made(model.parameters(), lr=0.01, weight_decay=0.02)
+        for i in range(5):
+            optimizer.zero_grad()
+            (model(torch.ones(2, 8) * (i + 1)).square().sum()).backward()
+            optimizer.step()
+        results.append(list(model.parameters()))
+    same_tensors(*results, 1e-4)
+
+
+def test_optimizers_by_name_have_the_groups():
+    args = argparse.Namespace(opt="adamw", lr=1e-3, weight_decay=0.05, momentum=0.9, opt_eps=1e-8, opt_betas=(0.9, 0.99))
+    model = theirs("models", "create_model")("vit_tiny_patch16_224", depth=2)
+    groups = []
+    for create in both("optim", "create_optimizer"):
+        groups.append([(len(group["params"]), group["weight_decay"], group["lr"], group["betas"])
+                       for group in create(args, model).param_groups])  # fmt: skip
+    assert sorted(groups[0]) == sorted(groups[1])
+    rows = []
+    for create in both("optim", "create_optimizer_v2"):
+        made = create(model, "sgd", lr=0.1, weight_decay=0.01, layer_decay=0.7)
+        rows.append(sorted((round(group["lr_scale"], 6), group["weight_decay"], len(group["params"])) for group in made.param_groups))
+    assert rows[0] == rows[1]
+
+
+LOSSES = [("LabelSmoothingCrossEntropy", (0.2,), {}, "hard"), ("SoftTargetCrossEntropy", (), {}, "soft"),
+          ("BinaryCrossEntropy", (), {}, "hard"), ("BinaryCrossEntropy", (), dict(target_threshold=0.2, sum_classes=True), "soft"),
+          ("BinaryCrossEntropy", (0.0,), dict(reduction="sum"), "soft"), ("BinaryCrossEntropy", (), dict(smooth_dense=True), "soft"),
+          ("JsdCrossEntropy", (3,), {}, "hard"), ("AsymmetricLossMultiLabel", (), {}, "multi"),
+          ("AsymmetricLossSingleLabel", (), {}, "hard")]  # fmt: skip
+
+
+@pytest.mark.parametrize("row", LOSSES, ids=lambda row: f"{row[0]}-{'-'.join(row[2])}")
+def test_losses_give_the_same_numbers(row):
+    name, args, options, kind = row
+    x = torch.randn(6, 5)
+    soft = torch.rand(6, 5).softmax(1)
+    target = {"hard": torch.arange(6) % 5, "soft": soft, "multi": (soft > 0.2).float()}[kind]
+    mine, other = (loss(*args, **options) for loss in both("loss", name))
+    same_tensors(mine(x, target), other(x, target))
+
+
+def test_helpers():
+    output, target = torch.randn(20, 7), torch.arange(20) % 7
+    same_tensors(*(each(output, target, (1, 5)) for each in both("utils", "accuracy")))
+    for steps in (1, 2, 4):
+        assert len({tuple(each(n, steps) for n in range(1, 300)) for each in both("utils", "decay_batch_step")}) == 1
+    for text in ("required rank 4", "illegal memory", "out of memory", "not supported"):
+        assert len({each(text) for each in both("utils", "check_batch_size_retry")}) == 1
+    for name in ("resnet50.a1", "hf-hub:timm/x.y", "timm/vit-b"):
+        assert len({each(name) for each in both("models", "safe_model_name")}) == 1
+    for text in ("a10b2", "layer.9.x"):
+        assert [each(text) for each in both("utils", "natural_key")][0] == theirs("utils", "natural_key")(text)
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--opt", nargs="*", action=ours("utils", "ParseKwargs"), default={})
+    assert parser.parse_args(["--opt", "a=1", "b=x", "c=(1,2)"]).opt == {"a": 1, "b": "x", "c": (1, 2)}
+
+
+@pytest.mark.parametrize("name", ["ModelEma", "ModelEmaV2", "ModelEmaV3"])
+def test_averages_follow_alike(name):
+    results = []
+    for average in both("utils", name):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4))
+        ema = average(model, decay=0.8)
+        for step in range(4):
+            with torch.no_grad():
+                model[0].weight.add_(step + 1)
+            ema.update(model, **({"step": step + 3} if name == "ModelEmaV3" else {}))
+        results.append(list((ema.ema if name == "ModelEma" else ema.module).state_dict().values()))
+    same_tensors(*results)
+    if name == "ModelEmaV3":
+        for step in range(20):
+            rates = {round(each(nn.Linear(1, 1), use_warmup=True, update_after_step=3).get_decay(step), 9)
+                     for each in both("utils", name)}  # fmt: skip
+            assert len(rates) == 1
+
+
+def test_sequences_and_groups():
+    model = theirs("models", "create_model")("resnet18")
+    matcher = model.group_matcher()
+    for name in ("group_parameters", "group_modules"):
+        for options in ({}, dict(reverse=True)):
+            mine, other = (each(model, matcher, **options) for each in both("models", name))
+            assert mine == other, name
+    layers = nn.Sequential(*(nn.Linear(4, 4) for _ in range(5)))
+    x = torch.randn(2, 4, requires_grad=True)
+    for options in ({}, dict(every=2), dict(skip_last=True)):
+        same_tensors(*(each(layers, x, **options) for each in both("models", "checkpoint_seq")))
+    weight = torch.randn(4, 3, 3, 3)
+    for chans in (1, 2, 3, 4, 7):
+        same_tensors(*(each(chans, weight) for each in both("models", "adapt_input_conv")))
+
+
+def test_frozen_and_split_norms():
+    x = torch.randn(4, 3, 32, 32)
+    for name in ("freeze_batch_norm_2d", "convert_splitbn_model"):
+        results = []
+        for convert in both("layers", name):
+            torch.manual_seed(0)
+            model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Sequential(nn.BatchNorm2d(8)))
+            model = convert(model)
+            results += [list(model.state_dict()), model(x)]
+        assert results[0] == results[2]
+        same_tensors(results[1], results[3])
