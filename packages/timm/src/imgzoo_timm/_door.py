@@ -27,6 +27,14 @@ class MissingModule(ImgzooError, ModuleNotFoundError):
     """The same, where an import asks for it."""
 
 
+class Package(ModuleType):
+    """A package that keeps a name of its table where a path of the same name is imported: `layers.create_conv2d`."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (isinstance(value, ModuleType) and name in rooms[self.__name__].homes):
+            super().__setattr__(name, value)
+
+
 class Room:
     """What one path shows: homes of names, then what `fallback` knows; the `advice` is told of anything else."""
 
@@ -35,11 +43,11 @@ class Room:
         self.homes: dict[str, tuple[str, str]] = {}
 
     def find(self, name: str) -> Any:
-        if f"{self.path}.{name}" in rooms:
-            return importlib.import_module(f"{self.path}.{name}")
         if name in self.homes:
             module, attribute = self.homes[name]
             return getattr(importlib.import_module(module), attribute)
+        if f"{self.path}.{name}" in rooms:
+            return importlib.import_module(f"{self.path}.{name}")
         if self.fallback is not None and not name.startswith("__"):
             found = self.fallback(name)
             if found is not None:
@@ -78,6 +86,7 @@ def furnish(
                 shown[1].homes[name] = (module, attribute or name)
     for name in packages:
         rooms.setdefault(f"{package}.{name}", Room(f"{package}.{name}", advice))
+    sys.modules[package].__class__ = Package
     return own.find, own.names
 
 

@@ -15,9 +15,8 @@ from torch.utils.data import DataLoader, Dataset
 from torch.utils.data.distributed import DistributedSampler
 
 import imgzoo
-from imgzoo_data.info import DatasetInfo
+from imgzoo_data.info import DatasetInfo, RealLabels
 from imgzoo_data.info import ImageNetInfo as NativeImageNet
-from imgzoo_data.info import RealLabels
 
 from ._constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from ._transforms import RandomErasing, create_transform

@@ -33,7 +33,7 @@ def rand_bbox(img_shape: Any, lam: float, margin: float = 0.0, count: int | None
     edges = [int(margin * cut) for cut in cuts]
     middles = [np.random.randint(0 + edge, side - edge, size=count) for side, edge in zip(sides, edges)]
     (top, bottom), (left, right) = (
-        (np.clip(middle - cut // 2, 0, side), np.clip(middle + cut // 2, 0, side))
+        (np.clip(middle - cut // 2, 0, side), np.clip(middle - cut // 2 + cut, 0, side))
         for middle, cut, side in zip(middles, cuts, sides)
     )
     return top, bottom, left, right

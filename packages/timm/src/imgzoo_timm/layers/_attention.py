@@ -48,7 +48,7 @@ class Attention(native.Attention):
         if (inner, dim_out or dim) != (dim, dim):
             self.qkv = nn.Linear(dim, 3 * inner, bias=qkv_bias)
             self.proj = nn.Linear(inner, dim_out or dim, bias=proj_bias)
-        self.gate = nn.Linear(dim, inner) if gated else None
+        self.gate = nn.Linear(dim, inner, bias=qkv_bias) if gated else None
 
     @property
     def attn_dim(self) -> int:

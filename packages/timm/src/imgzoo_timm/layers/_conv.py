@@ -148,12 +148,10 @@ class ConvNormAct(nn.Module):
             if drop_layer is not None:
                 options["drop_layer"] = drop_layer
             self.bn = get_norm_act_layer(norm_layer, act_layer)(out_channels, apply_act=apply_act, **options)
-        else:
+        else:  # the activation belongs to the norm, and goes with it
             self.bn = nn.Sequential()
             if drop_layer is not None:
                 self.bn.add_module("drop", drop_layer())
-            if apply_act and act_layer is not None:
-                self.bn.add_module("act", act_layer(**(act_kwargs or {})))
         if blurred:
             kind = aa_layer if not isinstance(aa_layer, str) else None
             self.aa = kind(out_channels, stride=stride) if kind else pool.create_aa(aa_layer, out_channels, stride)

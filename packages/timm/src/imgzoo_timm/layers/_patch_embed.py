@@ -18,7 +18,6 @@ from imgzoo_layers.tables import Size
 from ._base import adapter, made, placed
 from ._helpers import to_2tuple
 
-
 torch.fx.wrap("check_size")
 torch.fx.wrap("check_divides")
 

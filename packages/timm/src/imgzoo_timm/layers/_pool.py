@@ -44,7 +44,7 @@ class AdaptiveAvgMaxPool2d(nn.Module):
 
 @adapter
 class SelectAdaptivePool2d(GlobalPool):
-    """By mean, maximum or both, to `output_size`; with `flatten`, or the prefix "fast", without the places."""
+    """By mean, maximum or both, to `output_size`; with `flatten` without the places."""
 
     output_size: tuple[int, int] = (1, 1)
     flat = True
@@ -56,9 +56,9 @@ class SelectAdaptivePool2d(GlobalPool):
             raise ValueError(f"input_fmt is 'NCHW' or 'NHWC', not {input_fmt!r}")
         self.output_size, self.pool_type = to_2tuple(output_size), pool_type or ""
         self.set(self.pool_type)
-        self.flat = flatten or self.pool_type.startswith("fast") or input_fmt == "NHWC"
-        if self.flat and self.kind and self.output_size != (1, 1) and self.pool_type.startswith("fast"):
-            raise ValueError("fast pooling pools to one place")
+        self.flat = flatten
+        if self.kind and self.output_size != (1, 1) and (self.pool_type.startswith("fast") or input_fmt == "NHWC"):
+            raise ValueError("fast pooling, and that of (B, H, W, C), pools to one place")
 
     def set(self, kind: str) -> None:
         super().set(kind)
@@ -71,13 +71,15 @@ class SelectAdaptivePool2d(GlobalPool):
         return self.width
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.flat and self.output_size == (1, 1):
-            x = super().forward(x)
-            return x.flatten(1) if self.kind == "" and "flatten" in vars(self) else x
         if self.kind == "":
             return x
-        x = select_adaptive_pool2d(x, self.kind, self.output_size)
-        return x.flatten(1) if self.flat else x
+        if self.output_size != (1, 1):
+            x = select_adaptive_pool2d(x, self.kind, self.output_size)
+            return x.flatten(1) if self.flat else x
+        pooled = super().forward(x)
+        if self.flat:
+            return pooled
+        return pooled[:, :, None, None] if self.dims == (2, 3) else pooled[:, None, None, :]
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(pool_type={self.kind}, flatten={self.flat})"
@@ -197,7 +199,7 @@ class TestTimePoolHead(nn.Module):
 def apply_test_time_pool(model: Any, config: Any, use_test_size: bool = False) -> tuple[nn.Module, bool]:
     """Put `TestTimePoolHead` around a network of maps where the configured image is larger than its own."""
     cfg = getattr(model, "default_cfg", None)
-    if not cfg or getattr(model, "fc", None) is None and getattr(model, "classifier", None) is None:
+    if not cfg or (getattr(model, "fc", None) is None and getattr(model, "classifier", None) is None):
         return model, False
     own = cfg.get("test_input_size") if use_test_size and cfg.get("test_input_size") else cfg["input_size"]
     if min(config["input_size"][-2:]) <= min(own[-2:]) or not cfg.get("pool_size"):

@@ -53,7 +53,7 @@ def build_sincos2d_pos_embed(feat_shape: list[int], dim: int = 64, temperature: 
     sides = sides[::-1] if reverse_coord else sides
     grid = torch.stack(torch.meshgrid(*sides, indexing="ij")).flatten(1).T  # (N, 2)
     angles = grid[:, :, None] * bands
-    parts = torch.stack([angles.sin(), angles.cos()], dim=2 + bool(interleave_sin_cos))
+    parts = torch.stack([angles.sin(), angles.cos()], dim=2 if interleave_sin_cos else 1)
     return parts.flatten(1).to(dtype)
 
 

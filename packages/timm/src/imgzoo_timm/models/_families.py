@@ -18,7 +18,6 @@ from imgzoo_layers.act import create_act
 from imgzoo_timm.layers._base import adapter, placed
 from imgzoo_timm.layers._drop import DropPath
 from imgzoo_timm.layers._helpers import make_divisible, to_2tuple
-
 from imgzoo_timm.layers._patch_embed import PatchEmbed
 
 from ._networks import Network, spelled
@@ -89,8 +88,23 @@ class Bridge:
     def __init__(self, block: Any, options: dict[str, Any]):
         self.block, self.options, self.expansion = block, options, block.expansion
 
-    def __call__(self, dim_in: int, dim: int, stride: int, before: int, dilation: int, downsample: Any, *, norm: Any,
-                 act: Any, aa: Any, gate: Any, drop_block: Any, drop_path: float, **numbers: Any) -> nn.Module:
+    def __call__(
+        self,
+        dim_in: int,
+        dim: int,
+        stride: int,
+        before: int,
+        dilation: int,
+        downsample: Any,
+        *,
+        norm: Any,
+        act: Any,
+        aa: Any,
+        gate: Any,
+        drop_block: Any,
+        drop_path: float,
+        **numbers: Any,
+    ) -> nn.Module:
         made = {"attn_layer": gate} if gate is not None else {}
         return self.block(dim_in, dim, stride, downsample, dilation=dilation, first_dilation=before, act_layer=act.args[0],
                           norm_layer=norm, aa_layer=aa, drop_block=drop_block if drop_block() is not None else None,
@@ -284,7 +298,9 @@ class EfficientNet(Network, efficientnet.EfficientNet):
         given = told(locals(), "block_args", "round_chs_fn", "stem_kernel_size")
         widths = dict(getattr(round_chs_fn, "keywords", {}))
         if getattr(round_chs_fn, "func", round_chs_fn) is not round_channels or widths.keys() - WIDTHS.keys():
-            raise OptionError("round_chs_fn is round_channels, or a partial of it with multiplier, divisor, round_limit")
+            raise OptionError(
+                "round_chs_fn is round_channels, or a partial of it with multiplier, divisor, round_limit"
+            )
         if given["norm_layer"] is not None:
             given["norm_layer"], eps = plain_norm(norm_layer)
             given["eps"] = eps

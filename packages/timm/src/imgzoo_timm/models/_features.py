@@ -128,7 +128,9 @@ class FeatureDictNet(Extractor):
         if feature_concat:
             raise OptionError("levels are not joined here: leave feature_concat out")
         super().__init__(model, out_indices, output_fmt)
-        self.out_map = list(out_map) if out_map else [name.replace(".", "_") for name in self.feature_info.module_name()]
+        self.out_map = (
+            list(out_map) if out_map else [name.replace(".", "_") for name in self.feature_info.module_name()]
+        )
 
     def forward(self, x: Tensor) -> OrderedDict[str, Tensor]:
         return OrderedDict(zip(self.out_map, self.levels(x)))
@@ -189,5 +191,3 @@ def extractor_of(model: Any, out_indices: Any = None, feature_cls: Any = None, o
     if feature_cls not in ("list", FeatureListNet):
         raise OptionError("feature_cls is 'list', 'dict' or 'getter'")
     return FeatureListNet(model, out_indices, output_fmt)
-
-

@@ -149,5 +149,3 @@ def reinit_non_persistent_buffers(model: nn.Module) -> list[str]:
         if hasattr(module, "init_non_persistent_buffers"):
             module.init_non_persistent_buffers()  # type: ignore[operator]
     return names
-
-

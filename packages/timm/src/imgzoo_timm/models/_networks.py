@@ -107,8 +107,9 @@ def adopted(model: Any, overlay: Mapping[str, Any] | None = None) -> Any:
 
 def load_adapters(native: type) -> None:
     """Import the adapters of a network's parts, which stand beside those of its family."""
+    from imgzoo_timm.layers import _attention, _drop, _gate, _mlp, _norm, _patch_embed, _pool  # noqa: F401
+
     from . import _families, _vision_transformer  # noqa: F401
-    from imgzoo_timm.layers import _attention, _drop, _gate, _mlp, _norm, _patch_embed, _pool  # noqa: F401, I001
 
 
 def described(model: Any, overlay: Mapping[str, Any]) -> dict[str, Any]:
@@ -137,5 +138,3 @@ def find_class(family: str, name: str) -> Any:
                 load_adapters(native)
                 return network_class(native)
     return None
-
-

@@ -82,6 +82,7 @@ def list_models(filter: str | Iterable[str] = "", module: str | Iterable[str] = 
 
     if any(wanted):
         names = [name for name in names if matches(name, wanted)]
+    names.sort(key=natural_key)
     return [name for name in names if not matches(name, without)]
 
 

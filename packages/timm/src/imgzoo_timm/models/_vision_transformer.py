@@ -19,7 +19,7 @@ from imgzoo_timm.layers._base import adapter, placed
 from imgzoo_timm.layers._drop import DropPath
 from imgzoo_timm.layers._mlp import Mlp
 from imgzoo_timm.layers._norm import LayerNorm
-from imgzoo_timm.layers._patch_embed import PatchEmbed
+from imgzoo_timm.layers._patch_embed import Format, PatchEmbed
 
 from ._networks import Network, spelled
 
@@ -155,6 +155,7 @@ class VisionTransformer(Network, native.VisionTransformer):
         if isinstance(embed, PatchEmbed):
             embed.measure(self.img_size, self.patch_size, not self.dynamic_img_size, self.dynamic_img_pad)
             embed.flatten = not self.dynamic_img_size
+            embed.output_fmt = Format.NHWC if self.dynamic_img_size else Format.NCHW
 
     def _init_weights(self, m: nn.Module) -> None:
         init_weights_vit_timm(m)
@@ -171,12 +172,9 @@ class VisionTransformer(Network, native.VisionTransformer):
 
     def patched(self, x: Tensor) -> Tensor:
         """Patches as `_pos_embed` takes them."""
-        grid = self.grid_of(x.shape[-2], x.shape[-1])
         if isinstance(self.patch_embed, PatchEmbed):
-            x = self.patch_embed.embedded(self.sized_input(x))
-        else:
-            x = self.patch_embed(x)
-        return x.unflatten(1, grid) if self.dynamic_img_size and x.ndim == 3 else x
+            return self.patch_embed.embedded(self.sized_input(x))
+        return self.patch_embed(x)
 
     def forward_features(self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False) -> Tensor:
         x = self.embed(x)
@@ -214,5 +212,3 @@ class VisionTransformerDistilled(Network, deit.VisionTransformerDistilled):
 
     def _init_weights(self, m: nn.Module) -> None:
         init_weights_vit_timm(m)
-
-

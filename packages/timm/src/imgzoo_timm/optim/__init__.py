@@ -16,7 +16,7 @@ adamp          .optim._classes   AdamP
 adamw          .optim._classes   AdamWLegacy
 adan           .optim._classes   Adan
 adopt          .optim._classes   Adopt
-kron           imgzoo_optim.rules.kron  Kron
+kron           .optim._classes   Kron
 lamb           .optim._classes   Lamb
 laprop         .optim._classes   LaProp
 lars           .optim._classes   Lars
@@ -30,11 +30,10 @@ nadamw         .optim._classes   NAdamW
 nvnovograd     .optim._classes   NvNovoGrad NovoGrad=NvNovoGrad
 novograd       .optim._classes   NovoGrad=NvNovoGrad
 radam          .optim._classes   RAdamLegacy
-radam          torch.optim       RAdam
 rmsprop_tf     .optim._classes   RMSpropTF
 sgdp           .optim._classes   SGDP
 sgdw           .optim._classes   SGDW
--              torch.optim       Adadelta Adagrad Adam AdamW Adamax NAdam RMSprop SGD
+-              torch.optim       Adadelta Adagrad Adam AdamW Adamax NAdam RAdam RMSprop SGD
 """
 
 __getattr__, __dir__ = furnish(__name__, NAMES, "`imgzoo list --kind optimizer` names imgzoo's optimizers")

@@ -69,6 +69,11 @@ Adan = rule("Adan", "adan:Adan", "lr=1e-3, betas=(0.98, 0.92, 0.99), eps=1e-8, w
 Adopt = rule("Adopt", "adopt:ADOPT", "lr=1e-3, betas=(0.9, 0.9999), eps=1e-6, clip_exp=0.333, weight_decay=0.0, "
              f"decoupled=False, corrected_weight_decay=False, *, {CAUTIOUS}, foreach=None, maximize=False, "
              "capturable=False, differentiable=False")  # fmt: skip
+Kron = rule("Kron", "kron:Kron", "lr=1e-3, momentum=0.9, weight_decay=0.0, preconditioner_update_probability=None, "
+            "max_size_triangular=2048, min_ndim_triangular=2, memory_save_mode=None, "
+            "momentum_into_precond_update=True, precond_lr=0.1, precond_init_scale=1.0, mu_dtype=None, "
+            "precond_dtype=None, decoupled_decay=False, corrected_weight_decay=False, flatten=False, "
+            "flatten_start_dim=2, flatten_end_dim=-1, stochastic_weight_decay=False, deterministic=False")  # fmt: skip
 LaProp = rule("LaProp", "laprop:LaProp", f"lr=4e-4, {TWO}, eps=1e-15, weight_decay=0.0, {CAUTIOUS}, "
               "corrected_weight_decay=False, foreach=None")  # fmt: skip
 Lamb = rule("Lamb", "lamb:LAMB", f"lr=1e-3, bias_correction=True, {TWO}, eps=1e-6, weight_decay=0.01, "

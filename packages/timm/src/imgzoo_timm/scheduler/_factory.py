@@ -87,7 +87,7 @@ def create_scheduler_v2(
         steps = [each * unit for each in decay_milestones]
         made = MultiStepLRScheduler(optimizer, steps, decay_rate, **shared, **timed)
     elif sched == "wsd":
-        made = WSDLRScheduler(optimizer, total - warm, decay, min_lr, decay_fn=decay_fn or "1-sqrt",
+        made = WSDLRScheduler(optimizer, total if warmup_prefix else total - warm, decay, min_lr, decay_fn=decay_fn or "1-sqrt",
                               stable_timescale=stable_timescale, t_in_epochs=step_on_epochs, **shared)  # fmt: skip
     elif sched == "plateau":
         if not step_on_epochs:
@@ -103,4 +103,4 @@ def create_scheduler_v2(
         if step_on_epochs:
             return made, int(length) + cooldown_epochs
         return made, int(length) // updates_per_epoch + cooldown_epochs
-    return made, num_epochs
+    return made, num_epochs + warmup_epochs * warmup_prefix

@@ -232,5 +232,3 @@ def reparameterize_model(model: nn.Module, inplace: bool = False) -> nn.Module:
     from imgzoo_timm.models._manipulate import reparameterize_model as fused
 
     return fused(model, inplace)
-
-
