@@ -1,4 +1,4 @@
-"""How adapters are made: native modules under the field's arguments and attributes, and networks that turn into them."""
+"""How adapters are made: native modules under the field's arguments and attributes; networks turn into them."""
 
 from __future__ import annotations
 

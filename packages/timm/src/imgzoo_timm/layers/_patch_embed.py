@@ -22,7 +22,7 @@ torch.fx.wrap("check_size")
 torch.fx.wrap("check_divides")
 
 
-class Format(str, Enum):
+class Format(str, Enum):  # noqa: UP042  (as the field has it: formatting shows the member)
     NCHW = "NCHW"
     NHWC = "NHWC"
     NCL = "NCL"

@@ -122,8 +122,8 @@ class SplitBatchNorm2d(nn.BatchNorm2d):
         if num_splits < 2:
             raise ValueError(f"a batch is split into two parts or more, not {num_splits}")
         self.num_splits = num_splits
-        self.aux_bn = nn.ModuleList(nn.BatchNorm2d(num_features, eps, momentum, affine, track_running_stats, device, dtype)
-                                    for _ in range(num_splits - 1))  # fmt: skip
+        options = (num_features, eps, momentum, affine, track_running_stats, device, dtype)
+        self.aux_bn = nn.ModuleList(nn.BatchNorm2d(*options) for _ in range(num_splits - 1))
 
     def forward(self, input: Tensor) -> Tensor:
         if not self.training:
