@@ -153,8 +153,7 @@ class VisionTransformer(Network, native.VisionTransformer):
         super().after_construction()
         embed = self.patch_embed
         if isinstance(embed, PatchEmbed):
-            embed.measure(self.img_size, self.patch_size, not self.dynamic_img_size, self.dynamic_img_pad)
-            embed.flatten = not self.dynamic_img_size
+            embed.checks, embed.flatten = True, not self.dynamic_img_size
             embed.output_fmt = Format.NHWC if self.dynamic_img_size else Format.NCHW
 
     def _init_weights(self, m: nn.Module) -> None:
@@ -204,11 +203,6 @@ class VisionTransformerDistilled(Network, deit.VisionTransformerDistilled):
         native_class = deit.VisionTransformerDistilled
         native_class.__init__(self, **spelled(native_class, kwargs))
         self.after_construction()
-
-    def after_construction(self) -> None:
-        super().after_construction()
-        if isinstance(self.patch_embed, PatchEmbed):
-            self.patch_embed.measure(self.img_size, self.patch_size)
 
     def _init_weights(self, m: nn.Module) -> None:
         init_weights_vit_timm(m)
