@@ -8,6 +8,7 @@ import hashlib
 import itertools
 import os
 import random
+import shutil
 import subprocess
 import venv
 from pathlib import Path
@@ -17,6 +18,7 @@ import nox
 ROOT = Path(__file__).parent
 SHARED = ROOT / ".nox" / "imgzoo"
 PARITY = ROOT / ".nox" / "parity"
+OLDEST = ROOT / ".nox" / "oldest"
 PACKAGES = ("core", "layers", "archs-cnn", "archs-transformer", "archs-efficientnet", "optim", "data", "train")
 TOOLS = ("hatchling>=1.27", "editables", "build", "pytest", "pytest-xdist", "hypothesis", "ruff==0.17.6", "pyright",
          "import-linter", "nox")  # fmt: skip
@@ -28,6 +30,7 @@ PROCESSOR = {
     "ATEN_CPU_CAPABILITY": ("default", "avx2", ""),  # taken at its word; empty leaves the choice to torch
     "OMP_NUM_THREADS": ("1", "2"),
 }
+FLOOR = ("torch==2.6.0", "torchvision==0.21.0")  # the oldest that the packages ask for
 PEER = ("timm==1.0.31", "pyyaml")
 
 nox.options.sessions = ["lint", "tests"]
@@ -56,13 +59,19 @@ def peer_environment(session: nox.Session) -> str:
     environment(session)
     if not (PARITY / "bin" / "python").exists():
         venv.create(PARITY, with_pip=True)
-    below = next(SHARED.glob("lib/python*/site-packages"))
-    own = next(PARITY.glob("lib/python*/site-packages"))
-    (own / "shared.pth").write_text(f"import site; site.addsitedir({str(below)!r})\n")
+    own = layer(PARITY)
     if not list(own.glob("timm-*.dist-info")):
         python = str(PARITY / "bin" / "python")
         session.run(python, "-m", "pip", "install", "-q", "--no-deps", *PEER, external=True)
     return use(session, PARITY)
+
+
+def layer(folder: Path) -> Path:
+    """Let an environment find what the shared one has, after its own; returns where its own packages are."""
+    below = next(SHARED.glob("lib/python*/site-packages"))
+    own = next(folder.glob("lib/python*/site-packages"))
+    (own / "shared.pth").write_text(f"import site; site.addsitedir({str(below)!r})\n")
+    return own
 
 
 def use(session: nox.Session, folder: Path) -> str:
@@ -97,6 +106,18 @@ def tests(session: nox.Session) -> None:
 
 
 @nox.session
+def oldest(session: nox.Session) -> None:
+    """The tests on the oldest torch that the packages ask for (a download of 2.5 GB on Linux)."""
+    environment(session)
+    python = str(OLDEST / "bin" / "python")
+    if not Path(python).exists():
+        venv.create(OLDEST, with_pip=True)
+        session.run(python, "-m", "pip", "install", "-q", *FLOOR, external=True)
+    layer(OLDEST)
+    pytest(session, use(session, OLDEST), "-m", "not slow and not parity", "--ignore=tests/parity")
+
+
+@nox.session
 def slow(session: nox.Session) -> None:
     """The long proofs: kills, corruption matrices, distributed runs, the kit over every structure."""
     pytest(session, environment(session), "-n", "2", "-m", "slow", "--ignore=tests/parity")
@@ -122,6 +143,7 @@ def demo(session: nox.Session) -> None:
 def build(session: nox.Session) -> None:
     """Build every distribution and try combinations of the wheels in clean environments."""
     python = f"{environment(session)}/python"
+    shutil.rmtree(ROOT / "dist", ignore_errors=True)
     for name in PACKAGES:
         session.run(python, "-m", "build", "--no-isolation", "--outdir", "dist", f"packages/{name}", external=True,
                     silent=True)  # fmt: skip

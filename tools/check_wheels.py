@@ -8,6 +8,7 @@ The environments borrow torch and other third-party libraries from the running o
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -16,6 +17,13 @@ import venv
 from pathlib import Path
 
 ALL = ("core", "layers", "archs_cnn", "archs_transformer", "archs_efficientnet", "optim", "data", "train")
+
+COMPILED = """
+from imgzoo_data.transforms import twopass
+from imgzoo_optim import kernels
+from imgzoo_optim.rules.adamw import AdamW
+print(twopass._compiled() is not None, kernels.compiled(AdamW.kernel, True) is not None)
+"""
 
 
 def make_environment(folder: Path, wheels: list[Path], borrow: bool = True) -> Path:
@@ -75,6 +83,9 @@ def everything(bin: Path) -> None:
     expect(run([bin / "imgzoo", "list", "resnet5*"]), "resnet50")
     run([bin / "imgzoo", "doctor", "--strict"])
     expect(run([bin / "imgzoo", "train", "--help"]), "--epochs")
+    if shutil.which("cc"):  # then the wheels bring their C code compiled, and need no compiler
+        bare = ["env", "CC=none", "PATH=/nonexistent", f"IMGZOO_CACHE={tempfile.gettempdir()}/none"]
+        expect(run([*bare, bin / "python", "-c", COMPILED]), "True True")
 
 
 def main(dist: str) -> None:

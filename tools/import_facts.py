@@ -14,8 +14,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from imgzoo._catalog_text import hoisted
 from imgzoo.catalog import check, expanded, format_catalog, format_results
+from imgzoo.catalog.write import hoisted
 from imgzoo.licenses import spdx
 from imgzoo.testing.facts import Facts as Structure
 from imgzoo.testing.facts import format_facts

@@ -12,6 +12,9 @@ from structures import COMPARED
 
 pytestmark = pytest.mark.parity
 
+OWN_LEVELS = {"sedarknet21"}
+"""The peer leaves out the deepest level of this one darknet."""
+
 
 @pytest.mark.parametrize("name", [SMALLEST[family] for family in COMPARED])
 def test_extractors_exchange_weights(name):
@@ -35,3 +38,20 @@ def test_extractors_exchange_weights(name):
             if expected.shape != level.shape:  # channels last
                 expected = expected.permute(0, 3, 1, 2)
             kit.assert_equal(level, expected, "level")
+
+
+@pytest.mark.parametrize("family", COMPARED)
+def test_default_levels(family):
+    """Of every name, the levels that come where `out_indices` does not say."""
+    for name in imgzoo.list_models():
+        if imgzoo.get_spec(name).family != family or name in OWN_LEVELS:
+            continue
+        with torch.device("meta"):
+            try:
+                theirs = timm.create_model(name, features_only=True).feature_info
+            except (RuntimeError, NotImplementedError) as error:
+                pytest.skip(f"the peer has no extractor of it: {error}")
+            ours = imgzoo.create_model(name, features_only=True)
+        assert list(ours.out_indices) == list(theirs.out_indices), name
+        assert ours.feature_info.channels() == theirs.channels(), name
+        assert ours.feature_info.reduction() == theirs.reduction(), name

@@ -11,9 +11,9 @@ from textwrap import dedent
 
 import pytest
 
-from imgzoo import _discovery
-from imgzoo._discovery import Manager
-from imgzoo._metadata import Folder
+from imgzoo.discovery import manager
+from imgzoo.discovery.distributions import Folder
+from imgzoo.discovery.manager import Manager
 
 HEADER = "from imgzoo.plugin import *\nfrom imgzoo.plugin import hookimpl\nIMGZOO_API = (1, 0)\n"
 
@@ -65,9 +65,14 @@ class Site:
 
     def run(self, *args: str, **environ: str) -> subprocess.CompletedProcess[str]:
         """Run `imgzoo` in a process with this folder first on the path."""
+        command = [sys.executable, "-m", "imgzoo", *args]
+        return subprocess.run(command, env=self.environ(**environ), capture_output=True, text=True)
+
+    def environ(self, **more: str) -> dict[str, str]:
+        """The environment of a process with this folder first on the path."""
         env = {key: value for key, value in os.environ.items() if not key.startswith("IMGZOO_")}
-        env |= {"PYTHONPATH": str(self.path), **environ}
-        return subprocess.run([sys.executable, "-m", "imgzoo", *args], env=env, capture_output=True, text=True)
+        path = os.pathsep.join(filter(None, (str(self.path), env.get("PYTHONPATH"))))
+        return {**env, "PYTHONPATH": path, **more}
 
 
 def _site(folder: Path) -> Iterator[Site]:
@@ -97,6 +102,6 @@ def module_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 @pytest.fixture
 def use_plugins() -> Iterator[object]:
     """Put a manager in the place of the process's: `use_plugins(site.manager())`."""
-    before = _discovery._manager
-    yield _discovery.set_manager
-    _discovery.set_manager(before)
+    before = manager._manager
+    yield manager.set_manager
+    manager.set_manager(before)

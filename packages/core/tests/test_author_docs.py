@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from imgzoo import hookspecs
-from imgzoo._discovery import TROUBLE
 from imgzoo.catalog import MODEL_KEYS, NORMALIZE, check, format_catalog
+from imgzoo.discovery.manager import TROUBLE
 from imgzoo.scaffold import render
 
 PAGE = Path(__file__).parents[3] / "docs" / "plugin-authors.md"

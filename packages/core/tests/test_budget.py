@@ -134,7 +134,7 @@ def without_torch(tmp_path):
     import pluggy
     import zipp
 
-    from imgzoo._discovery import FIRST_PARTY
+    from imgzoo.discovery.find import FIRST_PARTY
 
     for module in (click, pluggy, zipp, importlib_metadata):
         folder = Path(str(module.__file__)).parent
@@ -151,7 +151,7 @@ def without_torch(tmp_path):
 def test_everything_is_listed_in_an_environment_without_torch(without_torch):
     code, _, output = child(["list"], without_torch, "-S")
     assert code == 0
-    from imgzoo._discovery import RESERVED
+    from imgzoo.discovery.find import RESERVED
     from imgzoo.registry import registry
 
     own = [name for name, spec in registry("models").listed().items() if spec.plugin in RESERVED]

@@ -119,6 +119,7 @@ def test_debug_shows_the_traceback(program):
         (["check", "no_such_plugin"], "imgzoo: there is no plugin 'no_such_plugin'; there are core"),
         (["new-plugin", "Bad Name"], "imgzoo: 'Bad Name' is no plugin name"),
         (["new-plugin", "archs-cnn"], "imgzoo: the plugin name 'archs-cnn' belongs to imgzoo"),
+        (["new-plugin", "imgzoo-layers"], "imgzoo: the plugin name 'layers' belongs to imgzoo"),
         (["--nope"], "imgzoo: No such option '--nope'"),
     ],
 )
@@ -250,6 +251,31 @@ def test_components_are_listed_with_their_help(site):
     assert "Zigzag" in site.run("info", "--kind", "optimizer", "zig").stdout
     row = json.loads(site.run("list", "--kind", "optimizer", "--plugin", "opt", "--json").stdout)[0]
     assert row == {"name": "zig", "plugin": "opt", "help": "Zigzag", "paper": "", "target": "a.b:c"}
+
+
+def test_a_plugin_lists_everything_it_brings(site):
+    site.add("all-zoo", "all", """
+        @hookimpl
+        def imgzoo_models(): return [ModelSpec('all_net', 'a.b:c')]
+        @hookimpl
+        def imgzoo_losses(): return [ComponentSpec('all_loss', 'a.b:c', help='A loss')]
+        @hookimpl
+        def imgzoo_commands(): return [CommandSpec('all-do', 'a.b:c', 'Do it')]
+        @hookimpl
+        def imgzoo_health_checks(): return [HealthCheck('all-well', 'a.b:c')]
+        """)  # fmt: skip
+    assert site.run("list", "--plugin", "all").stdout.splitlines() == [
+        "name     plugin",
+        "all_net  all",
+        "name      kind          help",
+        "all_loss  loss          A loss",
+        "all-do    command       Do it",
+        "all-well  health-check",
+    ]
+    rows = json.loads(site.run("list", "--plugin", "all", "--json").stdout)
+    assert [row.get("kind", "model") for row in rows] == ["model", "loss", "command", "health-check"]
+    for kind in ("command", "health-check"):
+        assert "all-" in site.run("list", "--kind", kind).stdout
 
 
 def test_a_closed_pipe_is_no_traceback(nets):

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from imgzoo.errors import PluginError
-from imgzoo.registry import Registry
+from imgzoo.registry import Registry, fill
 
 MODEL = """
 @hookimpl
@@ -92,7 +92,7 @@ def fake_torch(site):
 def test_no_broken_plugin_takes_another_down(site, fake_torch):
     add_broken_plugins(site)
     host = site.manager()
-    models = Registry("models", host)
+    models = fill(host, "models")
     assert models.names() == LISTED
     assert {plugin.name: plugin.state for plugin in host.plugins if plugin.name != "core"} == STATES
 
@@ -148,7 +148,7 @@ def test_strict_mode_raises_and_names_the_plugin(site):
 def test_strict_mode_raises_for_a_hook_that_fails(site, hook):
     site.add("late-zoo", "late", f"@hookimpl\ndef {hook}(): raise RuntimeError('late')")
     with pytest.raises(PluginError, match="late"):
-        Registry("models", site.manager(IMGZOO_STRICT="1"))
+        fill(site.manager(IMGZOO_STRICT="1"), "models")
 
 
 def test_trouble_is_told_once_in_one_line(site, caplog):
@@ -184,20 +184,20 @@ def test_the_first_copy_on_the_path_wins(site):
     site.add("acme-zoo", "acme", version="2.0")
     other = type(site)(site.path.parent / "later")
     other.add("acme-zoo", "acme", version="1.0")
-    from imgzoo._discovery import find_plugins
+    from imgzoo.discovery.find import find_plugins
 
     found = find_plugins([*_folders(site), *_folders(other)])
     assert [(plugin.name, plugin.version) for plugin in found] == [("acme", "2.0")]
 
 
 def _folders(site):
-    from imgzoo._metadata import Folder
+    from imgzoo.discovery.distributions import Folder
 
     return [Folder(str(path)) for path in sorted(site.path.glob("*.dist-info"))]
 
 
 def test_the_quick_reader_finds_what_importlib_metadata_finds():
-    from imgzoo._metadata import installed, library, name_and_version
+    from imgzoo.discovery.distributions import installed, library, name_and_version
 
     def named(distributions):
         return {name_and_version(dist) for dist in distributions} - {("", "")}
@@ -208,8 +208,8 @@ def test_the_quick_reader_finds_what_importlib_metadata_finds():
 def test_plugins_in_archives_on_the_path_are_found(tmp_path, monkeypatch):
     import zipfile
 
-    from imgzoo._discovery import find_plugins
-    from imgzoo._metadata import installed
+    from imgzoo.discovery.distributions import installed
+    from imgzoo.discovery.find import find_plugins
 
     archive = tmp_path / "bundle.zip"
     with zipfile.ZipFile(archive, "w") as file:

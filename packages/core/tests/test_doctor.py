@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from imgzoo._doctor import examine
+from imgzoo.discovery.doctor import examine
 from imgzoo.errors import WeightsError
 
 SOUND = "@hookimpl\ndef imgzoo_models(): return [ModelSpec('net', 'sound_zoo.net:Net')]"
@@ -59,8 +59,8 @@ def test_requirements_on_imgzoo(site, requirement, said):
 
 
 def test_names_that_are_shadowed_or_ambiguous(site):
-    both = "@hookimpl\ndef imgzoo_losses(): return [ComponentSpec('both', 'm:{0}')]\n"
-    list_ = "@hookimpl\ndef imgzoo_commands(): return [CommandSpec('list', 'm:{0}')]\n"
+    both = "@hookimpl\ndef imgzoo_losses(): return [ComponentSpec('both', 'm:it')]\n"
+    list_ = "@hookimpl\ndef imgzoo_commands(): return [CommandSpec('list', 'm:it')]\n"
     orphan = "@hookimpl\ndef imgzoo_weights(): return [WeightSpec('t', 'nobody', url='https://x')]\n"
     site.add("a-zoo", "a", both + list_ + orphan)
     site.add("b-zoo", "b", both)
@@ -134,7 +134,7 @@ def test_names_choose_checks_or_plugins(site):
 
 
 def test_a_cache_that_cannot_be_written(monkeypatch, tmp_path):
-    from imgzoo._doctor import check_cache
+    from imgzoo.discovery.doctor import check_cache
 
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "new" / "hub"))
     assert [level for level, _ in check_cache()] == ["ok"]

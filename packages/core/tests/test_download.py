@@ -8,7 +8,7 @@ import time
 import pytest
 
 from imgzoo.errors import WeightsError
-from imgzoo.loading import fetch
+from imgzoo.loading import places
 
 BODY = bytes(range(256)) * 64
 
@@ -72,8 +72,8 @@ def url(monkeypatch, tmp_path):
     monkeypatch.setenv("IMGZOO_CACHE", str(tmp_path))
     monkeypatch.delenv("IMGZOO_OFFLINE", raising=False)
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
-    monkeypatch.setattr(fetch, "TIMEOUT", 0.5)
-    monkeypatch.setattr(fetch.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(places, "TIMEOUT", 0.5)
+    monkeypatch.setattr(places.time, "sleep", lambda seconds: None)
     Server.hits = {}
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Server)
     threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -83,49 +83,49 @@ def url(monkeypatch, tmp_path):
 
 
 def test_a_good_file_is_fetched_once(url):
-    path = fetch.download(f"{url}/good/w.pth")
+    path = places.download(f"{url}/good/w.pth")
     assert path.read_bytes() == BODY
-    assert fetch.download(f"{url}/good/w.pth") == path and Server.hits["good"] == 1
+    assert places.download(f"{url}/good/w.pth") == path and Server.hits["good"] == 1
 
 
 def test_redirects_are_followed(url):
-    assert fetch.download(f"{url}/moved/w.pth").read_bytes() == BODY
+    assert places.download(f"{url}/moved/w.pth").read_bytes() == BODY
 
 
 def test_too_many_requests_are_waited_out(url):
-    assert fetch.download(f"{url}/busy/w.pth").read_bytes() == BODY and Server.hits["busy"] == 3
+    assert places.download(f"{url}/busy/w.pth").read_bytes() == BODY and Server.hits["busy"] == 3
 
 
 @pytest.mark.parametrize("kind, tries", [("always_busy", 4), ("short", 4), ("stall", 4), ("missing", 1)])
 def test_failures_end_in_one_sentence_and_leave_nothing(url, tmp_path, kind, tries):
     with pytest.raises(WeightsError, match=f"/{kind}/"):
-        fetch.download(f"{url}/{kind}/w.pth")
+        places.download(f"{url}/{kind}/w.pth")
     assert Server.hits[kind] == tries
     assert not [p for p in tmp_path.rglob("*") if p.is_file()]
 
 
 def test_a_body_longer_than_announced_is_cut_at_its_length(url):
-    assert fetch.download(f"{url}/long/w.pth").read_bytes() == BODY
+    assert places.download(f"{url}/long/w.pth").read_bytes() == BODY
 
 
 def test_hashes_are_checked(url, tmp_path):
     right = hashlib.sha256(BODY).hexdigest()
-    assert fetch.download(f"{url}/good/a.pth", right).is_file()
+    assert places.download(f"{url}/good/a.pth", right).is_file()
     with pytest.raises(WeightsError, match="was expected"):
-        fetch.download(f"{url}/good/b.pth", "0" * 64)
-    assert fetch.download(f"{url}/good/w-{right[:8]}.pth").is_file()
+        places.download(f"{url}/good/b.pth", "0" * 64)
+    assert places.download(f"{url}/good/w-{right[:8]}.pth").is_file()
     with pytest.raises(WeightsError, match="was expected"):
-        fetch.download(f"{url}/good/w-{'0' * 8}.pth")
+        places.download(f"{url}/good/w-{'0' * 8}.pth")
 
 
 def test_a_damaged_cached_file_is_noticed(url):
     right = hashlib.sha256(BODY).hexdigest()
-    path = fetch.download(f"{url}/good/w.pth", right)
+    path = places.download(f"{url}/good/w.pth", right)
     path.write_bytes(b"x" + BODY[1:])
     with pytest.raises(WeightsError, match="expected sha256"):
-        fetch.download(f"{url}/good/w.pth", right)
+        places.download(f"{url}/good/w.pth", right)
 
 
 def test_other_schemes_are_refused(url):
     with pytest.raises(WeightsError, match="no plugin fetches"):
-        fetch.download("ftp://127.0.0.1/w.pth")
+        places.download("ftp://127.0.0.1/w.pth")

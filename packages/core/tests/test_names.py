@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from imgzoo import models
-from imgzoo._homes import STEMS, home
+from imgzoo.discovery.homes import STEMS, home
 from imgzoo.errors import AmbiguousNameError, ImgzooDeprecationWarning, UnknownNameError, UsageError
 from imgzoo.models import get_spec, is_model, list_models, list_weights, resolve_model
-from imgzoo.registry import Registry, prefer, register, registry
+from imgzoo.registry import Registry, fill, prefer, register, registry
 
 CNN = """
 @hookimpl
@@ -264,7 +264,7 @@ def test_unknown_kind_lists_the_kinds():
 def test_a_name_that_could_confuse_is_refused(site, name):
     site.add("bad-zoo", "bad", f"@hookimpl\ndef imgzoo_models(): return [ModelSpec({name!r}, 'a.b:c')]")
     host = site.manager()
-    assert Registry("models", host).names() == []
+    assert fill(host, "models").names() == []
     assert host.plugins[-1].state == "error"
 
 

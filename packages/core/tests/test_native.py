@@ -1,5 +1,6 @@
 """Compiled functions: kept in the cache, and done without where there is no compiler."""
 
+import hashlib
 import shutil
 
 import pytest
@@ -90,3 +91,25 @@ def test_an_unwritable_cache_is_done_without(tmp_path, monkeypatch):
     native.library.cache_clear()
     assert native.library(SOURCE) is None
     native.library.cache_clear()
+
+
+@needs_compiler
+def test_what_a_wheel_brought_is_loaded_without_a_compiler_unless_it_is_damaged(cache, tmp_path, monkeypatch):
+    shipped = tmp_path / "compiled"
+    shipped.mkdir()
+    assert native.library(SOURCE) is not None
+    (built,) = cache.glob("*.so")
+    for level in ("plain", "v3"):
+        path = shipped / f"{hashlib.sha256(SOURCE.encode()).hexdigest()[:24]}-{level}.so"
+        path.write_bytes(built.read_bytes())
+        path.with_suffix(".sha256").write_text(hashlib.sha256(built.read_bytes()).hexdigest())
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("IMGZOO_CACHE", str(tmp_path / "none"))
+    native.library.cache_clear()
+    assert native.library(SOURCE) is None
+    assert native.library(SOURCE, shipped).answer() == 42
+    assert native.library("int other;", shipped) is None
+    for path in shipped.glob("*.so"):
+        path.write_bytes(path.read_bytes()[:-1000])
+    native.library.cache_clear()
+    assert native.library(SOURCE, shipped) is None

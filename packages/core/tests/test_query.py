@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imgzoo import _discovery
+from imgzoo.discovery import manager
 from imgzoo.errors import UnknownNameError, UsageError
 from imgzoo.query import COLUMNS, Query, search
 from imgzoo.specs import ModelSpec, WeightSpec
@@ -65,9 +65,9 @@ def zoo(module_site):
         "extra",
         "@hookimpl\ndef imgzoo_weights(): return [WeightSpec('x', 'alpha1', url='https://e/x', license='MIT')]",
     )
-    before = _discovery.set_manager(module_site.manager())
+    before = manager.set_manager(module_site.manager())
     yield
-    _discovery.set_manager(before)
+    manager.set_manager(before)
 
 
 def rows_of_everything(of_weights: bool) -> list[dict]:

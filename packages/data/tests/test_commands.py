@@ -10,12 +10,12 @@ from click.testing import CliRunner
 from data_helpers import encode, noise, photo, tar_bytes, write_folder
 from PIL import Image
 
-from imgzoo_data.cli import data
+from imgzoo_data.cli.data import command
 from imgzoo_data.examine import near_pairs
 
 
 def run(*args, code=0):
-    result = CliRunner().invoke(data, [str(a) for a in args], standalone_mode=False)
+    result = CliRunner().invoke(command, [str(a) for a in args], standalone_mode=False)
     raised = result.exception if not isinstance(result.exception, SystemExit) else None
     assert raised is None, raised
     assert result.exit_code == code, result.output
@@ -84,7 +84,7 @@ def test_the_report_shows_thumbnails_and_runs_nothing(sick, tmp_path):
 
 def test_check_of_a_healthy_source():
     out = run("check", "digits:", "--against", "validation")
-    assert "1437 samples, 10 classes" in out and "nothing to report" in out
+    assert "1,437 samples, 10 classes" in out and "nothing to report" in out
 
 
 def test_near_pairs_finds_all_pairs_within_three_bits():

@@ -42,7 +42,7 @@ DEEP = {
 @pytest.mark.parametrize("name", DEEP)
 def test_values_that_contradict_their_type_are_refused_and_read_by_their_range(name):
     make, white = DEEP[name]
-    with pytest.raises(DataError, match=f"range={white}$|range={white},"):
+    with pytest.raises(DataError, match=rf"pass range={white} \(--range {white}\)"):
         decode_image(make(), 3)
     pixels = decode_image(make(), 3, range=white)
     assert abs(pixels.mean() - 127) < 2 and len(np.unique(pixels)) == 30
@@ -123,6 +123,20 @@ def test_a_16_bit_tiff_that_is_not_read_says_why(packed):
     assert np.abs(found.astype(int) - np.asarray(eight)).max() <= 2
     with pytest.raises(DataError, match="nearly white; save the image as RGB"):
         decode_image(deep_tiff(shades(4, 4096), photometric=5, packed=packed), 3)
+
+
+def test_colors_of_jpeg_2000_are_read_by_their_upper_bytes_or_refused():
+    from imgzoo_data.deep import _jpeg2000_bits, deep_colors
+
+    data = bytearray(encode(Image.fromarray(shades(3, 256).astype(np.uint8)), "JPEG2000"))
+    assert _jpeg2000_bits(data) == 8 and deep_colors(Image.open(io.BytesIO(data)), data) is None
+    start = data.index(b"\xff\x51") + 40
+    data[start], data[start + 3], data[start + 6] = 15, 15, 15
+    assert _jpeg2000_bits(data) == 16 and decode_image(bytes(data), 3).max() == 128  # 32768 and a bit
+    dark = Image.new("RGB", (30, 20), (9, 15, 3))
+    dark.format = "JPEG2000"
+    with pytest.raises(DataError, match="JPEG 2000 that use the lower bytes"):
+        deep_colors(dark, data)
 
 
 def test_values_outside_the_declared_range_are_refused():

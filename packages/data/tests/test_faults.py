@@ -3,12 +3,15 @@
 import hashlib
 import json
 
+import numpy as np
 import pytest
 import torch
 from data_helpers import noise, write_folder
+from PIL import Image
 
 from imgzoo.errors import DataError, UsageError
 from imgzoo_data import create_dataset, create_loader, create_transform
+from imgzoo_data.transforms.pipeline import as_array
 
 EVAL = create_transform(input_size=(3, 16, 16))
 TRAIN = create_transform(input_size=(3, 16, 16), training=True)
@@ -109,3 +112,24 @@ def test_an_empty_source_and_wrong_options():
         create_loader("digits:", TRAIN, 4, bad="drop", training=True)
     with pytest.raises(UsageError, match="outside a world"):
         create_loader("digits:", TRAIN, 4, rank=2, world=2)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("kind", ["npy", "tiff"])
+def test_pixels_that_are_no_number_make_a_bad_image(tmp_path, kind, value):
+    write_folder(tmp_path, {"a": 3, "b": 3})
+    pixels = np.full((20, 20), 0.5, np.float32)
+    pixels[3, 4:6] = value
+    if kind == "npy":
+        np.save(tmp_path / "a" / "9.npy", pixels)
+    else:
+        Image.fromarray(pixels).save(tmp_path / "a" / "9.tiff")
+    source = create_dataset(f"folder:{tmp_path}")
+    with pytest.raises(DataError, match="2 of 400 values of the image are no finite number"):
+        list(create_loader(source, EVAL, 4))
+    loader = create_loader(source, EVAL, 4, bad="skip", budget=1)
+    assert sum(len(batch.indices) for batch in loader) == 6 and loader.quarantine.seen == {f"a/9.{kind}"}
+    assert not source.describe().contradictions
+    for declared in (None, (0.0, 2.0)):
+        with pytest.raises(DataError, match="no finite number"):
+            as_array(pixels, 3, values=declared)

@@ -5,6 +5,7 @@ import os
 import tarfile
 import time
 import zipfile
+from typing import Any
 
 import numpy as np
 import pytest
@@ -208,7 +209,7 @@ def test_labels_of_a_listing_are_names(tmp_path, labels, wanted):
     assert time.process_time() - start < 5
 
 
-def test_numbers_are_numbers_where_they_are_declared(tmp_path):
+def test_numbers_are_numbers_where_they_are_kinds_of(tmp_path):
     source = create_dataset(listing(tmp_path, ["3", "0"]) + "?target_format=number")
     assert source.num_classes == 4 and source.targets().tolist() == [3, 0]
     with pytest.raises(DataError, match="only 2 occur"):
@@ -281,12 +282,45 @@ def test_a_question_mark_may_belong_to_a_path(tmp_path):
 
 
 def test_a_plugin_without_annotations_gets_the_types_of_its_defaults():
-    from imgzoo_data.sources.options import convert, declared
+    from imgzoo.options import kinds_of
+    from imgzoo_data.sources.options import convert
 
     def scheme(location, split="train", size=3, deep=False, name=None, share=0.5):
         return None
 
-    kinds = declared(scheme)
+    kinds = kinds_of(scheme)
     assert convert("7", kinds["size"], "") == 7 and convert("true", kinds["deep"], "") is True
-    assert convert("0.25", kinds["share"], "") == 0.25 and "name" not in kinds
+    assert convert("0.25", kinds["share"], "") == 0.25 and kinds["name"] is Any
     assert np.isscalar(convert("7", str, ""))
+
+
+def test_two_folders_of_one_split_are_both_named(tmp_path):
+    for part in ("train", "val", "validation"):
+        write_folder(tmp_path / part, {"a": 1, "b": 1})
+    source = create_dataset(f"folder:{tmp_path}", "validation")
+    assert source.served == "folder 'validation', not 'val' beside it"
+    assert create_dataset(f"folder:{tmp_path}", "val").served == "folder 'val', not 'validation' beside it"
+    assert create_dataset(f"folder:{tmp_path}", "train").served == "folder 'train'"
+    with pytest.raises(UsageError, match="val and validation both serve the split 'dev'"):
+        create_dataset(f"folder:{tmp_path}", "dev")
+    packed = tmp_path / "all.tar"
+    files = {f"x/{p.relative_to(tmp_path)}": p.read_bytes() for p in tmp_path.rglob("*.jpg")}
+    packed.write_bytes(tar_bytes(files))
+    assert "folder 'x/validation', not 'val' beside it, in" in create_dataset(f"tar:{packed}", "validation").served
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"image,label\nx,y\n", "the file is text, not a tar"),
+        (b"PK\x03\x04" + bytes(600), "a zip archive, not a tar; zip: reads it"),
+        (b"\x1f\x8b" + bytes(600), "gzip data, not a tar; decompress it first"),
+    ],
+)
+def test_a_tar_that_is_none_says_what_it_is(tmp_path, content, words):
+    (tmp_path / "x.tar").write_bytes(content)
+    with pytest.raises(DataError, match=words):
+        create_dataset(f"tar:{tmp_path / 'x.tar'}?index=false")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UsageError, match=r"there is no .tar in .*; folder: reads images"):
+        create_dataset(f"tar:{tmp_path / 'empty'}")

@@ -6,7 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
-from data_helpers import noise, tar_bytes
+from data_helpers import noise, tar_bytes, write_folder
 
 from imgzoo.errors import DataError, UsageError
 from imgzoo_data import create_dataset, open_splits
@@ -288,3 +288,30 @@ def test_one_split_of_a_hugging_face_set_is_not_served_twice(tmp_path, named):
     save_hugging_face(tmp_path / "d", rows, {"label": __import__("datasets").Value("string")})
     with pytest.raises(UsageError, match="also training images" if named else "no validation split"):
         open_splits(f"hf:{tmp_path / 'd'}", f"hf:{tmp_path / 'd'}" if named else "")
+
+
+def test_listed_files_that_are_not_there_are_counted_before_they_are_read(tmp_path):
+    write_folder(tmp_path, {"a": 8, "b": 8})
+    rows = [f"{name}/{number}.jpg,{name}" for name in "ab" for number in range(10)]
+    (tmp_path / "list.csv").write_text("\n".join(["image,label", *rows]))
+    said = create_dataset(f"csv:{tmp_path / 'list.csv'}").describe()
+    assert said.samples == 20 and not said.contradictions
+    assert said.notes[1:] == [f"not there: 4 listed files, the first '{tmp_path / 'a' / '8.jpg'}'"]
+    splits = open_splits(f"csv:{tmp_path / 'list.csv'}", val_share=0.5)
+    assert "\n".join(splits.lines()).count("not there: ") == 2
+    with pytest.raises(DataError, match=r"none of the listed files is there, .*; pass root="):
+        open_splits(f"csv:{tmp_path / 'list.csv'}?root={tmp_path / 'a'}", val_share=0.5)
+
+
+@pytest.mark.parametrize("mark", [";", "|", ","])
+def test_cells_of_several_labels_are_said_to_look_like_them(tmp_path, mark):
+    write_folder(tmp_path, {"a": 4})
+    cells = ["ant", f"ant{mark}bee", "bee", f"cat{mark} dog"]
+    text = "\n".join(["image\tlabel", *(f"a/{number}.jpg\t{cell}" for number, cell in enumerate(cells))])
+    (tmp_path / "list.tsv").write_text(text)
+    notes = create_dataset(f"csv:{tmp_path / 'list.tsv'}").notes
+    assert len(notes) == 1 and f"'ant{mark}bee'" in notes[0] and "target_format=labels" in notes[0]
+    read = create_dataset(f"csv:{tmp_path / 'list.tsv'}?target_format=labels")
+    assert read.class_names == ["ant", "bee", "cat", "dog"] and not read.notes
+    (tmp_path / "list.tsv").write_text(text.replace(f"ant{mark}bee", f"fir{mark}elm"))
+    assert not create_dataset(f"csv:{tmp_path / 'list.tsv'}").notes  # a mark alone is a name as any other

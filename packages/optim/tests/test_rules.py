@@ -76,6 +76,25 @@ def test_low_precision_parameters_keep_float32_state(name: str) -> None:
                 assert value.dtype in (torch.float32, torch.float64), key
 
 
+@pytest.mark.parametrize("name", OURS)
+def test_a_step_rounds_low_precision_once(name: str) -> None:
+    """Decay and step together land on the bfloat16 number next to where float32 lands."""
+    ends = []
+    for dtype in (torch.bfloat16, torch.float32):
+        params = [torch.nn.Parameter(p.detach().bfloat16().to(dtype)) for p in tensors()]
+        optimizer = create_optimizer(name, params, lr=1e-2, weight_decay=0.3)
+        torch.manual_seed(0)
+        for param in params:
+            param.grad = torch.randn(param.shape, generator=torch.Generator().manual_seed(2)).bfloat16().to(dtype)
+        if getattr(optimizer, "second_order", False):
+            optimizer.zero_grad()
+            torch.stack([(p * p).sum() for p in params]).sum().backward(create_graph=True)
+        optimizer.step()
+        ends.append([p.detach().float() for p in params])
+    for low, full in zip(*ends):
+        assert (low == full.bfloat16().float()).float().mean() > 0.97
+
+
 @pytest.mark.parametrize("name", PLAIN)
 def test_steps_go_downhill(name: str) -> None:
     params = tensors()
@@ -235,9 +254,18 @@ def mars(p: Any, g: Any, s: dict, t: int) -> Any:
     return p - 0.01 * ((s["m"] / (1 - 0.9**t)) / ((s["v"] / (1 - 0.99**t)).sqrt() + 1e-8) + 0.01 * p)
 
 
+def muon(p: Any, g: Any, s: dict, t: int) -> Any:
+    s["m"] = 0.9 * s.get("m", 0) + 0.1 * g
+    x = s["m"].T / s["m"].norm()
+    for a, b, c in ((4.0848, -6.8946, 2.927), (3.9505, -6.3029, 2.6377), (3.7418, -5.5913, 2.3037),
+                    (2.8769, -3.1427, 1.2046), (2.8366, -3.0525, 1.2012)):  # fmt: skip
+        x = a * x + (b * x @ x.T + c * x @ x.T @ x @ x.T) @ x
+    return p * (1 - 1e-4) - 0.01 * 0.2 * 6**0.5 * x.T
+
+
 PUBLISHED = {
     f.__name__: f
-    for f in (adamw, lion, adan, adabelief, laprop, adopt, madgrad, rmsproptf, novograd, lamb, lars, cadamw, mars)
+    for f in (adamw, lion, adan, adabelief, laprop, adopt, madgrad, rmsproptf, novograd, lamb, lars, cadamw, mars, muon)
 }
 PUBLISHED["adamwlegacy"] = PUBLISHED.pop("adamw")
 
@@ -277,6 +305,49 @@ def test_projected_steps_leave_the_norm_of_scale_invariant_weights() -> None:
         optimizer.step()
         radial = ((param.detach() - before) * before).sum(1)
         assert radial.abs().max() < 1e-9
+
+
+def projected(x: Any, p: Any, g: Any) -> tuple[Any, bool]:
+    """2006.08217, equation 11, by channel or else by layer: without the radial part where the cosine is small."""
+    for rows in (p, p.reshape(1, -1)):
+        gradient, step = g.reshape(rows.shape), x.reshape(rows.shape)
+        cosine = torch.nn.functional.cosine_similarity(gradient, rows, eps=1e-8).abs().max()
+        if cosine < 0.1 / rows.shape[1] ** 0.5:
+            unit = rows / (rows.norm(dim=1, keepdim=True) + 1e-8)
+            return (step - unit * (unit * step).sum(1, keepdim=True)).reshape(x.shape), True
+    return x, False
+
+
+@pytest.mark.parametrize("name", ["adamp", "sgdp", "cadamp", "csgdp"])
+def test_published_projection(name: str) -> None:
+    """On gradients that are tangent to all channels, to the layer alone, or to nothing."""
+    generator = torch.Generator().manual_seed(0)
+    param = torch.nn.Parameter(torch.randn(6, 5, generator=generator, dtype=torch.float64))
+    p, m, v, seen = param.detach().clone(), 0.0, 0.0, set()
+    optimizer = create_optimizer(name, [param], lr=0.01, weight_decay=0.01)
+    for t in range(1, 13):
+        g = torch.randn(6, 5, generator=generator, dtype=torch.float64)
+        if t % 3 == 0:
+            g -= p * (g * p).sum(1, keepdim=True) / (p * p).sum(1, keepdim=True)
+        if t % 3 == 1:
+            g -= p * (g * p).sum() / (p * p).sum()
+        param.grad = g.clone()
+        optimizer.step()
+        if "sgd" in name:
+            m = 0.9 * m + g
+            u, strength = g + 0.9 * m, 0.01 / (1 - 0.9)
+        else:
+            m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g * g
+            ahead = 0.9 * m + 0.1 * g
+            u, strength = (ahead / (1 - 0.9**t)) / ((v / (1 - 0.999**t)).sqrt() + 1e-8), 0.01
+        u, tangent = projected(u, p, g)
+        if name.startswith("c"):
+            mask = (u * projected(g, p, g)[0] > 0).double()
+            u, _ = projected(u * mask / mask.mean().clamp(min=1e-3), p, g)
+        seen.add(tangent)
+        p = p * (1 - strength * 0.01 * ((0.1 if "sgd" in name else 0.01) if tangent else 1.0)) - 0.01 * u
+        torch.testing.assert_close(param.detach(), p, rtol=1e-9, atol=1e-11)
+    assert seen == {True, False}
 
 
 @pytest.mark.parametrize("name", ["schedulefreesgd", "schedulefreeadamw"])

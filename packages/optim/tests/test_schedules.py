@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from imgzoo.errors import OptionError, UnknownNameError, UsageError
 from imgzoo_optim import create_optimizer, create_scheduler
-from imgzoo_optim.command import command
+from imgzoo_optim.cli.schedule import command
 
 FALLING = ["cosine", "tanh", "poly", "wsd"]
 
@@ -143,7 +143,7 @@ def test_plateau_falls_when_the_metric_stalls_and_remembers() -> None:
         (lambda: create_scheduler("cosine", total=5, per="epoch"), UsageError, "updates_per_epoch"),
         (lambda: create_scheduler("wsd", total=5, decay=0), UsageError, "decay must be above 0"),
         (lambda: create_scheduler("wsd", total=5, decay=-5), UsageError, "decay must be above 0"),
-        (lambda: create_scheduler("wsd", total=5, decay=float("nan")), UsageError, "decay must be above 0"),
+        (lambda: create_scheduler("wsd", total=5, decay=float("nan")), UsageError, "decay is a number, not nan"),
         (lambda: create_scheduler("wsd", total=5, decay_fn="power", decay_power=0), UsageError, "decay_power"),
         (lambda: create_scheduler("wsd", total=5, stable="power", stable_power=-1), UsageError, "stable_power"),
         (lambda: create_scheduler("wsd", total=5, decay_fn="exp", decay_ratio=1.0), UsageError, "between 0 and 1"),

@@ -20,13 +20,13 @@ from typing import Any
 import torch
 from train_ranks import free_port
 
-import imgzoo_train.evaluation
-import imgzoo_train.loop
-import imgzoo_train.run
-import imgzoo_train.storage
-from imgzoo_train.config import Config, nested
-from imgzoo_train.folder import TIMES
-from imgzoo_train.signals import Interrupted
+import imgzoo_train.files.storage
+import imgzoo_train.loop.fit
+import imgzoo_train.runs.run
+import imgzoo_train.scores.evaluation
+from imgzoo_train.config.settings import Config, nested
+from imgzoo_train.ranks.signals import Interrupted
+from imgzoo_train.runs.folder import TIMES
 
 BASE = {
     "model.name": "test_resnet",
@@ -47,11 +47,11 @@ BASE = {
     "run.stall": 120,
 }
 PHASES = {  # what is counted -> (module, function, calls in a whole run)
-    "batch": (imgzoo_train.loop, "reseed", 34),
-    "evaluation": (imgzoo_train.evaluation, "_keep_worst", 16),
-    "saving": (imgzoo_train.storage, "write_file", 9),
-    "saving tensors": (imgzoo_train.storage, "write_tensors", 18),
-    "best": (imgzoo_train.storage, "remove_folder", 2),
+    "batch": (imgzoo_train.loop.fit, "reseed", 34),
+    "evaluation": (imgzoo_train.scores.evaluation, "_keep_worst", 16),
+    "saving": (imgzoo_train.files.storage, "write_file", 9),
+    "saving tensors": (imgzoo_train.files.storage, "write_tensors", 18),
+    "best": (imgzoo_train.files.storage, "remove_folder", 2),
 }
 
 
@@ -92,7 +92,7 @@ def start(config: Config, rank: int, ranks: int, port: int, kill: tuple[str, int
         if kill and (kill[2] == signal.SIGKILL or rank == ranks - 1):
             arm(*kill)
         resume = (Path(config.run.output) / "config.toml").exists()
-        imgzoo_train.run.train(config, resume=resume, quiet=True)
+        imgzoo_train.runs.run.train(config, resume=resume, quiet=True)
         code = 0
     except Interrupted as error:
         code = error.exit_code

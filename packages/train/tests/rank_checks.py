@@ -18,16 +18,17 @@ from train_toys import Batch, batches, cross_entropy, equal_states, make_data, m
 
 from imgzoo.errors import CapabilityError
 from imgzoo_optim import clip_gradients, create_optimizer
-from imgzoo_train import Config, sharding, train
-from imgzoo_train.checkpoints import Checkpoints
-from imgzoo_train.distributed import World, join_world
-from imgzoo_train.evaluation import evaluate
-from imgzoo_train.guard import Guard, NonFiniteError
-from imgzoo_train.loop import fit
-from imgzoo_train.signals import Interrupted, Signals
-from imgzoo_train.state import State
+from imgzoo_train import Config, train
+from imgzoo_train.files.checkpoints import Checkpoints
+from imgzoo_train.files.packing import snapshot
+from imgzoo_train.loop.fit import fit
+from imgzoo_train.loop.nonfinite import Guard, NonFiniteError
+from imgzoo_train.loop.state import State
+from imgzoo_train.ranks import sharding
+from imgzoo_train.ranks.signals import Interrupted, Signals
+from imgzoo_train.ranks.world import World, join_world
+from imgzoo_train.scores.evaluation import evaluate
 from imgzoo_train.techniques.batch_norm import distribute_statistics, split_batch_norm, sync_batch_norm
-from imgzoo_train.tree import snapshot
 
 
 def shard_of(batch: Batch, world: World) -> Batch:

@@ -15,16 +15,16 @@ import imgzoo_data
 from imgzoo import create_model, save_model
 from imgzoo.errors import ImgzooError, UsageError, WeightsError
 from imgzoo_data.sources.base import Sample, Source
-from imgzoo_train import build
-from imgzoo_train.answers import Answer, align, answer_of, answer_of_data
 from imgzoo_train.cli import benchmark, export, predict, validate
-from imgzoo_train.config import Config, nested
-from imgzoo_train.distill import Teacher
-from imgzoo_train.models import open_model
-from imgzoo_train.run import train
-from imgzoo_train.state import State
-from imgzoo_train.validation import Settings
-from imgzoo_train.validation import validate as score
+from imgzoo_train.config.settings import Config, nested
+from imgzoo_train.loop.distillation import Teacher
+from imgzoo_train.loop.state import State
+from imgzoo_train.models.answers import Answer, align, answer_of, answer_of_data
+from imgzoo_train.models.opening import open_model
+from imgzoo_train.runs import assembly
+from imgzoo_train.runs.run import train
+from imgzoo_train.scores.validate import Settings
+from imgzoo_train.scores.validate import validate as score
 
 COLORS = {
     "ant": (200, 200, 40),
@@ -198,20 +198,20 @@ def test_a_teacher_lines_up_with_its_student(tmp_path, folders, data, task, vari
     settings = {"model.name": "test_resnet", "data.source": "pictures:", "data.batch_size": 16, "data.input_size": 16,
                 "loss.task": task, "distill.teacher": folders[task], "run.device": "cpu"}  # fmt: skip
     config = Config().merged(nested(settings), "test")
-    sources = build.open_sources(config)
-    model = build.build_model(config, sources.classes, sources.names)
-    build.data_config(config, model, sources)
+    sources = assembly.open_sources(config)
+    model = assembly.build_model(config, sources.classes, sources.names)
+    assembly.data_config(config, model, sources)
     state = State(model, torch.optim.SGD(model.parameters(), lr=0.0))
     if not expected(task, variant):
         with pytest.raises(UsageError) as error:
-            build.build_loss(config, sources, state)
+            assembly.build_loss(config, sources, state)
         check_sentence(str(error.value), task, variant)
         return
-    loss = build.build_loss(config, sources, state)
+    loss = assembly.build_loss(config, sources, state)
     teacher = next(cell.cell_contents for cell in find_cells(loss) if isinstance(cell.cell_contents, Teacher))
     loader = imgzoo_data.create_loader(
         sources.train,
-        imgzoo_data.create_transform(build.data_config(config, model, sources), training=False),
+        imgzoo_data.create_transform(assembly.data_config(config, model, sources), training=False),
         32,
         training=False,
     )
@@ -328,7 +328,7 @@ def test_the_number_of_classes_may_not_contradict_the_data(data):
     for count in (2, 10):
         settings = {"model.name": "test_resnet", "data.source": "pictures:", "model.num_classes": count}
         with pytest.raises(UsageError, match=f"--num-classes {count} contradicts pictures:, which has 4"):
-            build.open_sources(Config().merged(nested(settings), "test"))
+            assembly.open_sources(Config().merged(nested(settings), "test"))
 
 
 def test_the_task_may_not_contradict_the_model(folders, data):
@@ -445,7 +445,7 @@ def test_names_are_no_numbers():
 def test_weights_without_their_classifier_have_nothing_to_line_up(recwarn, tmp_path):
     torch.save(create_model("test_resnet", num_classes=7).state_dict(), tmp_path / "seven.pth")
     config = Config().merged(nested({"model.name": "test_resnet", "model.pretrained": str(tmp_path / "seven.pth")}), "")
-    assert build.build_model(config, 2, ["north", "east"]).class_names == ["north", "east"]
+    assert assembly.build_model(config, 2, ["north", "east"]).class_names == ["north", "east"]
     assert not [str(each.message) for each in recwarn if "class names" in str(each.message)]
 
 
@@ -454,7 +454,7 @@ def test_a_pretrained_classifier_is_sorted_or_begun_anew(folders, names, kept):
     config = Config().merged(
         nested({"model.name": "test_resnet", "model.pretrained": folders["classification"]}), "test"
     )
-    model = build.build_model(config, 4, names)
+    model = assembly.build_model(config, 4, names)
     old = create_model(folders["classification"], pretrained=True)
     wanted = old.fc.weight[[NAMES.index(name) for name in names]] if kept else None
     assert model.class_names == names

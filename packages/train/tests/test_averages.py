@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from imgzoo.errors import UsageError
-from imgzoo_train.ema import Average, rounded_at_random
+from imgzoo_train.techniques.averages import Average, rounded_at_random
 
 
 def filled(value, dtype=torch.bfloat16):

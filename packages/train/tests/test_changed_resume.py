@@ -11,8 +11,8 @@ from PIL import Image
 
 from imgzoo.errors import UsageError
 from imgzoo_train import Checkpoints
-from imgzoo_train import run as runs
-from imgzoo_train.config import Config, nested
+from imgzoo_train.config.settings import Config, nested
+from imgzoo_train.runs import run as runs
 
 BASE = {
     "model.name": "test_resnet",

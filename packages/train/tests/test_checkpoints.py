@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 from train_toys import equal_states, make_state
 
-from imgzoo_train import checkpoints, storage
-from imgzoo_train.checkpoints import CheckpointError, Checkpoints, Retention, folder_name
-from imgzoo_train.tree import pack, snapshot, unpack
+from imgzoo_train.files import checkpoints, storage
+from imgzoo_train.files.checkpoints import CheckpointError, Checkpoints, Retention, folder_name
+from imgzoo_train.files.packing import pack, snapshot, unpack
 
 
 def parts(step: int) -> dict:
@@ -302,4 +302,4 @@ def test_nothing_in_a_checkpoint_is_a_pickle(tmp_path):
     for path in (tmp_path / "00000001").iterdir():
         assert path.suffix in (".json", ".safetensors")
         assert not path.read_bytes().startswith((b"\x80", b"PK"))
-    assert "pickle" not in sys.modules["imgzoo_train.checkpoints"].__dict__
+    assert "pickle" not in sys.modules["imgzoo_train.files.checkpoints"].__dict__

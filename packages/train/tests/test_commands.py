@@ -148,7 +148,7 @@ def test_average_and_clean_write_models_that_validate(run, tmp_path):
 
 
 def test_the_mean_is_the_mean(tmp_path):
-    from imgzoo_train.averaging import average_weights
+    from imgzoo_train.models.averaging import average_weights
 
     tables = [
         {"w": torch.tensor([1.0, 2.0]), "n": torch.tensor(3)},
@@ -186,7 +186,7 @@ def test_sweep_runs_every_point_and_goes_on_where_it_was(tmp_path):
 
 
 def test_random_draws_repeat_and_stay_inside():
-    from imgzoo_train.sweeping import plan
+    from imgzoo_train.runs.sweeping import plan
 
     laws = ["optim.lr=log:1e-4:1e-1", "optim.name=choice:sgd:adamw", "optim.accumulate=int:1:3"]
     points = plan([], laws, 20, seed=5)
@@ -206,8 +206,8 @@ def test_benchmark_measures_and_counts():
 
 
 def test_recommend_takes_the_most_accurate_that_fits(monkeypatch):
-    from imgzoo_train import recommending
-    from imgzoo_train.timing import Settings
+    from imgzoo_train.models import recommending
+    from imgzoo_train.models.speed import Settings
 
     rows = [recommending.Candidate(f"m{i}", 60.0 + i, 0.1 * (i + 1), 1.0 + i, 1.0, 224, "MIT") for i in range(30)]
     cost = {row.name: 5 + 20 * row.gmacs + 2 * row.macts for row in rows}
@@ -248,7 +248,7 @@ def test_pushing_offline_opens_no_connection(run, monkeypatch):
 def test_dry_run_prints_the_plan_and_writes_nothing(tmp_path):
     out = tmp_path / "plan"
     text = invoke(train, "test_resnet", "--recipe", "digits", "--dry-run", "--output", out).output
-    assert "1437 images to train on, 360 to validate, 10 classes" in text
+    assert "1,437 images to train on, 360 to validate, 10 classes" in text
     assert "22 steps an epoch, 220 in 10 epochs" in text
     assert not out.exists()
 
@@ -283,7 +283,6 @@ def folder_of(root, classes, count=3):
 MISTAKES = {
     "no model": ([], "no model given"),
     "unknown model": (["resnet999"], "resnet999"),
-    "no data": (["test_resnet", "--data", ""], "no data given"),
     "unknown source": (["test_resnet", "--data", "nowhere:"], "nowhere"),
     "missing folder": (["test_resnet", "--data", "folder:/does/not/exist"], "does not exist"),
     "unknown optimizer": (["test_resnet", "--opt", "adamx"], "adamx"),
@@ -309,6 +308,10 @@ def test_a_mistake_is_answered_in_one_sentence(tmp_path, name):
     arguments, words = MISTAKES[name]
     defaults = ["--data", "digits:", "--epochs", "1", "--output", str(tmp_path / "run"), *TINY]
     assert words in fails(train, *defaults, *arguments)
+
+
+def test_a_run_needs_data():
+    assert "no data given" in fails(train, "test_resnet", *TINY)
 
 
 def test_an_existing_run_is_not_overwritten(run):
@@ -370,7 +373,7 @@ def test_hostile_class_names_stay_text_everywhere(tmp_path):
 
 def test_an_attention_pool_is_counted():
     from imgzoo import create_model
-    from imgzoo_train.timing import Settings, profile
+    from imgzoo_train.models.speed import Settings, profile
 
     model = create_model("test_vit", global_pool="map")
     assert profile(model, Settings())["gmacs"] > profile(create_model("test_vit"), Settings())["gmacs"]
@@ -378,13 +381,13 @@ def test_an_attention_pool_is_counted():
 
 
 def test_several_go_on_past_one_that_fails(tmp_path, monkeypatch):
-    from imgzoo_train import timing
-    from imgzoo_train.run import Run
+    from imgzoo_train.models import speed
+    from imgzoo_train.runs.run import Run
 
     def broken(model, settings):
         raise AssertionError("no such operator\nand more")
 
-    monkeypatch.setitem(timing.MODES, "profile", broken)
+    monkeypatch.setitem(speed.MODES, "profile", broken)
     rows = json.loads(invoke(benchmark, "test_resnet", "test_vit", "--mode", "profile", "--json", code=1).stdout)
     assert [row["error"] for row in rows] == ["AssertionError: no such operator"] * 2
     original = Run.go
@@ -404,7 +407,7 @@ def test_several_go_on_past_one_that_fails(tmp_path, monkeypatch):
 
 
 def test_recommend_counts_parameters_in_millions():
-    from imgzoo_train.recommending import candidates
+    from imgzoo_train.models.recommending import candidates
 
     few = candidates(["resnet*"], max_params=12)
     assert few and all(row.params <= 12e6 for row in few)

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imgzoo.errors import ImgzooError, OptionError, UsageError
-from imgzoo_train.config import Config, nested, parse, parse_setting, rows
-from imgzoo_train.flags import FLAGS
+from imgzoo_train.config.flags import FLAGS
+from imgzoo_train.config.settings import Config, nested, parse, parse_setting, rows
 
 
 def test_a_saved_configuration_reads_back_equal(tmp_path):

@@ -99,7 +99,7 @@ def test_every_command_has_the_pixel_limit(flat, tmp_path):
 
 
 def test_predict_searches_linked_folders_and_no_hidden_files(tmp_path):
-    from imgzoo_train.prediction import find_images
+    from imgzoo_train.models.prediction import find_images
 
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "d").mkdir()
@@ -108,3 +108,16 @@ def test_predict_searches_linked_folders_and_no_hidden_files(tmp_path):
     os.symlink(tmp_path / "elsewhere", tmp_path / "d" / "cat")
     os.symlink(tmp_path / "d", tmp_path / "elsewhere" / "loop")
     assert [path.name for path in find_images([tmp_path / "d"])] == ["2.png", "10.png"]
+
+
+def test_cells_of_several_labels_name_the_option_that_reads_them(tmp_path):
+    for number in range(6):
+        Image.new("RGB", (20, 20), (number, 0, 0)).save(tmp_path / f"{number}.png")
+    cells = ["ant|bee", "ant", "bee", "ant|bee", "ant", "bee"]
+    (tmp_path / "list.csv").write_text(
+        "\n".join(["image,label", *(f"{number}.png,{cell}" for number, cell in enumerate(cells))])
+    )
+    source = f"csv:{tmp_path / 'list.csv'}"
+    common = ["test_resnet", *TINY, "--val-share", 0.5, "--allow-shared", "--dry-run"]
+    said = fails(train, *common, "--data", source, "--task", "multilabel")
+    assert "--task multilabel does not fit it; ?target_format=labels after the source" in said

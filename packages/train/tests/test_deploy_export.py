@@ -10,9 +10,9 @@ from torch import nn
 
 from imgzoo import create_model, deploy
 from imgzoo.errors import UsageError
-from imgzoo_train import deployment
-from imgzoo_train.deployment import fold_batch_norms, reparameterize
-from imgzoo_train.exporting import export
+from imgzoo_train.models import deployment
+from imgzoo_train.models.deployment import fold_batch_norms, reparameterize
+from imgzoo_train.models.exporting import export
 
 
 def lively(name: str, **options):

@@ -12,7 +12,7 @@ from train_commands import TINY, invoke
 
 from imgzoo_train import create_loss
 from imgzoo_train.cli import sweep
-from imgzoo_train.losses import class_weights
+from imgzoo_train.loop.losses import class_weights
 
 
 def test_a_sweep_runs_every_fold_and_says_their_mean(tmp_path):

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 from train_toys import Batch, batches, cross_entropy, equal_states, make_data, make_state
 
-from imgzoo_train.guard import Guard, NonFiniteError, Rollback
-from imgzoo_train.loop import fit, grouped, split
-from imgzoo_train.tree import snapshot
+from imgzoo_train.files.packing import snapshot
+from imgzoo_train.loop.fit import fit, grouped, split
+from imgzoo_train.loop.nonfinite import Guard, NonFiniteError, Rollback
 
 
 def gradients(size: int, accumulate: int, count: int) -> dict[str, torch.Tensor]:
@@ -123,7 +123,7 @@ def poison(where: str, data: list[Batch], at: int) -> tuple[list[Batch], object]
 @pytest.mark.parametrize("policy", ["raise", "skip", "rollback"])
 @pytest.mark.parametrize("opt", ["sgd", "adamw"])
 def test_a_bad_step_leaves_weights_buffers_optimizer_and_averages_as_they_were(where, policy, opt):
-    from imgzoo_train.ema import Average
+    from imgzoo_train.techniques.averages import Average
 
     state = make_state(opt=opt)
     state.averages["ema"] = Average(state.plain, 0.9)

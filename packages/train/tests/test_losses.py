@@ -8,8 +8,8 @@ import torch.nn.functional as F
 
 from imgzoo.errors import OptionError, UnknownNameError, UsageError
 from imgzoo.registry import registry
-from imgzoo_train import losses
-from imgzoo_train.losses import class_weights, create_loss
+from imgzoo_train.loop import losses
+from imgzoo_train.loop.losses import class_weights, create_loss
 
 torch.manual_seed(0)
 OUTPUT = torch.randn(6, 5, dtype=torch.float64).float()

@@ -8,8 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics as reference
 
-from imgzoo_train.distributed import World
-from imgzoo_train.metrics import METRICS, Classification, MultiLabel, Regression, average_precision, better, oriented
+from imgzoo_train.ranks.world import World
+from imgzoo_train.scores.metrics import (
+    METRICS,
+    Classification,
+    MultiLabel,
+    Regression,
+    average_precision,
+    better,
+    oriented,
+)
 
 torch.manual_seed(1)
 COUNT, CLASSES = 200, 7

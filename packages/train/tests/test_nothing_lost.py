@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import shutil
 
 import pytest
+import torch
+from click.testing import CliRunner
+from safetensors.torch import save_file
 from test_changed_resume import BASE, SAID, go, pictures  # noqa: F401
+from train_commands import fails, invoke
 
 from imgzoo.errors import DataError, UsageError
-from imgzoo_train import Checkpoints, loggers, planning
-from imgzoo_train import run as runs
-from imgzoo_train.averaging import load_weights
-from imgzoo_train.config import Config, nested
-from imgzoo_train.validation import Settings, validate
+from imgzoo_train import Checkpoints
+from imgzoo_train.cli import benchmark, export, predict
+from imgzoo_train.cli import validate as score
+from imgzoo_train.config.settings import Config, nested
+from imgzoo_train.files import storage
+from imgzoo_train.files.storage import StorageError, read_tensors
+from imgzoo_train.models.averaging import load_weights
+from imgzoo_train.runs import checks, loggers, planning
+from imgzoo_train.runs import run as runs
+from imgzoo_train.scores.validate import Settings, validate
 
 
 def damage(folder):
@@ -38,14 +48,92 @@ def test_a_bad_file_in_validation_costs_no_epoch(go):  # noqa: F811
         validate(str(go.folder), Settings(f"folder:{go.data}"))
 
 
-@pytest.mark.parametrize("where", ["replace_best", "append", "write_summary"])
-def test_a_full_disk_ends_no_run(go, monkeypatch, where):  # noqa: F811
-    def full(*arguments):
-        raise OSError(errno.ENOSPC, "No space left on device")
+def full(*arguments, **options):
+    raise OSError(errno.ENOSPC, "No space left on device")
 
+
+@pytest.mark.parametrize("where", ["append", "write_summary"])
+def test_a_full_disk_ends_no_run(go, monkeypatch, where):  # noqa: F811
     monkeypatch.setattr(runs.RunFolder, where, full)
     assert go()["step"] == 8
     assert any(text.startswith("no space left, the run goes on without") for text in SAID)
+
+
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_a_best_model_that_found_no_space_is_said_at_the_end(go, monkeypatch, epochs):  # noqa: F811
+    replace, calls = runs.RunFolder.replace_best, []
+
+    def sometimes(folder, write):
+        calls.append(write)
+        return replace(folder, write) if len(calls) < epochs else full()
+
+    monkeypatch.setattr(runs.RunFolder, "replace_best", sometimes)
+    monkeypatch.setattr(runs, "judge", lambda best, step, name, results: (better_at(best, step, results), True))
+    held = "nothing" if epochs == 1 else "that of step 4"
+    with pytest.raises(StorageError, match=f"of step {4 * epochs}: best/ holds {held}; `imgzoo clean .*{4 * epochs} "):
+        go(epochs=epochs)
+    assert (go.folder / "report.html").is_file() and not (go.folder / ".best-new").exists()
+
+
+def better_at(best, step, results):
+    """Each epoch is better than the one before."""
+    best.setdefault("scores", {})[str(step)] = float(step)
+    best |= {"step": step, "variant": "", "oriented": float(step), "metrics": results[""].metrics}
+    return ""
+
+
+def test_rows_that_find_no_space_are_printed(go, monkeypatch, tmp_path):  # noqa: F811
+    go(epochs=1)
+    monkeypatch.setattr(storage, "write_file", full)
+    image = next((go.data / "val" / "bee").iterdir())
+    for module, arguments in (
+        (predict, [image, "--model", go.folder]),
+        (score, [go.folder, "--data", f"folder:{go.data}"]),
+        (benchmark, [go.folder, "--seconds", 0]),
+    ):
+        for suffix in ("csv", "json", "jsonl"):
+            path = tmp_path / f"rows.{suffix}"
+            done = CliRunner().invoke(module.command, [str(part) for part in (*arguments, "--output", path)])
+            assert isinstance(done.exception, StorageError) and "No space left" in str(done.exception)
+            assert ("bee" in done.stdout or "top1" in done.stdout or "ms_p50" in done.stdout) and not path.exists()
+
+
+def test_a_quarantine_that_finds_no_space_ends_no_run(go, monkeypatch):  # noqa: F811
+    from imgzoo_data import loader
+
+    path = go.data / "train" / "bee" / "0.png"
+    path.write_bytes(path.read_bytes()[:60])
+    monkeypatch.setattr(loader.json, "dumps", full)
+    assert loader.Quarantine(go.folder / "q.jsonl", 9, "skip").take((loader.Fault("a", 0, "", "bad"),)) is None
+
+
+def test_a_row_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    path = tmp_path / "rows.jsonl"
+    storage.append_row(path, {"a": 1})
+    opened = type(path).open
+
+    class Half:
+        def __init__(self, file):
+            self.file = file
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            self.file.close()
+
+        def __getattr__(self, name):
+            return getattr(self.file, name)
+
+        def write(self, data):
+            self.file.write(data[:3])
+            full()
+
+    monkeypatch.setattr(type(path), "open", lambda self, *mode, **options: Half(opened(self, *mode, **options)))
+    with pytest.raises(OSError, match="No space"):
+        storage.append_row(path, {"b": 2})
+    monkeypatch.undo()
+    assert path.read_text() == '{"a": 1}\n'
 
 
 def test_a_full_disk_is_known_through_safetensors_too():
@@ -78,7 +166,7 @@ def test_a_report_that_fails_is_said(go, monkeypatch):  # noqa: F811
     def broken(*arguments):
         raise UnicodeEncodeError("utf-8", "\udcff", 0, 1, "surrogates not allowed")
 
-    monkeypatch.setattr("imgzoo_train.report.write_report", broken)
+    monkeypatch.setattr("imgzoo_train.runs.report.write_report", broken)
     assert go()["step"] == 8
     assert any(text.startswith("no report:") for text in SAID)
 
@@ -189,13 +277,13 @@ def test_the_average_of_a_run_folder_is_the_average(go):  # noqa: F811
 
 
 def test_updates_that_were_left_out_are_counted(go, monkeypatch):  # noqa: F811
-    original = runs.build.supervised
+    original = runs.assembly.supervised
 
     def supervised(loss, state):
         inner = original(loss, state)
         return lambda model, batch: inner(model, batch) * (float("nan") if state.step < 4 else 1.0)
 
-    monkeypatch.setattr(runs.build, "supervised", supervised)
+    monkeypatch.setattr(runs.assembly, "supervised", supervised)
     go(run__nonfinite="skip", run__log_every=2)
     rows = [json.loads(line) for line in (go.folder / "metrics.jsonl").read_text().splitlines()]
     rows = [row for row in rows if row["kind"] == "train"]
@@ -233,9 +321,44 @@ def test_the_last_batch_and_the_first_rate_are_said_and_can_be_chosen(go):  # no
 
 
 def test_low_precision_is_advised_only_where_it_is_computed(monkeypatch):
-    from imgzoo_train import report
+    from imgzoo_train.runs import report
 
     row = {"kind": "train", "images": 100, "images_per_second": 10.0, "data_wait": 0.0}
     for computes in (True, False):
         monkeypatch.setattr(report, "computes_bfloat16", lambda answer=computes: answer)
         assert ("bf16" in report.verdict([row])) == computes
+
+
+def test_the_images_left_out_are_counted_over_all_ranks():
+    config = Config().merged(nested({"data.batch_size": 16}), "test")
+    told = {ranks: checks.worth_saying(config, 40, ranks) for ranks in (1, 2, 4)}
+    assert told[1][0].startswith("left out: 8 images") and told[2][0].startswith("left out: 8 images")
+    assert told[4][0].startswith("repeated: 40 images fill a batch of 64")
+    assert checks.worth_saying(config, 48, 2)[0].startswith("left out: 16 images")
+
+
+def test_answers_that_are_no_number_are_counted_and_fail(go, tmp_path):  # noqa: F811
+    go(epochs=1)
+    file = go.folder / "best" / "model.safetensors"
+    save_file({name: tensor * float("nan") for name, tensor in read_tensors(file).items()}, file)
+    shown = invoke(score, go.folder, "--data", f"folder:{go.data}", "--json", code=1)
+    row = json.loads(shown.stdout)
+    assert row["nonfinite"] == row["n"] == 8 and row["loss"] is None
+    assert "the outputs of 8 of 8 images are no finite number" in shown.output
+    image = next((go.data / "val" / "bee").iterdir())
+    rows = json.loads(invoke(predict, image, "--model", go.folder, "--json", code=1).stdout)
+    assert "no finite number" in rows[0]["error"]
+    assert "no finite number" in fails(export, go.folder, "--format", "torchscript", "--output", tmp_path / "m.pt")
+
+
+def test_an_evaluation_with_answers_that_are_no_number_is_said_while_training(go, monkeypatch):  # noqa: F811
+    original = runs.evaluate
+
+    def evaluate(model, *args, **kwargs):
+        first = torch.tensor(0)
+        with model.register_forward_hook(lambda module, inputs, output: output.index_fill(0, first, math.nan)):
+            return original(model, *args, **kwargs)
+
+    monkeypatch.setattr(runs, "evaluate", evaluate)
+    go(epochs=1)
+    assert any("with raw weights the outputs of 1 validation images are no finite number" in line for line in SAID)

@@ -19,7 +19,7 @@ from imgzoo.errors import DataError, UsageError
 from imgzoo_train import Predictor
 from imgzoo_train.cli import export, predict, train, validate
 from imgzoo_train.cli.options import TTA
-from imgzoo_train.scores.views import VIEWS, views_of
+from imgzoo_train.models.views import VIEWS, views_of
 
 
 @pytest.mark.parametrize("suffix", ["parquet", "jsonl"])
@@ -178,10 +178,10 @@ def test_long_work_shows_on_a_terminal_how_far_it_is(tmp_path, monkeypatch, fold
 
 
 def test_a_file_that_cannot_be_written_is_refused_before_the_work(tmp_path, monkeypatch, folders, data):  # noqa: F811
-    from imgzoo_train import models
+    from imgzoo_train.models import opening
 
     data("classification", "same")
-    monkeypatch.setattr(models, "open_model", lambda *arguments, **options: pytest.fail("it worked"))
+    monkeypatch.setattr(opening, "open_model", lambda *arguments, **options: pytest.fail("it worked"))
     (tmp_path / "one.png").write_bytes(b"")
     (tmp_path / "taken.csv").mkdir()
     model, names = folders["classification"], ("missing/out.csv", "taken.csv")
@@ -202,7 +202,7 @@ def test_a_split_that_is_not_there_is_asked_for_by_name(tmp_path, folders):  # n
 
 
 def test_a_script_follows_a_run_and_can_end_it(go, monkeypatch):  # noqa: F811
-    from imgzoo_train import run as runs
+    from imgzoo_train.runs import run as runs
 
     seen = []
 

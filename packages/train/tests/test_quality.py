@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from imgzoo_train.cli.options import read_config
-from imgzoo_train.run import train
+from imgzoo_train.runs.run import train
 
 pytestmark = pytest.mark.slow
 

@@ -4,9 +4,9 @@ import pytest
 import torch
 from train_toys import make_net
 
-from imgzoo_train import build
-from imgzoo_train.config import Config, parse
-from imgzoo_train.recipes import describe_recipes, load_recipe, recipe_files
+from imgzoo_train.config.recipes import describe_recipes, load_recipe, recipe_files
+from imgzoo_train.config.settings import Config, parse
+from imgzoo_train.runs import assembly
 
 RECIPES = sorted(recipe_files())
 
@@ -22,10 +22,10 @@ def test_every_part_of_a_recipe_can_be_built(name):
     create_transform({"input_size": (3, 32, 32)}, training=True, **config.data.augment)
     net = make_net()
     config.optim.layer_decay = None
-    state = build.build_state(
-        config.merged({"model": {"freeze": []}, "run": {"device": "cpu"}}, "x"), net, build.World(), 10
+    state = assembly.build_state(
+        config.merged({"model": {"freeze": []}, "run": {"device": "cpu"}}, "x"), net, assembly.World(), 10
     )
-    schedule = build.build_schedule(config, state, 10)
+    schedule = assembly.build_schedule(config, state, 10)
     rates = [schedule(update) for update in range(0, config.run.epochs * 10, 10)]
     assert max(rates) <= config.optim.lr * 1.0001
     assert rates[-1] < 0.3 * config.optim.lr
@@ -33,7 +33,7 @@ def test_every_part_of_a_recipe_can_be_built(name):
     class Sources:
         classes, train = 4, [0] * 10
 
-    loss = build.build_loss(config, Sources(), state)
+    loss = assembly.build_loss(config, Sources(), state)
     from train_toys import Batch
 
     assert torch.isfinite(loss(net, Batch(torch.randn(4, 1, 8, 8), torch.tensor([0, 1, 2, 3]))))

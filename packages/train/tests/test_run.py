@@ -15,9 +15,9 @@ from safetensors.torch import load_file
 from train_ranks import run_ranks
 
 from imgzoo.registry import registry
-from imgzoo_train import run as runs
-from imgzoo_train.config import Config, nested
-from imgzoo_train.guard import NonFiniteError
+from imgzoo_train.config.settings import Config, nested
+from imgzoo_train.loop.nonfinite import NonFiniteError
+from imgzoo_train.runs import run as runs
 
 BASE = {
     "model.name": "test_resnet",
@@ -45,7 +45,7 @@ def rows_of(folder, kind):
 
 def break_update(monkeypatch, step, times=1):
     """Let the loss of an update be infinite, as often as told."""
-    original, left = runs.build.supervised, [times]
+    original, left = runs.assembly.supervised, [times]
 
     def supervised(loss, state):
         inner = original(loss, state)
@@ -59,7 +59,7 @@ def break_update(monkeypatch, step, times=1):
 
         return run
 
-    monkeypatch.setattr(runs.build, "supervised", supervised)
+    monkeypatch.setattr(runs.assembly, "supervised", supervised)
 
 
 def test_a_broken_update_ends_the_run_and_is_on_record(tmp_path, monkeypatch):
@@ -335,8 +335,8 @@ def test_everything_the_plugin_names_can_be_loaded_and_help_needs_no_torch():
 def test_a_stall_prints_the_stack_and_ends_with_an_error():
     code = (
         "import time\n"
-        "from imgzoo_train.distributed import World\n"
-        "from imgzoo_train.signals import Signals\n"
+        "from imgzoo_train.ranks.world import World\n"
+        "from imgzoo_train.ranks.signals import Signals\n"
         "with Signals(World(), stall=1.0) as signals:\n"
         "    signals.poll()\n"
         "    time.sleep(60)\n"

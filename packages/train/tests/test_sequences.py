@@ -10,8 +10,8 @@ from train_commands import fails, invoke
 
 import imgzoo
 from imgzoo.errors import UsageError
-from imgzoo_train import sequences
 from imgzoo_train.cli import export, predict, train, validate
+from imgzoo_train.models import sequences
 
 SMALL = {"embed_dim": 32, "depth": 2, "num_heads": 4}
 SET = [part for key, value in SMALL.items() for part in ("--set", f"model.options.{key}={value}")]

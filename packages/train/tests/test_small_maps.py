@@ -9,13 +9,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from imgzoo import create_model
 from imgzoo.errors import UsageError
-from imgzoo_train.config import Config, nested
-from imgzoo_train.guard import Guard, NonFiniteError
-from imgzoo_train.loop import fit
-from imgzoo_train.precision import create_precision
-from imgzoo_train.run import train
-from imgzoo_train.state import State
+from imgzoo_train.config.settings import Config, nested
+from imgzoo_train.loop.fit import fit
+from imgzoo_train.loop.nonfinite import Guard, NonFiniteError
+from imgzoo_train.loop.state import State
+from imgzoo_train.runs.run import train
 from imgzoo_train.techniques import scripting, small_maps
+from imgzoo_train.techniques.precision import create_precision
 from imgzoo_train.techniques.small_maps import too_small
 
 CPU = torch.device("cpu")

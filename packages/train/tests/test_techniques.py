@@ -12,12 +12,12 @@ from train_toys import Batch, batches, cross_entropy, make_data, make_net, make_
 
 from imgzoo import create_model
 from imgzoo.errors import UsageError
-from imgzoo_train.distill import Teacher, imitation
-from imgzoo_train.ema import Average
-from imgzoo_train.loop import fit
-from imgzoo_train.precision import create_precision
-from imgzoo_train.state import State
+from imgzoo_train.loop.distillation import Teacher, imitation
+from imgzoo_train.loop.fit import fit
+from imgzoo_train.loop.state import State
 from imgzoo_train.techniques import adapters, batch_norm, scripting, small_maps
+from imgzoo_train.techniques.averages import Average
+from imgzoo_train.techniques.precision import create_precision
 
 
 class Scalar(nn.Module):
@@ -267,7 +267,7 @@ def test_indices_travel_with_batches():
 @pytest.mark.parametrize("fused", [False, True])
 def test_state_loaded_into_channels_last_weights_goes_on_exactly(fused):
     """Fused kernels read optimizer state in the weight's layout; a loaded one has to have it again."""
-    from imgzoo_train.tree import snapshot
+    from imgzoo_train.files.packing import snapshot
 
     images, targets = make_data(64)
     data = batches(images.repeat(1, 3, 1, 1).to(memory_format=torch.channels_last), targets, 8)

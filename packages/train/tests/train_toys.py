@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from imgzoo_train.state import State
+from imgzoo_train.loop.state import State
 
 
 class Batch(NamedTuple):
@@ -69,7 +69,7 @@ def cross_entropy(model: nn.Module, batch: Batch) -> torch.Tensor:
 
 def equal_states(left: dict[str, Any], right: dict[str, Any]) -> bool:
     """Bitwise equality of two nested states."""
-    from imgzoo_train.tree import pack
+    from imgzoo_train.files.packing import pack
 
     plain_left, tensors_left = pack(left)
     plain_right, tensors_right = pack(right)

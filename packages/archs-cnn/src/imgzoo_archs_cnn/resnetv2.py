@@ -18,7 +18,7 @@ from imgzoo_layers.init import init_fan_out_
 from imgzoo_layers.norm_act import get_norm_act
 from imgzoo_layers.pool import AvgPool2dSame, MaxPool2dSame
 from imgzoo_layers.std_conv import StdConv2d
-from imgzoo_layers.util import dilate, make_divisible
+from imgzoo_layers.util import dilate, is_exporting, make_divisible
 
 
 class PreBasicBlock(nn.Module):
@@ -93,7 +93,7 @@ class Border(nn.ConstantPad2d):
         super().__init__(1, 0.0)
 
     def forward(self, x: Tensor) -> Tensor:
-        exporting = False if torch.jit.is_scripting() else torch.compiler.is_exporting()
+        exporting = False if torch.jit.is_scripting() else is_exporting()
         if not exporting:
             return F.pad(x, self.padding, value=self.value)
         for dim in (2, 3):

@@ -55,6 +55,7 @@ class SelecSls(ImageModel):
     head: channels and kernel of each layer behind the stages
     """
 
+    default_levels = (0, 1, 2, 3, 4)
     parts = Parts(stages=("features", "head"), pool="global_pool", head="fc")
     layer_groups = {"stem": r"^stem", "blocks": [(r"^features\.(\d+)", None), (r"^head", (999,))]}
 

@@ -156,10 +156,6 @@ class EfficientFormer(Distilled, ImageModel):
     def forward_features(self, x: Tensor) -> Tensor:  # (B, 3, H, W) -> (B, N, C)
         return self.norm(self.stages(self.stem(self.sized_input(x))))
 
-    def forward_head(self, x: Tensor, pre_logits: bool = False):
-        x = self.head_drop(self.global_pool(x))
-        return x if pre_logits else self.join_heads(self.head(x), self.head_dist(x))
-
     def _advance(self, path, step, x):
         x = step(x)
         return x, {path: (x, self.grid) if path == self.feature_info.levels[-1].module else x}

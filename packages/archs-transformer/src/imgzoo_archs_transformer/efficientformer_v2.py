@@ -201,10 +201,6 @@ class EfficientFormerV2(Distilled, ImageModel):
     def forward_features(self, x: Tensor) -> Tensor:  # (B, 3, H, W) -> (B, C, H/32, W/32)
         return self.norm(self.stages(self.stem(self.sized_input(x))))
 
-    def forward_head(self, x: Tensor, pre_logits: bool = False):
-        x = self.head_drop(self.global_pool(x))
-        return x if pre_logits else self.join_heads(self.head(x), self.head_dist(x))
-
 
 def halved(size: Size) -> Size:
     """The size of a map behind a convolution of stride 2."""

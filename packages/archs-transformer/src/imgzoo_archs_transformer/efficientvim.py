@@ -266,7 +266,7 @@ class EfficientViM(ImageModel):
             raise UsageError(f"hidden states pool by their mean: global_pool is 'avg', not '{global_pool}'")
 
 
-class DistilledEfficientViM(Distilled, EfficientViM):
+class DistilledEfficientViM(EfficientViM, Distilled):  # whose forward_head stays
     """A second set of classifiers learns from a teacher."""
 
     parts = EfficientViM.parts._replace(

@@ -234,10 +234,6 @@ class LevitDistilled(Distilled, Levit):
         super().__init__(num_classes=num_classes, **options)
         self.head_dist: nn.Module = NormLinear(self.head_hidden_size, num_classes, "linear")
 
-    def forward_head(self, x: Tensor, pre_logits: bool = False):
-        x = self.head_drop(self.global_pool(x))
-        return x if pre_logits else self.join_heads(self.head(x), self.head_dist(x))
-
 
 def layer_of(conv: bool) -> type[nn.Module]:
     return ConvNorm if conv else LinearNorm

@@ -1,19 +1,18 @@
 """CoAtNet (arXiv:2106.04803), MaxViT (arXiv:2204.01697) and their forms with ConvNeXt blocks or position networks.
 
 Convolution blocks (C) and attention blocks (T), or both with attention in windows and on a grid (M), make four stages;
-one file holds the three conv-or-attention blocks, two layouts of attention and three ways to know the position.
+attention in windows and on a grid stands in `multi_axis.py`.
 """
 
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from imgzoo.model import Feature, FeatureInfo, ImageModel, Parts
-from imgzoo_layers.attention import LayerScale, LayerScale2d
+from imgzoo_layers.attention import LayerScale2d
 from imgzoo_layers.conv import create_conv
 from imgzoo_layers.drop import drop_path_of, drop_path_rates
 from imgzoo_layers.gate import SqueezeExcite
@@ -24,12 +23,12 @@ from imgzoo_layers.norm_act import get_norm_act
 from imgzoo_layers.pool import AvgPool2dSame
 from imgzoo_layers.rel_pos import RelPosBias, RelPosBiasTf, RelPosMlp
 from imgzoo_layers.util import pair
-from imgzoo_layers.window import from_windows, to_windows
+
+from .multi_axis import HEAD_DIM, Attention, ParallelAttention, PartitionAttention
 
 Size = tuple[int, int]
 PARTITION = 32
 """A window, or a step of the grid, is this fraction of the image."""
-HEAD_DIM = 32
 
 
 class Downsample(nn.Module):
@@ -110,39 +109,6 @@ class Attention2d(nn.Module):
         return self.proj(x.transpose(2, 3).flatten(1, 2).unflatten(2, size))
 
 
-class Attention(nn.Module):
-    """Self-attention in windows: (B * windows, N, C) -> (B * windows, N, D)."""
-
-    def __init__(self, dim: int, dim_out: int, window: Size, rel_pos, head_first: bool):
-        super().__init__()
-        self.heads, self.head_first = dim // HEAD_DIM, head_first
-        self.qkv = nn.Linear(dim, 3 * dim)
-        self.rel_pos = rel_pos(window, self.heads)
-        self.proj = nn.Linear(dim, dim_out)
-
-    def forward(self, x: Tensor) -> Tensor:
-        if self.head_first:
-            q, k, v = self.qkv(x).unflatten(2, (self.heads, -1)).transpose(1, 2).chunk(3, dim=3)
-        else:
-            q, k, v = self.qkv(x).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
-        x = F.scaled_dot_product_attention(q, k, v, attn_mask=self.rel_pos())
-        return self.proj(x.transpose(1, 2).flatten(2))
-
-
-def to_grid(x: Tensor, grid: Size) -> Tensor:
-    """Tokens a constant step apart: (B, H, W, C) -> (B * steps, h * w, C)."""
-    batch, height, width, dim = x.shape
-    x = x.view(batch, grid[0], height // grid[0], grid[1], width // grid[1], dim)
-    return x.permute(0, 2, 4, 1, 3, 5).reshape(-1, grid[0] * grid[1], dim)
-
-
-def from_grid(x: Tensor, grid: Size, height: int, width: int) -> Tensor:
-    """(B * steps, h * w, C) -> (B, H, W, C), the inverse of `to_grid`."""
-    dim = x.shape[-1]
-    x = x.view(-1, height // grid[0], width // grid[1], grid[0], grid[1], dim)
-    return x.permute(0, 3, 1, 4, 2, 5).reshape(-1, height, width, dim)
-
-
 class Transformer(nn.Module):
     """Attention over the map, then mlp, with pooling in front where the stage begins."""
 
@@ -168,62 +134,6 @@ class Transformer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = self.shortcut(x) + self.drop_path1(self.ls1(self.attn(self.norm1(x))))
         return x + self.drop_path2(self.ls2(self.mlp(self.norm2(x))))
-
-
-class PartitionAttention(nn.Module):
-    """Attention in windows, or on a grid across the map, then mlp: (B, H, W, C) -> (B, H, W, C)."""
-
-    def __init__(self, dim: int, grid: bool, partition: Size, attn, norm, layer_scale: float | None, act: str,
-                 drop_path: float):  # fmt: skip
-        super().__init__()
-        self.grid, self.partition = grid, partition
-        self.norm1 = norm(dim)
-        self.attn = attn(dim, dim, partition)
-        self.ls1 = LayerScale(dim, layer_scale) if layer_scale else nn.Identity()
-        self.drop_path1 = drop_path_of(drop_path)
-        self.norm2 = norm(dim)
-        self.mlp = Mlp(dim, 4 * dim, act=act)
-        self.ls2 = LayerScale(dim, layer_scale) if layer_scale else nn.Identity()
-        self.drop_path2 = drop_path_of(drop_path)
-
-    def set_size(self, partition: Size) -> None:
-        self.partition = partition
-
-    def attend(self, x: Tensor) -> Tensor:
-        height, width = x.shape[1], x.shape[2]
-        if self.grid:
-            return from_grid(self.attn(to_grid(x, self.partition)), self.partition, height, width)
-        return from_windows(self.attn(to_windows(x, self.partition)), self.partition, height, width)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = x + self.drop_path1(self.ls1(self.attend(self.norm1(x))))
-        return x + self.drop_path2(self.ls2(self.mlp(self.norm2(x))))
-
-
-class ParallelAttention(nn.Module):
-    """Windows and grid side by side, half the channels each, then mlp: (B, H, W, C) -> (B, H, W, C)."""
-
-    def __init__(self, dim: int, partition: Size, attn, norm, act: str, drop_path: float):
-        super().__init__()
-        self.partition = partition
-        self.norm1 = norm(dim)
-        self.attn_block = attn(dim, dim // 2, partition)
-        self.attn_grid = attn(dim, dim // 2, partition)
-        self.drop_path1 = drop_path_of(drop_path)
-        self.norm2 = norm(dim)
-        self.mlp = Mlp(dim, 4 * dim, act=act)
-        self.drop_path2 = drop_path_of(drop_path)
-
-    def set_size(self, partition: Size) -> None:
-        self.partition = partition
-
-    def forward(self, x: Tensor) -> Tensor:
-        height, width = x.shape[1], x.shape[2]
-        y = self.norm1(x)
-        near = from_windows(self.attn_block(to_windows(y, self.partition)), self.partition, height, width)
-        far = from_grid(self.attn_grid(to_grid(y, self.partition)), self.partition, height, width)
-        x = x + self.drop_path1(torch.cat([near, far], dim=-1))
-        return x + self.drop_path2(self.mlp(self.norm2(x)))
 
 
 class MaxViTBlock(nn.Module):

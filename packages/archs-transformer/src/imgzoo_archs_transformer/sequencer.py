@@ -77,6 +77,7 @@ class Sequencer2d(ImageModel):
     hidden_sizes: states of each direction of the recurrent layers
     """
 
+    default_levels = (0, 1, 2)
     parts = ImageModel.parts._replace(norm=("norm",))
     channels_last = True
     layer_groups = {

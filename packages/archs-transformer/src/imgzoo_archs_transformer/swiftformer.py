@@ -145,7 +145,3 @@ class SwiftFormer(Distilled, ImageModel):
 
     def forward_features(self, x: Tensor) -> Tensor:  # (B, 3, H, W) -> (B, C, H/32, W/32)
         return self.norm(self.stages(self.stem(x)))
-
-    def forward_head(self, x: Tensor, pre_logits: bool = False):
-        x = self.head_drop(self.global_pool(x))
-        return x if pre_logits else self.join_heads(self.head(x), self.head_dist(x))

@@ -122,6 +122,7 @@ class VOLO(ImageModel):
         stem_dim: channels inside the stem
     """
 
+    default_levels = (1, 2, 3)
     parts = Parts(
         stem=("patch_embed",), stages=("network",), norm=("norm",), pool="", head=("head", "aux_head"),
         tail=("cls_token", "post_network"),

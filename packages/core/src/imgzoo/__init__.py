@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ._door import lazy_door
+from .door import lazy_door
 
 __version__ = "1.0.0"
 

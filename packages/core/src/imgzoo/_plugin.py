@@ -26,4 +26,4 @@ def imgzoo_commands():
 
 @hookimpl
 def imgzoo_health_checks():
-    return [HealthCheck("cache", "imgzoo._doctor:check_cache", "Weights can be cached.")]
+    return [HealthCheck("cache", "imgzoo.discovery.doctor:check_cache", "Weights can be cached.")]

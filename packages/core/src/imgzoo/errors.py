@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ._text import escaped
+from .text import escaped
 
 
 class ImgzooError(Exception):

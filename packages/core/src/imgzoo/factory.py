@@ -119,9 +119,9 @@ def create_model(
     if features_only:
         indices = default_out_indices(model) if out_indices is None else out_indices
         model = FeatureModel(model, indices)
-    from ._discovery import manager
+    from .discovery.manager import manager
 
-    manager().hooks.hook.imgzoo_model_created(model=model, spec=spec)
+    manager().tell("imgzoo_model_created", model=model, spec=spec)
     return model
 
 

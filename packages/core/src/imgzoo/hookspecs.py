@@ -72,12 +72,15 @@ def imgzoo_health_checks() -> Iterable[HealthCheck]:  # type: ignore[empty-body]
 
 @hookspec(firstresult=True)
 def imgzoo_fetch(uri: str, cache_dir: Path) -> Path | None:
-    """Bring a weight file that core's schemes do not know (`s3://...`) into the cache; None passes it on."""
+    """Bring a weight file that core's schemes do not know (`s3://...`), or the `url` of a catalog row, into the cache.
+
+    None passes it on. Not called when downloads are off (`IMGZOO_OFFLINE`): then what it brought before is found again.
+    """
 
 
 @hookspec
 def imgzoo_model_created(model: Any, spec: ModelSpec) -> None:
-    """Called after `create_model` built a model; an error propagates."""
+    """Called after `create_model` built a model; an error is logged with the plugin's name and goes no further."""
 
 
 @hookspec(historic=True)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
 
-from ._text import safe
 from .errors import AmbiguousNameError, UnknownNameError
 from .registry import registry, warn_deprecated
 from .specs import ModelSpec, WeightSpec
+from .text import safe
 
 
 def resolve_model(name: str) -> tuple[ModelSpec, WeightSpec | None]:

@@ -1,4 +1,4 @@
-"""Small C functions, compiled on first use with the system's compiler and kept in the cache folder.
+"""Small C functions, as a wheel brought them, or compiled on first use by the system's compiler and kept in the cache.
 
 What they do must also be done without them: there may be no compiler, and `IMGZOO_KERNELS=0` asks for none. They are
 called through ctypes, which lets other threads run. No torch here.
@@ -17,6 +17,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+LEVEL_3 = frozenset({"avx2", "bmi1", "bmi2", "f16c", "fma", "abm", "movbe"})
+"""Flags of a processor that runs what a wheel has for x86-64 of level 3."""
 FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fPIC", "-shared")
 
 
@@ -40,13 +42,30 @@ def code(beside: str, name: str) -> str:
 
 
 @functools.cache
-def library(source: str) -> Any:
-    """C code as a loaded library, from the cache or the compiler; None where there is no compiler or it fails.
+def library(source: str, shipped: Path | None = None) -> Any:
+    """C code as a loaded library: from the folder `shipped` of a wheel, the cache, or the compiler; else None.
 
-    Nothing is loaded from a folder that another user owns or can write, nor a file that is not as it was compiled.
+    Of the cache nothing is loaded from a folder that another user owns or can write, and nowhere a file that is not
+    as it was compiled.
     """
+    if os.environ.get("IMGZOO_KERNELS") == "0" or ctypes.sizeof(ctypes.c_long) != 8:
+        return None
+    return (shipped and _shipped(source, shipped)) or _compiled(source)
+
+
+def _shipped(source: str, folder: Path) -> Any:
+    """What the wheel brought for this code and processor, or None."""
+    level = "v3" if set(_processor().split()) >= LEVEL_3 else "plain"
+    path = folder / f"{hashlib.sha256(source.encode()).hexdigest()[:24]}-{level}.so"
+    try:
+        return ctypes.CDLL(str(path)) if _as_compiled(path, path.with_suffix(".sha256")) else None
+    except OSError:
+        return None
+
+
+def _compiled(source: str) -> Any:
     compiler = shutil.which(os.environ.get("CC", "cc")) or shutil.which("gcc") or shutil.which("clang")
-    if os.environ.get("IMGZOO_KERNELS") == "0" or compiler is None or ctypes.sizeof(ctypes.c_long) != 8:
+    if compiler is None:
         return None
     digest = hashlib.sha256("\0".join([source, *FLAGS, compiler, _processor()]).encode()).hexdigest()[:24]
     try:

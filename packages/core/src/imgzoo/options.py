@@ -1,11 +1,19 @@
-"""The options of a network's constructor: which there are, and a line about each. No torch."""
+"""The options of a constructor: which there are, of what kind, and a line about each. No torch."""
 
 from __future__ import annotations
 
+import difflib
 import inspect
+import math
+import numbers
 import re
-from collections.abc import Callable, Mapping
-from typing import Any
+import types
+import typing
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
+from typing import Any, NamedTuple
+
+from .errors import OptionError, UsageError
 
 Parameters = Mapping[str, inspect.Parameter]
 NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
@@ -99,6 +107,7 @@ LINES: dict[str, str] = {
 """Options that families share, one line each; those of a single family stand under `Args:` in its docstring."""
 
 
+@cache  # a model is created by way of several readers
 def parameters_of(build: Callable[..., Any]) -> tuple[Parameters, bool]:
     """The options a constructor takes, those it hands to its base class included; True if it takes any."""
     if not inspect.isclass(build):
@@ -122,6 +131,127 @@ def _named(parameters: Parameters) -> dict[str, inspect.Parameter]:
 
 def _is_open(parameters: Parameters) -> bool:
     return any(each.kind is each.VAR_KEYWORD for each in parameters.values())
+
+
+def kinds_of(build: Callable[..., Any]) -> dict[str, Any]:
+    """The type of each option of a constructor: as annotated, else that of its default; `Any` where nobody can tell."""
+    kinds: dict[str, Any] = {}
+    for place in build.__mro__ if inspect.isclass(build) else (build,):
+        make = place.__dict__.get("__init__") if inspect.isclass(place) else place
+        if not inspect.isfunction(make):
+            continue
+        for name, each in inspect.signature(make).parameters.items():
+            if each.kind in NAMED and name != "self":
+                kinds.setdefault(name, _kind(each, inspect.unwrap(make).__globals__))
+    return kinds
+
+
+def _kind(parameter: inspect.Parameter, names: dict[str, Any]) -> Any:
+    if parameter.annotation is not parameter.empty:
+        holder = types.SimpleNamespace(__annotations__={"it": parameter.annotation})
+        try:
+            return typing.get_type_hints(holder, names)["it"]
+        except (NameError, TypeError):  # what only a type checker can resolve
+            return Any
+    return Any if parameter.default in (parameter.empty, None) else type(parameter.default)
+
+
+_KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a word", types.NoneType: "none"}
+_ABSTRACT = {bool: bool, int: numbers.Integral, float: numbers.Real}
+_ROWS = (Sequence, Iterable, list, tuple)
+
+
+def is_of(value: Any, kind: Any) -> bool:
+    """Whether a value is of a type. A whole number is a number, truth is none, a list serves as any row of values."""
+    origin, inner = typing.get_origin(kind), typing.get_args(kind)
+    if kind is Any:
+        return True
+    if origin in (typing.Union, types.UnionType):
+        return any(is_of(value, each) for each in inner)
+    if origin is typing.Literal:
+        return value in inner
+    if kind in _ABSTRACT:
+        return isinstance(value, _ABSTRACT[kind]) and isinstance(value, bool) == (kind is bool) and value == value
+    if (origin or kind) in _ROWS:
+        if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Iterable):
+            return False
+        if not isinstance(value, Sequence) or not inner:
+            return True
+        if origin is tuple and inner[-1] is not Ellipsis:
+            return len(value) == len(inner) and all(map(is_of, value, inner))
+        return all(is_of(each, inner[0]) for each in value)
+    if origin is not None and not inspect.isclass(origin):
+        return True
+    return isinstance(value, origin or kind) if inspect.isclass(origin or kind) else True
+
+
+def named_kind(kind: Any) -> str:
+    """A type in words: "a number", "a list of whole numbers", "'min' or 'max'"."""
+    origin, inner = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(dict.fromkeys(map(named_kind, inner)))
+    if origin is typing.Literal:
+        return " or ".join(map(repr, inner))
+    if (origin or kind) in _ROWS:
+        of = named_kind(inner[0]).partition(" ")[2] if inner and inner[0] in _ABSTRACT else ""
+        count = f"{len(inner)} " if origin is tuple and inner[-1] is not Ellipsis else ""
+        return f"a list of {count}{of}s" if of else "a list"
+    if (origin or kind) is Callable:
+        return "a function"
+    return _KINDS.get(kind) or f"a {getattr(origin or kind, '__name__', kind)}"
+
+
+def check_kinds(what: str, build: Callable[..., Any], options: Mapping[str, Any]) -> None:
+    """Raise `UsageError` where the value of an option is not of the type that the constructor declares."""
+    kinds = kinds_of(build)
+    for name, value in options.items():
+        kind = kinds.get(name, Any)
+        if not is_of(value, kind):
+            raise UsageError(f"{what}: {name} is {named_kind(kind)}, not {value!r}")
+
+
+def check_names(what: str, build: Callable[..., Any], options: Iterable[str], more: Iterable[str] = ()) -> None:
+    """Raise `OptionError`, listing those that it takes, for an option that the constructor does not take."""
+    taken, anything = parameters_of(build)
+    valid = sorted({*taken, *more} - {"params"})
+    wrong = sorted(set(options) - set(valid))
+    if wrong and not anything:
+        near = difflib.get_close_matches(wrong[0], valid, 1)
+        hint = f" (did you mean {near[0]}?)" if near else ""
+        rest = f"valid options are {', '.join(valid)}" if valid else "it has none"
+        raise OptionError(f"{what} takes no option {', '.join(wrong)}{hint}; {rest}")
+
+
+class Range(NamedTuple):
+    """Where a number may lie; `above` and `below` leave the ends out."""
+
+    low: float = -math.inf
+    high: float = math.inf
+    above: bool = False
+    below: bool = False
+
+    def has(self, value: float) -> bool:
+        low = self.low < value if self.above else self.low <= value
+        return low and (value < self.high if self.below else value <= self.high)
+
+    def __str__(self) -> str:
+        if self.high == math.inf:
+            return f"a finite number {'above' if self.above else 'of at least'} {self.low:g}"
+        if self.low == -math.inf:
+            return f"a finite number {'below' if self.below else 'of at most'} {self.high:g}"
+        return f"a number in {'(' if self.above else '['}{self.low:g}, {self.high:g}{')' if self.below else ']'}"
+
+
+def check_ranges(what: str, options: Mapping[str, Any], ranges: Mapping[str, Range]) -> None:
+    """Raise `UsageError` for a number, or one of a list, that is not finite or not within its range."""
+    for name, value in options.items():
+        allowed = ranges.get(name, Range())
+        for each in value if isinstance(value, (list, tuple)) else [value]:
+            if isinstance(each, bool) or not (isinstance(each, numbers.Real) or getattr(each, "shape", None) == ()):
+                continue
+            number = float(each)
+            if not (math.isfinite(number) and allowed.has(number)):
+                raise UsageError(f"{what}: {name} must be {allowed}, got {number:g}")
 
 
 def lines_of(build: Callable[..., Any]) -> dict[str, str]:

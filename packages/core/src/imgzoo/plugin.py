@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import pluggy
 
-from .catalog import Catalog
+from .catalog.read import Catalog
 from .specs import CommandSpec, ComponentSpec, HealthCheck, ModelSpec, WeightSpec, load_target
 
 API = (1, 0)

@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterable
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
-from ._text import natural
-from .catalog import read_results
+from .catalog.results import read_results
 from .errors import UnknownNameError, UsageError
 from .licenses import is_permissive, spdx
 from .registry import Registry, registry
 from .specs import ModelSpec, WeightSpec
+from .text import natural
 
 SCORES = ("imagenet", "real", "v2", "a", "r", "sketch")
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, overload
 
-from ._discovery import RESERVED, Manager, Plugin, manager, set_manager
-from ._text import NAME, natural, safe
+from .discovery.added_weights import AddedWeights
+from .discovery.border import complaint
+from .discovery.distributions import canonical
+from .discovery.find import RESERVED, Plugin
+from .discovery.manager import Manager, manager, set_manager
 from .errors import AmbiguousNameError, ImgzooDeprecationWarning, UnknownNameError, UsageError
 from .specs import CommandSpec, ComponentSpec, HealthCheck, ModelSpec
+from .text import NAME, natural, safe
 
 
 class Kind(NamedTuple):
@@ -17,15 +22,20 @@ class Kind(NamedTuple):
     noun: str
     hook: str
     spec: type
+    pattern: re.Pattern[str] = NAME
+    """Names that the parsers of this kind can reach."""
+    words: str = "letters, digits, '_' and '-'"
 
 
+SCHEME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]+")  # one letter is a drive
+TARGET = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[\w.-]+")
 KINDS = {
     "models": Kind("model", "imgzoo_models", ModelSpec),
     "optimizers": Kind("optimizer", "imgzoo_optimizers", ComponentSpec),
     "schedulers": Kind("scheduler", "imgzoo_schedulers", ComponentSpec),
     "losses": Kind("loss", "imgzoo_losses", ComponentSpec),
     "transforms": Kind("transform", "imgzoo_transforms", ComponentSpec),
-    "datasets": Kind("dataset", "imgzoo_datasets", ComponentSpec),
+    "datasets": Kind("dataset", "imgzoo_datasets", ComponentSpec, SCHEME, "two letters, digits, '_' or '-', or more"),
     "loggers": Kind("logger", "imgzoo_loggers", ComponentSpec),
     "trainers": Kind("trainer", "imgzoo_trainers", ComponentSpec),
     "commands": Kind("command", "imgzoo_commands", CommandSpec),
@@ -51,21 +61,23 @@ class Registry:
                 self.rows.setdefault(spec.name, {})[plugin.name] = spec
                 for old, new in getattr(spec, "aliases", {}).items():
                     self.aliases.setdefault(old, {})[plugin.name] = new
-        if kind == "models":
-            from ._weights import AddedWeights
-
-            self.added = AddedWeights(self)
 
     def _checked(self, plugin: Plugin, spec: Any) -> Any:
         """The spec with its plugin's name on it; a malformed one is a `TypeError` or `ValueError`."""
         if not isinstance(spec, self.kind.spec):
             raise TypeError(f"expected a {self.kind.spec.__name__}, got {type(spec).__name__}")
         row: Any = spec
-        if not NAME.fullmatch(row.name):
-            raise ValueError(f"'{safe(row.name)}' is no name for a {self.kind.noun} (letters, digits, '_' and '-')")
-        module, colon, attribute = row.target.partition(":")
-        if not (module and colon and attribute):
-            raise ValueError(f"{row.name}: target '{safe(row.target)}' is not 'package.module:attribute'")
+        if not isinstance(row.name, str):
+            raise TypeError(f"the name of a {self.kind.noun} is text, not a {type(row.name).__name__}")
+        if not self.kind.pattern.fullmatch(row.name):
+            raise ValueError(f"'{safe(row.name[:80])}' is no name for a {self.kind.noun} ({self.kind.words})")
+        if not isinstance(row.target, str):
+            raise TypeError(f"{row.name}: the target is text, not a {type(row.target).__name__}")
+        if not TARGET.fullmatch(row.target):
+            raise ValueError(f"{row.name}: target '{safe(row.target[:80])}' is not 'package.module:attribute'")
+        wrong = complaint(row)
+        if wrong:
+            raise TypeError(f"{row.name}: {wrong}")
         return row._make((*row[:-1], plugin.name))  # `plugin` is the last field; quicker than _replace
 
     def names(self) -> list[str]:
@@ -101,9 +113,7 @@ class Registry:
     def _is_preferred(self, name: str) -> bool:
         prefer = self.plugins.switches.prefer
         return bool(prefer) and any(
-            prefer & {plugin.name, plugin.short_name, plugin.dist}
-            for plugin in self.plugins.plugins
-            if plugin.name == name
+            prefer & {*map(canonical, plugin.names)} for plugin in self.plugins.plugins if plugin.name == name
         )
 
     def find(self, name: str) -> tuple[Any, str]:
@@ -157,7 +167,7 @@ class Registry:
         """The error for a name that nobody brings: near names, failed plugins that may bring it, what to install."""
         from difflib import get_close_matches
 
-        from ._homes import home
+        from .discovery.homes import home
 
         known = [*self.listed(), *self.aliases]
         near = [each for each in known if name and each.startswith(name)][:3] or get_close_matches(name, known, 3)
@@ -179,10 +189,26 @@ class Registry:
             return True
 
 
+class Models(Registry):
+    """The registry of architectures, with the weights that other plugins add to them."""
+
+    def __init__(self, plugins: Manager) -> None:
+        super().__init__("models", plugins)
+        self.added = AddedWeights(self)
+
+
 def warn_deprecated(old: str, new: str) -> None:
     import warnings
 
     warnings.warn(f"'{old}' is deprecated: say '{new}'", ImgzooDeprecationWarning, stacklevel=4)
+
+
+@overload
+def registry(kind: Literal["models"]) -> Models: ...
+
+
+@overload
+def registry(kind: str) -> Registry: ...
 
 
 def registry(kind: str) -> Registry:
@@ -192,9 +218,16 @@ def registry(kind: str) -> Registry:
     host = manager()
     with host.lock:
         if kind not in host.registries:
-            host.registries[kind] = Registry(kind, host)
+            fill(host, kind)
             host.report()
         return host.registries[kind]
+
+
+def fill(host: Manager, kind: str) -> Registry:
+    """Ask the plugins of `host` for what they bring of a kind, unless they were asked before."""
+    if kind not in host.registries:
+        host.registries[kind] = Models(host) if kind == "models" else Registry(kind, host)
+    return host.registries[kind]
 
 
 def plugins() -> list[Plugin]:
@@ -221,7 +254,7 @@ def prefer(*names: str) -> None:
     """Let these plugins win clashes of short names, as `IMGZOO_PREFER` does."""
     host = manager()
     with host.lock:
-        host.switches.prefer = frozenset(names)
+        host.switches.prefer = frozenset(map(canonical, names))
         host.registries.clear()
 
 

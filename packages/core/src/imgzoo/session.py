@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterable, Mapping
 from types import SimpleNamespace
 from typing import Any, TypeVar, overload
 
-from ._discovery import manager
-from ._text import NAME, safe
+from .discovery.manager import manager
 from .errors import UsageError
 from .plugin import ModelSpec, WeightSpec, hookimpl
 from .registry import registry
 from .specs import NOTHING
+from .text import NAME, safe
 
 PLUGIN = "session"
 Build = TypeVar("Build", bound=Callable[..., Any])

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from .errors import PluginLoadError
+from .text import told
 
 NOTHING: Mapping[str, Any] = {}
 
@@ -18,9 +19,11 @@ def load_target(target: str, plugin: str = "") -> Any:
         value: Any = importlib.import_module(module)
         for part in attribute.split("."):
             value = getattr(value, part)
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         owner = f"plugin '{plugin}'" if plugin else "imgzoo"
-        raise PluginLoadError(f"{owner} cannot load {target}: {type(error).__name__}: {error}") from error
+        raise PluginLoadError(f"{owner} cannot load {target}: {told(error)}") from error
     return value
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from imgzoo._door import lazy_door
+from imgzoo.door import lazy_door
 
 _HOME = {  # public name -> module that holds it
     "Batch": "imgzoo_data.loader",

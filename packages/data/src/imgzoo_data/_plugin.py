@@ -56,4 +56,4 @@ def imgzoo_transforms() -> list[ComponentSpec]:
 
 @hookimpl
 def imgzoo_commands() -> list[CommandSpec]:
-    return [CommandSpec("data", "imgzoo_data.cli:data", "Check, index and show image data.")]
+    return [CommandSpec("data", "imgzoo_data.cli.data:command", "Check, index and show image data.")]

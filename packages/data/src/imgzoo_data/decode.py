@@ -81,7 +81,7 @@ def check_size(width: int, height: int, max_pixels: int) -> None:
         raise DataError(f"the image is {width}x{height}: it has no pixels")
     if width * height > max_pixels:
         raise DataError(
-            f"the image has {width}x{height} pixels, above the limit of {max_pixels}; raise max_pixels to read it"
+            f"the image has {width}x{height} pixels, above the limit of {max_pixels}; raise max_pixels (--max-pixels)"
         )
 
 
@@ -170,7 +170,7 @@ def open_pillow(data: Any) -> Image.Image:
             warnings.simplefilter("ignore")
             return Image.open(io.BytesIO(data), formats=_formats())
     except Image.DecompressionBombError as error:
-        raise DataError("the image has more pixels than Pillow allows, far above the limit of max_pixels") from error
+        raise DataError("the image has more pixels than Pillow allows, far above what max_pixels may allow") from error
     except UnidentifiedImageError as error:
         raise DataError(_unopened(bytes(memoryview(data)[:4096]))) from error
     except Exception as error:

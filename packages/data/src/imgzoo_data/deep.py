@@ -23,12 +23,16 @@ _OTHER = {"16L": "16B", "16B": "16L"}
 def deep_colors(image: Image.Image, data: Any) -> np.ndarray | None:
     """(H, W, C) uint16 of a PNG or TIFF of 16-bit colors, opened from `data` as `image`; None for any other image.
 
-    Raises `DataError` where 16 bits are stored in a way that is not read.
+    JPEG 2000 is read by its upper bytes. Raises `DataError` where 16 bits are stored in a way that is not read.
     """
     if image.mode not in COLORS:
         return None
     if image.format == "PNG" and bytes(data[24:25]) == b"\x10":
         return _png(data)
+    if image.format == "JPEG2000" and _jpeg2000_bits(data) == 16:
+        found = 256 * int(np.asarray(image)[:, :, :3].max())
+        if found <= TWELVE_BITS:
+            raise DataError("16-bit colors of JPEG 2000 that use the lower bytes are not read; save the image as PNG")
     if image.format == "TIFF" and 16 in image.tag_v2.get(_BITS, ()):  # type: ignore[attr-defined]
         return _tiff(image, data)
     return None
@@ -38,6 +42,13 @@ def refuse_shallow(image: Image.Image) -> None:
     """Raise `DataError` for an opened image of 16-bit colors: loaded, it has their upper bytes only."""
     if image.mode in COLORS and any(";16" in str(tile.args) for tile in getattr(image, "tile", ())):
         raise DataError("Pillow keeps only the upper bytes of 16-bit colors; give the path or the bytes of the file")
+
+
+def _jpeg2000_bits(data: Any) -> int:
+    """Bits of the first channel, as the SIZ segment of the codestream says; 0 where there is none."""
+    head = bytes(memoryview(data)[:4096])
+    place = head.find(b"\xff\x4f\xff\x51")
+    return (head[place + 42] & 0x7F) + 1 if 0 <= place < len(head) - 42 else 0
 
 
 def _png(data: Any) -> np.ndarray:

@@ -2,7 +2,8 @@
 
 Without a declared range 8-bit integers are 0..255, 16-bit ones 0..65535, floats 0..1. What that range contradicts is
 refused rather than turned black or white: a float above 1, and 16-bit values none of which reaches 4096 (12 bits or
-fewer in a wider file). A declared range settles it; images of 8 bits are taken as they are.
+fewer in a wider file). A declared range settles it; images of 8 bits are taken as they are. Pixels that are no finite
+number have no color: such an image is bad, as a truncated one is.
 """
 
 from __future__ import annotations
@@ -45,14 +46,9 @@ def to_8_bits(array: np.ndarray, declared: tuple[float, float] | None = None) ->
     """Pixels of any number type as uint8; raises `DataError` for values that contradict the (declared) range."""
     if array.dtype == np.bool_:
         return array.astype(np.uint8) * 255
-    if array.dtype.kind not in "uif":
-        raise DataError(f"pixels of type {array.dtype} are not supported; use integers or floats")
     if array.dtype == np.uint8:
         return array
-    if array.dtype.kind == "f":
-        array = np.nan_to_num(array)
-    low, high = (float(array.min()), float(array.max())) if array.size else (0.0, 0.0)
-    found = Observed(_kind(array), low, high)
+    found = _observed(array)
     problem = contradiction([found], declared)
     if problem:
         raise DataError(problem)
@@ -62,6 +58,16 @@ def to_8_bits(array: np.ndarray, declared: tuple[float, float] | None = None) ->
     if (black, white) == (0, 255) and array.dtype.kind != "f":
         return array.astype(np.uint8)
     return ((array.astype(np.float64) - black) * (255 / (white - black)) + 0.5).astype(np.uint8)
+
+
+def _observed(array: np.ndarray) -> Observed:
+    """The values of an array; raises `DataError` for pixels of other types, and for those that are no finite number."""
+    if array.dtype.kind not in "buif":
+        raise DataError(f"pixels of type {array.dtype} are not supported; use integers or floats")
+    if array.dtype.kind == "f" and (wrong := array.size - int(np.isfinite(array).sum())):
+        raise DataError(f"{wrong:,} of {array.size:,} values of the image are no finite number; fill them in")
+    low, high = (float(array.min()), float(array.max())) if array.size else (0.0, 0.0)
+    return Observed(_kind(array), low, high)
 
 
 def _kind(array: np.ndarray) -> str:
@@ -91,20 +97,27 @@ def contradiction(seen: Sequence[Observed], declared: tuple[float, float] | None
         if found.low < black or found.high > white:
             lowest = "" if found.low >= 0 else f"{found.low:g},"
             said = "declared" if declared else "usual"
-            return f"{span} lie outside the {said} range {black:g} to {white:g}; pass range={lowest}{likely:g}"
+            return f"{span} lie outside the {said} range {black:g} to {white:g}; pass {_option(f'{lowest}{likely:g}')}"
         if not declared and white == 65535 and 0 < found.high <= TWELVE_BITS:
             return (
-                f"{span} would be nearly black in the range 0 to 65535; pass range={likely:g}, or range=65535 if they "
-                "are that dark"
+                f"{span} would be nearly black in the range 0 to 65535; pass {_option(f'{likely:g}')}, or 65535 if "
+                "they are that dark"
             )
     return ""
 
 
+def _option(values: str) -> str:
+    """The option that declares a range: of a source, of Python, and of commands."""
+    return f"range={values} (--range {values})"
+
+
 def observe(data: Any) -> Observed:
-    """The values of an image as stored: encoded bytes, an array, a Pillow image or a tensor."""
+    """The values of an image as stored: encoded bytes, an array, a Pillow image or a tensor; `DataError` for a bad
+    one.
+    """
     from .decode import raw_pixels
 
     array = raw_pixels(data, _MOST_PIXELS)
     if array is None or not array.size:
         return Observed(EIGHT_BITS, 0, 255)
-    return Observed(_kind(array), float(np.nan_to_num(array).min()), float(np.nan_to_num(array).max()))
+    return _observed(array)

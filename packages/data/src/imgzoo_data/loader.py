@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 import torch
 from torch.utils.data import DataLoader
 
-from imgzoo._text import escaped
 from imgzoo.errors import DataError, UsageError
+from imgzoo.text import escaped
 
 from .config import resolve_data_config
 from .device import DeviceStage, overlapped
@@ -76,10 +76,7 @@ class Quarantine:
             new = fault.key not in self.seen
             self.seen.add(fault.key)
             if new and self.path is not None:
-                self.path.parent.mkdir(parents=True, exist_ok=True)
-                row = {"path": fault.key, "index": fault.index, "sha256": fault.sha256, "error": fault.error}
-                with self.path.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(row) + "\n")
+                self._write(self.path, fault)
             if self.policy == "raise":
                 raise DataError(
                     f"sample '{fault.key}' cannot be used: {fault.error}; see bad='skip' to go on without it"
@@ -89,6 +86,16 @@ class Quarantine:
             if len(self.seen) > self.budget:
                 count, last = len(self.seen), f"'{fault.key}': {fault.error}"
                 raise DataError(f"{count} bad samples exceed the budget of {self.budget}; the last is {last}")
+
+    def _write(self, path: Path, fault: Fault) -> None:
+        row = {"path": fault.key, "index": fault.index, "sha256": fault.sha256, "error": fault.error}
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+        except OSError as error:  # what is written down is counted all the same
+            log.warning("cannot write %s (%s); bad samples are no longer written down", path, error.strerror)
+            self.path = None
 
 
 class Loader:

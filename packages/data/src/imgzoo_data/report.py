@@ -9,8 +9,8 @@ from typing import Any
 
 from PIL import Image
 
-from imgzoo._text import escaped
 from imgzoo.errors import DataError
+from imgzoo.text import counted, escaped
 
 from .decode import decode_image
 from .examine import KINDS, Health
@@ -29,12 +29,13 @@ img,.none{width:112px;height:112px;object-fit:contain;background:#eee}"""
 
 def write_report(source: Source, health: Health) -> str:
     """The page as text."""
-    verdict = "no errors" if not health.errors else f"{health.errors} errors"
+    verdict = "no errors" if not health.errors else counted(health.errors, "error")
     parts = [
         "<!doctype html><html lang='en'><head><meta charset='utf-8'>",
         f"<meta http-equiv='Content-Security-Policy' content=\"{_POLICY}\">",
         f"<title>{_text(health.name)}</title><style>{_STYLE}</style></head><body>",
-        f"<h1>{_text(health.name)}</h1><p>{health.count} samples, {len(health.classes)} classes: {verdict}.</p>",
+        f"<h1>{_text(health.name)}</h1><p>{counted(health.count, 'sample')}, "
+        f"{counted(len(health.classes), 'class')}: {verdict}.</p>",
         _findings_table(health),
         "<h2>Sizes</h2>",
         _table(["", "least", "5 %", "median", "95 %", "greatest"], [[n, *v] for n, v in health.sides.items()]),

@@ -3,6 +3,11 @@
 from collections.abc import Iterable
 from typing import Any
 
+import torch
+
+is_exporting = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)
+"""Whether a graph is made for another program; before torch 2.7 also one for this process."""
+
 
 def make_divisible(value: float, divisor: int = 8, minimum: int | None = None, round_limit: float = 0.9) -> int:
     """Round to a multiple of `divisor`, up once more where rounding down would lose over 1 - `round_limit` of it."""

@@ -24,6 +24,20 @@ def from_windows(windows: Tensor, window: Size, height: int, width: int) -> Tens
     return x.permute(0, 1, 3, 2, 4, 5).reshape(-1, height, width, dim)
 
 
+def to_grid(x: Tensor, grid: Size) -> Tensor:
+    """Tokens a constant step apart: (B, H, W, C) -> (B * steps, h * w, C)."""
+    batch, height, width, dim = x.shape
+    x = x.view(batch, grid[0], height // grid[0], grid[1], width // grid[1], dim)
+    return x.permute(0, 2, 4, 1, 3, 5).reshape(-1, grid[0] * grid[1], dim)
+
+
+def from_grid(x: Tensor, grid: Size, height: int, width: int) -> Tensor:
+    """(B * steps, h * w, C) -> (B, H, W, C), the inverse of `to_grid`."""
+    dim = x.shape[-1]
+    x = x.view(-1, height // grid[0], width // grid[1], grid[0], grid[1], dim)
+    return x.permute(0, 3, 1, 4, 2, 5).reshape(-1, height, width, dim)
+
+
 def relative_index(window: Size) -> Tensor:
     """Row of the bias table for each pair of positions of a window: (h * w, h * w), rows ordered by offset."""
     down, across = torch.meshgrid(torch.arange(window[0]), torch.arange(window[1]), indexing="ij")

@@ -23,4 +23,4 @@ def imgzoo_schedulers():
 
 @hookimpl
 def imgzoo_commands():
-    return [CommandSpec("schedule", "imgzoo_optim.command:command", "Show or draw a learning-rate schedule.")]
+    return [CommandSpec("schedule", "imgzoo_optim.cli.schedule:command", "Show or draw a learning-rate schedule.")]

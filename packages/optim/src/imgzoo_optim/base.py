@@ -8,13 +8,15 @@ mask (2411.16085), low-precision and complex parameters.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from imgzoo.errors import CapabilityError
+from imgzoo.options import Range, check_kinds
+from imgzoo.specs import NOTHING
 
 from . import foreach, kernels
 from .eager import Eager
@@ -112,6 +114,8 @@ class Optimizer(Eager, torch.optim.Optimizer):
     """The same arithmetic as `direction`, for the compiled path on CPU."""
     _room: Tensor | None = None
     _used = _need = 0
+    ranges: ClassVar[Mapping[str, Range]] = NOTHING
+    """Where options may lie, if elsewhere than `options.RANGES` says."""
     real_only: ClassVar[bool] = False
     """The rule has no meaning for complex parameters."""
 
@@ -123,7 +127,9 @@ class Optimizer(Eager, torch.optim.Optimizer):
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         super().add_param_group(param_group)
         group = self.param_groups[-1]
-        check_values(type(self).__name__, group)
+        options = {key: value for key, value in group.items() if key != "params"}
+        check_kinds(type(self).__name__, type(self), options)
+        check_values(type(self).__name__, options, self.ranges)
         if group.get("corrected_weight_decay"):
             group.setdefault("max_lr", float(group["lr"]))
         if self.real_only and any(p.is_complex() for p in group["params"]):

@@ -9,10 +9,12 @@ import torch
 from torch import nn
 
 from imgzoo.errors import OptionError, UsageError
+from imgzoo.options import check_kinds, check_names
 from imgzoo.registry import registry
+from imgzoo.specs import NOTHING
 
 from .groups import check_partition, decay_groups
-from .options import accepted, check_names, check_values, takes_any
+from .options import accepted, check_values, takes_any
 
 PREFIX = "lookahead_"
 LOOKAHEAD = {"lookahead_alpha": "alpha", "lookahead_k": "k"}
@@ -179,7 +181,8 @@ def create_optimizer(
         given["momentum"] = DEFAULT_MOMENTUM if momentum is None else momentum
     elif momentum is not None:
         raise OptionError(f"optimizer '{name}' has no momentum; its options are {', '.join(optimizer_options(short))}")
-    check_values(f"optimizer '{name}'", given)
+    check_kinds(f"optimizer '{name}'", build, given)
+    check_values(f"optimizer '{name}'", given, getattr(build, "ranges", NOTHING))
     if not takes_any(build) and "lr" not in accepted(build):
         given.pop("lr", None)
 

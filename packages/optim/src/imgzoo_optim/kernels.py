@@ -10,48 +10,24 @@ import ctypes
 import functools
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from imgzoo.native import code, library
+from imgzoo.native import library
 
-COMMON = ("sign", "l2", "shrink", "rate", "last")
-"""Constants every loop has: gradient's sign, L2 decay, decoupled decay and whether it comes last, learning rate."""
-LOOP = code(__file__, "loop.c")
-APPLY = "P[i] = K[4] != 0.0f ? (p - K[3] * u) * K[2] : p * K[2] - K[3] * u;"
-RETURN = "U[i] = u;"
+from .kernel import Kernel
 
-
-class Kernel(NamedTuple):
-    """A rule's arithmetic: from `p`, `g`, its state, its constants and the tensor's `factor` to the step `u`."""
-
-    state: tuple[str, ...]
-    constants: tuple[str, ...]
-    body: str
-
-    def source(self, applies: bool) -> str:
-        """The C code; it writes the parameter, or returns the step."""
-        names = [*self.state, *(() if applies else ("U",))]
-        arrays = [name if name == "U" else f"S_{name}" for name in names]
-        opened = [f"float *restrict {array} = row[{2 + k}];" for k, array in enumerate(arrays)]
-        opened += [f"const float {name} = K[{len(COMMON) + k}];" for k, name in enumerate(self.constants)]
-        macros = {
-            "COLUMNS": 2 + len(names),
-            "OPEN": " ".join(opened),
-            "LOAD": " ".join(f"float {name} = S_{name}[i];" for name in self.state),
-            "BODY": self.body,
-            "STORE": " ".join(f"S_{name}[i] = {name};" for name in self.state),
-            "FINISH": APPLY if applies else RETURN,
-        }
-        return "".join(f"#define {name} {text}\n" for name, text in macros.items()) + LOOP
+SHIPPED = Path(__file__).with_name("compiled")
+"""Where a wheel has the loops compiled."""
 
 
 @functools.cache
 def compiled(kernel: Kernel, applies: bool) -> Any:
     """A rule's loop as a function, or None."""
-    found = library(kernel.source(applies))
+    found = library(kernel.source(applies), SHIPPED)
     if found is None:
         return None
     found.run.argtypes = [ctypes.c_long, *[ctypes.c_void_p] * 4, ctypes.c_long, ctypes.c_long]

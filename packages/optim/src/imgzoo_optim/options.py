@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
-import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from imgzoo.errors import OptionError, UsageError
+from imgzoo.errors import UsageError
+from imgzoo.options import Range, check_ranges
+from imgzoo.specs import NOTHING
 
 
 def accepted(build: Callable[..., Any]) -> set[str]:
@@ -21,38 +21,25 @@ def takes_any(build: Callable[..., Any]) -> bool:
     return any(p.kind is p.VAR_KEYWORD for p in inspect.signature(build).parameters.values())
 
 
-def check_names(what: str, build: Callable[..., Any], options: Mapping[str, Any], extra: set[str]) -> None:
-    """Raise `OptionError` listing the valid names when `options` holds another."""
-    if takes_any(build):
-        return
-    valid = (accepted(build) | extra) - {"params"}
-    wrong = sorted(set(options) - valid)
-    if wrong:
-        near = difflib.get_close_matches(wrong[0], valid, 1)
-        hint = f" (did you mean {near[0]}?)" if near else ""
-        names = ", ".join(sorted(valid))
-        raise OptionError(f"{what} takes no option {', '.join(wrong)}{hint}; valid options are {names}")
+NOT_NEGATIVE, POSITIVE, COUNT = Range(0), Range(0, above=True), Range(1)
+SHARE, AVERAGE = Range(0, 1), Range(0, 1, below=True)
+RANGES: dict[str, Range] = {
+    **dict.fromkeys(("lr", "adamw_lr", "fallback_lr_scale", "lr_1d_factor", "weight_decay", "wd_ratio"), NOT_NEGATIVE),
+    **dict.fromkeys(("eps", "eps_scale", "dampening", "trust_coeff", "delta", "gamma", "hessian_power"), NOT_NEGATIVE),
+    **dict.fromkeys(("initial_accumulator_value", "lr_decay", "momentum_decay", "schedule_decay"), NOT_NEGATIVE),
+    **dict.fromkeys(("decay_offset", "warmup_steps", "rho"), NOT_NEGATIVE),
+    **dict.fromkeys(("clipping_threshold", "clip_threshold", "safety_factor", "precond_init_scale"), POSITIVE),
+    **dict.fromkeys(("max_grad_norm",), POSITIVE),
+    **dict.fromkeys(("update_each", "n_samples", "ns_steps", "min_dim_size_to_factor"), COUNT),
+    **dict.fromkeys(("clip_exp", "precond_lr", "preconditioner_update_probability"), SHARE),
+    **dict.fromkeys(("momentum", "alpha", "beta2_cap", "betas", "betas_1d"), AVERAGE),
+    **dict.fromkeys(("r", "weight_lr_power"), Range(0, 10)),
+}
+"""By name of the option; a rule's own `ranges` come first, and any other number must be finite."""
 
 
-def _number(value: Any) -> float:
-    return float(value)
-
-
-def check_values(what: str, options: Mapping[str, Any]) -> None:
-    """Raise `UsageError` for a rate below zero, a beta outside [0, 1), a step count below one."""
-    for name in ("lr", "weight_decay", "eps", "momentum", "dampening"):
-        value = options.get(name)
-        if value is not None and not (_number(value) >= 0 and math.isfinite(_number(value))):
-            raise UsageError(f"{what}: {name} must be a finite number of at least 0, got {_number(value):g}")
-    for name in ("clipping_threshold", "clip_threshold"):
-        value = options.get(name)
-        if value is not None and not (_number(value) > 0 and math.isfinite(_number(value))):
-            raise UsageError(f"{what}: {name} must be a finite number above 0, got {_number(value):g}")
-    for name in ("betas", "betas_1d"):
-        betas = options.get(name)
-        if isinstance(betas, float | int | str):
-            raise UsageError(f"{what}: {name} is a list of numbers, not {betas!r}")
-        if betas is not None and not all(b is None or 0 <= _number(b) < 1 for b in betas):
-            raise UsageError(f"{what}: betas must lie in [0, 1), got {tuple(betas)}")
+def check_values(what: str, options: Mapping[str, Any], ranges: Mapping[str, Range] = NOTHING) -> None:
+    """Raise `UsageError` for a number outside its range: a rate below zero, a beta of one, a count of none."""
+    check_ranges(what, options, {**RANGES, **ranges})
     if options.get("nesterov") and options.get("momentum") == 0 and options.get("dampening", 0) == 0:
         raise UsageError(f"{what}: Nesterov momentum needs momentum above 0")

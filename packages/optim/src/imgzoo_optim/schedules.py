@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from imgzoo.errors import OptionError, UsageError
+from imgzoo.options import check_kinds
 from imgzoo.registry import registry
 
 
@@ -82,7 +83,7 @@ def cosine(
     """Half a cosine from base to `min_lr` (1608.03983); `k_decay` bends it (2004.05909)."""
 
     def fall(time: float, length: float) -> float:
-        return 0.5 * (1 + math.cos(math.pi * time**k_decay / length**k_decay))
+        return 0.5 * (1 + math.cos(math.pi * (time / length) ** k_decay))
 
     return _restarting(Cycles(total, cycle_mul, cycle_decay, cycle_limit), min_lr, fall)
 
@@ -119,7 +120,7 @@ def poly(
     """`(1 - t^k / total^k) ^ power` from base to `min_lr`."""
 
     def fall(time: float, length: float) -> float:
-        return (1 - time**k_decay / length**k_decay) ** power
+        return (1 - (time / length) ** k_decay) ** power
 
     return _restarting(Cycles(total, cycle_mul, cycle_decay, cycle_limit), min_lr, fall)
 
@@ -305,6 +306,9 @@ def _check(total: float, warmup: float, base: float, options: dict[str, Any]) ->
     for name in ("cycle_limit", "cycle_mul", "cycle_decay", "k_decay", "power", "noise_pct", "noise_std"):
         if name in options and not (options[name] > 0 and math.isfinite(options[name])):
             raise UsageError(f"{name} must be a positive number, got {options[name]}")
+    for name, number in options.items():
+        if isinstance(number, float) and not math.isfinite(number):
+            raise UsageError(f"{name} must be a finite number, got {number}")
     if options.get("noise_type", "normal") not in ("normal", "uniform"):
         raise UsageError(f"noise_type must be normal or uniform, got '{options['noise_type']}'")
 
@@ -338,16 +342,20 @@ def create_scheduler(
     Raises `UnknownNameError` for a name nobody brings and `OptionError`, listing the valid ones, for a wrong option.
     """
     if per not in ("update", "epoch"):
-        raise UsageError(f"per must be 'update' or 'epoch', got '{per}'")
-    if per == "epoch" and not updates_per_epoch:
-        raise UsageError("a schedule per epoch needs updates_per_epoch")
+        raise UsageError(f"per must be 'update' or 'epoch', got {per!r}")
+    spec = registry("schedulers").resolve(name.lower())
+    build, what = spec.load(), f"schedule '{name}'"
+    times = {"total": total, "warmup": warmup, "base": base, "noise": noise, "updates_per_epoch": updates_per_epoch}
+    check_kinds(what, create_scheduler, times)
+    for taker in (Schedule.__init__, build):
+        check_kinds(what, taker, options)
     if base is None:
         group = optimizer.param_groups[0] if optimizer else {}
         field = options.get("field", "lr")
         base = float(group.get(f"base_{field}", group.get(field, 1.0)))
+    if per == "epoch" and (updates_per_epoch or 0) < 1:
+        raise UsageError("a schedule per epoch needs updates_per_epoch, at least 1")
     _check(total, warmup, base, options)
-    spec = registry("schedulers").resolve(name.lower())
-    build = spec.load()
     around = {
         "base": base,
         "warmup": warmup,
@@ -365,7 +373,7 @@ def create_scheduler(
     wrong = sorted(set(options) - valid - {"total"})
     if wrong:
         names = ", ".join(sorted(valid))
-        raise OptionError(f"schedule '{name}' takes no option {', '.join(wrong)}; valid options are {names}")
+        raise OptionError(f"{what} takes no option {', '.join(wrong)}; valid options are {names}")
     if isinstance(build, type):
         return build(**{key: value for key, value in (around | given).items() if key in curve})
     mine = {key: value for key, value in given.items() if key in curve}

@@ -21,23 +21,24 @@ _COMMANDS = {
 }
 
 _LOSSES = {  # name -> (class, options, paper)
-    "cross-entropy": ("CrossEntropy", {}, ""),
-    "smoothing": ("CrossEntropy", {"smoothing": 0.1}, "1512.00567"),
-    "soft-target": ("CrossEntropy", {}, "1710.09412"),
-    "bce": ("BinaryCrossEntropy", {}, "2110.00476"),
-    "focal": ("Focal", {}, "1708.02002"),
-    "sigmoid-focal": ("SigmoidFocal", {}, "1708.02002"),
-    "class-balanced": ("ClassBalanced", {}, "1901.05555"),
-    "jsd": ("JensenShannon", {}, "1912.02781"),
-    "asymmetric": ("AsymmetricMultiLabel", {}, "2009.14119"),
-    "asymmetric-single": ("AsymmetricSingle", {}, "2009.14119"),
-    "poly": ("Poly", {}, "2204.12511"),
-    "two-way": ("TwoWay", {}, ""),
-    "zlpr": ("Zlpr", {}, "2208.02955"),
-    "distribution-balanced": ("DistributionBalanced", {}, "2007.09654"),
-    "mse": ("Squared", {}, ""),
-    "l1": ("Absolute", {}, ""),
-    "huber": ("Huber", {}, ""),
+    "cross-entropy": ("losses:CrossEntropy", {}, ""),
+    "smoothing": ("losses:CrossEntropy", {"smoothing": 0.1}, "1512.00567"),
+    "soft-target": ("losses:CrossEntropy", {}, "1710.09412"),
+    "bce": ("multilabel_losses:BinaryCrossEntropy", {}, "2110.00476"),
+    "focal": ("losses:Focal", {}, "1708.02002"),
+    "sigmoid-focal": ("multilabel_losses:SigmoidFocal", {}, "1708.02002"),
+    "class-balanced": ("losses:ClassBalanced", {}, "1901.05555"),
+    "jsd": ("losses:JensenShannon", {}, "1912.02781"),
+    "asymmetric": ("multilabel_losses:AsymmetricMultiLabel", {}, "2009.14119"),
+    "asymmetric-single": ("losses:AsymmetricSingle", {}, "2009.14119"),
+    "poly": ("losses:Poly", {}, "2204.12511"),
+    "poly-bce": ("multilabel_losses:PolyBinary", {}, "2204.12511"),
+    "two-way": ("multilabel_losses:TwoWay", {}, ""),
+    "zlpr": ("multilabel_losses:Zlpr", {}, "2208.02955"),
+    "distribution-balanced": ("multilabel_losses:DistributionBalanced", {}, "2007.09654"),
+    "mse": ("losses:Squared", {}, ""),
+    "l1": ("losses:Absolute", {}, ""),
+    "huber": ("losses:Huber", {}, ""),
 }
 
 _LOGGERS = {
@@ -55,19 +56,21 @@ def imgzoo_commands():
 @hookimpl
 def imgzoo_losses():
     return [
-        ComponentSpec(name, f"imgzoo_train.losses:{cls}", options, paper=paper)
-        for name, (cls, options, paper) in _LOSSES.items()
+        ComponentSpec(name, f"imgzoo_train.loop.{target}", options, paper=paper)
+        for name, (target, options, paper) in _LOSSES.items()
     ]
 
 
 @hookimpl
 def imgzoo_loggers():
-    return [ComponentSpec(name, f"imgzoo_train.loggers:{cls}", help=help) for name, (cls, help) in _LOGGERS.items()]
+    return [
+        ComponentSpec(name, f"imgzoo_train.runs.loggers:{cls}", help=help) for name, (cls, help) in _LOGGERS.items()
+    ]
 
 
 @hookimpl
 def imgzoo_trainers():
-    return [ComponentSpec("standard", "imgzoo_train.run:train", help="supervised training, the default")]
+    return [ComponentSpec("standard", "imgzoo_train.runs.run:train", help="supervised training, the default")]
 
 
 @hookimpl

@@ -54,7 +54,7 @@ class LazyGroup(click.Group):
         return _showing_defaults(command)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        from imgzoo._text import safe
+        from imgzoo.text import safe
 
         with formatter.section("Commands"):
             formatter.write_dl([(name, safe(spec.help)) for name, spec in sorted(_specs().items())])
@@ -62,7 +62,7 @@ class LazyGroup(click.Group):
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[Any]:
         from click.shell_completion import CompletionItem
 
-        from imgzoo._text import safe
+        from imgzoo.text import safe
 
         names = [(name, spec) for name, spec in sorted(_specs().items()) if name.startswith(incomplete)]
         items = [CompletionItem(name, help=safe(spec.help)) for name, spec in names]
@@ -153,7 +153,7 @@ def _fail(error: Exception) -> int:
             return error.exit_code
         case click.Abort():
             complain("stopped")
-            return 1
+            return 130 if isinstance(error.__cause__, KeyboardInterrupt) else 1
         case ImgzooError():
             complain(error)
             return error.exit_code

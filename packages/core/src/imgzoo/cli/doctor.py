@@ -20,8 +20,8 @@ def command(ctx: click.Context, names: tuple[str, ...], deep: bool, strict: bool
 
     NAME is a check or a plugin; without one everything is looked at. Exit code 1 when something is wrong.
     """
-    from imgzoo._discovery import Manager, set_manager
-    from imgzoo._doctor import LEVELS, examine, known_names
+    from imgzoo.discovery.doctor import LEVELS, examine, known_names
+    from imgzoo.discovery.manager import Manager, set_manager
 
     host = Manager(strict=False)  # it must run whatever the plugins do
     set_manager(host)

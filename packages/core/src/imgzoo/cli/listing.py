@@ -8,6 +8,7 @@ import click
 
 from imgzoo.errors import UsageError
 
+from .numbers import Number
 from .output import print_json, print_table, without_gc
 
 KINDS = {
@@ -19,6 +20,8 @@ KINDS = {
     "transform": "transforms",
     "logger": "loggers",
     "trainer": "trainers",
+    "command": "commands",
+    "health-check": "health_checks",
 }
 COSTS = ("params", "gmacs", "macts", "size")
 
@@ -27,23 +30,24 @@ COSTS = ("params", "gmacs", "macts", "size")
 @click.argument("pattern", nargs=-1)
 @click.option("--plugin", is_flag=False, flag_value="*", metavar="[NAME]",
               help="Show who brings each row; with a NAME keep only that plugin's.")  # fmt: skip
-@click.option("--kind", type=click.Choice(list(KINDS)), default="model", show_default=True, help="What to list.")
+@click.option("--kind", type=click.Choice(list(KINDS)), 
+              help="What to list  [default: model; with --plugin NAME everything it brings]")  # fmt: skip
 @click.option("--family", default="", metavar="GLOB", help="Keep this family.")
 @click.option("--tag", default="", metavar="GLOB", help="Keep weights with this tag.")
 @click.option("--license", default="", metavar="ID", help="Keep weights under this SPDX license, or 'permissive'.")
 @click.option("--pretrained", is_flag=True, help="List published weights, as name.tag.")
-@click.option("--min-params", type=float, metavar="M", help="At least so many million parameters.")
-@click.option("--max-params", type=float, metavar="M", help="At most so many million parameters.")
-@click.option("--min-gmacs", type=float, metavar="G", help="At least so many billion multiply-adds.")
-@click.option("--max-gmacs", type=float, metavar="G", help="At most so many billion multiply-adds.")
-@click.option("--min-top1", type=float, metavar="PERCENT", help="At least this published ImageNet-1k top-1.")
+@click.option("--min-params", type=Number(0), metavar="M", help="At least so many million parameters.")
+@click.option("--max-params", type=Number(0), metavar="M", help="At most so many million parameters.")
+@click.option("--min-gmacs", type=Number(0), metavar="G", help="At least so many billion multiply-adds.")
+@click.option("--max-gmacs", type=Number(0), metavar="G", help="At most so many billion multiply-adds.")
+@click.option("--min-top1", type=Number(0, 100), metavar="PERCENT", help="At least this published ImageNet-1k top-1.")
 @click.option("--sort", default="", metavar="KEY", help="Order by a column, -KEY for descending: name, params, "
               "gmacs, macts, top1, top5, real, v2, size, license, family, plugin.")  # fmt: skip
 @click.option("--pareto", is_flag=False, flag_value="gmacs", metavar="[COST]", default="",
               help="Keep weights that none beats in both COST (gmacs, params, macts, size) and top-1.")  # fmt: skip
 @click.option("--exclude", multiple=True, metavar="GLOB", help="Leave these out.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON with every known column.")
-def command(pattern: tuple[str, ...], plugin: str | None, kind: str, as_json: bool, **options: Any) -> None:
+def command(pattern: tuple[str, ...], plugin: str | None, kind: str | None, as_json: bool, **options: Any) -> None:
     """List models, or another --kind, that match any glob PATTERN.
 
     Rows are architectures; a filter on weights (--tag, --license, --pretrained, --min-top1, --pareto, a PATTERN with a
@@ -53,17 +57,25 @@ def command(pattern: tuple[str, ...], plugin: str | None, kind: str, as_json: bo
         _list(pattern, plugin, kind, as_json, options)
 
 
-def _list(pattern: tuple[str, ...], plugin: str | None, kind: str, as_json: bool, options: dict[str, Any]) -> None:
+def _list(pattern: tuple[str, ...], plugin: str | None, kind: str | None, as_json: bool, options: Any) -> None:
     if plugin not in (None, "*") or options["pareto"]:
         _check_optional_values(plugin, options["pareto"], pattern)
     only = "" if plugin in (None, "*") else plugin or ""
-    if kind != "model":
-        given = [name for name, value in options.items() if value not in ("", None, False, ())]
+    given = [name for name, value in options.items() if value not in ("", None, False, ())]
+    if kind not in (None, "model"):
         if given and given != ["exclude"]:
             raise UsageError(f"--{given[0].replace('_', '-')} is for models, not for --kind {kind}")
-        _list_components(KINDS[kind], pattern, options["exclude"], only, plugin is not None, as_json)
-    else:
-        _list_models(pattern, only, plugin is not None, as_json, options)
+        _print_components(_components([kind], pattern, options["exclude"], only), plugin is not None, as_json)
+        return
+    whole = only and kind is None and not set(given) - {"exclude"}  # everything that a plugin brings
+    others = (
+        _components([each for each in KINDS if each != "model"], pattern, options["exclude"], only) if whole else []
+    )
+    models = _models(pattern, only, plugin is not None, as_json, options)
+    if as_json:
+        print_json(models + [{"kind": kind} | row for kind, row in _described(others)])
+    elif others:
+        print_table([[spec.name, kind, spec.help] for kind, _, spec in others], ["name", "kind", "help"])
 
 
 def _check_optional_values(plugin: str | None, pareto: str, pattern: tuple[str, ...]) -> None:
@@ -78,7 +90,8 @@ def _check_optional_values(plugin: str | None, pareto: str, pattern: tuple[str, 
         raise UsageError(f"there is no {what} '{swallowed}'{hint}")
 
 
-def _list_models(pattern: tuple[str, ...], only: str, show: bool, as_json: bool, options: dict[str, Any]) -> None:
+def _models(pattern: tuple[str, ...], only: str, show: bool, as_json: bool, options: dict[str, Any]) -> list[Any]:
+    """Rows of models as they are in JSON, or printed as a table."""
     from imgzoo.query import COLUMNS, OF_WEIGHTS, Query, search
 
     million = {key: options[key] and options[key] * 1e6 for key in ("min_params", "max_params")}
@@ -90,36 +103,46 @@ def _list_models(pattern: tuple[str, ...], only: str, show: bool, as_json: bool,
         columns += ["license"] if query.license and "license" not in columns else []
     rows = search(query._replace(columns=tuple(columns)))
     if as_json:
-        print_json([{"name": row.name} | {name: COLUMNS[name](row) for name in columns} for row in rows])
-        return
+        return [{"name": row.name} | {name: COLUMNS[name](row) for name in columns} for row in rows]
     table = [[row.name, *(_shown(name, COLUMNS[name](row)) for name in columns)] for row in rows]
-    print_table(table, ["name", *columns])
+    if table:
+        print_table(table, ["name", *columns])
+    return []
 
 
 def _shown(column: str, value: Any) -> Any:
     return f"{value / 1e6:.1f}M" if column == "params" and value is not None else value
 
 
-def _list_components(
-    kind: str, patterns: tuple[str, ...], exclude: tuple[str, ...], only: str, show: bool, as_json: bool
-) -> None:
+def _components(
+    kinds: list[str], patterns: tuple[str, ...], exclude: tuple[str, ...], only: str
+) -> list[tuple[str, str, Any]]:
+    """Kind, name and spec of what is no model: of one plugin, or of all."""
     from fnmatch import fnmatchcase
 
     from imgzoo.query import plugin_names
     from imgzoo.registry import registry
 
     plugins = plugin_names(only) if only else None
-    rows = [
-        (name, spec)
-        for name, spec in registry(kind).listed().items()
+    return [
+        (kind, name, spec)
+        for kind in kinds
+        for name, spec in registry(KINDS[kind]).listed().items()
         if (plugins is None or spec.plugin in plugins)
         and (not patterns or any(fnmatchcase(name, each) for each in patterns))
         and not any(fnmatchcase(name, each) for each in exclude)
     ]
+
+
+def _described(rows: list[tuple[str, str, Any]]) -> list[tuple[str, dict[str, Any]]]:
+    fields = ("plugin", "help", "paper", "target")
+    return [(kind, {"name": name} | {key: getattr(spec, key, "") for key in fields}) for kind, name, spec in rows]
+
+
+def _print_components(rows: list[tuple[str, str, Any]], show: bool, as_json: bool) -> None:
     if as_json:
-        fields = ("plugin", "help", "paper", "target")
-        print_json([{"name": name} | {field: getattr(spec, field) for field in fields} for name, spec in rows])
+        print_json([row for _, row in _described(rows)])
     elif show:
-        print_table([[name, spec.plugin, spec.help] for name, spec in rows], ["name", "plugin", "help"])
+        print_table([[name, spec.plugin, spec.help] for _, name, spec in rows], ["name", "plugin", "help"])
     else:
-        print_table([[name, spec.help] for name, spec in rows], ["name", "help"])
+        print_table([[name, spec.help] for _, name, spec in rows], ["name", "help"])

@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import gc
 import json
+import math
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from imgzoo._text import safe
+from imgzoo.text import safe
 
 
 def complain(message: object) -> None:
@@ -38,8 +39,21 @@ def without_gc() -> Iterator[None]:
 
 
 def print_json(value: Any) -> None:
-    text = json.dumps(value, ensure_ascii=False, indent=1, default=_plain)
-    print(text.encode("utf-8", "backslashreplace").decode())  # bytes of a name that are no UTF-8, as JSON writes them
+    print(json_text(value))
+
+
+def json_text(value: Any, indent: int | None = 1) -> str:
+    """`value` as JSON that every reader takes: null for a number that is not finite, which the format cannot write."""
+    text = json.dumps(_finite(value), ensure_ascii=False, indent=indent, default=_plain)
+    return text.encode("utf-8", "backslashreplace").decode()  # bytes of a name that are no UTF-8, as JSON writes them
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    return [_finite(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _plain(value: Any) -> Any:

@@ -11,7 +11,7 @@ from .output import print_json, print_table
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(as_json: bool) -> None:
     """Show installed plugins, their state, and what they bring."""
-    from imgzoo._discovery import Manager, set_manager
+    from imgzoo.discovery.manager import Manager, set_manager
     from imgzoo.registry import plugins
 
     set_manager(Manager(strict=False))  # it shows broken plugins, so it must not stop at the first

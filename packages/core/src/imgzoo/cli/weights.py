@@ -21,7 +21,7 @@ def command() -> None:
 def lock_command(names: tuple[str, ...], output: Path) -> None:
     """Write where the weights of each NAME[.TAG] are, with sha256, size and licence."""
     from imgzoo.loading.bundle import lock
-    from imgzoo.loading.save import write_text
+    from imgzoo.loading.disk import write_text
 
     index = lock(names)
     write_text(output, json.dumps(index, indent=1) + "\n")

@@ -1,9 +1,8 @@
-"""Lock files and bundles: weights pinned by hash, and a folder that holds them for machines without network."""
+"""Make lock files and bundles: weights pinned by hash, and a folder that holds them for machines without network."""
 
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,12 +10,11 @@ from typing import Any
 
 from imgzoo.errors import WeightsError
 
-from .fetch import fetch_weights, sha256_of
+from .disk import replacing, sha256_of, write_text
+from .fetch import fetch_weights
+from .index import INDEX, read_index, verified
 from .policy import check_license
-from .save import write_text
-from .source import Source, locate
-
-INDEX = "bundle.json"
+from .source import locate
 
 
 def lock(names: Iterable[str]) -> dict[str, Any]:
@@ -58,45 +56,10 @@ def bundle(names: Iterable[str], folder: Path) -> dict[str, Any]:
     for name, row in index["weights"].items():
         path = fetch_weights(locate(name, True))
         row["file"] = f"{name}{path.suffix}"
-        part = folder / f".{row['file']}.part"
-        shutil.copyfile(path, part)
-        os.replace(part, folder / row["file"])
+        with replacing(folder / row["file"]) as part:
+            shutil.copyfile(path, part)
     write_text(folder / INDEX, json.dumps(index, indent=1) + "\n")
     return index
-
-
-def read_index(folder: Path, name: str = INDEX) -> dict[str, Any]:
-    """The rows of a bundle or lock file; file names that lead out of the folder are refused."""
-    path = folder / name
-    try:
-        rows = json.loads(path.read_text("utf-8"))["weights"]
-        for each, row in rows.items():
-            if Path(row["file"]).name != row["file"] or not isinstance(row["sha256"], str):
-                raise ValueError(f"the row '{each}' is malformed")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise WeightsError(f"'{path}' is no bundle index: {error}") from error
-    return rows
-
-
-def bundled_file(folder: Path, source: Source) -> Path:
-    """The file a bundle holds for a source, its hash verified."""
-    if source.weights is None:
-        raise WeightsError(f"{source.spec.name} has no published weights")
-    name = f"{source.spec.name}.{source.weights.tag}"
-    row = read_index(folder).get(name)
-    if row is None:
-        raise WeightsError(f"the bundle '{folder}' does not hold '{name}'")
-    return verified(folder / row["file"], row["sha256"])
-
-
-def verified(path: Path, sha256: str) -> Path:
-    """The path, once its content has the expected hash."""
-    if not path.is_file():
-        raise WeightsError(f"the bundled file '{path}' is missing")
-    actual = sha256_of(path)
-    if actual != sha256:
-        raise WeightsError(f"'{path}' has sha256 {actual}, but {sha256} was recorded; the file is damaged")
-    return path
 
 
 def verify(folder: Path) -> list[str]:

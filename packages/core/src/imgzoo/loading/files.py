@@ -14,7 +14,7 @@ from torch import Tensor
 
 from imgzoo.errors import WeightsError
 
-from .source import INDEX, read_config
+from .disk import INDEX, read_config
 
 WRAPPERS = ("state_dict_ema", "ema_state_dict", "model_ema", "model_ema_state_dict", "ema_model", "state_dict",
             "model_state_dict", "model_state", "model", "teacher", "student", "module", "net", "encoder")  # fmt: skip

@@ -13,7 +13,8 @@ from torch import Tensor
 from imgzoo.errors import UsageError
 
 from .adapt import first_conv
-from .source import CONFIG, OWN_PREPROCESSING, PREPROCESSING
+from .disk import CONFIG, replacing, write_text
+from .source import OWN_PREPROCESSING, PREPROCESSING
 
 SHARED = ("num_classes", "in_chans", "img_size", "global_pool", "output_stride", "drop_rate", "drop_path_rate")
 """Constructor options that the peer spells as we do; others are kept in a section of their own."""
@@ -115,10 +116,9 @@ def current_arguments(model: Any) -> dict[str, Any]:
 
 
 def write_tensors(state: Mapping[str, Tensor], path: Path) -> None:
-    """Write tensors to a safetensors file, each with memory of its own, by way of a temporary name."""
+    """Write tensors to a safetensors file, each with memory of its own."""
     from safetensors.torch import save_file
 
-    part = path.with_name(f".{path.name}.part")
     seen: set[int] = set()
     plain: dict[str, Tensor] = {}
     for key, value in state.items():
@@ -127,12 +127,5 @@ def write_tensors(state: Mapping[str, Tensor], path: Path) -> None:
         whole = tensor.untyped_storage().nbytes() == tensor.numel() * tensor.element_size()
         plain[key] = tensor if whole and pointer not in seen else tensor.clone()
         seen.add(pointer)
-    save_file(plain, part, metadata={"format": "pt"})
-    os.replace(part, path)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a small file by way of a temporary name."""
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(text, "utf-8")
-    os.replace(part, path)
+    with replacing(path) as part:
+        save_file(plain, part, metadata={"format": "pt"})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,11 +14,10 @@ from imgzoo.models import find_weights, resolve_model
 from imgzoo.specs import ModelSpec, WeightSpec
 from imgzoo.spelling import translated
 
+from .disk import CONFIG, FILES, read_config
+from .places import fetch_config, package_license
+
 SCHEMES = ("hf-hub:", "local-dir:", "package:")
-FILES = (".safetensors", ".pth", ".pt", ".bin", ".tar", ".npz")
-CONFIG = "config.json"
-INDEX = ".safetensors.index.json"
-"""How the name ends of a file that tells in which of several files the tensors are."""
 TASKS = ("classification", "multilabel", "regression")
 PREPROCESSING = ("input_size", "test_input_size", "min_input_size", "fixed_input_size", "interpolation", "crop_pct",
                  "test_crop_pct", "crop_mode", "mean", "std", "num_classes", "label_offset", "license", "url",
@@ -58,8 +56,6 @@ class Source:
         if self.weights_from == "tag":
             return self.weights.license if self.weights else ""
         if self.weights_from.startswith("package:"):
-            from .fetch import package_license
-
             return package_license(self.weights_from.removeprefix("package:"))
         return str(self.config.get("license") or "")
 
@@ -118,8 +114,6 @@ def named(name: str) -> Source:
 
 def from_folder(location: str) -> Source:
     """The model that a saved folder or hub repository describes in its `config.json`."""
-    from .fetch import fetch_config
-
     config = fetch_config(location)
     architecture = _architecture(config)
     if not isinstance(architecture, str):
@@ -145,19 +139,6 @@ def from_folder(location: str) -> Source:
     if source.task not in TASKS:
         raise WeightsError(f"{location}: {CONFIG} names the task {source.task!r}; known are {', '.join(TASKS)}")
     return source
-
-
-def read_config(path: Path) -> dict[str, Any]:
-    """Parse a `config.json` from outside: an object of limited size, nothing else."""
-    try:
-        if path.stat().st_size > 16 * 2**20:
-            raise WeightsError(f"{path} is too large for a model configuration")
-        config = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise WeightsError(f"{path} is no model configuration: {error}") from error
-    if not isinstance(config, Mapping):
-        raise WeightsError(f"{path} is no model configuration: expected an object")
-    return dict(config)
 
 
 def _frozen(value: Any) -> Any:

@@ -112,3 +112,8 @@ class Distilled:
         else:  # scripting compiles what follows a return, but not this branch
             apart = self.distilled_training and self.training  # type: ignore[attr-defined]
             return (first, second) if apart else (first + second) / 2
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False):
+        """`head` and `head_dist` of one pooled vector; a network whose classifiers differ writes its own."""
+        x = self.head_drop(self.global_pool(x))  # type: ignore[attr-defined]
+        return x if pre_logits else self.join_heads(self.head(x), self.head_dist(x))  # type: ignore[attr-defined]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from imgzoo._discovery import RESERVED
+from imgzoo.discovery.find import RESERVED
 from imgzoo.errors import UsageError
 
 FILES = {  # path in the plugin -> template; {{...}} is filled in both
@@ -20,6 +20,8 @@ FILES = {  # path in the plugin -> template; {{...}} is filled in both
     "src/{{package}}/catalog/{{ident}}_net.json": "catalog.json.txt",
     "tests/test_{{ident}}.py": "test.py.txt",
 }
+LIBRARIES = frozenset({"layers", "timm"})
+"""Distributions of imgzoo that are no plugins."""
 PLUGIN = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -29,7 +31,7 @@ def words(name: str) -> dict[str, str]:
     plugin = name.removeprefix("imgzoo-")
     if not PLUGIN.fullmatch(plugin):
         raise UsageError(f"'{name}' is no plugin name: take small letters, digits and single '-', as in my-zoo")
-    if plugin in RESERVED:
+    if plugin in RESERVED | LIBRARIES:
         raise UsageError(f"the plugin name '{plugin}' belongs to imgzoo: take another")
     ident = plugin.replace("-", "_")
     title = "".join(part.capitalize() for part in plugin.split("-"))

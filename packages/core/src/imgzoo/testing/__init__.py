@@ -7,7 +7,8 @@ def test_conformance(subject, check):
     check(subject)
 """
 
-from .kit import Check, CheckResult, SkipCheck, check_model, check_plugin, iter_checks, parametrize_with_checks
+from .kit import check_model, check_plugin, iter_checks, parametrize_with_checks
+from .outcome import Check, CheckResult, SkipCheck
 
 __all__ = [
     "Check",

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 import torch.fx
 
-from .kit import Check, SkipCheck
 from .model import CLASSES, ModelSubject, same
+from .outcome import Check, SkipCheck
 
 
 @torch.no_grad()

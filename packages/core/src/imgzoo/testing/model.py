@@ -14,7 +14,7 @@ from imgzoo.factory import create_model
 from imgzoo.groups import layer_ids
 from imgzoo.specs import NOTHING, ModelSpec
 
-from .kit import Check, SkipCheck
+from .outcome import Check, SkipCheck
 
 CLASSES = 7
 SIZE = 96

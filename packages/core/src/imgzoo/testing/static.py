@@ -11,12 +11,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from imgzoo._metadata import library
+from imgzoo.discovery.distributions import library
 from imgzoo.licenses import is_known
 from imgzoo.plugin import API
 from imgzoo.registry import registry
 
-from .kit import Check, SkipCheck
+from .outcome import Check, SkipCheck
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_]*")
 POISON = "raise ImportError('a plugin imported torch at discovery')\n"

@@ -7,7 +7,7 @@ import torch
 from imgzoo.factory import create_model
 from imgzoo.specs import ModelSpec, WeightSpec
 
-from .kit import Check
+from .outcome import Check
 
 
 class WeightsSubject:

@@ -17,7 +17,17 @@ from imgzoo.errors import DataError, UsageError
 from .base import Source, real_place, require_path
 from .classes import load_class_map, natural_key, natural_sorted
 from .index import PackedIndex
-from .layout import Folder, canonical_split, classify, left_out, no_split, split_of, split_of_file, split_prefix
+from .layout import (
+    Folder,
+    canonical_split,
+    classify,
+    folder_served,
+    left_out,
+    no_split,
+    split_of,
+    split_of_file,
+    split_prefix,
+)
 from .tarindex import TarTable
 
 _MOST_OPEN = 128
@@ -93,7 +103,7 @@ def find_archives(location: str, split: str, ending: str) -> Found:
     folders = {d.name: inside for d in root.iterdir() if d.is_dir() and (inside := natural_archives(d, ending))}
     files = natural_archives(root, ending)
     if split in folders:
-        return Found(folders[split], f"folder '{split}'", False, False)
+        return Found(folders[split], folder_served(split, folders), False, False)
     wanted = canonical_split(split)
     serving = [name for name in folders if split_of(name) == wanted]
     if len(serving) > 1:
@@ -108,7 +118,7 @@ def find_archives(location: str, split: str, ending: str) -> Found:
     if others or (files and not split_of(split)):
         raise no_split(f"'{root}'", split, others)
     if not files:
-        raise UsageError(f"no {ending} below '{root}' for split '{split}'")
+        raise UsageError(f"there is no {ending} in '{root}'; folder: reads images that lie in folders")
     return Found(files, f"all {len(files)} {ending} files of '{root}'", True, False)
 
 
@@ -132,7 +142,11 @@ class ArchiveSource(Source):
         paths = [_folder(label, found.shards) for label in table.label_names]
         base = split_prefix(paths, split, what) if found.whole and search_split else None
         self.whole = found.whole and base is None
-        self.served = f"folder '{base}' in {found.served}" if base else found.served
+        self.served = found.served
+        if base:
+            above = os.path.dirname(base)
+            beside = {path[len(above) :].lstrip("/").split("/")[0] for path in paths if path.startswith(above)}
+            self.served = f"{folder_served(base, beside)}, in {found.served}"
         others = {label: _folder(label, found.shards) for label in table.unread}
         inside = {path: _below(path, base) for path in {*paths, *others.values()}}
         images = Counter[str]()

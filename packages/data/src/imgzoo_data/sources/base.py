@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from imgzoo._text import escaped
 from imgzoo.errors import OptionError, UsageError
+from imgzoo.text import escaped
 
 from .layout import SPLITS as SPLITS
 from .layout import TEST as TEST
@@ -97,6 +97,10 @@ class Source(Facts):
         """Bytes of an encoded sample without reading it, None where that is not known."""
         return None
 
+    def is_missing(self, index: int) -> bool:
+        """Whether a listed file is known not to be there, without reading it."""
+        return False
+
     def targets(self) -> np.ndarray:
         """(N,) or (N, num_classes) targets of all samples; the base class reads every sample."""
         return np.asarray([self[i].target for i in range(len(self))])
@@ -156,8 +160,9 @@ def _open(source: str, split: str, task: str, options: Mapping[str, Any]) -> Any
     from imgzoo.registry import registry
 
     scheme, location, written = parse_source(source)
-    target = registry("datasets").resolve(scheme).load()
-    options = {**written, **{key: value for key, value in options.items() if value is not None}}
+    spec = registry("datasets").resolve(scheme)
+    target = spec.load()
+    options = {**spec.kwargs, **written, **{key: value for key, value in options.items() if value is not None}}
     if task == "regression" and "target_format" in inspect.signature(target).parameters:
         options.setdefault("target_format", "value")
     split = str(options.pop("split", split))

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from imgzoo._text import escaped
 from imgzoo.errors import DataError
+from imgzoo.text import counted, escaped
 from imgzoo_data.depth import EIGHT_BITS, TWELVE_BITS, Observed, contradiction, observe
 
 from .base import Facts, Source
 
-_DARK, _SHOWN = 31, 5
+_DARK, _SHOWN, _LOOKED_FOR = 31, 5, 20_000
 
 
 @dataclass
@@ -42,11 +42,12 @@ class Description:
 
     def lines(self) -> list[str]:
         """A line for what there is, and one each for what was left out, notes and contradictions."""
-        count = "an unknown number of" if self.samples is None else f"{self.samples:,}"
-        text = f"{self.split}: {count} images"
+        count = "an unknown number of images" if self.samples is None else counted(self.samples, "image")
+        text = f"{self.split}: {count}"
         if self.classes:
             spread = "" if self.fewest is None else f" ({self.fewest:,} to {self.most:,} each)"
-            text += f" of {self.classes:,} classes{spread}" if self.named else f" with {self.classes:,} outputs"
+            named = f" of {counted(self.classes, 'class')}{spread}"
+            text += named if self.named else f" with {counted(self.classes, 'output')}"
         rule = f"{'classes' if self.named else 'labels'} by {self.rule}" if self.rule else ""
         parts = [text, self.served, rule, self.values]
         found = ["; ".join(part for part in parts if part)]
@@ -81,7 +82,7 @@ def describe(source: Facts, most: int = 32) -> Description:
     highest = max((item.high for item in seen if item.kind == EIGHT_BITS), default=255)
     if 0 < highest <= _DARK:
         notes.append(f"8-bit values end at {highest:g}: nearly black")
-    contradictions = contradiction(seen, source.range)
+    contradictions = [text for text in (contradiction(seen, source.range), _missing(source, notes)) if text]
     return Description(
         source=source.name,
         split=source.split or "all",
@@ -95,7 +96,7 @@ def describe(source: Facts, most: int = 32) -> Description:
         values=_spoken(seen, source.range),
         range=source.range or _evident(seen),
         notes=notes,
-        contradictions=[contradictions] if contradictions else [],
+        contradictions=contradictions,
         named=bool(source.class_names),
     )
 
@@ -111,6 +112,23 @@ def settle(source: Facts, values: tuple[float, float] | None = None) -> Descript
         raise DataError(f"{said.source}, {said.split}: {said.contradictions[0]}")
     source.range = said.range
     return said
+
+
+def _missing(source: Facts, notes: list[str]) -> str:
+    """Note the listed files that are not there; the sentence to refuse with where none is."""
+    if not isinstance(source, Source) or not len(source):
+        return ""
+    count = min(len(source), _LOOKED_FOR)
+    rows = np.linspace(0, len(source) - 1, count).round().astype(int).tolist()
+    gone = [row for row in rows if source.is_missing(row)]
+    if not gone:
+        return ""
+    first = f"'{source.place(gone[0])}'"
+    if len(gone) == count:
+        return f"none of the listed files is there, not even {first}; pass root= for the folder they are relative to"
+    among = "" if count == len(source) else f" of {count:,} looked for"
+    notes.append(f"not there: {counted(len(gone), 'listed file')}{among}, the first {first}")
+    return ""
 
 
 def _values(source: Source, most: int) -> Iterable[Observed]:

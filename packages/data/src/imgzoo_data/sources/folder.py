@@ -15,7 +15,7 @@ from imgzoo.errors import DataError, UsageError
 from .base import IMAGE_EXTENSIONS, TRAIN, Sample, Source, real_place, require_path
 from .classes import load_class_map, natural_key, natural_sorted
 from .index import IndexBuilder
-from .layout import Folder, choose_split, classify, left_out, split_of
+from .layout import Folder, choose_split, classify, folder_served, left_out, split_of
 
 
 class FolderSource(Source):
@@ -45,7 +45,10 @@ class FolderSource(Source):
             hint = "; use zip: or tar: for archives" if root.suffix.lower() in (".zip", ".tar") else ""
             raise UsageError(f"'{root}' is a file; folder: needs a folder{hint}")
         self.root, self.whole = find_split(root, split) if search_split else (root, True)
-        self.served = f"all of '{root}'" if self.whole else f"folder '{self.root.relative_to(root)}'"
+        self.served = f"all of '{root}'"
+        if not self.whole:
+            beside = [name for name, folder in _entries(self.root.parent) if folder]
+            self.served = folder_served(str(self.root.relative_to(root)), beside)
         wanted = wanted_endings(extensions)
         numbers = load_class_map(class_map)
         labels = labels or numbers is not None

@@ -116,8 +116,7 @@ class HfSource(Source):
         roots = list(dict.fromkeys(key if key in found.column_names else key.split("/")[0] for key in targets.keys))
         cells = [cell_of(row, targets.keys) for row in found.select_columns(roots)]
         self._targets = read_all(targets, cells, lambda row: f"row {row}, field {', '.join(targets.keys)}")
-        self.class_names, self.num_classes = targets.names, targets.num_classes
-        self.multi_label, self.rule = targets.multi_label, targets.rule
+        targets.tell(self)
         self.served = f"split '{getattr(found, 'split', None) or 'of the saved set'}'"
 
     def __len__(self) -> int:
@@ -144,8 +143,8 @@ class HfStream(StreamSource):
 
     def __init__(self, found: Any, image: str, targets: Targets, shuffle: int, num_samples: int | None):
         self.rows, self.image, self.keys, self.reader, self.shuffle = found, image, targets.keys, targets, shuffle
-        self.class_names, self.num_classes = targets.names, targets.num_classes
-        self.multi_label, self.num_samples, self.rule = targets.multi_label, num_samples, targets.rule
+        self.num_samples = num_samples
+        targets.tell(self)
 
     def __len__(self) -> int:
         splits = getattr(self.rows.info, "splits", None) or {}

@@ -12,8 +12,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from imgzoo._text import escaped
 from imgzoo.errors import DataError, UsageError
+from imgzoo.text import escaped
 
 from .classes import names_of, natural_sorted
 
@@ -105,6 +105,13 @@ def choose_split(kinds: Mapping[str, str], split: str, what: str) -> str | None:
     if not serving:
         raise no_split(what, split, natural_sorted(named))
     return serving[0]
+
+
+def folder_served(chosen: str, names: Iterable[str]) -> str:
+    """The folder that serves a split, in words, and those beside it that are named after the same one."""
+    name, wanted = os.path.basename(chosen), split_of(os.path.basename(chosen))
+    others = natural_sorted(each for each in names if each != name and wanted and split_of(each) == wanted)
+    return f"folder '{chosen}'" + (f", not {' or '.join(map(repr, others))} beside it" if others else "")
 
 
 def kinds_of(folders: Iterable[str]) -> dict[str, str]:

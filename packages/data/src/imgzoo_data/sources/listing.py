@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from imgzoo._text import escaped
 from imgzoo.errors import DataError, MissingDependencyError, UsageError
+from imgzoo.text import escaped
 
 from .base import TRAIN, Sample, Source, real_place, require_path
 from .classes import natural_sorted
@@ -70,8 +70,7 @@ class ListSource(Source):
         self.index = builder.build()
         if not len(self.index):
             raise DataError("the listing has no rows")
-        self.class_names, self.num_classes = targets.names, targets.num_classes
-        self.multi_label, self.rule = targets.multi_label, targets.rule
+        targets.tell(self)
 
     def __len__(self) -> int:
         return len(self.index)
@@ -92,6 +91,9 @@ class ListSource(Source):
             return os.stat(self.root / self.index.name(index)).st_size
         except OSError:  # a file that is missing is a bad sample, when it is read
             return None
+
+    def is_missing(self, index: int) -> bool:
+        return self.size(index) is None
 
     def targets(self) -> np.ndarray:
         return self._targets
@@ -284,8 +286,7 @@ class ParquetSource(Source):
         self._starts = starts
         targets = Targets(target_format, class_map, num_classes, self.keys)
         self._targets = read_all(targets, cells, lambda row: f"{self.key(row)}, field {', '.join(self.keys)}")
-        self.class_names, self.num_classes = targets.names, targets.num_classes
-        self.multi_label, self.rule = targets.multi_label, targets.rule
+        targets.tell(self)
         self._held: tuple[int, Any] = (-1, None)
 
     def __len__(self) -> int:

@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from imgzoo.errors import OptionError
+from imgzoo.options import kinds_of
 
 _PREFIXES = {"torch/": "torchvision", "hfds/": "hf", "hfids/": "hf", "tfds/": "tfds", "wds/": "wds"}
 _QUERY = re.compile(r"\?(?=[A-Za-z_]\w*(?:[=&]|$))")
 _NEXT = re.compile(r"&(?=[A-Za-z_]\w*(?:[=&]|$))")
+_SCHEME = re.compile(r"[^/?\\]{2,}|[A-Za-z0-9_-]+/[A-Za-z0-9_-]{2,}")
 _WORDS = {"true": True, "yes": True, "1": True, "": True, "false": False, "no": False, "0": False}
 _KINDS = {int: "a whole number", float: "a number", bool: "true or false"}
 
@@ -32,10 +34,17 @@ def parse_source(source: str) -> tuple[str, str, dict[str, Any]]:
             streaming = {"streaming": True} if prefix == "hfids/" else {}
             return scheme, location, {**streaming, **_typed(scheme, written)}
     scheme, colon, rest = text.partition(":")
-    named = colon and len(scheme) > 1 and not set(scheme) & set("/?\\") and not rest.startswith("\\")
+    named = bool(colon) and not rest.startswith("\\") and _is_scheme(scheme)
     location, written = _cut(rest if named else text)
     scheme = scheme if named else _scheme_of_path(Path(location))
     return scheme, location, _typed(scheme, written)
+
+
+def _is_scheme(text: str) -> bool:
+    """Whether `scheme` or `plugin/scheme` is one, and not a path."""
+    from imgzoo.registry import registry
+
+    return bool(_SCHEME.fullmatch(text)) and ("/" not in text or text in registry("datasets"))
 
 
 def _cut(text: str) -> tuple[str, dict[str, str]]:
@@ -64,20 +73,8 @@ def _typed(scheme: str, written: Mapping[str, str]) -> dict[str, Any]:
         return {}
     from imgzoo.registry import registry
 
-    kinds = declared(registry("datasets").resolve(scheme).load())
+    kinds = kinds_of(registry("datasets").resolve(scheme).load())
     return {name: convert(text, kinds.get(name, str), f"{scheme}: option {name}") for name, text in written.items()}
-
-
-def declared(target: Any) -> dict[str, Any]:
-    """The types of a scheme's parameters: as annotated, else the type of the default."""
-    try:
-        hints = typing.get_type_hints(target.__init__ if inspect.isclass(target) else target)
-    except (NameError, TypeError):  # annotations that only a type checker can resolve
-        hints = {}
-    for name, parameter in inspect.signature(target).parameters.items():
-        if parameter.default is not parameter.empty and parameter.default is not None:
-            hints.setdefault(name, type(parameter.default))
-    return hints
 
 
 def convert(text: str, kind: Any, what: str) -> Any:

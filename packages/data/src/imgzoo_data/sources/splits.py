@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from imgzoo._text import escaped
 from imgzoo.errors import DataError, UsageError
+from imgzoo.text import escaped
 
 from .base import TRAIN, VALIDATION, Source, StreamSource
 from .describe import Description, settle

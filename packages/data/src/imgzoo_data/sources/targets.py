@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -64,6 +65,26 @@ class Targets:
     def multi_label(self) -> bool:
         return self.form in ("labels", "multihot")
 
+    def tell(self, source: Any) -> None:
+        """Give a source what is known of its labels."""
+        source.class_names, source.num_classes = self.names, self.num_classes
+        source.multi_label, source.rule, source.notes = self.multi_label, self.rule, [*source.notes, *self.notes]
+
+    @property
+    def notes(self) -> list[str]:
+        """What may be meant otherwise: class names that are several joined by a mark."""
+        if self.form != "class" or self.declared:
+            return []
+        joined = {name: parts for name in self.names if len(parts := _parts(name)) > 1}
+        known = Counter(part for name in self.names for part in joined.get(name, [name]))
+        found = [name for name, parts in joined.items() if any(known[part] > 1 for part in parts)]
+        if not found:
+            return []
+        return [
+            f"classes such as {found[0]!r} look like several labels of one image; add target_format=labels to read "
+            "them so"
+        ]
+
     @property
     def dtype(self) -> type[np.generic]:
         """How targets are kept."""
@@ -92,10 +113,7 @@ class Targets:
         if raw is None or (isinstance(raw, str) and not raw.strip()):
             return []
         if isinstance(raw, str) and self.form == "labels":
-            for separator in (";", "|", ","):
-                if separator in raw:
-                    return [part.strip() for part in raw.split(separator) if part.strip()]
-            return [raw.strip()]
+            return _parts(raw)
         if isinstance(raw, str) and self.form == "multihot":
             return raw.replace(",", " ").replace(";", " ").split()
         return [_bare(item) for item in raw] if isinstance(raw, list | tuple | np.ndarray) else [raw]
@@ -180,6 +198,12 @@ class Targets:
         if len(vector) != self.num_classes or not np.isin(vector, (0, 1)).all():
             raise DataError(f"a multi-hot target must be {self.num_classes} values of 0 and 1, not {values[:8]}")
         return vector
+
+
+def _parts(text: str) -> list[str]:
+    """The names in a cell, parted by the first of `;`, `|` and `,` that it holds."""
+    mark = next((mark for mark in ";|," if mark in text), None)
+    return [part.strip() for part in text.split(mark) if part.strip()] if mark else [text.strip()]
 
 
 def label_name(label: Any) -> str:

@@ -21,9 +21,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from imgzoo._text import escaped
 from imgzoo.errors import DataError
 from imgzoo.native import cache_dir
+from imgzoo.text import escaped
+from imgzoo_data.kinds import what_it_is
 
 from .index import IndexBuilder
 
@@ -83,6 +84,8 @@ def _follow(name: str, links: dict[str, str]) -> str:
 def _plain_files(fd: int, start: int, end: int, refused: list[str], links: dict[str, str]) -> Iterator[Member]:
     """The plain files; where each link leads is added to `links`."""
     place, own = start, _Extended()
+    if 0 < end - start < BLOCK:
+        raise _damaged(os.pread(fd, end - start, start), start)
     while place + BLOCK <= end:
         header = os.pread(fd, BLOCK, place)
         if len(header) < BLOCK:
@@ -112,15 +115,24 @@ def _plain_files(fd: int, start: int, end: int, refused: list[str], links: dict[
             refused.append(name[:80])
 
 
+def _damaged(header: bytes, place: int) -> DataError:
+    """The error of a header that is none: a file of another kind, or a damaged tar."""
+    kind = what_it_is(header)
+    if place or kind == "a tar archive":
+        return DataError(f"the tar header at {place} is damaged")
+    advice = {"gzip data": "; decompress it first", "a zip archive": "; zip: reads it"}.get(kind, "")
+    return DataError(f"the file is {kind}, not a tar{advice}")
+
+
 def _check_header(header: bytes, place: int) -> int:
     """The size field, after the checksum is found right."""
     try:
         stored = _number(header[148:156])
         size = _number(header[124:136])
     except ValueError as error:
-        raise DataError(f"the tar header at {place} is damaged; is the file compressed? decompress it first") from error
+        raise _damaged(header, place) from error
     if sum(header[:148]) + sum(header[156:]) + 256 != stored or size < 0:
-        raise DataError(f"the tar header at {place} is damaged; is the file compressed? decompress it first")
+        raise _damaged(header, place)
     return size
 
 

@@ -61,8 +61,7 @@ class TfdsSource(Source):
             self.reader.adopt(_class_names(builder.info.features, keys[0]))
         if not self.reader.num_classes:
             self.reader.learn(_plain(cell_of(row, keys)) for row in self.rows)
-        self.class_names, self.num_classes = self.reader.names, self.reader.num_classes
-        self.multi_label, self.rule = self.reader.multi_label, self.reader.rule
+        self.reader.tell(self)
 
     def __len__(self) -> int:
         return len(self.rows)

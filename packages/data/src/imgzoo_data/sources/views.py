@@ -38,6 +38,9 @@ class View(Source):
     def size(self, index: int) -> int | None:
         return self.base.size(index)
 
+    def is_missing(self, index: int) -> bool:
+        return self.base.is_missing(index)
+
     def targets(self) -> np.ndarray:
         return self.base.targets()
 
@@ -63,6 +66,9 @@ class Subset(View):
 
     def size(self, index: int) -> int | None:
         return self.base.size(int(self.rows[index]))
+
+    def is_missing(self, index: int) -> bool:
+        return self.base.is_missing(int(self.rows[index]))
 
     def targets(self) -> np.ndarray:
         return self.base.targets()[self.rows]

@@ -36,6 +36,7 @@ from .resample import resample
 from .sequences import SequenceCrop
 
 _ENGINES = {"exact": "exact", "fast": "torch", "reference": "pillow"}
+_STEP = re.compile(r"((?:[\w-]+/)?[\w-]+)\s*(\(.*\))?", re.DOTALL)
 _POLICY = re.compile(r"(rand|augmix)-[\w.-]+|(originalr?|v0r?|3a)(-[\w.-]+)?")
 Step = Callable[[Picture, Generator, Any], Picture]
 
@@ -214,7 +215,9 @@ def parse_row(row: str) -> list[Any]:
             steps.append(create_policy(text))
             continue
         name, args, options = _read_call(text, row)
-        target = registry("transforms").resolve(name).load()
+        spec = registry("transforms").resolve(name)
+        target = spec.load()
+        options = {**spec.kwargs, **options}
         check_options(target, options, f"transform '{name}'")
         try:
             steps.append(target(*args, **options))
@@ -224,17 +227,18 @@ def parse_row(row: str) -> list[Any]:
 
 
 def _read_call(text: str, row: str) -> tuple[str, list[Any], dict[str, Any]]:
+    """The `[plugin/]name` of a step, and the plain values of its arguments."""
+    found = _STEP.fullmatch(text)
+    name = found[1] if found else ""
     try:
-        part = ast.parse(text, mode="eval").body
-    except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
-        raise UsageError(f"transform row '{row}' cannot be read; write name(argument=value) | name | ...") from error
-    call = part if isinstance(part, ast.Call) else None
-    name = call.func if call else part
-    if not isinstance(name, ast.Name):
-        raise UsageError(f"transform row '{row}': '{text}' is not a name or a name(argument=value)")
+        call = ast.parse(f"step{found[2] or '()'}", mode="eval").body if found else None
+    except (SyntaxError, ValueError, MemoryError, RecursionError):
+        call = None
+    if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name):
+        raise UsageError(f"transform row '{row}' cannot be read: '{text}' is not a name or a name(argument=value)")
     try:
-        args = [ast.literal_eval(a) for a in call.args] if call else []
-        options = {str(k.arg): ast.literal_eval(k.value) for k in call.keywords} if call else {}
+        args = [ast.literal_eval(a) for a in call.args]
+        options = {str(k.arg): ast.literal_eval(k.value) for k in call.keywords}
     except (ValueError, TypeError) as error:
-        raise UsageError(f"transform row '{row}': the arguments of {name.id} must be plain values") from error
-    return name.id, args, options
+        raise UsageError(f"transform row '{row}': the arguments of {name} must be plain values") from error
+    return name, args, options

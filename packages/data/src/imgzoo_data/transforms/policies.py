@@ -86,13 +86,16 @@ POLICIES = {
 }
 
 
+_MOST = 10.0
+
+
 @dataclass(frozen=True)
 class Strength:
     """Magnitude of the operations: its mean, Gaussian spread (infinite: uniform from 0), and upper limit."""
 
     magnitude: float = 10.0
     std: float = 0.0
-    most: float = 10.0
+    most: float = _MOST
 
     def draw(self, rng: Generator, mean: float | None = None) -> float:
         """A magnitude between 0 and the limit."""
@@ -102,6 +105,11 @@ class Strength:
         elif self.std > 0:
             mean = rng.normal(mean, self.std)
         return min(max(mean, 0.0), self.most)
+
+
+_BOUNDS = {"m": (0, math.inf), "mstd": (0, math.inf), "mmax": (0, math.inf), "n": (1, 64), "p": (0, 1), "w": (1, 64),
+           "d": (-1, 64), "a": (1e-3, math.inf)}  # fmt: skip
+"""Section of a policy string -> the least and the greatest number it takes."""
 
 
 def read_words(text: str, kind: str, keys: dict[str, type]) -> dict[str, Any]:
@@ -122,12 +130,18 @@ def read_words(text: str, kind: str, keys: dict[str, type]) -> dict[str, Any]:
             raise UsageError(
                 f"'{text}': section '{word}' is unknown; {kind} takes {', '.join(keys)}, as in m9"
             ) from error
+        low, high = _BOUNDS.get(key, (-math.inf, math.inf))
+        if not isinstance(found[key], str) and not low <= found[key] <= high:
+            raise UsageError(f"'{text}': {key} is a number from {low:g} to {high:g}, not '{word[len(key) :]}'")
+    if found.get("m", 0) > found.get("mmax", _MOST):
+        limit = found.get("mmax", _MOST)
+        raise UsageError(f"'{text}': m{found['m']:g} is above the limit mmax{limit:g}; lower it, or raise mmax")
     return found
 
 
 def _strength(words: dict[str, Any], magnitude: float, std: float) -> Strength:
     std = words.get("mstd", std)
-    return Strength(words.get("m", magnitude), math.inf if std > 100 else std, words.get("mmax", 10.0))
+    return Strength(words.get("m", magnitude), math.inf if std > 100 else std, words.get("mmax", _MOST))
 
 
 def place_of(config: Any, rng: Generator) -> Place:
@@ -167,6 +181,8 @@ class RandAugment:
         table, weighted = SETS[chosen], chosen in ("weights", "3aw")
         total = sum(table.values())
         weights = tuple(w / total for w in table.values()) if weighted else None
+        if weighted and words.get("n", 2) > len(table):
+            raise UsageError(f"'{self.spec}': n is at most {len(table)}, the operations of '{chosen}'")
         values = {
             "names": tuple(table),
             "weights": weights,
@@ -196,7 +212,9 @@ class RandAugment:
 
 
 def _switch(text: str) -> bool:
-    return bool(int(text))
+    if text not in ("0", "1"):
+        raise ValueError(text)
+    return text == "1"
 
 
 @dataclass(frozen=True)

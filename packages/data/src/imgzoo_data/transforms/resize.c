@@ -3,6 +3,7 @@
 #include <string.h>
 #define ROWS 4    /* resized at once */
 #define WIDE 8    /* pixels of a column step; scratch rows are padded to it */
+#define BITS 22
 #define HALF (1 << (BITS - 1))
 typedef int v4 __attribute__((vector_size(16), may_alias));
 typedef int v8 __attribute__((vector_size(32), may_alias));

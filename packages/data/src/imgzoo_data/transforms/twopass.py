@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import functools
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,8 +18,10 @@ import torch
 from imgzoo.native import code, library
 from imgzoo_data.scratch import Scratch
 
-BITS = 22  # of a weight's fraction
-SOURCE = f"#define BITS {BITS}\n{code(__file__, 'resize.c')}"
+BITS = 22  # of a weight's fraction, as in resize.c
+SOURCE = code(__file__, "resize.c")
+SHIPPED = Path(__file__).parents[1] / "compiled"
+"""Where a wheel has it compiled."""
 WIDTHS = range(6, 1 << 16)  # pixels: what is read past the end of a row must lie in the next; working memory has limits
 
 
@@ -78,7 +81,7 @@ _scratch = Scratch()
 
 @functools.cache
 def _compiled() -> Any:
-    found = library(SOURCE)
+    found = library(SOURCE, SHIPPED)
     if found is None:
         return None
     pointer, number = ctypes.c_void_p, ctypes.c_long

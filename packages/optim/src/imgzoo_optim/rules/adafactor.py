@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from imgzoo.options import Range
 from imgzoo_optim import foreach
 from imgzoo_optim.base import Block, Optimizer, low
 
@@ -25,11 +26,12 @@ class Adafactor(Optimizer):
     """`p -= rate * clip(g / sqrt(v))`, `v` factored; without `lr` the rate falls as `1 / sqrt(t)` by itself."""
 
     real_only = True
+    ranges = {"decay_rate": Range(high=0, below=True)}
 
     def __init__(
         self,
         params: Any,
-        lr: float | None = None,
+        lr: float | Tensor | None = None,
         eps: float = 1e-30,
         eps_scale: float = 1e-3,
         clip_threshold: float = 1.0,
@@ -84,10 +86,13 @@ class Adafactor(Optimizer):
                 for block, step in zip(blocks, steps):
                     block.steps = [step]
                 self.caution(blocks)
-            targets = pieces(param)
+            whole = param.float() if low(param.dtype) else param
+            targets = pieces(whole)
             if group["weight_decay"]:
                 foreach.mul_(targets, 1 - group["weight_decay"] * rate)
             foreach.sub_(targets, steps)
+            if whole is not param:
+                param.copy_(whole)
 
     def _compiled_steps(self, group: dict[str, Any], params: list[Tensor], t: Any) -> list[Tensor]:
         """Make the steps that the compiled loop can make; returns the other parameters."""

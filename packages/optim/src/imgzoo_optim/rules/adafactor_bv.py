@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from imgzoo.errors import UsageError
+from imgzoo.options import Range
 from imgzoo_optim import foreach
 from imgzoo_optim.base import Block, Optimizer, low, subtract_
 
@@ -21,10 +23,19 @@ def factored_axes(shape: torch.Size, least: int) -> tuple[int, int] | None:
     return order[-2], order[-1]
 
 
+def float_type(name: str) -> torch.dtype:
+    """A floating-point dtype by name: `bfloat16`, `float32`, ..."""
+    dtype = getattr(torch, name, None)
+    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+        raise UsageError(f"momentum_dtype is a floating-point dtype or its name, such as 'bfloat16', not '{name}'")
+    return dtype
+
+
 class AdafactorBigVision(Optimizer):
     """Factored second moments with a cap on their decay, momentum in half precision, an absolute learning rate."""
 
     real_only = True
+    ranges = {"decay_rate": Range(0, above=True)}
 
     def __init__(
         self,
@@ -45,7 +56,7 @@ class AdafactorBigVision(Optimizer):
         corrected_weight_decay: bool = False,
     ):
         if isinstance(momentum_dtype, str):
-            momentum_dtype = getattr(torch, momentum_dtype)
+            momentum_dtype = float_type(momentum_dtype)
         super().__init__(params, **locals())
 
     def create(self, state: dict[str, Any], param: Tensor, group: dict[str, Any]) -> None:
@@ -77,7 +88,8 @@ class AdafactorBigVision(Optimizer):
             steps = self._normalized(state, grad, group, beta2)
             if group["clipping_threshold"] is not None:
                 clip_rms_(steps, group["clipping_threshold"])
-            targets = pieces(param)
+            whole = param.float() if low(param.dtype) else param
+            targets = pieces(whole)
             if group["momentum"] is not None:
                 means = pieces(state["exp_avg"])
                 foreach.lerp_(means, [step.to(means[0].dtype) for step in steps], 1 - group["momentum"])
@@ -91,6 +103,8 @@ class AdafactorBigVision(Optimizer):
             if isinstance(shrink, Tensor) or shrink != 1:
                 foreach.mul_(targets, shrink)
             subtract_(targets, steps, self.lr(group))
+            if whole is not param:
+                param.copy_(whole)
 
     def _normalized(self, state: dict[str, Any], grad: Tensor, group: dict[str, Any], beta2: float) -> list[Tensor]:
         eps = group["eps"] if group["eps"] is not None else 1e-30

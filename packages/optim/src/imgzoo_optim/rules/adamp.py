@@ -8,7 +8,7 @@ from torch import Tensor
 
 from imgzoo_optim import foreach
 from imgzoo_optim.base import Block
-from imgzoo_optim.kernels import Kernel
+from imgzoo_optim.kernel import Kernel
 
 from .moments import adaptive_step, average_, average_square_
 from .projection import Projected

@@ -20,7 +20,7 @@ SOURCE = code(__file__, "factored.c")
 @functools.cache
 def compiled_step() -> Any:
     """The whole factored step of one tensor as a function (see `SOURCE`), or None without a compiler."""
-    found = library(SOURCE)
+    found = library(SOURCE, kernels.SHIPPED)
     if found is None:
         return None
     found.step.argtypes = [*[ctypes.c_void_p] * 5, *[ctypes.c_long] * 3, *[ctypes.c_float] * 5]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -90,7 +90,11 @@ def learn_factors(factors: list[Tensor], probe: Tensor, grad: Tensor, rate: floa
     order = grad.ndim
     inverse = probe.permute(*range(1, order), 0) if order else probe
     for axis, q in enumerate(factors):
-        inverse = inverse / q if q.ndim < 2 else torch.linalg.solve_triangular(q, inverse, upper=True, left=False)
+        if q.ndim < 2:
+            inverse = inverse / q
+        else:
+            rows = torch.atleast_2d(inverse)
+            inverse = torch.linalg.solve_triangular(q, rows, upper=True, left=False).view_as(inverse)
         if axis < order - 1:
             inverse = inverse.transpose(axis, order - 1)
     for axis, q in enumerate(factors):
@@ -142,7 +146,7 @@ class Kron(Optimizer):
         preconditioner_update_probability: Callable[[int], float] | float | None = None,
         max_size_triangular: int = 2048,
         min_ndim_triangular: int = 2,
-        memory_save_mode: str | None = None,
+        memory_save_mode: Literal["one_diag", "all_diag"] | None = None,
         momentum_into_precond_update: bool = True,
         precond_lr: float = 0.1,
         precond_init_scale: float = 1.0,

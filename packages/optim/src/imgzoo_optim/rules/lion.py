@@ -8,7 +8,7 @@ from torch import Tensor
 
 from imgzoo_optim import foreach
 from imgzoo_optim.base import Block, Optimizer
-from imgzoo_optim.kernels import Kernel
+from imgzoo_optim.kernel import Kernel
 
 from .moments import average_
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from imgzoo.errors import UsageError
+from imgzoo.options import is_of
 from imgzoo_optim import foreach
 from imgzoo_optim.base import Block, Optimizer, low
 
@@ -53,7 +54,9 @@ def coefficients(given: str | tuple[Any, ...] | list[Any], steps: int) -> Coeffi
             raise UsageError(f"ns_coefficients must be one of {', '.join(PRESETS)} or triples, got '{given}'")
         rows: Any = PRESETS[given]
     else:
-        rows = given if isinstance(given[0], tuple | list) else (given,)
+        rows = given if given and isinstance(given[0], tuple | list) else (given,)
+        if not all(is_of(row, tuple[float, float, float]) for row in rows):
+            raise UsageError(f"ns_coefficients are three numbers, or rows of three, not {given!r}")
     return tuple(rows[min(i, len(rows) - 1)] for i in range(steps))
 
 
@@ -111,8 +114,8 @@ class Muon(Optimizer):
     """Matrices: `m = momentum * m + (1 - momentum) * g; p -= lr * scale * orthogonalize(m)`; the rest: AdamW.
 
     Groups with `use_fallback` get AdamW whatever their shape. `ns_dtype` is the precision of Newton-Schulz: bfloat16 on
-    accelerators and float32 on CPU, where that is both faster and closer, unless given. `scale_eps` makes `eps`, the
-    least norm a matrix is divided by, proportional to the root of columns over rows.
+    accelerators, at least float32 on CPU, where that is both faster and closer, unless given. `scale_eps` makes `eps`,
+    the least norm a matrix is divided by, proportional to the root of columns over rows.
     """
 
     slots = ("exp_avg", "exp_avg_sq")
@@ -129,23 +132,16 @@ class Muon(Optimizer):
         ns_coefficients: str | tuple[Any, ...] | list[Any] = "quintic",
         eps: float = 1e-7,
         safety_factor: float = 1.0,
-        adjust_lr_fn: str | None = "match_rms_adamw",
-        conv_mode: str = "flatten",
+        adjust_lr_fn: Literal["original", "match_rms_adamw", "rms_to_rms", "none"] | None = "match_rms_adamw",
+        conv_mode: Literal["flatten", "batched"] = "flatten",
         normalize_spatial: bool = True,
         fallback_lr_scale: float = 1.0,
         adamw_lr: float | None = None,
         betas: tuple[float, float] = (0.9, 0.95),
-        algo: str = "muon",
+        algo: Literal["muon", "adamuon"] = "muon",
         scale_eps: bool = False,
         ns_dtype: torch.dtype | None = None,
     ):
-        for name, value, valid in (
-            ("conv_mode", conv_mode, ("flatten", "batched")),
-            ("adjust_lr_fn", adjust_lr_fn, (None, *RATES)),
-            ("algo", algo, ("muon", "adamuon")),
-        ):
-            if value not in valid:
-                raise UsageError(f"{name} must be one of {', '.join(map(str, valid))}, got '{value}'")
         if adamw_lr is not None:
             fallback_lr_scale = adamw_lr / float(lr)
         ns_coefficients = coefficients(ns_coefficients, ns_steps)
@@ -167,7 +163,9 @@ class Muon(Optimizer):
     @staticmethod
     def _precision(group: dict[str, Any], param: Tensor) -> torch.dtype:
         """What Newton-Schulz computes in."""
-        return group["ns_dtype"] or (torch.float32 if param.device.type == "cpu" else torch.bfloat16)
+        if group["ns_dtype"] is not None:
+            return group["ns_dtype"]
+        return torch.promote_types(param.dtype, torch.float32) if param.device.type == "cpu" else torch.bfloat16
 
     def update(self, group: dict[str, Any], params: list[Tensor], t: Any) -> None:
         alike: dict[torch.Size, list[Tensor]] = {}
@@ -223,15 +221,14 @@ class Muon(Optimizer):
                 foreach.clamp_min_(sizes, group["eps"])
                 foreach.div_(steps, sizes)
                 scale *= shape.numel() ** 0.5
+        wide = [p.float() for p in params] if low(params[0].dtype) else params
         shrink = self.shrink(group)
         if isinstance(shrink, Tensor) or shrink != 1:
-            foreach.mul_(params, shrink)
-        rate = self.lr(group) * scale
-        foreach.mul_(steps, rate)
-        if low(params[0].dtype):
-            foreach.copy_(params, foreach.sub([p.float() for p in params], steps))
-        else:
-            foreach.sub_(params, steps)
+            foreach.mul_(wide, shrink)
+        foreach.mul_(steps, self.lr(group) * scale)
+        foreach.sub_(wide, steps)
+        if wide is not params:
+            foreach.copy_(params, wide)
 
     def _adapt(self, group: dict[str, Any], params: list[Tensor], steps: list[Tensor], t: Any) -> list[Tensor]:
         """AdaMuon: divide by the root of the second moment of the orthogonalized direction."""
@@ -244,4 +241,4 @@ class Muon(Optimizer):
         return list(foreach.div(steps, denominator))
 
 
-_LOCAL = ("self", "params", "__class__", "name", "value", "valid", "adamw_lr")
+_LOCAL = ("self", "params", "__class__", "adamw_lr")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from imgzoo_optim import foreach
-from imgzoo_optim.kernels import Kernel
+from imgzoo_optim.kernel import Kernel
 
 from .adamw import AdamW
 

@@ -1,4 +1,4 @@
-"""The field's losses over those of `imgzoo_train.losses`."""
+"""The field's losses over those of `imgzoo_train.loop.losses`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from imgzoo_train import losses as native
+from imgzoo_train.loop import losses as native
 
 
 class LabelSmoothingCrossEntropy(native.CrossEntropy):
@@ -66,7 +66,7 @@ class AsymmetricLossMultiLabel(nn.Module):
                  weight: Any = None, pos_weight: Any = None):  # fmt: skip
         super().__init__()
         if smoothing or weight is not None or pos_weight is not None or reduction not in ("batchmean", "sum"):
-            raise ValueError("this loss is summed over classes, without weights: see imgzoo_train.losses")
+            raise ValueError("this loss is summed over classes, without weights: see imgzoo_train.loop.losses")
         self.gamma_neg, self.gamma_pos, self.clip, self.eps, self.reduction = gamma_neg, gamma_pos, clip, eps, reduction
         self.native = native.AsymmetricMultiLabel(gamma_neg, gamma_pos, clip or 0.0)
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from imgzoo_optim import clip_gradients
-from imgzoo_train.ema import rounded_at_random
+from imgzoo_train.techniques.averages import rounded_at_random
 
 
 def unwrap_model(model: Any) -> Any:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
+from imgzoo.cli.numbers import Number
+from imgzoo.cli.output import print_json
 from imgzoo.errors import ImgzooError
 
 
@@ -23,23 +23,25 @@ from imgzoo.errors import ImgzooError
 @click.option("--channels-last", is_flag=True)
 @click.option("--compile", is_flag=True)
 @click.option("--deploy", is_flag=True, help="fold and reparameterize first")
-@click.option("--seconds", default=2.0, type=click.FloatRange(0), help="time to measure each")
+@click.option("--seconds", default=2.0, type=Number(0, 3600), help="time to measure each")
 @click.option("--json", "as_json", is_flag=True, help="print JSON")
-@click.option("--output", type=click.Path(path_type=Path), help="write a .csv or .json file")
+@click.option("--output", type=click.Path(path_type=Path), help="write a .csv, .json, .jsonl or .parquet file")
 def command(
     models: tuple[str, ...], modes: str, device: str, as_json: bool, output: Path | None, **options: Any
 ) -> None:
     """Measure MODELS (names, patterns, folders) on this machine with random weights."""
     from imgzoo.errors import UsageError
-    from imgzoo_train.distributed import pick_device
-    from imgzoo_train.tables import show
-    from imgzoo_train.timing import MODES, Settings, benchmark
-    from imgzoo_train.validation import find_models
+    from imgzoo_train.models.speed import MODES, Settings, benchmark
+    from imgzoo_train.ranks.world import pick_device
+    from imgzoo_train.scores.rows import check_name, write_rows
+    from imgzoo_train.scores.validate import find_models
+    from imgzoo_train.terminal.tables import show
 
     chosen = [mode.strip() for mode in modes.split(",")]
     unknown = [mode for mode in chosen if mode not in MODES]
     if unknown:
         raise UsageError(f"there is no mode '{unknown[0]}'; modes are {', '.join(MODES)}")
+    check_name(output)
     names, rows, failed = find_models(models), [], False
     for number, name in enumerate(names, start=1):
         if len(names) > 1:
@@ -52,21 +54,11 @@ def command(
             text = str(error) if isinstance(error, ImgzooError) else f"{type(error).__name__}: {error}"
             rows.append({"model": name, "error": text.splitlines()[0]})
             failed = True
-    if output is not None:
-        _write(rows, output)
     if as_json:
-        click.echo(json.dumps(rows[0] if len(rows) == 1 else rows, indent=1))
+        print_json(rows[0] if len(rows) == 1 else rows)
     else:
         show(rows)
+    if output is not None:
+        write_rows(rows, output)
     if failed:
         sys.exit(1)
-
-
-def _write(rows: list[dict[str, Any]], path: Path) -> None:
-    if path.suffix != ".csv":
-        path.write_text(json.dumps(rows, indent=1), encoding="utf-8")
-        return
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, list(dict.fromkeys(name for row in rows for name in row)))
-        writer.writeheader()
-        writer.writerows(rows)

@@ -16,7 +16,7 @@ def command(path: Path, output: Path, average: str, dtype: str | None) -> None:
     """Reduce the checkpoint at PATH to weights that can be shared: no optimizer, no run state."""
     import torch
 
-    from imgzoo_train.averaging import load_weights, write_weights
+    from imgzoo_train.models.averaging import load_weights, write_weights
 
     loaded = load_weights(path, average)
     target = write_weights(loaded.weights, loaded.template, output, getattr(torch, dtype) if dtype else None)

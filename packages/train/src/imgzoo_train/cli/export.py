@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
+
+from imgzoo.cli.numbers import Number
+from imgzoo.cli.output import print_json
+from imgzoo.errors import UsageError
+
+from .options import pretrained as of_name
+from .options import refuse_idle
 
 
 @click.command("export")
 @click.argument("model")
 @click.option("--format", "form", default="onnx", type=click.Choice(["torch", "onnx", "torchscript"]))
-@click.option("--pretrained", default="true", help="weights of a model given by name; 'false' for none")
+@of_name("weights of a model given by name; 'false' for none")
 @click.option("--output", type=click.Path(path_type=Path), help="file to write")
 @click.option("--img-size", type=click.IntRange(1))
 @click.option("--sequence", type=click.IntRange(1), help="patches of an image as input, in place of images (NaFlex)")
@@ -19,7 +25,7 @@ import click
 @click.option("--fixed-batch", type=click.IntRange(1), help="the one batch size that the file takes; any by default")
 @click.option("--whole", is_flag=True, help="normalization and softmax or sigmoid inside: images of 0 to 1 go in")
 @click.option("--script", is_flag=True, help="TorchScript by script instead of trace")
-@click.option("--tolerance", default=1e-3, type=float, help="largest relative difference that passes")
+@click.option("--tolerance", default=1e-3, type=Number(0), help="largest relative difference that passes")
 @click.option("--json", "as_json", is_flag=True, help="print the parity report as JSON")
 def command(
     model: str,
@@ -36,12 +42,15 @@ def command(
     as_json: bool,
 ) -> None:
     """Write MODEL (a name, a saved folder or a run folder) to a file, run the file, and report the difference."""
-    from imgzoo_train.deployment import deploy, example_images
-    from imgzoo_train.exporting import SUFFIXES, export
-    from imgzoo_train.models import open_model
-    from imgzoo_train.progress import working
-    from imgzoo_train.storage import check_file
+    from imgzoo_train.files.storage import check_file
+    from imgzoo_train.models.deployment import deploy, example_images
+    from imgzoo_train.models.exporting import SUFFIXES, export
+    from imgzoo_train.models.opening import open_model
+    from imgzoo_train.terminal.progress import working
 
+    if script and form != "torchscript":
+        raise UsageError(f"--script does nothing for --format {form}: leave it out")
+    refuse_idle(img_size="not sequence")
     output = output or Path(f"{Path(model).name}{SUFFIXES[form]}")
     check_file(output)
     with working(f"export {model}") as step:
@@ -67,7 +76,7 @@ def command(
             step=step,
         )
     if as_json:
-        click.echo(json.dumps(report, indent=1))
+        print_json(report)
         return
     click.echo(f"{output}: {report['bytes'] / 2**20:.1f} MiB")
     for batch, row in report["batches"].items():

@@ -8,6 +8,8 @@ import click
 
 from imgzoo.errors import UsageError
 
+from .options import refuse_idle
+
 
 @click.command("launch", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
 @click.option("-n", "--ranks", default=1, type=click.IntRange(1), help="ranks on this machine")
@@ -33,8 +35,10 @@ def command(
     arguments: tuple[str, ...],
 ) -> None:
     """Run `imgzoo ARGUMENTS` (train or validate) on several ranks: imgzoo launch -n 2 train resnet18 ..."""
-    from imgzoo_train.launching import Plan, launch, sbatch
+    from imgzoo_train.ranks.launching import Plan, launch, sbatch
 
+    refuse_idle(time="slurm", partition="slurm", rendezvous="not slurm", node_rank="not slurm")
+    refuse_idle(node_rank="rendezvous")
     if arguments[0] not in ("train", "validate"):
         raise UsageError(f"launch starts train or validate, not '{arguments[0]}'")
     if nodes > 1 and not rendezvous and not slurm:

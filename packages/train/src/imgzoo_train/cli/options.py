@@ -11,10 +11,11 @@ from typing import Any, Literal
 import click
 
 from imgzoo.errors import UsageError
-from imgzoo_train.config import Config, nested, parse_setting, rows
-from imgzoo_train.flags import FLAGS
-from imgzoo_train.recipes import load_recipe
+from imgzoo_train.config.flags import FLAGS
+from imgzoo_train.config.recipes import load_recipe
+from imgzoo_train.config.settings import Config, nested, parse_setting, rows
 
+Command = Callable[..., Any]
 TTA = "flip, five-crops, scales, or several of them, as flip,scales"
 """The views of `scores.views`, which need torch, for the help of `--tta`."""
 SEQUENCE = click.option(
@@ -22,7 +23,37 @@ SEQUENCE = click.option(
     type=click.IntRange(0),
     help="most patches of an image at its own shape; 0: one size; as trained by default",
 )
-Command = Callable[..., Any]
+
+
+class Text(click.ParamType):
+    """A text that says something: an empty one, as of a shell variable that is not set, is refused."""
+
+    name = "text"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if not str(value).strip():
+            self.fail("it is empty; leave the option out", param, ctx)
+        return str(value)
+
+
+def pretrained(help: str) -> Callable[[Command], Command]:
+    """The option `--pretrained` of commands that use a model as it is."""
+    return click.option("--pretrained", default="true", type=Text(), help=help)
+
+
+def refuse_idle(**needs: str) -> None:
+    """Raise `UsageError` for an option of the running command that was given although its like needs another.
+
+    `private="repo"`: `--private` does nothing without `--repo`; `not ...` where it does nothing beside it.
+    """
+    ctx = click.get_current_context()
+    flags = {parameter.name: parameter.opts[0] for parameter in ctx.command.params}
+    for name, other in needs.items():
+        beside, other = other.startswith("not "), other.removeprefix("not ")
+        given = ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+        if given and ctx.params[name] not in (None, False) and bool(ctx.params[other]) == beside:
+            word = "beside" if beside else "without"
+            raise UsageError(f"{flags[name]} does nothing {word} {flags[other]}: leave it out")
 
 
 class Listed(click.ParamType):
@@ -50,7 +81,7 @@ def click_type(kind: Any) -> Any:
         return click.Choice([choice for choice in arguments if choice])
     if origin is list:
         return Listed(arguments[0])
-    return kind
+    return Text() if kind is str else kind
 
 
 TITLES = {"": "Recipe", "model": "Model", "data": "Data", "optim": "Optimizer", "schedule": "Schedule", "loss": "Loss",

@@ -8,6 +8,8 @@ import click
 
 from imgzoo.errors import UsageError
 
+from .options import refuse_idle
+
 
 @click.command("push")
 @click.argument("run", type=click.Path(path_type=Path))
@@ -16,8 +18,9 @@ from imgzoo.errors import UsageError
 @click.option("--card-only", is_flag=True, help="write the model card into best/ and upload nothing")
 def command(run: Path, repo: str, private: bool, card_only: bool) -> None:
     """Write a model card for the run folder RUN and upload its best model to the hub."""
-    from imgzoo_train.pushing import push, write_card
+    from imgzoo_train.runs.pushing import push, write_card
 
+    refuse_idle(private="repo", repo="not card_only")
     if card_only:
         click.echo(f"card in {write_card(run)}")
         return

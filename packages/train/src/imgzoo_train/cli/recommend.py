@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import sys
 
 import click
 
+from imgzoo.cli.numbers import Number
+from imgzoo.cli.output import print_json
+
 
 @click.command("recommend")
 @click.argument("patterns", nargs=-1)
-@click.option("--max-ms", required=True, type=click.FloatRange(0, min_open=True), help="latency of a batch")
-@click.option("--min-top1", type=float, help="least published ImageNet accuracy in percent")
-@click.option("--max-params", type=float, help="most parameters in millions")
+@click.option("--max-ms", required=True, type=Number(0, min_open=True), help="latency of a batch")
+@click.option("--min-top1", type=Number(0, 100), help="least published ImageNet accuracy in percent")
+@click.option("--max-params", type=Number(0, min_open=True), help="most parameters in millions")
 @click.option("--license", default="", help="SPDX id, or 'permissive'")
 @click.option("--batch-size", default=1, type=click.IntRange(1))
 @click.option("--device", default="")
@@ -20,8 +22,8 @@ import click
 @click.option("--channels-last", is_flag=True)
 @click.option("--deploy", is_flag=True, help="measure with folded batch norms")
 @click.option("--measure", "most", default=12, type=click.IntRange(1), help="most models to measure")
-@click.option("--seconds", default=120.0, type=click.FloatRange(1), help="most time to spend")
-@click.option("--threads", default=0, type=click.IntRange(0))
+@click.option("--seconds", default=120.0, type=Number(1), help="most time to spend")
+@click.option("--threads", default=0, type=click.IntRange(0), help="CPU threads")
 @click.option("--json", "as_json", is_flag=True, help="print JSON")
 def command(
     patterns: tuple[str, ...],
@@ -42,11 +44,13 @@ def command(
     """Measure models matching PATTERNS here and name the most accurate one within --max-ms."""
     import torch
 
-    from imgzoo_train.distributed import pick_device
-    from imgzoo_train.recommending import candidates, recommend
-    from imgzoo_train.tables import show
-    from imgzoo_train.timing import Settings
+    from imgzoo_train.config.limits import check_threads
+    from imgzoo_train.models.recommending import candidates, recommend
+    from imgzoo_train.models.speed import Settings
+    from imgzoo_train.ranks.world import pick_device
+    from imgzoo_train.terminal.tables import show
 
+    check_threads(threads)
     if threads:
         torch.set_num_threads(threads)
     settings = Settings(
@@ -57,7 +61,7 @@ def command(
         max_ms, settings, rows, most=most, seconds=seconds, watch=lambda text: click.echo(text, err=True)
     )
     if as_json:
-        click.echo(json.dumps({"best": best, "measured": table}, indent=1))
+        print_json({"best": best, "measured": table})
     else:
         show(table, ("model", "top1", "ms_p50", "ms_p90", "fits", "gmacs", "params_m", "license"))
         if best:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
+from imgzoo.cli.output import print_json
 from imgzoo.errors import UsageError
 
-from .options import Grouped, config_options, read_config
+from .options import Grouped, config_options, read_config, refuse_idle
 
 
 @click.command("sweep", cls=Grouped)
@@ -35,18 +35,18 @@ def command(
 
     A trial that fails is a row with its error; the others go on, and the exit code is 1.
     """
-    from imgzoo_train import build
-    from imgzoo_train.metrics import oriented
-    from imgzoo_train.sweeping import mean_of_folds, plan, sweep
-    from imgzoo_train.tables import show
+    from imgzoo_train.runs.sweeping import mean_of_folds, plan, sweep
+    from imgzoo_train.scores.metrics import oriented, score_name
+    from imgzoo_train.terminal.tables import show
 
+    refuse_idle(trials="draws")
     config = read_config(config_file, settings, flags)
     if not config.run.output:
         raise UsageError("a sweep needs --output DIR")
     if config.data.folds and not any(text.startswith("data.fold=") for text in grid):
         grid = (*grid, f"data.fold={list(range(config.data.folds))}")
     points = plan(grid, draws, trials, config.run.seed)
-    name, rows = build.score_name(config), []
+    name, rows = score_name(config), []
     for row in sweep(config, points, Path(config.run.output)):
         rows.append(row)
         score = f"{name} {row[name]:.4g}" if name in row else row["error"]
@@ -54,7 +54,7 @@ def command(
     rows.sort(key=lambda row: oriented(name, row[name]) if name in row else float("-inf"), reverse=True)
     rows += mean_of_folds(rows, points, name) if config.data.folds else []
     if as_json:
-        click.echo(json.dumps(rows, indent=1))
+        print_json(rows)
     else:
         keys = list(dict.fromkeys(key for point in points for key in point))
         show(rows, ("trial", *keys, name, f"{name}_std", "loss", "seconds"))

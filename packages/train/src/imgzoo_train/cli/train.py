@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Any
 
 import click
 
+from imgzoo.cli.output import print_json
 from imgzoo.errors import UsageError
-from imgzoo_train.config import output_folder
+from imgzoo_train.config.settings import output_folder
 
 from .options import Grouped, config_options, existing_config, read_config
 
@@ -42,7 +42,7 @@ def command(
 ) -> None:
     """Train MODEL on --data, or go on with a run."""
     if recipes:
-        from imgzoo_train.recipes import describe_recipes
+        from imgzoo_train.config.recipes import describe_recipes
 
         click.echo(describe_recipes())
         return
@@ -57,24 +57,23 @@ def command(
     config = read_config(config_file, settings, flags)
     config.run.output = output_folder(config)
 
-    if dry_run or find_lr or find_batch or profile:
-        from imgzoo_train import planning
+    modes = {"dry-run": dry_run, "find-lr": find_lr, "find-batch": find_batch, "profile": profile}
+    chosen = [mode for mode, on in modes.items() if on]
+    if len(chosen) > 1:
+        raise UsageError(f"--{chosen[0]} and --{chosen[1]} train nothing, each in its way: give one of them")
+    if chosen:
+        from imgzoo_train.runs import planning
 
-        action = planning.ACTIONS[next(n for n, on in _modes(dry_run, find_lr, find_batch, profile) if on)]
-        click.echo(action(config))
+        click.echo(planning.ACTIONS[chosen[0]](config))
         return
-    from imgzoo_train.trainers import trainer
+    from imgzoo_train.runs.trainers import trainer
 
     summary = trainer(config)(config, resume=resume, quiet=quiet or as_json)
     if os.environ.get("RANK", "0") != "0":  # the main rank speaks
         return
     if as_json:
-        click.echo(json.dumps(summary, indent=1))
+        print_json(summary)
         return
     scores = ", ".join(f"{name} {value:.4g}" for name, value in summary["best"].items())
     click.echo(f"best at step {summary['best_step']} ({summary['best_weights']} weights): {scores}")
     click.echo(f"model in {summary['folder']}/best, report in {summary['folder']}/report.html")
-
-
-def _modes(dry_run: bool, find_lr: bool, find_batch: bool, profile: bool) -> list[tuple[str, bool]]:
-    return [("dry-run", dry_run), ("find-lr", find_lr), ("find-batch", find_batch), ("profile", profile)]

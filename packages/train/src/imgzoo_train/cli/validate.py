@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import functools
-import json
 import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
-from imgzoo.errors import ImgzooError, UsageError
+from imgzoo.cli.numbers import Number
+from imgzoo.cli.output import print_json
+from imgzoo.errors import ImgzooError
 
-from .options import SEQUENCE, TTA
+from .options import SEQUENCE, TTA, pretrained, refuse_idle
 
 Row = dict[str, Any]
 ROWS = (".parquet", ".jsonl")
@@ -21,6 +22,7 @@ SHOWN = (
     "model",
     "n",
     "left_out",
+    "nonfinite",
     "top1",
     "top5",
     "map",
@@ -39,18 +41,18 @@ SHOWN = (
 @click.option("--split", default="validation")
 @click.option("--task", type=click.Choice(["classification", "multilabel", "regression"]),
               help="what the models must answer; they say it themselves")  # fmt: skip
-@click.option("--pretrained", default="true", help="weights of models given by name")
+@pretrained("weights of models given by name")
 @click.option("--batch-size", default=64, type=click.IntRange(1))
 @click.option("--workers", default=0, type=click.IntRange(0))
 @click.option("--img-size", type=click.IntRange(1))
-@click.option("--crop-pct", type=click.FloatRange(0, 1, min_open=True))
+@click.option("--crop-pct", type=Number(0, 1, min_open=True))
 @click.option("--precision", default="fp32", type=click.Choice(["fp32", "bf16", "pure-bf16"]))
 @click.option("--channels-last", is_flag=True)
 @click.option("--test-pool", is_flag=True, help="average answers over windows of the whole image")
 @click.option("--tta", help=f"average the answers to views of an image: {TTA}")
 @SEQUENCE
 @click.option("--subset", default="", help="ImageNet's derived sets: a, r, v2, sketch, real")
-@click.option("--max-bad", default=0.0, type=click.FloatRange(0),
+@click.option("--max-bad", default=0.0, type=Number(0),
               help="share, or from 1 number, of unreadable images to leave out and count")  # fmt: skip
 @click.option("--per-class", is_flag=True, help="add scores of each class")
 @click.option("--confusion", is_flag=True, help="add the confusion matrix")
@@ -70,14 +72,13 @@ def command(
     **options: Any,
 ) -> None:
     """Score MODELS (names, patterns, saved folders, run folders, or files that list them) on --data."""
-    from imgzoo_train.distributed import join_world
-    from imgzoo_train.progress import Bar
-    from imgzoo_train.storage import check_file
-    from imgzoo_train.validation import Settings, find_models, validate
+    from imgzoo_train.ranks.world import join_world
+    from imgzoo_train.scores.rows import check_name
+    from imgzoo_train.scores.validate import Settings, find_models, validate
+    from imgzoo_train.terminal.progress import Bar
 
-    if output is not None and output.suffix not in (".json", ".csv", *ROWS):
-        raise UsageError(f"--output takes .json, .csv, .parquet or .jsonl, not '{output.suffix}'")
-    check_file(output)
+    check_name(output)
+    refuse_idle(crop_pct="not test_pool")
     each_image = output is not None and output.suffix in ROWS
     settings, rows, samples, failed = Settings(rows=each_image, **options), [], [], False
     names, say = find_models(models), functools.cache(Bar(0, 0).say)  # the same data is described once
@@ -91,6 +92,9 @@ def command(
                 text = str(error) if isinstance(error, ImgzooError) else f"{type(error).__name__}: {error}"
                 row, failed = {"model": name, "error": text.splitlines()[0]}, True
             else:
+                if broken := row.get("nonfinite"):
+                    say(f"{name}: the outputs of {broken} of {row['n']} images are no finite number")
+                    failed = True
                 if per_class and hasattr(found.scores, "per_class"):
                     rates = zip(found.labels, found.scores.per_class())
                     row["per_class"] = [{"class": label, **rate} for label, rate in rates]
@@ -101,8 +105,8 @@ def command(
             if len(names) > 1 and world.main:
                 Bar(0, 0).say(f"{name}: {row.get('top1', row.get('error', 'scored'))}")
         if world.main:
-            _write(rows, samples, output)
             _show(rows, as_json)
+            _write(rows, samples, output)
     if failed:
         sys.exit(1)
 
@@ -116,7 +120,7 @@ def _write(rows: list[Row], samples: list[Row], path: Path | None) -> None:
     if path.suffix in ROWS:
         write_rows(samples, path)
     elif path.suffix == ".json":
-        path.write_text(json.dumps(rows, indent=1), encoding="utf-8")
+        write_rows(rows, path)
     else:
         for name, table in {"": _plain(rows), "per_class": classes_of(rows), "confusion": pairs_of(rows)}.items():
             if table or not name:
@@ -144,9 +148,9 @@ def pairs_of(rows: list[Row]) -> list[Row]:
 
 def _show(rows: list[Row], as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps(rows[0] if len(rows) == 1 else rows, indent=1))
+        print_json(rows[0] if len(rows) == 1 else rows)
         return
-    from imgzoo_train.tables import show
+    from imgzoo_train.terminal.tables import show
 
     show(rows, SHOWN)
     for table in (classes_of(rows), pairs_of(rows)):

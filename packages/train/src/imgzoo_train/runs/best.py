@@ -10,13 +10,17 @@ from typing import Any
 import torch
 
 from imgzoo.errors import UsageError
-from imgzoo_train import build
-from imgzoo_train.config import Config
-from imgzoo_train.evaluation import Evaluation
-from imgzoo_train.metrics import better, lower_is_better, oriented
-from imgzoo_train.state import State
+from imgzoo_train.config.settings import Config
+from imgzoo_train.files.checkpoints import folder_name
+from imgzoo_train.files.packing import snapshot
+from imgzoo_train.files.storage import StorageError
+from imgzoo_train.loop.state import State
+from imgzoo_train.runs.folder import RunFolder
+from imgzoo_train.scores.evaluation import Evaluation
+from imgzoo_train.scores.metrics import better, lower_is_better, oriented
 from imgzoo_train.techniques import adapters, batch_norm
-from imgzoo_train.tree import snapshot
+
+from . import assembly
 
 
 def judge(best: dict[str, Any], step: int, name: str, results: Mapping[str, Evaluation]) -> tuple[str, bool]:
@@ -46,6 +50,18 @@ def summary_of(best: Mapping[str, Any], name: str) -> dict[str, Any]:
         "best_weights": (best.get("variant") or "").removeprefix("_") or "raw",
         "lower_is_better": lower_is_better(name),
     }
+
+
+def check_written(best: Mapping[str, Any], folder: RunFolder) -> None:
+    """Raise `StorageError` where `best/` does not hold the best weights, since the disk was full."""
+    step, there = best.get("step"), (folder.best / "config.json").is_file()
+    written = best.get("written", step)
+    if step == written and there:
+        return
+    held = f"that of step {written}" if there else "nothing"
+    where = folder.checkpoints / folder_name(step or 0)
+    helps = f"; `imgzoo clean {where} --output FOLDER` writes it" if where.is_dir() else ""
+    raise StorageError(f"no space was left for the best model, of step {step}: best/ holds {held}{helps}")
 
 
 def writer(config: Config, sources: Any, state: State, weights: dict[str, torch.Tensor]) -> Callable[[Path], None]:
@@ -80,7 +96,7 @@ def full_weights(state: State) -> dict[str, torch.Tensor]:
 def publishable(config: Config, weights: dict[str, torch.Tensor], sources: Any, trained: Any) -> Any:
     """A plain copy of the trained model: adapters merged into their layers, auxiliary batch norms taken off."""
     part = dataclasses.replace(config.model, pretrained="", grad_checkpointing=False)
-    model: Any = build.build_model(dataclasses.replace(config, model=part), sources.classes, sources.names)
+    model: Any = assembly.build_model(dataclasses.replace(config, model=part), sources.classes, sources.names)
     if config.model.lora:
         adapters.add_lora(model, config.model.lora)
     if config.model.split_bn > 1:

@@ -8,14 +8,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
+from imgzoo.errors import DataError, UsageError
+from imgzoo.registry import registry
+from imgzoo.text import counted
+from imgzoo_train.config.limits import check_threads, checked_value
+from imgzoo_train.config.settings import Config, DistillSection
+from imgzoo_train.loop.losses import DEFAULT_LOSS, options_of
+from imgzoo_train.loop.weighting import MODES
+from imgzoo_train.scores.metrics import METRICS
 
-from imgzoo.errors import DataError, ImgzooError, UsageError
-from imgzoo_train.config import Config, DistillSection
-from imgzoo_train.limits import checked_value
-from imgzoo_train.metrics import METRICS
-
-from . import resuming
+from . import idle, resuming
 
 
 def check_settings(config: Config, *, resume: bool = False, output: bool = True) -> None:
@@ -23,15 +25,18 @@ def check_settings(config: Config, *, resume: bool = False, output: bool = True)
 
     With `output` the folder too: on one rank only, since another may already have begun it.
     """
-    from imgzoo.registry import registry
-    from imgzoo_train.build import DEFAULT_LOSS, score_name
+    from imgzoo_train.scores.metrics import score_name
 
     run = config.run
     registry("trainers").resolve(run.trainer or "standard")
     for name in run.loggers:
         registry("loggers").resolve(name)
-    registry("losses").resolve(config.loss.name or DEFAULT_LOSS[config.loss.task])
     registry("optimizers").resolve(config.optim.name)
+    weights = config.loss.class_weights
+    if weights and weights not in MODES and not Path(weights).is_file():
+        raise UsageError(f"--class-weights is {', '.join(MODES)} or a file of weights, not '{weights}'")
+    registry("schedulers").resolve(config.schedule.name)
+    check_loss_options(config.loss.name or DEFAULT_LOSS[config.loss.task], config)
     measured = METRICS[config.loss.task](2).result()
     if score_name(config) not in measured:
         raise UsageError(f"--metric {run.metric} is not measured; there are {', '.join(measured)}")
@@ -40,6 +45,8 @@ def check_settings(config: Config, *, resume: bool = False, output: bool = True)
     for flag, epochs in (("--warmup-epochs", config.schedule.warmup_epochs), ("--swa-epochs", run.swa_epochs)):
         if epochs and epochs >= run.epochs + (flag == "--swa-epochs"):
             raise UsageError(f"{flag} {epochs:g} is longer than the run of --epochs {run.epochs}")
+    idle.check_idle(config)
+    check_threads(run.threads)
     if config.data.sequence:
         check_sequence(config)
     check_augmentations(config.data.augment)
@@ -47,6 +54,18 @@ def check_settings(config: Config, *, resume: bool = False, output: bool = True)
         resuming.check(Path(run.output), config)
     if output:
         check_output(Path(run.output), resume)
+
+
+def check_loss_options(name: str, config: Config) -> None:
+    """Raise `UsageError` for smoothing or class weights that the loss does not know."""
+    taken = options_of(name)
+    mixed = config.data.mixup or config.data.cutmix  # mixing smooths the targets itself
+    for flag, given, option in (
+        ("--smoothing", config.loss.smoothing and not mixed, "smoothing"),
+        ("--class-weights", config.loss.class_weights, "weight"),
+    ):
+        if given and taken is not None and option not in taken:
+            raise UsageError(f"the loss {name} knows no {flag}: leave it out, or choose another --loss")
 
 
 def check_sequence(config: Config) -> None:
@@ -77,7 +96,7 @@ def check_augmentations(given: Mapping[str, Any]) -> None:
 
 def check_output(folder: Path, resume: bool) -> None:
     """Raise `UsageError` for a folder that holds a run already, or that cannot be written; leaves nothing there."""
-    from imgzoo_train.folder import RunFolder
+    from imgzoo_train.runs.folder import RunFolder
 
     if not resume:
         RunFolder(folder).refuse_existing()
@@ -88,39 +107,20 @@ def check_output(folder: Path, resume: bool) -> None:
         raise UsageError(f"cannot write to {folder} ({error.strerror}); choose another --output") from error
 
 
-@torch.no_grad()
-def check_size(model: Any, *sizes: Any) -> None:
-    """Let the model see an image of each size (height and width); raises `UsageError` for one that it cannot take."""
-    training, parameter = model.training, next(model.parameters())
-    cfg = model.pretrained_cfg
-    for size in sizes:
-        height, width = (size, size) if isinstance(size, int) else size
-        try:
-            model.eval()(torch.zeros(1, model.in_chans, height, width, device=parameter.device, dtype=parameter.dtype))
-        except ImgzooError:
-            raise
-        except (RuntimeError, ValueError, AssertionError, IndexError) as error:
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            name = getattr(model, "name", "the model")
-            raise UsageError(
-                f"{name} cannot take images of {height}x{width} ({reason}); its own size is "
-                f"{'x'.join(map(str, cfg['input_size'][1:]))}, and --img-size builds it for another where it can"
-            ) from error
-        finally:
-            model.train(training)
-
-
-def worth_saying(config: Config, samples: int) -> list[str]:
+def worth_saying(config: Config, samples: int, ranks: int = 1) -> list[str]:
     """What a run of so many training samples does that one may not expect, and the option that changes it."""
-    left = samples % config.data.batch_size if samples > config.data.batch_size else 0
+    whole = config.data.batch_size * ranks
+    left = samples % whole if samples > whole else 0
     said = []
-    if samples < config.data.batch_size and not config.data.last_batch:
+    if samples < whole and not config.data.last_batch:
         said.append(
-            f"repeated: {samples} images fill a batch of {config.data.batch_size}, some of them several times; "
+            f"repeated: {counted(samples, 'image')} fill a batch of {whole}, some of them several times; "
             "--last-batch takes each once"
         )
     if left and not config.data.last_batch:
-        said.append(f"left out: {left} images an epoch, the last batch that is not full; --last-batch takes them")
+        said.append(
+            f"left out: {counted(left, 'image')} an epoch, the last batch that is not full; --last-batch takes them"
+        )
     if config.schedule.warmup_epochs and not config.schedule.options.get("warmup_start"):
         said.append(
             "warm-up: the first update has learning rate 0; "
@@ -137,7 +137,7 @@ def explained(config: Config) -> Iterator[None]:
     except DataError as error:
         if "see bad=" not in str(error):
             raise
-        from imgzoo_train.evaluation import advised
+        from imgzoo_train.scores.evaluation import advised
 
         raise advised(error, "--max-bad replaces such samples by others") from error
     except ValueError as error:

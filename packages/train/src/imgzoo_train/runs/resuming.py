@@ -10,10 +10,10 @@ from typing import Any
 import torch
 
 from imgzoo.errors import ImgzooError, UsageError
-from imgzoo_train.config import Config, rows
-from imgzoo_train.flags import FLAGS
-from imgzoo_train.folder import RunFolder
-from imgzoo_train.state import State
+from imgzoo_train.config.flags import FLAGS
+from imgzoo_train.config.settings import Config, rows
+from imgzoo_train.loop.state import State
+from imgzoo_train.runs.folder import RunFolder
 
 FIXED = frozenset(
     [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,9 +12,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from imgzoo.cli.output import json_text
 from imgzoo.errors import MissingDependencyError, UsageError
-from imgzoo_train.answers import Answer
-from imgzoo_train.folder import safe_cell
+from imgzoo_train.files.storage import check_file, replace_file, safe_cell
+from imgzoo_train.models.answers import Answer
 
 
 class Samples:
@@ -46,40 +48,51 @@ class Samples:
 
 
 def write_rows(rows: list[dict[str, Any]], path: Path) -> None:
-    """Write rows as Parquet, JSON lines or CSV, by the name of the file."""
-    WRITERS[path.suffix](rows, path)
+    """Write rows as Parquet, JSON, JSON lines or CSV, by the name of the file: as a whole or not at all.
+
+    Raises `StorageError` where the file cannot be written.
+    """
+    replace_file(path, ENCODERS[path.suffix](rows))
 
 
-def _parquet(rows: list[dict[str, Any]], path: Path) -> None:
+def _parquet(rows: list[dict[str, Any]]) -> bytes:
     try:
         import pyarrow
         import pyarrow.parquet
     except ImportError as error:
         raise MissingDependencyError("parquet needs pyarrow: pip install imgzoo-train[parquet]") from error
-    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+    out = io.BytesIO()
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), out)
+    return out.getvalue()
 
 
-def _jsonl(rows: list[dict[str, Any]], path: Path) -> None:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+def _json(rows: list[dict[str, Any]]) -> bytes:
+    return json_text(rows).encode()
 
 
-def _csv(rows: list[dict[str, Any]], path: Path) -> None:
+def _jsonl(rows: list[dict[str, Any]]) -> bytes:
+    return "".join(json_text(row, None) + "\n" for row in rows).encode()
+
+
+def _csv(rows: list[dict[str, Any]]) -> bytes:
     """Nested cells become JSON text, so that a sheet has one column a field."""
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    with path.open("w", encoding="utf-8", newline="", errors="backslashreplace") as file:
-        writer = csv.DictWriter(file, names)
-        writer.writeheader()
-        for row in rows:
-            cells = {
-                key: value if isinstance(value, (str, int, float)) else json.dumps(value) for key, value in row.items()
-            }
-            writer.writerow({key: safe_cell(cell) if isinstance(cell, str) else cell for key, cell in cells.items()})
+    out = io.StringIO()
+    writer = csv.DictWriter(out, list(dict.fromkeys(name for row in rows for name in row)))
+    writer.writeheader()
+    for row in rows:
+        cells = {
+            key: value if value is None or isinstance(value, (str, int, float)) else json.dumps(value)
+            for key, value in row.items()
+        }
+        writer.writerow({key: safe_cell(cell) if isinstance(cell, str) else cell for key, cell in cells.items()})
+    return out.getvalue().encode(errors="backslashreplace")
 
 
-WRITERS = {".parquet": _parquet, ".jsonl": _jsonl, ".csv": _csv}
+ENCODERS = {".parquet": _parquet, ".json": _json, ".jsonl": _jsonl, ".csv": _csv}
 
 
-def check_name(path: Path | None, option: str) -> None:
-    """Raise `UsageError` for a file of another kind."""
-    if path is not None and path.suffix not in WRITERS:
-        raise UsageError(f"{option} takes {', '.join(WRITERS)}, not '{path.suffix}'")
+def check_name(path: Path | None, option: str = "--output") -> None:
+    """Raise `UsageError` for a file of another kind, and for one that cannot be written; leaves nothing."""
+    if path is not None and path.suffix not in ENCODERS:
+        raise UsageError(f"{option} takes {', '.join(ENCODERS)}, not '{path.suffix}'")
+    check_file(path, option)

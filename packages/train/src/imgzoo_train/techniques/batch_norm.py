@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from imgzoo.model.swapping import swap_in, swap_out
-from imgzoo_train.distributed import World
+from imgzoo_train.ranks.world import World
 
 try:  # what nn.SyncBatchNorm runs on an accelerator
     from torch.nn.modules._functions import SyncBatchNorm as fused

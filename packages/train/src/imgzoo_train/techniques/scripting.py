@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from imgzoo.errors import UsageError
-from imgzoo_train.precision import FP32, Precision
+from imgzoo_train.techniques.precision import FP32, Precision
 
 from . import small_maps
 

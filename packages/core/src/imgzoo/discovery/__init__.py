@@ -1,0 +1,1 @@
+"""How plugins are found, loaded, switched and examined. No torch."""

@@ -1,0 +1,124 @@
+"""What a plugin may answer: every field of every spec, checked where it enters. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from imgzoo.catalog.read import CatalogWeights
+from imgzoo.specs import CommandSpec, ComponentSpec, HealthCheck, ModelSpec, WeightSpec
+
+MOST = 1 << 24
+"""Sides of an image, channels and classes above this are mistakes."""
+
+
+class Rule(NamedTuple):
+    """A test of a value, and what it must be in words."""
+
+    holds: Callable[[Any], bool]
+    words: str
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= MOST
+
+
+def _is_size(value: Any) -> bool:
+    return isinstance(value, tuple | list) and len(value) == 3 and all(_is_count(side) and side for side in value)
+
+
+def _are_channels(value: Any) -> bool:
+    return isinstance(value, tuple | list) and all(isinstance(each, int | float) for each in value)
+
+
+def _is_table(value: Any) -> bool:
+    return isinstance(value, Mapping) and all(isinstance(key, str) for key in value)
+
+
+def _are_aliases(value: Any) -> bool:
+    return _is_table(value) and all(isinstance(each, str) for each in value.values())
+
+
+def _are_words(value: Any) -> bool:
+    return isinstance(value, frozenset | set) and all(isinstance(each, str) for each in value)
+
+
+def _are_weights(value: Any) -> bool:
+    if isinstance(value, CatalogWeights):  # whose rows are checked when they are made
+        return True
+    return isinstance(value, tuple | list) and not any(complaint(row) for row in value)
+
+
+TEXT = Rule(_is_text, "text")
+TABLE = Rule(_is_table, "a table of options by name")
+WORDS = Rule(_are_words, "a set of words")
+SIZE = Rule(_is_size, "(channels, height, width)")
+COUNT = Rule(_is_count, f"a whole number up to {MOST}")
+NUMBER = Rule(_is_number, "a number above 0")
+CHANNELS = Rule(_are_channels, "a number a channel")
+
+
+def _or_none(rule: Rule) -> Rule:
+    return Rule(lambda value: value is None or rule.holds(value), f"{rule.words}, or None")
+
+
+RULES: dict[type, Mapping[str, Rule]] = {
+    ModelSpec: {
+        "kwargs": TABLE,
+        "weights": Rule(_are_weights, "a list of sound WeightSpecs"),
+        "family": TEXT,
+        "paper": TEXT,
+        "capabilities": WORDS,
+        "aliases": Rule(_are_aliases, "a table from old names to new ones"),
+        "spelling": TABLE,
+    },
+    WeightSpec: {
+        **dict.fromkeys(("tag", "arch", "url", "hf_hub_id", "hf_hub_filename", "sha256", "license"), TEXT),
+        **dict.fromkeys(("interpolation", "crop_mode", "format", "paper", "origin_url"), TEXT),
+        "num_classes": COUNT,
+        "label_offset": COUNT,
+        "input_size": SIZE,
+        "test_input_size": _or_none(SIZE),
+        "min_input_size": _or_none(SIZE),
+        "fixed_input_size": Rule(lambda value: isinstance(value, bool), "true or false"),
+        "crop_pct": NUMBER,
+        "test_crop_pct": _or_none(NUMBER),
+        "mean": CHANNELS,
+        "std": CHANNELS,
+        "kwargs": TABLE,
+    },
+    ComponentSpec: {"kwargs": TABLE, "help": TEXT, "paper": TEXT, "traits": WORDS},
+    CommandSpec: {"help": TEXT},
+    HealthCheck: {"help": TEXT},
+}
+
+
+def complaint(spec: Any) -> str:
+    """What is wrong with the first field of a spec that is not as it must be; empty when all are."""
+    rules = RULES.get(type(spec))
+    if rules is None:
+        return f"it is a {type(spec).__name__}, and no spec"
+    for field, rule in rules.items():
+        value = getattr(spec, field)
+        if not rule.holds(value):
+            return f"{field} must be {rule.words}, and is {_told(value)}"
+    return ""
+
+
+def _told(value: Any) -> str:
+    """A value in a few words; numbers of any length and texts of any content are safe to print."""
+    if isinstance(value, Sequence) and not isinstance(value, str) and not isinstance(value, CatalogWeights):
+        wrong: Iterable[str] = (said for each in value if isinstance(each, WeightSpec) and (said := complaint(each)))
+        inside = next(iter(wrong), "")
+        return f"a {type(value).__name__} of {len(value)}" + (f" ({inside})" if inside else "")
+    if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e15:
+        return repr(value)
+    return "None" if value is None else f"a {type(value).__name__}"

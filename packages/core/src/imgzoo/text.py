@@ -1,0 +1,58 @@
+"""Text for people: names without control characters, in natural order. No torch."""
+
+from __future__ import annotations
+
+import re
+
+_ESCAPE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-_])")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+"""What a name of a model, tag, component or command may be."""
+_DIGITS = re.compile(r"(\d+)")
+
+
+def safe(text: object) -> str:
+    """One printable line: terminal escapes removed, line breaks and tabs as spaces, other control characters as `?`."""
+    line = str(text)
+    if line.isprintable():
+        return line
+    line = " ".join(_ESCAPE.sub("", line).split())
+    return line if line.isprintable() else "".join(char if char.isprintable() else "?" for char in line)
+
+
+def escaped(text: object) -> str:
+    """The text with what is not printable written as an escape (`\\x1b`), line breaks and tabs kept.
+
+    Bytes of a file name that are no UTF-8 (lone surrogates) are written as those bytes, `\\xe9`.
+    """
+    whole = str(text)
+    if whole.isprintable():
+        return whole
+    return "".join(char if char.isprintable() or char in "\n\t" else _written(char) for char in whole)
+
+
+def _written(char: str) -> str:
+    code = ord(char)
+    if 0xDC80 <= code <= 0xDCFF:
+        return f"\\x{code - 0xDC00:02x}"
+    return char.encode("unicode_escape", "surrogatepass").decode()
+
+
+def natural(name: str) -> list[str | int]:
+    """Sort key with numbers by value: resnet18 before resnet101."""
+    parts: list[str | int] = _DIGITS.split(name)  # type: ignore[assignment]
+    parts[1::2] = map(int, parts[1::2])
+    return parts
+
+
+def told(error: BaseException) -> str:
+    """Kind and text of an error; one whose text cannot be had is still told."""
+    try:
+        return f"{type(error).__name__}: {error}"
+    except BaseException as worse:
+        return f"{type(error).__name__}, whose text raises {type(worse).__name__}"
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 class`, `1,437 classes`."""
+    plural = f"{noun}es" if noun.endswith("s") else f"{noun}s"
+    return f"{number:,} {noun if number == 1 else plural}"

@@ -1,0 +1,132 @@
+"""A plugin that answers nonsense, dies in any way or hangs is named, and takes nobody down."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from imgzoo.errors import PluginError
+from imgzoo.registry import KINDS, fill
+
+SOUND = "@hookimpl\ndef imgzoo_losses(): return [ComponentSpec('sound', 'json:loads')]\n"
+FIELDS = {
+    "imgzoo_models": ("ModelSpec('acme_net', 'json:loads', {})", {
+        "aliases": ["['old']", "{'old': 3}", "None"], "weights": ["None", "[3]", "'text'"], "family": ["None", "3"],
+        "kwargs": ["None", "[1]", "{1: 2}"], "capabilities": ["'export'", "{1}"], "paper": ["3"], "spelling": ["None"],
+    }),
+    "imgzoo_weights": ("WeightSpec('t', 'net', {})", {
+        "num_classes": ["10**5000", "-1", "True", "'7'"], "input_size": ["(3, 224)", "(3, 10**9, 1)", "None"],
+        "url": ["None"], "crop_pct": ["'0.9'", "float('nan')"], "mean": ["None", "'abc'"], "kwargs": ["[]"],
+        "license": ["3"], "fixed_input_size": ["1"], "test_input_size": ["0"],
+    }),
+    "imgzoo_optimizers": ("ComponentSpec('acme', 'json:loads', {})", {
+        "kwargs": ["None"], "traits": ["['fast']"], "help": ["None"],
+    }),
+    "imgzoo_commands": ("CommandSpec('acme', 'json:loads', {})", {"help": ["None", "3"]}),
+    "imgzoo_health_checks": ("HealthCheck('acme', 'json:loads', {})", {"help": ["b'x'"]}),
+}  # fmt: skip
+CASES = [
+    (hook, call.format(f"{field}={value}"), field)
+    for hook, (call, fields) in FIELDS.items()
+    for field, values in fields.items()
+    for value in values
+]
+
+
+@pytest.mark.parametrize(("hook", "call", "field"), CASES)
+def test_a_field_of_the_wrong_type_is_named_with_its_item_and_hook(site, hook, call, field):
+    site.add("bad-zoo", "bad", f"@hookimpl\ndef {hook}(): return [{call}]\n{SOUND}")
+    host = site.manager()
+    for kind in KINDS:
+        fill(host, kind)
+    (plugin,) = host.named("bad")
+    assert plugin.state == "error" and hook in plugin.reason and f"{field} must be" in plugin.reason
+    assert "acme" in plugin.reason or "net.t" in plugin.reason
+    assert fill(host, "losses").names() == ["sound"]  # its other hooks count
+
+
+@pytest.mark.parametrize(
+    "spec", ["ModelSpec(3, 'a:b')", "ModelSpec('n', None)", "ModelSpec('n', 'a:b c')", "None", "7"]
+)
+def test_names_and_targets_are_text(site, spec):
+    site.add("bad-zoo", "bad", f"@hookimpl\ndef imgzoo_models(): return [{spec}]\n")
+    host = site.manager()
+    assert fill(host, "models").names() == [] and host.named("bad")[0].state == "error"
+
+
+@pytest.mark.parametrize("name", ["x", "-a", "a b", ""])
+def test_a_dataset_that_no_source_could_name_is_refused(site, name):
+    site.add("bad-zoo", "bad", f"@hookimpl\ndef imgzoo_datasets(): return [ComponentSpec({name!r}, 'a:b')]\n")
+    host = site.manager()
+    assert fill(host, "datasets").names() == [] and "no name for a dataset" in host.named("bad")[0].reason
+
+
+DEATHS = {
+    "panic": "class PanicException(BaseException): pass\nraise PanicException('rust')",
+    "exit": "raise SystemExit(0)",
+    "generator": "raise GeneratorExit",
+    "mute": "class Mute(Exception):\n    def __str__(self): raise RuntimeError('no text')\nraise Mute",
+    "recursion": "def f(): f()\nf()",
+}
+
+
+@pytest.mark.parametrize("death", DEATHS)
+@pytest.mark.parametrize("where", ["import", "hook"])
+def test_every_kind_of_death_is_told_by_plugin(site, death, where):
+    text = DEATHS[death]
+    if where == "hook":
+        inner = "\n".join(f"    {line}" for line in text.splitlines())
+        text = f"@hookimpl\ndef imgzoo_losses():\n{inner}\n"
+    site.add("dead-zoo", "dead", text)
+    site.add("sound-zoo", "sound", SOUND)
+    host = site.manager()
+    assert fill(host, "losses").names() == ["sound"]
+    assert host.named("dead")[0].state == "error"
+    with pytest.raises(PluginError, match="dead"):
+        fill(site.manager(IMGZOO_STRICT="1"), "losses")
+
+
+def test_a_slow_plugin_is_named_and_can_be_timed_out(site):
+    site.add("slow-zoo", "slow", "import time\ntime.sleep(2)\n")
+    done = site.run("plugins")
+    assert "still waiting for plugin slow (slow-zoo 1.0) (IMGZOO_DISABLE_PLUGINS=slow leaves it out)" in done.stderr
+    started = time.monotonic()
+    done = site.run("list", "--kind", "loss", IMGZOO_PLUGIN_TIMEOUT="0.2")
+    assert done.returncode == 0 and "IMGZOO_PLUGIN_TIMEOUT=0.2" in done.stderr and "slow" in done.stderr
+    assert time.monotonic() - started < 2
+    assert site.run("list", IMGZOO_PLUGIN_TIMEOUT="soon").returncode == 2
+
+
+def test_ctrl_c_says_which_plugin_hangs(site):
+    site.add("slow-zoo", "slow", "import sys, time\nprint('here', file=sys.stderr, flush=True)\ntime.sleep(60)\n")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "imgzoo", "list"], stderr=subprocess.PIPE, text=True, env=site.environ()
+    )
+    assert process.stderr is not None and process.stderr.readline() == "here\n"
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=20)
+    assert process.returncode == 130 and "stopped in plugin slow (slow-zoo 1.0)" in said
+
+
+def test_switches_take_any_spelling_and_say_when_they_match_nothing(site):
+    site.add("other-zoo", "other", SOUND)
+    done = site.run("list", "--kind", "loss", "--json", IMGZOO_DISABLE_PLUGINS="Other_Zoo, nobody")
+    assert "sound" not in {row["name"] for row in json.loads(done.stdout)}
+    assert "IMGZOO_DISABLE_PLUGINS names 'nobody', and there is no such plugin" in done.stderr
+
+
+def test_a_plugin_for_a_newer_core_is_incompatible_though_its_import_fails(site):
+    site.add("new-zoo", "new", "IMGZOO_API = (1, 99)\nfrom imgzoo.plugin import tomorrow\n", header="")
+    (plugin,) = site.manager().named("new")
+    assert plugin.state == "incompatible" and "1.99" in plugin.reason
+
+
+def test_a_check_named_like_one_of_imgzoo_does_not_replace_it(site):
+    source = "def look(): yield 'error', 'from the plugin'\n@hookimpl\ndef imgzoo_health_checks():\n"
+    site.add("a-zoo", "a", source + "    return [HealthCheck('names', __name__ + ':look')]\n")
+    rows = json.loads(site.run("doctor", "--json").stdout)
+    checks = {row["check"] for row in rows}
+    assert {"names", "a/names"} <= checks

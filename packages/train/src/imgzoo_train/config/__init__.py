@@ -1,0 +1,1 @@
+"""The run configuration: its sections, bounds, flags and recipes."""

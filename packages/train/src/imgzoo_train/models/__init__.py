@@ -1,0 +1,1 @@
+"""Models outside a run: opening, answering, predicting, deploying, exporting, timing."""

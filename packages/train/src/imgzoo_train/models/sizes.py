@@ -1,0 +1,31 @@
+"""Which image sizes a model takes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from imgzoo.errors import ImgzooError, UsageError
+
+
+@torch.no_grad()
+def check_size(model: Any, *sizes: Any) -> None:
+    """Let the model see an image of each size (height and width); raises `UsageError` for one that it cannot take."""
+    training, parameter = model.training, next(model.parameters())
+    cfg = model.pretrained_cfg
+    for size in sizes:
+        height, width = (size, size) if isinstance(size, int) else size
+        try:
+            model.eval()(torch.zeros(1, model.in_chans, height, width, device=parameter.device, dtype=parameter.dtype))
+        except ImgzooError:
+            raise
+        except (RuntimeError, ValueError, AssertionError, IndexError) as error:
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            name = getattr(model, "name", "the model")
+            raise UsageError(
+                f"{name} cannot take images of {height}x{width} ({reason}); its own size is "
+                f"{'x'.join(map(str, cfg['input_size'][1:]))}, and --img-size builds it for another where it can"
+            ) from error
+        finally:
+            model.train(training)

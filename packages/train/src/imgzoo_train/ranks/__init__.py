@@ -1,0 +1,1 @@
+"""Several processes: who is who, how they start, stop, draw random numbers and share a model."""

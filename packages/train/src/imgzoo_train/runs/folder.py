@@ -1,0 +1,122 @@
+"""The run folder: configuration, metrics, summary, environment, checkpoints, best weights, report."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import platform
+import shutil
+import sys
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from imgzoo.errors import UsageError
+from imgzoo_train.config.settings import Config
+from imgzoo_train.files import storage
+
+TIMES = ("seconds", "images_per_second", "data_wait", "eval_seconds")
+"""Columns of a metrics row that no two runs share."""
+
+
+class RunFolder:
+    """Files of one run below `path`. `metrics.jsonl` is the record; the other tables are made from it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config_file = path / "config.toml"
+        self.metrics_file = path / "metrics.jsonl"
+        self.summary_file = path / "summary.csv"
+        self.checkpoints = path / "checkpoints"
+        self.best = path / "best"
+
+    def create(self, config: Config) -> None:
+        """Begin a run here; raises `UsageError` when there is one already, `StorageError` when it cannot be written."""
+        storage.make_folder(self.path)
+        self.refuse_existing()
+        self.write_config(config)
+
+    def refuse_existing(self) -> None:
+        """Raise `UsageError` where there is a run already."""
+        if self.metrics_file.exists() or self.checkpoints.exists():
+            raise UsageError(f"{self.path} already holds a run; add --resume to go on, or choose another --output")
+
+    def write_config(self, config: Config) -> None:
+        """Write the settings that hold from now on."""
+        storage.replace_text(self.config_file, config.dump())
+
+    def describe(self, splits: Any) -> None:
+        """Write down what the run now runs on and its data, `environment.json`; held back images, `split.csv`."""
+        told = {**environment(), "data": splits.to_dict()}
+        storage.replace_text(self.path / "environment.json", json.dumps(told, indent=1))
+        if rows := splits.rows():
+            storage.replace_text(self.path / "split.csv", rows)
+
+    def append(self, row: Mapping[str, Any]) -> None:
+        """Add a row to `metrics.jsonl`."""
+        storage.append_row(self.metrics_file, row)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """All rows of `metrics.jsonl`; a last line cut short by a crash is left out."""
+        if not self.metrics_file.is_file():
+            return []
+        found: list[dict[str, Any]] = []
+        for line in self.metrics_file.read_text(encoding="utf-8").splitlines():
+            try:
+                found.append(json.loads(line))
+            except ValueError:
+                break
+        return found
+
+    def rewind(self, step: int, kinds: Mapping[str, bool]) -> None:
+        """Drop rows after `step`; those at `step` stay if `kinds` says that their kind was done."""
+        kept = [
+            row for row in self.rows() if row["step"] < step or (row["step"] == step and kinds.get(row["kind"], False))
+        ]
+        storage.replace_text(self.metrics_file, "".join(json.dumps(row) + "\n" for row in kept))
+
+    def write_summary(self) -> None:
+        """Write `summary.csv`, one line an evaluation, from the metrics."""
+        rows = [row for row in self.rows() if row["kind"] == "eval"]
+        names = list(dict.fromkeys(name for row in rows for name in row if name != "kind"))
+        text = io.StringIO()
+        writer = csv.DictWriter(text, names, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({name: row.get(name) for name in names} for row in rows)
+        storage.replace_text(self.summary_file, text.getvalue())
+
+    def replace_best(self, write: Any) -> None:
+        """Let `write(folder)` fill a new folder and put it in the place of `best/`."""
+        new = self.path / ".best-new"
+        shutil.rmtree(new, ignore_errors=True)
+        new.mkdir()
+        try:
+            write(new)
+        except Exception:
+            shutil.rmtree(new, ignore_errors=True)
+            raise
+        if self.best.exists():
+            storage.remove_folder(self.best)
+        new.rename(self.best)
+        storage.sync_folder(self.path)
+
+
+def environment() -> dict[str, Any]:
+    """What this run runs on."""
+    import torch
+
+    packages = {}
+    for name in ("imgzoo-core", "imgzoo-layers", "imgzoo-optim", "imgzoo-data", "imgzoo-train", "numpy", "pillow"):
+        try:
+            packages[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return {
+        "python": sys.version.split()[0],
+        "platform": platform.platform(),
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "packages": packages,
+    }

@@ -1,0 +1,264 @@
+"""Scores of models on data: names, folders, run folders; subsets of ImageNet; a batch that does not fit is halved."""
+
+from __future__ import annotations
+
+import fnmatch
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from imgzoo.errors import UsageError
+from imgzoo_train.models.answers import KINDS, Alignment, Answer, align, answer_of, answer_of_data
+from imgzoo_train.models.opening import model_folder, open_model
+from imgzoo_train.models.sequences import asked
+from imgzoo_train.models.sizes import check_size
+from imgzoo_train.models.views import TestPool, Viewed, parse_views
+from imgzoo_train.ranks.world import World
+from imgzoo_train.techniques.precision import create_precision
+from imgzoo_train.terminal.progress import Watched
+
+from .evaluation import Evaluation, evaluate
+from .rows import Samples
+
+Row = dict[str, Any]
+
+
+@dataclass
+class Settings:
+    """How models are scored."""
+
+    source: str
+    split: str = "validation"
+    task: str | None = None
+    """What the model must answer; None takes what it says."""
+    pretrained: str = "true"
+    batch_size: int = 64
+    workers: int = 0
+    img_size: int | None = None
+    crop_pct: float | None = None
+    precision: str = "fp32"
+    channels_last: bool = False
+    test_pool: bool = False
+    tta: str | None = None
+    """Views whose answers are averaged, as `flip,scales`; `scores.views.VIEWS` lists them."""
+    sequence: int | None = None
+    """Most patches of an image at its own shape; 0 for images of one size, None for what the model was trained with."""
+    range: str | None = None
+    """Values of black and white of images of more than 8 bits; None takes the source's, or the model's."""
+    rows: bool = False
+    """Keep a row for every image."""
+    subset: str = ""
+    max_pixels: int | None = None
+    max_bad: float = 0.0
+    """Share, or from 1 number, of samples that may be left out because they cannot be read."""
+
+
+def find_models(texts: Sequence[str]) -> list[str]:
+    """Model names, patterns of names, saved folders, run folders, folders of those, and files that list any of them."""
+    from imgzoo.registry import registry
+
+    found: list[str] = []
+    for text in texts:
+        path = Path(text)
+        if path.is_file() and path.suffix in (".txt", ".csv"):
+            lines = path.read_text(encoding="utf-8").splitlines()
+            found += find_models([line.split(",")[0].strip() for line in lines if line.strip()])
+        elif path.is_dir():
+            found += _folders(path)
+        elif any(mark in text for mark in "*?["):
+            names = fnmatch.filter(registry("models").names(), text)
+            if not names:
+                raise UsageError(f"no model matches '{text}'; see imgzoo list")
+            found += names
+        else:
+            found.append(text)
+    return list(dict.fromkeys(found))
+
+
+def _folders(path: Path) -> list[str]:
+    try:
+        model_folder(str(path))
+        return [str(path)]
+    except UsageError:
+        inside = sorted(p.parent for p in path.glob("*/config.json"))
+        inside += sorted(p.parent.parent for p in path.glob("*/best/config.json"))
+        if not inside:
+            raise
+        return [str(folder) for folder in inside]
+
+
+def validate(
+    text: str, settings: Settings, world: World | None = None, say: Callable[[str], Any] | None = None
+) -> tuple[Row, Evaluation]:
+    """Score one model; returns its row and the evaluation. `say` is told, line by line, how the data was found.
+
+    Raises `UsageError` where data and model do not go together, `DataError` where the data contradicts itself.
+    """
+    world, views = world or World(), parse_views(settings.tta)
+    model = open_model(text, settings.pretrained)
+    answer = answer_of(model)
+    if settings.task and settings.task != answer.task:
+        raise UsageError(f"{text} answers with {KINDS[answer.task]}; leave out --task {settings.task}")
+    if settings.img_size is not None and not settings.test_pool:
+        check_size(model, settings.img_size)
+    sequence = asked(model, settings.sequence)
+    if sequence and (settings.test_pool or views):
+        raise UsageError("--test-pool and --tta are views of images of one size: add --sequence 0")
+    if settings.test_pool:
+        model = TestPool(model)
+    if views:
+        model = Viewed(model, views)
+    model = model.to(world.device).eval()
+    if settings.channels_last:
+        model = model.to(memory_format=torch.channels_last)
+    precision = create_precision(settings.precision, world.device)
+    precision.prepare(model)
+    data = _open(settings, subset_of(settings, answer), model, text, say if world.main else None)
+    size = settings.batch_size
+    start = time.perf_counter()
+    while True:
+        try:
+            found = _score(model, data, settings, size, world, precision, text, sequence)
+            break
+        except torch.OutOfMemoryError:
+            if size == 1 or world.size > 1:
+                raise
+            size //= 2
+    seconds = time.perf_counter() - start
+    row: Row = {"model": text, **found.metrics, "img_size": _size(model, settings), "batch_size": size}
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    return {**row, "params_m": round(parameters / 1e6, 3), "seconds": round(seconds, 2)}, found
+
+
+def _size(model: Any, settings: Settings) -> int:
+    from imgzoo_data import resolve_data_config
+
+    return resolve_data_config(model, img_size=settings.img_size, use_test_size=settings.img_size is None).input_size[1]
+
+
+@dataclass
+class Data:
+    """What a model is scored on, what it answers, and how the two lie to each other."""
+
+    source: Any
+    answer: Answer
+    align: Alignment
+
+
+def _open(settings: Settings, answer: Answer, model: Any, name: str, say: Callable[[str], Any] | None) -> Data:
+    """The data, described, in the model's range of values where it has none of its own."""
+    from imgzoo_data import create_dataset, resolve_data_config, settle
+    from imgzoo_data.sources.layout import SplitError
+
+    given: dict[str, Any] = {"range": settings.range} if settings.range else {}
+    try:
+        source = create_dataset(settings.source, settings.split, task=answer.task, **given)
+    except SplitError as error:
+        raise SplitError(f"{error}; name one with --split", error.found) from error
+    lined_up = align(answer, answer_of_data(source, answer.task), name, settings.source)
+    for line in settle(source, resolve_data_config(model).range).lines():
+        if say is not None:
+            say(line)
+    return Data(source, answer, lined_up)
+
+
+def _score(
+    model: Any, data: Data, settings: Settings, size: int, world: World, precision: Any, name: str, sequence: Any
+) -> Evaluation:
+    from imgzoo_data import create_loader, create_transform, resolve_data_config
+
+    source, answer, lined_up = data.source, data.answer, data.align
+    config = resolve_data_config(
+        model,
+        img_size=settings.img_size,
+        crop_pct=1.0 if settings.test_pool else settings.crop_pct,
+        use_test_size=settings.img_size is None,
+    )
+    loader = create_loader(
+        source,
+        create_transform(config, training=False, max_pixels=settings.max_pixels, sequence=sequence),
+        size,
+        training=False,
+        bad="skip" if settings.max_bad else "raise",
+        budget=settings.max_bad or 1,
+        workers=settings.workers,
+        rank=world.rank,
+        world=world.size,
+        device=world.device,
+        channels_last=settings.channels_last,
+    )
+    names = answer.labels
+    if lined_up.columns is not None and answer.task == "multilabel":
+        names = [names[place] for place in lined_up.columns.tolist()]
+    real = Real(source, world) if settings.subset == "real" else None
+    samples = Samples(answer, names, source.key) if settings.rows else None
+    if samples is not None and world.size > 1:
+        raise UsageError("a row for every image is written by a single rank: run it without launch")
+    found = evaluate(
+        model,
+        Watched(loader, len(loader), f"validate {name}") if world.main else loader,
+        classes=lined_up.classes,
+        task=answer.task,
+        world=world,
+        precision=precision,
+        align=lined_up,
+        observe=_both(real, samples),
+    )
+    found.labels, found.rows = names, samples.rows() if samples is not None else []
+    if real is not None:
+        found.metrics |= real.result()
+    return found
+
+
+def _both(*observers: Any) -> Any:
+    """One observer for those that there are."""
+    there = [each for each in observers if each is not None]
+
+    def observe(*found: Any) -> None:
+        for each in there:
+            each(*found)
+
+    return observe
+
+
+SUBSETS = {"a": "imagenet-a", "r": "imagenet-r", "mini": "mini-imagenet"}
+"""Sets with a part of ImageNet's classes; `v2` and `sketch` have all of them, `real` has labels of its own."""
+
+
+def subset_of(settings: Settings, answer: Answer) -> Answer:
+    """The answer with the subset's classes only. Raises `UsageError` where the model does not know them."""
+    if settings.subset in ("", "v2", "sketch", "real"):
+        return answer
+    if settings.subset not in SUBSETS:
+        raise UsageError(f"--subset {settings.subset} is unknown; use {', '.join([*SUBSETS, 'v2', 'sketch', 'real'])}")
+    from imgzoo_data.info import ImageNetInfo
+
+    info = ImageNetInfo(SUBSETS[settings.subset])
+    if not set(info.label_names) <= set(answer.synsets):
+        raise UsageError(f"--subset {settings.subset} needs a model that knows its classes, such as ImageNet's 1000")
+    places = [answer.synsets.index(synset) for synset in info.label_names]
+    names = tuple(info.label_descriptions())
+    return Answer(answer.task, answer.count, names, tuple(info.label_names), tuple(places))
+
+
+class Real:
+    """Counts answers against the ReaL labels (arXiv:2006.07159) of ImageNet's validation images."""
+
+    def __init__(self, source: Any, world: World) -> None:
+        from imgzoo_data.info import RealLabels
+
+        keys = [source.key(index) for index in range(len(source))]
+        self.labels, self.world = RealLabels(keys), world
+
+    def __call__(self, output: torch.Tensor, targets: torch.Tensor, indices: Any) -> None:
+        self.labels.add(output.topk(5, 1).indices.cpu(), indices)
+
+    def result(self) -> dict[str, float]:
+        """Accuracy over all ranks in percent."""
+        counts = [self.labels.count, *(self.labels.hits[k] for k in self.labels.topk)]
+        total, *hits = self.world.reduce(torch.tensor(counts, device=self.world.device)).tolist()
+        return {f"real_top{k}": 100 * hit / max(1, total) for k, hit in zip(self.labels.topk, hits)}
