@@ -16,7 +16,7 @@ def test_mae():
     decoder = MAEDecoderTIMM(num_patches=16, patch_size=8, embed_dim=24, decoder_embed_dim=16, decoder_depth=1,
                              decoder_num_heads=2, mlp_ratio=4.0)  # fmt: skip
     images = torch.randn(2, 3, 32, 32)
-    keep, masked = random_token_mask((2, encoder.sequence_length), mask_ratio=0.5)
+    keep, _ = random_token_mask((2, encoder.sequence_length), mask_ratio=0.5)
     tokens = encoder.encode(images, idx_keep=keep)
     assert tokens.shape == (2, keep.shape[1], 24)
     decoded = decoder.predict(decoder.decode(decoder.embed(tokens)[:, :1].expand(-1, 17, -1)))

@@ -8,10 +8,14 @@ from open_clip.timm_model import TimmModel
 TEXT = {"context_length": 16, "vocab_size": 64, "width": 32, "heads": 2, "layers": 1}
 
 
-@pytest.mark.parametrize("options", [dict(pool="avg", proj="linear"), dict(pool="avg", proj=""), dict(pool="abs_attn", proj=""),
-                                     dict(pool="rot_attn", proj="mlp")])  # fmt: skip
-def test_towers(options):
-    tower = TimmModel("resnet18", 32, 224, **options)
+POOLS = [("avg", "linear"), ("avg", ""), ("abs_attn", ""), ("rot_attn", "mlp")]
+TOWERS = [dict(timm_model_name="convnext_atto", timm_pool="avg", timm_proj="linear"),
+          dict(timm_model_name="vit_tiny_patch16_224", timm_pool="map", timm_proj="none")]  # fmt: skip
+
+
+@pytest.mark.parametrize(("pool", "proj"), POOLS)
+def test_towers(pool, proj):
+    tower = TimmModel("resnet18", 32, 224, pool=pool, proj=proj)
     output = tower(torch.randn(2, 3, 224, 224))
     assert output.shape == (2, 32)
     output.sum().backward()
@@ -27,8 +31,7 @@ def test_vit_tower_locks_by_groups():
     tower.lock()
 
 
-@pytest.mark.parametrize("vision", [dict(timm_model_name="convnext_atto", timm_pool="avg", timm_proj="linear"),
-                                    dict(timm_model_name="vit_tiny_patch16_224", timm_pool="map", timm_proj="none")])  # fmt: skip
+@pytest.mark.parametrize("vision", TOWERS)
 def test_models_by_configuration(vision):
     width = 192 if vision["timm_proj"] == "none" else 32
     model = open_clip.CLIP(embed_dim=width, vision_cfg={"image_size": 224, **vision}, text_cfg=TEXT)

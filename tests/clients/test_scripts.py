@@ -33,7 +33,8 @@ def small_vit_of_a_script(pretrained=False, **kwargs):
 def options(**changed):
     given = dict(opt="adamw", opt_eps=1e-8, opt_betas=None, momentum=0.9, weight_decay=0.05, lr=5e-3, sched="cosine",
                  epochs=4, min_lr=1e-5, warmup_lr=1e-6, warmup_epochs=1, cooldown_epochs=1, patience_epochs=10,
-                 decay_epochs=30, decay_rate=0.1, lr_noise=None, lr_noise_pct=0.67, lr_noise_std=1.0, seed=0)  # fmt: skip
+                 decay_epochs=30, decay_rate=0.1, lr_noise=None, lr_noise_pct=0.67, lr_noise_std=1.0,
+                 seed=0)  # fmt: skip
     return argparse.Namespace(**{**given, **changed})
 
 
@@ -45,7 +46,9 @@ def test_deit():
     optimizer = create_optimizer(args, model)
     scaler, criterion = NativeScaler(), SoftTargetCrossEntropy()
     scheduler, epochs = create_scheduler(args, optimizer)
-    mix = Mixup(mixup_alpha=0.8, cutmix_alpha=1.0, prob=1.0, switch_prob=0.5, mode="batch", label_smoothing=0.1, num_classes=4)
+    mix = Mixup(
+        mixup_alpha=0.8, cutmix_alpha=1.0, prob=1.0, switch_prob=0.5, mode="batch", label_smoothing=0.1, num_classes=4
+    )
     meter, rates = AverageMeter(), []
     for epoch in range(epochs):
         for _ in range(3):
@@ -129,9 +132,11 @@ class WindowBlock(nn.Module):
 
 
 class LinearLRScheduler(Scheduler):
-    def __init__(self, optimizer, t_initial, lr_min_rate, warmup_t=0, warmup_lr_init=0.0, t_in_epochs=True, initialize=True):
-        super().__init__(optimizer, param_group_field="lr", noise_range_t=None, noise_pct=0.67, noise_std=1.0, noise_seed=42,
-                         initialize=initialize)  # fmt: skip
+    def __init__(
+        self, optimizer, t_initial, lr_min_rate, warmup_t=0, warmup_lr_init=0.0, t_in_epochs=True, initialize=True
+    ):
+        super().__init__(optimizer, param_group_field="lr", noise_range_t=None, noise_pct=0.67, noise_std=1.0,
+                         noise_seed=42, initialize=initialize)  # fmt: skip
         self.t_initial, self.lr_min_rate, self.t_in_epochs = t_initial, lr_min_rate, t_in_epochs
         self.warmup_t, self.warmup_lr_init = warmup_t, warmup_lr_init
         self.warmup_steps = [(v - warmup_lr_init) / warmup_t for v in self.base_values] if warmup_t else [1]
@@ -153,8 +158,8 @@ def test_swin(kind):
     model(images)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     if kind == "cosine":
-        scheduler = CosineLRScheduler(optimizer, t_initial=16, lr_min=1e-5, warmup_lr_init=1e-6, warmup_t=4, cycle_limit=1,
-                                      t_in_epochs=False, warmup_prefix=True)  # fmt: skip
+        scheduler = CosineLRScheduler(optimizer, t_initial=16, lr_min=1e-5, warmup_lr_init=1e-6, warmup_t=4,
+                                      cycle_limit=1, t_in_epochs=False, warmup_prefix=True)  # fmt: skip
     else:
         scheduler = LinearLRScheduler(optimizer, 20, 0.01, 4, 1e-6, t_in_epochs=False)
     criterion, rates = LabelSmoothingCrossEntropy(smoothing=0.1), []

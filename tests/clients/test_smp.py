@@ -4,7 +4,8 @@ import pytest
 import segmentation_models_pytorch as smp
 import torch
 
-ENCODERS = ["tu-resnet18", "tu-convnext_atto", "tu-efficientnet_b0", "tu-mobilenetv3_small_100", "tu-swin_tiny_patch4_window7_224",
+ENCODERS = ["tu-resnet18", "tu-convnext_atto", "tu-efficientnet_b0", "tu-mobilenetv3_small_100",
+            "tu-swin_tiny_patch4_window7_224",
             "tu-vgg11", "tu-regnetx_002", "tu-hrnet_w18_small", "timm-efficientnet-b0",
             "timm-tf_efficientnet_lite0", "timm-skresnet18", "timm-resnest14d", "timm-mobilenetv3_small_100",
             "timm-regnetx_002", "timm-gernet_s"]  # fmt: skip

@@ -11,7 +11,8 @@ def test_convolutional_networks(name):
     model = timm.create_model(name, num_classes=10).eval()
     example = torch.randn(1, 3, 64, 64)
     before = sum(each.numel() for each in model.parameters())
-    pruner = tp.pruner.MagnitudePruner(model, example, importance=tp.importance.MagnitudeImportance(p=2), pruning_ratio=0.5,
+    pruner = tp.pruner.MagnitudePruner(model, example, importance=tp.importance.MagnitudeImportance(p=2),
+                                       pruning_ratio=0.5,
                                        ignored_layers=[model.get_classifier()], round_to=8)  # fmt: skip
     pruner.step()
     assert sum(each.numel() for each in model.parameters()) < 0.8 * before
@@ -29,7 +30,8 @@ def test_vision_transformer():
             heads[module.qkv] = module.num_heads
             module.fused_attn = False
     assert len(heads) == 12
-    pruner = tp.pruner.MagnitudePruner(model, example, importance=tp.importance.MagnitudeImportance(p=2), pruning_ratio=0.5,
+    pruner = tp.pruner.MagnitudePruner(model, example, importance=tp.importance.MagnitudeImportance(p=2),
+                                       pruning_ratio=0.5,
                                        ignored_layers=[model.head], num_heads=heads, prune_num_heads=False,
                                        prune_head_dims=True)  # fmt: skip
     pruner.step()

@@ -6,13 +6,14 @@ import inspect
 import random
 from functools import partial
 
-import imgzoo_timm
 import numpy as np
 import pytest
 import torch
-from imgzoo_timm._door import rooms
 from PIL import Image
 from torch import nn
+
+import imgzoo_timm
+from imgzoo_timm._door import rooms
 
 pytestmark = pytest.mark.parity
 EARLIER = {"timm.optim.novograd", "timm.optim.optim_factory", "timm.models.factory", "timm.models.features",
@@ -494,10 +495,13 @@ def test_data_configurations():
 # training
 
 
+SCHEDULES = [dict(), dict(warmup_epochs=3, min_lr=0.01, decay_epochs=5),
+             dict(warmup_epochs=3, warmup_prefix=True, cycle_limit=2, noise=(0.3, 0.8))]  # fmt: skip
+
+
 @pytest.mark.filterwarnings("ignore:PlateauLRScheduler is deprecated")
 @pytest.mark.parametrize("name", ["cosine", "tanh", "poly", "step", "multistep", "wsd", "plateau"])
-@pytest.mark.parametrize("options", [{}, dict(warmup_epochs=3, min_lr=0.01, decay_epochs=5),
-                                     dict(warmup_epochs=3, warmup_prefix=True, cycle_limit=2, noise=(0.3, 0.8))])  # fmt: skip
+@pytest.mark.parametrize("options", SCHEDULES)
 def test_schedulers_give_the_same_rates(name, options):
     rates = []
     for create in both("scheduler", "create_scheduler_v2"):
@@ -576,6 +580,9 @@ LOSSES = [("LabelSmoothingCrossEntropy", (0.2,), {}, "hard"), ("SoftTargetCrossE
           ("BinaryCrossEntropy", (0.0,), dict(reduction="sum"), "soft"), ("BinaryCrossEntropy", (),
           dict(smooth_dense=True), "soft"),
           ("JsdCrossEntropy", (3,), {}, "hard"), ("AsymmetricLossMultiLabel", (), {}, "multi"),
+          ("AsymmetricLossMultiLabel", (2, 1), dict(reduction="sum", smoothing=0.1), "multi"),
+          ("PolyCrossEntropy", (), {}, "hard"), ("PolyBinaryCrossEntropy", (), dict(gamma=2.0, alpha=0.3), "multi"),
+          ("TwoWayLoss", (), {}, "multi"), ("ZlprLoss", (), {}, "multi"),
           ("AsymmetricLossSingleLabel", (), {}, "hard")]  # fmt: skip
 
 

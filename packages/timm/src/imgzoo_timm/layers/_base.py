@@ -20,7 +20,7 @@ def adapter(cls: Module) -> Module:
     return cls
 
 
-def placed(cls: Module) -> Module:
+def placed(cls: type[nn.Module]) -> Any:
     """Give a constructor the field's last arguments, `device` and `dtype`: where the finished module goes.
 
     Where it takes any keyword, the two are among those.

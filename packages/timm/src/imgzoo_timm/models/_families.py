@@ -86,8 +86,9 @@ def _selecting(self: Any, native: Any, sk_kwargs: dict[str, Any] | None, given: 
     """The blocks of SKNet, whose choice of kernels takes options of its own."""
     chosen = {"rd_ratio": 1 / 16, "rd_divisor": 8, "split_input": True, **(sk_kwargs or {})}
     norm, act, blocks = given["norm_layer"], given["act_layer"], given["drop_block"] or (lambda: None)
-    native.__init__(self, given["inplanes"], given["planes"], given["stride"], given["first_dilation"] or given["dilation"],
-                    given["dilation"], given["downsample"], norm, partial(create_act, act, inplace=True),
+    before = given["first_dilation"] or given["dilation"]
+    native.__init__(self, given["inplanes"], given["planes"], given["stride"], before, given["dilation"],
+                    given["downsample"], norm, partial(create_act, act, inplace=True),
                     given["aa_layer"], given["attn_layer"], blocks, 0.0, given["cardinality"], given["base_width"],
                     given["reduce_first"], **chosen)  # fmt: skip
     self.drop_path = given["drop_path"] or nn.Identity()
@@ -139,8 +140,9 @@ class Bridge:
         **numbers: Any,
     ) -> nn.Module:
         made = {"attn_layer": gate} if gate is not None else {}
+        blocks = drop_block if drop_block() is not None else None
         return self.block(dim_in, dim, stride, downsample, dilation=dilation, first_dilation=before,
-                          act_layer=act.args[0], norm_layer=norm, aa_layer=aa, drop_block=drop_block if drop_block() is not None else None,
+                          act_layer=act.args[0], norm_layer=norm, aa_layer=aa, drop_block=blocks,
                           drop_path=DropPath(drop_path) if drop_path > 0 else None, **numbers, **made,
                           **self.options)  # fmt: skip
 

@@ -184,7 +184,8 @@ class VisionTransformer(Network, native.VisionTransformer):
         return self.norm(x)
 
     def forward(self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False) -> Tensor:
-        return self.forward_head(self.forward_features(x, attn_mask, is_causal))
+        masked = {"attn_mask": attn_mask, "is_causal": is_causal} if attn_mask is not None or is_causal else {}
+        return self.forward_head(self.forward_features(x, **masked))  # what derived classes write takes x alone
 
     def get_intermediate_layers(self, x: Tensor, n: int | Sequence[int] = 1, reshape: bool = False,
                                 return_prefix_tokens: bool = False, norm: bool = False,

@@ -69,10 +69,10 @@ def create_scheduler_v2(  # noqa: C901  (one branch a name)
         parts = list(noise) if isinstance(noise, (list, tuple)) else [noise]
         span = [part * total for part in parts]
         span = span[0] if len(span) == 1 else span
-    shared = dict(warmup_t=warm, warmup_lr_init=warmup_lr, noise_range_t=span, noise_pct=noise_pct,
+    shared: dict[str, Any] = dict(warmup_t=warm, warmup_lr_init=warmup_lr, noise_range_t=span, noise_pct=noise_pct,
                   noise_std=noise_std, noise_seed=noise_seed)  # fmt: skip
-    timed = dict(t_in_epochs=step_on_epochs, warmup_prefix=warmup_prefix)
-    cycles = dict(t_initial=total, lr_min=min_lr, cycle_mul=cycle_mul, cycle_decay=cycle_decay,
+    timed: dict[str, Any] = dict(t_in_epochs=step_on_epochs, warmup_prefix=warmup_prefix)
+    cycles: dict[str, Any] = dict(t_initial=total, lr_min=min_lr, cycle_mul=cycle_mul, cycle_decay=cycle_decay,
                   cycle_limit=cycle_limit)  # fmt: skip
     made: Any
     if sched == "cosine":
