@@ -1,7 +1,7 @@
-"""The commands of this repository: `python -m nox -s tests`, `demo`, `lint`, `build`, `parity`, `bench`.
+"""The commands of this repository: `python -m nox -s tests`, `demo`, `lint`, `build`, `parity`, `clients`, `bench`.
 
 Sessions share one environment, `.nox/imgzoo`, so that torch is installed once; parity and bench use a thin layer over
-it, `.nox/parity`, that adds the peer.
+it, `.nox/parity`, that adds the peer, and `.nox/clients` adds libraries that import it.
 """
 
 import hashlib
@@ -19,7 +19,10 @@ ROOT = Path(__file__).parent
 SHARED = ROOT / ".nox" / "imgzoo"
 PARITY = ROOT / ".nox" / "parity"
 OLDEST = ROOT / ".nox" / "oldest"
-PACKAGES = ("core", "layers", "archs-cnn", "archs-transformer", "archs-efficientnet", "optim", "data", "train")
+CLIENT = ROOT / ".nox" / "clients"
+APART = ("--ignore=tests/parity", "--ignore=tests/clients")  # they need libraries of their own environments
+PACKAGES = ("core", "layers", "archs-cnn", "archs-transformer", "archs-efficientnet", "optim", "data", "train",
+            "timm")  # fmt: skip
 TOOLS = ("hatchling>=1.27", "editables", "build", "pytest", "pytest-xdist", "hypothesis", "ruff==0.17.6", "pyright",
          "import-linter", "nox")  # fmt: skip
 TEST_DATA = ("scikit-image", "scikit-learn", "onnx", "onnxruntime", "onnxscript", "pyarrow", "datasets", "mlxtend",
@@ -32,6 +35,19 @@ PROCESSOR = {
 }
 FLOOR = ("torch==2.6.0", "torchvision==0.21.0")  # the oldest that the packages ask for
 PEER = ("timm==1.0.31", "pyyaml")
+CLIENTS = {  # what imports timm, and what it needs that the shared environment has not
+    "transformers": ("transformers==5.24.0", "accelerate", "tokenizers", "regex", "typer", "shellingham"),
+    "smp": ("segmentation-models-pytorch==0.6.0",),
+    "open_clip": ("open-clip-torch==3.3.0", "ftfy", "wcwidth"),
+    "effdet": ("effdet==0.4.1", "omegaconf<2.4", "antlr4-python3-runtime==4.9.*", "pycocotools"),
+    "fastai": ("fastai==2.8.12", "fastcore", "fastprogress<1.1", "fasttransform", "fastdownload", "plum-dispatch<2.10",
+               "beartype"),
+    "lightly": ("lightly", "lightly-utils", "hydra-core", "aenum", "lightning-utilities", "torchmetrics",
+                "pytorch-lightning"),
+    "torch_pruning": ("torch-pruning",),
+    "anomalib": ("anomalib==2.7.0", "lightning", "jsonargparse<4.47", "typeshed-client", "docstring-parser", "FrEIA",
+                 "kornia", "kornia-rs", "imagecodecs", "opencv-python-headless", "rich-argparse"),
+}  # fmt: skip
 
 nox.options.sessions = ["lint", "tests"]
 nox.options.default_venv_backend = "none"
@@ -102,7 +118,7 @@ def draw_processor(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """All tests that need neither the peer nor a network."""
     draw_processor(session)
-    pytest(session, environment(session), "-n", "2", "-m", "not slow and not parity", "--ignore=tests/parity")
+    pytest(session, environment(session), "-n", "2", "-m", "not slow and not parity", *APART)
 
 
 @nox.session
@@ -114,13 +130,13 @@ def oldest(session: nox.Session) -> None:
         venv.create(OLDEST, with_pip=True)
         session.run(python, "-m", "pip", "install", "-q", *FLOOR, external=True)
     layer(OLDEST)
-    pytest(session, use(session, OLDEST), "-m", "not slow and not parity", "--ignore=tests/parity")
+    pytest(session, use(session, OLDEST), "-m", "not slow and not parity", *APART)
 
 
 @nox.session
 def slow(session: nox.Session) -> None:
     """The long proofs: kills, corruption matrices, distributed runs, the kit over every structure."""
-    pytest(session, environment(session), "-n", "2", "-m", "slow", "--ignore=tests/parity")
+    pytest(session, environment(session), "-n", "2", "-m", "slow", *APART)
 
 
 @nox.session
@@ -157,9 +173,23 @@ def parity(session: nox.Session) -> None:
 
 
 @nox.session
+def clients(session: nox.Session) -> None:
+    """What other libraries do with timm, done with imgzoo in its place; each is installed without its dependencies."""
+    environment(session)
+    python = str(CLIENT / "bin" / "python")
+    if not Path(python).exists():
+        venv.create(CLIENT, with_pip=True)
+    layer(CLIENT)
+    wanted = [requirement for needs in CLIENTS.values() for requirement in needs]
+    session.run(python, "-m", "pip", "install", "-q", "--no-deps", *wanted, external=True)
+    bin = use(session, CLIENT)
+    pytest(session, bin, *([] if session.posargs else ["tests/clients"]))
+
+
+@nox.session
 def nightly(session: nox.Session) -> None:
     """Everything that a change alone does not wait for: all slow proofs, all comparisons, a quick benchmark."""
-    for name in ("slow", "parity"):
+    for name in ("slow", "parity", "clients"):
         session.notify(name)
     session.notify("bench", posargs=["--quick"])
 

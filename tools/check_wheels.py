@@ -16,7 +16,7 @@ import tempfile
 import venv
 from pathlib import Path
 
-ALL = ("core", "layers", "archs_cnn", "archs_transformer", "archs_efficientnet", "optim", "data", "train")
+ALL = ("core", "layers", "archs_cnn", "archs_transformer", "archs_efficientnet", "optim", "data", "train", "timm")
 
 COMPILED = """
 from imgzoo_data.transforms import twopass
@@ -83,6 +83,8 @@ def everything(bin: Path) -> None:
     expect(run([bin / "imgzoo", "list", "resnet5*"]), "resnet50")
     run([bin / "imgzoo", "doctor", "--strict"])
     expect(run([bin / "imgzoo", "train", "--help"]), "--epochs")
+    code = "import imgzoo_timm; imgzoo_timm.install(); import timm; print(timm.create_model('resnet18').default_cfg)"
+    expect(run([bin / "python", "-c", code]), "a1_in1k")
     if shutil.which("cc"):  # then the wheels bring their C code compiled, and need no compiler
         bare = ["env", "CC=none", "PATH=/nonexistent", f"IMGZOO_CACHE={tempfile.gettempdir()}/none"]
         expect(run([*bare, bin / "python", "-c", COMPILED]), "True True")
@@ -96,7 +98,7 @@ def main(dist: str) -> None:
     cases = (
         ("core alone, no torch", ("core",), False, core_alone),
         ("core and archs-transformer", ("core", "layers", "archs_transformer"), True, core_and_transformers),
-        ("all eight", ALL, True, everything),
+        ("all nine", ALL, True, everything),
     )
     for title, names, borrow, check in cases:
         with tempfile.TemporaryDirectory() as folder:

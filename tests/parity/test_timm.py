@@ -6,13 +6,14 @@ import inspect
 import random
 from functools import partial
 
-import imgzoo_timm
 import numpy as np
 import pytest
 import torch
-from imgzoo_timm._door import rooms
 from PIL import Image
 from torch import nn
+
+import imgzoo_timm
+from imgzoo_timm._door import rooms
 
 pytestmark = pytest.mark.parity
 EARLIER = {"timm.optim.novograd", "timm.optim.optim_factory", "timm.models.factory", "timm.models.features",
@@ -101,8 +102,10 @@ LAYERS = [
     ("Mlp", (24, 40, 12), dict(use_conv=True), MAP), ("GluMlp", (24, 48), {}, TOKENS),
     ("SwiGLUPacked", (24, 48), {}, TOKENS), ("SwiGLU", (24, 48), dict(norm_layer=NORM), TOKENS),
     ("SwiGLU", (24, 45), dict(align_to=8), TOKENS), ("GatedMlp", (24, 48), {}, TOKENS),
-    ("ConvMlp", (24, 40), dict(norm_layer=nn.BatchNorm2d), MAP), ("GlobalResponseNormMlp", (24, 48), {}, MAP.permute(0, 2, 3, 1)),
-    ("Attention", (24, 4), {}, TOKENS), ("Attention", (24, 4), dict(qkv_bias=True, qk_norm=True, norm_layer=NORM), TOKENS),
+    ("ConvMlp", (24, 40), dict(norm_layer=nn.BatchNorm2d), MAP), ("GlobalResponseNormMlp",
+    (24, 48), {}, MAP.permute(0, 2, 3, 1)),
+    ("Attention", (24, 4), {}, TOKENS), ("Attention", (24, 4),
+    dict(qkv_bias=True, qk_norm=True, norm_layer=NORM), TOKENS),
     ("Attention", (24, 4), dict(attn_head_dim=8, dim_out=12, gated=True), TOKENS),
     ("LayerScale", (24, 0.1), {}, TOKENS), ("LayerScale2d", (24,), {}, MAP), ("DropPath", (0.3,), {}, TOKENS),
     ("AttentionPoolLatent", (24,), dict(num_heads=4, norm_layer=NORM), TOKENS),
@@ -111,26 +114,34 @@ LAYERS = [
     ("AttentionPool2d", (24, 8), dict(head_dim=8, pool_type=""), MAP),
     ("RotAttentionPool2d", (24,), dict(head_dim=8, out_features=10), MAP),
     ("RotAttentionPool2d", (24,), dict(head_dim=8, ref_feat_size=4, pool_type=""), MAP),
-    ("PatchEmbed", (8, 2, 24, 16), {}, MAP), ("PatchEmbed", (8, 2, 24, 16), dict(output_fmt="NHWC", norm_layer=NORM), MAP),
+    ("PatchEmbed", (8, 2, 24, 16), {}, MAP), ("PatchEmbed", (8, 2, 24, 16),
+    dict(output_fmt="NHWC", norm_layer=NORM), MAP),
     ("PatchEmbed", (None, 3, 24, 16), dict(flatten=False, dynamic_img_pad=True), MAP),
     ("LayerNorm", (24,), {}, TOKENS), ("LayerNorm2d", (24,), {}, MAP), ("GroupNorm", (24, 4), {}, MAP),
     ("GroupNorm1", (24,), {}, MAP), ("RmsNorm", (24,), {}, TOKENS), ("RmsNorm2d", (24,), {}, MAP),
     ("SimpleNorm", (24,), {}, TOKENS), ("SimpleNorm2d", (24,), {}, MAP), ("BatchNormAct2d", (24,), {}, MAP),
     ("BatchNormAct2d", (24,), dict(act_layer="silu", eps=1e-3), MAP), ("GroupNormAct", (24, 4), {}, MAP),
-    ("GroupNorm1Act", (24,), dict(apply_act=False), MAP), ("LayerNormAct2d", (24,), {}, MAP), ("RmsNormAct2d", (24,), {}, MAP),
+    ("GroupNorm1Act", (24,), dict(apply_act=False), MAP), ("LayerNormAct2d", (24,), {}, MAP), ("RmsNormAct2d",
+    (24,), {}, MAP),
     ("FrozenBatchNormAct2d", (24,), {}, MAP), ("SqueezeExcite", (24,), {}, MAP),
     ("SqueezeExcite", (24,), dict(rd_channels=6, add_maxpool=True, norm_layer=nn.BatchNorm2d, act_layer=nn.SiLU), MAP),
-    ("EffectiveSqueezeExcite", (24,), dict(add_maxpool=True), MAP), ("EcaModule", (24,), {}, MAP), ("CecaModule", (24,), {}, MAP),
-    ("ConvNormAct", (24, 12, 3), dict(stride=2), MAP), ("ConvNormAct", (24, 12, 3), dict(apply_norm=False, padding="same"), MAP),
+    ("EffectiveSqueezeExcite", (24,), dict(add_maxpool=True), MAP), ("EcaModule", (24,), {}, MAP), ("CecaModule",
+    (24,), {}, MAP),
+    ("ConvNormAct", (24, 12, 3), dict(stride=2), MAP), ("ConvNormAct", (24, 12, 3),
+    dict(apply_norm=False, padding="same"), MAP),
     ("ConvNormAct", (24, 12, 3), dict(stride=2, norm_layer="groupnorm1", act_layer=nn.GELU), MAP),
-    ("SeparableConvNormAct", (24, 12), {}, MAP), ("Conv2dSame", (24, 12, 3, 2), {}, MAP), ("StdConv2d", (24, 12, 3), {}, MAP),
+    ("SeparableConvNormAct", (24, 12), {}, MAP), ("Conv2dSame", (24, 12, 3, 2), {}, MAP), ("StdConv2d",
+    (24, 12, 3), {}, MAP),
     ("StdConv2dSame", (24, 12, 3, 2), {}, MAP), ("BlurPool2d", (24,), {}, MAP), ("AvgPool2dSame", (3, 2), {}, MAP),
     ("SelectAdaptivePool2d", (), {}, MAP), ("SelectAdaptivePool2d", (), dict(pool_type="avg"), MAP),
     ("SelectAdaptivePool2d", (), dict(pool_type="catavgmax", flatten=True), MAP),
-    ("SelectAdaptivePool2d", (2,), dict(pool_type="avgmax", flatten=True), MAP), ("SelectAdaptivePool2d", (), dict(pool_type="max"), MAP),
-    ("SelectAdaptivePool2d", (), dict(pool_type=""), MAP), ("SelectAdaptivePool2d", (), dict(pool_type="avg", input_fmt="NHWC"), MAP),
+    ("SelectAdaptivePool2d", (2,), dict(pool_type="avgmax", flatten=True), MAP), ("SelectAdaptivePool2d", (),
+    dict(pool_type="max"), MAP),
+    ("SelectAdaptivePool2d", (), dict(pool_type=""), MAP), ("SelectAdaptivePool2d", (),
+    dict(pool_type="avg", input_fmt="NHWC"), MAP),
     ("ClassifierHead", (24, 10), {}, MAP), ("ClassifierHead", (24, 10), dict(pool_type="avgmax", use_conv=True), MAP),
-    ("NormMlpClassifierHead", (24, 10), dict(hidden_size=16), MAP), ("NormMlpClassifierHead", (24, 10), dict(act_layer="gelu"), MAP),
+    ("NormMlpClassifierHead", (24, 10), dict(hidden_size=16), MAP), ("NormMlpClassifierHead", (24, 10),
+    dict(act_layer="gelu"), MAP),
     ("SplitBatchNorm2d", (24,), {}, MAP), ("Swish", (), {}, MAP), ("HardSwish", (), {}, MAP), ("HardMish", (), {}, MAP),
     ("QuickGELU", (), {}, MAP), ("PReLU", (), {}, MAP), ("RelPosBias", ((4, 4), 3), {}, torch.randn(2, 3, 16, 16)),
     ("RotaryEmbeddingCat", (24,), dict(in_pixels=False), torch.randn(2, 3, 4, 5, 24).flatten(2, 3)[:, :, :0]),
@@ -159,7 +170,6 @@ def test_rotary_tables(options):
     same_tensors(turn(x, mine.get_embed()), peers(x, other.get_embed()))
 
 
-@pytest.mark.filterwarnings("ignore:torch.searchsorted")
 def test_functions_of_layers():
     for name in ("resample_abs_pos_embed",):
         mine, other = both("layers", name)
@@ -174,9 +184,8 @@ def test_functions_of_layers():
         same_tensors(*(each([3, 5], dim=16, **options) for each in both("layers", "build_sincos2d_pos_embed")))
     for options in ({}, dict(class_token=True)):
         same_tensors(*(each((3, 4), **options) for each in both("layers", "gen_relative_position_index")))
-    for name in ("resize_rel_pos_bias_table", "resize_rel_pos_bias_table_simple"):
-        table = torch.randn(5 * 5 + 3, 4, generator=torch.Generator().manual_seed(1))
-        same_tensors(*(each(table, (4, 4), (7 * 7 + 3, 4)) for each in both("layers", name)), 1e-3)
+    table = torch.randn(5 * 5 + 3, 4, generator=torch.Generator().manual_seed(1))
+    same_tensors(*(each(table, (4, 4), (7 * 7 + 3, 4)) for each in both("layers", "resize_rel_pos_bias_table_simple")))
     for args in ((3,), (3, 2), (7, 1, 2)):
         assert len({each(*args) for each in both("layers", "get_padding")}) == 1
     for args in ((33, 8), (33, 8, 40), (10, 16)):
@@ -242,7 +251,7 @@ def test_a_mask_reaches_the_attention():
         same_tensors(mine(x, attn_mask=mask), other(x, attn_mask=mask))
 
 
-def derived(library):
+def derived(library):  # noqa: C901  (three classes)
     """Three networks as research code writes them, over one library or the other."""
     vit = importlib.import_module(f"{library}.models.vision_transformer")
     layers = importlib.import_module(f"{library}.layers")
@@ -419,7 +428,8 @@ def test_names_are_listed_alike(filter):
 
 
 PICTURE = Image.fromarray(np.random.default_rng(0).integers(0, 255, (90, 120, 3), np.uint8))
-EVALS = [dict(), dict(input_size=(3, 32, 48)), dict(input_size=64, crop_mode="squash"), dict(input_size=64, crop_pct=1.0),
+EVALS = [dict(), dict(input_size=(3, 32, 48)), dict(input_size=64, crop_mode="squash"),
+     dict(input_size=64, crop_pct=1.0),
          dict(input_size=64, crop_mode="border", interpolation="bicubic"), dict(input_size=64, normalize=False),
          dict(input_size=64, use_prefetcher=True), dict(input_size=64, crop_border_pixels=4),
          dict(input_size=64, is_training=True, no_aug=True)]  # fmt: skip
@@ -431,8 +441,10 @@ def test_evaluation_transforms_give_the_same_pixels(options):
     same_tensors(mine(PICTURE), other(PICTURE))
 
 
-@pytest.mark.parametrize("options", [dict(), dict(scale=(0.3, 1.0), interpolation="bicubic"), dict(hflip=0.0, vflip=0.5),
-                                     dict(color_jitter=0.3, interpolation="random"), dict(train_crop_mode="rkrc")])  # fmt: skip
+@pytest.mark.parametrize("options", [dict(), dict(scale=(0.3, 1.0), interpolation="bicubic"),
+     dict(hflip=0.0, vflip=0.5),
+                                     dict(color_jitter=0.3, interpolation="random"),
+                                     dict(train_crop_mode="rkrc")])  # fmt: skip
 def test_training_transforms_draw_as_the_peer_does(options):
     results = []
     for create in both("data", "create_transform"):
@@ -472,7 +484,8 @@ def test_mixup_draws_as_the_peer_does(options):
 
 def test_data_configurations():
     models = [create("resnet18") for create in both("models", "create_model")]
-    for args in (None, {}, dict(img_size=128), dict(input_size=(1, 64, 64), mean=[0.5], std=[0.2]), dict(crop_pct=0.9)):  # fmt: skip
+    for args in (None, {}, dict(img_size=128), dict(input_size=(1, 64, 64), mean=[0.5], std=[0.2]),
+    dict(crop_pct=0.9)):  # fmt: skip
         for options in ({}, dict(use_test_size=True)):
             mine, other = (resolve(args, model=model, **options) for resolve, model in
                            zip(both("data", "resolve_data_config"), models))  # fmt: skip
@@ -482,10 +495,13 @@ def test_data_configurations():
 # training
 
 
+SCHEDULES = [dict(), dict(warmup_epochs=3, min_lr=0.01, decay_epochs=5),
+             dict(warmup_epochs=3, warmup_prefix=True, cycle_limit=2, noise=(0.3, 0.8))]  # fmt: skip
+
+
 @pytest.mark.filterwarnings("ignore:PlateauLRScheduler is deprecated")
 @pytest.mark.parametrize("name", ["cosine", "tanh", "poly", "step", "multistep", "wsd", "plateau"])
-@pytest.mark.parametrize("options", [{}, dict(warmup_epochs=3, min_lr=0.01, decay_epochs=5),
-                                     dict(warmup_epochs=3, warmup_prefix=True, cycle_limit=2, noise=(0.3, 0.8))])  # fmt: skip
+@pytest.mark.parametrize("options", SCHEDULES)
 def test_schedulers_give_the_same_rates(name, options):
     rates = []
     for create in both("scheduler", "create_scheduler_v2"):
@@ -516,7 +532,8 @@ def test_schedulers_by_update():
     np.testing.assert_allclose(*rates, rtol=1e-6)
 
 
-OPTIMIZERS = ["AdaBelief", "Adafactor", "AdamP", "AdamWLegacy", "Adan", "Adopt", "LaProp", "Lamb", "Lars", "Lion", "MADGRAD",
+OPTIMIZERS = ["AdaBelief", "Adafactor", "AdamP", "AdamWLegacy", "Adan", "Adopt", "LaProp", "Lamb", "Lars", "Lion",
+     "MADGRAD",
               "Mars", "NAdamLegacy", "NAdamW", "NvNovoGrad", "RAdamLegacy", "RMSpropTF", "SGDP", "SGDW"]  # fmt: skip
 
 
@@ -558,9 +575,14 @@ def test_optimizers_by_name_have_the_groups():
 
 
 LOSSES = [("LabelSmoothingCrossEntropy", (0.2,), {}, "hard"), ("SoftTargetCrossEntropy", (), {}, "soft"),
-          ("BinaryCrossEntropy", (), {}, "hard"), ("BinaryCrossEntropy", (), dict(target_threshold=0.2, sum_classes=True), "soft"),
-          ("BinaryCrossEntropy", (0.0,), dict(reduction="sum"), "soft"), ("BinaryCrossEntropy", (), dict(smooth_dense=True), "soft"),
+          ("BinaryCrossEntropy", (), {}, "hard"), ("BinaryCrossEntropy", (),
+          dict(target_threshold=0.2, sum_classes=True), "soft"),
+          ("BinaryCrossEntropy", (0.0,), dict(reduction="sum"), "soft"), ("BinaryCrossEntropy", (),
+          dict(smooth_dense=True), "soft"),
           ("JsdCrossEntropy", (3,), {}, "hard"), ("AsymmetricLossMultiLabel", (), {}, "multi"),
+          ("AsymmetricLossMultiLabel", (2, 1), dict(reduction="sum", smoothing=0.1), "multi"),
+          ("PolyCrossEntropy", (), {}, "hard"), ("PolyBinaryCrossEntropy", (), dict(gamma=2.0, alpha=0.3), "multi"),
+          ("TwoWayLoss", (), {}, "multi"), ("ZlprLoss", (), {}, "multi"),
           ("AsymmetricLossSingleLabel", (), {}, "hard")]  # fmt: skip
 
 
@@ -584,7 +606,7 @@ def test_helpers():
     for name in ("resnet50.a1", "hf-hub:timm/x.y", "vit-b"):
         assert len({each(name) for each in both("models", "safe_model_name")}) == 1
     for text in ("a10b2", "layer.9.x"):
-        assert [each(text) for each in both("utils", "natural_key")][0] == theirs("utils", "natural_key")(text)
+        assert next(each(text) for each in both("utils", "natural_key")) == theirs("utils", "natural_key")(text)
     parser = argparse.ArgumentParser()
     parser.add_argument("--opt", nargs="*", action=ours("utils", "ParseKwargs"), default={})
     assert parser.parse_args(["--opt", "a=1", "b=x", "c=(1,2)"]).opt == {"a": 1, "b": "x", "c": (1, 2)}

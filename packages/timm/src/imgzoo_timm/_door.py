@@ -105,7 +105,7 @@ class Finder:
         if not name.startswith(f"{ROOT}."):
             return None
         if name in rooms:
-            return ModuleSpec(name, Loader, is_package=True)
+            return ModuleSpec(name, Loader, is_package=True)  # type: ignore[arg-type]
         parent, _, last = name.rpartition(".")
         importlib.import_module(parent)
         room = rooms.get(parent)

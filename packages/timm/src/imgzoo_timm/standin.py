@@ -41,7 +41,7 @@ class StandIn:
         if name != NAME and not name.startswith(f"{NAME}."):
             return None
         importlib.import_module(HERE + name[len(NAME) :])
-        return ModuleSpec(name, Loader, is_package=True)
+        return ModuleSpec(name, Loader, is_package=True)  # type: ignore[arg-type]
 
     @staticmethod
     def find_distributions(context: Any = None) -> Iterator[Distribution]:

@@ -273,8 +273,8 @@ def _crop(size: Any, kind: str, scale: Any, ratio: Any, interpolation: str) -> l
     if kind not in ("rkrc", "rkrr"):
         raise ValueError(f"train_crop_mode is rrc, rkrc or rkrr, not {kind!r}")
     resize = ResizeKeepRatio(size, interpolation=interpolation, random_scale_prob=0.5,
-                             random_scale_range=tuple(scale or (0.8, 1.0)), random_scale_area=True, random_aspect_prob=0.5,
-                             random_aspect_range=tuple(ratio or (0.9, 1 / 0.9)))  # fmt: skip
+                             random_scale_range=tuple(scale or (0.8, 1.0)), random_scale_area=True,
+                             random_aspect_prob=0.5, random_aspect_range=tuple(ratio or (0.9, 1 / 0.9)))  # fmt: skip
     return [resize, CenterCropOrPad(size) if kind == "rkrc" else tv.RandomCrop(size, pad_if_needed=True)]
 
 

@@ -1,4 +1,4 @@
-"""How adapters are made: native modules under the field's arguments and attributes, and networks that turn into them."""
+"""How adapters are made: native modules under the field's arguments and attributes; networks turn into them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def adapter(cls: Module) -> Module:
     return cls
 
 
-def placed(cls: Module) -> Module:
+def placed(cls: type[nn.Module]) -> Any:
     """Give a constructor the field's last arguments, `device` and `dtype`: where the finished module goes.
 
     Where it takes any keyword, the two are among those.

@@ -80,7 +80,7 @@ class PatchDropout(native.PatchDropout):
 def calculate_drop_path_rates(
     drop_path_rate: float, depths: int | list[int], stagewise: bool = False
 ) -> list[float] | list[list[float]]:
-    """Rates that grow linearly over all blocks, or with `stagewise` over stages; a list each where depths are a list."""
+    """Rates that grow linearly over blocks, or with `stagewise` over stages; a list each where depths are a list."""
     if isinstance(depths, int):
         if stagewise:
             raise ValueError("stagewise rates need the depth of each stage")

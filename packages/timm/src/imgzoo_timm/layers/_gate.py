@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from imgzoo_layers import gate as native
-from imgzoo_layers.gate import make_divisible
+from imgzoo_layers.util import make_divisible
 
 from ._act import create_act_layer
 from ._base import adapter, made, placed
@@ -92,7 +92,7 @@ def get_attn(attn_type: Any) -> Any:
     """The gate of a name (True is squeeze-excite); makers pass through."""
     if not attn_type or not isinstance(attn_type, (str, bool)):
         return attn_type or None
-    name = "se" if attn_type is True else attn_type.lower()
+    name = attn_type.lower() if isinstance(attn_type, str) else "se"
     return GATES[name] if name in GATES else native.GATE[name]
 
 

@@ -157,7 +157,7 @@ class FrozenBatchNormAct2d(native.FrozenBatchNorm2d):
         _acting(self, apply_act, act_layer, act_kwargs, inplace, drop_layer)
 
     def forward(self, x: Any) -> Any:
-        return self.act(super().forward(x))
+        return self.act(super().forward(x))  # type: ignore[operator]
 
 
 NORMS: dict[str, Any] = {

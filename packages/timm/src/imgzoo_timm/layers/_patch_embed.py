@@ -22,7 +22,7 @@ torch.fx.wrap("check_size")
 torch.fx.wrap("check_divides")
 
 
-class Format(str, Enum):
+class Format(str, Enum):  # noqa: UP042  (as the field has it: formatting shows the member)
     NCHW = "NCHW"
     NHWC = "NHWC"
     NCL = "NCL"
@@ -60,7 +60,15 @@ def get_channel_dim(fmt: Format) -> int:
 class PatchEmbed(native.PatchEmbed):
     """(B, C, H, W) -> (B, N, D), or a map in `output_fmt`."""
 
-    dynamic_img_pad: torch.jit.Final[bool]
+    img_size: Size | None = None
+    grid_size: Size | None = None
+    num_patches: int | None = None
+    flatten = True
+    output_fmt = Format.NCHW
+    strict_img_size = False
+    dynamic_img_pad = False
+    checks = False
+    """Whether images are looked at here; a network that adopted this module has done so."""
 
     def __init__(self, img_size: int | Size | None = 224, patch_size: int = 16, in_chans: int = 3,
                  embed_dim: int = 768, norm_layer: Any = None, flatten: bool = True, output_fmt: str | None = None,
@@ -68,6 +76,7 @@ class PatchEmbed(native.PatchEmbed):
         super().__init__(to_2tuple(patch_size), in_chans, embed_dim, None, bias)
         self.norm = made(norm_layer, embed_dim)
         self.measure(img_size, to_2tuple(patch_size), strict_img_size, dynamic_img_pad)
+        self.checks = True
         self.flatten = flatten if output_fmt is None else False
         self.output_fmt = Format.NCHW if output_fmt is None else Format(output_fmt)
 
@@ -102,11 +111,12 @@ class PatchEmbed(native.PatchEmbed):
         self.measure(self.img_size if img_size is None else img_size, size, self.strict_img_size, self.dynamic_img_pad)
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.img_size is not None:
-            if self.strict_img_size:
-                x = check_size(x, self.img_size)
-            elif not self.dynamic_img_pad:
-                x = check_divides(x, self.patch_size)
+        if not self.checks:
+            return self.embedded(x)
+        if self.img_size is not None and self.strict_img_size:
+            x = check_size(x, self.img_size)
+        elif self.img_size is not None and not self.dynamic_img_pad:
+            x = check_divides(x, self.patch_size)
         if self.dynamic_img_pad:
             x = F.pad(x, [0, -x.shape[-1] % self.patch_size[1], 0, -x.shape[-2] % self.patch_size[0]])
         return self.embedded(x)

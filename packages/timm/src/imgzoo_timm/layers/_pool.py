@@ -128,7 +128,7 @@ class ClassifierHead(native.ClassifierHead):
         self.in_features, self.use_conv, self.input_fmt = in_features, use_conv, input_fmt
         self.reset(num_classes, pool_type)
 
-    def reset(self, num_classes: int, pool_type: str | None = None) -> None:
+    def reset(self: Any, num_classes: int, pool_type: str | None = None) -> None:
         """A new classifier, and another pool where one is named."""
         like = next(self.parameters(), None)
         width = getattr(self, "in_features", None)
@@ -158,10 +158,10 @@ class NormMlpClassifierHead(native.NormMlpHead):
         norm = get_norm_layer(norm_layer)
         super().__init__(in_features, num_classes, pool_type, drop_rate, norm, hidden_size)
         if hidden_size:
-            self.pre_logits.act = create_act_layer(act_layer)
+            self.pre_logits.act = create_act_layer(act_layer)  # type: ignore[assignment]
         self.in_features, self.num_features = in_features, hidden_size or in_features
 
-    def reset(self, num_classes: int, pool_type: str | None = None) -> None:
+    def reset(self: Any, num_classes: int, pool_type: str | None = None) -> None:
         """A new classifier, and another pool where one is named."""
         like = next(self.parameters(), None)
         if pool_type is not None:

@@ -60,6 +60,8 @@ def build_sincos2d_pos_embed(feat_shape: list[int], dim: int = 64, temperature: 
 class RotaryEmbeddingCat(nn.Module):
     """Tables of rows and columns for heads of `dim` channels, for the grid `feat_shape` or one that is handed in."""
 
+    bands: Tensor
+
     def __init__(self, dim: int, max_res: int = 224, temperature: float = 10000, in_pixels: bool = True,
                  linear_bands: bool = False, feat_shape: list[int] | None = None,
                  ref_feat_shape: list[int] | None = None, grid_offset: float = 0.0, grid_indexing: str = "ij",

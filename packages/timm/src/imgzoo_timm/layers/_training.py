@@ -64,7 +64,7 @@ def _copied(new: Any, old: Any) -> Any:
     return new
 
 
-def freeze_batch_norm_2d(module: nn.Module) -> nn.Module:
+def freeze_batch_norm_2d(module: Any) -> Any:
     """Batch norms with their statistics and affine fixed, in place where there are children; returns the module."""
     if isinstance(module, (nn.BatchNorm2d, nn.SyncBatchNorm)) and hasattr(module, "act"):
         new = _copied(FrozenBatchNormAct2d(module.num_features, module.eps, False), module)  # type: ignore[arg-type]
@@ -77,20 +77,20 @@ def freeze_batch_norm_2d(module: nn.Module) -> nn.Module:
     return module
 
 
-def unfreeze_batch_norm_2d(module: nn.Module) -> nn.Module:
+def unfreeze_batch_norm_2d(module: Any) -> Any:
     """Frozen batch norms as trainable ones again, with their values."""
-    if isinstance(module, FrozenBatchNormAct2d):
-        new = _copied(BatchNormAct2d(module.weight.shape[0], module.eps, apply_act=False), module)
+    if isinstance(module, FrozenBatchNormAct2d):  # which is one of the others, too
+        new = _copied(BatchNormAct2d(len(module.running_mean), module.eps, apply_act=False), module)
         new.act = module.act
         return new.to(module.weight.device)
     if isinstance(module, FrozenBatchNorm2d):
-        return _copied(nn.BatchNorm2d(module.weight.shape[0], module.eps), module).to(module.weight.device)
+        return _copied(nn.BatchNorm2d(module.get_buffer("weight").numel(), module.eps), module).to(module.weight.device)
     for name, child in module.named_children():
         setattr(module, name, unfreeze_batch_norm_2d(child))
     return module
 
 
-def convert_sync_batchnorm(module: nn.Module, process_group: Any = None) -> nn.Module:
+def convert_sync_batchnorm(module: Any, process_group: Any = None) -> Any:
     """Batch norms that share statistics over the processes; their activations are kept."""
     if isinstance(module, nn.BatchNorm2d) and hasattr(module, "act"):
         act = module.act
@@ -122,8 +122,8 @@ class SplitBatchNorm2d(nn.BatchNorm2d):
         if num_splits < 2:
             raise ValueError(f"a batch is split into two parts or more, not {num_splits}")
         self.num_splits = num_splits
-        self.aux_bn = nn.ModuleList(nn.BatchNorm2d(num_features, eps, momentum, affine, track_running_stats, device, dtype)
-                                    for _ in range(num_splits - 1))  # fmt: skip
+        options = (num_features, eps, momentum, affine, track_running_stats, device, dtype)
+        self.aux_bn = nn.ModuleList(nn.BatchNorm2d(*options) for _ in range(num_splits - 1))
 
     def forward(self, input: Tensor) -> Tensor:
         if not self.training:

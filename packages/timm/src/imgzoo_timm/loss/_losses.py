@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from imgzoo_train.loop import losses as native
+from imgzoo_train.loop import multilabel_losses as multilabel
 
 
 class LabelSmoothingCrossEntropy(native.CrossEntropy):
@@ -35,6 +36,8 @@ class BinaryCrossEntropy(nn.Module):
                  reduction: str = "mean", sum_classes: bool = False, pos_weight: Any = None,
                  smooth_dense: bool = False):  # fmt: skip
         super().__init__()
+        self.weight: Tensor | None
+        self.pos_weight: Tensor | None
         if not 0.0 <= smoothing < 1.0:
             raise ValueError(f"smoothing is a share below 1, got {smoothing}")
         self.smoothing, self.target_threshold, self.smooth_dense = smoothing, target_threshold, smooth_dense
@@ -44,7 +47,7 @@ class BinaryCrossEntropy(nn.Module):
 
     def forward(self, x: Tensor, target: Tensor) -> Tensor:
         if target.shape != x.shape:
-            target = native.distribution(target.long().view(-1), x.shape[-1], self.smoothing)
+            target = native.distribution(target.long().view(-1), x, self.smoothing)
         elif self.smooth_dense and self.smoothing:
             target = target * (1 - self.smoothing) + 0.5 * self.smoothing
         if self.target_threshold is not None:
@@ -60,22 +63,44 @@ class JsdCrossEntropy(native.JensenShannon):
         self.num_splits = num_splits
 
 
-class AsymmetricLossMultiLabel(nn.Module):
+def _reduction(word: str, own: Any = ("mean", "sum", "none")) -> Any:
+    if word not in own:
+        raise ValueError(f"the reduction is {', '.join(own)}, not {word!r}")
+    return word
+
+
+class AsymmetricLossMultiLabel(multilabel.AsymmetricMultiLabel):
     def __init__(self, gamma_neg: float = 4, gamma_pos: float = 1, clip: float = 0.05, eps: float = 1e-8,
                  disable_torch_grad_focal_loss: bool = False, smoothing: float = 0.0, reduction: str = "batchmean",
                  weight: Any = None, pos_weight: Any = None):  # fmt: skip
-        super().__init__()
-        if smoothing or weight is not None or pos_weight is not None or reduction not in ("batchmean", "sum"):
-            raise ValueError("this loss is summed over classes, without weights: see imgzoo_train.loop.losses")
-        self.gamma_neg, self.gamma_pos, self.clip, self.eps, self.reduction = gamma_neg, gamma_pos, clip, eps, reduction
-        self.native = native.AsymmetricMultiLabel(gamma_neg, gamma_pos, clip or 0.0)
-
-    def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        return self.native(x, y) * (len(x) if self.reduction == "sum" else 1)
+        own = _reduction("mean" if reduction == "batchmean" else reduction, ("mean", "sum"))
+        if reduction == "mean":
+            raise ValueError("the sum over classes is averaged over images (reduction='batchmean'), or summed up")
+        super().__init__(gamma_neg, gamma_pos, clip or 0.0, smoothing, weight, pos_weight, own)
+        self.clip, self.eps = clip, eps
 
 
 class AsymmetricLossSingleLabel(native.AsymmetricSingle):
     def __init__(self, gamma_pos: float = 1, gamma_neg: float = 4, eps: float = 0.1, reduction: str = "mean"):
-        if reduction != "mean":
-            raise ValueError("this loss is a mean")
-        super().__init__(gamma_neg, gamma_pos, eps)
+        super().__init__(gamma_neg, gamma_pos, eps, reduction=_reduction(reduction))
+
+
+class PolyCrossEntropy(native.Poly):
+    def __init__(self, epsilon: float = 2.0, smoothing: float = 0.0, reduction: str = "mean"):
+        super().__init__(epsilon, smoothing, _reduction(reduction))
+
+
+class PolyBinaryCrossEntropy(multilabel.PolyBinary):
+    def __init__(self, epsilon: float = 2.0, gamma: float = 0.0, alpha: float | None = None, smoothing: float = 0.0,
+                 reduction: str = "mean"):  # fmt: skip
+        super().__init__(epsilon, gamma, alpha, smoothing, _reduction(reduction))
+
+
+class TwoWayLoss(multilabel.TwoWay):
+    def __init__(self, tp: float = 4.0, tn: float = 1.0):
+        super().__init__(tp, tn)
+
+
+class ZlprLoss(multilabel.Zlpr):
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)

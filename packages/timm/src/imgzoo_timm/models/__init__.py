@@ -50,6 +50,7 @@ imgzoo_timm.layers           AttentionPoolLatent RmsNorm get_act_layer get_norm_
 """,
     "deit": "._vision_transformer VisionTransformerDistilled VisionTransformer",
     "resnet": "._families ResNet BasicBlock Bottleneck",
+    "sknet": "._families SelectiveKernelBasic SelectiveKernelBottleneck ResNet",
     "swin_transformer": """
 ._families SwinTransformer SwinTransformerBlock PatchMerging WindowAttention window_partition window_reverse
 imgzoo_timm.layers PatchEmbed Mlp DropPath ClassifierHead to_2tuple trunc_normal_

@@ -89,7 +89,7 @@ def load_pretrained(model: Any, pretrained_cfg: Any = None, num_classes: int = 1
 
 def fetched(cfg: Mapping[str, Any]) -> Any:
     """The file of weights on the hub or behind a URL, downloaded by imgzoo."""
-    from imgzoo.loading.fetch import download, hub_weights
+    from imgzoo.loading.places import download, hub_weights
 
     if cfg.get("hf_hub_id"):
         return hub_weights(cfg["hf_hub_id"], cfg.get("hf_hub_filename") or "")

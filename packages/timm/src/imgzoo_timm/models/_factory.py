@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import imgzoo
-from imgzoo.errors import OptionError
+from imgzoo.errors import OptionError, UnknownNameError
 
 from ._pretrained import PretrainedCfg
 from ._registry import entries
@@ -18,6 +18,10 @@ __all__ = ["create_model", "parse_model_name", "safe_model_name"]
 
 SCHEMES = {"hf-hub": "hf-hub", "hf_hub": "hf-hub", "local-dir": "local-dir"}
 EXTRACTOR = ("feature_cls", "out_map", "flatten_sequential", "feature_cfg")
+
+
+class UnknownModelError(UnknownNameError, RuntimeError):
+    """A name that no catalog has, as clients expect to be told of it."""
 
 
 def parse_model_name(model_name: str) -> tuple[str, str]:
@@ -86,7 +90,11 @@ def native_model(name: str, pretrained: bool, told: dict[str, Any], options: dic
             extractor[key] = options.pop(key)
     indices = extractor.pop("out_indices", options.pop("out_indices", None))
     loads = bool(pretrained) and overlay.get("state_dict") is None
-    model = adopted(imgzoo.create_model(name, pretrained=where if loads else False, **options), overlay)
+    try:
+        model = imgzoo.create_model(name, pretrained=where if loads else False, **options)
+    except UnknownNameError as error:
+        raise UnknownModelError(f"Unknown model ({name}): {error}") from error
+    model = adopted(model, overlay)
     if pretrained and not loads:
         model.load_state_dict(overlay["state_dict"])
     if features:

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from imgzoo.errors import OptionError
-from imgzoo_archs_cnn import convnext, resnet
+from imgzoo_archs_cnn import convnext, resnet, sknet
 from imgzoo_archs_efficientnet import builder, efficientnet
 from imgzoo_archs_transformer import swin_transformer
 from imgzoo_layers import window
@@ -82,6 +82,40 @@ class Bottleneck(resnet.Bottleneck):
         _block(self, resnet.Bottleneck, **told(locals()))
 
 
+def _selecting(self: Any, native: Any, sk_kwargs: dict[str, Any] | None, given: dict[str, Any]) -> None:
+    """The blocks of SKNet, whose choice of kernels takes options of its own."""
+    chosen = {"rd_ratio": 1 / 16, "rd_divisor": 8, "split_input": True, **(sk_kwargs or {})}
+    norm, act, blocks = given["norm_layer"], given["act_layer"], given["drop_block"] or (lambda: None)
+    before = given["first_dilation"] or given["dilation"]
+    native.__init__(self, given["inplanes"], given["planes"], given["stride"], before, given["dilation"],
+                    given["downsample"], norm, partial(create_act, act, inplace=True),
+                    given["aa_layer"], given["attn_layer"], blocks, 0.0, given["cardinality"], given["base_width"],
+                    given["reduce_first"], **chosen)  # fmt: skip
+    self.drop_path = given["drop_path"] or nn.Identity()
+
+
+@adapter
+@placed
+class SelectiveKernelBasic(sknet.BasicBlock):
+    def __init__(self, inplanes: int, planes: int, stride: int = 1, downsample: Any = None, cardinality: int = 1,
+                 base_width: int = 64, sk_kwargs: Any = None, reduce_first: int = 1, dilation: int = 1,
+                 first_dilation: int | None = None, act_layer: Any = nn.ReLU, norm_layer: Any = nn.BatchNorm2d,
+                 attn_layer: Any = None, aa_layer: Any = None, drop_block: Any = None,
+                 drop_path: Any = None):  # fmt: skip
+        _selecting(self, sknet.BasicBlock, sk_kwargs, locals())
+
+
+@adapter
+@placed
+class SelectiveKernelBottleneck(sknet.Bottleneck):
+    def __init__(self, inplanes: int, planes: int, stride: int = 1, downsample: Any = None, cardinality: int = 1,
+                 base_width: int = 64, sk_kwargs: Any = None, reduce_first: int = 1, dilation: int = 1,
+                 first_dilation: int | None = None, act_layer: Any = nn.ReLU, norm_layer: Any = nn.BatchNorm2d,
+                 attn_layer: Any = None, aa_layer: Any = None, drop_block: Any = None,
+                 drop_path: Any = None):  # fmt: skip
+        _selecting(self, sknet.Bottleneck, sk_kwargs, locals())
+
+
 class Bridge:
     """A block in the field's arguments where a native network makes one in its own."""
 
@@ -106,8 +140,9 @@ class Bridge:
         **numbers: Any,
     ) -> nn.Module:
         made = {"attn_layer": gate} if gate is not None else {}
-        return self.block(dim_in, dim, stride, downsample, dilation=dilation, first_dilation=before, act_layer=act.args[0],
-                          norm_layer=norm, aa_layer=aa, drop_block=drop_block if drop_block() is not None else None,
+        blocks = drop_block if drop_block() is not None else None
+        return self.block(dim_in, dim, stride, downsample, dilation=dilation, first_dilation=before,
+                          act_layer=act.args[0], norm_layer=norm, aa_layer=aa, drop_block=blocks,
                           drop_path=DropPath(drop_path) if drop_path > 0 else None, **numbers, **made,
                           **self.options)  # fmt: skip
 
@@ -236,7 +271,8 @@ class ConvNeXt(Network, convnext.ConvNeXt):
                  patch_size: int = 4, head_init_scale: float = 1.0, head_norm_first: bool = False,
                  head_hidden_size: int | None = None, conv_mlp: bool = False, conv_bias: bool = True,
                  use_grn: bool = False, act_layer: Any = "gelu", norm_layer: Any = None, norm_eps: float | None = None,
-                 drop_rate: float = 0.0, drop_path_rate: float = 0.0, device: Any = None, dtype: Any = None):  # fmt: skip
+                 drop_rate: float = 0.0, drop_path_rate: float = 0.0, device: Any = None,
+                 dtype: Any = None):  # fmt: skip
         if patch_size != 4 or not conv_bias:
             raise OptionError("ConvNeXt has a stem of stride 4 and biases here: see imgzoo_archs_cnn.convnext")
         given = told(locals(), "patch_size", "conv_bias", "kernel_sizes", "ls_init_value")

@@ -72,8 +72,9 @@ class Extractor(nn.ModuleDict):
         self.feature_info = native.feature_info
         self.output_fmt, self.in_chans, self.out_indices = output_fmt, model.in_chans, native.out_indices
         self.pretrained_cfg = self.default_cfg = model.pretrained_cfg
-        for name, part in flat_parts(native).items():
-            self.add_module(name, part)
+        self.paths = flat_paths(native)
+        for name, path in self.paths.items():
+            self.add_module(name, model.get_submodule(path))
         for name, parameter in model._parameters.items():
             self.register_parameter(name, parameter)
         for name, buffer in model._buffers.items():
@@ -92,18 +93,22 @@ class Extractor(nn.ModuleDict):
             module.training = mode
         return super().train(mode)
 
-    def _apply(self, fn: Any, recurse: bool = True) -> Any:
-        super()._apply(fn, recurse)
-        for table in ("_parameters", "_buffers"):  # those of the network itself; its parts are shared
-            getattr(self.network, table).update(getattr(self, table))
-        return self
+    def joined(self) -> Any:
+        """The network with the parts as they are now: clients replace children, and moving replaces parameters."""
+        network = self.network
+        for name, part in self._modules.items():
+            path = self.paths[name]
+            owner = network.get_submodule(path.rpartition(".")[0])
+            owner._modules[path.rpartition(".")[2]] = part
+        for table in ("_parameters", "_buffers"):
+            getattr(network, table).update(getattr(self, table))
+        return network
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
-        self.network.set_grad_checkpointing(enable)
+        self.joined().set_grad_checkpointing(enable)
 
     def levels(self, x: Tensor) -> list[Tensor]:
-        for table in ("_parameters", "_buffers"):
-            getattr(self.network, table).update(getattr(self, table))
+        self.joined()
         return self.held[0](x)  # type: ignore[index]
 
 
@@ -160,12 +165,13 @@ class FeatureGetterNet(FeatureModel):
         return OrderedDict(zip(self.out_map or [str(i) for i in self.out_indices], maps))
 
 
-def flat_parts(native: FeatureModel) -> dict[str, nn.Module]:
-    """Parts of a network by the flat names that the field gives them."""
-    rows, parts = native.flat_rows(), {}
+def flat_paths(native: FeatureModel) -> dict[str, str]:
+    """Where the parts of a network are, by the flat names that the field gives them."""
+    rows, paths = native.flat_rows(), {}
     for name, part in native.model.named_children():
-        parts |= {f"{name}_{key}": row for key, row in part.named_children()} if name in rows else {name: part}
-    return parts
+        inside = {f"{name}_{key}": f"{name}.{key}" for key, _ in part.named_children()}
+        paths |= inside if name in rows else {name: name}
+    return paths
 
 
 GETTERS = {"coat", "cspnext", "efficientformer", "efficientvim", "hiera", "hieradet_sam2", "levit", "mobilenetv5",

@@ -9,8 +9,8 @@ import torch
 
 import imgzoo
 from imgzoo.errors import UsageError
-from imgzoo.loading.fetch import fetch_config, hub_file, hub_weights
 from imgzoo.loading.files import read_state
+from imgzoo.loading.places import fetch_config, hub_file, hub_weights
 
 __all__ = ["has_hf_hub", "hf_split", "load_model_config_from_hf", "load_state_dict_from_hf", "push_to_hf_hub",
            "save_for_hf"]  # fmt: skip

@@ -19,6 +19,8 @@ from imgzoo.spelling import translated
 from imgzoo_layers.attention import set_fused_attn
 from imgzoo_timm.layers._base import ADAPTERS, adopt
 from imgzoo_timm.layers._config import use_fused_attn
+from imgzoo_timm.layers._helpers import to_2tuple
+from imgzoo_timm.layers._patch_embed import PatchEmbed
 
 from ._features import FeatureInfo
 
@@ -47,6 +49,11 @@ class Network:
     def after_construction(self: Any) -> None:
         """Let the parts have the field's attributes too; networks add what follows sizes."""
         adopt(self)
+        embed: Any = getattr(self, "patch_embed", None)
+        if isinstance(embed, PatchEmbed):
+            embed.measure(getattr(self, "img_size", None), to_2tuple(embed.proj.kernel_size),
+                          not getattr(self, "dynamic_img_size", False),
+                          getattr(self, "dynamic_img_pad", False))  # fmt: skip
         if isinstance(self.feature_info, NativeInfo) and not isinstance(self.feature_info, FeatureInfo):
             self.feature_info = FeatureInfo.of(self.feature_info)
 

@@ -153,8 +153,7 @@ class VisionTransformer(Network, native.VisionTransformer):
         super().after_construction()
         embed = self.patch_embed
         if isinstance(embed, PatchEmbed):
-            embed.measure(self.img_size, self.patch_size, not self.dynamic_img_size, self.dynamic_img_pad)
-            embed.flatten = not self.dynamic_img_size
+            embed.checks, embed.flatten = True, not self.dynamic_img_size
             embed.output_fmt = Format.NHWC if self.dynamic_img_size else Format.NCHW
 
     def _init_weights(self, m: nn.Module) -> None:
@@ -185,7 +184,8 @@ class VisionTransformer(Network, native.VisionTransformer):
         return self.norm(x)
 
     def forward(self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False) -> Tensor:
-        return self.forward_head(self.forward_features(x, attn_mask, is_causal))
+        masked = {"attn_mask": attn_mask, "is_causal": is_causal} if attn_mask is not None or is_causal else {}
+        return self.forward_head(self.forward_features(x, **masked))  # what derived classes write takes x alone
 
     def get_intermediate_layers(self, x: Tensor, n: int | Sequence[int] = 1, reshape: bool = False,
                                 return_prefix_tokens: bool = False, norm: bool = False,
@@ -204,11 +204,6 @@ class VisionTransformerDistilled(Network, deit.VisionTransformerDistilled):
         native_class = deit.VisionTransformerDistilled
         native_class.__init__(self, **spelled(native_class, kwargs))
         self.after_construction()
-
-    def after_construction(self) -> None:
-        super().after_construction()
-        if isinstance(self.patch_embed, PatchEmbed):
-            self.patch_embed.measure(self.img_size, self.patch_size)
 
     def _init_weights(self, m: nn.Module) -> None:
         init_weights_vit_timm(m)

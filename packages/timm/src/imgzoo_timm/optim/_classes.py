@@ -49,7 +49,8 @@ def rule(name: str, target: str, text: str) -> Any:
 
 TWO, CAUTIOUS = "betas=(0.9, 0.999)", "caution=False"
 AdaBelief = rule("AdaBelief", "adabelief:AdaBelief", f"lr=1e-3, {TWO}, eps=1e-16, weight_decay=0, amsgrad=False, "
-                 "decoupled_decay=True, fixed_decay=False, rectify=True, degenerated_to_sgd=True, foreach=None")  # fmt: skip
+                 "decoupled_decay=True, fixed_decay=False, rectify=True, degenerated_to_sgd=True, "
+                 "foreach=None")  # fmt: skip
 Adafactor = rule("Adafactor", "adafactor:Adafactor", "lr=None, eps=1e-30, eps_scale=1e-3, clip_threshold=1.0, "
                  "decay_rate=-0.8, betas=None, weight_decay=0.0, scale_parameter=True, warmup_init=False, "
                  f"min_dim_size_to_factor=16, {CAUTIOUS}")  # fmt: skip
@@ -96,7 +97,8 @@ NAdamW = rule("NAdamW", "nadamw:NAdamW", f"lr=1e-3, {TWO}, eps=1e-8, weight_deca
               "corrected_weight_decay=False, maximize=False, foreach=None, capturable=False, "
               "clipping_threshold=None")  # fmt: skip
 NvNovoGrad = rule("NvNovoGrad", "novograd:NovoGrad", "lr=1e-3, betas=(0.95, 0.98), eps=1e-8, weight_decay=0, "
-                  "grad_averaging=False, amsgrad=False, decoupled_decay=False, corrected_weight_decay=False")  # fmt: skip
+                  "grad_averaging=False, amsgrad=False, decoupled_decay=False, "
+                  "corrected_weight_decay=False")  # fmt: skip
 RAdamLegacy = rule("RAdamLegacy", "radam:RAdam", f"lr=1e-3, {TWO}, eps=1e-8, weight_decay=0")
 RMSpropTF = rule("RMSpropTF", "rmsprop_tf:RMSpropTF", "lr=1e-2, alpha=0.9, eps=1e-10, weight_decay=0, momentum=0.0, "
                  "centered=False, decoupled_decay=False, corrected_weight_decay=False, lr_in_momentum=True, "
@@ -104,4 +106,5 @@ RMSpropTF = rule("RMSpropTF", "rmsprop_tf:RMSpropTF", "lr=1e-2, alpha=0.9, eps=1
 SGDP = rule("SGDP", "sgdp:SGDP", "lr, momentum=0, dampening=0, weight_decay=0, nesterov=False, eps=1e-8, delta=0.1, "
             f"wd_ratio=0.1, {CAUTIOUS}")  # fmt: skip
 SGDW = rule("SGDW", "sgdw:SGDW", f"lr=1e-3, momentum=0.0, dampening=0.0, weight_decay=0.0, nesterov=False, *, "
-            f"{CAUTIOUS}, corrected_weight_decay=False, maximize=False, foreach=None, differentiable=False")  # fmt: skip
+            f"{CAUTIOUS}, corrected_weight_decay=False, maximize=False, foreach=None, "
+            "differentiable=False")  # fmt: skip

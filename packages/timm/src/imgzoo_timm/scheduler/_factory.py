@@ -47,7 +47,7 @@ def create_scheduler(args: Any, optimizer: torch.optim.Optimizer, updates_per_ep
     return create_scheduler_v2(optimizer, **scheduler_kwargs(args), updates_per_epoch=updates_per_epoch)
 
 
-def create_scheduler_v2(
+def create_scheduler_v2(  # noqa: C901  (one branch a name)
     optimizer: torch.optim.Optimizer, sched: str = "cosine", num_epochs: int = 300, decay_epochs: float | None = None,
     decay_milestones: Sequence[int] = (90, 180, 270), cooldown_epochs: int = 0, patience_epochs: int = 10,
     decay_rate: float = 0.1, min_lr: float = 0.0, warmup_lr: float = 1e-5, warmup_epochs: int = 0,
@@ -69,10 +69,10 @@ def create_scheduler_v2(
         parts = list(noise) if isinstance(noise, (list, tuple)) else [noise]
         span = [part * total for part in parts]
         span = span[0] if len(span) == 1 else span
-    shared = dict(warmup_t=warm, warmup_lr_init=warmup_lr, noise_range_t=span, noise_pct=noise_pct,
+    shared: dict[str, Any] = dict(warmup_t=warm, warmup_lr_init=warmup_lr, noise_range_t=span, noise_pct=noise_pct,
                   noise_std=noise_std, noise_seed=noise_seed)  # fmt: skip
-    timed = dict(t_in_epochs=step_on_epochs, warmup_prefix=warmup_prefix)
-    cycles = dict(t_initial=total, lr_min=min_lr, cycle_mul=cycle_mul, cycle_decay=cycle_decay,
+    timed: dict[str, Any] = dict(t_in_epochs=step_on_epochs, warmup_prefix=warmup_prefix)
+    cycles: dict[str, Any] = dict(t_initial=total, lr_min=min_lr, cycle_mul=cycle_mul, cycle_decay=cycle_decay,
                   cycle_limit=cycle_limit)  # fmt: skip
     made: Any
     if sched == "cosine":
@@ -87,7 +87,8 @@ def create_scheduler_v2(
         steps = [each * unit for each in decay_milestones]
         made = MultiStepLRScheduler(optimizer, steps, decay_rate, **shared, **timed)
     elif sched == "wsd":
-        made = WSDLRScheduler(optimizer, total if warmup_prefix else total - warm, decay, min_lr, decay_fn=decay_fn or "1-sqrt",
+        span_of = total if warmup_prefix else total - warm
+        made = WSDLRScheduler(optimizer, span_of, decay, min_lr, decay_fn=decay_fn or "1-sqrt",
                               stable_timescale=stable_timescale, t_in_epochs=step_on_epochs, **shared)  # fmt: skip
     elif sched == "plateau":
         if not step_on_epochs:

@@ -38,7 +38,7 @@ def average_(own: list[torch.Tensor], new: list[torch.Tensor], weight: float, fo
             a.copy_(b)
     floats = [(a, b.to(a.dtype)) for a, b in pairs if a.is_floating_point()]
     if floats and foreach:
-        torch._foreach_lerp_([a for a, _ in floats], [b for _, b in floats], weight=weight)
+        torch._foreach_lerp_([a for a, _ in floats], [b for _, b in floats], weight=weight)  # type: ignore[attr-defined]
         return
     for a, b in floats:
         a.lerp_(b, weight)

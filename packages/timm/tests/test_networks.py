@@ -1,0 +1,173 @@
+"""Networks beside imgzoo's own: the same numbers, the field's attributes, subclasses, extractors, registered names."""
+
+import copy
+import pickle
+from functools import partial
+
+import pytest
+import torch
+from torch import nn
+
+import imgzoo
+import imgzoo_timm as timm
+from imgzoo.errors import OptionError
+from imgzoo.registry import registry
+from imgzoo_timm.layers import Attention, DropPath, Mlp
+from imgzoo_timm.models.vision_transformer import Block, PatchEmbed, VisionTransformer
+
+SMALL = dict(img_size=32, patch_size=8, embed_dim=24, depth=2, num_heads=3, num_classes=7)
+
+
+def families():
+    found = {}
+    for spec in registry("models").specs():
+        if spec.name.startswith("test_") or spec.family not in found:
+            found[spec.family] = spec.name
+    slow = pytest.mark.slow
+    return [name if name.startswith("test_") else pytest.param(name, marks=slow) for name in sorted(found.values())]
+
+
+@pytest.mark.parametrize("name", families())
+def test_adopted_networks_stay_themselves(name):
+    with torch.device("meta"):
+        native, model = imgzoo.create_model(name), timm.create_model(name)
+    assert isinstance(model, type(native)) and list(model.state_dict()) == list(native.state_dict())
+    assert model.default_cfg["first_conv"] in dict(model.named_modules())
+    assert model.feature_info.channels() == native.feature_info.channels()
+    assert [row["index"] for row in model.feature_info.info] == list(range(len(native.feature_info)))
+    assert pickle.loads(pickle.dumps(type(model))) is type(model)
+
+
+@pytest.mark.parametrize("name", ["test_vit", "test_resnet", "test_efficientnet", "test_convnext", "test_byobnet"])
+def test_numbers_are_those_of_imgzoo(name):
+    native = imgzoo.create_model(name).eval()
+    model = timm.create_model(name).eval()
+    model.load_state_dict(native.state_dict())
+    x = torch.randn(2, *model.default_cfg["input_size"])
+    with torch.no_grad():
+        torch.testing.assert_close(model(x), native(x))
+        torch.testing.assert_close(model.forward_head(model.forward_features(x)), native(x))
+
+
+def test_parts_have_the_fields_attributes():
+    model = timm.create_model("vit_tiny_patch16_224", drop_path_rate=0.2, depth=3)
+    block = model.blocks[-1]
+    assert isinstance(block, Block) and isinstance(block.attn, Attention) and isinstance(block.mlp, Mlp)
+    assert isinstance(block.drop_path1, DropPath) and block.drop_path1.drop_prob == pytest.approx(0.2)
+    assert (model.patch_embed.num_patches, model.patch_embed.grid_size) == (196, (14, 14))
+    model.set_input_size((96, 128))
+    assert model.patch_embed.grid_size == (6, 8) and model.patch_embed.num_patches == 48
+    assert model(torch.randn(1, 3, 96, 128)).shape == (1, 1000)
+    assert not model.grad_checkpointing
+    model.set_grad_checkpointing()
+    assert model.grad_checkpointing and isinstance(model.blocks[0], Block)
+
+
+def test_a_derived_transformer_runs_its_own_path():
+    class Derived(VisionTransformer):
+        def __init__(self, **kwargs):
+            super().__init__(**kwargs)
+            self.extra = nn.Linear(self.embed_dim, self.num_classes)
+            self.extra.apply(self._init_weights)
+
+        def forward_features(self, x):
+            x = torch.cat([self.cls_token.expand(len(x), -1, -1), self.patch_embed(x)], 1)
+            x = self.pos_drop(x + self.pos_embed)
+            for block in self.blocks:
+                x = block(x)
+            return self.norm(x)
+
+    torch.manual_seed(0)
+    model = Derived(**SMALL, mlp_ratio=4, qkv_bias=True, norm_layer=partial(nn.LayerNorm, eps=1e-6)).eval()
+    plain = VisionTransformer(**SMALL, norm_layer=partial(nn.LayerNorm, eps=1e-6)).eval()
+    plain.load_state_dict(model.state_dict(), strict=False)
+    x = torch.randn(2, 3, 32, 32)
+    torch.testing.assert_close(model(x), plain(x))
+    assert model.norm.eps == 1e-6 and model.extra.bias.abs().sum() == 0
+    with pytest.raises(ValueError, match="another size"):
+        model(torch.randn(1, 3, 40, 40))
+    pickle.dumps(plain)
+
+
+def test_words_without_a_counterpart_are_named():
+    with pytest.raises(OptionError, match="no option nonsense"):
+        timm.models.cait.Cait(nonsense=3)
+    with pytest.raises(OptionError, match="by name"):
+        timm.models.cait.Cait(224)
+    with pytest.raises((OptionError, ValueError), match="pos_embed"):
+        VisionTransformer(**SMALL, pos_embed="rope")
+    with pytest.raises(RuntimeError, match="Unknown model"):
+        timm.create_model("resnet_of_nobody")
+    assert timm.models.cait.Cait(depth=1, embed_dim=24, num_heads=2, init_values=1e-4, num_classes=3).num_classes == 3
+
+
+@pytest.mark.parametrize("name", families())
+def test_extractors_are_the_network(name):
+    with torch.device("meta"):
+        native = imgzoo.create_model(name, features_only=True)
+        model = timm.create_model(name, features_only=True)
+    assert model.feature_info.channels() == native.feature_info.channels()
+    assert {key for key, _ in model.named_parameters()} <= set(model.state_dict())
+    assert len(model.state_dict()) == len(native.state_dict())
+
+
+def test_flat_extractors_follow_replaced_parts_and_moves():
+    model = timm.create_model("resnet18", features_only=True, out_indices=(1, 4)).eval()
+    x = torch.randn(1, 3, 64, 64)
+    before = model(x)
+    copied = copy.deepcopy(model)
+    model.bn1 = nn.Identity()
+    assert not torch.equal(model(x)[0], before[0])
+    torch.testing.assert_close(copied(x), before)
+    assert copied.double()(x.double())[1].dtype == torch.float64
+    assert pickle.loads(pickle.dumps(model))(x)[1].shape == before[1].shape
+    model.train()
+    assert model.network.training and model.layer1.training
+    other = timm.create_model("resnet18", features_only=True, out_indices=(1, 4)).eval()
+    other.load_state_dict(copied.float().state_dict())
+    torch.testing.assert_close(other(x), before)
+
+
+def test_registered_names():
+    @timm.models.register_model
+    def of_this_test(pretrained=False, **kwargs):
+        return timm.models.build_model_with_cfg(VisionTransformer, "of_this_test", pretrained, **{**SMALL, **kwargs})
+
+    try:
+        assert timm.is_model("of_this_test") and "of_this_test" in timm.list_models("of_this*")
+        assert timm.model_entrypoint("of_this_test") is of_this_test
+        model = timm.create_model("of_this_test", num_classes=5, drop_rate=None)
+        assert model.head.out_features == 5 and model.default_cfg["architecture"] == "of_this_test"
+        assert timm.create_model("of_this_test", features_only=True)(torch.randn(1, 3, 32, 32))[0].shape == (
+            1,
+            24,
+            4,
+            4,
+        )
+    finally:
+        from imgzoo_timm.models._registry import entries
+
+        del entries["of_this_test"]
+
+
+def test_checkpoints(tmp_path):
+    model, other = (timm.create_model("test_resnet") for _ in range(2))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    saver = timm.utils.CheckpointSaver(model, optimizer, checkpoint_dir=str(tmp_path), max_history=2)
+    for epoch, metric in enumerate((1.0, 3.0, 2.0)):
+        best = saver.save_checkpoint(epoch, metric)
+    assert best == (3.0, 1)
+    kept = ["checkpoint-1.pth.tar", "checkpoint-2.pth.tar", "last.pth.tar", "model_best.pth.tar"]
+    assert sorted(each.name for each in tmp_path.iterdir()) == kept
+    assert timm.models.resume_checkpoint(other, str(tmp_path / "last.pth.tar"), optimizer) == 3
+    timm.models.load_checkpoint(other, str(tmp_path / "model_best.pth.tar"))
+    torch.testing.assert_close(list(other.parameters()), list(model.parameters()))
+    with pytest.raises(FileNotFoundError):
+        timm.models.load_checkpoint(other, str(tmp_path / "none.pth"))
+
+
+def test_patch_embeddings_check_and_pad():
+    embed = PatchEmbed(img_size=32, patch_size=8, embed_dim=12)
+    with pytest.raises(ValueError, match="another size"):
+        embed(torch.randn(1, 3, 33, 32))
+    assert PatchEmbed(None, 8, embed_dim=12, dynamic_img_pad=True)(torch.randn(1, 3, 33, 30)).shape == (1, 20, 12)
