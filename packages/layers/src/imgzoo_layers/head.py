@@ -1,5 +1,7 @@
 """From the last map to logits: pool, perhaps norm and a hidden layer, dropout, classifier."""
 
+from typing import TYPE_CHECKING
+
 import torch
 import torch.fx
 from torch import Tensor, nn
@@ -18,8 +20,9 @@ def linear_or_none(dim: int, num_classes: int) -> nn.Module:
 class Head(nn.Module):
     """A pool, `global_pool`, and behind it a classifier `fc` that reads `dim` channels, or twice as many."""
 
-    dim: int
-    global_pool: GlobalPool
+    if TYPE_CHECKING:  # TorchScript would read annotations
+        dim: int
+        global_pool: GlobalPool
 
     @torch.jit.ignore
     def create_classifier(self, num_classes: int) -> nn.Module:
