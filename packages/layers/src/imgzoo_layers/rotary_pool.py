@@ -25,7 +25,7 @@ class RotaryAttentionPool2d(Attending):
         super().__init__(heads, head_width(inner, heads))
         self.pool, self.separate = pool, separate
         if class_token:
-            self.cls_token = nn.Parameter(torch.zeros(1, dim))
+            self.cls_token = nn.Parameter(trunc_normal_(torch.zeros(1, dim), std=dim**-0.5))
         else:
             self.register_parameter("cls_token", None)
         grid = pair(reference)
