@@ -25,11 +25,9 @@ class PatchEmbed(nn.Module):
 def resize_patch_kernel(kernel: Tensor, size: tuple[int, int]) -> Tensor:
     """Patch kernels (D, C, h, w) for another patch size, by the pseudo-inverse of resizing (arXiv:2212.08013)."""
     old = (kernel.shape[-2], kernel.shape[-1])
-    return (
-        kernel
-        if old == size
-        else (kernel.float().flatten(2).cpu() @ kernel_map(old, size)).unflatten(2, size).to(kernel)
-    )
+    if old == size:
+        return kernel
+    return (kernel.float().flatten(2).cpu() @ kernel_map(old, size)).unflatten(2, size).to(kernel)
 
 
 def kernel_map(old: tuple[int, int], new: tuple[int, int]) -> Tensor:
