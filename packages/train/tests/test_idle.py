@@ -116,7 +116,7 @@ def test_no_number_of_any_command_may_be_none(value):
         (["--task", "regression", "--loss", "mse", "--smoothing", "0.1"], "the loss mse knows no --smoothing"),
         (["--loss", "zlpr", "--class-weights", "balanced"], "the loss zlpr knows no --class-weights"),
         (["--interpolation", "foo"], "interpolation 'foo' is unknown"),
-        (["--set", "loss.options.nothing=1"], "the loss cross-entropy does not take nothing"),
+        (["--set", "loss.options.nothing=1"], "loss 'cross-entropy' takes no option nothing"),
     ],
 )
 def test_what_cannot_be_right_is_said_before_the_first_batch(arguments, words, tmp_path):

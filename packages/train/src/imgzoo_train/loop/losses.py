@@ -42,9 +42,12 @@ def exact(output: Tensor) -> Tensor:
 class Loss(nn.Module):
     """Base of losses of samples: a subclass writes `each`, and `reduction` says how they come together."""
 
-    def __init__(self, reduction: Reduction = "mean", **weights: Weights) -> None:
+    def __init__(self, reduction: Reduction = "mean") -> None:
         super().__init__()
         self.reduction = reduction
+
+    def keep(self, **weights: Weights) -> None:
+        """Hold factors of classes as buffers."""
         for name, weight in weights.items():
             self.register_buffer(name, None if weight is None else torch.as_tensor(weight, dtype=torch.float32))
 
@@ -69,7 +72,8 @@ class CrossEntropy(Loss):
     weight: Tensor | None
 
     def __init__(self, smoothing: float = 0.0, weight: Weights = None, reduction: Reduction = "mean") -> None:
-        super().__init__(reduction, weight=weight)
+        super().__init__(reduction)
+        self.keep(weight=weight)
         self.smoothing = smoothing
 
     def each(self, output: Tensor, target: Tensor) -> Tensor:
@@ -91,7 +95,8 @@ class Focal(Loss):
     def __init__(
         self, gamma: float = 2.0, smoothing: float = 0.0, weight: Weights = None, reduction: Reduction = "mean"
     ) -> None:
-        super().__init__(reduction, weight=weight)
+        super().__init__(reduction)
+        self.keep(weight=weight)
         self.gamma, self.smoothing = gamma, smoothing
 
     def each(self, output: Tensor, target: Tensor) -> Tensor:
@@ -153,7 +158,8 @@ class AsymmetricSingle(Loss):
         weight: Weights = None,
         reduction: Reduction = "mean",
     ) -> None:
-        super().__init__(reduction, weight=weight)
+        super().__init__(reduction)
+        self.keep(weight=weight)
         self.gamma_neg, self.gamma_pos, self.smoothing = gamma_neg, gamma_pos, smoothing
 
     def each(self, output: Tensor, target: Tensor) -> Tensor:

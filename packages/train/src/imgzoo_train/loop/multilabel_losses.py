@@ -45,7 +45,8 @@ class BinaryCrossEntropy(Loss):
         pos_weight: Weights = None,
         reduction: Reduction = "mean",
     ) -> None:
-        super().__init__(reduction, weight=weight, pos_weight=pos_weight)
+        super().__init__(reduction)
+        self.keep(weight=weight, pos_weight=pos_weight)
         self.smoothing, self.threshold, self.sum_classes = smoothing, threshold, sum_classes
 
     def each(self, output: Tensor, target: Tensor) -> Tensor:
@@ -91,7 +92,8 @@ class AsymmetricMultiLabel(Loss):
         pos_weight: Weights = None,
         reduction: Reduction = "mean",
     ) -> None:
-        super().__init__(reduction, weight=weight, pos_weight=pos_weight)
+        super().__init__(reduction)
+        self.keep(weight=weight, pos_weight=pos_weight)
         self.gamma_neg, self.gamma_pos, self.margin, self.smoothing = gamma_neg, gamma_pos, margin, smoothing
 
     def each(self, output: Tensor, target: Tensor) -> Tensor:

@@ -59,10 +59,11 @@ def check_settings(config: Config, *, resume: bool = False, output: bool = True)
 def check_loss_options(name: str, config: Config) -> None:
     """Raise `UsageError` for smoothing or class weights that the loss does not know."""
     taken = options_of(name)
+    positives = config.loss.class_weights == "positives"
     mixed = config.data.mixup or config.data.cutmix  # mixing smooths the targets itself
     for flag, given, option in (
         ("--smoothing", config.loss.smoothing and not mixed, "smoothing"),
-        ("--class-weights", config.loss.class_weights, "weight"),
+        ("--class-weights", config.loss.class_weights, "pos_weight" if positives else "weight"),
     ):
         if given and taken is not None and option not in taken:
             raise UsageError(f"the loss {name} knows no {flag}: leave it out, or choose another --loss")
