@@ -12,8 +12,9 @@ import imgzoo
 from imgzoo.errors import ImgzooError, WeightsError
 
 VALUES = [
-    None, True, -1, 0, 1, 1.5, 1e6, 1e9, 10**12, float("nan"), float("inf"), "", "x", "../../etc", "9" * 5000, [], [1e9],
-    [1, 2, 3], [-1], [[1]], ["a"] * 3, [3, 20000, 20000], [3, -1, 4], [[[[[[[[[[1]]]]]]]]]], [1] * 2000, {}, {"a": 1},
+    None, True, -1, 0, 1, 1.5, 1e6, 1e9, 10**12, float("nan"), float("inf"), "", "x", "../../etc", "9" * 5000, [],
+    [1e9], [1, 2, 3], [-1], [[1]], ["a"] * 3, [3, 20000, 20000], [3, -1, 4], [[[[[[[[[[1]]]]]]]]]], [1] * 2000,
+    {}, {"a": 1},
 ]  # fmt: skip
 OPTIONS = ("layers", "depth", "in_chans", "img_size", "block", "embed_dim", "num_heads", "patch_size", "unknown")
 
