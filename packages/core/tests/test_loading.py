@@ -433,3 +433,50 @@ def test_what_stands_beside_a_file_is_never_written(model, tmp_path, monkeypatch
     with pytest.raises(FileExistsError):
         save_model(model, tmp_path)
     assert victim.read_text() == "mine"
+
+
+ODD = {
+    "sparse": lambda value: value.to_sparse(),
+    "meta": lambda value: value.to("meta"),
+    "no dimensions": lambda value: torch.tensor(1.0),
+    "quantized": lambda value: torch.quantize_per_tensor(value, 0.1, 0, torch.qint8),
+    "nested": lambda value: torch.nested.nested_tensor([value[0]]),
+    "more dimensions": lambda value: value[..., None, None, None],
+}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", ODD)
+@pytest.mark.parametrize("head", [False, True])
+def test_tensors_that_are_no_weights_are_one_sentence(model, tmp_path, kind, head):
+    state = model.state_dict()
+    key = next(name for name in state if name.endswith("weight") and name.startswith(model._heads()[0]) == head)
+    value = state[key]
+    torch.save({**state, key: ODD[kind](value)}, tmp_path / "w.pth")
+    try:
+        made = imgzoo.create_model("tiny", pretrained=str(tmp_path / "w.pth"))
+    except WeightsError as error:
+        assert "\n" not in str(error)
+    else:  # a classifier of another shape is begun anew, and the report says so
+        assert key in made.load_report.initialized and "dimensions" in kind
+
+
+def test_a_file_that_would_run_code_names_it(tmp_path):
+    class Runs:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "ran"),)
+
+    torch.save({"state_dict": {"a": torch.ones(1)}, "x": Runs()}, tmp_path / "w.pth")
+    with pytest.raises(WeightsError, match=r"names 'posix.mkdir', so it was not loaded: .* nothing in a file is run"):
+        imgzoo.create_model("tiny", pretrained=str(tmp_path / "w.pth"))
+    assert not (tmp_path / "ran").exists()
+
+
+def test_an_array_that_unpacks_beyond_reason_is_not_unpacked(tmp_path):
+    import numpy as np
+
+    np.savez_compressed(tmp_path / "w.npz", **{"fc.weight": np.zeros(1 << 25, np.float32)})
+    with pytest.raises(WeightsError, match="unpacks to more than 100 times its size"):
+        read_state(tmp_path / "w.npz")
+    np.savez_compressed(tmp_path / "w.npz", a=np.zeros(1 << 12, np.float32))
+    assert not read_state(tmp_path / "w.npz")["a"].any()

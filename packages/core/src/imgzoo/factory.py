@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 import torch
 
-from .errors import CapabilityError, OptionError, UsageError
+from .errors import CapabilityError, ImgzooError, OptionError, UsageError
 from .features import FeatureModel, default_out_indices
 from .loading.source import Source, locate
 from .options import Parameters, check_network, parameters_of
@@ -190,7 +190,7 @@ def call(build: Callable[..., Any], spec: ModelSpec, arguments: dict[str, Any], 
             raise
         raise UsageError(f"{spec.name}: {error}") from error
     except (TypeError, LookupError, AttributeError, OSError, ArithmeticError, AssertionError, RuntimeError) as error:
-        if not given:
+        if not given or isinstance(error, (torch.OutOfMemoryError, ImgzooError)):
             raise
         own = ", ".join(f"{key}={value!r}" for key, value in given.items())
         reason = f"{type(error).__name__}: {error}".splitlines()[0]

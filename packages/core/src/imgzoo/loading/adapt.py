@@ -102,7 +102,7 @@ def _fit_classifier(state: State, model: Any, path: str, label_offset: int, note
     if weight is None:
         return
     keys = [key for key in (f"{path}.weight", f"{path}.bias") if key in state]
-    if label_offset and weight.shape[0] == model.num_classes + label_offset:
+    if label_offset and weight.ndim and weight.shape[0] == model.num_classes + label_offset:
         for key in keys:
             state[key] = state[key][label_offset:]
         notes.append(f"{path}: {label_offset} background class stripped")
@@ -112,7 +112,8 @@ def _fit_classifier(state: State, model: Any, path: str, label_offset: int, note
         for key in keys:
             del state[key]
         now = model.num_classes or "no"
-        notes.append(f"{path}: {weight.shape[0]} classes dropped, the model has {now}")
+        held = f"{weight.shape[0]} classes" if weight.ndim else "a single number"
+        notes.append(f"{path}: {held} dropped, the model has {now}")
 
 
 def check_fit(state: State, own: State, name: str) -> tuple[list[str], list[str]]:

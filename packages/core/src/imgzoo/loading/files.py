@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import mmap
 import os
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ ROLES = ("ema", "teacher", "student", "encoder_q", "online", "base_encoder")
 DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
           "I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8,
           "BOOL": torch.bool, "F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2}  # fmt: skip
+MOST_PACKED, SMALL = 100, 1 << 26
+"""How many times smaller an array may be packed than it is, once it has more than so many bytes."""
 SAFE_TORCH = (2, 6)  # older unpicklers could be tricked despite weights_only (CVE-2025-32434)
 
 
@@ -43,7 +46,9 @@ def read_state(path: str | os.PathLike[str], use_ema: bool = True, mapped: bool 
     if suffix == ".npz":
         return _read_npz(path)
     if suffix in (".pth", ".pt", ".bin", ".tar", ".ckpt"):
-        return apart(strip_wrappers(unwrap(_read_torch(path, mapped), path, use_ema)))
+        state = strip_wrappers(unwrap(_read_torch(path, mapped), path, use_ema))
+        _refuse_odd(state, path)
+        return apart(state)
     raise WeightsError(f"'{path}' is no weight file: use .safetensors, .pth, .pt, .bin or .npz")
 
 
@@ -115,15 +120,25 @@ def _copy(file: Any, start: int, dtype: str, shape: list[int], data_offsets: lis
     return tensor
 
 
+def _refuse_odd(state: Mapping[str, Tensor], path: Path) -> None:
+    """Raise for a tensor without plain values: sparse, quantized, nested, or only described (meta)."""
+    for key, value in state.items():
+        plain = not (value.is_nested or value.is_quantized or value.is_meta) and value.layout == torch.strided
+        if not plain:
+            raise WeightsError(
+                f"'{path}' holds '{key}' as a sparse, quantized, nested or meta tensor; save plain values"
+            )
+
+
 def apart(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """The state with a copy of each tensor that overlaps another or itself, or is a part of a larger storage."""
     seen: set[int] = set()
     found: dict[str, Tensor] = {}
     for key, value in state.items():
-        whole = value.layout == torch.strided and value.untyped_storage().nbytes() == value.numel() * value.itemsize
-        if value.layout == torch.strided and not value.is_meta and (not whole or value.data_ptr() in seen):
+        whole = value.untyped_storage().nbytes() == value.numel() * value.itemsize
+        if not whole or value.data_ptr() in seen:
             value = value.clone(memory_format=torch.contiguous_format)
-        if value.layout == torch.strided and value.numel():
+        if value.numel():
             seen.add(value.data_ptr())
         found[key] = value
     return found
@@ -146,6 +161,10 @@ def _read_npz(path: Path) -> dict[str, Tensor]:
     import numpy as np
 
     try:
+        with zipfile.ZipFile(path) as archive:
+            packed = [row for row in archive.infolist() if row.file_size > MOST_PACKED * max(1, row.compress_size)]
+        if any(row.file_size > SMALL for row in packed):
+            raise WeightsError(f"'{path}' unpacks to more than {MOST_PACKED} times its size: these are no weights")
         with np.load(path, allow_pickle=False) as arrays:
             return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
     except (ValueError, OSError, TypeError, zipfile.BadZipFile, EOFError) as error:
@@ -163,6 +182,10 @@ def _read_torch(path: Path, mapped: bool) -> Any:
         with torch.serialization.safe_globals([Namespace, *_numpy_scalars()]):  # what scripts keep beside weights
             return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped and is_zipfile(path))
     except Exception as error:  # the unpickler's errors have no common base
+        if name := re.search(r"GLOBAL (\S+)", str(error)):
+            raise WeightsError(
+                f"'{path}' names '{name[1]}', so it was not loaded: weights are tensors, and nothing in a file is run"
+            ) from error
         lines = str(error).strip().split("\n")  # the first may be advice to load unsafely
         told = next((line for line in lines if "nsupported" in line), lines[0])
         first = told.strip().split(". ")[0][:200]

@@ -126,7 +126,8 @@ def fit(
         state, prefix = strip_prefix(state, names)
         state, report.format = convert(state, model, own, target, named) if prefix else (state, "")
     offset = weights.label_offset if weights else 0
-    rows = [len(state[f"{head}.weight"]) - offset for head in heads if f"{head}.weight" in state]
+    known = [state[f"{head}.weight"] for head in heads if f"{head}.weight" in state]
+    rows = [len(weight) - offset for weight in known if weight.ndim]
     report.classes = rows[0] if rows else None
     state, report.adapted = fit_state(state, model, own, offset, twin)
     if prefix:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
@@ -17,6 +16,7 @@ from imgzoo.spelling import translated
 
 from .disk import CONFIG, FILES, read_config
 from .places import fetch_config, package_license
+from .stored import check_stored
 
 SCHEMES = ("hf-hub:", "local-dir:", "package:")
 TASKS = ("classification", "multilabel", "regression")
@@ -132,11 +132,12 @@ def named(name: str) -> Source:
 def from_folder(location: str) -> Source:
     """The model that a saved folder or hub repository describes in its `config.json`."""
     config = fetch_config(location)
+    check_stored(config, location)
     architecture = _architecture(config)
     if not isinstance(architecture, str):
         raise WeightsError(f"{location}: {CONFIG} names no architecture")
     source = named(architecture)
-    stored = config.get("pretrained_cfg", config)
+    stored = config.get("pretrained_cfg") or config
     source.config = {key: _frozen(stored[key]) for key in PREPROCESSING if key in stored}
     own = config.get("imgzoo") or {}
     source.config |= {key: _frozen(own[key]) for key in OWN_PREPROCESSING if own.get(key)}
@@ -144,9 +145,7 @@ def from_folder(location: str) -> Source:
     if isinstance(length, bool) or not isinstance(length, int) or not 1 <= length <= MOST_PATCHES:
         raise WeightsError(f"{location}: {CONFIG} says sequences of {length!r} patches; up to {MOST_PATCHES} can be")
     theirs = config.get("model_args") or {}
-    if not isinstance(theirs, Mapping):
-        raise WeightsError(f"{location}: {CONFIG} must hold model_args as a table, not {type(theirs).__name__}")
-    source.model_args = {**translated(source.spec, theirs), **own.get("model_args", {})}
+    source.model_args = {**translated(source.spec, theirs), **(own.get("model_args") or {})}
     for key in ("num_classes", "global_pool"):
         if key in config and config[key] is not None:
             source.model_args.setdefault(key, config[key])

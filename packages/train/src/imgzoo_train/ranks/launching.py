@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from types import FrameType
 
 from imgzoo.errors import UsageError
-from imgzoo.text import escaped
 
 MODULE = "imgzoo_train"
 
@@ -86,7 +85,7 @@ def sbatch(plan: Plan, arguments: Sequence[str], time: str = "24:00:00", partiti
     """
     for option, text in (("--time", time), ("--partition", partition)):
         if not re.fullmatch(r"[\w.,:+-]*", text):
-            raise UsageError(f"{option} '{escaped(text)}' is no word that Slurm takes")
+            raise UsageError(f"{option} {text!r} is no word that Slurm takes")
     plan.rendezvous, plan.job = "@HEAD", "@JOB"
     words = [shlex.quote(word) for word in ["python", *torchrun(plan, arguments)[1:]]]
     known = {"--rdzv-endpoint=@HEAD": '"--rdzv-endpoint=$HEAD:29500"', "--rdzv-id=@JOB": '"--rdzv-id=$SLURM_JOB_ID"'}

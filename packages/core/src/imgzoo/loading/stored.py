@@ -1,0 +1,109 @@
+"""What a `config.json` from outside may say: every field of its type, every number within bounds, or one sentence."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from imgzoo.errors import WeightsError
+
+MOST_SIDE, MOST_CHANNELS, MOST_CLASSES, MOST_NUMBER, MOST_DEPTH, MOST_ITEMS = 16384, 4096, 1_000_000, 65536, 1000, 1000
+OWN = ("task", "model_args", "range", "sequence")
+"""Fields of the section `imgzoo`."""
+DEPTHS = ("depth", "layer", "block", "repeat", "stage")
+"""What the name of an option has in it that says how many modules there are."""
+
+
+def _whole(value: Any, low: int, high: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
+
+
+def _number(value: Any, low: float = -math.inf, high: float = math.inf) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high and abs(value) < 1e30
+
+
+def _numbers(value: Any) -> bool:
+    items = value if isinstance(value, list) else [value]
+    return 0 < len(items) <= MOST_CHANNELS and all(_number(item) for item in items)
+
+
+def _size(value: Any) -> bool:
+    shaped = isinstance(value, list) and len(value) == 3
+    return shaped and _whole(value[0], 1, MOST_CHANNELS) and all(_whole(side, 1, MOST_SIDE) for side in value[1:])
+
+
+def _sides(value: Any) -> bool:
+    sides = value if isinstance(value, list) and len(value) == 2 else [value]
+    return all(_whole(side, 1, MOST_SIDE) for side in sides)
+
+
+def _text(value: Any) -> bool:
+    return isinstance(value, str) and len(value) < 10_000
+
+
+Check = tuple[Callable[[Any], bool], str]
+SIZE: Check = (_size, f"channels (to {MOST_CHANNELS}), height and width (to {MOST_SIDE})")
+TEXT: Check = (_text, "text")
+SHARE: Check = (lambda value: _number(value, 1e-3, 10), "a number above 0")
+CHECKS: dict[str, Check] = {
+    **dict.fromkeys(("input_size", "test_input_size", "min_input_size"), SIZE),
+    **dict.fromkeys(("interpolation", "crop_mode", "license", "url", "hf_hub_id", "origin_url"), TEXT),
+    **dict.fromkeys(("crop_pct", "test_crop_pct"), SHARE),
+    **dict.fromkeys(("mean", "std"), (_numbers, "numbers")),
+    "fixed_input_size": (lambda value: isinstance(value, bool), "true or false"),
+    "num_classes": (lambda value: _whole(value, 0, MOST_CLASSES), f"a whole number to {MOST_CLASSES}"),
+    "label_offset": (lambda value: _whole(value, 0, MOST_ITEMS), f"a whole number to {MOST_ITEMS}"),
+}
+"""Field of the preprocessing -> whether a value may stand there, and what may."""
+
+
+def check_stored(config: Mapping[str, Any], location: str) -> None:
+    """Raise `WeightsError` naming the first field of a configuration that is of another type, or beyond its bounds."""
+    for key in ("pretrained_cfg", "imgzoo", "model_args"):
+        _table(config, key, location)
+    own = config.get("imgzoo") or {}
+    _table(own, "model_args", location)
+    unknown = sorted(own.keys() - set(OWN))
+    if unknown:
+        raise _wrong(location, f"imgzoo.{unknown[0]}", "left out: no such field is known")
+    stored = config.get("pretrained_cfg") or config
+    for key, (holds, words) in CHECKS.items():
+        if stored.get(key) is not None and not holds(stored[key]):
+            raise _wrong(location, key, words)
+    values = own.get("range")
+    if values is not None and not (isinstance(values, list) and len(values) == 2 and _numbers(values)):
+        raise _wrong(location, "range", "the values of black and white")
+    arguments = {**(config.get("model_args") or {}), **(own.get("model_args") or {})}
+    for key in ("num_classes", "global_pool"):
+        arguments.setdefault(key, config.get(key))
+    size = arguments.get("img_size")
+    if size is not None and not _sides(size):
+        raise _wrong(location, "img_size", f"one side or height and width, to {MOST_SIDE}")
+    for key, value in arguments.items():
+        _check_option(key, value, location)
+
+
+def _table(config: Mapping[str, Any], key: str, location: str) -> None:
+    if not isinstance(config.get(key) or {}, Mapping):
+        raise _wrong(location, key, "a table")
+
+
+def _check_option(key: str, value: Any, location: str, depth: int = 0) -> None:
+    """Raise for an option of a constructor whose numbers or lists are beyond any network."""
+    if isinstance(value, list | dict):
+        if depth > 8 or len(value) > MOST_ITEMS:
+            raise _wrong(location, key, f"lists of at most {MOST_ITEMS} items")
+        for item in value.values() if isinstance(value, dict) else value:
+            _check_option(key, item, location, depth + 1)
+        return
+    if value is None or isinstance(value, bool) or _text(value):
+        return
+    most = MOST_DEPTH if any(word in key for word in DEPTHS) else MOST_NUMBER
+    most = {"num_classes": MOST_CLASSES, "in_chans": MOST_CHANNELS}.get(key, most)
+    if not _number(value, -most, most):
+        raise _wrong(location, key, f"a number to {most}")
+
+
+def _wrong(location: str, key: str, words: str) -> WeightsError:
+    return WeightsError(f"{location}: '{key}' of config.json must be {words}")
