@@ -17,7 +17,7 @@ class Conv2dSame(nn.Conv2d):
     """Convolution whose padding follows the input's size, as in TensorFlow."""
 
     def forward(self, x: Tensor) -> Tensor:
-        x = pad_same(x, self.kernel_size, self.stride, self.dilation)
+        x = pad_same(x, self.kernel_size, self.stride, self.dilation)  # type: ignore[arg-type]
         return F.conv2d(x, self.weight, self.bias, self.stride, (0, 0), self.dilation, self.groups)
 
 
@@ -148,7 +148,7 @@ class CondConv2d(nn.Module):
             x = pad_same(x, self.kernel, self.stride, (self.dilation, self.dilation))
         batch, dim = x.shape[0], x.shape[1]
         out, inside, high, wide = self.shape
-        exporting = False if torch.jit.is_scripting() else torch.compiler.is_exporting()
+        exporting = False if torch.jit.is_scripting() else torch.compiler.is_exporting()  # type: ignore[attr-defined]
         if exporting:  # a graph has a fixed number of groups, so the results are mixed in place of the kernels
             mixed = [
                 routing[:, k, None, None, None]
