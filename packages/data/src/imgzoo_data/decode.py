@@ -170,9 +170,7 @@ def open_pillow(data: Any) -> Image.Image:
             warnings.simplefilter("ignore")
             return Image.open(io.BytesIO(data), formats=_formats())
     except Image.DecompressionBombError as error:
-        raise DataError(
-            "the image has more pixels than Pillow opens, above the limit of any max_pixels"
-        ) from error
+        raise DataError("the image has more pixels than Pillow opens, above the limit of any max_pixels") from error
     except UnidentifiedImageError as error:
         raise DataError(_unopened(bytes(memoryview(data)[:4096]))) from error
     except Exception as error:

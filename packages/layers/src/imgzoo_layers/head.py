@@ -24,11 +24,11 @@ class Head(nn.Module):
         dim: int
         global_pool: GlobalPool
 
-    @torch.jit.ignore
+    @torch.jit.ignore  # type: ignore[arg-type]
     def create_classifier(self, num_classes: int) -> nn.Module:
         return linear_or_none(self.dim * self.global_pool.width, num_classes)
 
-    @torch.jit.ignore
+    @torch.jit.ignore  # type: ignore[arg-type]
     def reset(self, num_classes: int, pool: str | None = None) -> None:
         """Put in a new classifier on the old one's device, and another pool if named; without classes there is none.
 
@@ -89,7 +89,7 @@ class ConvClassifierHead(Head):
         self.drop = nn.Dropout(drop_rate)
         self.fc = self.create_classifier(num_classes)
 
-    @torch.jit.ignore
+    @torch.jit.ignore  # type: ignore[arg-type]
     def create_classifier(self, num_classes: int) -> nn.Module:
         return ConvClassifier(self.dim * self.global_pool.width, num_classes) if num_classes else nn.Identity()
 

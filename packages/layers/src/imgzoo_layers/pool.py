@@ -91,7 +91,7 @@ class AvgPool2dSame(nn.AvgPool2d):
         super().__init__(pair(kernel), pair(stride or kernel), 0, ceil_mode, count_include_pad)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = pad_same(x, self.kernel_size, self.stride)
+        x = pad_same(x, self.kernel_size, self.stride)  # type: ignore[arg-type]
         return F.avg_pool2d(x, self.kernel_size, self.stride, 0, self.ceil_mode, self.count_include_pad)
 
 
@@ -106,7 +106,7 @@ class MaxPool2dSame(nn.MaxPool2d):
         super().__init__(pair(kernel), pair(stride or kernel), dilation=pair(dilation))
 
     def forward(self, x: Tensor) -> Tensor:
-        x = pad_same(x, self.kernel_size, self.stride, self.dilation, -math.inf)
+        x = pad_same(x, self.kernel_size, self.stride, self.dilation, -math.inf)  # type: ignore[arg-type]
         return F.max_pool2d(x, self.kernel_size, self.stride, 0, self.dilation)
 
 

@@ -1,9 +1,9 @@
 """Cut a network to recorded tensor shapes, as published pruned checkpoints need."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import files
-from typing import Any
+from typing import Any, cast
 
 from torch import nn
 
@@ -27,8 +27,7 @@ def fit_to_file(model: nn.Module, package: str | None, name: str, pooled: int = 
 
 def fit_shapes(model: nn.Module, shapes: Mapping[str, Sequence[int]]) -> None:
     """Rebuild each convolution, batch norm and linear layer of `model` whose weight has another shape in `shapes`."""
-    parts: Any = model.named_modules()
-    for name, module in parts:
+    for name, module in cast(Iterable[tuple[str, Any]], model.named_modules()):
         shape = shapes.get(f"{name}.weight")
         if shape is None or not hasattr(module, "weight") or tuple(module.weight.shape) == tuple(shape):
             continue
@@ -36,10 +35,10 @@ def fit_shapes(model: nn.Module, shapes: Mapping[str, Sequence[int]]) -> None:
             depthwise = module.groups > 1
             module.out_channels, module.in_channels = shape[0], shape[0] if depthwise else shape[1]
             module.groups = shape[0] if depthwise else 1
-        elif isinstance(module, nn.BatchNorm2d) and module.running_mean is not None and module.running_var is not None:
+        elif isinstance(module, nn.BatchNorm2d):
             module.num_features = shape[0]
-            module.running_mean = module.running_mean.new_zeros(shape[0])
-            module.running_var = module.running_var.new_ones(shape[0])
+            module.running_mean = module.running_mean.new_zeros(shape[0])  # type: ignore[union-attr]
+            module.running_var = module.running_var.new_ones(shape[0])  # type: ignore[union-attr]
         elif isinstance(module, nn.Linear):
             module.out_features, module.in_features = shape
         for key, parameter in list(module.named_parameters(recurse=False)):

@@ -217,7 +217,7 @@ class MixedRotary(Tabled):
     """
 
     places: Tensor
-    tables = {"places": Computed(places, "grid")}  # pyright: ignore[reportUnboundVariable]
+    tables = {"places": Computed(places, "grid")}  # type: ignore[has-type]
 
     def __init__(self, dim: int, depth: int, heads: int, grid: Size, theta: float = 10.0):
         super().__init__()

@@ -48,7 +48,7 @@ class StdConv2d(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         if self.same:
-            x = pad_same(x, self.kernel_size, self.stride, self.dilation)
+            x = pad_same(x, self.kernel_size, self.stride, self.dilation)  # type: ignore[arg-type]
         return F.conv2d(x, self.standardized(), self.bias, self.stride, self.padding, self.dilation, self.groups)
 
 
