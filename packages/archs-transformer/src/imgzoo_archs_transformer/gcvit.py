@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from imgzoo.model import Feature, FeatureInfo, ImageModel, Parts
-from imgzoo_layers.attention import layer_scale_of
+from imgzoo_layers.attention import head_width, layer_scale_of
 from imgzoo_layers.drop import drop_path_of, drop_path_rates
 from imgzoo_layers.gate import SqueezeExcite
 from imgzoo_layers.head import ClassifierHead
@@ -81,7 +81,7 @@ class WindowAttention(WindowAttending):
 
     def __init__(self, dim: int, heads: int, window: Size, shared: bool, qkv_bias: bool, attn_drop: float,
                  proj_drop: float):  # fmt: skip
-        super().__init__(heads, dim // heads, attn_drop)
+        super().__init__(heads, head_width(dim, heads), attn_drop)
         self.shared = shared
         self.rel_pos = RelPosBias(window, heads)
         self.qkv = nn.Linear(dim, (2 if shared else 3) * dim, bias=qkv_bias)

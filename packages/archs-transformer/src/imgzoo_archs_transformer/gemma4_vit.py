@@ -62,6 +62,8 @@ class GemmaAttention(Attending):
     """Queries, keys and values normalized per head; the two axes turn a half of each head: (B, N, C) -> (B, N, C)."""
 
     def __init__(self, dim: int, heads: int, head_dim: int, clips: bool, norm, attn_drop: float, proj_drop: float):
+        if head_dim % 4:
+            raise ValueError(f"head_dim is a multiple of 4, two numbers a wave on each axis, not {head_dim}")
         super().__init__(heads, head_dim, attn_drop)
         self.scale = 1.0
         self.q_proj = ClippedLinear(dim, heads * head_dim, clips)

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from imgzoo.errors import UsageError
 from imgzoo.model import Feature, FeatureInfo, ImageModel, Parts
-from imgzoo_layers.attention import Attending, LayerScale, layer_scale_of
+from imgzoo_layers.attention import Attending, LayerScale, head_width, layer_scale_of
 from imgzoo_layers.drop import drop_path_of, drop_path_rates
 from imgzoo_layers.init import lecun_normal_, trunc_normal_
 from imgzoo_layers.mlp import Mlp
@@ -44,7 +44,7 @@ class MaskUnitAttention(Attending):
     unit, makes the queries: (B, N, C) -> (B, N or N/4, C)."""
 
     def __init__(self, dim: int, dim_out: int, heads: int, area: int, left: int):
-        super().__init__(heads, dim_out // heads)
+        super().__init__(heads, head_width(dim_out, heads))
         self.area, self.left = area, left
         self.qkv = nn.Linear(dim, 3 * dim_out)
         self.proj = nn.Linear(dim_out, dim_out)

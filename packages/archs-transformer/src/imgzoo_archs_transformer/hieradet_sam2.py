@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from imgzoo.model import Feature, FeatureInfo, ImageModel, Parts
-from imgzoo_layers.attention import Attending, layer_scale_of
+from imgzoo_layers.attention import Attending, head_width, layer_scale_of
 from imgzoo_layers.drop import drop_path_of, drop_path_rates
 from imgzoo_layers.init import trunc_normal_
 from imgzoo_layers.mlp import Mlp
@@ -32,7 +32,7 @@ class MultiScaleAttention(Attending):
     """Attention over a map, whose queries may be pooled: (B, H, W, C) -> (B, H, W, C) or (B, H/2, W/2, C)."""
 
     def __init__(self, dim: int, dim_out: int, heads: int, halve: bool):
-        super().__init__(heads, dim_out // heads)
+        super().__init__(heads, head_width(dim_out, heads))
         self.q_pool = Halve() if halve else None
         self.qkv = nn.Linear(dim, 3 * dim_out)
         self.proj = nn.Linear(dim_out, dim_out)

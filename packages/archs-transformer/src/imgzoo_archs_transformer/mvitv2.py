@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from imgzoo.errors import UsageError
 from imgzoo.model import Feature, FeatureInfo, ImageModel, Parts
-from imgzoo_layers.attention import Attending
+from imgzoo_layers.attention import Attending, head_width
 from imgzoo_layers.drop import drop_path_of, drop_path_rates
 from imgzoo_layers.head import linear_or_none
 from imgzoo_layers.init import trunc_normal_tf_
@@ -40,7 +40,7 @@ class MultiScaleAttention(Tabled, Attending):
 
     def __init__(self, dim: int, dim_out: int, heads: int, grid: Size, stride_q: int, stride_kv: int, prefix: int,
                  qkv_bias: bool):  # fmt: skip
-        super().__init__(heads, dim_out // heads)
+        super().__init__(heads, head_width(dim_out, heads))
         self.stride_q, self.stride_kv, self.prefix, width = stride_q, stride_kv, prefix, self.head_dim
         self.set_size(grid)
         self.rel_pos_h = nn.Parameter(torch.zeros(2 * self.span[0] - 1, width))

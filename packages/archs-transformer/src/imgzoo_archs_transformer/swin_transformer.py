@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -158,10 +159,10 @@ class SwinTransformer(ImageModel):
 
 def windows_of(window_size: int | Sequence[int | Size], stages: int) -> list[Size]:
     """One window a stage from a number, a pair for all, or a list of either; raises `ValueError` for anything else."""
-    given = list(window_size) if isinstance(window_size, (list, tuple)) else [window_size] * stages
+    given: list[Any] = list(window_size) if isinstance(window_size, (list, tuple)) else [window_size] * stages
     if len(given) == 2 != stages and all(isinstance(side, int) for side in given):
         given = [(given[0], given[1])] * stages
-    pairs = [size if isinstance(size, (list, tuple)) else (size, size) for size in given]
+    pairs: list[Any] = [size if isinstance(size, (list, tuple)) else (size, size) for size in given]
     if len(pairs) != stages or not all(is_of(sides, tuple[int, int]) and min(sides) >= 1 for sides in pairs):
         one = f"a number from 1, two, or one for each of {stages} stages"
         raise ValueError(f"window_size is {one}, not {window_size!r}")

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from imgzoo.model import Feature, FeatureInfo
+from imgzoo_layers.attention import head_width
 from imgzoo_layers.drop import drop_path_of, drop_path_rates
 from imgzoo_layers.head import ClassifierHead
 from imgzoo_layers.init import init_linear_
@@ -48,7 +49,7 @@ class CosineAttention(Tabled, WindowAttending):
     sized_by = "window"
 
     def __init__(self, dim: int, heads: int, window: Size, trained: int, attn_drop: float, proj_drop: float):
-        super().__init__(heads, dim // heads, attn_drop)
+        super().__init__(heads, head_width(dim, heads), attn_drop)
         self.dim, self.window, self.trained = dim, window, trained
         self.logit_scale = nn.Parameter(torch.full((heads, 1, 1), math.log(10)))
         self.q_bias = nn.Parameter(torch.zeros(dim))

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from imgzoo.model import Feature, FeatureInfo, Parts
+from imgzoo_layers.attention import head_width
 from imgzoo_layers.drop import drop_path_of, drop_path_rates
 from imgzoo_layers.head import ClassifierHead
 from imgzoo_layers.mlp import Mlp
@@ -42,7 +43,7 @@ class WindowMultiHeadAttention(Tabled, WindowAttending):
     sized_by = "window"
 
     def __init__(self, dim: int, heads: int, window: Size, attn_drop: float, proj_drop: float):
-        super().__init__(heads, dim // heads, attn_drop)
+        super().__init__(heads, head_width(dim, heads), attn_drop)
         self.window = window
         self.logit_scale = nn.Parameter(torch.full((heads,), math.log(10)))
         self.qkv = nn.Linear(dim, 3 * dim)

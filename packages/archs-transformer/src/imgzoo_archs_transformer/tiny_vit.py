@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from imgzoo.model import Feature, FeatureInfo, ImageModel, Parts
+from imgzoo_layers.attention import head_width
 from imgzoo_layers.conv import ConvNorm
 from imgzoo_layers.distance_bias import DistanceTable, distance_index
 from imgzoo_layers.drop import drop_path_of, drop_path_rates
@@ -70,7 +71,7 @@ class Attention(Tabled, WindowAttending):
     sized_by = "window"
 
     def __init__(self, dim: int, heads: int, window: int):
-        super().__init__(heads, dim // heads)
+        super().__init__(heads, head_width(dim, heads))
         self.window = (window, window)
         self.attention_biases = nn.Parameter(torch.zeros(heads, window * window))
         self.norm = nn.LayerNorm(dim)

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from imgzoo.errors import UsageError
 from imgzoo.model import Feature, FeatureInfo, ImageModel, Parts
-from imgzoo_layers.attention import Attending
+from imgzoo_layers.attention import Attending, head_width
 from imgzoo_layers.drop import drop_path_of, drop_path_rates
 from imgzoo_layers.head import ClassifierHead
 from imgzoo_layers.mlp import Mlp
@@ -45,7 +45,7 @@ class Attention(Tabled, Attending):
     tables = {"rel_pos_h": OffsetTable(axis=0), "rel_pos_w": OffsetTable(axis=1)}
 
     def __init__(self, dim: int, heads: int, grid: Size, attn_drop: float, proj_drop: float):
-        super().__init__(heads, dim // heads, attn_drop)
+        super().__init__(heads, head_width(dim, heads), attn_drop)
         self.grid = grid
         self.rel_pos_h = nn.Parameter(torch.zeros(2 * grid[0] - 1, self.head_dim))
         self.rel_pos_w = nn.Parameter(torch.zeros(2 * grid[1] - 1, self.head_dim))

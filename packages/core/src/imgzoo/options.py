@@ -163,7 +163,8 @@ _ROWS = (Sequence, Iterable, list, tuple)
 
 def is_of(value: Any, kind: Any) -> bool:
     """Whether a value is of a type. A whole number is a number, truth is none, a list serves as any row of values."""
-    origin, inner = typing.get_origin(kind), typing.get_args(kind)
+    origin: Any = typing.get_origin(kind)
+    inner = list(typing.get_args(kind))
     if kind is Any:
         return True
     if origin in (typing.Union, types.UnionType):

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .attention import head_width
+
 
 class PositionalEncodingFourier(nn.Module):
     """Sines and cosines of the relative row and column, projected: a map (B, C, H, W) -> (1, dim, H, W)."""
@@ -33,7 +35,7 @@ class CrossCovarianceAttn(nn.Module):
     def __init__(self, dim: int, heads: int):
         super().__init__()
         self.heads = heads
-        self.head_dim = dim // heads
+        self.head_dim = head_width(dim, heads)
         self.temperature = nn.Parameter(torch.ones(heads, 1, 1))
         self.qkv = nn.Linear(dim, 3 * dim)
         self.proj = nn.Linear(dim, dim)

@@ -1,0 +1,98 @@
+"""Options of networks without sense: every value of every option of every family is refused in one sentence, or works.
+
+On the meta device, where nothing costs memory.
+"""
+
+import math
+import sys
+from pathlib import Path
+
+import pytest
+
+import imgzoo
+from imgzoo.errors import CapabilityError, ImgzooError, UsageError
+from imgzoo.options import NETWORK_RANGES, check_network, kinds_of, parameters_of
+from imgzoo.registry import registry
+
+sys.path.insert(0, str(Path(__file__).parent / "parity"))
+from small import QUICK, image
+
+REFUSED = (math.nan, math.inf, -1, -0.5)
+"""Values that no option takes; most are refused before anything is built."""
+OTHERS = (0, 1.5, "nonsense", "", {}, (), (0,), (-1, -1, -1, -1), (1,), True)
+ROWS = [spec for spec in registry("models").specs() if spec.plugin.startswith("archs")]
+
+
+@pytest.mark.parametrize("name, options", QUICK.items(), ids=list(QUICK))
+def test_numbers_without_sense_are_refused(name, options):
+    for option in kinds_of(imgzoo.get_spec(name).load()):
+        for value in REFUSED:
+            if option == "backbone_level" and value == -1:
+                continue
+            with pytest.raises(ImgzooError):
+                imgzoo.create_model(name, device="meta", **{**options, option: value})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name, options", QUICK.items(), ids=list(QUICK))
+def test_every_value_is_refused_in_a_sentence_or_builds(name, options):
+    for option in kinds_of(imgzoo.get_spec(name).load()):
+        for value in OTHERS:
+            try:
+                imgzoo.create_model(name, device="meta", **{**options, option: value})
+            except ImgzooError as error:
+                assert "\n" not in str(error) and len(str(error)) < 600, error
+                continue
+            assert not option.endswith("_rate") or 0 <= value < 1, f"{option}={value} is taken"
+            if value == 0 and not isinstance(value, bool):
+                assert option not in NETWORK_RANGES or NETWORK_RANGES[option].has(0), f"{option}=0 is taken"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name, options", QUICK.items(), ids=list(QUICK))
+def test_widths_that_do_not_divide_into_heads_are_refused(name, options):
+    for option in kinds_of(imgzoo.get_spec(name).load()):
+        if "heads" not in option and option not in ("head_dim", "group_size", "groups", "key_dim", "cardinality"):
+            continue
+        for value in (7, 5, (7,) * 3, (7,) * 4):
+            try:
+                model = imgzoo.create_model(name, device="meta", **{**options, option: value}).eval()
+            except ImgzooError:
+                continue
+            model(image(model, 1).to("meta"))
+
+
+def test_rows_of_the_catalog_are_what_constructors_declare():
+    for spec in ROWS:
+        build = spec.load()
+        defaults = {name: each.default for name, each in parameters_of(build)[0].items() if each.default != each.empty}
+        for row in (defaults, spec.kwargs, *(weights.kwargs for weights in spec.weights)):
+            check_network(spec.name, build, {name: value for name, value in row.items() if value is not None})
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"drop_rate": -0.1}, r"test_vit: drop_rate must be a number in \[0, 1\), got -0.1"),
+        ({"num_heads": 7}, "64 does not divide into 7 heads"),
+        ({"embed_dim": 0}, "embed_dim must be a finite number of at least 1, got 0"),
+        ({"depth": 1.5}, "depth is a whole number, not 1.5"),
+        ({"qkv_bias": "yes"}, "qkv_bias is true or false, not 'yes'"),
+    ],
+)
+def test_what_is_said(options, says):
+    with pytest.raises(UsageError, match=says):
+        imgzoo.create_model("test_vit", device="meta", **options)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", QUICK)
+def test_no_pool_gives_no_classes_but_features(name):
+    """Words of the field for pooling that a family does not offer are refused when the network is made."""
+    for word in ("catavgmax", "fast", "fastavg", "map", "token", "median", "max"):
+        try:
+            model = imgzoo.create_model(name, device="meta", num_classes=3, global_pool=word, **QUICK[name]).eval()
+        except (UsageError, CapabilityError):
+            continue
+        logits = model(image(model, 2).to("meta"))
+        assert (logits[0] if isinstance(logits, tuple) else logits).shape == (2, 3), word
