@@ -13,6 +13,8 @@ from transformers import (
     TimmWrapperModel,
 )
 
+import imgzoo
+
 NAMES = ["resnet18", "vit_tiny_patch16_224", "swin_tiny_patch4_window7_224", "convnext_atto"]
 
 
@@ -38,6 +40,17 @@ def test_wrapper_gives_states_and_trains_with_checkpointing(name):
     assert len(output.hidden_states) > 3 and output.pooler_output.ndim == 2
     output.pooler_output.sum().backward()
     assert next(model.parameters()).grad is not None
+
+
+@pytest.mark.parametrize("name", ["resnet18", "swin_tiny_patch4_window7_224"])
+def test_wrapper_reads_folders_that_imgzoo_saves(name, tmp_path):
+    model = imgzoo.create_model(name, num_classes=3).eval()
+    imgzoo.save_model(model, tmp_path, class_names=["a", "b", "c"])
+    wrapped = TimmWrapperForImageClassification.from_pretrained(tmp_path).eval()
+    assert wrapped.config.label2id == {"a": 0, "b": 1, "c": 2}
+    x = torch.randn(1, 3, 224, 224)
+    with torch.no_grad():
+        torch.testing.assert_close(wrapped(x).logits, model(x))
 
 
 def test_wrapper_names_an_unknown_model():
