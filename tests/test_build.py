@@ -28,3 +28,10 @@ def test_every_package_asks_for_the_oldest_torch_that_is_tested():
         for line in asked:
             name, _, least = line.partition(">=")
             assert name not in floor or least == floor[name], (file, line)
+
+
+def test_every_package_is_seen_by_the_type_checker():
+    settings = tomllib.loads((PACKAGES.parent / "pyproject.toml").read_text())["tool"]["pyright"]
+    assert {f"packages/{folder.name}/src" for folder in PACKAGES.iterdir() if folder.is_dir()} <= {*settings["include"]}
+    for place in (*settings["include"], *settings["strict"]):
+        assert (PACKAGES.parent / place).exists(), place  # the checker passes over what is not there

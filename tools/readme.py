@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
 import io
 import json
 import re
@@ -10,6 +12,7 @@ import tokenize
 from collections import Counter
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 from imgzoo.registry import registry
 
@@ -19,7 +22,7 @@ from rows import Row, markdown, read  # noqa: E402
 
 RESULTS = ROOT / "benchmarks/results.json"
 DIFFERENCES = ROOT / "docs/differences.json"
-PAGES = (ROOT / "README.md", ROOT / "docs/families.md", ROOT / "docs/benchmarks.md")
+PAGES = (ROOT / "README.md", ROOT / "docs/families.md", ROOT / "docs/benchmarks.md", ROOT / "docs/layers.md")
 SHOWN = ROOT / "packages/archs-cnn/src/imgzoo_archs_cnn/convnext.py"
 PEER_LINES = {  # lines of the peer's installed file of the same name (wc -l; version 1.0.31)
     "beit": 1172,
@@ -193,7 +196,34 @@ def results() -> str:
     return "\n\n".join(parts) or "Run `python -m nox -s bench`."
 
 
-BLOCKS = {"families": families, "family-file": family_file, "sizes": sizes, "bench": bench, "results": results}
+def layers() -> str:
+    """Every public name of imgzoo_layers with the first line about it, by module."""
+    import imgzoo_layers
+
+    parts = []
+    for name in sorted({path.stem for path in Path(imgzoo_layers.__path__[0]).glob("[a-z]*.py")}):
+        module = importlib.import_module(f"imgzoo_layers.{name}")
+        public = [key for key in vars(module) if getattr(imgzoo_layers, key, None) is vars(module)[key]]
+        own = [key for key in public if getattr(vars(module)[key], "__module__", "") == module.__name__]
+        if own:
+            lines = [f"- `{key}`: {said(vars(module)[key])}" for key in own]
+            parts.append("\n".join([f"## {name}", "", said(module), "", *lines]))
+    return "\n\n".join(parts)
+
+
+def said(thing: Any) -> str:
+    """The first paragraph of a docstring, in one line."""
+    return " ".join((inspect.getdoc(thing) or "").partition("\n\n")[0].split())
+
+
+BLOCKS = {
+    "layers": layers,
+    "families": families,
+    "family-file": family_file,
+    "sizes": sizes,
+    "bench": bench,
+    "results": results,
+}
 
 
 def fill(text: str) -> str:

@@ -8,6 +8,7 @@ import torch
 import imgzoo
 from imgzoo.errors import CapabilityError, UsageError
 from imgzoo.loading import save_model
+from imgzoo.model import TokenModel
 
 SMALL = {
     "beit_base_patch16_224": dict(embed_dim=32, depth=2, num_heads=4),
@@ -131,6 +132,61 @@ def test_what_is_refused_changes_nothing(name):
             model.set_input_size(**options)
         assert model.img_size == size and all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
         assert torch.equal(model(x), expected)
+
+
+WINDOWED = {
+    "swin_tiny_patch4_window7_224": dict(embed_dim=16, depths=(2, 2, 2, 1), num_heads=(1, 2, 4, 8)),
+    "swinv2_tiny_window8_256": dict(embed_dim=16, depths=(2, 2, 2, 1), num_heads=(1, 2, 4, 8)),
+    "swinv2_cr_tiny_ns_224": dict(embed_dim=16, depths=(2, 2, 2, 1), num_heads=(1, 2, 4, 8)),
+}
+WINDOWS = [dict(window_size=4), dict(window_size=(2, 4)), dict(always_partition=True), dict(window_ratio=16),
+           dict(img_size=(64, 96), window_size=6, always_partition=True), dict(img_size=96)]  # fmt: skip
+
+
+@pytest.mark.parametrize("options", WINDOWS, ids=str)
+@pytest.mark.parametrize("name", WINDOWED)
+@torch.no_grad()
+def test_windows_that_were_set_come_back_from_a_file(name, options, tmp_path):
+    model = imgzoo.create_model(name, img_size=64, num_classes=5, **WINDOWED[name]).eval()
+    for parameter in model.parameters():
+        parameter.add_(torch.randn_like(parameter) * 0.1)
+    model.set_input_size(**options)
+    save_model(model, tmp_path)
+    again, x = imgzoo.create_model(tmp_path, pretrained=True).eval(), torch.randn(1, 3, *model.img_size)
+    torch.testing.assert_close(again(x), model(x))
+
+
+SENSELESS = (0, -1, 3.5, "8", (8,), (8, 8, 8), (0, 8), True, [None] * 4, float("nan"))
+
+
+@pytest.mark.parametrize("option", ["img_size", "window_size", "window_ratio", "patch_size"])
+@pytest.mark.parametrize("name", [*CASES, *WINDOWED])
+def test_sizes_without_sense_are_one_typed_sentence(name, option):
+    small = {**CASES, **WINDOWED}[name]
+    model = imgzoo.create_model(name, img_size=64, device="meta", **small)
+    for value in SENSELESS:
+        with pytest.raises((UsageError, CapabilityError)):
+            model.set_input_size(**{option: value})
+
+
+REST = [name for name in CASES if issubclass(imgzoo.get_spec(name).load(), TokenModel)]
+
+
+@pytest.mark.parametrize("name", REST)
+@torch.no_grad()
+def test_what_lies_beyond_whole_patches_is_not_seen(name):
+    model = imgzoo.create_model(name, img_size=64, num_classes=5, **CASES[name]).eval()
+    try:
+        wide = imgzoo.create_model(name, img_size=(67, 67), num_classes=5, **CASES[name]).eval()
+    except UsageError as error:
+        assert "divide" in str(error)
+        return
+    wide.load_state_dict(model.state_dict())
+    x = torch.randn(1, 3, 67, 67)
+    if "legacy" in name or "_r_" in name or "hybrid" in name:
+        assert wide(x).shape == (1, 5)
+        return
+    torch.testing.assert_close(wide(x), model(x[:, :, :64, :64].contiguous()))
 
 
 @torch.no_grad()

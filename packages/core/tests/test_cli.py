@@ -312,3 +312,18 @@ def test_check_runs_the_conformance_kit_and_fails_when_a_check_does(site, use_pl
         "failed  net  grad  no gradient",
         "some: 1 passed, 1 failed, 1 skipped",
     ]
+
+
+@pytest.mark.parametrize("module", ["imgzoo", "imgzoo_train"])
+def test_running_as_a_module_takes_nothing_from_the_working_directory(tmp_path, module):
+    for name, text in (
+        ("METADATA", "Name: planted\nVersion: 1\n"),
+        ("entry_points.txt", "[imgzoo.plugins]\nplanted = planted\n"),
+    ):
+        folder = tmp_path / "planted-1.dist-info"
+        folder.mkdir(exist_ok=True)
+        (folder / name).write_text(text)
+    (tmp_path / "planted.py").write_text("open('ran', 'w')")
+    done = subprocess.run([sys.executable, "-m", module, "plugins"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0 and "planted" not in done.stdout + done.stderr
+    assert not (tmp_path / "ran").exists()

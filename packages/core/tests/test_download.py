@@ -2,15 +2,33 @@
 
 import hashlib
 import http.server
+import tempfile
 import threading
 import time
+from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from imgzoo.errors import WeightsError
 from imgzoo.loading import places
 
 BODY = bytes(range(256)) * 64
+
+
+def whole_files():
+    """Weight files by their ending."""
+    state, found = {"a": torch.arange(2000.0)}, {}
+    for kind, save in (("safetensors", save_file), ("pth", torch.save)):
+        with tempfile.TemporaryDirectory() as folder:
+            save(state, f"{folder}/w")
+            found[kind] = Path(folder, "w").read_bytes()
+    found["bin"] = b"\x80\x02}q\x00." * 40
+    return found
+
+
+WHOLE = whole_files()
 
 
 class Server(http.server.BaseHTTPRequestHandler):
@@ -51,6 +69,13 @@ class Server(http.server.BaseHTTPRequestHandler):
 
     def do_always_busy(self):
         self.answer(b"", 429, Retry_After="0")
+
+    def do_endless(self):
+        """A response without a length, cut short where the path says so."""
+        self.send_response(200)
+        self.end_headers()
+        body = WHOLE[self.path.rpartition(".")[2]]
+        self.wfile.write(body[:-5] if "/cut/" in self.path else body)
 
     def do_missing(self):
         self.answer(b"", 404)
@@ -129,3 +154,27 @@ def test_a_damaged_cached_file_is_noticed(url):
 def test_other_schemes_are_refused(url):
     with pytest.raises(WeightsError, match="no plugin fetches"):
         places.download("ftp://127.0.0.1/w.pth")
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "pth"])
+def test_what_comes_without_a_length_has_to_be_whole(url, kind):
+    assert places.download(f"{url}/endless/w.{kind}").read_bytes() == WHOLE[kind]
+    with pytest.raises(WeightsError, match="came without a length and is no whole weight file"):
+        places.download(f"{url}/endless/cut/w.{kind}")
+    assert not places.place_of(f"{url}/endless/cut/w.{kind}").exists()
+    with pytest.raises(WeightsError, match="came without a length"):
+        places.download(f"{url}/endless/w.bin")  # an old pickle does not say where it ends
+    digest = hashlib.sha256(WHOLE["bin"]).hexdigest()
+    assert places.download(f"{url}/endless/w.bin", digest).read_bytes() == WHOLE["bin"]
+
+
+def test_a_planted_file_is_not_believed(url):
+    name = f"w-{hashlib.sha256(BODY).hexdigest()[:8]}.pth"
+    planted = places.place_of(f"{url}/good/{name}")
+    planted.parent.mkdir(parents=True)
+    planted.write_bytes(b"planted")
+    with pytest.raises(WeightsError, match="does not have the expected sha256"):
+        places.download(f"{url}/good/{name}")
+    planted.unlink()
+    assert places.download(f"{url}/good/{name}").read_bytes() == BODY
+    assert places.download(f"{url}/good/{name}") == planted

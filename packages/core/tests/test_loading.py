@@ -265,12 +265,12 @@ def test_offline_opens_no_socket(monkeypatch):
 def test_bundle_holds_verified_copies(monkeypatch, saved, tmp_path):
     monkeypatch.setattr("imgzoo.loading.bundle.fetch_weights", lambda source: saved / "model.safetensors")
     index = bundle(["tiny.a_in10"], tmp_path / "bundle")
-    assert index["weights"]["tiny.a_in10"]["license"] == "Apache-2.0"
+    assert index["weights"]["tinyplug/tiny.a_in10"]["license"] == "Apache-2.0"
     assert not verify(tmp_path / "bundle")
     monkeypatch.setenv("IMGZOO_BUNDLE", str(tmp_path / "bundle"))
     monkeypatch.setattr("socket.socket.connect", lambda *a: pytest.fail("opened a socket"))
     imgzoo.create_model("tiny", pretrained=True)
-    file = tmp_path / "bundle" / "tiny.a_in10.safetensors"
+    file = tmp_path / "bundle" / "tinyplug--tiny.a_in10.safetensors"
     data = bytearray(file.read_bytes())
     data[-1] ^= 1
     file.write_bytes(data)
@@ -284,6 +284,41 @@ def test_a_bundle_cannot_point_out_of_its_folder(tmp_path):
     (tmp_path / "bundle.json").write_text(json.dumps({"weights": rows}))
     with pytest.raises(WeightsError, match="malformed"):
         verify(tmp_path)
+
+
+@pytest.mark.parametrize("version", [None, 1, 99, "2"])
+def test_a_bundle_of_another_layout_is_refused(tmp_path, version):
+    (tmp_path / "bundle.json").write_text(json.dumps({"version": version, "weights": {}}))
+    with pytest.raises(WeightsError, match="make it again"):
+        verify(tmp_path)
+
+
+def test_each_owner_of_a_name_has_a_row_and_a_file(monkeypatch, model, tmp_path):
+    imgzoo.register(plugin(), "otherplug")
+    files = {}
+    for number, owner in enumerate(("tinyplug", "otherplug")):
+        with torch.no_grad():
+            model.norm.bias.fill_(number)
+        files[owner] = save_model(model, tmp_path / owner) / "model.safetensors"
+    monkeypatch.setattr("imgzoo.loading.bundle.fetch_weights", lambda source: files[source.spec.plugin])
+    names = [f"{owner}/tiny.a_in10" for owner in files]
+    index = bundle(names, tmp_path / "bundle")
+    assert [*index["weights"]] == names and len({row["file"] for row in index["weights"].values()}) == 2
+    monkeypatch.setenv("IMGZOO_BUNDLE", str(tmp_path / "bundle"))
+    for number, name in enumerate(names):
+        assert imgzoo.create_model(name, pretrained=True).norm.bias.mean() == number
+
+
+@pytest.mark.parametrize("name", ["tiny", "tiny.a_in10", "tinyplug/tiny"])
+def test_a_folder_never_takes_the_place_of_a_name(model, tmp_path, monkeypatch, name):
+    with torch.no_grad():
+        model.norm.bias.fill_(7)
+    save_model(model, tmp_path / name)
+    save_model(model, tmp_path / "mine")
+    monkeypatch.chdir(tmp_path)
+    assert locate(name).weights_from == "" and imgzoo.create_model(name).norm.bias.mean() != 7
+    for path in (f"./{name}", f"local-dir:{name}", str(tmp_path / name), "mine"):
+        assert imgzoo.create_model(path, pretrained=True).norm.bias.mean() == 7
 
 
 def test_changes_after_creation_are_saved(model, tmp_path):
@@ -310,3 +345,91 @@ def test_a_model_on_the_meta_device_is_loaded(tmp_path):
     torch.save(state, tmp_path / "part.pth")
     with pytest.raises(WeightsError, match=r"fc\.bias"):
         imgzoo.load_checkpoint(away, tmp_path / "part.pth", strict=False)
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "pth", "npz"])
+def test_what_becomes_of_a_file_happens_to_no_model(model, tmp_path, kind):
+    import numpy as np
+    from safetensors.torch import save_file
+
+    path, state = tmp_path / f"w.{kind}", model.state_dict()
+    if kind == "npz":
+        np.savez(path, **{key: value.numpy() for key, value in state.items()})
+    else:
+        (save_file if kind == "safetensors" else torch.save)(state, path)
+    again = imgzoo.create_model("tiny", pretrained=str(path)).eval()
+    size = path.stat().st_size
+    with path.open("r+b") as file:  # in place, as cp and rsync --inplace write
+        file.write(b"\x3f" * size)
+    assert torch.equal(again(IMAGE), model(IMAGE))
+    path.write_bytes(b"")  # a mapping would now end the process
+    assert torch.equal(again(IMAGE), model(IMAGE))
+
+
+@pytest.mark.parametrize("mapped", [False, True])
+def test_tensors_that_share_memory_in_a_file_are_apart(tmp_path, mapped):
+    whole = torch.arange(12.0)
+    shared = {"a": whole, "b": whole, "c": whole[:4], "d": whole[4:8], "e": whole[:1].expand(6), "f": torch.ones(3)}
+    shared |= {"g": whole.view(3, 4).t(), "h": torch.zeros(0)}
+    torch.save(shared, tmp_path / "w.pth")
+    state = read_state(tmp_path / "w.pth", mapped=mapped)
+    for key, value in shared.items():
+        assert torch.equal(state[key], value)
+    for key in state:
+        before = {other: value.clone() for other, value in state.items() if other != key}
+        state[key].add_(1)
+        assert all(torch.equal(state[other], value) for other, value in before.items()), key
+    assert all(value.untyped_storage().nbytes() == value.numel() * value.itemsize for value in state.values())
+
+
+def test_only_files_that_nobody_writes_into_are_mapped(monkeypatch, tmp_path):
+    from imgzoo.loading.places import may_map
+    from imgzoo.native import cache_dir
+
+    mine, cached = tmp_path / "w.safetensors", cache_dir() / "downloads" / "x" / "w.safetensors"
+    assert not may_map(mine, str(mine)) and not may_map(mine, f"local-dir:{tmp_path}") and not may_map(cached, "")
+    assert may_map(mine, "package:dist") and may_map(mine, "hf-hub:org/repo") and may_map(mine, "tag")
+    assert may_map(cached, "https://there/w.safetensors") and not may_map(mine, "s3://there/w.safetensors")
+    monkeypatch.setenv("IMGZOO_BUNDLE", str(tmp_path))
+    assert not may_map(mine, "tag")
+    for word, answer in (("0", False), ("1", True)):
+        monkeypatch.setenv("IMGZOO_MAP_WEIGHTS", word)
+        assert may_map(mine, "") is may_map(mine, "package:dist") is answer
+
+
+def test_a_mapped_file_gives_the_same_model(model, saved, monkeypatch):
+    monkeypatch.setenv("IMGZOO_MAP_WEIGHTS", "1")
+    assert torch.equal(imgzoo.create_model(saved, pretrained=True).eval()(IMAGE), model(IMAGE))
+
+
+def test_a_file_that_ends_while_it_is_read_is_damaged(tmp_path):
+    from imgzoo.loading.files import _exactly
+
+    (tmp_path / "short").write_bytes(b"123")
+    with (tmp_path / "short").open("rb", buffering=0) as file, pytest.raises(ValueError, match="it ends early"):
+        _exactly(file, bytearray(4))
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o077, 0o002])
+def test_saved_files_have_the_mode_of_the_umask(model, tmp_path, mask):
+    before = os.umask(mask)
+    try:
+        folder = save_model(model, tmp_path / "saved")
+    finally:
+        os.umask(before)
+    assert {path.name: path.stat().st_mode & 0o777 for path in folder.iterdir()} == {
+        "config.json": 0o666 & ~mask, "model.safetensors": 0o666 & ~mask
+    }  # fmt: skip
+
+
+def test_what_stands_beside_a_file_is_never_written(model, tmp_path, monkeypatch):
+    from imgzoo.loading import disk
+
+    victim = tmp_path / "victim"
+    victim.write_text("mine")
+    monkeypatch.setattr(disk.secrets, "token_hex", lambda count: "guessed")
+    for name in ("model.safetensors", "config.json"):
+        (tmp_path / f".{name}.guessed.part").symlink_to(victim)
+    with pytest.raises(FileExistsError):
+        save_model(model, tmp_path)
+    assert victim.read_text() == "mine"

@@ -9,6 +9,7 @@ from data_helpers import noise, write_folder
 
 from imgzoo.errors import DataError, MissingDependencyError, UsageError
 from imgzoo_data import create_dataset, create_loader, create_transform
+from imgzoo_data.sources.listing import image_bytes
 
 
 @pytest.mark.parametrize(("scheme", "extra"), [("parquet", "parquet"), ("hf", "hf"), ("tfds", "tfds")])
@@ -43,6 +44,22 @@ def test_hugging_face_sets(tmp_path, streaming):
     loader = create_loader(source, create_transform(input_size=(3, 8, 8)), 4)
     targets = [t for batch in loader for t in batch.targets.tolist()]
     assert sorted(targets) == ([0, 0, 0, 1, 1] if streaming else [0, 1])
+
+
+def test_a_cell_opens_no_file_elsewhere_unless_asked(tmp_path):
+    datasets = pytest.importorskip("datasets")
+    (tmp_path / "secret.jpg").write_bytes(noise(0))
+    cells = [{"bytes": None, "path": str(tmp_path / "secret.jpg")}, str(tmp_path / "d" / ".." / "secret.jpg")]
+    for number, cell in enumerate(cells):
+        folder = tmp_path / "d" / str(number)
+        datasets.Dataset.from_dict({"image": [cell], "label": ["a"]}).save_to_disk(str(folder))
+        reach = [folder.resolve()]
+        with pytest.raises(DataError, match="add anywhere=true"):
+            create_dataset(f"hf:{folder}")[0]
+        assert create_dataset(f"hf:{folder}?anywhere=true")[0].data == noise(0)
+        assert image_bytes(str(folder / "dataset_info.json"), None, reach)
+    with pytest.raises(DataError, match="add anywhere=true"):
+        image_bytes(str(tmp_path / "secret.jpg"), None, [tmp_path / "d"])
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -10,6 +10,8 @@ from imgzoo_layers.bat import BilinearAttentionTransform
 from imgzoo_layers.bottleneck_attention import BottleneckAttention
 from imgzoo_layers.halo import HaloAttention
 from imgzoo_layers.lambda_ import GlobalLambdaLayer, LambdaLayer
+from imgzoo_layers.map_attention import Attention2d, MultiQueryAttention
+from imgzoo_layers.relative_logits import RelativeLogits
 
 BATCH, DIM = 2, 16
 
@@ -182,3 +184,58 @@ def test_attention_pool_of_maps():
     assert layer(image(5, 4)).shape == (BATCH, classes)
     layer.pool = False
     assert layer(x).shape == (BATCH, classes, 3, 2)
+
+
+@pytest.mark.parametrize("head_first", [False, True])
+def test_attention_by_pointwise_convolutions(head_first):
+    heads, out = 2, 12
+
+    class Near(torch.nn.Module):
+        def __init__(self, heads):
+            super().__init__()
+            self.table = torch.nn.Parameter(torch.zeros(1, heads, 6, 6))
+
+        def forward(self):
+            return self.table
+
+    layer = filled(Attention2d(DIM, out, heads, head_first=head_first, rel_pos=Near))
+    x, bias = image(3, 2), torch.randn(1, 1, 6, 6, dtype=torch.float64)
+    channels = layer.qkv(x).flatten(2)  # (B, 3C, N)
+    split = channels.unflatten(1, (heads, 3, -1) if head_first else (3, heads, -1))
+    found = torch.zeros(BATCH, DIM, 6, dtype=x.dtype)
+    for b in range(BATCH):
+        for h in range(heads):
+            q, k, v = (split[b, h, i].T if head_first else split[b, i, h].T for i in range(3))
+            added = layer.rel_pos.table[0, h] + bias[0, 0]
+            for n in range(6):
+                found[b, h * 8 : h * 8 + 8, n] = attend(q[n], k, v, added[n], 8**-0.5)
+    torch.testing.assert_close(layer(x, bias), layer.proj(found.unflatten(2, (3, 2))))
+    assert Attention2d(DIM, 32, 2, expand_first=True).qkv.out_channels == 96
+    with pytest.raises(ValueError, match="does not divide into 3 heads"):
+        Attention2d(DIM, heads=3)
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_all_heads_share_one_of_keys_and_values(elsewhere):
+    layer = filled(MultiQueryAttention(DIM, 12, heads=2, key_dim=4, value_dim=6))
+    x, memory = image(3, 2), image(2, 4) if elsewhere else None
+    tokens = x.flatten(2).transpose(1, 2)
+    asked = tokens if memory is None else memory.flatten(2).transpose(1, 2)
+    keys, values = asked @ layer.key_proj, asked @ layer.value_proj
+    expected = torch.zeros(BATCH, 12, 6, dtype=x.dtype)
+    for b in range(BATCH):
+        for n in range(6):
+            for h in range(2):
+                query = layer.query_proj[h] @ tokens[b, n]
+                seen = attend(query, keys[b], values[b], torch.zeros(asked.shape[1]), 0.5)
+                expected[b, :, n] += layer.out_proj[:, h] @ seen
+    torch.testing.assert_close(layer(x, memory), expected.unflatten(2, (3, 2)))
+
+
+def test_logits_are_read_at_the_distance():
+    layer = filled(RelativeLogits((3, 4), 5))
+    q = torch.randn(2, 2, 3, 5, dtype=torch.float64)
+    logits = layer(q)
+    assert logits.shape == (2, 2, 3, 3, 4)
+    expected = q[1, 1, 2] @ (layer.height_rel[0 - 1 + 2] + layer.width_rel[3 - 2 + 3])
+    torch.testing.assert_close(logits[1, 1, 2, 0, 3], expected)

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from html.parser import HTMLParser
 
 import pytest
@@ -269,6 +270,23 @@ def test_slurm_prints_a_batch_file():
     assert "TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1" in text
     assert "'folder:/a b'" in text
     assert text.rstrip().endswith("--auto-resume")
+
+
+HOSTILE = ["$(touch x)", "`id`", "$HOME/a b", "'; id #", "--rdzv-id=@JOB", "a\nb", "é"]
+
+
+def test_slurm_quotes_every_argument():
+    import shlex
+
+    text = invoke(launching, "--slurm", "--log-dir", "$HOME/logs", "train", *HOSTILE).output
+    line = text[text.index("srun ") :]
+    words = shlex.split(line)
+    assert words[-len(HOSTILE) - 2 :] == ["train", *HOSTILE, "--auto-resume"]
+    assert words[0] == "srun" and words[1] == "python" and "--log-dir=$HOME/logs" in words
+    bare = re.sub(r"'[^']*'", "", line)
+    assert set(re.findall(r"\$\w+", bare)) == {"$HEAD", "$SLURM_JOB_ID"} and "`" not in bare and "$(" not in bare
+    for option in ("--partition", "--time"):
+        assert "no word that Slurm takes" in fails(launching, "--slurm", option, "a\n#SBATCH --x", "train", "m")
 
 
 def folder_of(root, classes, count=3):

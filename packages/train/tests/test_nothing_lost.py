@@ -5,7 +5,10 @@ from __future__ import annotations
 import errno
 import json
 import math
+import os
 import shutil
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -362,3 +365,49 @@ def test_an_evaluation_with_answers_that_are_no_number_is_said_while_training(go
     monkeypatch.setattr(runs, "evaluate", evaluate)
     go(epochs=1)
     assert any("with raw weights the outputs of 1 validation images are no finite number" in line for line in SAID)
+
+
+def test_a_run_folder_belongs_to_one_process(go, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(storage.held.__wrapped__, "__defaults__", (0.3,))
+    go.folder.mkdir()
+    with storage.held(go.folder), pytest.raises(UsageError, match=r"another process writes to .*/run"):
+        go()
+    assert not any(go.folder.iterdir())
+    go(epochs=1)
+    child = "import sys, time; from imgzoo_train.files.storage import held; from pathlib import Path\n"
+    child += "with held(Path(sys.argv[1])): print('in', flush=True); time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", child, go.folder], stdout=subprocess.PIPE) as process:
+        assert process.stdout and process.stdout.readline() == b"in\n"
+        before = (go.folder / "metrics.jsonl").read_text()
+        with pytest.raises(UsageError, match="choose another --output"):
+            go(resume=True)
+        process.kill()
+    assert (go.folder / "metrics.jsonl").read_text() == before
+    assert go(resume=True)["step"] == 8  # who died holds nothing
+
+
+def test_a_file_system_without_locks_lets_anyone_in(tmp_path, monkeypatch):
+    monkeypatch.setattr(storage.fcntl, "flock", lambda *arguments: full_of(errno.ENOLCK))
+    with storage.held(tmp_path):
+        pass
+    monkeypatch.setattr(storage.fcntl, "flock", lambda *arguments: full_of(errno.EIO))
+    with pytest.raises(OSError, match="Input/output"), storage.held(tmp_path):
+        pass
+
+
+def full_of(code):
+    raise OSError(code, os.strerror(code))
+
+
+@pytest.mark.slow
+def test_a_bad_image_on_one_of_two_ranks_is_one_sentence(go):  # noqa: F811
+    damage(go.data)  # the second rank's: it evaluates every other image
+    command = [sys.executable, "-m", "imgzoo", "launch", "-n", "2", "train", "test_resnet", "--epochs", "1",
+               "--batch-size", "8", "--input-size", "16", "--device", "cpu", "--data", f"folder:{go.data}"]  # fmt: skip
+    done = subprocess.run([*command, "--output", go.folder], capture_output=True, text=True)
+    said = [line for line in done.stderr.splitlines() if line.startswith("imgzoo: ")]
+    assert done.returncode == 2 and len(said) == 1 and "--max-bad-val leaves such samples out" in said[0]
+    shutil.rmtree(go.folder)
+    done = subprocess.run([*command, "--output", go.folder, "--max-bad-val", "1"], capture_output=True, text=True)
+    summary = json.loads((go.folder / "summary.json").read_text())
+    assert done.returncode == 0 and (summary["best"]["n"], summary["best"]["left_out"]) == (7, 1)

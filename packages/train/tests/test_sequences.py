@@ -9,7 +9,6 @@ from PIL import Image
 from train_commands import fails, invoke
 
 import imgzoo
-from imgzoo.errors import UsageError
 from imgzoo_train.cli import export, predict, train, validate
 from imgzoo_train.models import sequences
 
@@ -105,11 +104,10 @@ def test_networks_of_one_size_say_so(photos, tmp_path):
     assert "leave --sequence out" in fails(
         export, tmp_path / "model", "--sequence", 20, "--output", tmp_path / "x.onnx"
     )
-    with pytest.raises(UsageError, match="add --sequence 0"):
-        imgzoo_predictor(sequences.begin(model, [20]))
-
-
-def imgzoo_predictor(model):
-    from imgzoo_train import Predictor
-
-    return Predictor(model, tta="flip")
+    imgzoo.save_model(sequences.begin(model, [20]), tmp_path / "patches")
+    for options in (["--tta", "flip"], ["--img-size", 64]):
+        for module, arguments in (
+            (predict, [photos, "--model", tmp_path / "patches"]),
+            (validate, [tmp_path / "patches", "--data", f"folder:{photos}"]),
+        ):
+            assert f"{options[0]} is about images of one size" in fails(module, *arguments, *options)

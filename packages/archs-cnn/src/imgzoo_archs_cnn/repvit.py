@@ -167,7 +167,7 @@ class RepVit(NormLinearHead, ImageModel):
         x = self.global_pool(x)
         return x if pre_logits else self.head(x)
 
-    @torch.jit.ignore
+    @torch.jit.ignore  # pyright: ignore[reportArgumentType]
     def set_distilled_training(self, enable: bool = True) -> None:
         """While training, return the two classifiers' logits apart."""
         self.head.apart = enable

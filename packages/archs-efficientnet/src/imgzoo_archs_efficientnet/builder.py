@@ -160,8 +160,8 @@ def build_block(row: Row, common: Common, *, dim, dim_out, stride, dilation, dro
     if row.kind == "mqa":
         heads, head_dim, kv_stride = row.number("h"), row.number("d"), row.number("v", 1)
         return MobileAttention(common, dim, kernel, heads, head_dim, kv_stride, dilation, drop_path, row.skip)
-    shared = dict(common=common, dim=dim, dim_out=dim_out, kernel=kernel, stride=stride, dilation=dilation, act=act,
-                  drop_path=drop_path, skip=row.skip)  # fmt: skip
+    shared: dict[str, Any] = dict(common=common, dim=dim, dim_out=dim_out, kernel=kernel, stride=stride,
+                                  dilation=dilation, act=act, drop_path=drop_path, skip=row.skip)  # fmt: skip
     if row.kind == "cn":
         return ConvBnAct(**shared, group_size=row.number("gs", 0))
     if row.kind == "er":
@@ -173,7 +173,7 @@ def build_block(row: Row, common: Common, *, dim, dim_out, stride, dilation, dro
                                   act_out=row.kind == "dsa")  # fmt: skip
     if row.number("cc"):
         return CondConvResidual(**shared, expansion=expansion, gate=gate, experts=row.number("cc") * experts)
-    extra = dict(group_size=size, expansion=expansion, gate=gate)
+    extra: dict[str, Any] = dict(group_size=size, expansion=expansion, gate=gate)
     if row.kind == "uir":
         return UniversalInvertedResidual(**shared, **extra, kernel_in=row.number("a", 0), kernel_out=row.number("p", 0))
     if row.kind == "ir":

@@ -1,5 +1,7 @@
 """BEiT (arXiv:2106.08254) and BEiT v2 (arXiv:2208.06366): a ViT with relative positions and layer scale."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -78,10 +80,11 @@ class Beit(TokenModel):
         init_linear_(self)
         trunc_normal_(self.cls_token, std=0.02)
         with torch.no_grad():
+            block: Any
             for depth, block in enumerate(self.blocks, start=1):
                 block.attn.proj.weight.div_((2 * depth) ** 0.5)
                 block.mlp.fc2.weight.div_((2 * depth) ** 0.5)
-            if self.num_classes:
+            if isinstance(self.head, nn.Linear):
                 self.head.weight.mul_(0.001)
 
     def embed(self, x: Tensor) -> Tensor:  # (B, 3, H, W) -> (B, 1 + N, C)

@@ -103,7 +103,7 @@ class ConVit(TokenModel):
         trunc_normal_(self.cls_token, std=0.02)
         trunc_normal_(self.pos_embed, std=0.02)
         for block in blocks:
-            if isinstance(block, LocalBlock):
+            if isinstance(block, LocalBlock) and isinstance(block.attn, GatedPositionalAttention):
                 block.attn.init_local()
 
     def embed(self, x: Tensor) -> Tensor:  # (B, 3, H, W) -> (B, 1 + N, C)

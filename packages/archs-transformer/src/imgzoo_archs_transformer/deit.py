@@ -28,6 +28,8 @@ class VisionTransformerDistilled(DistilledTokens, VisionTransformer):
     def _num_prefix(self, class_token: bool, reg_tokens: int) -> int:
         return 2 + reg_tokens
 
+    cls_token: nn.Parameter
+
     def _add_tokens(self, dim: int) -> None:
         self.dist_token = nn.Parameter(torch.empty(1, 1, dim))
         trunc_normal_(self.dist_token, std=0.02)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -35,6 +36,13 @@ ATTENTION = {
 
 class Block(nn.Module):
     """Attention, then mlp, each on a residual and normalized first, or last where `post`."""
+
+    attn: nn.Module
+    mlp: nn.Module
+    norm1: nn.Module
+    norm2: nn.Module
+    gamma_1: Tensor | None
+    gamma_2: Tensor | None
 
     def __init__(self, dim, attn, mlp, norm, scales, drop_path, post=False, depth=None):
         super().__init__()
@@ -146,6 +154,7 @@ class Eva(TokenModel):
             if token is not None:
                 trunc_normal_(token, std=0.02)
         with torch.no_grad():
+            block: Any
             for depth, block in enumerate(self.blocks, start=1):
                 block.attn.proj.weight.div_((2 * depth) ** 0.5)
                 block.mlp.fc2.weight.div_((2 * depth) ** 0.5)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -162,8 +162,9 @@ class ConvMlp(nn.Module):
         self.act = nn.GELU()
         self.fc2 = nn.Conv2d(hidden, dim, 1)
         for module in (self.conv.conv, self.fc1, self.fc2):
-            trunc_normal_(module.weight, std=0.02)
-        nn.init.zeros_(self.fc1.bias), nn.init.zeros_(self.fc2.bias)
+            trunc_normal_(cast(Tensor, module.weight), std=0.02)
+        for module in (self.fc1, self.fc2):
+            nn.init.constant_(cast(Tensor, module.bias), 0.0)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.fc2(self.act(self.fc1(self.conv(x))))
@@ -280,7 +281,7 @@ class FastVit(ImageModel):
                 down = Downsample(dim, embed_dims[i], i >= count - gated, downsample_act)
             dim, attends = embed_dims[i], i >= count - attention
             block = AttentionBlock if attends else RepMixerBlock
-            blocks = [block(dim, mlp_ratio, norm, layer_scale, drop) for drop in drops]
+            blocks: list[nn.Module] = [block(dim, mlp_ratio, norm, layer_scale, drop) for drop in drops]
             stages.append(Stage(down, PositionalEncoding(dim) if attends else nn.Identity(), blocks))
             levels.append(Feature(dim, 4 * 2**i, f"stages.{i}"))
         self.stages = nn.Sequential(*stages)

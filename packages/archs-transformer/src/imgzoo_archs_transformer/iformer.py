@@ -171,7 +171,7 @@ class IFormer(NormLinearHead, ImageModel):
     def _heads(self) -> tuple[str, ...]:
         return ("head.head.l", "head.head_dist.l") if self.distilled else ("head.head.l",)
 
-    @torch.jit.ignore
+    @torch.jit.ignore  # pyright: ignore[reportArgumentType]
     def set_distilled_training(self, enable: bool = True) -> None:
         """While training, return the two classifiers' logits apart, where there are two."""
         self.head.apart = enable

@@ -9,7 +9,6 @@ from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from imgzoo.model import Feature, FeatureInfo, ImageModel, Parts
 from imgzoo_layers.attention import LayerScale2d
@@ -17,6 +16,7 @@ from imgzoo_layers.conv import create_conv
 from imgzoo_layers.drop import drop_path_of, drop_path_rates
 from imgzoo_layers.gate import SqueezeExcite
 from imgzoo_layers.head import ClassifierHead, NormMlpHead
+from imgzoo_layers.map_attention import Attention2d
 from imgzoo_layers.mlp import Mlp
 from imgzoo_layers.norm import LayerNorm, LayerNorm2d, get_norm
 from imgzoo_layers.norm_act import get_norm_act
@@ -91,24 +91,6 @@ class ConvNeXt(nn.Module):
         return self.shortcut(x) + self.drop_path(self.ls(self.mlp(self.norm(self.conv_dw(x)))))
 
 
-class Attention2d(nn.Module):
-    """Self-attention over all of a map: (B, C, H, W) -> (B, D, H, W)."""
-
-    def __init__(self, dim: int, dim_out: int, window: Size, rel_pos, expand_first: bool):
-        super().__init__()
-        inner = dim_out if expand_first else dim
-        self.heads = inner // HEAD_DIM
-        self.qkv = nn.Conv2d(dim, 3 * inner, 1)
-        self.rel_pos = rel_pos(window, self.heads)
-        self.proj = nn.Conv2d(inner, dim_out, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        size = (x.shape[2], x.shape[3])
-        q, k, v = self.qkv(x).flatten(2).unflatten(1, (self.heads, -1)).transpose(2, 3).chunk(3, dim=3)
-        x = F.scaled_dot_product_attention(q, k, v, attn_mask=self.rel_pos())  # (B, heads, N, 32)
-        return self.proj(x.transpose(2, 3).flatten(1, 2).unflatten(2, size))
-
-
 class Transformer(nn.Module):
     """Attention over the map, then mlp, with pooling in front where the stage begins."""
 
@@ -123,7 +105,9 @@ class Transformer(nn.Module):
         else:
             self.shortcut = nn.Identity()
             self.norm1 = norm(dim)
-        self.attn = Attention2d(dim, dim_out, window, rel_pos, expand_first)
+        inner = dim_out if expand_first else dim
+        self.attn = Attention2d(dim, dim_out, inner // HEAD_DIM, expand_first=expand_first, head_first=True,
+                                rel_pos=partial(rel_pos, window))  # fmt: skip
         self.ls1 = LayerScale2d(dim_out, layer_scale) if layer_scale else nn.Identity()
         self.drop_path1 = drop_path_of(drop_path)
         self.norm2 = norm(dim_out)
@@ -284,7 +268,8 @@ class MaxxVit(ImageModel):
     def init_weights(self, init: str) -> None:
         """`fans`: convolutions by He, attention and its mlps by Glorot; `normal`: std 0.02. Heads keep torch's."""
         parts: list[tuple[nn.Module, bool]] = [(self.stem, False)]
-        for block in (block for stage in self.stages for block in stage.blocks):
+        stages: Any = self.stages
+        for block in (block for stage in stages for block in stage.blocks):
             if isinstance(block, MaxViTBlock):
                 parts += [(block.conv, False), (block.attn_block, True), (block.attn_grid, True)]
             elif isinstance(block, ParallelMaxViTBlock):
@@ -300,6 +285,7 @@ class MaxxVit(ImageModel):
         return self.norm(self.stages(self.stem(self.sized_input(x))))
 
     def sized(self):
+        stage: Any
         for i, stage in enumerate(self.stages):
             for kind, block in zip(self.kinds[i], stage.blocks):
                 yield from ((part, self.window(kind, i)) for part in block.modules() if hasattr(part, "set_size"))

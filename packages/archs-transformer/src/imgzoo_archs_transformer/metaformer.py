@@ -224,14 +224,14 @@ class MetaFormer(ImageModel):
             return MlpHead(self.head_hidden_size, num_classes)
         return super()._new_head(index, num_classes, bias)
 
-    @torch.jit.ignore
+    @torch.jit.ignore  # pyright: ignore[reportArgumentType]
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
         """As everywhere; the hidden layer stays, and goes with the last class."""
         super().reset_classifier(num_classes, global_pool)
         if not num_classes:
             self.head.fc = nn.Identity()
 
-    @torch.jit.ignore
+    @torch.jit.ignore  # pyright: ignore[reportArgumentType]
     def fit_state(self, state: dict[str, Tensor]) -> list[str]:
         """Without classes the hidden layer before them has no place."""
         for key in [key for key in state if key.startswith("head.fc.") and not self.num_classes]:

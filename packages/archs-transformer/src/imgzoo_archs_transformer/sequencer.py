@@ -124,6 +124,7 @@ def init_(model: Sequencer2d) -> None:
             nn.init.normal_(module.bias, std=1e-6) if hidden else nn.init.zeros_(module.bias)
         elif isinstance(module, nn.Conv2d):
             lecun_normal_(module.weight)
-            nn.init.zeros_(module.bias)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
     if isinstance(model.head.fc, nn.Linear):
         nn.init.zeros_(model.head.fc.weight)

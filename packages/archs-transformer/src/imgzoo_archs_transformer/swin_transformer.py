@@ -6,6 +6,7 @@ from functools import partial
 from torch import Tensor, nn
 
 from imgzoo.model import Feature, FeatureInfo, ImageModel, Parts
+from imgzoo.options import is_of
 from imgzoo_layers.drop import drop_path_of, drop_path_rates
 from imgzoo_layers.head import ClassifierHead
 from imgzoo_layers.init import trunc_normal_
@@ -136,9 +137,9 @@ class SwinTransformer(ImageModel):
             window_ratio = 8
         self.img_size, stages = img_size, [stage for _, stage in self._stages()]
         if window_ratio is not None:
-            ratios = [window_ratio] * len(stages) if isinstance(window_ratio, int) else list(window_ratio)
-            if len(ratios) != len(stages) or min(ratios) < 1:
-                raise ValueError(f"window_ratio is a number of at least 1, or one for each stage, not {window_ratio}")
+            ratios = window_ratio if isinstance(window_ratio, (list, tuple)) else [window_ratio] * len(stages)
+            if len(ratios) != len(stages) or not is_of(ratios, list[int]) or min(ratios) < 1:
+                raise ValueError(f"window_ratio is a number of at least 1, or one for each stage, not {window_ratio!r}")
             height, width = self.resolution(0)
             window_size = [(height // ratio, width // ratio) for ratio in ratios]
         if window_size is not None:
@@ -157,10 +158,11 @@ class SwinTransformer(ImageModel):
 
 def windows_of(window_size: int | Sequence[int | Size], stages: int) -> list[Size]:
     """One window a stage from a number, a pair for all, or a list of either; raises `ValueError` for anything else."""
-    given = [window_size] * stages if isinstance(window_size, int) else list(window_size)
+    given = list(window_size) if isinstance(window_size, (list, tuple)) else [window_size] * stages
     if len(given) == 2 != stages and all(isinstance(side, int) for side in given):
         given = [(given[0], given[1])] * stages
-    pairs = [pair(size) for size in given]
-    if len(pairs) != stages or any(len(size) != 2 or min(size) < 1 for size in pairs):
-        raise ValueError(f"window_size is a number from 1, two, or one for each of {stages} stages, not {window_size}")
-    return pairs
+    pairs = [size if isinstance(size, (list, tuple)) else (size, size) for size in given]
+    if len(pairs) != stages or not all(is_of(sides, tuple[int, int]) and min(sides) >= 1 for sides in pairs):
+        one = f"a number from 1, two, or one for each of {stages} stages"
+        raise ValueError(f"window_size is {one}, not {window_size!r}")
+    return [(height, width) for height, width in pairs]

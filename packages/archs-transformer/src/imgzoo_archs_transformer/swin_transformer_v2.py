@@ -120,7 +120,7 @@ class SwinTransformerV2(SwinTransformer):
                  proj_drop_rate: float = 0.0, attn_drop_rate: float = 0.0, drop_path_rate: float = 0.1):  # fmt: skip
         super(SwinTransformer, self).__init__(num_classes, in_chans)
         self.img_size, self.patch_size, self.dynamic_img_size = pair(img_size), patch_size, dynamic_img_size
-        windows, trained = windows_of(window_size, len(depths)), per_stage(trained_windows, len(depths))
+        self.windows, trained = windows_of(window_size, len(depths)), per_stage(trained_windows, len(depths))
         self.patch_embed = PatchEmbed(patch_size, in_chans, embed_dim)
         stages, levels = [], []
         make_block = partial(Block, always_partition=always_partition, dynamic=dynamic_img_size, mlp_ratio=mlp_ratio,
@@ -128,7 +128,7 @@ class SwinTransformerV2(SwinTransformer):
         for i, drops in enumerate(drop_path_rates(drop_path_rate, depths)):
             dim, resolution = embed_dim * 2**i, self.resolution(i)
             down = PatchMerging(dim // 2, dim) if i else nn.Identity()
-            blocks = [make_block(dim, num_heads[i], resolution, windows[i], trained[i], j % 2 == 1, drop_path=drop)
+            blocks = [make_block(dim, num_heads[i], resolution, self.windows[i], trained[i], j % 2 == 1, drop_path=drop)
                       for j, drop in enumerate(drops)]  # fmt: skip
             stages.append(Stage(down, *blocks))
             levels.append(Feature(dim, patch_size * 2**i, f"layers.{i}"))

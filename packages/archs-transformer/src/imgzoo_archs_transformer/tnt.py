@@ -81,7 +81,8 @@ class PixelEmbed(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if self.legacy:
             x = self.proj(x)
-        x = x.unflatten(3, (-1, self.side)).unflatten(2, (-1, self.side))  # (B, C, H, p, W, p)
+        height, width = (side // self.side * self.side for side in x.shape[2:])
+        x = x[:, :, :height, :width].unflatten(3, (-1, self.side)).unflatten(2, (-1, self.side))  # (B, C, H, p, W, p)
         x = x.permute(0, 2, 4, 1, 3, 5).flatten(0, 2)
         return x if self.legacy else self.proj(x)
 

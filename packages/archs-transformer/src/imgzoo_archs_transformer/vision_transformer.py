@@ -1,7 +1,7 @@
 """Vision Transformer (arXiv:2010.11929) and what grew from it: CLIP, DINOv2, SigLIP, AIMv2, BEiT-3, ViT-22B."""
 
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -46,8 +46,8 @@ class ResPostBlock(nn.Module):
         self.norm2 = norm(dim)
         self.drop_path2 = drop_path_of(drop_path)
         if layer_scale is not None:
-            nn.init.constant_(self.norm1.weight, layer_scale)
-            nn.init.constant_(self.norm2.weight, layer_scale)
+            for each in (self.norm1, self.norm2):
+                nn.init.constant_(cast(Tensor, each.weight), layer_scale)
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.drop_path1(self.norm1(self.attn(x)))

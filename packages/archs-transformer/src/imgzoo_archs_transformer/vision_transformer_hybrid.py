@@ -64,6 +64,7 @@ class HybridEmbed(nn.Module):
     def __init__(self, backbone: str, level: int, options: dict[str, Any], patch_size: int, in_chans: int, dim: int):
         super().__init__()
         self.proj: nn.Module
+        self.backbone: Any
         if backbone == "conv_stem":
             self.backbone = conv_stem(in_chans, dim)
             self.proj = nn.Identity()

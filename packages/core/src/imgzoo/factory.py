@@ -12,7 +12,7 @@ import torch
 from .errors import CapabilityError, OptionError, UsageError
 from .features import FeatureModel, default_out_indices
 from .loading.source import Source, locate
-from .options import Parameters, parameters_of
+from .options import Parameters, check_network, parameters_of
 from .registry import registry
 from .specs import ModelSpec, WeightSpec
 from .spelling import near_words, translated
@@ -154,6 +154,7 @@ def constructor_options(
             near = [each for word in unknown for each in near_words(spec, parameters, word)]
             taken = ", ".join(sorted(parameters)) + (f"; nearest are {', '.join(near)}" if near else "")
             raise OptionError(f"{spec.name} has no option {', '.join(map(repr, unknown))}; it takes {taken}")
+    check_network(spec.name, build, given)
     return arguments
 
 
@@ -188,7 +189,7 @@ def call(build: Callable[..., Any], spec: ModelSpec, arguments: dict[str, Any], 
         if isinstance(error, UsageError):
             raise
         raise UsageError(f"{spec.name}: {error}") from error
-    except (TypeError, KeyError, IndexError, AttributeError, OSError, ZeroDivisionError) as error:
+    except (TypeError, LookupError, AttributeError, OSError, ArithmeticError, AssertionError, RuntimeError) as error:
         if not given:
             raise
         own = ", ".join(f"{key}={value!r}" for key, value in given.items())

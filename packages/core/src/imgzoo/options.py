@@ -177,7 +177,7 @@ def is_of(value: Any, kind: Any) -> bool:
             return False
         if not isinstance(value, Sequence) or not inner:
             return True
-        if origin is tuple and inner[-1] is not Ellipsis:
+        if origin is tuple and inner[-1] is not Ellipsis and len(inner) > 1:
             return len(value) == len(inner) and all(map(is_of, value, inner))
         return all(is_of(each, inner[0]) for each in value)
     if origin is not None and not inspect.isclass(origin):
@@ -240,6 +240,30 @@ class Range(NamedTuple):
         if self.low == -math.inf:
             return f"a finite number {'below' if self.below else 'of at most'} {self.high:g}"
         return f"a number in {'(' if self.above else '['}{self.low:g}, {self.high:g}{')' if self.below else ']'}"
+
+
+ONE, POSITIVE, SHARE = Range(1), Range(0, above=True), Range(0, 1, below=True)
+NETWORK_RANGES = {
+    **dict.fromkeys(("embed_dim", "embed_dims", "dims", "dim", "num_heads", "widths", "channels"), ONE),
+    **dict.fromkeys(("patch_size", "img_size", "window_size", "stem_width", "stem_size", "head_dim", "in_chans"), ONE),
+    **dict.fromkeys(("layers", "num_blocks", "kernel", "kernels", "growth", "groups", "output_stride"), ONE),
+    **dict.fromkeys(("first_width", "first_blocks", "init_channels", "inner_dim", "inner_heads", "neck_chans"), ONE),
+    **dict.fromkeys(("merge_size", "pos_grid", "places", "focal_window", "band_kernel", "down_kernel"), ONE),
+    **dict.fromkeys(("mlp_ratio", "mlp_ratios", "width", "bottle_ratio", "cardinality", "divisor"), POSITIVE),
+    **dict.fromkeys(("depth", "scale"), POSITIVE),
+    "backbone_level": Range(),
+}
+"""Options of networks whose numbers are narrower, or wider, than at least 0; those called `..._rate` are below 1."""
+
+
+def check_network(what: str, build: Callable[..., Any], options: Mapping[str, Any]) -> None:
+    """Raise `UsageError` for an option of a network that is of another type than declared, or out of its range."""
+    check_kinds(what, build, options)
+    for name, parameter in parameters_of(build)[0].items():
+        if isinstance(parameter.default, (list, tuple)) and parameter.default and options.get(name) in ([], ()):
+            raise UsageError(f"{what}: {name} must have at least one element, got {options[name]!r}")
+    usual = {name: SHARE if name.endswith("_rate") else Range(0) for name in options}
+    check_ranges(what, options, usual | NETWORK_RANGES)
 
 
 def check_ranges(what: str, options: Mapping[str, Any], ranges: Mapping[str, Range]) -> None:

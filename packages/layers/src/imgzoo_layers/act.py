@@ -1,5 +1,7 @@
 """Activations by name. Each entry of `ACT` makes a module; `create_act` knows whether it can work in place."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -116,3 +118,11 @@ def create_act(act: Act, inplace: bool = False) -> nn.Module:
         return cls(inplace=inplace)
     except TypeError:
         return cls()
+
+
+def act_fn(act: Act) -> Callable[[Tensor], Tensor]:
+    """The function of an activation, of tensors of any shape; one that learns is a `ValueError`."""
+    module = create_act(act)
+    if next(module.parameters(), None) is not None:
+        raise ValueError(f"{act} has weights of its own; use create_act")
+    return module.forward

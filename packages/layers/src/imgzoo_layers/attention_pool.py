@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .act import Act
+from .attention import head_width
 from .init import trunc_normal_, trunc_normal_tf_
 from .mlp import Mlp
 from .norm import LayerNorm, Norm
@@ -13,7 +14,11 @@ from .tables import GridTable, Tabled
 
 
 class AttentionPoolLatent(nn.Module):
-    """A learned query attends to all tokens, then a residual mlp (MAP head of arXiv:2106.04560)."""
+    """Learned queries attend to all tokens, then a residual mlp (MAP head of arXiv:2106.04560): (B, N, C) -> (B, C).
+
+    Of several `latents` the first is taken, or with `pool` "avg" their mean; "" returns them all, (B, latents, C). With
+    `tokens`, the number N, a learned position is added to each. `q_proj` off lets the latents ask as they are.
+    """
 
     def __init__(
         self,
@@ -21,27 +26,50 @@ class AttentionPoolLatent(nn.Module):
         heads: int = 8,
         mlp_ratio: float = 4.0,
         qkv_bias: bool = True,
-        norm: Norm = LayerNorm,
+        norm: Norm | None = LayerNorm,
         act: Act = "gelu",
+        dim_out: int | None = None,
+        latents: int = 1,
+        pool: str = "token",
+        q_proj: bool = True,
+        qk_norm: bool = False,
+        tokens: int = 0,
+        drop: float = 0.0,
     ):
         super().__init__()
-        self.heads = heads
-        self.head_dim = dim // heads
-        self.latent = nn.Parameter(torch.zeros(1, 1, dim))
-        self.q = nn.Linear(dim, dim, bias=qkv_bias)
+        if pool not in ("", "avg", "token"):
+            raise ValueError(f"unknown pool '{pool}' of latents; use token, avg or ''")
+        if qk_norm and norm is None:
+            raise ValueError("qk_norm needs a norm")
+        self.heads, self.head_dim, self.pool = heads, head_width(dim, heads), pool
+        dim_out = dim_out or dim
+        if tokens:
+            self.pos_embed = nn.Parameter(trunc_normal_tf_(torch.zeros(tokens, dim), std=dim**-0.5))
+        else:
+            self.register_parameter("pos_embed", None)
+        self.latent = nn.Parameter(torch.zeros(1, latents, dim))
+        self.q = nn.Linear(dim, dim, bias=qkv_bias) if q_proj else nn.Identity()
         self.kv = nn.Linear(dim, 2 * dim, bias=qkv_bias)
-        self.proj = nn.Linear(dim, dim)
-        self.norm = norm(dim)
-        self.mlp = Mlp(dim, int(dim * mlp_ratio), act=act)
+        self.q_norm = norm(self.head_dim) if qk_norm and norm else nn.Identity()
+        self.k_norm = norm(self.head_dim) if qk_norm and norm else nn.Identity()
+        self.proj = nn.Linear(dim, dim_out)
+        self.proj_drop = nn.Dropout(drop)
+        self.norm = norm(dim_out) if norm else nn.Identity()
+        self.mlp = Mlp(dim_out, int(dim_out * mlp_ratio), act=act)
         trunc_normal_tf_(self.latent, std=dim**-0.5)
 
     def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
-        """Tokens (B, N, C), with what is added to the scores (B, 1, 1, N) -> (B, C)."""
+        """Tokens, with what is added to the scores (B, 1, 1, N)."""
+        if self.pos_embed is not None:
+            x = x + self.pos_embed
         q = self.q(self.latent.expand(x.shape[0], -1, -1)).unflatten(2, (self.heads, self.head_dim)).transpose(1, 2)
         k, v = self.kv(x).unflatten(2, (2, self.heads, self.head_dim)).permute(2, 0, 3, 1, 4).unbind(0)
-        x = F.scaled_dot_product_attention(q, k, v, attn_mask=bias).transpose(1, 2).flatten(2)
-        x = self.proj(x)
-        return (x + self.mlp(self.norm(x)))[:, 0]
+        x = F.scaled_dot_product_attention(self.q_norm(q), self.k_norm(k), v, attn_mask=bias)
+        x = self.proj_drop(self.proj(x.transpose(1, 2).flatten(2)))
+        x = x + self.mlp(self.norm(x))
+        if self.pool == "token":
+            return x[:, 0]
+        return x.mean(1) if self.pool == "avg" else x
 
 
 class AttentionPoolPrr(nn.Module):

@@ -9,12 +9,16 @@ from torch.nn import functional as F
 from .act import Act
 from .norm_act import NormAct, get_norm_act
 from .padding import pad_same
-from .pool import create_aa
-from .util import is_exporting
+from .pool import Sides, create_aa
+from .util import is_exporting, pair
 
 
 class Conv2dSame(nn.Conv2d):
     """Convolution whose padding follows the input's size, as in TensorFlow."""
+
+    kernel_size: tuple[int, int]
+    stride: tuple[int, int]
+    dilation: tuple[int, int]
 
     def forward(self, x: Tensor) -> Tensor:
         x = pad_same(x, self.kernel_size, self.stride, self.dilation)
@@ -24,8 +28,8 @@ class Conv2dSame(nn.Conv2d):
 class MixedConv2d(nn.ModuleDict):
     """Split the channels and give each share a kernel size of its own (MixConv, arXiv:1907.09595)."""
 
-    def __init__(self, dim: int, dim_out: int, kernels: Sequence[int], stride: int, padding: str,
-                 dilation: int, depthwise: bool):  # fmt: skip
+    def __init__(self, dim: int, dim_out: int, kernels: Sequence[int], stride: Sides = 1, padding: str = "",
+                 dilation: Sides = 1, depthwise: bool = False):  # fmt: skip
         super().__init__()
         count = len(kernels)
         self.splits = share(dim, count)
@@ -51,26 +55,27 @@ def share(dim: int, count: int) -> list[int]:
 def create_conv(
     dim: int,
     dim_out: int,
-    kernel: int | Sequence[int],
-    stride: int = 1,
-    padding: str | int | None = "",
-    dilation: int = 1,
+    kernel: Sides | list[int],
+    stride: Sides = 1,
+    padding: str | Sides | None = "",
+    dilation: Sides = 1,
     groups: int = 1,
     bias: bool = False,
 ) -> nn.Module:
     """A convolution by its padding: "" symmetric, "same" as TensorFlow, a number as given; a list of kernels is mixed.
 
-    A "same" convolution of stride 1 pads symmetrically whatever the size, so it is an ordinary one.
+    Kernel, stride, dilation and padding are one number or a pair (height, width). A "same" convolution that pads
+    symmetrically whatever the size, as one of stride 1 with an odd kernel does, is an ordinary one.
     """
-    if not isinstance(kernel, int):
-        return MixedConv2d(dim, dim_out, list(kernel), stride, str(padding or ""), dilation, groups == dim)
-    symmetric = dilation * (kernel - 1) // 2
+    if isinstance(kernel, list):
+        return MixedConv2d(dim, dim_out, kernel, stride, str(padding or ""), dilation, groups == dim)
+    spread = [step * (side - 1) for side, step in zip(pair(kernel), pair(dilation), strict=True)]
+    symmetric = (spread[0] // 2, spread[1] // 2)
     if padding == "same":
-        if stride == 1 and dilation * (kernel - 1) % 2 == 0:
-            padding = symmetric
-        else:
+        if pair(stride) != (1, 1) or any(border % 2 for border in spread):
             return Conv2dSame(dim, dim_out, kernel, stride, 0, dilation, groups, bias)
-    elif not isinstance(padding, int):
+        padding = symmetric
+    elif padding is None or isinstance(padding, str):
         padding = symmetric
     return nn.Conv2d(dim, dim_out, kernel, stride, padding, dilation, groups, bias)
 

@@ -51,35 +51,53 @@ def drop_path_rates(rate: float, depths: int | Sequence[int]) -> list[list[float
 
 
 class DropBlock2d(nn.Module):
-    """Zero contiguous squares of a map while training (arXiv:1810.12890)."""
+    """Zero squares of a map (B, C, H, W) while training (arXiv:1810.12890), as `drop_block_2d` does."""
 
-    def __init__(self, rate: float = 0.1, block: int = 7, gamma_scale: float = 1.0):
+    def __init__(self, rate: float = 0.1, block: int = 7, gamma_scale: float = 1.0, couple_channels: bool = True,
+                 scale_by_keep: bool = True, noise: bool = False):  # fmt: skip
         super().__init__()
-        self.rate = rate
-        self.block = block
-        self.gamma_scale = gamma_scale
+        if not 0 <= rate <= 1 or block < 1:
+            raise ValueError(f"DropBlock drops a rate of 0 to 1 in squares of at least a pixel, not {rate} and {block}")
+        self.rate, self.block, self.gamma_scale = rate, block, gamma_scale
+        self.couple_channels, self.scale_by_keep, self.noise = couple_channels, scale_by_keep, noise
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or self.rate == 0.0:
             return x
-        return squares_dropped(x, self.rate, self.block, self.gamma_scale)
+        return squares_dropped(x, self.rate, self.block, self.gamma_scale, self.couple_channels, self.scale_by_keep,
+                               self.noise)  # fmt: skip
+
+    def extra_repr(self) -> str:
+        return f"rate={self.rate:.3f}, block={self.block}"
 
 
-def drop_block_2d(x: Tensor, rate: float = 0.1, block: int = 7, gamma_scale: float = 1.0) -> Tensor:
-    """Zero squares of `block` pixels so that `rate` of x (B, C, H, W) is lost on average; the rest is rescaled."""
-    return squares_dropped(x, rate, block, gamma_scale)
+def drop_block_2d(
+    x: Tensor, rate: float = 0.1, block: int = 7, gamma_scale: float = 1.0, couple_channels: bool = True,
+    scale_by_keep: bool = True, noise: bool = False
+) -> Tensor:  # fmt: skip
+    """Zero squares of `block` pixels so that `rate` of x (B, C, H, W) is lost on average; the rest is rescaled.
+
+    Squares are the same in all channels of an image unless `couple_channels` is False. With `noise` they are filled
+    with normal values and nothing is rescaled.
+    """
+    return squares_dropped(x, rate, block, gamma_scale, couple_channels, scale_by_keep, noise)
 
 
-def squares_dropped(x: Tensor, rate: float, block: int, gamma_scale: float) -> Tensor:
+def squares_dropped(
+    x: Tensor, rate: float, block: int, gamma_scale: float, couple_channels: bool, scale_by_keep: bool, noise: bool
+) -> Tensor:
     height, width = x.shape[-2:]
     block = min(block, height, width)
     seeds_area = (width - block + 1) * (height - block + 1)
     gamma = gamma_scale * rate * width * height / block**2 / seeds_area
-    seeds = torch.empty_like(x).bernoulli_(min(gamma, 1.0))
+    seeds = torch.empty_like(x[:, :1] if couple_channels else x).bernoulli_(min(gamma, 1.0))
     kept = 1 - F.max_pool2d(seeds, kernel_size=block, stride=1, padding=block // 2)
     if block % 2 == 0:
         kept = kept[:, :, :height, :width]
-    return x * kept * (kept.numel() / kept.float().sum().add(1e-7)).to(x.dtype)
+    if noise:
+        return x * kept + torch.randn_like(x) * (1 - kept)
+    x = x * kept
+    return x * (kept.numel() / kept.float().sum().add(1e-7)).to(x.dtype) if scale_by_keep else x
 
 
 class PatchDropout(nn.Module):

@@ -70,7 +70,7 @@ class CircularEfficientChannelAttention(EfficientChannelAttention):
     """ECA with the channels joined into a ring."""
 
     def forward(self, x: Tensor) -> Tensor:
-        pad = self.conv.padding[0]
+        pad = int(self.conv.padding[0])
         y = F.pad(x.mean((2, 3)).unsqueeze(1), (pad, pad), mode="circular")
         y = F.conv1d(y, self.conv.weight).sigmoid()
         return x * y.transpose(1, 2).unsqueeze(-1)

@@ -1,5 +1,8 @@
 """From the last map to logits: pool, perhaps norm and a hidden layer, dropout, classifier."""
 
+from typing import TYPE_CHECKING
+
+import torch
 import torch.fx
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -14,17 +17,41 @@ def linear_or_none(dim: int, num_classes: int) -> nn.Module:
     return nn.Linear(dim, num_classes) if num_classes else nn.Identity()
 
 
-class ClassifierHead(nn.Module):
+class Head(nn.Module):
+    """A pool, `global_pool`, and behind it a classifier `fc` that reads `dim` channels, or twice as many."""
+
+    if TYPE_CHECKING:  # TorchScript would read annotations
+        dim: int
+        global_pool: GlobalPool
+
+    @torch.jit.ignore
+    def create_classifier(self, num_classes: int) -> nn.Module:
+        return linear_or_none(self.dim * self.global_pool.width, num_classes)
+
+    @torch.jit.ignore
+    def reset(self, num_classes: int, pool: str | None = None) -> None:
+        """Put in a new classifier on the old one's device, and another pool if named; without classes there is none.
+
+        A pool that the head cannot have is a `ValueError` and changes nothing.
+        """
+        if pool is not None:
+            self.global_pool.set(pool)
+        weight = next(self.parameters(), None)
+        new = self.create_classifier(num_classes).train(self.training)
+        self.fc = new if weight is None else new.to(weight.device, weight.dtype)
+
+
+class ClassifierHead(Head):
     """Pool, dropout, linear: (B, C, H, W) -> (B, classes); (B, H, W, C) with `channels_last`."""
 
     def __init__(
         self, dim: int, num_classes: int, pool: str = "avg", drop_rate: float = 0.0, channels_last: bool = False
     ):
         super().__init__()
-        self.channels_last = channels_last
+        self.dim, self.channels_last = dim, channels_last
         self.global_pool = GlobalPool(pool, channels_last)
         self.drop = nn.Dropout(drop_rate)
-        self.fc = linear_or_none(dim * self.global_pool.width, num_classes)
+        self.fc = self.create_classifier(num_classes)
 
     def forward(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         x = self.drop(self.global_pool(x))
@@ -52,22 +79,26 @@ def classified(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 torch.fx.wrap("classified")
 
 
-class ConvClassifierHead(nn.Module):
+class ConvClassifierHead(Head):
     """Pool, dropout, 1x1 convolution: (B, C, H, W) -> (B, classes)."""
 
     def __init__(self, dim: int, num_classes: int, pool: str = "avg", drop_rate: float = 0.0):
         super().__init__()
+        self.dim = dim
         self.global_pool = GlobalPool(pool)
         self.drop = nn.Dropout(drop_rate)
-        dim = dim * self.global_pool.width
-        self.fc = ConvClassifier(dim, num_classes) if num_classes else nn.Identity()
+        self.fc = self.create_classifier(num_classes)
+
+    @torch.jit.ignore
+    def create_classifier(self, num_classes: int) -> nn.Module:
+        return ConvClassifier(self.dim * self.global_pool.width, num_classes) if num_classes else nn.Identity()
 
     def forward(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         x = self.drop(self.global_pool(x))
         return x if pre_logits else self.fc(x)
 
 
-class NormMlpHead(nn.Module):
+class NormMlpHead(Head):
     """Pool, norm, an optional hidden layer, dropout, linear: (B, C, H, W) -> (B, classes)."""
 
     def __init__(
@@ -81,6 +112,7 @@ class NormMlpHead(nn.Module):
         act: Act = "tanh",
     ):
         super().__init__()
+        self.dim = hidden or dim
         self.global_pool = GlobalPool(pool, widens=False)
         self.norm = norm(dim) if norm else nn.Identity()
         self.pre_logits = nn.Sequential()
@@ -88,7 +120,7 @@ class NormMlpHead(nn.Module):
             self.pre_logits.add_module("fc", nn.Linear(dim, hidden))
             self.pre_logits.add_module("act", create_act(act))
         self.drop = nn.Dropout(drop_rate)
-        self.fc = linear_or_none(hidden or dim, num_classes)
+        self.fc = self.create_classifier(num_classes)
 
     def forward(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         x = self.global_pool(x)

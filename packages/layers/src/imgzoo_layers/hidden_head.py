@@ -14,7 +14,7 @@ from .pool import GlobalPool
 class HiddenPool(GlobalPool):
     """As `GlobalPool`, but refuses "catavgmax": the layer behind it was made for C channels."""
 
-    @torch.jit.ignore
+    @torch.jit.ignore  # pyright: ignore[reportArgumentType]
     def set(self, kind: str) -> None:
         if kind.removeprefix("fast") == "catavgmax":
             raise ValueError("the head's hidden layer reads C channels: global_pool is avg, max, avgmax or ''")

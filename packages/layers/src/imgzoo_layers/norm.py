@@ -107,6 +107,11 @@ class LayerNormFp32(LayerNorm):
 class FrozenBatchNorm2d(nn.Module):
     """Batch norm with fixed statistics and affine: for fine-tuning with batches too small to measure them."""
 
+    weight: Tensor
+    bias: Tensor
+    running_mean: Tensor
+    running_var: Tensor
+
     def __init__(self, dim: int, eps: float = 1e-5):
         super().__init__()
         self.eps = eps

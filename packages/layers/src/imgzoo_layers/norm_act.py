@@ -10,6 +10,9 @@ from torch.nn import functional as F
 from .act import Act, create_act
 from .norm import RmsNorm2d, groups_of
 
+Drop = Callable[[], nn.Module]
+"""Makes the dropout between norm and activation: `nn.Dropout`, `partial(DropBlock2d, 0.2)`, ..."""
+
 NormAct = Callable[..., nn.Module]
 """Makes a norm with activation for a number of channels; `apply_act=False` leaves the activation out."""
 
@@ -25,8 +28,10 @@ class BatchNormAct2d(nn.BatchNorm2d):
         act: Act = "relu",
         apply_act: bool = True,
         inplace: bool = True,
+        drop: Drop | None = None,
     ):
         super().__init__(dim, eps=eps, momentum=momentum)
+        self.drop = drop() if drop else nn.Identity()
         self.act = create_act(act if apply_act else None, inplace)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -46,7 +51,7 @@ class BatchNormAct2d(nn.BatchNorm2d):
             momentum,
             self.eps,
         )
-        return self.act(x)
+        return self.act(self.drop(x))
 
 
 class GroupNormAct(nn.GroupNorm):
@@ -61,43 +66,50 @@ class GroupNormAct(nn.GroupNorm):
         act: Act = "relu",
         apply_act: bool = True,
         inplace: bool = True,
+        drop: Drop | None = None,
     ):
         super().__init__(groups_of(dim, groups, group_size), dim, eps=eps)
+        self.drop = drop() if drop else nn.Identity()
         self.act = create_act(act if apply_act else None, inplace)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.act(F.group_norm(x, self.num_groups, self.weight, self.bias, self.eps))
+        return self.act(self.drop(F.group_norm(x, self.num_groups, self.weight, self.bias, self.eps)))
 
 
 class GroupNorm1Act(GroupNormAct):
     """Group norm over all of (C, H, W), then the activation."""
 
-    def __init__(self, dim: int, eps: float = 1e-5, act: Act = "relu", apply_act: bool = True, inplace: bool = True):
-        super().__init__(dim, groups=1, eps=eps, act=act, apply_act=apply_act, inplace=inplace)
+    def __init__(self, dim: int, eps: float = 1e-5, act: Act = "relu", apply_act: bool = True, inplace: bool = True,
+                 drop: Drop | None = None):  # fmt: skip
+        super().__init__(dim, groups=1, eps=eps, act=act, apply_act=apply_act, inplace=inplace, drop=drop)
 
 
 class LayerNormAct2d(nn.LayerNorm):
     """Layer norm over the channels of a map, then the activation."""
 
-    def __init__(self, dim: int, eps: float = 1e-5, act: Act = "relu", apply_act: bool = True, inplace: bool = True):
+    def __init__(self, dim: int, eps: float = 1e-5, act: Act = "relu", apply_act: bool = True, inplace: bool = True,
+                 drop: Drop | None = None):  # fmt: skip
         super().__init__(dim, eps=eps)
+        self.drop = drop() if drop else nn.Identity()
         self.act = create_act(act if apply_act else None, inplace)
 
     def forward(self, x: Tensor) -> Tensor:
         x = F.layer_norm(x.permute(0, 2, 3, 1), self.normalized_shape, self.weight, self.bias, self.eps)
-        return self.act(x.permute(0, 3, 1, 2))
+        return self.act(self.drop(x.permute(0, 3, 1, 2)))
 
 
 class RmsNormAct2d(RmsNorm2d):
     """RMS norm over the channels of a map, then the activation."""
 
-    def __init__(self, dim: int, eps: float = 1e-6, act: Act = "relu", apply_act: bool = True, inplace: bool = True):
+    def __init__(self, dim: int, eps: float = 1e-6, act: Act = "relu", apply_act: bool = True, inplace: bool = True,
+                 drop: Drop | None = None):  # fmt: skip
         super().__init__(dim, eps=eps)
+        self.drop = drop() if drop else nn.Identity()
         self.act = create_act(act if apply_act else None, inplace)
 
     def forward(self, x: Tensor) -> Tensor:
         x = F.rms_norm(x.permute(0, 2, 3, 1), self.dim, self.weight, self.eps)
-        return self.act(x.permute(0, 3, 1, 2))
+        return self.act(self.drop(x.permute(0, 3, 1, 2)))
 
 
 class EvoNorm2dS0(nn.Module):

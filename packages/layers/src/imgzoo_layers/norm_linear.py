@@ -54,7 +54,7 @@ def check_pool(kind: str, num_classes: int) -> None:
 class NormLinearHead:
     """Comes before the network's base, whose `parts.head` names the linear layer of every `NormLinear`."""
 
-    @torch.jit.ignore
+    @torch.jit.ignore  # pyright: ignore[reportArgumentType]
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
         """Put in new classifiers; norms stay where they fit, and go with the last class. None keeps the pool."""
         model: Any = self
@@ -68,7 +68,7 @@ class NormLinearHead:
             elif getattr(head.bn, "num_features", 0) != dim:
                 head.bn = nn.BatchNorm1d(dim).to(device=like.device, dtype=like.dtype).train(model.training)
 
-    @torch.jit.ignore
+    @torch.jit.ignore  # pyright: ignore[reportArgumentType]
     def fit_state(self, state: dict[str, Tensor]) -> list[str]:
         """Resize tables; without classes the norms before them have no place."""
         model: Any = self

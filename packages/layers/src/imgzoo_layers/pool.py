@@ -8,7 +8,10 @@ from torch.nn import functional as F
 
 from .padding import pad_same
 from .tables import Computed, Tabled
+from .util import pair
 
+Sides = int | tuple[int, int]
+"""One number for both sides, or (height, width)."""
 KINDS = ("", "avg", "max", "avgmax", "catavgmax")
 
 
@@ -50,11 +53,42 @@ class GlobalPool(nn.Module):
         return f"'{self.kind}'"
 
 
+class AdaptivePool2d(nn.Module):
+    """Pool a map to any `size`: (B, C, H, W) -> (B, C, h, w), or (B, C * h * w) with `flatten`.
+
+    `kind` is avg, max, avgmax or catavgmax (2C channels), as of `GlobalPool`.
+    """
+
+    def __init__(self, size: int | tuple[int, int] = 1, kind: str = "avg", flatten: bool = False):
+        super().__init__()
+        if kind not in KINDS[1:]:
+            raise ValueError(f"unknown pool '{kind}'; use one of {', '.join(KINDS[1:])}")
+        self.size, self.kind, self.flatten = pair(size), kind, flatten
+        self.width = 2 if kind == "catavgmax" else 1
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.kind == "avg":
+            x = F.adaptive_avg_pool2d(x, self.size)
+        elif self.kind == "max":
+            x = F.adaptive_max_pool2d(x, self.size)
+        else:
+            average, most = F.adaptive_avg_pool2d(x, self.size), F.adaptive_max_pool2d(x, self.size)
+            x = 0.5 * (average + most) if self.kind == "avgmax" else torch.cat([average, most], dim=1)
+        return x.flatten(1) if self.flatten else x
+
+    def extra_repr(self) -> str:
+        return f"{self.size}, '{self.kind}'"
+
+
 class AvgPool2dSame(nn.AvgPool2d):
     """Average pooling with the input padded so that the output has ceil(size / stride) positions."""
 
-    def __init__(self, kernel: int, stride: int, ceil_mode: bool = False, count_include_pad: bool = True):
-        super().__init__((kernel, kernel), (stride, stride), 0, ceil_mode, count_include_pad)
+    kernel_size: tuple[int, int]
+    stride: tuple[int, int]
+
+    def __init__(self, kernel: Sides, stride: Sides | None = None, ceil_mode: bool = False,
+                 count_include_pad: bool = True):  # fmt: skip
+        super().__init__(pair(kernel), pair(stride or kernel), 0, ceil_mode, count_include_pad)
 
     def forward(self, x: Tensor) -> Tensor:
         x = pad_same(x, self.kernel_size, self.stride)
@@ -64,12 +98,16 @@ class AvgPool2dSame(nn.AvgPool2d):
 class MaxPool2dSame(nn.MaxPool2d):
     """Maximum pooling with the input padded so that the output has ceil(size / stride) positions."""
 
-    def __init__(self, kernel: int, stride: int):
-        super().__init__((kernel, kernel), (stride, stride))
+    kernel_size: tuple[int, int]
+    stride: tuple[int, int]
+    dilation: tuple[int, int]
+
+    def __init__(self, kernel: Sides, stride: Sides | None = None, dilation: Sides = 1):
+        super().__init__(pair(kernel), pair(stride or kernel), dilation=pair(dilation))
 
     def forward(self, x: Tensor) -> Tensor:
-        x = pad_same(x, self.kernel_size, self.stride, value=-math.inf)
-        return F.max_pool2d(x, self.kernel_size, self.stride)
+        x = pad_same(x, self.kernel_size, self.stride, self.dilation, -math.inf)
+        return F.max_pool2d(x, self.kernel_size, self.stride, 0, self.dilation)
 
 
 def binomial_filter(dim: int, size: int) -> Tensor:

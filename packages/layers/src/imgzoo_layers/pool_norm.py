@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from .head import linear_or_none
+from .head import Head
 from .norm import LayerNorm, Norm
 from .pool import GlobalPool
 
@@ -15,16 +15,17 @@ class TokenPool(GlobalPool):
         self.dims = (1,)
 
 
-class PoolNormHead(nn.Module):
+class PoolNormHead(Head):
     """Pool, norm, dropout, linear: (B, H, W, C), or (B, N, C) with `tokens`, -> (B, classes)."""
 
     def __init__(self, dim: int, num_classes: int, pool: str = "avg", drop_rate: float = 0.0, tokens: bool = False,
                  norm: Norm = LayerNorm):  # fmt: skip
         super().__init__()
+        self.dim = dim
         self.global_pool = TokenPool(pool) if tokens else GlobalPool(pool, channels_last=True, widens=False)
         self.norm = norm(dim)
         self.drop = nn.Dropout(drop_rate)
-        self.fc = linear_or_none(dim, num_classes)
+        self.fc = self.create_classifier(num_classes)
 
     def forward(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         x = self.drop(self.norm(self.global_pool(x)))

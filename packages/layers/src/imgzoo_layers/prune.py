@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
+from typing import Any
 
 from torch import nn
 
@@ -26,7 +27,8 @@ def fit_to_file(model: nn.Module, package: str | None, name: str, pooled: int = 
 
 def fit_shapes(model: nn.Module, shapes: Mapping[str, Sequence[int]]) -> None:
     """Rebuild each convolution, batch norm and linear layer of `model` whose weight has another shape in `shapes`."""
-    for name, module in model.named_modules():
+    parts: Any = model.named_modules()
+    for name, module in parts:
         shape = shapes.get(f"{name}.weight")
         if shape is None or not hasattr(module, "weight") or tuple(module.weight.shape) == tuple(shape):
             continue
@@ -34,7 +36,7 @@ def fit_shapes(model: nn.Module, shapes: Mapping[str, Sequence[int]]) -> None:
             depthwise = module.groups > 1
             module.out_channels, module.in_channels = shape[0], shape[0] if depthwise else shape[1]
             module.groups = shape[0] if depthwise else 1
-        elif isinstance(module, nn.BatchNorm2d):
+        elif isinstance(module, nn.BatchNorm2d) and module.running_mean is not None and module.running_var is not None:
             module.num_features = shape[0]
             module.running_mean = module.running_mean.new_zeros(shape[0])
             module.running_var = module.running_var.new_ones(shape[0])

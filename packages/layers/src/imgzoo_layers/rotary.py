@@ -9,6 +9,7 @@ import math
 import torch
 import torch.fx
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from .tables import Computed, Size, Tabled
 
@@ -69,17 +70,51 @@ def axial_table(
     return as_table(angles.repeat(1, 2) if halves else angles.repeat_interleave(2, dim=-1))
 
 
-def centered_table(grid: Size, periods: Tensor, rescale: float = 0.0) -> Tensor:
-    """Places from -1 to 1 along each side, channels paired by halves (DINOv3, arXiv:2508.10104): (h * w, 2 * D).
+def periods_between(dim: int, shortest: float, longest: float) -> Tensor:
+    """Periods in a geometric row, from one to the other: (D / 4,)."""
+    return shortest * (longest / shortest) ** torch.linspace(0, 1, dim // 4)
 
-    `rescale` above 1 stretches all places by one factor, drawn between its inverse and itself.
+
+def centered(grid: Size, normalize: str = "each") -> Tensor:
+    """Places from -1 to 1 along each side, or along the longer ("max") or shorter one ("min"): (h * w, 2)."""
+    if normalize not in ("each", "max", "min"):
+        raise ValueError(f"unknown normalize '{normalize}'; use each, max or min")
+    sides = [grid[0], grid[1]] if normalize == "each" else [max(grid) if normalize == "max" else min(grid)] * 2
+    return 2 * (places(grid, 0.5) / torch.tensor(sides)) - 1
+
+
+def centered_table(
+    grid: Size, periods: Tensor, rescale: float = 0.0, normalize: str = "each", shift: float = 0.0, jitter: float = 0.0,
+    halves: bool = True,
+) -> Tensor:  # fmt: skip
+    """Places of `centered` (DINOv3, arXiv:2508.10104), channels paired by halves: (h * w, 2 * D).
+
+    Drawn anew in each call: up to `shift` is added along each side, a factor between `jitter` (above 1) and its inverse
+    stretches each side, one between `rescale` and its inverse both.
     """
-    where = places(grid, 0.5).to(periods.device) / torch.tensor([grid[0], grid[1]], device=periods.device)
-    where = 2 * where - 1
-    if rescale:
-        most = math.log(rescale)
-        where = where * torch.empty(1, device=where.device).uniform_(-most, most).exp()
-    return as_table((2 * math.pi * where[:, :, None] / periods).flatten(1).repeat(1, 2))
+    where = centered(grid, normalize).to(periods.device)
+    if shift:
+        where = where + torch.empty(2, device=where.device).uniform_(-shift, shift)
+    for factor, count in ((jitter, 2), (rescale, 1)):
+        if factor:
+            most = math.log(factor)
+            where = where * torch.empty(count, device=where.device).uniform_(-most, most).exp()
+    angles = (2 * math.pi * where[:, :, None] / periods).flatten(1)
+    return as_table(angles.repeat(1, 2) if halves else angles.repeat_interleave(2, dim=-1))
+
+
+def pixel_bands(dim: int, resolution: int, linear: bool = False) -> Tensor:
+    """Frequencies up to half the `resolution`, times pi, evenly or by octaves (arXiv:2103.03206): (D / 4,)."""
+    if linear:
+        return math.pi * torch.linspace(1, resolution / 2, dim // 4)
+    return math.pi * 2 ** torch.linspace(0, math.log2(resolution) - 1, dim // 4)
+
+
+def pixel_table(grid: Size, bands: Tensor) -> Tensor:
+    """Places from -1 to 1, the outermost at the ends, channels paired as neighbours: (h * w, 2 * D)."""
+    down, across = (torch.linspace(-1, 1, side, device=bands.device) for side in grid)
+    where = torch.stack(torch.meshgrid(down, across, indexing="ij"), dim=-1).flatten(0, 1)
+    return as_table((where[:, :, None] * bands).flatten(1).repeat_interleave(2, dim=-1))
 
 
 class AxialRotary(Tabled):
@@ -130,20 +165,49 @@ class AnyGridRotary(Tabled):
         return apart_table(grid, self.bands) if self.apart else axial_table(grid, self.bands, halves=True)
 
 
+def periods_of(dim: int, base: float, shortest: float, longest: float) -> Tensor:
+    return periods_between(dim, shortest, longest) if shortest else periods(dim, base)
+
+
 class CenteredRotary(Tabled):
-    """The table of `centered_table` for heads of `dim` channels, for the model's grid or one that is handed in."""
+    """The table of `centered_table` for heads of `dim` channels, for the model's grid or one that is handed in.
+
+    Periods follow from `base`, or go from `shortest` to `longest`. Places move in training only.
+    """
 
     periods: Tensor
-    tables = {"periods": Computed(periods, "dim", "base")}
+    tables = {"periods": Computed(periods_of, "dim", "base", "shortest", "longest")}
 
-    def __init__(self, dim: int, grid: Size, base: float = 100.0, rescale: float = 0.0):
+    def __init__(self, dim: int, grid: Size, base: float = 100.0, rescale: float = 0.0, normalize: str = "each",
+                 shift: float = 0.0, jitter: float = 0.0, halves: bool = True, shortest: float = 0.0,
+                 longest: float = 0.0):  # fmt: skip
         super().__init__()
         self.dim, self.grid, self.base, self.rescale = dim, grid, base, rescale
+        self.normalize, self.shift, self.jitter, self.halves = normalize, shift, jitter, halves
+        self.shortest, self.longest = shortest, longest
+        if bool(shortest) != bool(longest):
+            raise ValueError("periods need both ends, shortest and longest, or neither")
         self.init_non_persistent_buffers()
 
     def forward(self, grid: Size | None = None) -> Tensor:
         where = self.grid if grid is None else grid
-        return centered_table(where, self.periods, self.rescale if self.training else 0.0)
+        moved = (self.rescale, self.shift, self.jitter) if self.training else (0.0, 0.0, 0.0)
+        return centered_table(where, self.periods, moved[0], self.normalize, moved[1], moved[2], self.halves)
+
+
+class PixelRotary(Tabled):
+    """The table of `pixel_table` for heads of `dim` channels, for the model's grid or one that is handed in."""
+
+    bands: Tensor
+    tables = {"bands": Computed(pixel_bands, "dim", "resolution", "linear")}
+
+    def __init__(self, dim: int, grid: Size, resolution: int = 224, linear: bool = False):
+        super().__init__()
+        self.dim, self.grid, self.resolution, self.linear = dim, grid, resolution, linear
+        self.init_non_persistent_buffers()
+
+    def forward(self, grid: Size | None = None) -> Tensor:
+        return pixel_table(self.grid if grid is None else grid, self.bands)
 
 
 class MixedRotary(Tabled):
@@ -153,7 +217,7 @@ class MixedRotary(Tabled):
     """
 
     places: Tensor
-    tables = {"places": Computed(places, "grid")}
+    tables = {"places": Computed(places, "grid")}  # pyright: ignore[reportUnboundVariable]
 
     def __init__(self, dim: int, depth: int, heads: int, grid: Size, theta: float = 10.0):
         super().__init__()
@@ -177,5 +241,43 @@ class MixedRotary(Tabled):
         return as_table(angles.repeat_interleave(2, dim=-1))
 
 
-for leaf in ("places", "axial_table", "apart_table", "centered_table"):
+def axes_of(dim: int, sections: tuple[int, int, int]) -> Tensor:
+    """The axis (time, row, column) that each of D / 2 frequencies turns with, taken in turns: (D / 2,)."""
+    axes = torch.zeros(dim // 2, dtype=torch.long)
+    for axis in (1, 2):
+        axes[axis : 3 * sections[axis] : 3] = axis
+    return axes
+
+
+def sections_table(grid: Size, bands: Tensor, axes: Tensor) -> Tensor:
+    """Each frequency turns with its axis, the time of an image being 0; channels paired by halves: (h * w, 2 * D)."""
+    where = F.pad(places(grid).to(bands.device), (1, 0))  # (N, 3)
+    return as_table((where[:, axes] * bands).repeat(1, 2))
+
+
+def all_frequencies(dim: int, theta: float) -> Tensor:
+    """theta^(-2i / D), one for each two channels of a head: (D / 2,)."""
+    return 1 / theta ** (torch.arange(0, dim, 2, dtype=torch.float32) / dim)
+
+
+class MultimodalRotary(Tabled):
+    """The table of language models that see, for heads of `dim` channels: time, rows and columns have `sections` of the
+    D / 2 frequencies, taken in turns (Qwen3-VL, arXiv:2511.21631). What they leave over goes to time."""
+
+    bands: Tensor
+    axes: Tensor
+    tables = {"bands": Computed(all_frequencies, "dim", "theta"), "axes": Computed(axes_of, "dim", "sections")}
+
+    def __init__(self, dim: int, sections: tuple[int, int, int] = (8, 12, 12), theta: float = 10000.0):
+        super().__init__()
+        if sum(sections) != dim // 2:
+            raise ValueError(f"sections {sections} share the {dim // 2} frequencies of {dim} channels")
+        self.dim, self.sections, self.theta = dim, sections, theta
+        self.init_non_persistent_buffers()
+
+    def forward(self, grid: Size) -> Tensor:
+        return sections_table(grid, self.bands, self.axes)
+
+
+for leaf in ("places", "axial_table", "apart_table", "centered_table", "pixel_table", "sections_table"):
     torch.fx.wrap(leaf)  # tracers see one call: tables follow the size

@@ -18,6 +18,10 @@ class StdConv2d(nn.Conv2d):
     `padding` is "" (symmetric), "same" (as TensorFlow, following the input's size) or a number.
     """
 
+    kernel_size: tuple[int, int]
+    stride: tuple[int, int]
+    dilation: tuple[int, int]
+
     def __init__(
         self,
         dim: int,

@@ -78,6 +78,7 @@ class WindowAttending(Attending):
 class WindowAttention(Tabled, WindowAttending):
     """Multi-head attention inside windows with a bias by offset (arXiv:2103.14030, eq. 4): (B * windows, N, C)."""
 
+    relative_position_index: Tensor
     tables = {
         "relative_position_bias_table": BiasTable(),
         "relative_position_index": Computed(relative_index, "window"),

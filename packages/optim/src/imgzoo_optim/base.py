@@ -20,6 +20,7 @@ from imgzoo.specs import NOTHING
 
 from . import foreach, kernels
 from .eager import Eager
+from .kernel import Kernel
 from .options import check_values
 
 Scalar = Any
@@ -110,7 +111,7 @@ class Optimizer(Eager, torch.optim.Optimizer):
     slots: ClassVar[tuple[str, ...]] = ()
     whole: ClassVar[bool] = False
     """The step of a tensor depends on all of it (norms): `finish` then sees all its blocks at once."""
-    kernel: ClassVar[kernels.Kernel | None] = None
+    kernel: ClassVar[Kernel | None] = None
     """The same arithmetic as `direction`, for the compiled path on CPU."""
     _room: Tensor | None = None
     _used = _need = 0

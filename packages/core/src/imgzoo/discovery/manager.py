@@ -170,7 +170,7 @@ class Manager:
     def each(self, hook: str, **values: Any) -> Iterator[tuple[Plugin, Any, BaseException | None]]:
         """Each plugin's answer to an action hook, or what it failed with; the plugin that came last is asked first."""
         caller = getattr(self.hooks.hook, hook, None)
-        names = {impl.plugin_name for impl in caller.get_hookimpls()} if caller is not None else set()
+        names: set[str] = {impl.plugin_name for impl in caller.get_hookimpls()} if caller is not None else set()
         for plugin in reversed(self.plugins) if names else ():
             if plugin.name not in names:
                 continue

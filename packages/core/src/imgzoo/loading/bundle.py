@@ -12,13 +12,13 @@ from imgzoo.errors import WeightsError
 
 from .disk import replacing, sha256_of, write_text
 from .fetch import fetch_weights
-from .index import INDEX, read_index, verified
+from .index import INDEX, VERSION, read_index, verified
 from .policy import check_license
 from .source import locate
 
 
 def lock(names: Iterable[str]) -> dict[str, Any]:
-    """Rows of a lock file: for each `name[.tag]` where its weights are, their sha256, size and licence."""
+    """Rows of a lock file by `plugin/name.tag`: where the weights of each name are, their sha256, size and licence."""
     rows = {}
     for name in names:
         source = locate(name, True)
@@ -29,14 +29,14 @@ def lock(names: Iterable[str]) -> dict[str, Any]:
         path = fetch_weights(source)
         where = [f"hf-hub:{weights.hf_hub_id}"] if weights.hf_hub_id else []
         where += [weights.url] if weights.url else []
-        rows[f"{source.spec.name}.{weights.tag}"] = {
+        rows[source.full_name] = {
             "sources": where,
             "file": path.name,
             "sha256": sha256_of(path),
             "size": path.stat().st_size,
             "license": source.license,
         }
-    return {"version": 1, "weights": rows}
+    return {"version": VERSION, "weights": rows}
 
 
 def locked_names(name: str) -> list[str]:
@@ -55,7 +55,7 @@ def bundle(names: Iterable[str], folder: Path) -> dict[str, Any]:
     folder.mkdir(parents=True, exist_ok=True)
     for name, row in index["weights"].items():
         path = fetch_weights(locate(name, True))
-        row["file"] = f"{name}{path.suffix}"
+        row["file"] = f"{name.replace('/', '--')}{path.suffix}"
         with replacing(folder / row["file"]) as part:
             shutil.copyfile(path, part)
     write_text(folder / INDEX, json.dumps(index, indent=1) + "\n")

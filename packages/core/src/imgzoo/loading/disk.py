@@ -6,6 +6,8 @@ import hashlib
 import json
 import os
 import secrets
+import stat
+import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +16,7 @@ from typing import Any
 from imgzoo.errors import WeightsError
 
 CONFIG = "config.json"
+MOST_HEADER = 100_000_000
 FILES = (".safetensors", ".pth", ".pt", ".bin", ".tar", ".npz")
 INDEX = ".safetensors.index.json"
 """How the name ends of a file that tells in which of several files the tensors are."""
@@ -38,16 +41,37 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def is_whole(path: Path, kind: str) -> bool:
+    """Whether a weight file of a kind (`.safetensors`, or one that is a zip archive) is complete by its own account."""
+    if kind == ".safetensors":
+        try:
+            with path.open("rb") as file:
+                length = int.from_bytes(file.read(8), "little")
+                header = json.loads(file.read(min(length, MOST_HEADER)))
+            ends = [row["data_offsets"][1] for name, row in header.items() if name != "__metadata__"]
+            return path.stat().st_size == 8 + length + max(ends, default=0)
+        except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
+            return False
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.testzip() is None
+    except (zipfile.BadZipFile, ValueError, NotImplementedError, RuntimeError, EOFError):
+        return False
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A new empty file beside `path`, to be written; it takes the place of `path` when the block ends well, else goes.
 
-    Nobody can guess its name, and nothing that stands there before is followed or written.
+    Nobody can guess its name, and nothing that stands there before is followed or written. Its mode is the umask's.
     """
     part = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
-    os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    mode = stat.S_IMODE(os.fstat(descriptor).st_mode)
+    os.close(descriptor)
     try:
         yield part
+        os.chmod(part, mode)  # some libraries write a file of their own in its place, for nobody else to read
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)

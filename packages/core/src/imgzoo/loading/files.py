@@ -28,21 +28,22 @@ DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF1
 SAFE_TORCH = (2, 6)  # older unpicklers could be tricked despite weights_only (CVE-2025-32434)
 
 
-def read_state(path: str | os.PathLike[str], use_ema: bool = True) -> dict[str, Tensor]:
-    """Tensors of a `.safetensors`, `.pth`/`.pt`/`.bin`/`.tar` or `.npz` file by name, memory-mapped where it can be.
+def read_state(path: str | os.PathLike[str], use_ema: bool = True, mapped: bool = False) -> dict[str, Tensor]:
+    """Tensors of a `.safetensors`, `.pth`/`.pt`/`.bin`/`.tar` or `.npz` file by name, each in memory of its own.
 
-    Raises `WeightsError` when the file is missing, damaged, or holds anything but tensors and plain values.
+    `mapped` maps the file instead, which is for files that nobody writes into: what becomes of a mapped file happens to
+    the tensors. Raises `WeightsError` when the file is missing, damaged, or holds more than tensors and plain values.
     """
     path = Path(path)
     if not path.is_file():
         raise WeightsError(f"there is no weight file '{path}'")
     suffix = path.suffix.lower()
     if suffix == ".safetensors":
-        return strip_wrappers(_read_safetensors(path))
+        return strip_wrappers(_read_safetensors(path, mapped))
     if suffix == ".npz":
         return _read_npz(path)
     if suffix in (".pth", ".pt", ".bin", ".tar", ".ckpt"):
-        return strip_wrappers(unwrap(_read_torch(path), path, use_ema))
+        return apart(strip_wrappers(unwrap(_read_torch(path, mapped), path, use_ema)))
     raise WeightsError(f"'{path}' is no weight file: use .safetensors, .pth, .pt, .bin or .npz")
 
 
@@ -52,7 +53,7 @@ def is_index(path: Path) -> bool:
 
 
 def read_shards(
-    path: Path, needed: Callable[[Sequence[str]], Sequence[str]], shard: Callable[[str], Path]
+    path: Path, needed: Callable[[Sequence[str]], Sequence[str]], shard: Callable[[str], Path], mapped: bool = False
 ) -> dict[str, Tensor]:
     """The tensors that are `needed` of a model in several files, whose `*.safetensors.index.json` is at `path`.
 
@@ -67,29 +68,65 @@ def read_shards(
     for name in sorted({places[key] for key in wanted}):
         if Path(name).name != name or not name.endswith(".safetensors"):
             raise WeightsError(f"'{path}' names '{name}', which is no .safetensors file of its folder")
-        state |= read_state(shard(name))
+        state |= read_state(shard(name), mapped=mapped)
     lost = [key for key in wanted if key not in state]
     if lost:
         raise WeightsError(f"'{path}' promises {lost[0]} in '{places[lost[0]]}', which does not have it")
     return {key: state[key] for key in wanted}
 
 
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    """Views into a private mapping of the file, each tensor with a storage of its own.
+def _read_safetensors(path: Path, mapped: bool) -> dict[str, Tensor]:
+    """The tensors of a file, read, or as views into a private mapping; each has a storage of its own.
 
-    The library checks the header (sizes, offsets, overlaps); the views are made here at a fifth of the cost.
+    The library checks the header (sizes, offsets, overlaps); the tensors are made here at a fifth of the cost.
     """
     from safetensors import SafetensorError, safe_open
 
     try:
-        with safe_open(path, "pt"), path.open("rb") as file:
-            data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
-        start = 8 + int.from_bytes(data[:8], "little")
-        header = json.loads(data[8:start])
-        header.pop("__metadata__", None)
-        return {name: _view(data, start, **row) for name, row in header.items()}
+        with safe_open(path, "pt"), path.open("rb", buffering=0) as file:
+            start = 8 + int.from_bytes(_exactly(file, bytearray(8)), "little")
+            header = json.loads(_exactly(file, bytearray(start - 8)))
+            header.pop("__metadata__", None)
+            if mapped:
+                data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+                return {name: _view(data, start, **row) for name, row in header.items()}
+            return {name: _copy(file, start, **row) for name, row in header.items()}
     except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
         raise WeightsError(f"'{path}' is no readable safetensors file: {error}") from error
+
+
+def _exactly(file: Any, into: Any) -> Any:
+    """Fill a buffer from a file; raises `ValueError` where it ends before."""
+    view = memoryview(into)
+    while len(view):
+        count = file.readinto(view)
+        if not count:
+            raise ValueError("it ends early")
+        view = view[count:]
+    return into
+
+
+def _copy(file: Any, start: int, dtype: str, shape: list[int], data_offsets: list[int]) -> Tensor:
+    """One tensor of an open safetensors file."""
+    tensor = torch.empty(shape, dtype=DTYPES[dtype])
+    file.seek(start + data_offsets[0])
+    if tensor.numel():
+        _exactly(file, tensor.reshape(-1).view(torch.uint8).numpy())
+    return tensor
+
+
+def apart(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The state with a copy of each tensor that overlaps another or itself, or is a part of a larger storage."""
+    seen: set[int] = set()
+    found: dict[str, Tensor] = {}
+    for key, value in state.items():
+        whole = value.layout == torch.strided and value.untyped_storage().nbytes() == value.numel() * value.itemsize
+        if value.layout == torch.strided and not value.is_meta and (not whole or value.data_ptr() in seen):
+            value = value.clone(memory_format=torch.contiguous_format)
+        if value.layout == torch.strided and value.numel():
+            seen.add(value.data_ptr())
+        found[key] = value
+    return found
 
 
 def _view(data: mmap.mmap, start: int, dtype: str, shape: list[int], data_offsets: list[int]) -> Tensor:
@@ -115,7 +152,7 @@ def _read_npz(path: Path) -> dict[str, Tensor]:
         raise WeightsError(f"'{path}' is no readable array file (nothing pickled is accepted): {error}") from error
 
 
-def _read_torch(path: Path) -> Any:
+def _read_torch(path: Path, mapped: bool) -> Any:
     version = tuple(int(part) for part in torch.__version__.split("+")[0].split(".")[:2])
     if version < SAFE_TORCH:
         raise WeightsError(f"reading '{path.name}' safely needs torch 2.6 or newer; convert it to .safetensors there")
@@ -124,7 +161,7 @@ def _read_torch(path: Path) -> Any:
 
     try:
         with torch.serialization.safe_globals([Namespace, *_numpy_scalars()]):  # what scripts keep beside weights
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zipfile(path))
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped and is_zipfile(path))
     except Exception as error:  # the unpickler's errors have no common base
         lines = str(error).strip().split("\n")  # the first may be advice to load unsafely
         told = next((line for line in lines if "nsupported" in line), lines[0])

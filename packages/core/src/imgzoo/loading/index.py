@@ -12,29 +12,31 @@ from .disk import sha256_of
 from .source import Source
 
 INDEX = "bundle.json"
+VERSION = 2
+"""Of the layout: rows are keyed by `plugin/name.tag`."""
 
 
 def read_index(folder: Path, name: str = INDEX) -> dict[str, Any]:
     """The rows of a bundle or lock file; file names that lead out of the folder are refused."""
     path = folder / name
     try:
-        rows = json.loads(path.read_text("utf-8"))["weights"]
+        index = json.loads(path.read_text("utf-8"))
+        rows, version = index["weights"], index.get("version")
         for each, row in rows.items():
             if Path(row["file"]).name != row["file"] or not isinstance(row["sha256"], str):
                 raise ValueError(f"the row '{each}' is malformed")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise WeightsError(f"'{path}' is no bundle index: {error}") from error
+    if version != VERSION:
+        raise WeightsError(f"'{path}' has version {version!r}, this imgzoo reads {VERSION}; make it again")
     return rows
 
 
 def bundled_file(folder: Path, source: Source) -> Path:
     """The file a bundle holds for a source, its hash verified."""
-    if source.weights is None:
-        raise WeightsError(f"{source.spec.name} has no published weights")
-    name = f"{source.spec.name}.{source.weights.tag}"
-    row = read_index(folder).get(name)
+    row = read_index(folder).get(source.full_name)
     if row is None:
-        raise WeightsError(f"the bundle '{folder}' does not hold '{name}'")
+        raise WeightsError(f"the bundle '{folder}' does not hold '{source.full_name}'")
     return verified(folder / row["file"], row["sha256"])
 
 

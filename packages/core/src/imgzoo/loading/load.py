@@ -17,7 +17,7 @@ from .adapt import State, cast_like, check_fit, fit_state
 from .convert import convert, needed
 from .fetch import fetch_weights
 from .files import is_index, read_shards, read_state, strip_prefix
-from .places import shard
+from .places import may_map, shard
 from .policy import check_license
 from .skeleton import assign, build_skeleton
 from .source import Source
@@ -99,9 +99,10 @@ def read_weights(path: Path, target: str, asked: str = "", where: str = "", use_
 
     `where` is the location that led to `path`.
     """
+    mapped = may_map(path, where)
     if is_index(path):
-        return read_shards(path, lambda names: needed(names, target, asked), partial(shard, where, path))
-    return read_state(path, use_ema)
+        return read_shards(path, lambda names: needed(names, target, asked), partial(shard, where, path), mapped)
+    return read_state(path, use_ema, mapped)
 
 
 def _asked(source: Source | None) -> str:

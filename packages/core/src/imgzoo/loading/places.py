@@ -15,22 +15,36 @@ from imgzoo.discovery.distributions import library
 from imgzoo.errors import OfflineError, WeightsError
 from imgzoo.native import cache_dir
 
-from .disk import CONFIG, FILES, INDEX, read_config, replacing, sha256_of
+from .disk import CONFIG, FILES, INDEX, is_whole, read_config, replacing, sha256_of
 
 PREFERRED = ("model.safetensors", "pytorch_model.bin", "pytorch_model.pth", "model.pth",
              "open_clip_model.safetensors", "open_clip_pytorch_model.bin")  # fmt: skip
 LICENSE_TITLES = {"apache license version 2.0": "Apache-2.0", "apache software license 2.0": "Apache-2.0",
                   "mit license": "MIT", "the mit license": "MIT",
                   "bsd 3-clause license": "BSD-3-Clause"}  # fmt: skip
+ON, OFF = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 CHUNK = 1 << 20
 TIMEOUT = 30.0  # seconds without a byte
 ATTEMPTS = 4
 
 
+def may_map(path: Path, where: str) -> bool:
+    """Whether a weight file found at the location `where` may be mapped instead of read.
+
+    Only one that nobody writes into: of a cache, whose files are replaced whole, or of an installed distribution.
+    `IMGZOO_MAP_WEIGHTS` set to 0 or 1 decides for all files.
+    """
+    asked = os.environ.get("IMGZOO_MAP_WEIGHTS", "").lower()
+    if asked in ON or asked in OFF:
+        return asked in ON
+    if where.startswith(("package:", "hf-hub:")) or (where == "tag" and not os.environ.get("IMGZOO_BUNDLE")):
+        return True
+    return "://" in where and path.resolve().is_relative_to(cache_dir().resolve())
+
+
 def offline() -> bool:
     """Whether downloads are forbidden: `IMGZOO_OFFLINE` or `HF_HUB_OFFLINE` is set."""
-    on = ("1", "true", "yes", "on")
-    return any(os.environ.get(name, "").lower() in on for name in ("IMGZOO_OFFLINE", "HF_HUB_OFFLINE"))
+    return any(os.environ.get(name, "").lower() in ON for name in ("IMGZOO_OFFLINE", "HF_HUB_OFFLINE"))
 
 
 def folder_file(folder: Path) -> Path:
@@ -158,34 +172,40 @@ def place_of(url: str) -> Path:
 
 
 def download(url: str, sha256: str = "") -> Path:
-    """Download a weight file into the cache and return its path; a hash in the name or given is verified.
+    """Download a weight file into the cache and return its path; a hash given, or in the name, is verified each time.
 
-    Raises `OfflineError` when downloads are off and `WeightsError` when the file cannot be had whole.
+    What comes without a hash and without a length has to be whole by its own account. Raises `OfflineError` when
+    downloads are off and `WeightsError` when the file cannot be had whole.
     """
     path = place_of(url)
     name, folder = path.name, path.parent
+    expected = sha256 or _hash_in(name)
     if path.is_file():
-        if sha256 and sha256_of(path) != sha256:
-            raise WeightsError(f"'{path}' does not have the expected sha256 {sha256}; delete it and try again")
+        if expected and not sha256_of(path).startswith(expected):
+            raise WeightsError(f"'{path}' does not have the expected sha256 {expected}; delete it and try again")
         return path
     if offline():
         raise OfflineError(f"'{url}' is not in the cache and downloads are off (IMGZOO_OFFLINE)")
     folder.mkdir(parents=True, exist_ok=True)
     with replacing(path) as part:
-        _check_hash(url, name, _download_to(url, part), sha256)
+        digest, announced = _download_to(url, part)
+        if expected and not digest.startswith(expected):
+            raise WeightsError(f"'{url}' arrived with sha256 {digest}, but {expected} was expected")
+        if not expected and not announced and not is_whole(part, path.suffix):
+            raise WeightsError(f"'{url}' came without a length and is no whole weight file; download it by other means")
     return path
 
 
-def _check_hash(url: str, name: str, digest: str, sha256: str) -> None:
-    """Compare with the hash given, or with the prefix that file names carry by convention (`name-1a2b3c4d.pth`)."""
-    prefix = re.search(r"-([a-f0-9]{8,})\.[a-z]+$", name)
-    expected = sha256 or (prefix[1] if prefix else "")
-    if expected and not digest.startswith(expected):
-        raise WeightsError(f"'{url}' arrived with sha256 {digest}, but {expected} was expected")
+def _hash_in(name: str) -> str:
+    """The beginning of the hash that file names carry by convention (`name-1a2b3c4d.pth`); empty without one."""
+    found = re.search(r"-([a-f0-9]{8,})\.[a-z]+$", name)
+    return found[1] if found else ""
 
 
-def _download_to(url: str, part: Path) -> str:
-    """Stream a URL to a file, again after a failure that may pass; returns the sha256 of what came."""
+def _download_to(url: str, part: Path) -> tuple[str, bool]:
+    """Stream a URL to a file, again after a failure that may pass; returns the sha256 of what came, and whether its
+    end was announced.
+    """
     from urllib.error import HTTPError, URLError
 
     for attempt in range(ATTEMPTS):
@@ -208,7 +228,7 @@ def _retry_after(header: str | None, attempt: int) -> float:
     return min(float(header), 60.0) if header and header.isdigit() else 0.5 * 2**attempt
 
 
-def _stream(url: str, part: Path) -> str:
+def _stream(url: str, part: Path) -> tuple[str, bool]:
     from http.client import IncompleteRead
     from urllib.request import HTTPRedirectHandler, Request, build_opener
 
@@ -236,7 +256,7 @@ def _stream(url: str, part: Path) -> str:
             received = file.tell()
     if expected is not None and received != expected:
         raise OSError(f"{received} bytes came, {expected} were announced")
-    return digest.hexdigest()
+    return digest.hexdigest(), expected is not None or bool(getattr(answer, "chunked", False))
 
 
 def _progress(blocks: Iterable[bytes], total: int | None, url: str) -> Iterable[bytes]:

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from imgzoo.errors import UnknownNameError, WeightsError
-from imgzoo.models import find_weights, resolve_model
+from imgzoo.models import find_weights, is_model, resolve_model
+from imgzoo.registry import registry
 from imgzoo.specs import ModelSpec, WeightSpec
 from imgzoo.spelling import translated
 
@@ -43,6 +44,13 @@ class Source:
     task: str = "classification"
     """What the stored weights answer: `classification`, `multilabel` or `regression`."""
 
+    @property
+    def full_name(self) -> str:
+        """`plugin/name.tag` of the weights, whoever else uses the name and the tag."""
+        if self.weights is None:
+            raise WeightsError(f"{self.spec.name} has no published weights")
+        return f"{self.weights.plugin or self.spec.plugin}/{self.spec.name}.{self.weights.tag}"
+
     def preprocessing(self) -> dict[str, Any]:
         """How images are prepared: the stored configuration over the tag's over the defaults of the field."""
         weights = self.weights or WeightSpec("")
@@ -60,12 +68,21 @@ class Source:
         return str(self.config.get("license") or "")
 
 
+def means_folder(text: str) -> bool:
+    """Whether a text that may be a model's name is a path: one that says so (`./resnet18`), or no name that is known.
+
+    So no folder that happens to lie in the working directory takes the place of a model.
+    """
+    marked = text.startswith(("./", "../", "~", "/", os.sep)) or os.path.isabs(text) or text in (".", "..")
+    return marked or not (text.partition(".")[0] in registry("models") or is_model(text))
+
+
 def locate(name: str, pretrained: bool | str | PathLike[str] = False) -> Source:
     """Resolve a model name and the `pretrained` argument of `create_model`."""
     text = str(name)
     if text.startswith("hf_hub:"):
         text = "hf-hub:" + text.removeprefix("hf_hub:")
-    if text.startswith(SCHEMES) or os.path.isfile(os.path.join(text, CONFIG)):
+    if text.startswith(SCHEMES) or (os.path.isfile(os.path.join(text, CONFIG)) and means_folder(text)):
         source = from_folder(text)
         source.weights_from = text if pretrained is True else ""
     else:

@@ -35,7 +35,7 @@ def combined(plain: type, mixins: tuple[type, ...]) -> type:
 
 def rebuild(plain: type, mixins: tuple[type, ...]) -> Any:
     """An empty instance, for copying and unpickling to fill."""
-    cls = combined(plain, mixins)
+    cls: Any = combined(plain, mixins)
     return cls.__new__(cls)
 
 

@@ -129,6 +129,8 @@ class Sized(nn.Module):
                 raise error if isinstance(error, UsageError) else UsageError(str(error)) from error
             for module, name, kind, old in before:
                 new = getattr(module, kind.size)
+                if min(new) < 1:
+                    raise UsageError(f"{type(self).__name__} takes no image as small as img_size={size}")
                 holder, last = owner_of(module, name)
                 table = getattr(holder, last, None)
                 if new != old and table is not None:

@@ -133,16 +133,23 @@ class TokenModel(ImageModel):
         grid = self.grid_of(*self.img_size)
         if min(grid) < 1:
             raise UsageError(f"img_size {self.img_size} is smaller than a patch, {self.patch_size}")
+        rest = any(side % patch for side, patch in zip(self.img_size, self.patch_size))
+        if rest and self.dynamic_img_size and not self.dynamic_img_pad:
+            patches = f"img_size {self.img_size} does not divide into patches of {self.patch_size}"
+            raise UsageError(f"{patches}: use dynamic_img_pad=True")
         return grid
 
     def sized_input(self, x: Tensor) -> Tensor:
-        """The image after a check of its size; with `dynamic_img_pad` filled up to whole patches below and right."""
+        """The image after a check of its size; with `dynamic_img_pad` filled up to whole patches below and right.
+
+        Of an image of the one size that the network is made for, what lies beyond whole patches is not seen.
+        """
         if not self.dynamic_img_size:
             x = check_size(x, self.img_size)
         if self.dynamic_img_pad:
             down, right = -x.shape[-2] % self.patch_size[0], -x.shape[-1] % self.patch_size[1]
             return F.pad(x, [0, right, 0, down])
-        return check_divides(x, self.patch_size)
+        return check_divides(x, self.patch_size) if self.dynamic_img_size else x
 
     def fit_size(self, img_size: Size, patch_size: int | Size | None = None, **options: Any) -> None:
         """Take another image size, and another patch size where the patch kernels are among the tables."""

@@ -180,7 +180,7 @@ def parameters_are_used(subject: ModelSubject) -> None:
     model = subject.create().train()
     output = model(subject.image(model, batch=4))
     outputs = output if isinstance(output, tuple) else (output,)
-    sum((each * torch.randn_like(each)).sum() for each in outputs).backward()
+    torch.stack([(each * torch.randn_like(each)).sum() for each in outputs]).sum().backward()
     idle = [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None]
     if idle:
         raise AssertionError(f"{len(idle)} parameters get no gradient: {', '.join(idle[:3])}")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import importlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,11 +38,13 @@ def hf_source(
     streaming: bool = False,
     shuffle: int = 4096,
     num_samples: int | None = None,
+    anywhere: bool = False,
 ) -> Source | StreamSource:
     """Open `hf:org/name`, or `hf:/path` of a saved data set or a folder the library can read. Remote code is never run.
 
     `split` may be any expression of the library, `train[:10%]`. `target_key` may lead into nested fields and lists,
-    `objects/label`, and may name several fields of 0 and 1, separated by commas (`target_format=multihot`).
+    `objects/label`, and may name several fields of 0 and 1, separated by commas (`target_format=multihot`). Files that
+    cells name are opened below the location and the library's cache, elsewhere only with `anywhere`.
     """
     found = load(_datasets(), location, split, name, revision, streaming)
     columns = list(found.features or next(iter(found.take(1))))
@@ -50,8 +53,9 @@ def hf_source(
     targets = Targets(target_format, class_map, num_classes, keys)
     if len(keys) == 1:
         targets.adopt(_class_names(found, keys[0]))
+    reach = None if anywhere else _reach(location)
     if not streaming:
-        source = HfSource(found, image, targets)
+        source = HfSource(found, image, targets, reach)
         source.whole = found.split is None and Path(location).expanduser().is_dir()  # saved without splits
         return source
     if target_format == "value":
@@ -60,7 +64,16 @@ def hf_source(
         raise UsageError(
             f"hf:{location}: a stream cannot be read twice to find its classes; pass class_map or num_classes"
         )
-    return HfStream(found, image, targets, shuffle, num_samples)
+    return HfStream(found, image, targets, shuffle, num_samples, reach)
+
+
+def _reach(location: str) -> list[Path]:
+    """The folders whose files the cells of a data set may name: its own, and the caches of the library."""
+    config = importlib.import_module("datasets").config
+    caches = [config.HF_DATASETS_CACHE, config.DOWNLOADED_DATASETS_PATH, config.EXTRACTED_DATASETS_PATH]
+    own = Path(location).expanduser()
+    folders = [*map(Path, caches), *([own if own.is_dir() else own.parent] if own.exists() else [])]
+    return [folder.resolve() for folder in folders]
 
 
 def load(library: Any, location: str, split: str, name: str | None, revision: str | None, streaming: bool) -> Any:
@@ -111,7 +124,8 @@ def _inside_lists(feature: Any) -> Any:
 class HfSource(Source):
     """A memory-mapped Arrow table: random access."""
 
-    def __init__(self, found: Any, image: str, targets: Targets):
+    def __init__(self, found: Any, image: str, targets: Targets, reach: Sequence[Path] | None = None):
+        self.reach = reach
         self.rows, self.image, self.keys, self.reader = found, image, targets.keys, targets
         roots = list(dict.fromkeys(key if key in found.column_names else key.split("/")[0] for key in targets.keys))
         cells = [cell_of(row, targets.keys) for row in found.select_columns(roots)]
@@ -124,7 +138,7 @@ class HfSource(Source):
 
     def __getitem__(self, index: int) -> Sample:
         target = self._targets[index]
-        data = image_bytes(self.rows[int(index)][self.image], None)
+        data = image_bytes(self.rows[int(index)][self.image], None, self.reach)
         return Sample(data, target.copy() if target.ndim else target.item(), self.key(index))
 
     def key(self, index: int) -> str:
@@ -141,9 +155,12 @@ class HfSource(Source):
 class HfStream(StreamSource):
     """A streamed data set, shuffled through the library's buffer."""
 
-    def __init__(self, found: Any, image: str, targets: Targets, shuffle: int, num_samples: int | None):
+    def __init__(
+        self, found: Any, image: str, targets: Targets, shuffle: int, num_samples: int | None,
+        reach: Sequence[Path] | None = None,
+    ):  # fmt: skip
         self.rows, self.image, self.keys, self.reader, self.shuffle = found, image, targets.keys, targets, shuffle
-        self.num_samples = num_samples
+        self.num_samples, self.reach = num_samples, reach
         targets.tell(self)
 
     def __len__(self) -> int:
@@ -160,6 +177,6 @@ class HfStream(StreamSource):
             if count % readers == reader:
                 try:
                     target = self.reader.read(cell_of(row, self.keys))
-                    yield Sample(image_bytes(row[self.image], None), target, f"row {count}")
+                    yield Sample(image_bytes(row[self.image], None, self.reach), target, f"row {count}")
                 except DataError as error:
                     raise DataError(f"row {count}, field {', '.join(self.keys)}: {error}") from error

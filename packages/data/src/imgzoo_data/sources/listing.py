@@ -321,12 +321,18 @@ class ParquetSource(Source):
         return {**self.__dict__, "_held": (-1, None)}
 
 
-def image_bytes(cell: Any, root: Path | None) -> Any:
-    """The bytes of an image cell: bytes, {"bytes", "path"}, a path (below `root` if that is given), or an array."""
+def image_bytes(cell: Any, root: Path | None, reach: Sequence[Path] | None = None) -> Any:
+    """The bytes of an image cell: bytes, {"bytes", "path"}, a path (below `root` if that is given), or an array.
+
+    With `reach` a path must lie below one of these folders.
+    """
     if isinstance(cell, dict):
         cell = cell.get("bytes") or cell.get("path")
     if isinstance(cell, str):
-        return (root / checked_name(cell) if root is not None else Path(cell)).read_bytes()
+        path = root / checked_name(cell) if root is not None else Path(cell)
+        if reach is not None and not any(path.resolve().is_relative_to(folder) for folder in reach):
+            raise DataError(f"the cell names the file '{cell[:200]}' of this machine; add anywhere=true to open it")
+        return path.read_bytes()
     if cell is None:
         raise DataError("the row has no image")
     if isinstance(cell, list):

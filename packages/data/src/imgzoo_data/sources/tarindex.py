@@ -7,6 +7,7 @@ left out and counted; damaged headers are errors.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -22,6 +23,7 @@ from typing import NamedTuple
 import numpy as np
 
 from imgzoo.errors import DataError
+from imgzoo.loading.disk import replacing
 from imgzoo.native import cache_dir
 from imgzoo.text import escaped
 from imgzoo_data.kinds import what_it_is
@@ -305,18 +307,14 @@ def _walk(fd: int, start: int, end: int, label: str, refused: list[str], outer: 
 
 
 def write_cache(path: Path, table: TarTable, marks: list[str]) -> None:
-    """Write the index beside its final name, then rename; a cache that cannot be written is not an error."""
+    """Write the index whole or not at all; a cache that cannot be written is not an error."""
     told = {name: getattr(table, name) for name in _TOLD}
     meta = json.dumps({"version": _CACHE_VERSION, "marks": marks, **told})
     arrays = {name: getattr(table, name) for name in TarTable._fields if name not in _TOLD}
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    try:
+    with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
+        with replacing(path) as part, part.open("wb") as file:
             np.savez(file, meta=np.frombuffer(meta.encode("utf-8", "surrogateescape"), np.uint8), **arrays)
-        os.replace(temporary, path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
 
 
 def _read_cache(path: Path, marks: list[str]) -> TarTable | None:

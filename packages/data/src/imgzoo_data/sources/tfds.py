@@ -46,14 +46,16 @@ class TfdsSource(Source):
         word = next((w for w in split_words(split) if w.partition("[")[0] in builder.info.splits), None)
         if word is None:
             raise no_split(f"tfds:{location}", split, builder.info.splits or ["none; pass download=true to prepare it"])
-        features = dict(builder.info.features.items())
+        known: Any = builder.info.features
+        features = dict(known.items())
         keys = [key.strip() for key in target_key.split(",")]
         missing = {image_key, *(key.split("/")[0] for key in keys)} - set(features)
         if missing:
             raise UsageError(f"tfds:{location} has no {' or '.join(sorted(missing))}; it has {', '.join(features)}")
         encoded = type(features[image_key]).__name__ == "Image"
         decoders = {image_key: tfds.decode.SkipDecoding()} if encoded else None
-        self.rows = builder.as_data_source(word, decoders=decoders)
+        open_rows: Any = builder.as_data_source
+        self.rows = open_rows(word, decoders=decoders)
         self._place = f"{builder.info.full_name}:{word}"
         self.image, self.keys, self.served = image_key, keys, f"split '{word}'"
         self.reader = Targets(target_format, class_map, num_classes, keys)

@@ -16,7 +16,7 @@ from imgzoo_train.config.recipes import load_recipe
 from imgzoo_train.config.settings import Config, nested, parse_setting, rows
 
 Command = Callable[..., Any]
-TTA = "flip, five-crops, scales, or several of them, as flip,scales"
+TTA = "flip, five-crops, scales, or several of them, as flip,scales; all of what the network sees, after its crop"
 """The views of `scores.views`, which need torch, for the help of `--tta`."""
 SEQUENCE = click.option(
     "--sequence",

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import hashlib
 import json
 import os
 import shutil
 import struct
 import tempfile
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from imgzoo.errors import ImgzooError, UsageError
+from imgzoo.loading.disk import replacing
 
 DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 CHUNK = 1 << 24
@@ -54,7 +58,7 @@ class _Writer:
     """A new file that is hashed while it is written and flushed to the disk when it is closed."""
 
     def __init__(self, path: Path) -> None:
-        self.descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+        self.descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o666)
         self.hash = hashlib.sha256()
         self.size = 0
 
@@ -147,13 +151,10 @@ def sync_folder(folder: Path) -> None:
 
 def replace_file(path: Path, data: bytes) -> None:
     """Write `path` as a whole or not at all; raises `StorageError` where it cannot be written."""
-    partial = path.with_name(f".{path.name}.partial")
     try:
-        write_file(partial, data)
-        os.replace(partial, path)
+        with replacing(path) as partial:
+            write_file(partial, data)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
         raise StorageError(f"cannot write {path} ({error.strerror})") from error
     sync_folder(path.parent)
 
@@ -195,6 +196,35 @@ def check_file(path: Path | None, option: str = "--output") -> None:
         tempfile.TemporaryFile(dir=path.absolute().parent).close()
     except OSError as error:
         raise UsageError(f"cannot write {path} ({error.strerror}); choose another {option}") from error
+
+
+@contextmanager
+def held(folder: Path, patience: float = 8.0) -> Iterator[None]:
+    """Keep every other process out of a folder that exists; raises `UsageError` where one is in it.
+
+    `patience` seconds are given to the workers of a process that was killed, which hold what it held until they notice.
+    """
+    descriptor, last = os.open(folder, os.O_RDONLY), time.monotonic() + patience
+    try:
+        while not _locked(descriptor):
+            if time.monotonic() > last:
+                raise UsageError(f"another process writes to {folder}: wait for its end, or choose another --output")
+            time.sleep(0.1)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _locked(descriptor: int) -> bool:
+    """Take the lock of an open folder; a file system that knows no locks gives it to anyone."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
+            raise
+    return True
 
 
 def make_folder(folder: Path) -> Path:

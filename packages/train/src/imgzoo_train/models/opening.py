@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from imgzoo.errors import UsageError, WeightsError
+from imgzoo.loading.source import means_folder
 
 
 def weights_argument(text: str) -> bool | str:
@@ -21,12 +22,13 @@ def weights_argument(text: str) -> bool | str:
 
 
 def model_folder(text: str) -> Path | None:
-    """The hub-layout folder that `text` names: itself, or the `best/` of a run folder; None when it is no folder.
+    """The hub-layout folder that `text` names: itself, or the `best/` of a run folder; None when it is no folder, or
+    the name of a model.
 
     Raises `UsageError` for a folder that holds no model.
     """
     path = Path(text.removeprefix("local-dir:"))
-    if not path.is_dir():
+    if not path.is_dir() or not (text.startswith("local-dir:") or means_folder(text)):
         return None
     for folder in (path, path / "best"):
         if (folder / "config.json").is_file():

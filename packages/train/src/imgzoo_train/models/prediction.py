@@ -45,8 +45,9 @@ class Predictor:
         self.answer = answer_of(model)
         self.config = resolve_data_config(model, img_size=img_size, use_test_size=img_size is None, range=range)
         patches = asked(self.model, sequence)
-        if patches and self.views:
-            raise UsageError("--tta are views of images of one size: add --sequence 0")
+        if patches and (self.views or img_size is not None):
+            flag = "--tta" if self.views else "--img-size"
+            raise UsageError(f"{flag} is about images of one size, {self.model.name} takes patches: add --sequence 0")
         self.transform = create_transform(self.config, training=False, max_pixels=max_pixels, sequence=patches)
 
     @classmethod

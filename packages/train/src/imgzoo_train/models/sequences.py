@@ -16,11 +16,11 @@ from imgzoo_train.ranks.world import World
 
 def patch_of(model: Any) -> int:
     """Side of the square patches that a network's images are cut into; its largest reduction where it has none."""
-    side = getattr(model, "patch_size", None) or max(model.feature_info.reduction())
-    sides = {side} if isinstance(side, int) else {*side}
-    if len(sides) > 1:
-        raise UsageError(f"sequences are of square patches; those of {model.name} are {' x '.join(map(str, side))}")
-    return sides.pop()
+    side: Any = getattr(model, "patch_size", None) or max(model.feature_info.reduction())
+    sides: tuple[int, ...] = (side,) if isinstance(side, int) else tuple(side)
+    if len({*sides}) > 1:
+        raise UsageError(f"sequences are of square patches; those of {model.name} are {' x '.join(map(str, sides))}")
+    return sides[0]
 
 
 def begin(model: Any, lengths: Sequence[int]) -> Any:

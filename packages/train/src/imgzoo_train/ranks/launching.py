@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -10,6 +11,9 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import FrameType
+
+from imgzoo.errors import UsageError
+from imgzoo.text import escaped
 
 MODULE = "imgzoo_train"
 
@@ -76,11 +80,19 @@ def launch(plan: Plan, arguments: Sequence[str]) -> int:
 
 
 def sbatch(plan: Plan, arguments: Sequence[str], time: str = "24:00:00", partition: str = "") -> str:
-    """A Slurm batch file that saves two minutes before its time is over and queues itself again."""
-    plan.rendezvous = "$HEAD:29500"
-    plan.job = "$SLURM_JOB_ID"
-    words = [word if "$" in word else shlex.quote(word) for word in torchrun(plan, arguments)]
-    words[0] = "python"
+    """A Slurm batch file that saves two minutes before its time is over and queues itself again.
+
+    Raises `UsageError` for a time or a partition that would not stay in its line.
+    """
+    for option, text in (("--time", time), ("--partition", partition)):
+        if not re.fullmatch(r"[\w.,:+-]*", text):
+            raise UsageError(f"{option} '{escaped(text)}' is no word that Slurm takes")
+    plan.rendezvous, plan.job = "@HEAD", "@JOB"
+    words = [shlex.quote(word) for word in ["python", *torchrun(plan, arguments)[1:]]]
+    known = {"--rdzv-endpoint=@HEAD": '"--rdzv-endpoint=$HEAD:29500"', "--rdzv-id=@JOB": '"--rdzv-id=$SLURM_JOB_ID"'}
+    known = {shlex.quote(mark): word for mark, word in known.items()}
+    own = len(words) - len(arguments)
+    words[:own] = [known.get(word, word) for word in words[:own]]
     exports = "\n".join(f"export {k}={v}" for k, v in environment(plan).items() if k != "OMP_NUM_THREADS")
     return f"""#!/bin/bash
 #SBATCH --job-name=imgzoo

@@ -12,9 +12,19 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from imgzoo.errors import UsageError
+from imgzoo.errors import ImgzooError, UsageError
 
 CPU = torch.device("cpu")
+
+
+LOST = "another rank has ended, and this one with it"
+_CLOSED = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "Socket closed")
+
+
+class RankLost(ImgzooError):
+    """A rank ended while this one talked to it; what it died of, it says itself."""
+
+    exit_code = 1
 
 
 @dataclass(frozen=True)
@@ -106,5 +116,9 @@ def join_world(device_name: str = "", timeout: float = 600.0) -> Iterator[World]
     control: Any = dist.new_group(backend="gloo", timeout=limit)
     try:
         yield World(dist.get_rank(), dist.get_world_size(), device, control)
+    except RuntimeError as error:
+        if isinstance(error, ImgzooError) or not any(words in str(error) for words in _CLOSED):
+            raise
+        raise RankLost(LOST) from error
     finally:
         dist.destroy_process_group(control if given else None)

@@ -116,8 +116,15 @@ class Run:
         return self.config.run.epochs * self.loaders.updates + self.state.shift
 
     def go(self, resume: bool) -> dict[str, Any]:
-        """Train to the end; save and pass on a signal; go back and leave out a broken update where asked to."""
-        self.prepare(resume)
+        """Train to the end, alone in the run folder; returns the summary."""
+        alone = storage.held(storage.make_folder(self.folder.path)) if self.world.main else nullcontext()
+        with alone:
+            self.prepare(resume)
+            self.run()
+            return self.finish()
+
+    def run(self) -> None:
+        """Save and pass on a signal; go back and leave out a broken update where asked to."""
         with ExitStack() as stack:
             self.bar = stack.enter_context(
                 Bar(self.steps, self.state.step, quiet=self.quiet, shown=self.world.main),
@@ -140,7 +147,6 @@ class Run:
                 raise
             finally:
                 self.store.wait()
-        return self.finish()
 
     def prepare(self, resume: bool) -> None:
         """Begin the run folder, or load the newest good checkpoint."""

@@ -78,7 +78,11 @@ def sweep(config: Config, trials: Sequence[Trial], folder: Path, *, quiet: bool 
 
     Raises `UsageError` when the folder holds another sweep.
     """
-    storage.make_folder(folder)
+    with storage.held(storage.make_folder(folder)):
+        yield from _trials(config, trials, folder, quiet)
+
+
+def _trials(config: Config, trials: Sequence[Trial], folder: Path, quiet: bool) -> Iterator[Trial]:
     from .run import train
 
     text = json.dumps({"config": config.dump(), "trials": list(trials)}, indent=1)

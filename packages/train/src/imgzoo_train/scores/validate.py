@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from imgzoo.errors import UsageError
+from imgzoo.loading.source import means_folder
 from imgzoo_train.models.answers import KINDS, Alignment, Answer, align, answer_of, answer_of_data
 from imgzoo_train.models.opening import model_folder, open_model
 from imgzoo_train.models.sequences import asked
@@ -67,7 +68,7 @@ def find_models(texts: Sequence[str]) -> list[str]:
         if path.is_file() and path.suffix in (".txt", ".csv"):
             lines = path.read_text(encoding="utf-8").splitlines()
             found += find_models([line.split(",")[0].strip() for line in lines if line.strip()])
-        elif path.is_dir():
+        elif path.is_dir() and means_folder(text):
             found += _folders(path)
         elif any(mark in text for mark in "*?["):
             names = fnmatch.filter(registry("models").names(), text)
@@ -106,8 +107,10 @@ def validate(
     if settings.img_size is not None and not settings.test_pool:
         check_size(model, settings.img_size)
     sequence = asked(model, settings.sequence)
-    if sequence and (settings.test_pool or views):
-        raise UsageError("--test-pool and --tta are views of images of one size: add --sequence 0")
+    if sequence:
+        given = {"--test-pool": settings.test_pool, "--tta": views, "--img-size": settings.img_size}
+        for flag in (flag for flag, value in given.items() if value):
+            raise UsageError(f"{flag} is about images of one size, {text} takes patches: add --sequence 0")
     if settings.test_pool:
         model = TestPool(model)
     if views:
