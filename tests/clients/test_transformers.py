@@ -13,6 +13,8 @@ from transformers import (
     TimmWrapperModel,
 )
 
+import imgzoo
+
 NAMES = ["resnet18", "vit_tiny_patch16_224", "swin_tiny_patch4_window7_224", "convnext_atto"]
 
 
@@ -40,6 +42,17 @@ def test_wrapper_gives_states_and_trains_with_checkpointing(name):
     assert next(model.parameters()).grad is not None
 
 
+@pytest.mark.parametrize("name", ["resnet18", "swin_tiny_patch4_window7_224"])
+def test_wrapper_reads_folders_that_imgzoo_saves(name, tmp_path):
+    model = imgzoo.create_model(name, num_classes=3).eval()
+    imgzoo.save_model(model, tmp_path, class_names=["a", "b", "c"])
+    wrapped = TimmWrapperForImageClassification.from_pretrained(tmp_path).eval()
+    assert wrapped.config.label2id == {"a": 0, "b": 1, "c": 2}
+    x = torch.randn(1, 3, 224, 224)
+    with torch.no_grad():
+        torch.testing.assert_close(wrapped(x).logits, model(x))
+
+
 def test_wrapper_names_an_unknown_model():
     with pytest.raises(ImportError, match="not supported in your version of timm"):
         TimmWrapperModel(TimmWrapperConfig(architecture="resnet_of_nobody"))
@@ -52,7 +65,8 @@ def test_backbone(name, tmp_path):
     x = torch.randn(1, 3, 224, 224)
     with torch.no_grad():
         maps = model(x).feature_maps
-        assert [each.shape[1] for each in maps] == model.channels
+        channel = 3 if "swin" in name else 1  # whose maps stay (B, H, W, C)
+        assert [each.shape[channel] for each in maps] == model.channels
         model.save_pretrained(tmp_path)
         again = TimmBackbone._from_config(config).eval()
         again.load_state_dict(model.state_dict())

@@ -414,6 +414,7 @@ def test_created_models_have_the_configuration_and_the_extractors_keys(name):
     assert [key for key, _ in features[0].named_parameters()] == [key for key, _ in features[1].named_parameters()]
     rows = [each.feature_info.get_dicts(["num_chs", "reduction", "module", "index"]) for each in features]
     assert rows[0] == rows[1]
+    assert getattr(features[1], "output_fmt", "NCHW") == features[0].output_fmt
 
 
 @pytest.mark.parametrize("filter", ["resnet1*", ["vit_tiny*", "swin_t*"], "*.a1_in1k", "convnext_atto"])

@@ -171,3 +171,16 @@ def test_patch_embeddings_check_and_pad():
     with pytest.raises(ValueError, match="another size"):
         embed(torch.randn(1, 3, 33, 32))
     assert PatchEmbed(None, 8, embed_dim=12, dynamic_img_pad=True)(torch.randn(1, 3, 33, 30)).shape == (1, 20, 12)
+
+
+def test_modules_of_families_have_their_functions():
+    module = timm.models.vision_transformer
+    assert module.vit_tiny_patch16_224(depth=1, num_classes=3).head.out_features == 3
+    assert module.default_cfgs["vit_tiny_patch16_224"].default.architecture == "vit_tiny_patch16_224"
+    assert module._cfg(num_classes=3)["num_classes"] == 3 and callable(module._load_weights)
+    made = module._create_vision_transformer("of_a_script", **SMALL)
+    assert isinstance(made, VisionTransformer) and made.head.out_features == 7
+    own = {key: value.clone() for key, value in made.state_dict().items()}
+    assert module.checkpoint_filter_fn({"state_dict": own}, made).keys() == own.keys()
+    with pytest.raises(ImportError, match="imgzoo"):
+        exec("from imgzoo_timm.models.vision_transformer import resnet_of_nobody")

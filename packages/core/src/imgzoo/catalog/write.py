@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from .cells import DEFAULTS, MODEL_KEYS, NORMALIZE, SIZES, Cells, expanded
+from .cells import DEFAULTS, MODEL_KEYS, NORMALIZE, SIZES, Cells, Row, expanded
 
 FIELD: Cells = {key: value for key, value in DEFAULTS.items() if key not in ("arch", "plugin")}
 STANDARD = {**FIELD, "hf_hub_id": None, "normalize": "imagenet", "input_size": FIELD["input_size"][1]}
@@ -48,7 +48,7 @@ def format_results(results: Mapping[str, Any]) -> str:
     return "{\n" + ",\n".join(models) + "}\n"
 
 
-def likened(rows: Mapping[str, Cells]) -> Iterator[tuple[str, Cells]]:
+def likened(rows: Mapping[str, Row]) -> Iterator[tuple[str, Row]]:
     """Each row as what it adds to an earlier row that stands in full, where that saves 40 characters."""
     full: dict[str, dict[str, str]] = {}
     for name, row in rows.items():

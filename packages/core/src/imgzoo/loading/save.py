@@ -82,6 +82,7 @@ def describe(
         "license": license or cfg.get("license", ""),
     }
     arguments = current_arguments(model)
+    del arguments["num_classes"]  # said once: some readers take it beside `model_args`
     config: dict[str, Any] = {
         "architecture": model.name,
         "num_classes": model.num_classes,

@@ -91,8 +91,8 @@ def family_name(family: str, name: str) -> Any:
         return _registry.default_cfgs_of(family)
     if name == "_cfg" or (name.startswith("_") and name.endswith("cfg")):
         return cfg
-    if name == "checkpoint_filter_fn":
-        return checkpoint_filter_fn
+    if name in ("checkpoint_filter_fn", "_load_weights"):
+        return checkpoint_filter_fn if name == "checkpoint_filter_fn" else load_weights
     if name.startswith("_create_"):
         return partial(_created, family)
     if imgzoo.is_model(name):
@@ -127,6 +127,13 @@ def checkpoint_filter_fn(state_dict: dict[str, Any], model: Any, *args: Any, **k
     state = convert(strip_wrappers(dict(state_dict)), model, model.state_dict(), target_of(model))[0]
     model.fit_state(state)
     return state
+
+
+def load_weights(model: Any, checkpoint_path: str, prefix: str = "", load_bfloat16: bool = False) -> None:
+    """A JAX file (`.npz`), or any other that imgzoo converts, into a network; the prefix is found in it."""
+    from ._helpers import load_checkpoint
+
+    load_checkpoint(model, checkpoint_path)
 
 
 def _created(family: str, variant: str, pretrained: bool = False, **kwargs: Any) -> Any:

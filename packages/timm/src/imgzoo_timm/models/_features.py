@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from imgzoo.errors import OptionError
 from imgzoo.features import Feature, FeatureModel, default_out_indices, resolve_indices
 from imgzoo.features import FeatureInfo as NativeInfo
+from imgzoo_timm.layers._patch_embed import Format
 
 __all__ = ["FeatureDictNet", "FeatureGetterNet", "FeatureInfo", "FeatureListNet", "feature_take_indices"]
 
@@ -70,7 +71,7 @@ class Extractor(nn.ModuleDict):
         native = FeatureModel(model, out_indices, output_fmt)
         self.__dict__["held"] = (native,)  # not a child: its parts are
         self.feature_info = native.feature_info
-        self.output_fmt, self.in_chans, self.out_indices = output_fmt, model.in_chans, native.out_indices
+        self.output_fmt, self.in_chans, self.out_indices = Format(output_fmt), model.in_chans, native.out_indices
         self.pretrained_cfg = self.default_cfg = model.pretrained_cfg
         self.paths = flat_paths(native)
         for name, path in self.paths.items():
@@ -180,7 +181,7 @@ GETTERS = {"coat", "cspnext", "efficientformer", "efficientvim", "hiera", "hiera
 
 
 def extractor_of(model: Any, out_indices: Any = None, feature_cls: Any = None, out_map: Any = None,
-                 output_fmt: str = "NCHW", flatten_sequential: bool = False, norm: bool = False,
+                 output_fmt: str | None = None, flatten_sequential: bool = False, norm: bool = False,
                  return_dict: bool = False) -> nn.Module:  # fmt: skip
     """The extractor of a network, in the form that the field gives its family unless `feature_cls` says."""
     if isinstance(feature_cls, str):
@@ -191,7 +192,8 @@ def extractor_of(model: Any, out_indices: Any = None, feature_cls: Any = None, o
         family = type(model).__module__.rpartition(".")[2]
         feature_cls = "getter" if model.isotropic or family in GETTERS else "list"
     if feature_cls in ("getter", FeatureGetterNet) or norm:
-        return FeatureGetterNet(model, out_indices, out_map, return_dict, output_fmt, norm)
+        return FeatureGetterNet(model, out_indices, out_map, return_dict, output_fmt or "NCHW", norm)
+    output_fmt = output_fmt or ("NHWC" if model.channels_last else "NCHW")  # as the levels are inside
     if feature_cls in ("dict", FeatureDictNet):
         return FeatureDictNet(model, out_indices, out_map, output_fmt)
     if feature_cls not in ("list", FeatureListNet):

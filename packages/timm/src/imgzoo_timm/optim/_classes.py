@@ -43,7 +43,9 @@ def rule(name: str, target: str, text: str) -> Any:
         native.__init__(self, given.pop("params"), **given)
 
     own = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    __init__.__signature__ = signature.replace(parameters=[own, *signature.parameters.values()])  # type: ignore[attr-defined]
+    typed = [each.replace(annotation=takes[each.name].annotation if each.name in takes else Any)
+             for each in signature.parameters.values()]  # fmt: skip
+    __init__.__signature__ = signature.replace(parameters=[own, *typed])  # type: ignore[attr-defined]
     return type(name, (native,), {"__init__": __init__, "__module__": __name__, "__doc__": native.__doc__})
 
 
