@@ -13,12 +13,11 @@ from scipy import stats
 
 from imgzoo_data import Mixer, create_dataset, create_transform
 from imgzoo_data.config import DataConfig
-from imgzoo_data.erasing import erase_boxes
+from imgzoo_data.erasing import Erase, erase_boxes
 from imgzoo_data.rng import generator
 from imgzoo_data.transforms.color import ColorJitter
 from imgzoo_data.transforms.crops import RandomKeepRatio, RandomResizedCrop
 from imgzoo_data.transforms.ops import OPS
-from imgzoo_data.transforms.pipeline import Erase
 from imgzoo_data.transforms.policies import AutoAugment, RandAugment
 from imgzoo_data.transforms.sequences import fit_grid
 

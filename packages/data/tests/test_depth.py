@@ -11,8 +11,8 @@ from PIL import Image
 
 from imgzoo.errors import DataError, OptionError
 from imgzoo_data import create_dataset, create_loader, create_transform, decode_image, read_header, resolve_data_config
-from imgzoo_data.decode import FORMATS, _formats
-from imgzoo_data.depth import observe, parse_range
+from imgzoo_data.decode import FORMATS, _formats, observe
+from imgzoo_data.depth import parse_range
 from imgzoo_data.kinds import what_it_is
 from imgzoo_data.sources.base import IMAGE_EXTENSIONS
 

@@ -169,8 +169,7 @@ def test_fast_and_exact_show_the_same_part_of_a_large_photo(index):
 
 
 def test_random_erasing_boxes_and_the_clean_split():
-    from imgzoo_data.erasing import erase_batch, erase_boxes
-    from imgzoo_data.transforms.pipeline import Erase
+    from imgzoo_data.erasing import Erase, erase_batch, erase_boxes
 
     erase = Erase(1.0, "const", (2, 2))
     boxes = erase_boxes(erase, generator(0, 0), 100, 80)

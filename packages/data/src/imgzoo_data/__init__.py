@@ -27,7 +27,7 @@ _HOME = {  # public name -> module that holds it
     "class_names": "imgzoo_data.info",
     "contact_sheet": "imgzoo_data.sheet",
     "create_dataset": "imgzoo_data.sources.base",
-    "create_loader": "imgzoo_data.loader",
+    "create_loader": "imgzoo_data.create",
     "create_transform": "imgzoo_data.transforms.create",
     "decode_image": "imgzoo_data.decode",
     "index_map": "imgzoo_data.info",
@@ -43,6 +43,7 @@ __all__ = [*_HOME]
 if TYPE_CHECKING:
     from imgzoo_data.config import DataConfig as DataConfig
     from imgzoo_data.config import resolve_data_config as resolve_data_config
+    from imgzoo_data.create import create_loader as create_loader
     from imgzoo_data.decode import decode_image as decode_image
     from imgzoo_data.decode import read_header as read_header
     from imgzoo_data.info import DatasetInfo as DatasetInfo
@@ -53,7 +54,6 @@ if TYPE_CHECKING:
     from imgzoo_data.info import infer_imagenet_subset as infer_imagenet_subset
     from imgzoo_data.loader import Batch as Batch
     from imgzoo_data.loader import Loader as Loader
-    from imgzoo_data.loader import create_loader as create_loader
     from imgzoo_data.mixing import Mixer as Mixer
     from imgzoo_data.order import Order as Order
     from imgzoo_data.order import SizeSchedule as SizeSchedule

@@ -18,7 +18,7 @@ from PIL import Image, UnidentifiedImageError
 from imgzoo.errors import DataError, UsageError
 
 from .deep import deep_colors, refuse_shallow
-from .depth import parse_range, to_8_bits
+from .depth import EIGHT_BITS, Observed, observed, parse_range, to_8_bits
 from .kinds import HEIC, what_it_is
 from .scratch import Scratch
 
@@ -388,3 +388,13 @@ def turn_upright(array: np.ndarray, orientation: int) -> np.ndarray:
 def _say(error: BaseException) -> str:
     text = str(error).replace("\n", " ").strip()
     return text[:200] or type(error).__name__
+
+
+def observe(data: Any) -> Observed:
+    """The values of an image as stored: encoded bytes, an array, a Pillow image or a tensor; `DataError` for a bad
+    one.
+    """
+    array = raw_pixels(data, 4_000_000)
+    if array is None or not array.size:
+        return Observed(EIGHT_BITS, 0, 255)
+    return observed(array)

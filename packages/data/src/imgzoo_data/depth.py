@@ -18,7 +18,6 @@ from imgzoo.errors import DataError, OptionError
 TWELVE_BITS = 4095
 EIGHT_BITS = "8-bit"
 _USUAL = (1.0, 255.0, 1023.0, 4095.0, 16383.0, 65535.0)
-_MOST_PIXELS = 4_000_000
 
 
 class Observed(NamedTuple):
@@ -48,7 +47,7 @@ def to_8_bits(array: np.ndarray, declared: tuple[float, float] | None = None) ->
         return array.astype(np.uint8) * 255
     if array.dtype == np.uint8:
         return array
-    found = _observed(array)
+    found = observed(array)
     problem = contradiction([found], declared)
     if problem:
         raise DataError(problem)
@@ -60,7 +59,7 @@ def to_8_bits(array: np.ndarray, declared: tuple[float, float] | None = None) ->
     return ((array.astype(np.float64) - black) * (255 / (white - black)) + 0.5).astype(np.uint8)
 
 
-def _observed(array: np.ndarray) -> Observed:
+def observed(array: np.ndarray) -> Observed:
     """The values of an array; raises `DataError` for pixels of other types, and for those that are no finite number."""
     if array.dtype.kind not in "buif":
         raise DataError(f"pixels of type {array.dtype} are not supported; use integers or floats")
@@ -109,15 +108,3 @@ def contradiction(seen: Sequence[Observed], declared: tuple[float, float] | None
 def _option(values: str) -> str:
     """The option that declares a range: of a source, of Python, and of commands."""
     return f"range={values} (--range {values})"
-
-
-def observe(data: Any) -> Observed:
-    """The values of an image as stored: encoded bytes, an array, a Pillow image or a tensor; `DataError` for a bad
-    one.
-    """
-    from .decode import raw_pixels
-
-    array = raw_pixels(data, _MOST_PIXELS)
-    if array is None or not array.size:
-        return Observed(EIGHT_BITS, 0, 255)
-    return _observed(array)

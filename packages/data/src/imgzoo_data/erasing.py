@@ -3,12 +3,35 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from numpy.random import Generator
 
+from imgzoo.errors import UsageError
+
 from .rng import Purpose, generator
-from .transforms.pipeline import Erase
+
+
+@dataclass(frozen=True)
+class Erase:
+    """What random erasing does on the device, after normalization ("Random Erasing Data Augmentation", 1708.04896).
+
+    `mode` "const" is zero, "rand" one normal color a box, "pixel" normal noise; `area` and `aspect` are ranges of a
+    box, `count` the range of boxes an image gets when, with probability `p`, it is erased.
+    """
+
+    p: float = 0.0
+    mode: str = "const"
+    count: tuple[int, int] = (1, 1)
+    area: tuple[float, float] = (0.02, 1 / 3)
+    aspect: tuple[float, float] = (0.3, 1 / 0.3)
+
+    def __post_init__(self) -> None:
+        if self.mode not in ("const", "rand", "pixel"):
+            raise UsageError(f"erase mode '{self.mode}' is unknown; use const, rand or pixel")
+        if not 1 <= self.count[0] <= self.count[1]:
+            raise UsageError(f"erase_count is at least 1, not {self.count[0]}")
 
 
 def erase_boxes(erase: Erase, rng: Generator, height: int, width: int) -> list[tuple[int, int, int, int]]:

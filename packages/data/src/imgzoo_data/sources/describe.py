@@ -10,7 +10,8 @@ import numpy as np
 
 from imgzoo.errors import DataError
 from imgzoo.text import counted, escaped
-from imgzoo_data.depth import EIGHT_BITS, TWELVE_BITS, Observed, contradiction, observe
+from imgzoo_data.decode import observe
+from imgzoo_data.depth import EIGHT_BITS, TWELVE_BITS, Observed, contradiction
 
 from .base import Facts, Source
 

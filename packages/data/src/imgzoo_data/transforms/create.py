@@ -8,10 +8,11 @@ from imgzoo.errors import OptionError, UsageError
 from imgzoo_data.augmentations import AUGMENTATIONS, PROBABILITIES
 from imgzoo_data.config import resolve_data_config
 from imgzoo_data.decode import BACKENDS, MAX_PIXELS
+from imgzoo_data.erasing import Erase
 
 from .color import ColorJitter, GaussianBlur, Grayscale
 from .crops import CropStep, EvalCrop, RandomKeepRatio, RandomResizedCrop
-from .pipeline import Erase, Transform, parse_row
+from .pipeline import Transform, parse_row
 from .policies import create_policy
 from .sequences import SequenceCrop
 from .simple import HorizontalFlip, VerticalFlip

@@ -7,7 +7,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,7 @@ from imgzoo_data.decode import (
     to_uint8,
     turn_upright,
 )
+from imgzoo_data.erasing import Erase, erase_batch
 from imgzoo_data.rng import generator
 from imgzoo_data.sources.base import check_options
 
@@ -39,27 +40,6 @@ _ENGINES = {"exact": "exact", "fast": "torch", "reference": "pillow"}
 _STEP = re.compile(r"((?:[\w-]+/)?[\w-]+)\s*(\(.*\))?", re.DOTALL)
 _POLICY = re.compile(r"(rand|augmix)-[\w.-]+|(originalr?|v0r?|3a)(-[\w.-]+)?")
 Step = Callable[[Picture, Generator, Any], Picture]
-
-
-@dataclass(frozen=True)
-class Erase:
-    """What random erasing does on the device, after normalization ("Random Erasing Data Augmentation", 1708.04896).
-
-    `mode` "const" is zero, "rand" one normal color a box, "pixel" normal noise; `area` and `aspect` are ranges of a
-    box, `count` the range of boxes an image gets when, with probability `p`, it is erased.
-    """
-
-    p: float = 0.0
-    mode: str = "const"
-    count: tuple[int, int] = (1, 1)
-    area: tuple[float, float] = (0.02, 1 / 3)
-    aspect: tuple[float, float] = (0.3, 1 / 0.3)
-
-    def __post_init__(self) -> None:
-        if self.mode not in ("const", "rand", "pixel"):
-            raise UsageError(f"erase mode '{self.mode}' is unknown; use const, rand or pixel")
-        if not 1 <= self.count[0] <= self.count[1]:
-            raise UsageError(f"erase_count is at least 1, not {self.count[0]}")
 
 
 @dataclass(frozen=True)
@@ -79,7 +59,7 @@ class Transform:
     training: bool = False
     decode: str = "exact"
     splits: int = 1
-    erase: Erase = Erase()
+    erase: Erase = field(default_factory=Erase)
     max_pixels: int = MAX_PIXELS
     orient: bool = True
 
@@ -93,8 +73,6 @@ class Transform:
         mean, std = torch.tensor(self.config.mean), torch.tensor(self.config.std)
         pixels.sub_(mean[:, None, None]).div_(std[:, None, None])
         if self.erase.p > 0:
-            from imgzoo_data.erasing import erase_batch
-
             erase_batch(pixels[None], self.erase, int(rng.integers(1 << 62)), 0, [0], [0])
         return pixels
 

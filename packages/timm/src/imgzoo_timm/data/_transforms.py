@@ -15,9 +15,8 @@ from torchvision import transforms as tv
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as F
 
-from imgzoo_data.erasing import erase_boxes
+from imgzoo_data.erasing import Erase, erase_boxes
 from imgzoo_data.transforms.picture import Picture
-from imgzoo_data.transforms.pipeline import Erase
 from imgzoo_data.transforms.policies import create_policy
 from imgzoo_timm.layers._helpers import to_2tuple
 
