@@ -69,7 +69,7 @@ def test_a_hub_folder_in_the_fields_words(tmp_path):
     with pytest.raises(OptionError, match=r"test_vit has no option 'embed_layer'; it takes .*embed_dim"):
         imgzoo.create_model(f"local-dir:{tmp_path}", device="meta")
     (tmp_path / "config.json").write_text(json.dumps({"architecture": "test_vit", "model_args": [1]}))
-    with pytest.raises(WeightsError, match="'model_args' of config.json must be a table"):
+    with pytest.raises(WeightsError, match=r"'model_args' of config\.json must be a table"):
         imgzoo.create_model(f"local-dir:{tmp_path}", device="meta")
 
 
