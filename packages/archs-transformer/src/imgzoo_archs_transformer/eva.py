@@ -148,7 +148,7 @@ class Eva(TokenModel):
         self.init_weights()
 
     def init_weights(self) -> None:
-        """Truncated normal of std 0.02; the last layers of each block shrink with depth."""
+        """Truncated normal of std 0.02; the last layers of each block shrink with depth, the classifier starts tiny."""
         init_linear_(self)
         for token in (self.pos_embed, self.cls_token, self.reg_token):
             if token is not None:
@@ -158,6 +158,8 @@ class Eva(TokenModel):
             for depth, block in enumerate(self.blocks, start=1):
                 block.attn.proj.weight.div_((2 * depth) ** 0.5)
                 block.mlp.fc2.weight.div_((2 * depth) ** 0.5)
+            if isinstance(self.head, nn.Linear):
+                self.head.weight.mul_(0.001)
 
     def embed(self, x: Tensor) -> State:  # (B, 3, H, W) -> (B, prefix + N, C)
         grid = self.grid_of(x.shape[-2], x.shape[-1])
