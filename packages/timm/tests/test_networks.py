@@ -154,9 +154,12 @@ def test_checkpoints(tmp_path):
     model, other = (timm.create_model("test_resnet") for _ in range(2))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     saver = timm.utils.CheckpointSaver(model, optimizer, checkpoint_dir=str(tmp_path), max_history=2)
+    (tmp_path / "last.pth.tar.part").symlink_to(tmp_path.parent / "victim")
     for epoch, metric in enumerate((1.0, 3.0, 2.0)):
         best = saver.save_checkpoint(epoch, metric)
     assert best == (3.0, 1)
+    assert not (tmp_path.parent / "victim").exists()  # nothing that stood there was followed
+    (tmp_path / "last.pth.tar.part").unlink()
     kept = ["checkpoint-1.pth.tar", "checkpoint-2.pth.tar", "last.pth.tar", "model_best.pth.tar"]
     assert sorted(each.name for each in tmp_path.iterdir()) == kept
     assert timm.models.resume_checkpoint(other, str(tmp_path / "last.pth.tar"), optimizer) == 3

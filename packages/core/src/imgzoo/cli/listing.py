@@ -30,7 +30,7 @@ COSTS = ("params", "gmacs", "macts", "size")
 @click.argument("pattern", nargs=-1)
 @click.option("--plugin", is_flag=False, flag_value="*", metavar="[NAME]",
               help="Show who brings each row; with a NAME keep only that plugin's.")  # fmt: skip
-@click.option("--kind", type=click.Choice(list(KINDS)), 
+@click.option("--kind", type=click.Choice(list(KINDS)),
               help="What to list  [default: model; with --plugin NAME everything it brings]")  # fmt: skip
 @click.option("--family", default="", metavar="GLOB", help="Keep this family.")
 @click.option("--tag", default="", metavar="GLOB", help="Keep weights with this tag.")

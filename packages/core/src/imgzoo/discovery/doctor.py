@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,7 +11,7 @@ from imgzoo.registry import KINDS, fill
 from imgzoo.text import told
 
 from .distributions import canonical, library, name_and_version
-from .find import GROUP, Plugin
+from .find import GROUP, Plugin, find_module
 from .manager import TROUBLE, Manager
 
 SLOW_MS = 100
@@ -200,20 +199,8 @@ def check_catalogs(host: Manager) -> Iterator[Finding]:
 def check_targets(host: Manager) -> Iterator[Finding]:
     """The modules that specs name exist; `--deep` imports them."""
     for spec, module in _targets(host):
-        if not _is_there(module):
+        if find_module(module) is None:
             yield "error", spec.plugin, f"{spec.name}: there is no module {module}"
-
-
-def _is_there(module: str) -> bool:
-    """Whether a module can be found; its parent packages are not imported."""
-    path: Any = None
-    parts = module.split(".")
-    for depth in range(1, len(parts) + 1):
-        spec = PathFinder.find_spec(".".join(parts[:depth]), path)
-        if spec is None:
-            return False
-        path = spec.submodule_search_locations
-    return True
 
 
 def check_targets_deep(host: Manager) -> Iterator[Finding]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator
-from importlib.machinery import PathFinder
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from typing import Any
 
-from imgzoo.text import safe
+from imgzoo.text import safe, told
 
 from .distributions import Distribution, canonical, name_and_version
 
@@ -94,7 +94,7 @@ def _declared(dist: Distribution) -> list[Plugin]:
     try:
         text = dist.read_text("entry_points.txt") or ""
     except Exception as error:
-        return [_unreadable(_folder_name(dist), "", f"entry_points.txt: {type(error).__name__}: {error}")]
+        return [_unreadable(_folder_name(dist), "", f"entry_points.txt: {told(error)}")]
     if GROUP not in text:
         return []
 
@@ -152,8 +152,8 @@ def settle_names(plugins: list[Plugin]) -> None:
         taken.add(plugin.name)
 
 
-def api_in_text(module: str) -> tuple[int, int] | None:
-    """The `IMGZOO_API` that the source of a module states, found without importing anything; None if it states none."""
+def find_module(module: str) -> ModuleSpec | None:
+    """Where a module is, None if there is none; its parent packages are not imported."""
     places: Any = None
     spec = None
     parts = module.split(".")
@@ -162,6 +162,12 @@ def api_in_text(module: str) -> tuple[int, int] | None:
         if spec is None:
             return None
         places = spec.submodule_search_locations
+    return spec
+
+
+def api_in_text(module: str) -> tuple[int, int] | None:
+    """The `IMGZOO_API` that the source of a module states, found without importing anything; None if it states none."""
+    spec = find_module(module)
     try:
         text = Path(spec.origin or "").read_text("utf-8") if spec else ""
     except (OSError, ValueError):

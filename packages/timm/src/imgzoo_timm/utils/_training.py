@@ -18,6 +18,8 @@ import numpy as np
 import torch
 from torch import distributed as dist
 
+from imgzoo.loading.disk import replacing
+
 from ._model import get_state_dict, unwrap_model
 
 log = logging.getLogger(__name__)
@@ -256,9 +258,8 @@ class CheckpointSaver:
         return state
 
     def _save(self, save_path: str, epoch: int, metric: float | None = None) -> None:
-        part = f"{save_path}.part"
-        torch.save(self._state(epoch, metric), part)
-        os.replace(part, save_path)
+        with replacing(Path(save_path)) as part:
+            torch.save(self._state(epoch, metric), part)
 
     def save_checkpoint(self, epoch: int, metric: float | None = None) -> tuple[float | None, int | None]:
         """Save an epoch, drop the worst of too many; the best metric and its epoch."""
