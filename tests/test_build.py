@@ -38,6 +38,6 @@ def test_every_package_is_seen_by_the_type_checker():
 
 
 def test_files_are_put_in_place_by_one_function():
-    """Elsewhere a name could be guessed, and what stands there followed; the kernels are made in a folder of their own."""
+    """Elsewhere a name could be guessed and what stands there followed; the kernels have a folder of their own."""
     users = {path.name for path in PACKAGES.glob("*/src/**/*.py") if "os.replace(" in path.read_text()}
     assert users == {"disk.py", "native.py"}
