@@ -1,4 +1,4 @@
-"""The commands of this repository: `python -m nox -s tests`, `demo`, `lint`, `build`, `parity`, `clients`, `bench`.
+"""The commands here: `nox -s tests`, `demo`, `lint`, `build`, `parity`, `clients`, `gpu`, `bench`.
 
 Sessions share one environment, `.nox/imgzoo`, so that torch is installed once; parity and bench use a thin layer over
 it, `.nox/parity`, that adds the peer, and `.nox/clients` adds libraries that import it.
@@ -20,7 +20,7 @@ SHARED = ROOT / ".nox" / "imgzoo"
 PARITY = ROOT / ".nox" / "parity"
 OLDEST = ROOT / ".nox" / "oldest"
 CLIENT = ROOT / ".nox" / "clients"
-APART = ("--ignore=tests/parity", "--ignore=tests/clients")  # they need libraries of their own environments
+APART = tuple(f"--ignore=tests/{name}" for name in ("parity", "clients", "gpu"))  # they need what not all machines have
 PACKAGES = ("core", "layers", "archs-cnn", "archs-transformer", "archs-efficientnet", "optim", "data", "train",
             "timm")  # fmt: skip
 TOOLS = ("hatchling>=1.27", "editables", "build", "pytest", "pytest-xdist", "hypothesis", "ruff==0.17.6", "pyright",
@@ -184,6 +184,15 @@ def clients(session: nox.Session) -> None:
     session.run(python, "-m", "pip", "install", "-q", "--no-deps", *wanted, external=True)
     bin = use(session, CLIENT)
     pytest(session, bin, *([] if session.posargs else ["tests/clients"]))
+
+
+@nox.session
+def gpu(session: nox.Session) -> None:
+    """What needs a GPU: tests, then measurements beside the peer. Without one each test is skipped by name."""
+    bin = peer_environment(session)
+    pytest(session, bin, "-n", "4", "-rs", "tests/gpu")
+    if shutil.which("nvidia-smi"):
+        session.run(f"{bin}/python", "benchmarks/run.py", "gpu", external=True)
 
 
 @nox.session

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -71,11 +72,25 @@ def _given_groups(params: Iterable[Any], weight_decay: float, plan: dict[str, An
     return [{"params": rows}] if rows else []
 
 
-def _can_fuse(groups: list[dict[str, Any]], options: Mapping[str, Any]) -> bool:
+def _can_fuse(build: Any, groups: list[dict[str, Any]], options: Mapping[str, Any]) -> bool:
     """Whether torch's fused kernel takes these parameters and nothing else was asked for."""
     asked = any(options.get(key) for key in ("foreach", "differentiable", "capturable")) or "fused" in options
     kinds = {(p.device.type, torch.is_floating_point(p)) for group in groups for p in group["params"]}
-    return not asked and all(device in ("cpu", "cuda", "mps", "xpu") and real for device, real in kinds)
+    return not asked and all(real and _has_fused(build, device) for device, real in kinds)
+
+
+@functools.cache
+def _has_fused(build: Any, device: str) -> bool:
+    """Whether torch has the fused kernel of an optimizer for a device: a step of one number tells."""
+    if device == "meta":
+        return False
+    one = nn.Parameter(torch.zeros(1, device=device))
+    one.grad = torch.zeros(1, device=device)
+    try:
+        build([one], fused=True).step()
+    except RuntimeError:
+        return False
+    return True
 
 
 def dense(x: torch.Tensor) -> bool:
@@ -196,7 +211,7 @@ def create_optimizer(
         "layer_decay_no_opt_scale": layer_decay_no_opt_scale,
     }
     groups = _groups(model_or_params, weight_decay, param_group_fn, plan)
-    if "fused" in spec.traits and _can_fuse(groups, given):
+    if "fused" in spec.traits and _can_fuse(build, groups, given):
         given["fused"] = True
     try:
         optimizer = build(groups, **given)

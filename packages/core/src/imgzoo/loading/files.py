@@ -113,7 +113,7 @@ def _exactly(file: Any, into: Any) -> Any:
 
 def _copy(file: Any, start: int, dtype: str, shape: list[int], data_offsets: list[int]) -> Tensor:
     """One tensor of an open safetensors file."""
-    tensor = torch.empty(shape, dtype=DTYPES[dtype])
+    tensor = torch.empty(shape, dtype=DTYPES[dtype], device="cpu")
     file.seek(start + data_offsets[0])
     if tensor.numel():
         _exactly(file, tensor.reshape(-1).view(torch.uint8).numpy())
@@ -149,7 +149,7 @@ def _view(data: mmap.mmap, start: int, dtype: str, shape: list[int], data_offset
     kind = DTYPES[dtype]
     begin, end = (start + offset for offset in data_offsets)
     if begin == end:
-        return torch.empty(shape, dtype=kind)
+        return torch.empty(shape, dtype=kind, device="cpu")
     if begin % kind.itemsize:
         return torch.frombuffer(bytearray(data[begin:end]), dtype=kind).view(shape)
     return torch.frombuffer(data, dtype=kind, count=(end - begin) // kind.itemsize, offset=begin).view(shape)

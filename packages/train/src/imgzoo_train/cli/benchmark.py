@@ -19,7 +19,7 @@ from imgzoo.errors import ImgzooError
 @click.option("--batch-size", default=1, type=click.IntRange(1))
 @click.option("--img-size", type=click.IntRange(1))
 @click.option("--device", default="")
-@click.option("--precision", default="fp32", type=click.Choice(["fp32", "bf16", "pure-bf16"]))
+@click.option("--precision", default="fp32", type=click.Choice(["fp32", "tf32", "bf16", "fp16", "pure-bf16"]))
 @click.option("--channels-last", is_flag=True)
 @click.option("--compile", is_flag=True)
 @click.option("--deploy", is_flag=True, help="fold and reparameterize first")

@@ -18,7 +18,7 @@ from imgzoo.cli.output import print_json
 @click.option("--license", default="", help="SPDX id, or 'permissive'")
 @click.option("--batch-size", default=1, type=click.IntRange(1))
 @click.option("--device", default="")
-@click.option("--precision", default="fp32", type=click.Choice(["fp32", "bf16", "pure-bf16"]))
+@click.option("--precision", default="fp32", type=click.Choice(["fp32", "tf32", "bf16", "fp16", "pure-bf16"]))
 @click.option("--channels-last", is_flag=True)
 @click.option("--deploy", is_flag=True, help="measure with folded batch norms")
 @click.option("--measure", "most", default=12, type=click.IntRange(1), help="most models to measure")

@@ -46,7 +46,7 @@ SHOWN = (
 @click.option("--workers", default=0, type=click.IntRange(0))
 @click.option("--img-size", type=click.IntRange(1))
 @click.option("--crop-pct", type=Number(0, 1, min_open=True))
-@click.option("--precision", default="fp32", type=click.Choice(["fp32", "bf16", "pure-bf16"]))
+@click.option("--precision", default="fp32", type=click.Choice(["fp32", "tf32", "bf16", "fp16", "pure-bf16"]))
 @click.option("--channels-last", is_flag=True)
 @click.option("--test-pool", is_flag=True, help="average answers over windows of the whole image")
 @click.option("--tta", help=f"average the answers to views of an image: {TTA}")

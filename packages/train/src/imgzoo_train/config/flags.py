@@ -72,6 +72,7 @@ FLAGS = {
     "run.output": ("--output", "run folder"),
     "run.device": ("--device", "cpu, cuda, ...; the best one by default"),
     "run.precision": ("--precision", "arithmetic of the forward pass"),
+    "run.deterministic": ("--deterministic", "the same bits every time on an accelerator too, at some cost of speed"),
     "run.compile": ("--compile", "torch.compile the model"),
     "run.torchscript": ("--torchscript", "run the model through TorchScript"),
     "run.channels_last": (

@@ -25,6 +25,7 @@ from imgzoo_train.ranks.world import World, join_world
 from imgzoo_train.scores.evaluation import Evaluation, evaluate
 from imgzoo_train.scores.metrics import score_name
 from imgzoo_train.techniques import adapters, batch_norm
+from imgzoo_train.techniques.precision import reproducible
 from imgzoo_train.terminal.progress import Bar
 
 from . import assembly, checks, resuming
@@ -55,7 +56,11 @@ def train(
     if config.run.threads:
         torch.set_num_threads(config.run.threads)
     keep_memory()  # activations of one step serve the next
-    with join_world(config.run.device, config.run.stall) as world, Signals(world, config.run.stall) as signals:
+    with (
+        reproducible(config.run.deterministic),
+        join_world(config.run.device, config.run.stall) as world,
+        Signals(world, config.run.stall) as signals,
+    ):
         return Run(config, world, signals, quiet=quiet, callbacks=callbacks).go(resume)
 
 
