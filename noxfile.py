@@ -1,7 +1,7 @@
-"""The commands of this repository: `python -m nox -s tests`, `demo`, `lint`, `build`, `parity`, `clients`, `bench`.
+"""The commands of this repository: `python -m nox -s tests`, `demo`, `lint`, `docs`, `build`, `parity`, `bench`.
 
 Sessions share one environment, `.nox/imgzoo`, so that torch is installed once; parity and bench use a thin layer over
-it, `.nox/parity`, that adds the peer, and `.nox/clients` adds libraries that import it.
+it, `.nox/parity`, that adds the peer, `.nox/clients` adds libraries that import it, and `.nox/docs` what builds the site.
 """
 
 import hashlib
@@ -20,6 +20,7 @@ SHARED = ROOT / ".nox" / "imgzoo"
 PARITY = ROOT / ".nox" / "parity"
 OLDEST = ROOT / ".nox" / "oldest"
 CLIENT = ROOT / ".nox" / "clients"
+DOCS = ROOT / ".nox" / "docs"
 APART = ("--ignore=tests/parity", "--ignore=tests/clients")  # they need libraries of their own environments
 PACKAGES = ("core", "layers", "archs-cnn", "archs-transformer", "archs-efficientnet", "optim", "data", "train",
             "timm")  # fmt: skip
@@ -35,6 +36,7 @@ PROCESSOR = {
 }
 FLOOR = ("torch==2.6.0", "torchvision==0.21.0")  # the oldest that the packages ask for
 PEER = ("timm==1.0.31", "pyyaml")
+SITE = ("mkdocs==1.6.1", "mkdocs-material==9.8.2", "mkdocstrings==1.0.8", "mkdocstrings-python==2.0.11", "matplotlib")
 CLIENTS = {  # what imports timm, and what it needs that the shared environment has not
     "transformers": ("transformers==5.24.0", "accelerate", "tokenizers", "regex", "typer", "shellingham"),
     "smp": ("segmentation-models-pytorch==0.6.0",),
@@ -164,6 +166,20 @@ def build(session: nox.Session) -> None:
         session.run(python, "-m", "build", "--no-isolation", "--outdir", "dist", f"packages/{name}", external=True,
                     silent=True)  # fmt: skip
     session.run(python, "tools/check_wheels.py", "dist", external=True)
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Build the documentation into site/, strictly: a broken link or anchor, or anything fetched from a network, fails."""
+    environment(session)
+    python = str(DOCS / "bin" / "python")
+    if not Path(python).exists():
+        venv.create(DOCS, with_pip=True)
+        session.run(python, "-m", "pip", "install", "-q", *SITE, external=True)
+    layer(DOCS)
+    use(session, DOCS)
+    env = {"NO_MKDOCS_2_WARNING": "1", "OMP_NUM_THREADS": "1"}
+    session.run(python, "-m", "mkdocs", "build", "--strict", "--quiet", *session.posargs, env=env, external=True)
 
 
 @nox.session
