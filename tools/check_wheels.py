@@ -8,15 +8,19 @@ The environments borrow torch and other third-party libraries from the running o
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
 import sysconfig
 import tempfile
 import venv
+import zipfile
 from pathlib import Path
 
 ALL = ("core", "layers", "archs_cnn", "archs_transformer", "archs_efficientnet", "optim", "data", "train", "timm")
+USUAL = [name.replace("_", "-") for name in ALL if name != "timm"]
+TRIO = ("core", "layers", "archs_transformer")
 
 COMPILED = """
 from imgzoo_data.transforms import twopass
@@ -40,7 +44,8 @@ def make_environment(folder: Path, wheels: list[Path], borrow: bool = True) -> P
     python = folder / "bin" / "python"
     if not borrow:
         subprocess.run([python, "-m", "pip", "install", "-q", "pluggy", "click", "importlib-metadata"], check=True)
-    subprocess.run([python, "-m", "pip", "install", "-q", "--no-deps", *map(str, wheels)], check=True)
+    if wheels:
+        subprocess.run([python, "-m", "pip", "install", "-q", "--no-deps", *map(str, wheels)], check=True)
     return folder / "bin"
 
 
@@ -90,10 +95,59 @@ def everything(bin: Path) -> None:
         expect(run([*bare, bin / "python", "-c", COMPILED]), "True True")
 
 
+def at_version(wheel: Path, version: str, folder: Path) -> Path:
+    """A copy of a wheel, in `folder`, that says another version of itself and asks for the same siblings."""
+    name, old, *rest = wheel.name.split("-")
+    copy = folder / "-".join((name, version, *rest))
+    with zipfile.ZipFile(wheel) as source, zipfile.ZipFile(copy, "w") as target:
+        for entry in source.namelist():
+            data = source.read(entry)
+            if entry.endswith((".dist-info/METADATA", ".dist-info/RECORD")):
+                text = data.decode().replace(f"{name}-{old}.dist-info", f"{name}-{version}.dist-info")
+                data = re.sub(rf"^Version: {re.escape(old)}$", f"Version: {version}", text, flags=re.MULTILINE).encode()
+            target.writestr(entry.replace(f"{name}-{old}.dist-info", f"{name}-{version}.dist-info"), data)
+    return copy
+
+
+def other_versions(wheels: dict[str, Path]) -> None:
+    """An older core runs newer networks, a newer one older networks; what the pins forbid pip refuses."""
+    for title, core, archs in (("an older core", "0.1.0", "0.9.0"), ("a newer core", "0.9.0", "0.1.0")):
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = Path(scratch)
+            chosen = [at_version(wheels[name], core if name == "core" else archs, folder) for name in TRIO]
+            bin = make_environment(folder / "env", chosen)
+            core_and_transformers(bin)
+            expect(run([bin / "imgzoo", "plugins"]), archs)
+            expect(run([bin / "python", "-c", "import imgzoo; print(imgzoo.__version__)"]), core)
+            run([bin / "imgzoo", "doctor", "--strict", "requirements", "plugins"])
+        print(f"{title} ({core}) and archs-transformer {archs}: works")
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        for name in TRIO:
+            at_version(wheels[name], "1.0.0" if name == "core" else "0.1.0", folder)
+        bin = make_environment(folder / "env", [])
+        install = [bin / "python", "-m", "pip", "install", "--no-index", "--find-links", folder]
+        expect(run([*install, "imgzoo-archs-transformer"], expect=1), "No matching distribution", "imgzoo-core<1")
+    print("core 1.0.0 and archs-transformer 0.1.0: refused by pip")
+
+
+def usual_set(dist: Path) -> None:
+    """`pip install imgzoo` brings everything but timm's names."""
+    with tempfile.TemporaryDirectory() as scratch:
+        bin = make_environment(Path(scratch) / "env", [])
+        run([bin / "python", "-m", "pip", "install", "-q", "--no-index", "--find-links", dist.resolve(), "imgzoo"])
+        rows = json.loads(run([bin / "python", "-m", "pip", "list", "--format", "json"]))
+        found = {row["name"] for row in rows if row["name"].startswith("imgzoo")}
+        if found != {"imgzoo", *(f"imgzoo-{name}" for name in USUAL)}:
+            raise SystemExit(f"pip install imgzoo brought {', '.join(sorted(found))}")
+        expect(run([bin / "imgzoo", "train", "--help"]), "--epochs")
+    print("pip install imgzoo: works")
+
+
 def main(dist: str) -> None:
     wheels = {name: next(Path(dist).glob(f"imgzoo_{name}-*.whl")) for name in ALL}
-    for name in ALL:
-        if not list(Path(dist).glob(f"imgzoo_{name}-*.tar.gz")):
+    for name in ("imgzoo", *(f"imgzoo_{name}" for name in ALL)):
+        if not list(Path(dist).glob(f"{name}-[0-9]*.tar.gz")):
             raise SystemExit(f"{name} has no sdist")
     cases = (
         ("core alone, no torch", ("core",), False, core_alone),
@@ -104,6 +158,8 @@ def main(dist: str) -> None:
         with tempfile.TemporaryDirectory() as folder:
             check(make_environment(Path(folder) / "env", [wheels[name] for name in names], borrow))
         print(f"{title}: works")
+    usual_set(Path(dist))
+    other_versions(wheels)
 
 
 if __name__ == "__main__":

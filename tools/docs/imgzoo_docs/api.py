@@ -14,8 +14,14 @@ from imgzoo.registry import registry
 from .markdown import code, first_paragraph, plain, table
 
 CORE = ("imgzoo", "imgzoo.model", "imgzoo.features", "imgzoo.plugin", "imgzoo.registry", "imgzoo.loading",
-        "imgzoo.catalog", "imgzoo.query", "imgzoo.testing", "imgzoo.errors", "imgzoo.options", "imgzoo.groups")  # fmt: skip
+        "imgzoo.catalog", "imgzoo.query", "imgzoo.testing", "imgzoo.errors", "imgzoo.options",
+        "imgzoo.groups")  # fmt: skip
 """Public modules of the core, the front door first."""
+INDEX = """# API
+
+A page for each distribution. Shapes stand in the docstrings: a map is (B, C, H, W), tokens are (B, N, C).
+
+"""
 DOORS = {"optim": "imgzoo_optim", "data": "imgzoo_data", "train": "imgzoo_train"}
 
 
@@ -28,8 +34,7 @@ def pages() -> dict[str, str]:
     written["timm"] = standing_in()
     rows = [(f"[imgzoo-{name}]({name}.md)", code(importable(name)), plain(first_paragraph(doc(importable(name)))))
             for name in written]  # fmt: skip
-    index = "# API\n\nA page for each distribution. Shapes stand in the docstrings: a map is (B, C, H, W), tokens are (B, N, C).\n\n"
-    index += table(("distribution", "import", "what it brings"), rows) + "\n"
+    index = INDEX + table(("distribution", "import", "what it brings"), rows) + "\n"
     return {"api/index.md": index} | {f"api/{name}.md": text for name, text in written.items()}
 
 
@@ -94,8 +99,8 @@ def networks(plugin: str) -> str:
     """The class or function behind every family of a package."""
     specs = sorted((spec for spec in registry("models").specs() if spec.plugin == plugin), key=lambda spec: spec.family)
     targets = dict.fromkeys((spec.target, spec.family) for spec in specs)
-    parts = [f"# imgzoo-{plugin}", "Every network has the methods of [ImageModel](core.md): `forward`, `forward_features`, "
-             "`forward_head`, `forward_intermediates`, `reset_classifier`, `set_input_size`, ..."]  # fmt: skip
+    parts = [f"# imgzoo-{plugin}", "Every network has the methods of [ImageModel](core.md): `forward`, "
+             "`forward_features`, `forward_head`, `forward_intermediates`, `reset_classifier`, ..."]  # fmt: skip
     for family in dict.fromkeys(family for _, family in targets):
         parts.append(f"## {family}\n\nVariants, weights and options: [{family}](../models/{family}.md).")
         own = dict.fromkeys(target.replace(":", ".") for target, each in targets if each == family)
@@ -112,9 +117,13 @@ def standing_in() -> str:
     """The names of imgzoo-timm by submodule, since they are looked up when they are used."""
     import imgzoo_timm
 
-    parts = ["# imgzoo-timm", plain(first_paragraph(imgzoo_timm.__doc__)), "[Coming from timm](../from-timm.md) shows how to "
-             "use it. Names and signatures are those of timm 1.0.31.", "::: imgzoo_timm.standin.install",
-             "::: imgzoo_timm.standin.uninstall"]  # fmt: skip
+    parts = [
+        "# imgzoo-timm",
+        plain(first_paragraph(imgzoo_timm.__doc__)),
+        "[Coming from timm](../from-timm.md) shows how to use it. Names and signatures are those of timm 1.0.31.",
+        "::: imgzoo_timm.standin.install",
+        "::: imgzoo_timm.standin.uninstall",
+    ]
     for package in ("models", "layers", "data", "optim", "scheduler", "loss", "utils"):
         module = importlib.import_module(f"imgzoo_timm.{package}")
         names = [name for name in dir(module) if not name.startswith("_")]

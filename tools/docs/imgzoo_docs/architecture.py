@@ -65,8 +65,8 @@ def picture() -> str:
         bend = 0.0 if abs(y2 - y1) <= HEIGHT + GAP or x1 != x2 else WIDTH * 0.75
         middle = f"{(x1 + x2) / 2 + bend:.0f} {(y1 + y2) / 2:.0f}"
         lines.append(f'<path d="M{x1:.0f} {y1 + HEIGHT / 2:.0f} Q{middle} {x2:.0f} {y2 - HEIGHT / 2:.0f}" fill="none" '
-                     f'stroke="currentColor" stroke-opacity="0.35" stroke-width="{thick:.1f}"><title>{user} imports {used} '
-                     f"{count} times</title></path>")  # fmt: skip
+                     f'stroke="currentColor" stroke-opacity="0.35" stroke-width="{thick:.1f}"><title>{user} imports '
+                     f"{used} {count} times</title></path>")  # fmt: skip
     for name, (x, y) in place.items():
         boxes.append(f'<rect x="{x - WIDTH / 2:.0f}" y="{y - HEIGHT / 2:.0f}" width="{WIDTH}" height="{HEIGHT}" rx="6" '
                      f'fill="#00897b"/><text x="{x:.0f}" y="{y + 5:.0f}" text-anchor="middle" fill="#fff" '

@@ -89,8 +89,8 @@ def panels(lines: Mapping[str, Sequence[float]], under: str, about: str, log: bo
     from matplotlib import pyplot
 
     gray, columns = "#808080", 4 if log else 3
-    style = {"svg.fonttype": "none", "svg.hashsalt": about, "font.size": 8, "axes.edgecolor": gray, "text.color": gray,
-             "axes.labelcolor": gray, "xtick.color": gray, "ytick.color": gray}  # fmt: skip
+    style: Any = {"svg.fonttype": "none", "svg.hashsalt": about, "font.size": 8}
+    style |= dict.fromkeys(("axes.edgecolor", "axes.labelcolor", "text.color", "xtick.color", "ytick.color"), gray)
     with pyplot.rc_context(style):
         size = (9.0, 1.7 * -(-len(lines) // columns))
         figure, grid = pyplot.subplots(-(-len(lines) // columns), columns, figsize=size, sharey=True, squeeze=False)

@@ -11,8 +11,8 @@ from .markdown import code, first_paragraph, plain, table
 INTRO = """# Errors and exit codes
 
 Errors are typed, one sentence, and say what to do. All derive from `imgzoo.errors.ImgzooError`; most derive from the
-builtin error that fits as well, so `except ValueError` keeps working. On the command line the sentence is printed to stderr;
-`imgzoo --debug` adds the traceback.
+builtin error that fits as well, so `except ValueError` keeps working. On the command line the sentence is printed to
+stderr; `imgzoo --debug` adds the traceback.
 """
 CODES = (
     (0, "done"),
@@ -25,7 +25,7 @@ CODES = (
 
 def page() -> str:
     found = [each for each in vars(errors).values() if inspect.isclass(each) and each.__module__ == errors.__name__]
-    raised = [each for each in found if not issubclass(each, Warning)]
+    raised = [each for each in found if issubclass(each, errors.ImgzooError)]
     rows = [
         (code(each.__name__), parents(each), each.exit_code, plain(first_paragraph(each.__doc__))) for each in raised
     ]

@@ -22,8 +22,8 @@ SHOWN = 90
 """Characters of a variant's options in the table; `imgzoo info NAME` has all of them."""
 INTRO = """# Models
 
-{families} families, {names:,} names, {weights} published weights. A page each has the variants, their costs and published
-results, the licenses of the weights, and what the constructor can be told. To search all of them:
+{families} families, {names:,} names, {weights} published weights. A page each has the variants, their costs and
+published results, the licenses of the weights, and what the constructor can be told. To search all of them:
 
 ```console
 $ imgzoo list --sort -top1 --max-gmacs 2 --license permissive --pareto
@@ -42,8 +42,9 @@ def pages() -> dict[str, str]:
 
 def index(families: dict[str, list[ModelSpec]]) -> str:
     rows = [
-        (f"[{family}]({family}.md)", plain(about(specs[0])), len(specs), sum(each.published for spec in specs for each in
-         spec.weights), span(COLUMNS["params"](row) for row in known(specs)))
+        (f"[{family}]({family}.md)", plain(about(specs[0])), len(specs),
+         sum(each.published for spec in specs for each in spec.weights),
+         span(COLUMNS["params"](row) for row in known(specs)))
         for family, specs in families.items()
     ]  # fmt: skip
     names = sum(map(len, families.values()))
@@ -76,7 +77,7 @@ def page(family: str, specs: list[ModelSpec]) -> str:
                   table(WEIGHTS, scores(specs))]  # fmt: skip
     for target in targets:
         sample = next(spec for spec in specs if spec.target == target)
-        module, _, name = target.partition(":")
+        name = target.partition(":")[2]
         told = f"Options of `{name}`" if len(targets) > 1 else "Options"
         parts += [f"## {told}", f"With the values of `{sample.name}`; [API](../api/{sample.plugin}.md) has the class."]
         parts.append(table(OPTIONS, map(option, constructor_rows(sample.name))))

@@ -16,8 +16,8 @@ from .markdown import code, plain, table
 INTRO = """# Configuration
 
 A run is described by the settings below. They come, later over earlier, from defaults, a recipe, a TOML file
-(`--config`), `--set KEY=VALUE` and flags; the resolved ones are saved as `config.toml` in the run folder, which repeats the
-run: `imgzoo train --config runs/mine/config.toml --output runs/again`. A key that no section has is an error.
+(`--config`), `--set KEY=VALUE` and flags; the resolved ones are saved as `config.toml` in the run folder, which repeats
+the run: `imgzoo train --config runs/mine/config.toml --output runs/again`. A key that no section has is an error.
 
 A setting without a flag is said with `--set`: `--set optim.options.nesterov=true`. Keys under `options` go to the
 constructor of what is named beside them (`model.options` to the network, `loss.options` to the loss, ...).
