@@ -180,7 +180,7 @@ def docs(session: nox.Session) -> None:
     layer(DOCS)
     use(session, DOCS)
     env = {"NO_MKDOCS_2_WARNING": "1", "OMP_NUM_THREADS": "1"}
-    session.run(python, "-m", "mkdocs", "build", "--strict", "--quiet", *session.posargs, env=env, external=True)
+    session.run(python, "-m", "mkdocs", "build", "--strict", *session.posargs, env=env, external=True)
 
 
 @nox.session

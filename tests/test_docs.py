@@ -29,6 +29,7 @@ QUICK = {"README.md", "docs/index.md", "docs/quickstart.md", "docs/from-timm.md"
          "packages/timm/README.md"}  # fmt: skip
 """Pages that take a few seconds; the others run in the slow session."""
 NOT_RUN = {
+    "README.md": 2,
     "docs/from-timm.md": 1,
     "docs/guides/offline.md": 2,
     "docs/model-base.md": 1,
@@ -214,3 +215,57 @@ def test_every_flag_stands_in_the_reference():
     from imgzoo_train.config.settings import rows as known
 
     assert [key for key in known() if f"`{key}`" not in rows] == []
+
+
+@pytest.mark.parametrize(
+    ("text", "foreign"),
+    [
+        ('<script src="https://cdn.example/x.js"></script>', True),
+        ('<link rel="stylesheet" href="//fonts.example/css">', True),
+        ('<link href="https://fonts.example" rel="preconnect">', True),
+        ("body { background: url(https://example.org/a.png) }", True),
+        ('<img alt="" src="../a.svg"><script src="assets/x.js"></script>', False),
+        ('<a href="https://arxiv.org/abs/2010.11929">paper</a>', False),
+    ],
+)
+def test_what_a_page_would_fetch_is_seen(text, foreign):
+    from imgzoo_docs.network import fetched
+
+    assert bool(fetched(text)) is foreign
+
+
+def test_text_of_the_code_is_shown_as_written():
+    from imgzoo_docs.commands import split_default
+    from imgzoo_docs.markdown import code, plain, table
+
+    assert split_default("images a step  [default: 64; x>=1]") == ("images a step (x>=1)", "64")
+    assert split_default("[default: 1; x>=1]") == ("(x>=1)", "1")
+    assert split_default("share of [0, 1]") == ("share of [0, 1]", "")
+    assert code("a|b") == "<code>a&#124;b</code>" and code("a") == "`a`" and code("") == ""
+    assert plain("a_b < `c_d`") == r"a\_b &lt; `c_d`"
+    assert table(("a",), [("x | y",)]).splitlines()[-1] == "| x &#124; y |"
+
+
+def test_every_family_has_a_page_with_its_variants_weights_and_options():
+    from imgzoo_docs import families
+
+    from imgzoo.registry import registry
+
+    specs = [spec for spec in registry("models").specs() if spec.family in ("convnext", "resnet")]
+    for family in ("convnext", "resnet"):
+        own = [spec for spec in specs if spec.family == family]
+        page = families.page(family, own)
+        assert [spec.name for spec in own if f"| `{spec.name}` |" not in page] == []
+        tags = [f"{spec.name}.{each.tag}" for spec in own for each in spec.weights if each.published]
+        assert tags and [tag for tag in tags if f"`{tag}`" not in page] == []
+        assert "| `drop_path_rate` |" in page and "arxiv.org/abs/" in page
+
+
+def test_the_picture_has_every_package_and_its_imports():
+    from imgzoo_docs import architecture
+
+    names = {path.name for path in ROOT.glob("packages/*/src/imgzoo*")}
+    assert names == {name for row in architecture.layers() for name in row}
+    assert all(f">{name}</text>" in architecture.picture() for name in names)
+    assert architecture.imports()["imgzoo_train", "imgzoo_data"] > 5
+    assert not [pair for pair in architecture.imports() if pair[0] == "imgzoo"], "the core imports a package above it"

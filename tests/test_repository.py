@@ -122,3 +122,27 @@ def test_the_usual_set_is_every_distribution_without_code_of_its_own():
 def test_every_license_file_is_the_repositorys():
     text = (ROOT / "LICENSE").read_text()
     assert all((ROOT / "packages" / name / "LICENSE").read_text() == text for name in PROJECTS)
+
+
+def test_the_site_is_built_so_that_a_broken_link_fails():
+    """Strict mode counts what is logged: with `--quiet` a warning is never counted."""
+    text = (ROOT / "noxfile.py").read_text()
+    command = re.search(r'session\.run\(python, "-m", "mkdocs"(.*)\)', text)[1]
+    assert "--strict" in command and "quiet" not in command
+    assert {*load_site()["validation"].values()} == {"warn"}
+    assert "docs" in asked_for((ROOT / ".ci/run").read_text())
+
+
+def load_site():
+    return yaml.safe_load((ROOT / "mkdocs.yml").read_text())
+
+
+def test_every_page_has_a_place_in_the_site():
+    def pages(node):
+        if isinstance(node, str):
+            yield node
+        for each in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
+            yield from pages(each)
+
+    placed = {*pages(load_site()["nav"])} | {"families.md", "layers.md"}
+    assert {path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*.md")} <= placed

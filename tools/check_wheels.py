@@ -8,6 +8,7 @@ The environments borrow torch and other third-party libraries from the running o
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -19,7 +20,7 @@ import zipfile
 from pathlib import Path
 
 ALL = ("core", "layers", "archs_cnn", "archs_transformer", "archs_efficientnet", "optim", "data", "train", "timm")
-USUAL = [name.replace("_", "-") for name in ALL if name != "timm"]
+USUAL = {f"imgzoo-{name.replace('_', '-')}" for name in ALL if name != "timm"}
 TRIO = ("core", "layers", "archs_transformer")
 
 COMPILED = """
@@ -122,26 +123,48 @@ def other_versions(wheels: dict[str, Path]) -> None:
             run([bin / "imgzoo", "doctor", "--strict", "requirements", "plugins"])
         print(f"{title} ({core}) and archs-transformer {archs}: works")
     with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch)
-        for name in TRIO:
-            at_version(wheels[name], "1.0.0" if name == "core" else "0.1.0", folder)
-        bin = make_environment(folder / "env", [])
-        install = [bin / "python", "-m", "pip", "install", "--no-index", "--find-links", folder]
-        expect(run([*install, "imgzoo-archs-transformer"], expect=1), "No matching distribution", "imgzoo-core<1")
+        chosen = [at_version(wheels[name], "1.0.0" if name == "core" else "0.1.0", Path(scratch)) for name in TRIO]
+        expect(resolved("imgzoo-archs-transformer", chosen, 1), "No matching distribution", "imgzoo-core<1")
     print("core 1.0.0 and archs-transformer 0.1.0: refused by pip")
 
 
-def usual_set(dist: Path) -> None:
-    """`pip install imgzoo` brings everything but timm's names."""
-    with tempfile.TemporaryDirectory() as scratch:
-        bin = make_environment(Path(scratch) / "env", [])
-        run([bin / "python", "-m", "pip", "install", "-q", "--no-index", "--find-links", dist.resolve(), "imgzoo"])
-        rows = json.loads(run([bin / "python", "-m", "pip", "list", "--format", "json"]))
-        found = {row["name"] for row in rows if row["name"].startswith("imgzoo")}
-        if found != {"imgzoo", *(f"imgzoo-{name}" for name in USUAL)}:
-            raise SystemExit(f"pip install imgzoo brought {', '.join(sorted(found))}")
-        expect(run([bin / "imgzoo", "train", "--help"]), "--epochs")
-    print("pip install imgzoo: works")
+def resolved(name: str, wheels: list[Path], status: int = 0) -> str:
+    """What pip says it would install for a name, of these wheels alone; stubs stand for what is not imgzoo's."""
+    with tempfile.TemporaryDirectory() as folder:
+        for wheel in wheels:
+            shutil.copy(wheel, folder)
+            for needed in requirements(wheel):
+                write_stub(needed, Path(folder))
+        alone = ["env", f"PIP_CONFIG_FILE={os.devnull}", sys.executable, "-m", "pip", "install", "--isolated"]
+        return run([*alone, "--dry-run", "--ignore-installed", "--no-index", "--find-links", folder, name], status)
+
+
+def requirements(wheel: Path) -> list[str]:
+    """Names of the distributions that a wheel asks for, imgzoo's left out."""
+    with zipfile.ZipFile(wheel) as file:
+        entry = next(each for each in file.namelist() if each.endswith(".dist-info/METADATA"))
+        lines = re.findall(r"^Requires-Dist: ([\w.-]+)", file.read(entry).decode(), re.MULTILINE)
+    return [name for name in lines if not name.startswith("imgzoo")]
+
+
+def write_stub(name: str, folder: Path) -> None:
+    """A wheel of a late version that holds nothing."""
+    stem = f"{name.replace('-', '_')}-999"
+    with zipfile.ZipFile(folder / f"{stem}-py3-none-any.whl", "w") as file:
+        file.writestr(f"{stem}.dist-info/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 999\n")
+        file.writestr(f"{stem}.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        file.writestr(f"{stem}.dist-info/RECORD", "")
+
+
+def usual_set(wheels: dict[str, Path]) -> None:
+    """`pip install imgzoo` brings everything but timm's names; with the extra it brings those too."""
+    for name, extra in (("imgzoo", set()), ("imgzoo[timm]", {"imgzoo-timm"})):
+        found = set(
+            re.findall(r"\b(imgzoo(?:-[a-z]+)*)-[\d.]+\d\b", resolved(name, [*wheels.values()]).splitlines()[-1])
+        )
+        if found != {"imgzoo", *USUAL} | extra:
+            raise SystemExit(f"pip install {name} brought {', '.join(sorted(found))}")
+        print(f"pip install {name}: brings {len(found)} distributions")
 
 
 def main(dist: str) -> None:
@@ -158,7 +181,7 @@ def main(dist: str) -> None:
         with tempfile.TemporaryDirectory() as folder:
             check(make_environment(Path(folder) / "env", [wheels[name] for name in names], borrow))
         print(f"{title}: works")
-    usual_set(Path(dist))
+    usual_set({**wheels, "": next(Path(dist).glob("imgzoo-[0-9]*.whl"))})
     other_versions(wheels)
 
 

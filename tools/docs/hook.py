@@ -13,13 +13,7 @@ from mkdocs.structure.pages import Page
 
 sys.path.insert(0, str(Path(__file__).parent))
 from imgzoo_docs import fragments, pages
-
-FOREIGN = re.compile(
-    r"""<(?:script|img|iframe|source|embed)\b[^>]*\bsrc=["']?(?:https?:)?//[^>]*>"""
-    r"""|<link\b(?=[^>]*\brel=["']?(?:stylesheet|preload|icon|preconnect))[^>]*\bhref=["']?(?:https?:)?//[^>]*>"""
-    r"""|(?:url\(|@import\s*)["']?(?:https?:)?//[^)]*"""
-)
-"""What a browser would fetch from elsewhere when it shows a page."""
+from imgzoo_docs.network import fetched
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -37,6 +31,6 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 def on_post_build(config: MkDocsConfig) -> None:
     for path in sorted(Path(config.site_dir).rglob("*")):
         if path.suffix in (".html", ".css"):
-            found = FOREIGN.search(path.read_text(encoding="utf-8"))
-            if found:
-                raise PluginError(f"{path} would fetch from a network: {found[0][:120]}")
+            foreign = fetched(path.read_text(encoding="utf-8"))
+            if foreign:
+                raise PluginError(f"{path} would fetch from a network: {foreign[:120]}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import click
@@ -51,10 +52,10 @@ def rows(command: click.Command, context: click.Context) -> Iterator[tuple[str, 
 
 def split_default(told: str) -> tuple[str, str]:
     """The help of an option without the brackets behind it, and the default that stands in them."""
-    help, bracket, extra = told.rpartition("  [")
-    if not bracket:
+    match = re.fullmatch(r"(.*?)(?:^|  )\[((?:default|required|\(|-?[\d.]|x)[^\[\]]*)\]", told)
+    if match is None:
         return told, ""
-    parts = extra.removesuffix("]").split("; ", 1)
+    help, parts = match[1], match[2].split("; ", 1)
     default = next((part.removeprefix("default: ") for part in parts if part.startswith("default: ")), "")
     rest = [part for part in parts if not part.startswith("default: ")]
-    return f"{help} ({', '.join(rest)})" if rest else help, default
+    return " ".join(part for part in (help, f"({', '.join(rest)})" if rest else "") if part), default

@@ -144,4 +144,4 @@ def span(counts: Iterable[float | None]) -> str:
 
 
 def link(paper: str) -> str:
-    return f"https://arxiv.org/abs/{paper}" if re.fullmatch(r"\d{4}\.\d{4,5}", paper) else paper
+    return f"https://arxiv.org/abs/{paper}" if re.fullmatch(r"\d{4}\.\d{4,5}(v\d+)?", paper) else paper

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -16,7 +17,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
 
 def cell(value: Any) -> str:
     """What a cell shows: one line, no bar that would end it."""
-    return " ".join(str("" if value is None else value).split()).replace("|", "\\|")
+    return " ".join(str("" if value is None else value).split()).replace("|", "&#124;")
 
 
 def code(value: Any) -> str:
@@ -24,17 +25,17 @@ def code(value: Any) -> str:
     text = " ".join(str(value).split())
     if not text:
         return ""
-    fence = "``" if "`" in text else "`"
-    pad = " " if text[0] == "`" or text[-1] == "`" else ""
-    return f"{fence}{pad}{text}{pad}{fence}"
+    if "`" in text or "|" in text:  # which would end the code, or a table's cell
+        return f"<code>{html.escape(text, quote=False)}</code>".replace("`", "&#96;").replace("|", "&#124;")
+    return f"`{text}`"
 
 
 def plain(text: str) -> str:
-    """Prose of the code that Markdown shows as written: `<` and `*` outside of code begin nothing."""
+    """Prose of the code that Markdown shows as written: `<`, `*`, `_` and `[` outside of code begin nothing."""
     parts = re.split(r"(`[^`]*`)", text)
     return "".join(
-        part if part.startswith("`") else re.sub(r"([<*_\[\]])", r"\\\1", part) for part in parts
-    )  # fmt: skip
+        part if part.startswith("`") else re.sub(r"([*_\[\]])", r"\\\1", part.replace("<", "&lt;")) for part in parts
+    )
 
 
 def first_paragraph(docstring: str | None) -> str:
