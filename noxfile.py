@@ -185,7 +185,7 @@ def docs(session: nox.Session) -> None:
 
 @nox.session
 def parity(session: nox.Session) -> None:
-    """Keys, numbers and behaviour beside the peer, which is installed here only."""
+    """Keys, numbers and behavior beside the peer, which is installed here only."""
     pytest(session, peer_environment(session), "-n", "2", "tests/parity")
 
 

@@ -247,9 +247,8 @@ def test_text_of_the_code_is_shown_as_written():
 
 
 def test_every_family_has_a_page_with_its_variants_weights_and_options():
-    from imgzoo_docs import families
-
     from imgzoo.registry import registry
+    from imgzoo_docs import families
 
     specs = [spec for spec in registry("models").specs() if spec.family in ("convnext", "resnet")]
     for family in ("convnext", "resnet"):

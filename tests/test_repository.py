@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import subprocess
 import tomllib
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import pytest
@@ -106,8 +108,6 @@ def test_a_tag_that_does_not_fit_is_refused(release, tag, said):
 
 def test_the_tags_of_the_workflow_are_those_of_releases():
     patterns = load(ROOT / ".github/workflows/release.yml")[True]["push"]["tags"]
-    from fnmatch import fnmatchcase
-
     for project in PROJECTS.values():
         assert any(fnmatchcase(f"{project['name']}-v{project['version']}", pattern) for pattern in patterns)
 
@@ -146,3 +146,23 @@ def test_every_page_has_a_place_in_the_site():
 
     placed = {*pages(load_site()["nav"])} | {"families.md", "layers.md"}
     assert {path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*.md")} <= placed
+
+
+BRITISH = re.compile(
+    r"\b(licence|catalogue|colour|behaviour|neighbour|favour|centre|grey"
+    r"|[a-z]{3,}(?:alis|imis|aris|eris)(?:e[sd]?|ing|ation))\w*",
+    re.IGNORECASE,
+)
+
+
+def test_spelling_is_american():
+    listed = subprocess.run(
+        ("git", "ls-files"), cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    texts = [ROOT / name for name in listed if name.endswith((".py", ".md", ".c", ".toml", ".yml", ".cff"))]
+    found = {}
+    for path in texts:
+        if path.exists() and path != Path(__file__):
+            for match in BRITISH.finditer(path.read_text(errors="replace")):
+                found.setdefault(match[0].lower(), path.relative_to(ROOT).as_posix())
+    assert found == {}

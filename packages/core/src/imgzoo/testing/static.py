@@ -75,7 +75,7 @@ def licenses_stated(info: Any) -> None:
     for spec in _models(info):
         for weights in spec.weights:
             if weights.published and not is_known(weights.license):
-                raise AssertionError(f"{spec.name}.{weights.tag} states no SPDX licence ('{weights.license}')")
+                raise AssertionError(f"{spec.name}.{weights.tag} states no SPDX license ('{weights.license}')")
 
 
 def weights_have_a_place(info: Any) -> None:
