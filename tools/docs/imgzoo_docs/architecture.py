@@ -12,7 +12,7 @@ from pathlib import Path
 from .markdown import code, table
 
 ROOT = Path(__file__).parents[3]
-WIDTH, HEIGHT, GAP = 210, 46, 64
+WIDTH, HEIGHT, GAP, SPACE = 210, 46, 64, 24
 
 
 @cache
@@ -51,30 +51,53 @@ def layers() -> list[list[str]]:
     return [row.split(" | ") for row in order]
 
 
+def rows() -> list[list[str]]:
+    """Packages in rows from the top down: each above all that it imports, as low as that allows."""
+    order = [name for row in layers() for name in row]
+    depth: dict[str, int] = {}
+    for name in reversed(order):
+        depth[name] = max((depth[used] + 1 for user, used in imports() if user == name), default=0)
+    return [[name for name in order if depth[name] == level] for level in range(max(depth.values()), -1, -1)]
+
+
+def direct() -> list[tuple[str, str]]:
+    """Pairs that import, without those that a third package connects as well."""
+    pairs = imports().keys()
+    return sorted(pair for pair in pairs if not any((pair[0], each) in pairs and (each, pair[1]) in pairs
+                  for row in layers() for each in row))  # fmt: skip
+
+
+def places() -> dict[str, tuple[float, float]]:
+    """Middle of each box: the broadest row evenly, the others over or under what they are tied to."""
+    drawn, spot = rows(), {}
+    broadest = max(range(len(drawn)), key=lambda index: len(drawn[index]))
+    across = {name: (WIDTH + SPACE) * (index + 0.5) for index, name in enumerate(drawn[broadest])}
+    for index in (*range(broadest - 1, -1, -1), *range(broadest + 1, len(drawn))):
+        tied = {name: [across[other] for pair in direct() if name in pair for other in pair if other in across]
+                for name in drawn[index]}  # fmt: skip
+        across |= {name: sum(found) / len(found) for name, found in tied.items()}
+    for index, row in enumerate(drawn):
+        for name in row:
+            spot[name] = across[name], HEIGHT / 2 + 8 + index * (HEIGHT + GAP)
+    return spot
+
+
 def picture() -> str:
     """An SVG: a box for each package, a line for each pair that imports, the thicker the more often."""
-    place: dict[str, tuple[float, float]] = {}
-    broad = max(map(len, layers())) * (WIDTH + 24)
-    for depth, row in enumerate(layers()):
-        for column, name in enumerate(row):
-            place[name] = broad / 2 + (column - (len(row) - 1) / 2) * (WIDTH + 24), 30 + depth * (HEIGHT + GAP)
-    lines, boxes = [], []
-    for (user, used), count in sorted(imports().items()):
-        (x1, y1), (x2, y2) = place[user], place[used]
-        thick = min(6.0, 0.6 + count / 40)
-        bend = 0.0 if abs(y2 - y1) <= HEIGHT + GAP or x1 != x2 else WIDTH * 0.75
-        middle = f"{(x1 + x2) / 2 + bend:.0f} {(y1 + y2) / 2:.0f}"
-        lines.append(f'<path d="M{x1:.0f} {y1 + HEIGHT / 2:.0f} Q{middle} {x2:.0f} {y2 - HEIGHT / 2:.0f}" fill="none" '
-                     f'stroke="currentColor" stroke-opacity="0.35" stroke-width="{thick:.1f}"><title>{user} imports '
-                     f"{used} {count} times</title></path>")  # fmt: skip
-    for name, (x, y) in place.items():
+    spot, lines, boxes = places(), [], []
+    for user, used in direct():
+        (x1, y1), (x2, y2), count = spot[user], spot[used], imports()[user, used]
+        lines.append(f'<line x1="{x1:.0f}" y1="{y1 + HEIGHT / 2:.0f}" x2="{x2:.0f}" y2="{y2 - HEIGHT / 2:.0f}" '
+                     f'stroke="currentColor" stroke-opacity="0.4" stroke-width="{min(7.0, 1 + count / 60):.1f}"><title>'
+                     f"{user} imports {used} {count} times</title></line>")  # fmt: skip
+    for name, (x, y) in spot.items():
         boxes.append(f'<rect x="{x - WIDTH / 2:.0f}" y="{y - HEIGHT / 2:.0f}" width="{WIDTH}" height="{HEIGHT}" rx="6" '
                      f'fill="#00897b"/><text x="{x:.0f}" y="{y + 5:.0f}" text-anchor="middle" fill="#fff" '
                      f'font-size="15">{name}</text>')  # fmt: skip
-    high = 30 + (len(layers()) - 1) * (HEIGHT + GAP) + HEIGHT
+    broad, high = max(x for x, _ in spot.values()) + WIDTH / 2, max(y for _, y in spot.values()) + HEIGHT / 2 + 8
     drawing = "".join(lines + boxes)
-    return (f'<figure><svg viewBox="0 0 {broad} {high}" role="img" aria-label="Packages of imgzoo and their imports" '
-            f'font-family="sans-serif">{drawing}</svg></figure>')  # fmt: skip
+    return (f'<figure><svg viewBox="0 0 {broad:.0f} {high:.0f}" role="img" aria-label="Packages of imgzoo and their '
+            f'imports" font-family="sans-serif">{drawing}</svg></figure>')  # fmt: skip
 
 
 def counts() -> str:
