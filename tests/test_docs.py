@@ -260,6 +260,22 @@ def test_every_family_has_a_page_with_its_variants_weights_and_options():
         assert "| `drop_path_rate` |" in page and "arxiv.org/abs/" in page
 
 
+@pytest.mark.slow
+def test_every_family_has_a_page_whose_example_works():
+    import imgzoo
+    from imgzoo_docs import families
+
+    pages = families.pages()
+    names = [
+        re.search(r'create_model\("(\w+)", num_classes=10\)', text)
+        for path, text in pages.items()
+        if "index" not in path
+    ]
+    assert len(names) == len({*(ROOT.glob("packages/archs-*/src/*/catalog/*.json"))})
+    for name in names:
+        assert imgzoo.create_model(name[1], num_classes=10, device="meta").num_classes == 10
+
+
 def test_the_picture_has_every_package_and_its_imports():
     from imgzoo_docs import architecture
 

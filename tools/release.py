@@ -33,6 +33,9 @@ def package_of(tag: str) -> Path:
 
 def main(tag: str, out: str) -> None:
     subprocess.run([sys.executable, "-m", "build", "--no-isolation", "--outdir", out, package_of(tag)], check=True)
+    for wheel in Path(out).glob("*-linux_*.whl"):  # an index takes no wheel for any Linux: say which ones it fits
+        subprocess.run([sys.executable, "-m", "auditwheel", "repair", "--wheel-dir", out, wheel], check=True)
+        wheel.unlink()
 
 
 if __name__ == "__main__":
