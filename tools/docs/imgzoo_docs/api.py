@@ -84,7 +84,8 @@ def entry(path: str) -> str:
 def layers() -> str:
     import imgzoo_layers
 
-    parts, offered = ["# imgzoo-layers", plain(first_paragraph(imgzoo_layers.__doc__))], set(imgzoo_layers.__all__)
+    parts = ["# imgzoo-layers", plain(first_paragraph(imgzoo_layers.__doc__)), "[A line about each](../layers.md)."]
+    offered = set(imgzoo_layers.__all__)
     for info in pkgutil.iter_modules(imgzoo_layers.__path__):
         module = importlib.import_module(f"imgzoo_layers.{info.name}")
         own = [key for key, value in vars(module).items() if key in offered and documented(value)

@@ -23,7 +23,8 @@ SHOWN = 90
 INTRO = """# Models
 
 {families} families, {names:,} names, {weights} published weights. A page each has the variants, their costs and
-published results, the licenses of the weights, and what the constructor can be told. To search all of them:
+published results, the licenses of the weights, and what the constructor can be told ([lines and tokens](../families.md)
+of each file). To search all of them:
 
 ```console
 $ imgzoo list --sort -top1 --max-gmacs 2 --license permissive --pareto
