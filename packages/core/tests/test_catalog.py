@@ -195,7 +195,7 @@ def broken(change):
         (lambda d: d.update(target="no_colon"), "convnext_tiny: target 'no_colon' is not 'package.module:attribute'"),
         (lambda d: d["models"].update(Bad={}), "Bad: a model's name has small letters, digits and '_' only"),
         (lambda d: tiny(d).update({"T-1": {}}), "convnext_tiny.T-1: a tag has small letters, digits and '_' only"),
-        (lambda d: tiny(d)["a"].update(colour=1), "convnext_tiny.a: unknown cell 'colour'"),
+        (lambda d: tiny(d)["a"].update(hue=1), "convnext_tiny.a: unknown cell 'hue'"),
         (lambda d: tiny(d)["a"].update(license="apache"), 'license "apache" is not an SPDX id or LicenseRef-...'),
         (lambda d: tiny(d)["a"].update(license=""), "convnext_tiny.a: published weights need a license"),
         (lambda d: tiny(d)["a"].update(input_size=[3, 0, 1]), "input_size [3, 0, 1] is not an integer or"),
@@ -224,7 +224,7 @@ def tiny(data):
 
 
 def test_a_cell_of_a_newer_core_is_ignored():
-    spec = next(iter(family_specs(broken(lambda d: tiny(d)["a"].update(colour="red")))))
+    spec = next(iter(family_specs(broken(lambda d: tiny(d)["a"].update(hue="red")))))
     assert spec.weights[0].crop_pct == 0.9
 
 

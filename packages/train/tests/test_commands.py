@@ -234,7 +234,7 @@ def test_recommend_runs_on_real_models():
     assert json.loads(result.stdout)["best"]["model"].startswith("resnet1")
 
 
-def test_the_card_states_metrics_licence_and_data(run):
+def test_the_card_states_metrics_license_and_data(run):
     invoke(push, run, "--card-only")
     card = (run / "best" / "README.md").read_text()
     for words in ("| top1 |", "License: not stated", "digits:", "optim", "Started from random weights"):

@@ -53,7 +53,7 @@ class WeightsError(ImgzooError):
 
 
 class LicenseError(WeightsError):
-    """The licence policy forbids these weights; nothing was read."""
+    """The license policy forbids these weights; nothing was read."""
 
 
 class OfflineError(WeightsError):

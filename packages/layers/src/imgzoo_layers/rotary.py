@@ -1,7 +1,7 @@
 """Rotary position embedding (arXiv:2104.09864) on a grid: queries and keys are turned by angles that grow with place.
 
 A table is (N, 2 * D): sines, then cosines, for D channels of a head. Two ways to pair the channels that turn together
-exist in published weights: neighbours (0, 1), (2, 3), ... or halves (0, D/2), (1, D/2 + 1), ...
+exist in published weights: neighbors (0, 1), (2, 3), ... or halves (0, D/2), (1, D/2 + 1), ...
 """
 
 import math
@@ -67,7 +67,7 @@ def axial_table(
 ) -> Tensor:  # fmt: skip
     """Half of the pairs turn with the row, half with the column: (h * w, 2 * D).
 
-    Channels are paired as neighbours, or by `halves` as language models with several axes do (arXiv:2409.12191).
+    Channels are paired as neighbors, or by `halves` as language models with several axes do (arXiv:2409.12191).
     With a `reference` grid places are measured on that one, so that its range is kept at any size (EVA-02,
     arXiv:2303.11331).
     """
@@ -123,7 +123,7 @@ def pixel_bands(dim: int, resolution: int, linear: bool = False) -> Tensor:
 
 
 def pixel_table(grid: Size, bands: Tensor) -> Tensor:
-    """Places from -1 to 1, the outermost at the ends, channels paired as neighbours: (h * w, 2 * D)."""
+    """Places from -1 to 1, the outermost at the ends, channels paired as neighbors: (h * w, 2 * D)."""
     down, across = (torch.linspace(-1, 1, side, device=bands.device) for side in grid)
     where = torch.stack(torch.meshgrid(down, across, indexing="ij"), dim=-1).flatten(0, 1)
     return as_table((where[:, :, None] * bands).flatten(1).repeat_interleave(2, dim=-1))

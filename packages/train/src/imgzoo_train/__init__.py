@@ -23,9 +23,11 @@ _HOME = {  # public name -> module that holds it
     "train": "imgzoo_train.runs.run",
 }
 
-__all__ = [*_HOME]
+__all__ = ["__version__", *_HOME]
 
 if TYPE_CHECKING:
+    __version__: str
+
     from imgzoo_train.config.settings import Config as Config
     from imgzoo_train.files.checkpoints import Checkpoints as Checkpoints
     from imgzoo_train.loop.distillation import Teacher as Teacher

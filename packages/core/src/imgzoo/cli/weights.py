@@ -19,7 +19,7 @@ def command() -> None:
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
 @click.option("-o", "--output", type=PATH, default="weights.lock.json", show_default=True, help="Where to write it.")
 def lock_command(names: tuple[str, ...], output: Path) -> None:
-    """Write where the weights of each NAME[.TAG] are, with sha256, size and licence."""
+    """Write where the weights of each NAME[.TAG] are, with sha256, size and license."""
     from imgzoo.loading.bundle import lock
     from imgzoo.loading.disk import write_text
 

@@ -81,3 +81,15 @@ def name_and_version(dist: Distribution) -> tuple[str, str]:
         return "", ""
     name, version = (re.search(rf"^{key}:[ \t]*(\S+)", metadata, re.MULTILINE) for key in ("Name", "Version"))
     return canonical(name[1]) if name else "", version[1] if version else ""
+
+
+def version(name: str) -> str:
+    """Version of the distribution that is installed under a name, "0+unknown" where none is."""
+    wanted = canonical(name)
+    for dist in installed():
+        if isinstance(dist, Folder) and not canonical(os.path.basename(dist._path)).startswith(wanted):
+            continue  # its METADATA need not be read
+        found, told = name_and_version(dist)
+        if found == wanted:
+            return told
+    return "0+unknown"

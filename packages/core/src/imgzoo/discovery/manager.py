@@ -18,7 +18,7 @@ from imgzoo.errors import IncompatiblePluginError, PluginError
 from imgzoo.plugin import API
 from imgzoo.text import safe, told
 
-from .distributions import Distribution, canonical, installed
+from .distributions import Distribution, canonical, installed, version
 from .find import PLUGIN_NAME, RESERVED, Plugin, api_in_text, find_plugins, settle_names
 from .switches import Switches
 from .watch import Watch, way_out
@@ -40,8 +40,6 @@ class Manager:
         environ: Mapping[str, str] | None = None,
         strict: bool | None = None,
     ) -> None:
-        from imgzoo import __version__
-
         self.switches = Switches(os.environ if environ is None else environ)
         if strict is not None:
             self.switches.strict = strict
@@ -53,7 +51,7 @@ class Manager:
         self.lock = threading.RLock()
         self._reported = self._reported_switches = False
 
-        self.plugins = [Plugin("core", "imgzoo-core", __version__, "imgzoo._plugin")]
+        self.plugins = [Plugin("core", "imgzoo-core", version("imgzoo-core"), "imgzoo._plugin")]
         self.plugins += find_plugins(installed() if distributions is None else distributions)
         settle_names(self.plugins)
         modules = {plugin.name: self._import(plugin) for plugin in self.plugins if plugin.state == "found"}

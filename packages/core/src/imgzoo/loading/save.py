@@ -33,7 +33,7 @@ def save_model(
 
     Args:
         class_names: one a class, in order; they travel with the weights.
-        license: SPDX id; without it the licence of the weights the model started from.
+        license: SPDX id; without it the license of the weights the model started from.
         metrics: numbers to keep beside the weights.
         state: other values for the parameters, such as averaged ones.
 
@@ -70,7 +70,7 @@ def describe(
 ) -> dict[str, Any]:
     """The contents of `config.json`."""
     cfg = {key: model.pretrained_cfg.get(key) for key in ("tag", *PREPROCESSING)}
-    if getattr(model, "load_report", None) is None:  # weights of our own: nobody else's name or licence
+    if getattr(model, "load_report", None) is None:  # weights of our own: nobody else's name or license
         cfg |= dict.fromkeys(("tag", "license", "url", "hf_hub_id", "origin_url"))
     cfg = {key: value for key, value in cfg.items() if value not in (None, "")}
     heads = model._heads()

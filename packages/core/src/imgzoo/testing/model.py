@@ -222,7 +222,7 @@ def images_are_independent(subject: ModelSubject) -> None:
     x = subject.image(model, batch=3)
     other = x.clone()
     other[1:] = torch.randn_like(other[1:]) * 3
-    same(model(other)[:1], model(x)[:1], "one image beside other neighbours")
+    same(model(other)[:1], model(x)[:1], "one image beside other neighbors")
 
 
 def init_is_seeded(subject: ModelSubject) -> None:

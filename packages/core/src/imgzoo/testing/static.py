@@ -75,7 +75,7 @@ def licenses_stated(info: Any) -> None:
     for spec in _models(info):
         for weights in spec.weights:
             if weights.published and not is_known(weights.license):
-                raise AssertionError(f"{spec.name}.{weights.tag} states no SPDX licence ('{weights.license}')")
+                raise AssertionError(f"{spec.name}.{weights.tag} states no SPDX license ('{weights.license}')")
 
 
 def weights_have_a_place(info: Any) -> None:
@@ -94,7 +94,7 @@ def bounds_on_core(info: Any) -> None:
     requires = importlib_metadata.requires(info.dist) or []
     line = next((r.replace(" ", "") for r in requires if re.match(r"imgzoo-core\b", r)), "")
     if ">=" not in line or "<" not in line.replace("<=", ""):
-        raise AssertionError(f"requires '{line or 'no imgzoo-core'}'; give both bounds: imgzoo-core>=1.0,<2")
+        raise AssertionError(f"requires '{line or 'no imgzoo-core'}'; give both bounds: imgzoo-core>=0.1,<1")
 
 
 def typed(info: Any) -> None:

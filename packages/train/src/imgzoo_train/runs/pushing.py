@@ -16,7 +16,7 @@ from .folder import RunFolder
 
 
 def model_card(run: RunFolder) -> str:
-    """The card as Markdown: what it is, how well it does, how it was made, and under which licence."""
+    """The card as Markdown: what it is, how well it does, how it was made, and under which license."""
     stored = json.loads((run.best / "config.json").read_text(encoding="utf-8"))
     config = Config.load(run.config_file)
     environment = json.loads((run.path / "environment.json").read_text(encoding="utf-8"))
@@ -40,7 +40,7 @@ def model_card(run: RunFolder) -> str:
     lines += ["", "## What it is", "", f"- Architecture: `{plain(stored['architecture'])}`, input {size}"]
     lines += [f"- Started from {origin}", f"- License: {plain(license) or 'not stated'}"]
     if parent and not license:
-        lines.append("- The weights it started from state no licence: clear that before you share this model")
+        lines.append("- The weights it started from state no license: clear that before you share this model")
     lines += [f"- Data: `{plain(config.data.source)}`, {counted(len(names) or stored['num_classes'], 'class')}"]
     if names:
         shown = ", ".join(plain(str(name)) for name in names[:20])
