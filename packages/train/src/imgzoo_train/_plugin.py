@@ -11,6 +11,8 @@ _COMMANDS = {
     "launch": "Start training on several ranks or machines.",
     "validate": "Score models or run folders on data.",
     "predict": "Name what images show, or write their features.",
+    "embed": "Write the features of every image of a source.",
+    "probe": "Score frozen features by nearest neighbors and a linear classifier.",
     "benchmark": "Measure speed and cost of models.",
     "export": "Write a model as torch.export, ONNX or TorchScript, with a parity report.",
     "average": "Average the weights of checkpoints.",
