@@ -1,6 +1,7 @@
 """Features in files, probes and search: exact order, the same bits after a cut, the answers of scikit-learn."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -9,9 +10,10 @@ from PIL import Image
 from train_commands import fails, invoke
 
 import imgzoo
-from imgzoo_train.cli import embed, probe
+from imgzoo_train.cli import embed, probe, search
 from imgzoo_train.features import embedding, store
 from imgzoo_train.features.probing import Linear, accuracy, hold_back, linear_probe, nearest
+from imgzoo_train.features.searching import nearest_rows
 from imgzoo_train.features.store import read_features
 
 SMALL = ["--img-size", "32", "--device", "cpu", "--batch-size", "50"]
@@ -239,3 +241,67 @@ def test_mistakes_of_probe_are_one_sentence(models, files, tmp_path):
         Image.new("RGB", (20, 20)).save(tmp_path / f"{index}.png")
     unlabelled = ["--train-split", "validation", "--model", models / "test_resnet", *SMALL]
     assert "one label an image" in fails(probe, f"folder:{tmp_path}", *unlabelled)
+
+
+@pytest.fixture(scope="module")
+def photo(tmp_path_factory):
+    """The eighth digit as a file, and its key."""
+    from imgzoo_data import create_dataset
+
+    source, path = create_dataset("digits:", "validation"), tmp_path_factory.mktemp("query") / "query.png"
+    Image.fromarray(source[7].data).save(path)
+    return path, source.key(7)
+
+
+@pytest.mark.parametrize("suffix", store.SUFFIXES)
+def test_an_image_of_the_source_finds_itself_then_the_nearest(models, files, photo, tmp_path, suffix):
+    path, key = photo
+    options = ["--features", files / f"digits{suffix}", "--model", models / "test_resnet", "--device", "cpu", "-k", "8"]
+    rows = json.loads(invoke(search, path, *options, "--json", "--sheet", tmp_path / "sheet.png").stdout)
+    assert rows[0]["key"] == key
+    assert rows[0]["cosine"] == pytest.approx(1, abs=1e-5)
+    vectors = np.asarray(read_features(files / f"digits{suffix}").vectors(), np.float64)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    expected = np.sort(vectors @ vectors[7])[::-1][:8]
+    np.testing.assert_allclose([row["cosine"] for row in rows], expected, atol=1e-5)
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert sheet.width > 900  # six tiles side by side, three below
+        assert sheet.height > 300
+        tiles = [np.asarray(sheet.crop((left, 18, left + 160, 178)), float) for left in (4, 168, 332)]
+    assert np.array_equal(tiles[0], tiles[1])  # the query and itself
+    assert not np.array_equal(tiles[0], tiles[2])
+
+
+def test_of_equal_images_the_first_is_found_first():
+    vectors = np.array([[0, 1], [2, 0], [1, 0], [0, 0]], np.float32)
+    cosines, places = nearest_rows(vectors, np.array([[5, 0]], np.float32), 4)
+    assert places.tolist() == [[1, 2, 0, 3]]
+    assert cosines.tolist() == [[1, 1, 0, 0]]
+
+
+def test_mistakes_of_search_are_one_sentence(models, files, photo, tmp_path, monkeypatch):
+    path, model = photo[0], ["--model", models / "test_resnet", "--device", "cpu"]
+    features = ["--features", files / "digits.npy"]
+    assert "the weights of" in fails(search, path, *features, "--model", models / "other", "--device", "cpu")
+    assert "-k 361" in fails(search, path, *features, *model, "-k", "361")
+    assert "there is no image" in fails(search, tmp_path / "none.png", *features, *model)
+    assert "there is no file" in fails(search, path, "--features", tmp_path / "none.npy", *model)
+    assert "not from '.txt'" in fails(search, path, "--features", tmp_path / "none.txt", *model)
+    assert "--sheet takes" in fails(search, path, *features, *model, "--sheet", tmp_path / "sheet.gif")
+    levels = tmp_path / "levels.safetensors"
+    invoke(embed, "digits:", *model, "--kind", "levels", "--img-size", "32", "--output", levels)
+    assert "--kind pooled" in fails(search, path, "--features", levels, *model)
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    assert "pip install faiss-cpu" in fails(search, path, *features, *model, "--engine", "faiss")
+
+
+def test_a_sheet_of_a_source_that_changed_is_refused(models, photo, tmp_path):
+    folder, model = tmp_path / "images", ["--model", models / "test_resnet", "--device", "cpu"]
+    folder.mkdir()
+    for index in range(3):
+        Image.new("RGB", (20, 20), (index * 40, 0, 0)).save(folder / f"{index}.png")
+    invoke(embed, f"folder:{folder}", *model, "--output", tmp_path / "images.npy")
+    options = ["--features", tmp_path / "images.npy", *model, "-k", "3", "--sheet", tmp_path / "sheet.png"]
+    assert "class" not in invoke(search, photo[0], *options).output
+    (folder / "0.png").unlink()
+    assert "is not what was embedded" in fails(search, photo[0], *options)

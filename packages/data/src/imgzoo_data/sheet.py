@@ -22,7 +22,7 @@ def contact_sheet(
     for index in dict.fromkeys(picked.tolist()):
         sample = source[index]
         images = [transform.pixels(sample.data, generator(seed, epoch + view, index)) for view in range(views)]
-        rows.append((f"{sample.key}  target {_short(sample.target)}", [_picture(image.numpy()) for image in images]))
+        rows.append((f"{sample.key}  target {_short(sample.target)}", [as_picture(image.numpy()) for image in images]))
     width = max(sum(p.width + _GAP for p in pictures) for _, pictures in rows) + _GAP
     heights = [max(p.height for p in pictures) + _TEXT + _GAP for _, pictures in rows]
     sheet = Image.new("RGB", (max(width, 160), sum(heights) + _GAP), "white")
@@ -37,7 +37,7 @@ def contact_sheet(
     return sheet
 
 
-def _picture(pixels: np.ndarray) -> Image.Image:
+def as_picture(pixels: np.ndarray) -> Image.Image:
     """(C, H, W) uint8 as an image at least 64 pixels high; of other channel counts the first is shown."""
     array = pixels.transpose(1, 2, 0) if len(pixels) == 3 else np.repeat(pixels[0][:, :, None], 3, axis=2)
     image = Image.fromarray(np.ascontiguousarray(array))

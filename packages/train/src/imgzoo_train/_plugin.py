@@ -13,6 +13,7 @@ _COMMANDS = {
     "predict": "Name what images show, or write their features.",
     "embed": "Write the features of every image of a source.",
     "probe": "Score frozen features by nearest neighbors and a linear classifier.",
+    "search": "Find the images most like a query among embedded ones.",
     "benchmark": "Measure speed and cost of models.",
     "export": "Write a model as torch.export, ONNX or TorchScript, with a parity report.",
     "average": "Average the weights of checkpoints.",

@@ -1,0 +1,58 @@
+"""`imgzoo search`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from imgzoo.cli.output import print_json
+from imgzoo.errors import UsageError
+
+from .options import pretrained
+
+
+@click.command("search")
+@click.argument("query", type=click.Path(path_type=Path))
+@click.option("--features", required=True, type=click.Path(path_type=Path), help="a file of imgzoo embed --kind pooled")
+@click.option("--model", required=True, help="the model of that file: name, saved folder or run folder")
+@pretrained("weights of a model given by name")
+@click.option("-k", "k", default=10, type=click.IntRange(1), show_default=True, help="images to find")
+@click.option("--engine", default="exact", type=click.Choice(["exact", "faiss"]), show_default=True)
+@click.option("--sheet", type=click.Path(path_type=Path), help="write a contact sheet: the query and what was found")
+@click.option("--device", default="")
+@click.option("--json", "as_json", is_flag=True, help="print JSON")
+def command(
+    query: Path,
+    features: Path,
+    model: str,
+    pretrained: str,
+    k: int,
+    engine: str,
+    sheet: Path | None,
+    device: str,
+    as_json: bool,
+) -> None:
+    """Find the images most like the image QUERY, by the cosine of their features."""
+    from imgzoo_train.features.embedding import Embedder
+    from imgzoo_train.features.searching import draw, query_vector, search
+    from imgzoo_train.features.store import read_features
+    from imgzoo_train.files.storage import check_file
+    from imgzoo_train.ranks.world import pick_device
+    from imgzoo_train.terminal.tables import show
+
+    if sheet is not None and sheet.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
+        raise UsageError(f"--sheet takes .png, .jpg or .webp, not '{sheet.suffix}'")
+    check_file(sheet, "--sheet")
+    if not query.is_file():
+        raise UsageError(f"there is no image {query}")
+    found = read_features(features)
+    found.vectors()
+    embedder = Embedder(model, pretrained, device=pick_device(device))
+    rows = search(query_vector(query, found, embedder, features), found, k, engine)
+    if sheet is not None:
+        draw(query, found, rows, sheet)
+    if as_json:
+        print_json(rows)
+    else:
+        show(rows, ("key", "cosine", "class"))
