@@ -1,8 +1,12 @@
-"""Text for people: names without control characters, in natural order. No torch."""
+"""Text for people, names without control characters and in natural order, and JSON for programs. No torch."""
 
 from __future__ import annotations
 
+import json
+import math
 import re
+from collections.abc import Mapping
+from typing import Any
 
 _ESCAPE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-_])")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
@@ -56,3 +60,21 @@ def counted(number: int, noun: str) -> str:
     """`1 class`, `1,437 classes`."""
     plural = f"{noun}es" if noun.endswith("s") else f"{noun}s"
     return f"{number:,} {noun if number == 1 else plural}"
+
+
+def json_text(value: Any, indent: int | None = 1) -> str:
+    """`value` as JSON that every reader takes: null for a number that is not finite, which the format cannot write."""
+    text = json.dumps(_finite(value), ensure_ascii=False, indent=indent, default=_plain)
+    return text.encode("utf-8", "backslashreplace").decode()  # bytes of a name that are no UTF-8, as JSON writes them
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    return [_finite(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _plain(value: Any) -> Any:
+    return sorted(value) if isinstance(value, set | frozenset) else dict(value)

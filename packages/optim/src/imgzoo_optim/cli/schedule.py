@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import ast
-import json
 import shutil
 from typing import Any
 
 import click
 
 from imgzoo.cli.numbers import Number
+from imgzoo.text import json_text
 from imgzoo_optim.schedules import create_scheduler
 
 BLOCKS = " ▁▂▃▄▅▆▇█"
@@ -74,7 +74,7 @@ def command(
     length = max(1, schedule.length)
     values = [schedule(update) for update in range(length + 1)]
     if as_json:
-        click.echo(json.dumps({"name": name, "length": length, "values": values}))
+        click.echo(json_text({"name": name, "length": length, "values": values}, None))
     elif plot:
         click.echo(draw(values, shutil.get_terminal_size().columns - 12))
         click.echo(f"{'':>9}  0 to {length}")
