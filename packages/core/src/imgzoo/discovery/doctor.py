@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from imgzoo.guard import attempt
 from imgzoo.registry import KINDS, fill
 from imgzoo.text import told
 
@@ -59,11 +60,8 @@ def _added(host: Manager) -> dict[str, Any]:
 
 
 def _run(name: str, check: Callable[[], Iterator[Finding]]) -> list[Finished]:
-    try:
-        rows = [Finished(level, name, subject, message) for level, subject, message in check()]
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:
+    rows, error = attempt(lambda: [Finished(level, name, subject, message) for level, subject, message in check()])
+    if error is not None:
         return [Finished("error", name, "", f"the check itself failed: {told(error)}")]
     return rows or [Finished("ok", name, "", "")]
 
