@@ -283,9 +283,10 @@ def test_specs_can_be_pickled_and_copied():
         assert pickle.loads(pickle.dumps(spec)) == spec == copy.deepcopy(spec)
 
 
-def test_no_catalog_folder_means_no_models(site):
+def test_a_catalog_that_is_not_there_is_no_empty_one(site):
     site.write("bare/__init__.py", "")
-    assert Catalog.read("bare") == []
+    with pytest.raises(FileNotFoundError, match="is it in the wheel"):
+        Catalog.read("bare")
     with pytest.raises(ModuleNotFoundError):
         Catalog.read("there_is_no_such_package")
     with pytest.raises(ValueError, match="__package__"):

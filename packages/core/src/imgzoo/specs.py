@@ -12,6 +12,8 @@ from .guard import attempt
 from .text import told
 
 NOTHING: Mapping[str, Any] = {}
+CAPABILITIES = frozenset(["compile", "export", "script", "fx", "onnx", "output_stride", "set_input_size", "bf16"])
+"""What a model may promise; each has a check of its name in the conformance kit."""
 
 
 def load_target(target: str, plugin: str = "") -> Any:

@@ -18,9 +18,14 @@ class Catalog(list[ModelSpec]):
 
     @classmethod
     def read(cls, package: str | None, folder: str = "catalog") -> Catalog:
-        """Read every `<package>/<folder>/*.json`; the package's networks are not imported."""
-        catalog = cls()
-        for path in catalog_files(package, folder):
+        """Read every `<package>/<folder>/*.json`; the package's networks are not imported.
+
+        Raises `FileNotFoundError` where there is none, as in a wheel that was built without its data.
+        """
+        catalog, paths = cls(), catalog_files(package, folder)
+        if not paths:
+            raise FileNotFoundError(f"there is no folder '{folder}' of JSON files in {package}: is it in the wheel?")
+        for path in paths:
             catalog.extend(family_specs(read_json(path)))
         return catalog
 

@@ -31,8 +31,13 @@ class Finished(NamedTuple):
     message: str
 
 
-def examine(host: Manager, deep: bool = False, names: tuple[str, ...] = ()) -> list[Finished]:
-    """Run the checks, all or those named (by check, or by the plugin they speak of); a check that dies is an error."""
+def examine(
+    host: Manager, deep: bool = False, names: tuple[str, ...] = (), only: tuple[str, ...] = ()
+) -> list[Finished]:
+    """Run the checks, or `only` those; keep rows named by `names` (a check, or the plugin that they speak of).
+
+    A check that dies is an error.
+    """
     for kind in KINDS:
         fill(host, kind)
     checks: dict[str, Callable[[], Iterator[Finding]]] = {
@@ -43,7 +48,7 @@ def examine(host: Manager, deep: bool = False, names: tuple[str, ...] = ()) -> l
     for name, spec in _added(host).items():
         checks[name] = lambda spec=spec: _contributed(spec)
 
-    found = [row for name, check in checks.items() for row in _run(name, check)]
+    found = [row for name, check in checks.items() if not only or name in only for row in _run(name, check)]
     return [row for row in found if not names or row.check in names or row.subject in names]
 
 
