@@ -187,6 +187,10 @@ BROKEN = {
     "brings a dataset of pairs": component(
         "datasets", DATASET % "(np.zeros((8, 8, 3), np.uint8), 0)", "samples_are_images", "a tuple"
     ),
+    "brings a dataset that hides a method": component(
+        "datasets", SOUND["datasets"].replace("self.count,", "self.size, self.count,").replace("= int", "= 8, int"),
+        "samples_are_images", "'size' is a method",
+    ),
     "brings a dataset of more classes than names": component(
         "datasets", DATASET % "Sample(np.zeros((8, 8, 3), np.uint8), index, 'x')", "targets_are_classes", "2 classes"
     ),

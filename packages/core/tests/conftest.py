@@ -63,9 +63,9 @@ class Site:
         folders = sorted(self.path.glob("*.dist-info"))
         return Manager([Folder(str(folder)) for folder in folders], environ=environ)
 
-    def manager_beside_others(self) -> Manager:
-        """A manager that knows this folder and what is installed."""
-        return Manager([*installed(), *(Folder(str(folder)) for folder in sorted(self.path.glob("*.dist-info")))])
+    def manager_beside_others(self, **environ: str) -> Manager:
+        """A manager that knows this folder, which is on the path, and what is installed."""
+        return Manager(installed(), environ=environ)
 
     def run(self, *args: str, **environ: str) -> subprocess.CompletedProcess[str]:
         """Run `imgzoo` in a process with this folder first on the path."""

@@ -21,6 +21,7 @@ from imgzoo_data.transforms.sequences import SequenceCrop
 SIZE = (3, 32, 32)
 IMAGE = np.random.default_rng(0).integers(0, 256, (40, 52, 3), np.uint8)
 FEW = 8
+METHODS = ("key", "place", "region", "size", "is_missing", "targets", "describe")
 
 
 def _transform(subject: Any) -> Transform:
@@ -83,6 +84,9 @@ def _samples(source: Any) -> list[Sample]:
 def samples_are_images(subject: Any) -> None:
     """`source[i]` is a `Sample`: bytes of an image file or an array (H, W[, C]), a target, and a name as text."""
     source = _opened(subject)
+    lost = [name for name in METHODS if not callable(getattr(source, name, None))]
+    if lost and not isinstance(source, StreamSource):
+        raise AssertionError(f"'{lost[0]}' is a method of every source, and here a value: call it otherwise")
     samples = _samples(source)
     if not samples:
         raise AssertionError("the example holds no sample")
