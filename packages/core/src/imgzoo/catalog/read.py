@@ -31,16 +31,30 @@ class Catalog(list[ModelSpec]):
 
 
 def catalog_files(package: str | None, folder: str = "catalog") -> list[str]:
-    """Paths of the JSON files in a folder of a package, sorted; empty when there is no such folder."""
+    """Paths of the JSON files in a folder of a package, sorted; empty when there is no such folder.
+
+    Raises `NotADirectoryError` for a package that lies in an archive.
+    """
     if not package:
         raise ValueError("pass the package's name: Catalog.read(__package__)")
-    root = os.path.join(package_folder(package), folder)
-    if not os.path.isdir(root):
-        return []
-    return [os.path.join(root, name) for name in sorted(os.listdir(root)) if name.endswith(".json")]
+    roots = [os.path.join(place, folder) for place in package_folders(package)]
+    for root in roots:
+        archive = _file_above(root)
+        if archive:
+            raise NotADirectoryError(f"{package} lies in {archive}, and catalogs are read from folders: pip install it")
+    paths = (os.path.join(root, name) for root in roots if os.path.isdir(root) for name in os.listdir(root))
+    return sorted(path for path in paths if path.endswith(".json"))
 
 
-def package_folder(package: str) -> str:
+def _file_above(path: str) -> str:
+    """The file (an archive) that a path leads into; empty where there is none."""
+    while not os.path.exists(path):
+        path = os.path.dirname(path)
+    return "" if os.path.isdir(path) else path
+
+
+def package_folders(package: str) -> list[str]:
+    """Where a package is; a namespace package may be in several places."""
     module = sys.modules.get(package)
     places = getattr(module, "__path__", None)
     if places is None:
@@ -50,7 +64,7 @@ def package_folder(package: str) -> str:
         places = spec.submodule_search_locations if spec else None
     if not places:
         raise ModuleNotFoundError(f"there is no package '{package}'", name=package)
-    return next(iter(places))
+    return list(places)
 
 
 def read_json(path: str) -> dict[str, Any]:

@@ -88,9 +88,18 @@ def check_plugins(host: Manager) -> Iterator[Finding]:
 
 
 def check_metadata(host: Manager) -> Iterator[Finding]:
-    """Metadata of installed distributions is readable."""
+    """Metadata of installed distributions is readable, and each is there once."""
+    seen: dict[tuple[str, str], str] = {}
     for dist in library().distributions():
-        name, _ = name_and_version(dist)
+        name, version = name_and_version(dist)
+        place = os.path.dirname(str(getattr(dist, "_path", "")))
+        other = seen.setdefault((name, place), version)
+        if name and other != version and any(name == plugin.dist for plugin in host.plugins):
+            yield (
+                "warning",
+                name,
+                f"{place} holds it twice, {other} and {version}: pip install --force-reinstall {name}",
+            )
         try:
             points = dist.entry_points
         except Exception as error:
