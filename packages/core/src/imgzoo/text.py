@@ -23,15 +23,15 @@ def safe(text: object) -> str:
     return line if line.isprintable() else "".join(char if char.isprintable() else "?" for char in line)
 
 
-def escaped(text: object) -> str:
-    """The text with what is not printable written as an escape (`\\x1b`), line breaks and tabs kept.
+def escaped(text: object, kept: str = "\n\t") -> str:
+    """The text with what is not printable written as an escape (`\\x1b`), but for what is `kept`.
 
     Bytes of a file name that are no UTF-8 (lone surrogates) are written as those bytes, `\\xe9`.
     """
     whole = str(text)
     if whole.isprintable():
         return whole
-    return "".join(char if char.isprintable() or char in "\n\t" else _written(char) for char in whole)
+    return "".join(char if char.isprintable() or char in kept else _written(char) for char in whole)
 
 
 def _written(char: str) -> str:
@@ -63,9 +63,14 @@ def counted(number: int, noun: str) -> str:
 
 
 def json_text(value: Any, indent: int | None = 1) -> str:
-    """`value` as JSON that every reader takes: null for a number that is not finite, which the format cannot write."""
+    """`value` as JSON that every reader takes and every terminal shows.
+
+    Null stands for a number that is not finite, which the format cannot write; what is not printable is escaped.
+    """
     text = json.dumps(_finite(value), ensure_ascii=False, indent=indent, default=_plain)
-    return text.encode("utf-8", "backslashreplace").decode()  # bytes of a name that are no UTF-8, as JSON writes them
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() or char == "\n" else json.dumps(char)[1:-1] for char in text)
 
 
 def _finite(value: Any) -> Any:

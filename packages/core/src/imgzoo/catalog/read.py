@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, overload
 
 from imgzoo.specs import NOTHING, ModelSpec, WeightSpec
+from imgzoo.text import escaped
 
 from .cells import CELL_TYPES, CELLS, NORMALIZE, OWN_KEYS, SIZES, Row, expanded
 
@@ -80,7 +81,7 @@ def tell(message: str, *values: object) -> None:
     """A line in the log."""
     import logging
 
-    logging.getLogger("imgzoo").warning(message, *values)
+    logging.getLogger("imgzoo").warning(message, *map(escaped, values))
 
 
 def family_specs(data: Row) -> Iterator[ModelSpec]:

@@ -8,7 +8,7 @@ import click
 
 from imgzoo.errors import UsageError
 
-from .output import print_json, print_table
+from .output import print_json, print_table, say
 
 TIERS = ("static", "component", "model", "weights")
 
@@ -45,7 +45,7 @@ def command(
         shown = None if as_json else _progress
         results += check_in_process(name, tiers=tier, sample=sample, examples=places, callback=shown)
         if not as_json:
-            click.echo(err=True)
+            say(err=True)
     failed = [row for row in results if row.status == "failed"]
     if as_json:
         print_json([{key: getattr(row, key) for key in ("name", "subject", "status", "message")} for row in results])
@@ -53,7 +53,7 @@ def command(
         shown = results if verbose else [row for row in results if row.status not in ("passed", "skipped")]
         print_table([(row.status, row.subject, row.name, row.message) for row in shown])
         counts = {status: sum(row.status == status for row in results) for status in ("passed", "failed", "skipped")}
-        click.echo(f"{plugin}: " + ", ".join(f"{count} {status}" for status, count in counts.items() if count))
+        say(f"{plugin}: " + ", ".join(f"{count} {status}" for status, count in counts.items() if count))
     ctx.exit(1 if failed else 0)
 
 
@@ -65,4 +65,4 @@ def _example(text: str) -> tuple[str, str]:
 
 
 def _progress(result: Any) -> None:
-    click.echo({"passed": ".", "failed": "F", "skipped": "s"}.get(result.status, "?"), nl=False, err=True)
+    say({"passed": ".", "failed": "F", "skipped": "s"}.get(result.status, "?"), nl=False, err=True)

@@ -8,12 +8,24 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from imgzoo.text import json_text, safe
+import click
+
+from imgzoo.text import escaped, json_text, safe
 
 
 def complain(message: object) -> None:
     """One line on stderr."""
     print(f"imgzoo: {safe(message)}", file=sys.stderr)
+
+
+def say(text: object = "", *, err: bool = False, nl: bool = True) -> None:
+    """A line on stdout or stderr, whatever names are in it: what is not printable is shown escaped."""
+    click.echo(escaped(text, "\t"), err=err, nl=nl)
+
+
+def say_text(text: object) -> None:
+    """Lines of our own making on stdout; names in them have no line breaks."""
+    click.echo(escaped(text))
 
 
 def show_warning(message: Any, category: type, filename: str, lineno: int, file: Any = None, line: Any = None) -> None:

@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from imgzoo.errors import OptionError, UsageError
-from imgzoo.text import escaped
 
 from .layout import SPLITS as SPLITS
 from .layout import TEST as TEST
@@ -144,11 +143,7 @@ def create_dataset(
 
         opened = as_source(source)
     else:
-        try:
-            opened = _open(str(source), split, task, options)
-        except UsageError as error:  # names of files and labels are shown escaped, as in every `DataError`
-            error.args = tuple(escaped(arg) if isinstance(arg, str) else arg for arg in error.args)
-            raise
+        opened = _open(str(source), split, task, options)
     if target_transform is not None:
         from .views import Retargeted
 
