@@ -93,7 +93,7 @@ def _planes(array: np.ndarray) -> torch.Tensor:
 
 def _resize_pillow(region: np.ndarray, crop: Crop) -> torch.Tensor:
     """The whole region resized: Pillow's `box` rounds otherwise, and may resize in another order."""
-    size, method = crop.resize[::-1], _PILLOW[crop.interpolation]
+    size, method = (crop.resize[1], crop.resize[0]), _PILLOW[crop.interpolation]
     region = np.ascontiguousarray(region)
     if region.shape[2] == 3:
         return _planes(np.array(Image.fromarray(region).resize(size, method)))
