@@ -22,8 +22,10 @@ from imgzoo.catalog import (
     read_json,
     read_results,
 )
+from imgzoo.catalog.cells import CELLS
 from imgzoo.licenses import is_known, is_permissive, spdx
 from imgzoo.registry import registry
+from imgzoo.rules import RULES
 from imgzoo.specs import WeightSpec
 
 FAMILY = {
@@ -281,6 +283,12 @@ def test_damaged_results_are_no_results(site, caplog, text, told):
 def test_specs_can_be_pickled_and_copied():
     for spec in family_specs(FAMILY):
         assert pickle.loads(pickle.dumps(spec)) == spec == copy.deepcopy(spec)
+
+
+def test_every_cell_of_a_catalog_has_its_rule():
+    assert set(RULES[WeightSpec]) - {"tag", "arch"} == CELLS
+    assert not [field for field, value in WeightSpec._field_defaults.items() if field in CELLS
+                and not RULES[WeightSpec][field].holds(value)]  # fmt: skip
 
 
 def test_a_catalog_that_is_not_there_is_no_empty_one(site):

@@ -8,10 +8,11 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, overload
 
+from imgzoo.rules import wrong_field
 from imgzoo.specs import NOTHING, ModelSpec, WeightSpec
 from imgzoo.text import escaped
 
-from .cells import CELL_TYPES, CELLS, NORMALIZE, OWN_KEYS, SIZES, Row, expanded
+from .cells import CELLS, NORMALIZE, OWN_KEYS, SIZES, Row, expanded
 
 
 class Catalog(list[ModelSpec]):
@@ -119,6 +120,7 @@ def family_specs(data: Row) -> Iterator[ModelSpec]:
 class CatalogWeights(Sequence[WeightSpec]):
     """The weight rows of an architecture, made into specs when they are first looked at: a list of names needs none."""
 
+    checks_its_rows = True
     __slots__ = ("_cells", "_name", "_paper", "_rows", "_specs")
 
     def __init__(self, name: str, rows: Row, cells: Row, paper: str) -> None:
@@ -191,7 +193,7 @@ def weight_spec(arch: str, tag: str, cells: Row, paper: str = "") -> WeightSpec:
     if "hf_hub_id" not in full and not full.get("url"):
         full["hf_hub_id"] = f"timm/{arch}.{tag}"
     full.setdefault("paper", paper)
-    for key, value in full.items():
-        if not isinstance(value, CELL_TYPES[key]):
-            raise TypeError(f"{key} is a {type(value).__name__}")
+    wrong = wrong_field(WeightSpec, full.items())
+    if wrong:
+        raise TypeError(wrong)
     return WeightSpec(tag, arch, **full)
