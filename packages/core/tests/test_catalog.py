@@ -15,6 +15,7 @@ from imgzoo.catalog import (
     NORMALIZE,
     Catalog,
     catalog_files,
+    cells,
     check,
     family_specs,
     format_catalog,
@@ -22,7 +23,6 @@ from imgzoo.catalog import (
     read_json,
     read_results,
 )
-from imgzoo.catalog.cells import CELLS
 from imgzoo.licenses import is_known, is_permissive, spdx
 from imgzoo.registry import registry
 from imgzoo.rules import RULES
@@ -286,8 +286,8 @@ def test_specs_can_be_pickled_and_copied():
 
 
 def test_every_cell_of_a_catalog_has_its_rule():
-    assert set(RULES[WeightSpec]) - {"tag", "arch"} == CELLS
-    assert not [field for field, value in WeightSpec._field_defaults.items() if field in CELLS
+    assert set(RULES[WeightSpec]) - {"tag", "arch"} == cells.CELLS
+    assert not [field for field, value in WeightSpec._field_defaults.items() if field in cells.CELLS
                 and not RULES[WeightSpec][field].holds(value)]  # fmt: skip
 
 
