@@ -83,7 +83,7 @@ def test_a_broken_command_is_a_stub_that_names_its_plugin(program, name, args):
         ("click", 1, "imgzoo: of click\n"),
         ("abort", 1, "imgzoo: stopped\n"),
         ("bug", 1, "imgzoo: KeyError: 'inner' (imgzoo --debug shows where)\n"),
-        ("escape", 2, "imgzoo: cleared second?\n"),
+        ("escape", 2, "imgzoo: \\x1b[2Jcleared second\\x07\n"),
     ],
 )
 def test_a_failure_is_one_sentence(program, how, code, said):
