@@ -143,7 +143,7 @@ BROKEN = {
         "@hookimpl\ndef imgzoo_models(): return Catalog.read(__package__)\n", "loads", "there is no folder"
     ),
     "reads an empty table": plugin(hook("losses"), "hooks_answer", "imgzoo_losses returns nothing"),
-    "forgets the mark": plugin("def imgzoo_losses(): return []\n", "hooks_are_marked", "imgzoo_losses is not marked"),
+    "forgets the mark": plugin("def imgzoo_losses(): return []\n", "doctor_hooks", "imgzoo_losses is not marked"),
     "spells a hook wrong": plugin("@hookimpl\ndef imgzoo_loses(): return []\n", "doctor_hooks", "'imgzoo_loses'"),
     "names a module that is not there": plugin(
         hook("losses", "ComponentSpec('acme', 'acme_zoo.gone:It')"), "doctor_targets", "acme_zoo.gone"

@@ -188,10 +188,14 @@ def check_names(host: Manager) -> Iterator[Finding]:
 
 
 def check_hooks(host: Manager) -> Iterator[Finding]:
-    """Plugins implement hooks that exist."""
+    """Plugins implement hooks that exist, and mark what they implement."""
     for plugin in host.plugins:
-        callers = host.hooks.get_hookcallers(host.hooks.get_plugin(plugin.name)) or ()
-        for caller in callers:
+        module = host.hooks.get_plugin(plugin.name)
+        for name in dir(module):
+            is_hook = name.startswith("imgzoo_") and hasattr(host.hooks.hook, name) and callable(getattr(module, name))
+            if is_hook and host.hooks.parse_hookimpl_opts(module, name) is None:
+                yield "warning", plugin.name, f"{name} is not marked with @hookimpl: it is never called"
+        for caller in host.hooks.get_hookcallers(module) or ():
             if not caller.has_spec() and not all(impl.optionalhook for impl in caller.get_hookimpls()):
                 yield "warning", plugin.name, f"there is no hook '{caller.name}': it is never called"
 

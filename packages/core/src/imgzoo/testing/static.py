@@ -61,16 +61,6 @@ def api_declared(info: Any) -> None:
         raise AssertionError(f"IMGZOO_API is {api!r}; this core offers {API}")
 
 
-def hooks_are_marked(info: Any) -> None:
-    """A function that is named like a hook is one: without `@hookimpl` it is never called."""
-    hooks, module = manager().hooks, _module(info)
-    for name in dir(module):
-        function = getattr(module, name)
-        is_named = callable(function) and getattr(hooks.hook, name, None) is not None
-        if is_named and hooks.parse_hookimpl_opts(module, name) is None:
-            raise AssertionError(f"{name} is not marked with @hookimpl, so it is never called")
-
-
 def hooks_answer(info: Any) -> None:
     """A hook that declares things declares some: catalogs and tables are in the wheel."""
     silent = [name for name in info.hooks if info.items.get(name) == 0]
@@ -160,6 +150,6 @@ def _doctors(name: str) -> Callable[[Any], None]:
 
 CHECKS = [
     Check(fn.__name__, "static", fn)
-    for fn in (loads, torch_free, api_declared, hooks_are_marked, hooks_answer, capabilities_are_known,
+    for fn in (loads, torch_free, api_declared, hooks_answer, capabilities_are_known,
                names_are_plain, licenses_stated, weights_have_a_place, bounds_on_core, typed)
 ] + [Check(f"doctor_{name}", "static", _doctors(name)) for name in DOCTORS]  # fmt: skip
