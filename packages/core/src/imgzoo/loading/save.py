@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from imgzoo.errors import UsageError
+from imgzoo.text import json_text
 
 from .adapt import first_conv
 from .disk import CONFIG, replacing, write_text
@@ -46,7 +47,7 @@ def save_model(
     if names is not None and model.num_classes and len(names) != model.num_classes:
         raise UsageError(f"{len(names)} class names were given for {model.num_classes} classes")
     folder = Path(folder)
-    text = json.dumps(plain_values(describe(model, names, license, metrics)), indent=2) + "\n"
+    text = json_text(plain_values(describe(model, names, license, metrics)), 2) + "\n"
     folder.mkdir(parents=True, exist_ok=True)
     write_tensors(state if state is not None else model.state_dict(), folder / "model.safetensors")
     write_text(folder / CONFIG, text)
@@ -57,7 +58,7 @@ def plain_values(config: dict[str, Any]) -> dict[str, Any]:
     """The description as it is, once every option in it is known to be a plain value."""
     for key, value in {**config["model_args"], **config["imgzoo"].get("model_args", {})}.items():
         try:
-            json.dumps(value)
+            json.dumps(value, allow_nan=False)
         except (TypeError, ValueError) as error:
             raise UsageError(
                 f"the option {key}={value!r} is no plain value, so no file can hold it; save the state dict alone"

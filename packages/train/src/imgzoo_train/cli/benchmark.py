@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from imgzoo.cli.numbers import Number
-from imgzoo.cli.output import print_json
+from imgzoo.cli.output import print_json, say
 from imgzoo.errors import ImgzooError
 
 
@@ -45,7 +45,7 @@ def command(
     names, rows, failed = find_models(models), [], False
     for number, name in enumerate(names, start=1):
         if len(names) > 1:
-            click.echo(f"{number}/{len(names)} {name}", err=True)
+            say(f"{number}/{len(names)} {name}", err=True)
         try:
             rows.append(benchmark(name, Settings(device=pick_device(device), **options), chosen))
         except Exception as error:  # whatever one dies of, the others are measured

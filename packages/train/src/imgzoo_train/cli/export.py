@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from imgzoo.cli.numbers import Number
-from imgzoo.cli.output import print_json
+from imgzoo.cli.output import print_json, say
 from imgzoo.errors import UsageError
 
 from .options import pretrained as of_name
@@ -78,9 +78,9 @@ def command(
     if as_json:
         print_json(report)
         return
-    click.echo(f"{output}: {report['bytes'] / 2**20:.1f} MiB")
+    say(f"{output}: {report['bytes'] / 2**20:.1f} MiB")
     for batch, row in report["batches"].items():
-        click.echo(
+        say(
             f"batch {batch}: largest difference {row['max_difference']:.2g} "
             f"({row['relative_difference']:.2g} of the largest output), same answer {row['top1_agreement']:.0%}"
         )

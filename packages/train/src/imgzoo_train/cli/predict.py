@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from imgzoo.cli.output import print_json
+from imgzoo.cli.output import print_json, say
 
 from .options import SEQUENCE, TTA
 from .options import pretrained as of_name
@@ -54,7 +54,7 @@ def command(
     from imgzoo_train.models.prediction import Predictor, find_images
     from imgzoo_train.ranks.world import pick_device
     from imgzoo_train.scores.rows import check_name, write_rows
-    from imgzoo_train.terminal.progress import Watched, clean
+    from imgzoo_train.terminal.progress import Watched
 
     files = find_images(paths)
     check_name(output)
@@ -69,18 +69,18 @@ def command(
         except StorageError:
             print_json(rows)  # they are not lost
             raise
-        click.echo(f"{len(rows)} rows in {output}")
+        say(f"{len(rows)} rows in {output}")
     elif as_json:
         print_json(rows)
     else:
         for row in rows:
-            click.echo(clean(row["file"]))
+            say(row["file"])
             for answer in row.get("classes", ()):
-                click.echo(f"  {answer['probability']:7.2%}  {clean(answer['class'])}")
+                say(f"  {answer['probability']:7.2%}  {answer['class']}")
             if "values" in row:
-                click.echo("  " + "  ".join(f"{value:.6g}" for value in row["values"]))
+                say("  " + "  ".join(f"{value:.6g}" for value in row["values"]))
             if "error" in row:
-                click.echo(f"  error: {clean(row['error'])}")
+                say(f"  error: {row['error']}")
     if any("error" in row for row in rows):
         sys.exit(1)
 

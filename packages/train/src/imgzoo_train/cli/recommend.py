@@ -7,7 +7,7 @@ import sys
 import click
 
 from imgzoo.cli.numbers import Number
-from imgzoo.cli.output import print_json
+from imgzoo.cli.output import print_json, say
 
 
 @click.command("recommend")
@@ -57,15 +57,13 @@ def command(
         batch_size, None, pick_device(device), precision, channels_last, deploy=deploy, seconds=min(1.0, seconds / most)
     )
     rows = candidates(patterns, license, min_top1, max_params)
-    best, table = recommend(
-        max_ms, settings, rows, most=most, seconds=seconds, watch=lambda text: click.echo(text, err=True)
-    )
+    best, table = recommend(max_ms, settings, rows, most=most, seconds=seconds, watch=lambda text: say(text, err=True))
     if as_json:
         print_json({"best": best, "measured": table})
     else:
         show(table, ("model", "top1", "ms_p50", "ms_p90", "fits", "gmacs", "params_m", "license"))
         if best:
-            click.echo(f"take {best['model']}: {best['ms_p50']:.1f} ms here, published top-1 {best['top1']:.1f}%")
+            say(f"take {best['model']}: {best['ms_p50']:.1f} ms here, published top-1 {best['top1']:.1f}%")
         else:
-            click.echo(f"none of the measured models answers within {max_ms:g} ms")
+            say(f"none of the measured models answers within {max_ms:g} ms")
     sys.exit(0 if best else 1)

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from imgzoo.cli.numbers import Number
-from imgzoo.cli.output import print_json
+from imgzoo.cli.output import print_json, say
 from imgzoo.errors import ImgzooError
 
 from .options import SEQUENCE, TTA, pretrained, refuse_idle
@@ -155,5 +155,5 @@ def _show(rows: list[Row], as_json: bool) -> None:
     show(rows, SHOWN)
     for table in (classes_of(rows), pairs_of(rows)):
         if table:
-            click.echo()
+            say()
             show(table, list(dict.fromkeys(key for row in table for key in row)))

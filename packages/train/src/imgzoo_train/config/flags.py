@@ -103,3 +103,11 @@ FLAGS = {
     "run.loggers": ("--logger", "metric sinks besides the files, e.g. tensorboard"),
     "run.trainer": ("--trainer", "training loop of a plugin"),
 }
+
+COMMAND_LINE = "the command line"
+
+
+def called(key: str, where: str) -> str:
+    """What a message calls the setting `key` of `where`: by its flag where it was typed, else by its key."""
+    flag = FLAGS[key][0].partition("/")[0] if key in FLAGS and where == COMMAND_LINE else ""
+    return flag or f"'{key}' in {where}"

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from imgzoo.errors import ImgzooError, MissingDependencyError, UsageError
+from imgzoo.text import json_text
 from imgzoo_data import resolve_data_config
 from imgzoo_train.files.storage import StorageError, is_disk_full, replace_text
 
@@ -99,7 +100,7 @@ def export(
     gaps = [row["relative_difference"] for row in report["batches"].values()]
     worst = max(gaps, key=lambda gap: (gap != gap, gap))  # what is no number is the worst
     report |= {"dynamic_batch": dynamic, "relative_difference": worst, "tolerance": tolerance}
-    replace_text(path.with_name(path.name + ".json"), json.dumps(report, indent=1))
+    replace_text(path.with_name(path.name + ".json"), json_text(report))
     if worst != worst:
         raise ExportError(f"{path} answers with what is no finite number, or the model itself does")
     if not worst <= tolerance:
