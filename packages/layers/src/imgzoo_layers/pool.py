@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .padding import pad_same
+from .padding import pad_same, same_pad
 from .tables import Computed, Tabled
 from .util import pair
 
@@ -108,6 +108,28 @@ class MaxPool2dSame(nn.MaxPool2d):
     def forward(self, x: Tensor) -> Tensor:
         x = pad_same(x, self.kernel_size, self.stride, self.dilation, -math.inf)  # type: ignore[arg-type]
         return F.max_pool2d(x, self.kernel_size, self.stride, 0, self.dilation)
+
+
+class MedianPool2d(nn.Module):
+    """The median of each window, the lower one of two, edges reflected: (B, C, H, W) -> (B, C, H/stride, W/stride).
+
+    `padding` is as of `create_conv`: "" none, "same" as TensorFlow, a number or a pair as given.
+    """
+
+    def __init__(self, kernel: Sides = 3, stride: Sides = 1, padding: str | Sides = ""):
+        super().__init__()
+        self.kernel, self.stride, self.padding = pair(kernel), pair(stride), padding
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.padding == "same":
+            sides = zip(x.shape[-2:], self.kernel, self.stride, strict=True)
+            (high, wide) = (same_pad(size, kernel, stride, 1) for size, kernel, stride in sides)
+            x = F.pad(x, [wide // 2, wide - wide // 2, high // 2, high - high // 2], "reflect")
+        elif self.padding:
+            high, wide = pair(self.padding)
+            x = F.pad(x, [wide, wide, high, high], "reflect")
+        windows = x.unfold(2, self.kernel[0], self.stride[0]).unfold(3, self.kernel[1], self.stride[1])
+        return windows.flatten(-2).median(-1).values
 
 
 def binomial_filter(dim: int, size: int) -> Tensor:
