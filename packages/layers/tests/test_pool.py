@@ -8,7 +8,15 @@ from torch.nn import functional as F
 from imgzoo_layers.attention_pool import AttentionPoolLatent, AttentionPoolPrr
 from imgzoo_layers.learned_pool import LogSumExpPool, LogSumExpPool2d, SimPool, SimPool2d
 from imgzoo_layers.padding import pad_same, pad_to_multiple, same_pad
-from imgzoo_layers.pool import AdaptivePool2d, AvgPool2dSame, BlurPool2d, GlobalPool, MaxPool2dSame, MedianPool2d, create_aa
+from imgzoo_layers.pool import (
+    AdaptivePool2d,
+    AvgPool2dSame,
+    BlurPool2d,
+    GlobalPool,
+    MaxPool2dSame,
+    MedianPool2d,
+    create_aa,
+)
 from imgzoo_layers.rotary_pool import RotaryAttentionPool2d
 
 MAP = torch.randn(2, 16, 5, 7, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
