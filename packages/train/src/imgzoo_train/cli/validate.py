@@ -26,6 +26,7 @@ SHOWN = (
     "top1",
     "top5",
     "map",
+    "f1_samples",
     "r2",
     "mae",
     "loss",
@@ -49,6 +50,8 @@ SHOWN = (
 @click.option("--precision", default="fp32", type=click.Choice(["fp32", "bf16", "pure-bf16"]))
 @click.option("--channels-last", is_flag=True)
 @click.option("--test-pool", is_flag=True, help="average answers over windows of the whole image")
+@click.option("--threshold", type=Number(0, 1, min_open=True, max_open=True),
+              help="probability above which a label holds, of several an image")  # fmt: skip
 @click.option("--tta", help=f"average the answers to views of an image: {TTA}")
 @SEQUENCE
 @click.option("--subset", default="", help="ImageNet's derived sets: a, r, v2, sketch, real")

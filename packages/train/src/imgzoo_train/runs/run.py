@@ -301,6 +301,7 @@ class Run:
             self.loaders.validation,
             classes=self.sources.align.classes,
             task=self.config.loss.task,
+            threshold=self.config.loss.threshold,
             align=self.sources.align,
             advice="--max-bad-val",
             world=self.world,

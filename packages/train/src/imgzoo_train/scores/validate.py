@@ -44,6 +44,8 @@ class Settings:
     precision: str = "fp32"
     channels_last: bool = False
     test_pool: bool = False
+    threshold: float | None = None
+    """Probability above which a label holds, where several may; None is one half."""
     tta: str | None = None
     """Views whose answers are averaged, as `flip,scales`; `scores.views.VIEWS` lists them."""
     sequence: int | None = None
@@ -104,6 +106,8 @@ def validate(
     answer = answer_of(model)
     if settings.task and settings.task != answer.task:
         raise UsageError(f"{text} answers with {KINDS[answer.task]}; leave out --task {settings.task}")
+    if settings.threshold is not None and answer.task != "multilabel":
+        raise UsageError(f"--threshold is about several labels an image, {text} answers with {KINDS[answer.task]}")
     if settings.img_size is not None and not settings.test_pool:
         check_size(model, settings.img_size)
     sequence = asked(model, settings.sequence)
@@ -197,8 +201,9 @@ def _score(
     names = answer.labels
     if lined_up.columns is not None and answer.task == "multilabel":
         names = [names[place] for place in lined_up.columns.tolist()]
+    threshold = 0.5 if settings.threshold is None else settings.threshold
     real = Real(source, world) if settings.subset == "real" else None
-    samples = Samples(answer, names, source.key) if settings.rows else None
+    samples = Samples(answer, names, source.key, threshold) if settings.rows else None
     if samples is not None and world.size > 1:
         raise UsageError("a row for every image is written by a single rank: run it without launch")
     found = evaluate(
@@ -210,6 +215,7 @@ def _score(
         precision=precision,
         align=lined_up,
         observe=_both(real, samples),
+        threshold=threshold,
     )
     found.labels, found.rows = names, samples.rows() if samples is not None else []
     if real is not None:
