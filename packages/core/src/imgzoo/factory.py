@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Literal, overload
@@ -30,6 +30,7 @@ def create_model(
     features_only: Literal[True],
     pretrained: bool | str | PathLike[str] = False,
     out_indices: int | Sequence[int] | None = None,
+    feature_cfg: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> FeatureModel: ...
 
@@ -67,6 +68,7 @@ def create_model(
     global_pool: str | None = None,
     features_only: bool = False,
     out_indices: int | Sequence[int] | None = None,
+    feature_cfg: Mapping[str, Any] | None = None,
     output_stride: int | None = None,
     drop_rate: float | None = None,
     drop_path_rate: float | None = None,
@@ -83,6 +85,7 @@ def create_model(
         in_chans: channels of the image; pretrained kernels are adapted.
         img_size: height and width, or one number, for networks with position tables.
         features_only: return a list of feature maps instead of logits, those of `out_indices`.
+        feature_cfg: how: options of `FeatureModel`, as `{"norm": True, "names": ["c4", "c5"]}`.
         output_stride: 8, 16 or 32: dilate instead of striding further (convolutional networks).
         options: anything else the network's constructor takes, in its own spelling or the field's (`act_layer`,
             `init_values`, ...); None is dropped.
@@ -97,8 +100,10 @@ def create_model(
     spec, weights = named.spec, named.weights
     common = dict(num_classes=num_classes, in_chans=in_chans, img_size=img_size, global_pool=global_pool,
                   output_stride=output_stride, drop_rate=drop_rate, drop_path_rate=drop_path_rate)  # fmt: skip
-    if out_indices is not None and not features_only:
-        raise OptionError("out_indices needs features_only=True")
+    for word, value in (("out_indices", out_indices), ("feature_cfg", feature_cfg)):
+        if value is not None and not features_only:
+            raise OptionError(f"{word} needs features_only=True")
+    check_feature_options(feature_cfg or {})
     given = {key: value for key, value in {**common, **options}.items() if value is not None}
     config = {**named.model_args, **translated(spec, given)}
     build = spec.load()
@@ -118,11 +123,19 @@ def create_model(
     remember(model, named, config)
     if features_only:
         indices = default_out_indices(model) if out_indices is None else out_indices
-        model = FeatureModel(model, indices)
+        model = FeatureModel(model, indices, **feature_cfg or {})
     from .discovery.manager import manager
 
     manager().tell("imgzoo_model_created", model=model, spec=spec)
     return model
+
+
+def check_feature_options(given: Mapping[str, Any]) -> None:
+    """Raise `OptionError` for an option that `FeatureModel` does not take."""
+    taken = [key for key in parameters_of(FeatureModel)[0] if key not in ("model", "out_indices")]
+    unknown = [key for key in given if key not in taken]
+    if unknown:
+        raise OptionError(f"feature_cfg has no option {', '.join(map(repr, unknown))}; it takes {', '.join(taken)}")
 
 
 def construct_on(device: torch.device, construct: Callable[[], Any]) -> Any:

@@ -100,7 +100,17 @@ from .place_gate import (
     SimpleCoordinateAttention,
     StripAttention,
 )
-from .pool import AdaptivePool2d, AvgPool2dSame, BlurPool2d, GlobalPool, MaxPool2dSame, MedianPool2d, create_aa
+from .pool import (
+    AdaptivePool2d,
+    AvgPool2dSame,
+    BlurPool2d,
+    GlobalPool,
+    MaxPool2dSame,
+    MedianPool2d,
+    create_aa,
+    mean_pool,
+    residual_aa,
+)
 from .pool_norm import PoolNormHead, TokenPool
 from .position import ConvPosition, resize_grid, resize_map
 from .prune import fit_to_file
@@ -173,9 +183,9 @@ __all__ = [
     "create_conv", "create_gate", "dilate", "distance_index", "drop_block_2d", "drop_path", "drop_path_of",
     "drop_path_rates", "fast_group_norm", "fast_layer_norm", "fast_rms_norm", "fit_to_file", "fold_norm",
     "from_grid", "from_windows", "get_act", "get_norm", "get_norm_act", "init_conv_per_group_", "init_fan_out_",
-    "init_linear_", "layer_scale_of", "lecun_normal_", "linear_or_none", "make_divisible", "pad_same",
-    "pad_to_multiple", "pair", "per_stage", "pixel_table", "reparameterize", "resize_grid", "resize_map",
-    "resize_patch_kernel", "rotate", "rotate_patches", "same_pad", "set_fast_norm", "set_fused_attn",
-    "shift_mask", "stretch_weights", "to_grid", "to_windows", "trunc_normal_", "trunc_normal_tf_",
-    "variance_scaling_",
+    "init_linear_", "layer_scale_of", "lecun_normal_", "linear_or_none", "make_divisible", "mean_pool",
+    "pad_same", "pad_to_multiple", "pair", "per_stage", "pixel_table", "reparameterize", "residual_aa",
+    "resize_grid", "resize_map", "resize_patch_kernel", "rotate", "rotate_patches", "same_pad", "set_fast_norm",
+    "set_fused_attn", "shift_mask", "stretch_weights", "to_grid", "to_windows", "trunc_normal_",
+    "trunc_normal_tf_", "variance_scaling_",
 ]  # fmt: skip
