@@ -142,7 +142,7 @@ class Auxiliary(nn.Module):
         super().__init__()
         self.conv0 = ConvUnit(dim, 128, 1)
         self.conv1 = ConvUnit(128, 768, 5, valid=True)
-        self.fc = nn.Linear(768, num_classes) if num_classes else nn.Identity()
+        self.fc = linear_or_none(768, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
         x = F.avg_pool2d(x, 5, 3)  # (B, 768, 17, 17) -> (B, 768, 5, 5)

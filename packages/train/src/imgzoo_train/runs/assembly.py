@@ -219,7 +219,8 @@ def build_state(config: Config, model: nn.Module, world: World, updates: int) ->
     run = config.run
     if config.model.lora:
         adapters.add_lora(model, config.model.lora)
-    frozen = [] if config.model.unfreeze_epoch is not None else adapters.freeze(model, config.model.freeze)
+    if config.model.unfreeze_epoch is None:
+        adapters.freeze(model, config.model.freeze)
     model = model.to(world.device)
     sharded = run.strategy == "fsdp2" and world.size > 1
     if run.channels_last and not sharded:  # FSDP2 shards contiguous weights only
@@ -237,7 +238,7 @@ def build_state(config: Config, model: nn.Module, world: World, updates: int) ->
 
     optimizer = build_optimizer(config, model, world)
     if config.model.unfreeze_epoch is not None:
-        frozen = adapters.freeze(model, config.model.freeze)
+        adapters.freeze(model, config.model.freeze)
     averages = build_averages(config, model, updates)
     called: Any = model
     if run.torchscript:
@@ -255,7 +256,6 @@ def build_state(config: Config, model: nn.Module, world: World, updates: int) ->
         averages,
         run.seed,
         sharded=sharded,
-        frozen=frozen,
     )
 
 

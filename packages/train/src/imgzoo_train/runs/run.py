@@ -228,7 +228,6 @@ class Run:
     def unfreeze(self) -> None:
         """Let everything train from here on."""
         adapters.unfreeze(self.state.plain)
-        self.state.frozen = []
 
     def rows(self) -> list[Row]:
         """What is periodic, in the order of `ROWS`."""
