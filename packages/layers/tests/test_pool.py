@@ -170,3 +170,11 @@ def test_medians_of_windows():
     assert MedianPool2d(padding=1)(x).shape == (1, 1, 3, 5)
     assert MedianPool2d(3, 2, "same")(x).shape == (1, 1, 2, 3)
     assert MedianPool2d(2, 2)(x).flatten().tolist() == [1, 3]  # the lower of the two in the middle
+
+
+@pytest.mark.parametrize("pool", [LogSumExpPool2d(), LogSumExpPool2d(flatten=False), SimPool2d(16), SimPool2d(16, 2),
+                                  SimPool2d(16, gamma=1.25), MedianPool2d(padding="same"), MedianPool2d(3, 2, 1),
+                                  AvgPool2dSame(3, 2), MaxPool2dSame(3, 2), AdaptivePool2d(2, "catavgmax")])  # fmt: skip
+def test_pools_of_maps_script(pool):
+    x = MAP.float()
+    torch.testing.assert_close(torch.jit.script(pool.eval())(x), pool.eval()(x))

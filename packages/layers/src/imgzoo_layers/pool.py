@@ -128,16 +128,16 @@ class MedianPool2d(nn.Module):
 
     def __init__(self, kernel: Sides = 3, stride: Sides = 1, padding: str | Sides = ""):
         super().__init__()
-        self.kernel, self.stride, self.padding = pair(kernel), pair(stride), padding
+        self.kernel, self.stride = pair(kernel), pair(stride)
+        self.same = padding == "same"
+        self.border: tuple[int, int] = (0, 0) if isinstance(padding, str) else pair(padding)
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.padding == "same":
-            sides = zip(x.shape[-2:], self.kernel, self.stride, strict=True)
-            (high, wide) = (same_pad(size, kernel, stride, 1) for size, kernel, stride in sides)
-            x = F.pad(x, [wide // 2, wide - wide // 2, high // 2, high - high // 2], "reflect")
-        elif self.padding:
-            high, wide = pair(self.padding)
-            x = F.pad(x, [wide, wide, high, high], "reflect")
+        high, wide = 2 * self.border[0], 2 * self.border[1]
+        if self.same:
+            high = same_pad(x.shape[2], self.kernel[0], self.stride[0], 1)
+            wide = same_pad(x.shape[3], self.kernel[1], self.stride[1], 1)
+        x = F.pad(x, [wide // 2, wide - wide // 2, high // 2, high - high // 2], "reflect")
         windows = x.unfold(2, self.kernel[0], self.stride[0]).unfold(3, self.kernel[1], self.stride[1])
         return windows.flatten(-2).median(-1).values
 
