@@ -174,7 +174,8 @@ def test_medians_of_windows():
 
 @pytest.mark.parametrize("pool", [LogSumExpPool2d(), LogSumExpPool2d(flatten=False), SimPool2d(16), SimPool2d(16, 2),
                                   SimPool2d(16, gamma=1.25), MedianPool2d(padding="same"), MedianPool2d(3, 2, 1),
-                                  AvgPool2dSame(3, 2), MaxPool2dSame(3, 2), AdaptivePool2d(2, "catavgmax")])  # fmt: skip
+                                  AvgPool2dSame(3, 2), MaxPool2dSame(3, 2),
+                                  AdaptivePool2d(2, "catavgmax")])  # fmt: skip
 def test_pools_of_maps_script(pool):
     x = MAP.float()
     torch.testing.assert_close(torch.jit.script(pool.eval())(x), pool.eval()(x))

@@ -12,6 +12,7 @@ import torch
 from .errors import CapabilityError, ImgzooError, OptionError, UsageError
 from .features import FeatureModel, default_out_indices
 from .loading.source import Source, locate
+from .loading.stored import stated
 from .options import Parameters, check_network, parameters_of
 from .registry import registry
 from .specs import ModelSpec, WeightSpec
@@ -74,6 +75,7 @@ def create_model(
     drop_path_rate: float | None = None,
     device: str | torch.device | None = None,
     dtype: torch.dtype | None = None,
+    pretrained_cfg: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> Any:
     """Create the network `name`: `[plugin/]arch[.tag]`, `hf-hub:org/repo[@rev]`, `local-dir:PATH` or `package:DIST`.
@@ -87,6 +89,8 @@ def create_model(
         features_only: return a list of feature maps instead of logits, those of `out_indices`.
         feature_cfg: how: options of `FeatureModel`, as `{"norm": True, "names": ["c4", "c5"]}`.
         output_stride: 8, 16 or 32: dilate instead of striding further (convolutional networks).
+        pretrained_cfg: preprocessing that goes before what the weights say, as `{"mean": (0.5, 0.5, 0.5)}`; it stays
+            with the model, and with what is saved of it.
         options: anything else the network's constructor takes, in its own spelling or the field's (`act_layer`,
             `init_values`, ...); None is dropped.
 
@@ -97,6 +101,7 @@ def create_model(
         WeightsError: the weights are missing, damaged, unsafe, forbidden by licence or do not fit.
     """
     named = locate(name, pretrained)
+    named.config = {**named.config, **stated(pretrained_cfg)}
     spec, weights = named.spec, named.weights
     common = dict(num_classes=num_classes, in_chans=in_chans, img_size=img_size, global_pool=global_pool,
                   output_stride=output_stride, drop_rate=drop_rate, drop_path_rate=drop_path_rate)  # fmt: skip
