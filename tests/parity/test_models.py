@@ -56,6 +56,20 @@ def test_sizes_that_no_stage_divides(name):
         kit.assert_equal(ours(kit.image(107)), peer(kit.image(107)), "logits at 107")
 
 
+@pytest.mark.parametrize("name", ["test_resnet", "vovnet39a"])
+def test_pools_of_larger_images(name):
+    from timm.layers import TestTimePoolHead
+
+    from imgzoo_train.models.views import TestPool
+
+    peer, ours = kit.pair(name)
+    ours = TestPool(ours)
+    peer = TestTimePoolHead(peer, original_pool=ours.window)
+    size = ours.pretrained_cfg["input_size"][1]
+    with torch.inference_mode():
+        kit.assert_equal(ours(kit.image(size + 64)), peer(kit.image(size + 64)), "logits")
+
+
 STEMS = ["3x3", "7x7", "7x7_pool", "deep", "deep_pool", "deep_quad"]
 
 

@@ -108,18 +108,14 @@ def validate(
         raise UsageError(f"{text} answers with {KINDS[answer.task]}; leave out --task {settings.task}")
     if settings.threshold is not None and answer.task != "multilabel":
         raise UsageError(f"--threshold is about several labels an image, {text} answers with {KINDS[answer.task]}")
-    if settings.img_size is not None and not settings.test_pool:
+    if settings.img_size is not None:
         check_size(model, settings.img_size)
     sequence = asked(model, settings.sequence)
     if sequence:
         given = {"--test-pool": settings.test_pool, "--tta": views, "--img-size": settings.img_size}
         for flag in (flag for flag, value in given.items() if value):
             raise UsageError(f"{flag} is about images of one size, {text} takes patches: add --sequence 0")
-    if settings.test_pool:
-        model = TestPool(model)
-    if views:
-        model = Viewed(model, views)
-    model = model.to(world.device).eval()
+    model = _joined(model, settings, views, text).to(world.device).eval()
     if settings.channels_last:
         model = model.to(memory_format=torch.channels_last)
     precision = create_precision(settings.precision, world.device)
@@ -139,6 +135,16 @@ def validate(
     row: Row = {"model": text, **found.metrics, "img_size": _size(model, settings), "batch_size": size}
     parameters = sum(parameter.numel() for parameter in model.parameters())
     return {**row, "params_m": round(parameters / 1e6, 3), "seconds": round(seconds, 2)}, found
+
+
+def _joined(model: Any, settings: Settings, views: Sequence[str], text: str) -> Any:
+    """The model, or what joins its answers to windows and views of an image."""
+    if settings.test_pool:
+        size, own = _size(model, settings), min(model.pretrained_cfg["input_size"][1:])
+        if size <= own:
+            raise UsageError(f"--test-pool does nothing at {size} pixels, {text} was trained on {own}: add --img-size")
+        model = TestPool(model)
+    return Viewed(model, views) if views else model
 
 
 def _size(model: Any, settings: Settings) -> int:
