@@ -1,6 +1,7 @@
 """Feature extractors and pruned networks of every family: no parameter without a gradient, and what is left runs."""
 
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,10 @@ def test_levels_are_normalized_named_and_kept_whole_where_asked():
     named, found = levels(names=["c4", "c5"], prune=False)
     assert list(found) == ["c4", "c5"] and len(named.model.blocks) == len(plain.blocks)
     torch.testing.assert_close(list(found.values()), raw)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch advises against scripting
+        scripted = torch.jit.script(named)(x)
+    torch.testing.assert_close(scripted, found)
     assert list(levels(names=True)[1]) == ["blocks.1", "blocks.2"]
 
 

@@ -142,7 +142,12 @@ class FeatureModel(nn.Module):
 
     def __prepare_scriptable__(self) -> nn.Module:
         """TorchScript compiles what a tracer makes of the levels, in the mode (train or eval) that the model is in."""
-        return torch.fx.symbolic_trace(self)
+        traced = torch.fx.symbolic_trace(self)
+        for node in traced.graph.nodes:
+            if node.op == "output":  # what it is follows from the graph: a list or a dictionary
+                node.type = None
+        traced.recompile()
+        return traced
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         self.model.set_grad_checkpointing(enable)

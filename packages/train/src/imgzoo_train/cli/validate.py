@@ -49,9 +49,7 @@ SHOWN = (
 @click.option("--crop-pct", type=Number(0, 1, min_open=True))
 @click.option("--precision", default="fp32", type=click.Choice(["fp32", "bf16", "pure-bf16"]))
 @click.option("--channels-last", is_flag=True)
-@click.option(
-    "--test-pool", is_flag=True, help="answer to every window of the last map of a larger --img-size, and join"
-)
+@click.option("--test-pool", is_flag=True, help="join the answers to every window of a larger --img-size")
 @click.option("--threshold", type=Number(0, 1, min_open=True, max_open=True),
               help="probability above which a label holds, of several an image")  # fmt: skip
 @click.option("--tta", help=f"average the answers to views of an image: {TTA}")
