@@ -35,7 +35,12 @@ def test_sample_kinds():
     torch.testing.assert_close(still(MAP), MAP / rms, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["b0", "b1", "b2", "s1", "s1a", "s2", "s2a"])
-def test_names(name):
-    norm = get_norm_act(f"evonorm{name}", "relu")(32)
-    assert norm(MAP.float().repeat(1, 4, 1, 1)).isfinite().all()
+@pytest.mark.parametrize("apply_act", [True, False])
+@pytest.mark.parametrize("name", ["b0", "b1", "b2", "s0", "s0a", "s1", "s1a", "s2", "s2a"])
+def test_names_and_scripts(name, apply_act):
+    norm = get_norm_act(f"evonorm{name}", "relu")(32, apply_act=apply_act)
+    x = MAP.float().repeat(1, 4, 1, 1)
+    scripted = torch.jit.script(norm)
+    assert norm(x).isfinite().all()
+    torch.testing.assert_close(scripted(x), norm(x))
+    torch.testing.assert_close(scripted.eval()(x), norm.eval()(x))

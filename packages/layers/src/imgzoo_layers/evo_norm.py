@@ -90,12 +90,15 @@ class EvoNorm2dS0(EvoNorm):
         super().__init__(dim, apply_act, eps)
         self.groups = groups_of(dim, groups, group_size)
         self.v = nn.Parameter(torch.ones(dim)) if apply_act else None
+        self.divides = apply_act or self.always
 
     def forward(self, x: Tensor) -> Tensor:
-        std = group_std(x, self.groups, self.eps) if self.apply_act or self.always else None
+        y = x
         if self.v is not None:
-            x = x * (x * self.v[:, None, None]).sigmoid()
-        return self.affine(x if std is None else x / std)
+            y = x * (x * self.v[:, None, None]).sigmoid()
+        if self.divides:
+            y = y / group_std(x, self.groups, self.eps)
+        return self.affine(y)
 
 
 class EvoNorm2dS0a(EvoNorm2dS0):
@@ -118,12 +121,13 @@ class EvoNorm2dS1(EvoNorm):
         super().__init__(dim, apply_act, eps)
         self.groups = groups_of(dim, groups, group_size)
         self.act = create_act(act or "silu") if apply_act else nn.Identity()
+        self.divides = apply_act or self.always
 
     def spread(self, x: Tensor) -> Tensor:
         return group_std(x, self.groups, self.eps)
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.apply_act or self.always:
+        if self.divides:
             x = self.act(x) / self.spread(x)
         return self.affine(x)
 
