@@ -1,5 +1,4 @@
-"""The commands here: `nox -s tests`, `demo`, `lint`, `docs`, `build`, `parity`, `clients`, `gpu`, `fuzz`,
-`bench`.
+"""The commands here: `nox -s tests`, `demo`, `lint`, `docs`, `build`, `parity`, `clients`, `gpu`, `fuzz`, `bench`.
 
 Sessions share one environment, `.nox/imgzoo`, so that torch is installed once; parity and bench use a thin layer over
 it, `.nox/parity`, that adds the peer, `.nox/clients` adds libraries that import it, `.nox/docs` what builds the site.

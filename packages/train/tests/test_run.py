@@ -204,6 +204,20 @@ def test_techniques_run_together_and_the_best_model_loads(tmp_path, changes):
     assert model.class_names == list("0123456789")
 
 
+def test_classes_are_weighed_by_a_file_of_statistics(tmp_path, monkeypatch):
+    from imgzoo_train.runs import assembly
+
+    taken = []
+    created = assembly.create_loss
+    monkeypatch.setattr(
+        assembly, "create_loss", lambda name, **options: taken.append(options) or created(name, **options)
+    )
+    counts = {"pos_counts": [1, *[9] * 9], "num_samples": 82}
+    (tmp_path / "s.json").write_text(json.dumps(counts))
+    go(tmp_path / "r", run__epochs=1, loss__class_weights=f"balanced:{tmp_path / 's.json'}")
+    assert taken[0]["weight"] == pytest.approx([8.2, *[8.2 / 9] * 9])
+
+
 def test_a_run_through_every_logger_event(tmp_path):
     import imgzoo.registry
     from imgzoo.plugin import hookimpl

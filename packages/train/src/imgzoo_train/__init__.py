@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from imgzoo.door import lazy_door
 
 _HOME = {  # public name -> module that holds it
+    "ActivationStats": "imgzoo_train.techniques.activations",
     "Checkpoints": "imgzoo_train.files.checkpoints",
     "Config": "imgzoo_train.config.settings",
     "Predictor": "imgzoo_train.models.prediction",
@@ -19,8 +20,10 @@ _HOME = {  # public name -> module that holds it
     "evaluate": "imgzoo_train.scores.evaluation",
     "export": "imgzoo_train.models.exporting",
     "fit": "imgzoo_train.loop.fit",
+    "freeze": "imgzoo_train.techniques.adapters",
     "supervised": "imgzoo_train.runs.assembly",
     "train": "imgzoo_train.runs.run",
+    "unfreeze": "imgzoo_train.techniques.adapters",
 }
 
 __all__ = ["__version__", *_HOME]
@@ -42,5 +45,8 @@ if TYPE_CHECKING:
     from imgzoo_train.runs.assembly import supervised as supervised
     from imgzoo_train.runs.run import train as train
     from imgzoo_train.scores.evaluation import evaluate as evaluate
+    from imgzoo_train.techniques.activations import ActivationStats as ActivationStats
+    from imgzoo_train.techniques.adapters import freeze as freeze
+    from imgzoo_train.techniques.adapters import unfreeze as unfreeze
 else:
     __getattr__, __dir__ = lazy_door(__name__, _HOME)

@@ -26,6 +26,7 @@ SHOWN = (
     "top1",
     "top5",
     "map",
+    "f1_samples",
     "r2",
     "mae",
     "loss",
@@ -48,7 +49,9 @@ SHOWN = (
 @click.option("--crop-pct", type=Number(0, 1, min_open=True))
 @click.option("--precision", default="fp32", type=click.Choice(["fp32", "tf32", "bf16", "fp16", "pure-bf16"]))
 @click.option("--channels-last", is_flag=True)
-@click.option("--test-pool", is_flag=True, help="average answers over windows of the whole image")
+@click.option("--test-pool", is_flag=True, help="join the answers to every window of a larger --img-size")
+@click.option("--threshold", type=Number(0, 1, min_open=True, max_open=True),
+              help="probability above which a label holds, of several an image")  # fmt: skip
 @click.option("--tta", help=f"average the answers to views of an image: {TTA}")
 @SEQUENCE
 @click.option("--subset", default="", help="ImageNet's derived sets: a, r, v2, sketch, real")

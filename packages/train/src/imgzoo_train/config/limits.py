@@ -56,6 +56,7 @@ BOUNDS = {
         ("run.ema", "loss.smoothing", "optim.momentum", "model.drop_rate", "model.drop_path_rate"), _FRACTION
     ),
     **dict.fromkeys(("data.mix_prob", "distill.weight"), _SHARE),
+    "loss.threshold": Bounds("above 0 and below 1", high=1.0, low_too=False, high_too=False),
     **dict.fromkeys(("optim.layer_decay", "data.crop_pct", "run.rollback_lr"), _FACTOR),
     "run.threads": Bounds("from 0 to 1024", high=1024),
     **dict.fromkeys(("distill.temperature", "optim.clip", "data.std"), _ABOVE),

@@ -233,7 +233,6 @@ class Run:
     def unfreeze(self) -> None:
         """Let everything train from here on."""
         adapters.unfreeze(self.state.plain)
-        self.state.frozen = []
 
     def rows(self) -> list[Row]:
         """What is periodic, in the order of `ROWS`."""
@@ -306,6 +305,7 @@ class Run:
             self.loaders.validation,
             classes=self.sources.align.classes,
             task=self.config.loss.task,
+            threshold=self.config.loss.threshold,
             align=self.sources.align,
             advice="--max-bad-val",
             world=self.world,

@@ -20,8 +20,9 @@ from imgzoo_train.models.answers import Answer
 class Samples:
     """Collects the outputs of an evaluation; `rows` has them as plain values."""
 
-    def __init__(self, answer: Answer, labels: Sequence[str], key: Callable[[int], str]) -> None:
-        self.answer, self.labels, self.key = answer, list(labels), key
+    def __init__(self, answer: Answer, labels: Sequence[str], key: Callable[[int], str],
+                 threshold: float = 0.5) -> None:  # fmt: skip
+        self.answer, self.labels, self.key, self.threshold = answer, list(labels), key, threshold
         self.found: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
 
     def __call__(self, output: torch.Tensor, targets: torch.Tensor, indices: Any) -> None:
@@ -33,7 +34,7 @@ class Samples:
         found = []
         for indices, targets, scores in self.found:
             for index, target, score in zip(indices.tolist(), targets, scores):
-                named = {"target": self._named(target, 0.5), "answer": self._named(score, 0.5)}
+                named = {"target": self._named(target, 0.5), "answer": self._named(score, self.threshold)}
                 if self.answer.task == "classification":
                     named = {"target": self.labels[int(target)], "answer": self.labels[int(score.argmax())]}
                 found.append({"key": self.key(index), **named, "scores": score.tolist()})
