@@ -15,6 +15,7 @@ from train_commands import fails, invoke
 
 from imgzoo import create_model, deploy, save_model
 from imgzoo.errors import MissingDependencyError, UsageError
+from imgzoo.registry import registry
 from imgzoo_train.cli import benchmark, export, options, predict, validate
 from imgzoo_train.engines import base, choosing, files
 from imgzoo_train.engines.base import ExportError
@@ -126,6 +127,16 @@ def test_levels_come_as_a_list(images, name):
         torch.testing.assert_close(level, each, rtol=1e-3, atol=1e-3)
 
 
+TINY = [name for name in registry("models").names() if name.startswith("test_")]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [engine("openvino"), engine("onnxruntime")])
+@pytest.mark.parametrize("network", TINY)
+def test_every_tiny_network_is_held(network, name):
+    assert deploy(create_model(network), name).parity.relative_difference < 1e-4
+
+
 @pytest.mark.parametrize("name", QUICK)
 def test_a_fixed_batch_is_filled_up(model, images, name, tmp_path):
     deployed = made(name, 2)
@@ -216,12 +227,11 @@ def test_low_precision_is_used_where_it_is_measured_to_pay(model, images, monkey
 
 
 def test_auto_takes_the_fastest_says_why_and_remembers(model, images, monkeypatch, tmp_path):
-    tried = []
+    tried, done = [], made("eager")
 
     def build(plan, each, precision):
         tried.append(each.name)
-        deployed = made("eager")
-        return Deployed(deployed.run, {**deployed.record, "engine": each.name}, None, deployed.network)
+        return Deployed(done.run, {**done.record, "engine": each.name, "report": {}}, None, done.network)
 
     monkeypatch.setattr(deployment, "build", build)
     monkeypatch.setattr(deployment, "in_turns", lambda calls: {name: 1.0 if name == "eager" else 2.0 for name in calls})
@@ -236,7 +246,12 @@ def test_auto_takes_the_fastest_says_why_and_remembers(model, images, monkeypatc
     assert (tried, again.engine) == (["eager"], "eager")
     assert again.report["why"].startswith(f"chosen before ({choice}): eager takes")
     kept = json.loads(choice.read_text())
-    for spoiled in ({**kept, "threads": 7}, {**kept, "engine": "gone"}, [1], "text"):
+    for spoiled in ({}, [1], "text", 7):
+        choice.write_text(json.dumps(spoiled))
+        with pytest.raises(UsageError, match=r"choice.json holds no choice of an engine"):
+            deploy(model, "auto", example=images[:2], choice=choice, threads=1)
+        assert json.loads(choice.read_text()) == spoiled
+    for spoiled in ({**kept, "threads": 7}, {**kept, "engine": "gone"}):
         tried.clear()
         choice.write_text(json.dumps(spoiled))
         deploy(model, "auto", example=images[:2], choice=choice, threads=1)

@@ -314,6 +314,8 @@ def _chosen(plan: Plan, precision: str, calibrate: Any, patience: float, choice:
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore", UserWarning)
                     built[name] = _made(plan, engine, precision, calibrate)
+                if why := built[name].report.get("why"):
+                    notes[name] = why
             except ImgzooError as error:
                 failure, notes[name] = error, str(error)
     if not built:
@@ -337,15 +339,18 @@ def machine() -> dict[str, Any]:
 
 
 def remembered(path: Path, asked: dict[str, Any]) -> dict[str, Any] | None:
-    """What a file says was chosen for the same question; None where it is not there, or answers another one."""
+    """What a file says was chosen for the same question; None where it is not there, or answers another one.
+
+    Raises `UsageError` for a file that holds something else, which must not be written over.
+    """
     try:
         kept = json.loads(path.read_text("utf-8"))
         same = all(kept[key] == value for key, value in json.loads(json.dumps(asked)).items())
         return kept if same and kept["engine"] in ENGINES and isinstance(kept["why"], str) else None
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"{path} holds no choice of an engine: name a file that is not there yet") from error
 
 
 def resident() -> int:
