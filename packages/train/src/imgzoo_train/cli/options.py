@@ -25,6 +25,15 @@ SEQUENCE = click.option(
 )
 
 
+ENGINES = ("auto", "eager", "inductor", "onnxruntime", "openvino")
+"""`auto` and the names of `engines.choosing.ENGINES`, which need torch."""
+ENGINE = click.option(
+    "--engine",
+    type=click.Choice(ENGINES),
+    help="deploy first; auto: the fastest at hand",
+)
+
+
 class Text(click.ParamType):
     """A text that says something: an empty one, as of a shell variable that is not set, is refused."""
 

@@ -13,7 +13,7 @@ from imgzoo.cli.numbers import Number
 from imgzoo.cli.output import print_json, say
 from imgzoo.errors import ImgzooError
 
-from .options import SEQUENCE, TTA, pretrained, refuse_idle
+from .options import ENGINE, SEQUENCE, TTA, pretrained, refuse_idle
 
 Row = dict[str, Any]
 ROWS = (".parquet", ".jsonl")
@@ -43,6 +43,7 @@ SHOWN = (
 @click.option("--task", type=click.Choice(["classification", "multilabel", "regression"]),
               help="what the models must answer; they say it themselves")  # fmt: skip
 @pretrained("weights of models given by name")
+@ENGINE
 @click.option("--batch-size", default=64, type=click.IntRange(1))
 @click.option("--workers", default=0, type=click.IntRange(0))
 @click.option("--img-size", type=click.IntRange(1))
@@ -74,14 +75,14 @@ def command(
     output: Path | None,
     **options: Any,
 ) -> None:
-    """Score MODELS (names, patterns, saved folders, run folders, or files that list them) on --data."""
+    """Score MODELS (names, patterns, saved folders, run folders, deployed files, or lists of them) on --data."""
     from imgzoo_train.ranks.world import join_world
     from imgzoo_train.scores.rows import check_name
     from imgzoo_train.scores.validate import Settings, find_models, validate
     from imgzoo_train.terminal.progress import Bar
 
     check_name(output)
-    refuse_idle(crop_pct="not test_pool")
+    refuse_idle(crop_pct="not test_pool", channels_last="not engine", sequence="not engine")
     each_image = output is not None and output.suffix in ROWS
     settings, rows, samples, failed = Settings(rows=each_image, **options), [], [], False
     names, say = find_models(models), functools.cache(Bar(0, 0).say)  # the same data is described once

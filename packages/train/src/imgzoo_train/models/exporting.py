@@ -14,22 +14,17 @@ from torch import nn
 from imgzoo.errors import ImgzooError, MissingDependencyError, UsageError
 from imgzoo.text import json_text
 from imgzoo_data import resolve_data_config
+from imgzoo_train.engines.base import ExportError
 from imgzoo_train.files.storage import StorageError, is_disk_full, replace_text
 
 from .answers import answer_of
-from .deployment import difference, example_images, first_output, shapes
+from .parity import difference, example_images, first_output, shapes
 from .sequences import OnPatches, example_patches, patch_of
 
 Inputs = dict[str, torch.Tensor]
 Runner = Callable[..., torch.Tensor]
 EXTRA = "imgzoo.json"
 SUFFIXES = {"torch": ".pt2", "onnx": ".onnx", "torchscript": ".ts"}
-
-
-class ExportError(ImgzooError):
-    """A model cannot be written in this format, or answers differently in it."""
-
-    exit_code = 1
 
 
 def export(
