@@ -74,14 +74,14 @@ def command(
             f"({row['relative_difference']:.2g} of the largest output), same answer {row['top1_agreement']:.0%}"
         )
     if engine:
-        click.echo(
+        say(
             f"{report['engine']}, {report['precision']}: {report['ms']:.3g} ms, made in "
             f"{report['compile_seconds']:.3g} s, {report['memory_mb']:.0f} MiB more in memory"
         )
         if "accuracy" in report:
-            click.echo(said(report["accuracy"]))
+            say(said(report["accuracy"]))
         if "why" in report:
-            click.echo(report["why"])
+            say(report["why"])
 
 
 def said(accuracy: dict[str, Any]) -> str:
