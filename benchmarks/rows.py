@@ -12,12 +12,13 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 OWN_PYTHON = ROOT / ".nox" / "imgzoo" / "bin" / "python"
-PEER_PYTHON = ROOT / ".nox" / "parity" / "bin" / "python"
+PEER_PYTHON = Path(sys.executable) if find_spec("timm") else ROOT / ".nox" / "parity" / "bin" / "python"
 """The environment that has the peer beside all our packages."""
 
 

@@ -14,6 +14,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from imgzoo.licenses import is_permissive
 from imgzoo.registry import registry
 
 ROOT = Path(__file__).parents[1]
@@ -23,7 +24,10 @@ from rows import Row, markdown, read  # noqa: E402
 RESULTS = ROOT / "benchmarks/results.json"
 DIFFERENCES = ROOT / "docs/differences.json"
 PAGES = (ROOT / "README.md", ROOT / "docs/families.md", ROOT / "docs/benchmarks.md", ROOT / "docs/layers.md")
-SHOWN = ROOT / "packages/archs-cnn/src/imgzoo_archs_cnn/convnext.py"
+NOUNS = {"schedulers": "schedules", "transforms": "steps of transforms", "datasets": "kinds of data sources"}
+PROMISED = {"compile": "compile", "export": "export by `torch.export`", "onnx": "export to ONNX and run in onnxruntime",
+            "script": "script"}  # fmt: skip
+"""Capability -> what it lets a network do."""
 PEER_LINES = {  # lines of the peer's installed file of the same name (wc -l; version 1.0.31)
     "beit": 1172,
     "byoanet": 482,
@@ -144,8 +148,19 @@ def families() -> str:
     return "\n".join([*rows, f"| all | {sum(map(len, groups.values()))} | {names.total()} | {tags.total()} |"])
 
 
-def family_file() -> str:
-    return f"`{SHOWN.relative_to(ROOT)}`:\n\n```python\n{SHOWN.read_text().rstrip()}\n```"
+def counts() -> str:
+    """How much there is, and how much of it carries which promise."""
+    specs = [spec for spec in registry("models").specs() if spec.plugin.startswith("archs-")]
+    weights = [each for spec in specs for each in spec.weights if each.published]
+    able = Counter(each for spec in specs for each in spec.capabilities)
+    rows = [("families, names", f"{len({spec.family for spec in specs})}, {len(specs):,}")]
+    rows += [("published weights they load", f"{len(weights):,}")]
+    rows += [("of these under a permissive license", f"{sum(is_permissive(each.license) for each in weights):,}")]
+    for kind in ("optimizers", "schedulers", "losses", "transforms", "datasets", "commands"):
+        rows.append((NOUNS.get(kind, kind), f"{len(registry(kind).specs()):,}"))
+    for capability, told in PROMISED.items():
+        rows.append((f"names that {told}", f"{able[capability]:,}"))
+    return "\n".join(["| what | how many |", "|---|---|", *(f"| {what} | {number} |" for what, number in rows)])
 
 
 def count(path: Path) -> tuple[int, int]:
@@ -219,7 +234,7 @@ def said(thing: Any) -> str:
 BLOCKS = {
     "layers": layers,
     "families": families,
-    "family-file": family_file,
+    "counts": counts,
     "sizes": sizes,
     "bench": bench,
     "results": results,

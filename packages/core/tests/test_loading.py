@@ -1,4 +1,4 @@
-"""Weights: every source, the licence policy, adaptation, damage, and files that would run code."""
+"""Weights: every source, the license policy, adaptation, damage, and files that would run code."""
 
 import json
 import os
@@ -239,7 +239,7 @@ def test_tags_paths_and_schemes_that_do_not_exist(tmp_path):
     ("permissive", "CC-BY-NC-4.0", False), ("permissive", "", False), ("permissive", "LicenseRef-custom", False),
     ("MIT,Apache-2.0", "MIT", True), ("MIT", "Apache-2.0", False),
 ])  # fmt: skip
-def test_licence_policy(monkeypatch, policy, license, allowed):
+def test_license_policy(monkeypatch, policy, license, allowed):
     monkeypatch.setenv("IMGZOO_LICENSE_POLICY", policy)
     if allowed:
         check_license(license, "weights")
@@ -248,7 +248,7 @@ def test_licence_policy(monkeypatch, policy, license, allowed):
             check_license(license, "weights")
 
 
-def test_a_forbidden_licence_stops_before_a_byte_is_read(monkeypatch):
+def test_a_forbidden_license_stops_before_a_byte_is_read(monkeypatch):
     monkeypatch.setenv("IMGZOO_LICENSE_POLICY", "permissive")
     monkeypatch.setattr("imgzoo.loading.load.fetch_weights", lambda source: pytest.fail("touched the file"))
     with pytest.raises(LicenseError, match=r"CC-BY-NC-4\.0"):

@@ -44,7 +44,7 @@ def test_names_are_filled_in_everywhere(tmp_path):
 def test_requirements_have_both_bounds():
     project = tomllib.loads(render("acme")["pyproject.toml"])["project"]
     siblings = [line for line in project["dependencies"] if line.startswith("imgzoo-")]
-    assert siblings == ["imgzoo-core>=1.0,<2", "imgzoo-layers>=1.0,<2"]
+    assert siblings == ["imgzoo-core>=0.1,<1", "imgzoo-layers>=0.1,<1"]
 
 
 def test_nothing_is_overwritten(tmp_path):

@@ -35,7 +35,7 @@ def test_squeeze_excite():
     torch.testing.assert_close(gate(MAP), scaled(F.hardsigmoid(dense(gate.fc, MAP.mean((2, 3))))))
 
 
-def test_neighbouring_channels():
+def test_neighboring_channels():
     gate = made("eca")
     mean = MAP.mean((2, 3))
     taps = gate.conv.weight.flatten()

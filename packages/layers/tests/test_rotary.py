@@ -47,7 +47,7 @@ def test_a_table_has_a_row_for_each_place(kind):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_scores_know_offsets_only(kind):
-    """Of a regular grid: every pair of neighbours in a row has one score."""
+    """Of a regular grid: every pair of neighbors in a row has one score."""
     make, halves = KINDS[kind]
     table, (q, k) = (
         make().eval()(GRID).double(),

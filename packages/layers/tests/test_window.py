@@ -76,7 +76,7 @@ class Averaging(ShiftedWindows):
 
 
 @pytest.mark.parametrize("dynamic", [False, True])
-def test_shifted_windows_see_their_neighbours_only(dynamic):
+def test_shifted_windows_see_their_neighbors_only(dynamic):
     x = torch.zeros(1, 8, 8, 1)
     x[0, 3, 4] = 1
     still = Averaging((8, 8), (4, 4), shifted=False, dynamic=dynamic).attend(x)

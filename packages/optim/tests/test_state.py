@@ -131,7 +131,7 @@ def test_another_process_goes_on_alike(tmp_path: Path) -> None:
 
 
 def gaps(shape: tuple[int, ...]) -> tuple[Parameter, torch.Tensor]:
-    """A parameter that leaves every second place of its storage to a neighbour, and the neighbour."""
+    """A parameter that leaves every second place of its storage to a neighbor, and the neighbor."""
     store = torch.randn(*shape, 2, generator=torch.Generator().manual_seed(1))
     return Parameter(store[..., 0]), store[..., 1]
 
@@ -140,13 +140,13 @@ def gaps(shape: tuple[int, ...]) -> tuple[Parameter, torch.Tensor]:
 @pytest.mark.parametrize("name", PLAIN)
 def test_tensors_that_are_not_dense_step_as_dense_ones(name: str, layout: str) -> None:
     def run(plain: bool) -> torch.Tensor:
-        param, neighbour = gaps((6, 8))
+        param, neighbor = gaps((6, 8))
         if layout == "transposed":
             param = Parameter(param.detach().t().contiguous().t())
         elif layout != "gaps":
             param = Parameter(param.detach().contiguous())
         param = Parameter(param.detach().contiguous()) if plain else param
-        untouched = neighbour.clone()
+        untouched = neighbor.clone()
         optimizer = create_optimizer(name, [param], lr=1e-2, weight_decay=1e-2, **OPTIONS.get(name, {}))
         for i in range(3):
             grad = torch.randn(6, 8, generator=torch.Generator().manual_seed(i))
@@ -159,7 +159,7 @@ def test_tensors_that_are_not_dense_step_as_dense_ones(name: str, layout: str) -
                 optimizer.zero_grad()
                 (param**3).sum().backward(create_graph=True)
             optimizer.step()
-        assert torch.equal(neighbour, untouched)
+        assert torch.equal(neighbor, untouched)
         return param.detach()
 
     torch.manual_seed(0)

@@ -234,7 +234,7 @@ def test_recommend_runs_on_real_models():
     assert json.loads(result.stdout)["best"]["model"].startswith("resnet1")
 
 
-def test_the_card_states_metrics_licence_and_data(run):
+def test_the_card_states_metrics_license_and_data(run):
     invoke(push, run, "--card-only")
     card = (run / "best" / "README.md").read_text()
     for words in ("| top1 |", "License: not stated", "digits:", "optim", "Started from random weights"):
@@ -316,7 +316,9 @@ MISTAKES = {
     "freeze nothing": (["test_resnet", "--freeze", "xyz"], "matches no parameter"),
     "unwritable output": (["test_resnet", "--output", "/proc/nothing/run"], "cannot write"),
     "missing config": (["test_resnet", "--config", "/does/not/exist.toml"], "cannot read the configuration"),
-    "negative rate": (["test_resnet", "--lr", "-1"], "at least 0"),
+    "negative rate": (["test_resnet", "--lr", "-1"], "--lr must be at least 0, not -1.0"),
+    "no average": (["test_resnet", "--ema", "1.5"], "--ema must be at least 0 and below 1, not 1.5"),
+    "negative rate set": (["test_resnet", "--set", "optim.lr=-1"], "'optim.lr' in --set must be at least 0"),
     "resume nothing": (["test_resnet", "--resume"], "holds no run to resume"),
 }
 

@@ -66,7 +66,7 @@ class RegNet(ImageModel):
     """Args:
     w0: width that the line of block widths starts at
     wa: slope of that line
-    wm: quotient of neighbouring stage widths
+    wm: quotient of neighboring stage widths
     group_min_ratio: least share of the hidden channels that rounding down may leave
     linear_out: no activation behind a block
     """

@@ -47,7 +47,7 @@ class Attention(Tabled, Attending):
         qkv = F.linear(x, self.qkv.weight, torch.cat([self.q_bias, self.k_bias, self.v_bias]))
         q, k, v = qkv.unflatten(2, (3, self.num_heads, self.head_dim)).permute(2, 0, 3, 1, 4).unbind(0)
         bias = self.relative_position_bias_table[self.relative_position_index.view(-1)]
-        bias = bias.view(count, count, self.num_heads).permute(2, 0, 1).unsqueeze(0)  # (1, heads, 1 + N, 1 + N)
+        bias = bias.view(count, count, self.num_heads).permute(2, 0, 1).contiguous().unsqueeze(0)
         return self.proj(self.attend(q, k, v, bias).transpose(1, 2).flatten(2))
 
 

@@ -75,7 +75,7 @@ def offsets(height: int, width: int, like: Tensor) -> Tensor:
 class ConVit(TokenModel):
     """Args:
     embed_dim: channels of each head
-    local_up_to_layer: blocks at the start whose attention prefers neighbours
+    local_up_to_layer: blocks at the start whose attention prefers neighbors
     """
 
     tables = {"pos_embed": GridTable()}

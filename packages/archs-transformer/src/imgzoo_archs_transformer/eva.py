@@ -83,7 +83,7 @@ class Eva(TokenModel):
     rope_reference: grid that positions are measured on; none for the model's
     rope_shift: added to each position
     rope_columns_first: columns before rows among the rotated channels
-    rope_halves: rotate the halves of a head, not neighbouring channels
+    rope_halves: rotate the halves of a head, not neighboring channels
     rope_rescale: largest factor of random positions in training; 0 for none
     attn_pool_heads: heads of the attention pool; none for `num_heads`
     """

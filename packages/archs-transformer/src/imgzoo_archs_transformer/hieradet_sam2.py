@@ -22,7 +22,7 @@ from .hiera import PatchEmbed, init_blocks_, zero_linear_
 
 
 class Halve(nn.Module):
-    """Maximum of 2x2 neighbours: (B, H, W, C) -> (B, H/2, W/2, C)."""
+    """Maximum of 2x2 neighbors: (B, H, W, C) -> (B, H/2, W/2, C)."""
 
     def forward(self, x: Tensor) -> Tensor:
         return F.max_pool2d(x.permute(0, 3, 1, 2), 2).permute(0, 2, 3, 1)

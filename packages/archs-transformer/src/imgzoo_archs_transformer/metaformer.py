@@ -40,7 +40,7 @@ class Scale(nn.Module):
 
 
 class Pooling(nn.Module):
-    """The mean of 3x3 neighbours without the value itself: (B, C, H, W) -> (B, C, H, W)."""
+    """The mean of 3x3 neighbors without the value itself: (B, C, H, W) -> (B, C, H, W)."""
 
     def __init__(self, dim: int):
         super().__init__()

@@ -33,7 +33,7 @@ class PatchEmbed(nn.Module):
 
 
 class PatchMerging(nn.Module):
-    """Four neighbours become one of twice the width: (B, H, W, C) -> (B, H/2, W/2, 2C)."""
+    """Four neighbors become one of twice the width: (B, H, W, C) -> (B, H/2, W/2, 2C)."""
 
     def __init__(self, dim: int, dim_out: int):
         super().__init__()

@@ -67,7 +67,7 @@ class CosineAttention(Tabled, WindowAttending):
         temperature = self.logit_scale.clamp(max=SHARPEST).exp() / self.scale
         q, k = F.normalize(q, dim=-1) * temperature, F.normalize(k, dim=-1)
         bias = self.cpb_mlp(self.relative_coords_table).flatten(0, 2)[self.relative_position_index.view(-1)]
-        bias = 16 * bias.view(area, area, self.num_heads).permute(2, 0, 1).unsqueeze(0).sigmoid()
+        bias = 16 * bias.view(area, area, self.num_heads).permute(2, 0, 1).contiguous().unsqueeze(0).sigmoid()
         return self.proj_drop(self.proj(self.attend_windows(q, k, v, bias, mask)))
 
 
@@ -91,7 +91,7 @@ class Block(ShiftedWindows):
 
 
 class PatchMerging(nn.Module):
-    """Four neighbours become one of twice the width: (B, H, W, C) -> (B, H/2, W/2, 2C)."""
+    """Four neighbors become one of twice the width: (B, H, W, C) -> (B, H/2, W/2, 2C)."""
 
     def __init__(self, dim: int, dim_out: int):
         super().__init__()

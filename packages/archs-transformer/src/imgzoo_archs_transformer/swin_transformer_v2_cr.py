@@ -58,7 +58,8 @@ class WindowMultiHeadAttention(Tabled, WindowAttending):
         q, k, v = self.qkv(x).unflatten(2, (3, self.num_heads, self.head_dim)).permute(2, 0, 3, 1, 4).unbind(0)
         temperature = self.logit_scale.clamp(max=SHARPEST).exp()[:, None, None] / self.scale
         q, k = F.normalize(q, dim=-1) * temperature, F.normalize(k, dim=-1)
-        bias = self.meta_mlp(self.relative_coordinates_log).view(area, area, -1).permute(2, 0, 1).unsqueeze(0)
+        bias = self.meta_mlp(self.relative_coordinates_log).view(area, area, -1)
+        bias = bias.permute(2, 0, 1).contiguous().unsqueeze(0)
         return self.proj_drop(self.proj(self.attend_windows(q, k, v, bias, mask)))
 
 

@@ -6,8 +6,6 @@ from typing import TYPE_CHECKING
 
 from .door import lazy_door
 
-__version__ = "1.0.0"
-
 _HOME = {  # public name -> module that holds it
     "create_model": "imgzoo.factory",
     "list_models": "imgzoo.models",
@@ -36,6 +34,8 @@ _HOME = {  # public name -> module that holds it
 __all__ = ["__version__", *_HOME]
 
 if TYPE_CHECKING:
+    __version__: str
+
     from imgzoo.factory import create_model as create_model
     from imgzoo.loading import load_checkpoint as load_checkpoint
     from imgzoo.loading import save_model as save_model

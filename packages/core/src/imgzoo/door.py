@@ -12,9 +12,14 @@ def lazy_door(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], A
     """`__getattr__` and `__dir__` of a package whose public names stand in the modules that `homes` says.
 
     A home in a distribution that is not installed is a `MissingDependencyError` that says what to install.
+    `__version__` is that of the package's distribution.
     """
 
     def __getattr__(name: str) -> Any:
+        if name == "__version__":
+            from imgzoo.discovery.distributions import version
+
+            return version("imgzoo-core" if package == "imgzoo" else package)
         home = homes.get(name)
         if home is None:
             raise AttributeError(f"module '{package}' has no attribute '{name}'")

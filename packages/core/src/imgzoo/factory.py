@@ -98,7 +98,7 @@ def create_model(
         UnknownNameError: no plugin brings the name or tag.
         OptionError: the network takes no such option; the message lists those it takes.
         CapabilityError: this family cannot do it; the message names one that can.
-        WeightsError: the weights are missing, damaged, unsafe, forbidden by licence or do not fit.
+        WeightsError: the weights are missing, damaged, unsafe, forbidden by license or do not fit.
     """
     named = locate(name, pretrained)
     named.config = {**named.config, **stated(pretrained_cfg)}

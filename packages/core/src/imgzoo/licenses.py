@@ -1,11 +1,11 @@
-"""Licences of weights as SPDX ids, and which of them allow any use. No torch."""
+"""Licenses of weights as SPDX ids, and which of them allow any use. No torch."""
 
 from __future__ import annotations
 
 import re
 
 PERMISSIVE = ("Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "CC-BY-4.0", "CC0-1.0", "ISC", "MIT", "Unlicense", "Zlib")
-"""Licences that allow commercial use and redistribution under notice only."""
+"""Licenses that allow commercial use and redistribution under notice only."""
 
 RESTRICTED = (
     "AGPL-3.0-only",
@@ -29,7 +29,7 @@ _KNOWN = {known.lower(): known for known in (*PERMISSIVE, *RESTRICTED)}
 
 
 def spdx(license: str) -> str:
-    """The SPDX spelling of a licence name, `LicenseRef-<name>` for one that SPDX does not know, "" for none."""
+    """The SPDX spelling of a license name, `LicenseRef-<name>` for one that SPDX does not know, "" for none."""
     license = license.strip()
     if not license or REFERENCE.fullmatch(license):
         return license
@@ -37,10 +37,10 @@ def spdx(license: str) -> str:
 
 
 def is_known(license: str) -> bool:
-    """Whether a catalog may carry this licence: an SPDX id of the tables here, or a `LicenseRef-`."""
+    """Whether a catalog may carry this license: an SPDX id of the tables here, or a `LicenseRef-`."""
     return license in _KNOWN.values() or REFERENCE.fullmatch(license) is not None
 
 
 def is_permissive(license: str) -> bool:
-    """Whether a licence allows any use; an unknown one never does."""
+    """Whether a license allows any use; an unknown one never does."""
     return license in PERMISSIVE

@@ -38,9 +38,11 @@ _HOME = {  # public name -> module that holds it
     "settle": "imgzoo_data.sources.describe",
 }
 
-__all__ = [*_HOME]
+__all__ = ["__version__", *_HOME]
 
 if TYPE_CHECKING:
+    __version__: str
+
     from imgzoo_data.config import DataConfig as DataConfig
     from imgzoo_data.config import resolve_data_config as resolve_data_config
     from imgzoo_data.create import create_loader as create_loader

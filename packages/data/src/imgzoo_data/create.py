@@ -62,7 +62,8 @@ def create_loader(
         transform: from `create_transform`, or what that takes (a model, a mapping, None).
         batch_size: samples a rank takes each step.
         training: shuffled and augmented; else in order, every sample once. Defaults to the transform's.
-        epoch, start_step: where to begin, as `seek`.
+        epoch: where to begin, as `seek`.
+        start_step: the step of that epoch.
         mixer: mixup, CutMix and label smoothing on the device.
         repeats: repeated augmentation: each sample this many times in a global batch (1901.09335).
         schedule: batches of several sizes (and batch sizes).
@@ -70,8 +71,7 @@ def create_loader(
         sampler: which samples an epoch of training draws: `shuffle` (all once), `balanced` (every class equally often),
             `sqrt` (by the square root of its size), or any iterable of sample numbers with a length.
         bad: what to do with a sample that cannot be read: `raise`, `skip` it, or (training only) `replace` it by a
-        random other.
-            Evaluation defaults to raise, training to replace.
+            random other. Evaluation defaults to raise, training to replace.
         budget: bad samples allowed, a share of the source (at least one sample) or a count from 1 up; then `DataError`.
         quarantine: file to which bad samples are written (path, hash, error), one JSON line each.
         context: how workers start: `fork`, `spawn` or `forkserver`.

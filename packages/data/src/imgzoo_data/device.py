@@ -14,6 +14,7 @@ import torch
 from .erasing import erase_batch
 from .fetch import Fetched, Slots
 from .mixing import Mix, Mixer
+from .transfer import sent
 from .transforms.pipeline import Transform
 
 
@@ -87,7 +88,7 @@ class DeviceStage:
     def __call__(self, fetched: Fetched, position: int) -> tuple[Any, torch.Tensor, torch.Tensor]:
         """The finished batch; `position` is its first sample's place in the global batch."""
         pixels = self.slots.view(fetched.key.slot, fetched.shape)
-        targets = torch.from_numpy(fetched.targets).to(self.device)
+        targets = sent(fetched.targets, self.device)
         indices = torch.from_numpy(fetched.indices)
         if not self.normalize:
             return self._move(pixels), targets, indices

@@ -11,6 +11,7 @@ from numpy.random import Generator
 from imgzoo.errors import UsageError
 
 from .rng import Purpose, generator
+from .transfer import sent
 
 
 @dataclass(frozen=True)
@@ -67,5 +68,5 @@ def erase_batch(
                 continue
             noise.manual_seed(int(rng.integers(1 << 62)))
             shape = region.shape if erase.mode == "pixel" else (region.shape[0], 1, 1)
-            region.copy_(torch.randn(shape, generator=noise))
+            region.copy_(sent(torch.randn(shape, generator=noise), images.device))
     return images

@@ -18,6 +18,7 @@ from torch.utils.data import default_collate
 from imgzoo.errors import UsageError
 
 from .rng import Purpose, generator
+from .transfer import sent
 
 
 class Mix(NamedTuple):
@@ -130,7 +131,7 @@ class Mixer:
             for i in range(pairs):
                 _paste(images, before, 2 * i, mix.boxes)
         if share.any():
-            weight = torch.as_tensor(share, dtype=images.dtype).to(images.device).view(-1, 1, 1, 1)
+            weight = sent(torch.as_tensor(share, dtype=images.dtype), images.device).view(-1, 1, 1, 1)
             images[0 : 2 * pairs : 2].lerp_(before[1::2], weight[0::2])
             images[1 : 2 * pairs : 2].lerp_(before[0::2], weight[1::2])
         return images
@@ -150,7 +151,7 @@ class Mixer:
             return dense
         partner = torch.arange(len(dense), device=dense.device)
         partner[:pairs] ^= 1
-        lam = torch.as_tensor(mix.lam, dtype=torch.float32).to(dense.device)[:, None]
+        lam = sent(torch.as_tensor(mix.lam, dtype=torch.float32), dense.device)[:, None]
         return dense * lam + dense[partner] * (1 - lam)
 
 

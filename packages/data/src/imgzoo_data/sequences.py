@@ -15,6 +15,7 @@ from .fetch import Fault, Fetched, Fetcher, stack_targets
 from .mixing import Mix
 from .order import BatchKey
 from .rng import Purpose, generator
+from .transfer import sent
 from .transforms.sequences import SequenceCrop, patchify
 
 
@@ -46,15 +47,16 @@ class SequenceStage(DeviceStage):
 
     def __call__(self, fetched: Fetched, position: int) -> tuple[Any, torch.Tensor, torch.Tensor]:
         pixels = self.slots.view(fetched.key.slot, fetched.shape)
-        targets = torch.from_numpy(fetched.targets).to(self.device)
-        coord, valid = (torch.from_numpy(fetched.extra[name]) for name in ("coord", "valid"))
+        targets, coord, valid = (
+            sent(array, self.device) for array in (fetched.targets, fetched.extra["coord"], fetched.extra["valid"])
+        )
         if not self.normalize:
             patches = self._move(pixels)
         else:
             channels = len(self.transform.config.mean)
             repeats = fetched.shape[2] // channels
             scale, shift = self.scale.flatten().repeat(repeats), self.shift.flatten().repeat(repeats)
-            patches = self._move(pixels).float().mul_(scale).add_(shift).mul_(valid.to(self.device)[:, :, None])
+            patches = self._move(pixels).float().mul_(scale).add_(shift).mul_(valid[:, :, None])
             self._erase(patches, fetched)
             if self.mixer is not None:
                 mix = self.draw(fetched.key.epoch, fetched.key.step, position, len(patches), (256, 256))
@@ -62,7 +64,7 @@ class SequenceStage(DeviceStage):
                 none = np.zeros((len(patches), 4), np.int64)
                 targets = self.mixer.targets(targets, Mix(shares, none))
             patches = patches.to(self.dtype)
-        images = Patches(patches, coord.to(self.device), valid.to(self.device))
+        images = Patches(patches, coord, valid)
         return images, targets, torch.from_numpy(fetched.indices)
 
     def _erase(self, patches: torch.Tensor, fetched: Fetched) -> None:
@@ -76,13 +78,11 @@ class SequenceStage(DeviceStage):
             height, width = coord.max(axis=0) + 1
             rng = generator(self.seed, fetched.key.epoch, index, view, Purpose.ERASE)
             for top, left, h, w in erase_boxes(erase, rng, int(height), int(width)):
-                gone = torch.from_numpy(_inside(coord, (top, top + h, left, left + w)) & valid)
+                gone = np.flatnonzero(_inside(coord, (top, top + h, left, left + w)) & valid)
                 noise.manual_seed(int(rng.integers(1 << 62)))
-                shape = {"const": (), "rand": (patches.shape[2],), "pixel": (int(gone.sum()), patches.shape[2])}[
-                    erase.mode
-                ]
+                shape = {"const": (), "rand": (patches.shape[2],), "pixel": (len(gone), patches.shape[2])}[erase.mode]
                 value = torch.randn(shape, generator=noise) if shape else torch.zeros(())
-                patches[row, gone.to(patches.device)] = value.to(patches)
+                patches[row, sent(gone, patches.device)] = sent(value, patches.device)
 
 
 def _inside(coord: np.ndarray, box: Any) -> np.ndarray:
@@ -99,13 +99,14 @@ def mix_sequences(patches: torch.Tensor, coord: np.ndarray, valid: np.ndarray, m
         right = left + 1
         grids = [coord[i][valid[i]].max(axis=0) + 1 for i in (left, right)]
         common = np.minimum(*grids)
-        kept = patches[[left, right]].clone()
+        kept = patches[left : right + 1].clone()
         for me, other, mine, others in ((left, right, 0, 1), (right, left, 1, 0)):
             if mix.lam[me] == 1:
                 continue
             box, weight = _region(mix.boxes[me], float(mix.lam[me]), common)
-            into = np.flatnonzero(_inside(coord[me], box) & valid[me])
-            source = np.flatnonzero(_inside(coord[other], box) & valid[other])
+            into, source = (
+                sent(np.flatnonzero(_inside(coord[i], box) & valid[i]), patches.device) for i in (me, other)
+            )
             patches[me, into] = kept[mine, into] * weight + kept[others, source] * (1 - weight)
             shares[me] = 1 - (1 - weight) * len(into) / valid[me].sum()
     return shares

@@ -180,3 +180,11 @@ __all__ = [
     "set_fused_attn", "shift_mask", "stretch_weights", "to_grid", "to_windows", "trunc_normal_",
     "trunc_normal_tf_", "variance_scaling_",
 ]  # fmt: skip
+
+
+def __getattr__(name: str) -> str:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("imgzoo-layers")
+    raise AttributeError(f"module '{__name__}' has no attribute '{name}'")

@@ -62,7 +62,7 @@ class EffectiveSqueezeExcite(nn.Module):
 
 
 class EfficientChannelAttention(nn.Module):
-    """A short 1-d convolution across neighbouring channels instead of full layers (ECA, arXiv:1910.03151)."""
+    """A short 1-d convolution across neighboring channels instead of full layers (ECA, arXiv:1910.03151)."""
 
     def __init__(self, dim: int, gamma: float = 2, beta: float = 1, kernel: int | None = None):
         super().__init__()

@@ -44,7 +44,7 @@ class RelPosBias(Tabled):
     def forward(self) -> Tensor:
         area = self.window[0] * self.window[1]
         bias = self.relative_position_bias_table[self.relative_position_index]
-        return bias.view(area, area, -1).permute(2, 0, 1).unsqueeze(0)
+        return bias.view(area, area, -1).permute(2, 0, 1).contiguous().unsqueeze(0)
 
 
 def offset_lookup(length: int) -> Tensor:
@@ -116,4 +116,4 @@ class RelPosMlp(Tabled):
     def forward(self) -> Tensor:
         area = self.window[0] * self.window[1]
         bias = self.mlp(self.rel_coords_log).flatten(0, 1)[self.relative_position_index]
-        return bias.view(area, area, -1).permute(2, 0, 1).unsqueeze(0)
+        return bias.view(area, area, -1).permute(2, 0, 1).contiguous().unsqueeze(0)

@@ -1,7 +1,7 @@
 """Rotary position embedding (arXiv:2104.09864) on a grid: queries and keys are turned by angles that grow with place.
 
 A table is (N, 2 * D): sines, then cosines, for D channels of a head. Two ways to pair the channels that turn together
-exist in published weights: neighbours (0, 1), (2, 3), ... or halves (0, D/2), (1, D/2 + 1), ...
+exist in published weights: neighbors (0, 1), (2, 3), ... or halves (0, D/2), (1, D/2 + 1), ...
 """
 
 import math
@@ -31,10 +31,20 @@ def rotate_patches(x: Tensor, table: Tensor, prefix: int = 1, halves: bool = Fal
     return torch.cat([x[:, :, :prefix], rotate(x[:, :, prefix:], table, halves)], dim=2)
 
 
-def places(grid: Size, shift: float = 0.0) -> Tensor:
+def sides(grid: Size, shift: float = 0.0, device: torch.device | None = None) -> list[Tensor]:
+    """Where rows and columns of a grid lie: (h,) and (w,). Made on the device, so that no forward pass waits for it."""
+    return [torch.arange(side, dtype=torch.float32, device=device) + shift for side in grid]
+
+
+def cells(down: Tensor, across: Tensor) -> Tensor:
+    """Row and column of every cell, row by row: (h * w, 2)."""
+    return torch.stack(torch.meshgrid(down, across, indexing="ij"), dim=-1).flatten(0, 1)
+
+
+def places(grid: Size, shift: float = 0.0, device: torch.device | None = None) -> Tensor:
     """Row and column of every cell of a grid, row by row: (h * w, 2)."""
-    down, across = torch.arange(grid[0], dtype=torch.float32), torch.arange(grid[1], dtype=torch.float32)
-    return torch.stack(torch.meshgrid(down + shift, across + shift, indexing="ij"), dim=-1).flatten(0, 1)
+    down, across = sides(grid, shift, device)
+    return cells(down, across)
 
 
 def frequencies(dim: int, theta: float) -> Tensor:
@@ -57,13 +67,14 @@ def axial_table(
 ) -> Tensor:  # fmt: skip
     """Half of the pairs turn with the row, half with the column: (h * w, 2 * D).
 
-    Channels are paired as neighbours, or by `halves` as language models with several axes do (arXiv:2409.12191).
+    Channels are paired as neighbors, or by `halves` as language models with several axes do (arXiv:2409.12191).
     With a `reference` grid places are measured on that one, so that its range is kept at any size (EVA-02,
     arXiv:2303.11331).
     """
-    where = places(grid, shift).to(bands.device)
+    down, across = sides(grid, shift, bands.device)
     if reference is not None:
-        where = where * torch.tensor([reference[0] / grid[0], reference[1] / grid[1]], device=bands.device)
+        down, across = down * (reference[0] / grid[0]), across * (reference[1] / grid[1])
+    where = cells(down, across)
     if columns_first:
         where = where.flip(1)
     angles = (where[:, :, None] * bands).flatten(1)
@@ -75,12 +86,13 @@ def periods_between(dim: int, shortest: float, longest: float) -> Tensor:
     return shortest * (longest / shortest) ** torch.linspace(0, 1, dim // 4)
 
 
-def centered(grid: Size, normalize: str = "each") -> Tensor:
+def centered(grid: Size, normalize: str = "each", device: torch.device | None = None) -> Tensor:
     """Places from -1 to 1 along each side, or along the longer ("max") or shorter one ("min"): (h * w, 2)."""
     if normalize not in ("each", "max", "min"):
         raise ValueError(f"unknown normalize '{normalize}'; use each, max or min")
-    sides = [grid[0], grid[1]] if normalize == "each" else [max(grid) if normalize == "max" else min(grid)] * 2
-    return 2 * (places(grid, 0.5) / torch.tensor(sides)) - 1
+    units = [grid[0], grid[1]] if normalize == "each" else [max(grid) if normalize == "max" else min(grid)] * 2
+    down, across = sides(grid, 0.5, device)
+    return 2 * cells(down / units[0], across / units[1]) - 1
 
 
 def centered_table(
@@ -92,7 +104,7 @@ def centered_table(
     Drawn anew in each call: up to `shift` is added along each side, a factor between `jitter` (above 1) and its inverse
     stretches each side, one between `rescale` and its inverse both.
     """
-    where = centered(grid, normalize).to(periods.device)
+    where = centered(grid, normalize, periods.device)
     if shift:
         where = where + torch.empty(2, device=where.device).uniform_(-shift, shift)
     for factor, count in ((jitter, 2), (rescale, 1)):
@@ -111,7 +123,7 @@ def pixel_bands(dim: int, resolution: int, linear: bool = False) -> Tensor:
 
 
 def pixel_table(grid: Size, bands: Tensor) -> Tensor:
-    """Places from -1 to 1, the outermost at the ends, channels paired as neighbours: (h * w, 2 * D)."""
+    """Places from -1 to 1, the outermost at the ends, channels paired as neighbors: (h * w, 2 * D)."""
     down, across = (torch.linspace(-1, 1, side, device=bands.device) for side in grid)
     where = torch.stack(torch.meshgrid(down, across, indexing="ij"), dim=-1).flatten(0, 1)
     return as_table((where[:, :, None] * bands).flatten(1).repeat_interleave(2, dim=-1))
@@ -146,7 +158,7 @@ def apart_table(grid: Size, bands: Tensor) -> Tensor:
 
     It turns heads that are seen as (..., N, 2, D / 2).
     """
-    angles = places(grid).to(bands.device).flip(1)[:, :, None] * bands
+    angles = places(grid, device=bands.device).flip(1)[:, :, None] * bands
     return as_table(angles.repeat(1, 1, 2))
 
 
@@ -235,7 +247,7 @@ class MixedRotary(Tabled):
             self.freqs.copy_(torch.stack([torch.cat(part, dim=-1) for part in (across, down)]))
 
     def forward(self, grid: Size | None = None) -> Tensor:
-        where = self.places if grid is None else places(grid).to(self.places)
+        where = self.places if grid is None else places(grid, device=self.places.device).to(self.places)
         across, down = self.freqs[0][:, :, None], self.freqs[1][:, :, None]  # (depth, heads, 1, D / 2)
         angles = where[:, 1:] * across + where[:, :1] * down
         return as_table(angles.repeat_interleave(2, dim=-1))
@@ -251,7 +263,7 @@ def axes_of(dim: int, sections: tuple[int, int, int]) -> Tensor:
 
 def sections_table(grid: Size, bands: Tensor, axes: Tensor) -> Tensor:
     """Each frequency turns with its axis, the time of an image being 0; channels paired by halves: (h * w, 2 * D)."""
-    where = F.pad(places(grid).to(bands.device), (1, 0))  # (N, 3)
+    where = F.pad(places(grid, device=bands.device), (1, 0))  # (N, 3)
     return as_table((where[:, axes] * bands).repeat(1, 2))
 
 

@@ -110,7 +110,7 @@ class WindowAttention(Tabled, WindowAttending):
         count, area = x.shape[0], x.shape[1]
         q, k, v = self.qkv(x).view(count, area, 3, self.num_heads, self.head_dim).permute(2, 0, 3, 1, 4).unbind(0)
         bias = self.relative_position_bias_table[self.relative_position_index.view(-1)]
-        bias = bias.view(area, area, self.num_heads).permute(2, 0, 1).unsqueeze(0)  # (1, heads, N, N)
+        bias = bias.view(area, area, self.num_heads).permute(2, 0, 1).contiguous().unsqueeze(0)
         return self.proj_drop(self.proj(self.attend_windows(q, k, v, bias, mask)))
 
 
@@ -121,7 +121,7 @@ def attend_biased(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, drop: float, tr
         scores = (scores.unflatten(0, (-1, bias.shape[0])) + bias).flatten(0, 1)
         return F.dropout(scores.softmax(dim=-1), drop) @ v
     if bias.shape[0] > 1:
-        bias = bias.repeat(q.shape[0] // bias.shape[0], 1, 1, 1)
+        bias = bias.to(q.dtype).repeat(q.shape[0] // bias.shape[0], 1, 1, 1)
     return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=drop if training else 0.0)
 
 

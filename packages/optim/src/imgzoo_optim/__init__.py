@@ -21,9 +21,11 @@ _HOME = {  # public name -> module that holds it
     "optimizer_options": "imgzoo_optim.factory",
 }
 
-__all__ = [*_HOME]
+__all__ = ["__version__", *_HOME]
 
 if TYPE_CHECKING:
+    __version__: str
+
     from imgzoo_optim.base import Optimizer as Optimizer
     from imgzoo_optim.clip import clip_gradients as clip_gradients
     from imgzoo_optim.factory import create_optimizer as create_optimizer

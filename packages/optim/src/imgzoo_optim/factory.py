@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import nn
 
-from imgzoo.errors import OptionError, UsageError
+from imgzoo.errors import OptionError, PluginError, UsageError
 from imgzoo.options import check_kinds, check_names
 from imgzoo.registry import registry
 from imgzoo.specs import NOTHING
@@ -71,11 +72,25 @@ def _given_groups(params: Iterable[Any], weight_decay: float, plan: dict[str, An
     return [{"params": rows}] if rows else []
 
 
-def _can_fuse(groups: list[dict[str, Any]], options: Mapping[str, Any]) -> bool:
+def _can_fuse(build: Any, groups: list[dict[str, Any]], options: Mapping[str, Any]) -> bool:
     """Whether torch's fused kernel takes these parameters and nothing else was asked for."""
     asked = any(options.get(key) for key in ("foreach", "differentiable", "capturable")) or "fused" in options
     kinds = {(p.device.type, torch.is_floating_point(p)) for group in groups for p in group["params"]}
-    return not asked and all(device in ("cpu", "cuda", "mps", "xpu") and real for device, real in kinds)
+    return not asked and all(real and _has_fused(build, device) for device, real in kinds)
+
+
+@functools.cache
+def _has_fused(build: Any, device: str) -> bool:
+    """Whether torch has the fused kernel of an optimizer for a device: a step of one number tells."""
+    if device == "meta":
+        return False
+    one = nn.Parameter(torch.zeros(1, device=device))
+    one.grad = torch.zeros(1, device=device)
+    try:
+        build([one], fused=True).step()
+    except RuntimeError:
+        return False
+    return True
 
 
 def dense(x: torch.Tensor) -> bool:
@@ -142,6 +157,21 @@ class NonFinite:
             param.grad = None
 
 
+def _built(spec: Any, groups: Any, given: dict[str, Any], options: dict[str, Any]) -> torch.optim.Optimizer:
+    """What the spec's target makes of the groups; what the user gave is told where it fails."""
+    try:
+        optimizer = spec.load()(groups, **given)
+    except UsageError:
+        raise
+    except (TypeError, ValueError) as error:
+        shown = ", ".join(f"{key}={value!r}" for key, value in options.items()) or "these parameters"
+        raise UsageError(f"optimizer '{spec.name}' cannot be built with {shown}: {error}") from error
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        made = type(optimizer).__name__
+        raise PluginError(f"plugin '{spec.plugin}': {spec.target} makes a {made}, and no torch.optim.Optimizer")
+    return optimizer
+
+
 def create_optimizer(
     name: str,
     model_or_params: Any,
@@ -196,15 +226,9 @@ def create_optimizer(
         "layer_decay_no_opt_scale": layer_decay_no_opt_scale,
     }
     groups = _groups(model_or_params, weight_decay, param_group_fn, plan)
-    if "fused" in spec.traits and _can_fuse(groups, given):
+    if "fused" in spec.traits and _can_fuse(build, groups, given):
         given["fused"] = True
-    try:
-        optimizer = build(groups, **given)
-    except UsageError:
-        raise
-    except (TypeError, ValueError) as error:
-        shown = ", ".join(f"{key}={value!r}" for key, value in options.items()) or "these parameters"
-        raise UsageError(f"optimizer '{short}' cannot be built with {shown}: {error}") from error
+    optimizer = _built(spec, groups, given, options)
     _scale(optimizer)
     if given.get("fused"):
         optimizer.register_step_pre_hook(unfuse)

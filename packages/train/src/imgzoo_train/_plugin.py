@@ -12,7 +12,7 @@ _COMMANDS = {
     "validate": "Score models or run folders on data.",
     "predict": "Name what images show, or write their features.",
     "benchmark": "Measure speed and cost of models.",
-    "export": "Write a model as torch.export, ONNX or TorchScript, with a parity report.",
+    "export": "Write a model as torch.export, ONNX, TorchScript or for an engine, with a parity report.",
     "average": "Average the weights of checkpoints.",
     "clean": "Reduce a checkpoint to weights that can be shared.",
     "sweep": "Train over a grid or random draws of settings.",

@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from importlib.machinery import PathFinder
 from typing import Any, Protocol
 
+from imgzoo.text import natural
+
 
 class Distribution(Protocol):
     """What discovery needs of a distribution; those of `importlib_metadata` have it."""
@@ -37,7 +39,7 @@ class Folder:
 
 
 def installed() -> Iterator[Distribution]:
-    """Distributions on `sys.path`, in its order; within a folder by name."""
+    """Distributions on `sys.path`, in its order; within a folder by name, of one name the newest first."""
     if any(_finds_distributions(finder) for finder in sys.meta_path):
         yield from library().distributions()
         return
@@ -49,9 +51,12 @@ def installed() -> Iterator[Distribution]:
             continue
         except OSError:
             continue
-        for name in names:
-            if name.endswith((".dist-info", ".egg-info")):
-                yield Folder(os.path.join(place, name))
+        found = [name for name in names if name.endswith((".dist-info", ".egg-info"))]
+        if len({name.partition("-")[0] for name in found}) < len(found):  # an upgrade that left its former self behind
+            found.sort(key=natural, reverse=True)
+            found.sort(key=lambda name: name.partition("-")[0])
+        for name in found:
+            yield Folder(os.path.join(place, name))
 
 
 def _finds_distributions(finder: Any) -> bool:
@@ -81,3 +86,15 @@ def name_and_version(dist: Distribution) -> tuple[str, str]:
         return "", ""
     name, version = (re.search(rf"^{key}:[ \t]*(\S+)", metadata, re.MULTILINE) for key in ("Name", "Version"))
     return canonical(name[1]) if name else "", version[1] if version else ""
+
+
+def version(name: str) -> str:
+    """Version of the distribution that is installed under a name, "0+unknown" where none is."""
+    wanted = canonical(name)
+    for dist in installed():
+        if isinstance(dist, Folder) and not canonical(os.path.basename(dist._path)).startswith(wanted):
+            continue  # its METADATA need not be read
+        found, told = name_and_version(dist)
+        if found == wanted:
+            return told
+    return "0+unknown"

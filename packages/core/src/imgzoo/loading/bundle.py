@@ -18,7 +18,7 @@ from .source import locate
 
 
 def lock(names: Iterable[str]) -> dict[str, Any]:
-    """Rows of a lock file by `plugin/name.tag`: where the weights of each name are, their sha256, size and licence."""
+    """Rows of a lock file by `plugin/name.tag`: where the weights of each name are, their sha256, size and license."""
     rows = {}
     for name in names:
         source = locate(name, True)

@@ -96,7 +96,7 @@ def _read_safetensors(path: Path, mapped: bool) -> dict[str, Tensor]:
                 data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
                 return {name: _view(data, start, **row) for name, row in header.items()}
             return {name: _copy(file, start, **row) for name, row in header.items()}
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise WeightsError(f"'{path}' is no readable safetensors file: {error}") from error
 
 
@@ -113,7 +113,7 @@ def _exactly(file: Any, into: Any) -> Any:
 
 def _copy(file: Any, start: int, dtype: str, shape: list[int], data_offsets: list[int]) -> Tensor:
     """One tensor of an open safetensors file."""
-    tensor = torch.empty(shape, dtype=DTYPES[dtype])
+    tensor = torch.empty(shape, dtype=DTYPES[dtype], device="cpu")
     file.seek(start + data_offsets[0])
     if tensor.numel():
         _exactly(file, tensor.reshape(-1).view(torch.uint8).numpy())
@@ -149,7 +149,7 @@ def _view(data: mmap.mmap, start: int, dtype: str, shape: list[int], data_offset
     kind = DTYPES[dtype]
     begin, end = (start + offset for offset in data_offsets)
     if begin == end:
-        return torch.empty(shape, dtype=kind)
+        return torch.empty(shape, dtype=kind, device="cpu")
     if begin % kind.itemsize:
         return torch.frombuffer(bytearray(data[begin:end]), dtype=kind).view(shape)
     return torch.frombuffer(data, dtype=kind, count=(end - begin) // kind.itemsize, offset=begin).view(shape)
@@ -167,7 +167,9 @@ def _read_npz(path: Path) -> dict[str, Tensor]:
             raise WeightsError(f"'{path}' unpacks to more than {MOST_PACKED} times its size: these are no weights")
         with np.load(path, allow_pickle=False) as arrays:
             return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
-    except (ValueError, OSError, TypeError, zipfile.BadZipFile, EOFError) as error:
+    except WeightsError:
+        raise
+    except Exception as error:  # of the archive, its compression, or the arrays: they have no common base
         raise WeightsError(f"'{path}' is no readable array file (nothing pickled is accepted): {error}") from error
 
 

@@ -88,8 +88,7 @@ def create_pretrained(
         parameters = dict(model.named_parameters())
         model, _ = build_skeleton(construct, real={numbers[id(parameters[name])] for name in report.initialized})
     assign(model, cast_like(state, own))
-    if device is not None or dtype is not None:
-        model.to(device=device, dtype=dtype)
+    model.to(device=device or torch.get_default_device(), dtype=dtype)
     model.load_report = report
     return model
 

@@ -83,9 +83,9 @@ def package_file(name: str) -> Path:
 
 
 def package_license(name: str) -> str:
-    """SPDX spelling of what an installed distribution says of its licence; empty when it says nothing.
+    """SPDX spelling of what an installed distribution says of its license; empty when it says nothing.
 
-    Its metadata speak first, then the title of the licence file it ships.
+    Its metadata speak first, then the title of the license file it ships.
     """
     from imgzoo.licenses import spdx
 

@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from imgzoo.errors import UsageError
+from imgzoo.text import json_text
 
 from .adapt import first_conv
 from .disk import CONFIG, replacing, write_text
@@ -35,7 +36,7 @@ def save_model(
 
     Args:
         class_names: one a class, in order; they travel with the weights.
-        license: SPDX id; without it the licence of the weights the model started from.
+        license: SPDX id; without it the license of the weights the model started from.
         metrics: numbers to keep beside the weights.
         state: other values for the parameters, such as averaged ones.
         pretrained_cfg: preprocessing that the model was trained with, where it differs from what the model says:
@@ -50,7 +51,7 @@ def save_model(
     if names is not None and model.num_classes and len(names) != model.num_classes:
         raise UsageError(f"{len(names)} class names were given for {model.num_classes} classes")
     folder, images = Path(folder), {**model.pretrained_cfg, **stated(pretrained_cfg)}
-    text = json.dumps(plain_values(describe(model, names, license, metrics, images)), indent=2) + "\n"
+    text = json_text(plain_values(describe(model, names, license, metrics, images)), 2) + "\n"
     folder.mkdir(parents=True, exist_ok=True)
     write_tensors(state if state is not None else model.state_dict(), folder / "model.safetensors")
     write_text(folder / CONFIG, text)
@@ -61,7 +62,7 @@ def plain_values(config: dict[str, Any]) -> dict[str, Any]:
     """The description as it is, once every option in it is known to be a plain value."""
     for key, value in {**config["model_args"], **config["imgzoo"].get("model_args", {})}.items():
         try:
-            json.dumps(value)
+            json.dumps(value, allow_nan=False)
         except (TypeError, ValueError) as error:
             raise UsageError(
                 f"the option {key}={value!r} is no plain value, so no file can hold it; save the state dict alone"
@@ -78,7 +79,7 @@ def describe(
 ) -> dict[str, Any]:
     """The contents of `config.json`; `images` says how they are prepared."""
     cfg = {key: images.get(key) for key in ("tag", *PREPROCESSING)}
-    if getattr(model, "load_report", None) is None:  # weights of our own: nobody else's name or licence
+    if getattr(model, "load_report", None) is None:  # weights of our own: nobody else's name or license
         cfg |= dict.fromkeys(("tag", "license", "url", "hf_hub_id", "origin_url"))
     cfg = {key: value for key, value in cfg.items() if value not in (None, "")}
     heads = model._heads()

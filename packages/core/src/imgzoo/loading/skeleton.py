@@ -59,8 +59,14 @@ class _Later(TorchFunctionMode):
         seeds = torch.randint(2**62, (len(self.pending),)).tolist()
         jobs = [(key, torch.Generator().manual_seed(seed)) for key, seed in zip(list(self.pending), seeds, strict=True)]
         jobs.sort(key=lambda job: -self.pending[job[0]][0].numel())
+        inference = torch.is_inference_mode_enabled()  # a thread has modes of its own
+
+        def fill(job: tuple[int, torch.Generator]) -> None:
+            with torch.inference_mode(inference):
+                self.fill(*job)
+
         with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-            list(pool.map(lambda job: self.fill(*job), jobs))
+            list(pool.map(fill, jobs))
 
 
 class _Build(threading.local):

@@ -60,7 +60,7 @@ class Source:
 
     @property
     def license(self) -> str:
-        """Licence of the weights that will be loaded; empty when nobody says."""
+        """License of the weights that will be loaded; empty when nobody says."""
         if self.weights_from == "tag":
             return self.weights.license if self.weights else ""
         if self.weights_from.startswith("package:"):

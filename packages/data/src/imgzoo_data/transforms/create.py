@@ -53,8 +53,7 @@ def create_transform(
         augment: False in training gives the evaluation crop without any augmentation.
         crop_kind: `rrc` (random-resized crop), `rkrc` (ratio kept, center crop) or `rkrr` (ratio kept, random crop).
         auto_augment: a policy string, `rand-m9-mstd0.5-inc1`, `original`, `v0`, `3a`, `augmix-m3`; color jitter is
-        then left
-            out, but with 3-augment or `force_color_jitter`.
+            then left out, but with 3-augment or `force_color_jitter`.
         color_jitter: one strength for brightness, contrast and saturation, or a value (or range) each, hue fourth.
         crop_border: evaluation cuts a frame of that many pixels off first.
         sequence: (patch size, most patches): images of any size become patch sequences (NaFlex) instead of squares.
@@ -62,7 +61,7 @@ def create_transform(
         splits: versions of each image in a batch (AugMix); the first one is clean.
         decode: `exact`, `fast` or `reference`; training defaults to fast, evaluation to exact.
         overrides: fields of the data config: input_size, img_size, in_chans, mean, std, interpolation, crop_pct,
-        crop_mode, range.
+            crop_mode, range.
     """
     try:
         config = resolve_data_config(config, **overrides)

@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from imgzoo_optim import foreach
 from imgzoo_optim.base import Block, Optimizer
 
 
@@ -16,35 +15,37 @@ def _dot(x: list[Tensor], y: list[Tensor]) -> Tensor:
     return torch.cat([torch.linalg.vecdot(a, b) for a, b in zip(x, y)])
 
 
-def project(params: list[Tensor], grads: list[Tensor], steps: list[Tensor], delta: float, eps: float) -> bool:
+def project(params: list[Tensor], grads: list[Tensor], steps: list[Tensor], delta: float, eps: float) -> Tensor:
     """Project the step of one tensor, given in pieces along its first axis, in place; whether it was scale invariant.
 
     A weight counts as scale invariant when every channel, or else the whole layer, is nearly orthogonal to its
-    gradient.
+    gradient. The answer stays on the device, which nobody waits for: a step that is not projected loses nothing.
     """
     rows = [[x.flatten(1) for x in pieces] for pieces in (params, grads, steps)]
     weight, gradient, step = rows
     dot, p2, g2 = _dot(gradient, weight), _dot(weight, weight), _dot(gradient, gradient)
-    for layer in (False, True):
-        if layer:
-            dot, p2, g2 = dot.sum().view(1), p2.sum().view(1), g2.sum().view(1)
-        width = sum(p.numel() for p in weight) // len(p2)
+    radial = _dot(weight, step)
+    size = sum(p.numel() for p in weight)
+
+    def measure(dot: Tensor, p2: Tensor, g2: Tensor, radial: Tensor) -> tuple[Tensor, Tensor]:
+        """Whether all are nearly orthogonal, and the radial share of the step of each."""
         cosine = dot.abs() / (p2.sqrt().clamp_min(eps) * g2.sqrt().clamp_min(eps))
-        if cosine.max() >= delta / width**0.5:
-            continue
-        radial = _dot(weight, step)
-        radial = radial.sum().view(1) if layer else radial
-        shares = radial / (p2.sqrt() + eps) ** 2
-        start = 0
-        for p, u in zip(weight, step):
-            share = shares if layer else shares[start : start + len(p)]
-            u.addcmul_(p, share[:, None], value=-1)
-            start += len(p)
-        return True
-    return False
+        return cosine.max() < delta / (size // len(p2)) ** 0.5, radial / (p2.sqrt() + eps) ** 2
+
+    channels, by_channel = measure(dot, p2, g2, radial)
+    layer, whole = measure(*(x.sum().view(1) for x in (dot, p2, g2, radial)))
+    found = channels | layer
+    if found.is_cpu and not found:
+        return found
+    shares = torch.where(channels, by_channel, torch.where(layer, whole, 0.0))[:, None]
+    start = 0
+    for p, u in zip(weight, step):
+        u.addcmul_(p, shares[start : start + len(p)], value=-1)
+        start += len(p)
+    return found
 
 
-def project_blocks(blocks: list[Block], group: dict[str, Any], targets: list[list[Tensor]]) -> list[float]:
+def project_blocks(blocks: list[Block], group: dict[str, Any], targets: list[list[Tensor]]) -> list[Any]:
     """Project what stands in `targets` for the blocks of a segment, in place.
 
     Returns the factor of weight decay for each tensor: `wd_ratio` where it was projected.
@@ -57,8 +58,11 @@ def project_blocks(blocks: list[Block], group: dict[str, Any], targets: list[lis
     for params, grads, steps in zip(*columns):
         if params[0].ndim > 1 and params[0].shape[0] == 1 and len(params) > 1:  # cut along a later axis
             params, grads, steps = ([x.movedim(0, 1) for x in pieces] for pieces in (params, grads, steps))
-        invariant = params[0].ndim > 1 and project(params, grads, steps, group["delta"], group["eps"])
-        ratios.append(group["wd_ratio"] if invariant else 1.0)
+        if params[0].ndim > 1:
+            invariant = project(params, grads, steps, group["delta"], group["eps"])
+            ratios.append(1 - invariant.to(params[0].dtype) * (1 - group["wd_ratio"]))
+        else:
+            ratios.append(1.0)
     return ratios
 
 
@@ -93,4 +97,5 @@ class Projected(Optimizer):
             project_blocks(blocks, group, steps)
         for block in blocks if group["weight_decay"] else ():
             strength = self.decay_rate(group) * group["weight_decay"]
-            foreach.mul_(block.params, [1 - strength * ratio for ratio in ratios])
+            for param, ratio in zip(block.params, ratios):
+                param.mul_(1 - strength * ratio)

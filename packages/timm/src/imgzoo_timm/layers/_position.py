@@ -70,7 +70,7 @@ class RotaryEmbeddingCat(nn.Module):
                  jitter_coords: float | None = None, rescale_coords: float | None = None):  # fmt: skip
         super().__init__()
         if rotate_half or grid_type or shift_coords or jitter_coords or rescale_coords:
-            raise ValueError("this table takes channels as neighbours and places as they are: see imgzoo_layers.rotary")
+            raise ValueError("this table takes channels as neighbors and places as they are: see imgzoo_layers.rotary")
         self.dim, self.in_pixels, self.ref_feat_shape = dim, in_pixels, ref_feat_shape
         self.feat_shape, self.grid_offset, self.grid_indexing = feat_shape, grid_offset, grid_indexing
         bands = pixel_freq_bands(dim // 4, float(max_res), linear_bands, device) if in_pixels else \

@@ -76,6 +76,7 @@ FLAGS = {
     "run.output": ("--output", "run folder"),
     "run.device": ("--device", "cpu, cuda, ...; the best one by default"),
     "run.precision": ("--precision", "arithmetic of the forward pass"),
+    "run.deterministic": ("--deterministic", "the same bits every time on an accelerator too, at some cost of speed"),
     "run.compile": ("--compile", "torch.compile the model"),
     "run.torchscript": ("--torchscript", "run the model through TorchScript"),
     "run.channels_last": (
@@ -106,3 +107,11 @@ FLAGS = {
     "run.loggers": ("--logger", "metric sinks besides the files, e.g. tensorboard"),
     "run.trainer": ("--trainer", "training loop of a plugin"),
 }
+
+COMMAND_LINE = "the command line"
+
+
+def called(key: str, where: str) -> str:
+    """What a message calls the setting `key` of `where`: by its flag where it was typed, else by its key."""
+    flag = FLAGS[key][0].partition("/")[0] if key in FLAGS and where == COMMAND_LINE else ""
+    return flag or f"'{key}' in {where}"

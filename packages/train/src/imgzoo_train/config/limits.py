@@ -10,6 +10,8 @@ from typing import Any, Literal, cast
 
 from imgzoo.errors import UsageError
 
+from .flags import called
+
 POSITIVE = frozenset(
     {
         "model.num_classes",
@@ -89,9 +91,9 @@ def _check_bounds(value: Any, label: str, where: str) -> None:
     items = cast("list[Any]", value if isinstance(value, list) else [value])
     for item in items:
         if isinstance(item, (int, float)) and not bounds.hold(item):
-            raise UsageError(f"'{label}' in {where} must be {bounds.words}, not {item}")
+            raise UsageError(f"{called(label, where)} must be {bounds.words}, not {item}")
     if label in SIZES and len(items) > 2:
-        raise UsageError(f"'{label}' in {where} is one size or height and width, not {len(items)} numbers")
+        raise UsageError(f"{called(label, where)} is one size or height and width, not {len(items)} numbers")
 
 
 def _typed(value: Any, kind: Any, label: str, where: str) -> Any:
@@ -104,7 +106,7 @@ def _typed(value: Any, kind: Any, label: str, where: str) -> Any:
     if origin is Literal:
         if value not in arguments:
             choices = ", ".join(repr(choice) for choice in arguments)
-            raise UsageError(f"'{label}' in {where} must be one of {choices}, not {value!r}")
+            raise UsageError(f"{called(label, where)} must be one of {choices}, not {value!r}")
         return value
     if origin is list and label in SIZES and isinstance(value, int) and not isinstance(value, bool):
         value = [value]
@@ -117,9 +119,9 @@ def _plain(value: Any, kind: Any, label: str, where: str) -> Any:
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        raise UsageError(f"'{label}' in {where} must be {_KINDS.get(kind, 'a number')}, not {value!r}")
+        raise UsageError(f"{called(label, where)} must be {_KINDS.get(kind, 'a number')}, not {value!r}")
     if isinstance(value, float) and not math.isfinite(value):
-        raise UsageError(f"'{label}' in {where} must be a finite number, not {value}")
+        raise UsageError(f"{called(label, where)} must be a finite number, not {value}")
     if isinstance(value, int) and abs(value) >= 2**63:
-        raise UsageError(f"'{label}' in {where} is too large: {value}")
+        raise UsageError(f"{called(label, where)} is too large: {value}")
     return cast("Any", value)

@@ -140,7 +140,8 @@ class RunSection:
     seed: int = 0
     output: str = ""
     device: str = ""
-    precision: Literal["fp32", "bf16", "fp16", "pure-bf16"] = "fp32"
+    precision: Literal["fp32", "tf32", "bf16", "fp16", "pure-bf16"] = "fp32"
+    deterministic: bool = False
     compile: bool = False
     torchscript: Literal["", "trace", "script"] = ""
     channels_last: bool = True

@@ -145,7 +145,7 @@ def _backward(state: State, group: list[Any], loss_fn: LossFn) -> torch.Tensor:
     count = sum(len(batch.targets) for batch in group)
     share: Any = 1.0 / count
     if world.size > 1:  # ranks average their gradients, so each weighs its samples by world / all samples
-        total = world.reduce(torch.tensor(float(count), dtype=torch.float64, device=world.device))
+        total = world.reduce(torch.full((), count, dtype=torch.float64, device=world.device))
         share = (world.size / total).float()
 
     sums: list[torch.Tensor] = []

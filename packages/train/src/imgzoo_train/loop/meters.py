@@ -11,8 +11,8 @@ class Meters:
     """Sums of loss and images since the last log row; times are kept apart, since no two runs share them."""
 
     def __init__(self) -> None:
-        self.loss = torch.zeros((), dtype=torch.float64)
-        self.grad_norm = torch.zeros((), dtype=torch.float64)
+        self.loss: torch.Tensor | None = None
+        self.grad_norm: torch.Tensor | None = None
         self.images = 0
         self.updates = 0
         self.left_out = 0
@@ -22,8 +22,9 @@ class Meters:
 
     def add(self, loss: torch.Tensor, grad_norm: torch.Tensor, images: int) -> None:
         """Add an update: mean loss of its images, norm of its gradient, images of all ranks. Waits for nothing."""
-        self.loss = self.loss.to(loss.device) + loss.detach().double() * images
-        self.grad_norm = self.grad_norm.to(loss.device) + grad_norm.detach().double()
+        losses, norm = loss.detach().double() * images, grad_norm.detach().double()
+        self.loss = losses if self.loss is None else self.loss.to(loss.device) + losses
+        self.grad_norm = norm if self.grad_norm is None else self.grad_norm.to(norm.device) + norm
         self.images += images
         self.updates += 1
 
@@ -44,7 +45,7 @@ class Meters:
             "images_per_second": images / seconds if seconds else 0.0,
             "data_wait": self.wait_seconds / seconds if seconds else 0.0,
         }
-        if self.updates:
+        if self.loss is not None and self.grad_norm is not None:
             means = {"loss": float(self.loss) / max(1, self.images), "grad_norm": float(self.grad_norm) / self.updates}
             row = {**means, **row}
         if self.left_out:

@@ -23,6 +23,21 @@ class Rollback(Exception):
     """Ask the run to load its last checkpoint and to leave out the update that broke."""
 
 
+class Later:
+    """A flag of a device that the host reads later, and then waits for nothing that was asked of the device since."""
+
+    def __init__(self, flag: torch.Tensor) -> None:
+        self.flag, self.event = flag, None
+        if flag.is_cuda:
+            self.flag = torch.empty(flag.shape, dtype=flag.dtype, pin_memory=True).copy_(flag, non_blocking=True)
+            self.event = torch.cuda.current_stream(flag.device).record_event()
+
+    def __bool__(self) -> bool:
+        if self.event is not None:
+            self.event.synchronize()
+        return bool(self.flag)
+
+
 class Guard:
     """Decides whether an update may happen; `record` receives what a broken one looked like.
 
@@ -40,7 +55,7 @@ class Guard:
         self.policy, self.limit, self.record, self.lagging = policy, limit, record, lagging
         self._buffers: list[torch.Tensor] = []
         self._kept: list[torch.Tensor] = []
-        self._previous: torch.Tensor | None = None
+        self._previous: Later | None = None
 
     def protect(self, state: State) -> None:
         """Remember the buffers that the forward pass changes, such as running statistics."""
@@ -64,11 +79,10 @@ class Guard:
         lagging = self.lagging
         if lagging is None:
             lagging = self.policy == "raise" and state.device.type != "cpu"
+        before = self._previous
         if lagging:
-            finite, self._previous = self._previous, finite
-            if finite is None:
-                return True
-        if bool(finite):
+            self._previous = Later(finite)
+        if (before is None or bool(before)) if lagging else bool(finite):
             return True
 
         self.restore()

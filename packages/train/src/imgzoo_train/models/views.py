@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from imgzoo.errors import UsageError
-from imgzoo_train.models.deployment import first_output
+from imgzoo_train.models.parity import first_output
 
 Images = torch.Tensor
 PART = 7 / 8

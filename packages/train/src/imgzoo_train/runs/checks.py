@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -146,4 +147,11 @@ def explained(config: Config) -> Iterator[None]:
         raise UsageError(
             f"batch norm cannot train on one value a channel, which --batch-size {config.data.batch_size} at this size "
             "leaves: use a larger --batch-size or --input-size, or --freeze norm"
+        ) from error
+    except RuntimeError as error:
+        found = re.search(r"(\S+) does not have a deterministic implementation", str(error))
+        if found is None:
+            raise
+        raise UsageError(
+            f"--deterministic: torch has no {found[1]} that gives the same bits twice; leave it out"
         ) from error

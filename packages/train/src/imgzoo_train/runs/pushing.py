@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from .folder import RunFolder
 
 
 def model_card(run: RunFolder) -> str:
-    """The card as Markdown: what it is, how well it does, how it was made, and under which licence."""
+    """The card as Markdown: what it is, how well it does, how it was made, and under which license."""
     stored = json.loads((run.best / "config.json").read_text(encoding="utf-8"))
     config = Config.load(run.config_file)
     environment = json.loads((run.path / "environment.json").read_text(encoding="utf-8"))
@@ -33,14 +34,15 @@ def model_card(run: RunFolder) -> str:
     lines = ["---", *(f"{key}: {json.dumps(value)}" for key, value in front.items()), "---", ""]
     lines += [f"# {plain(stored['architecture'])} on {plain(config.data.source)}", ""]
     lines += ["| metric | value |", "|---|---|"]
-    lines += [f"| {plain(name)} | {value:.4g} |" for name, value in stored.get("metrics", {}).items()]
+    figures = {name: math.nan if value is None else value for name, value in stored.get("metrics", {}).items()}
+    lines += [f"| {plain(name)} | {value:.4g} |" for name, value in figures.items()]
     size = "x".join(str(side) for side in cfg.get("input_size", ()))
     names = stored.get("label_names") or []
     origin = f"weights `{plain(parent)}`" if parent else "random weights"
     lines += ["", "## What it is", "", f"- Architecture: `{plain(stored['architecture'])}`, input {size}"]
     lines += [f"- Started from {origin}", f"- License: {plain(license) or 'not stated'}"]
     if parent and not license:
-        lines.append("- The weights it started from state no licence: clear that before you share this model")
+        lines.append("- The weights it started from state no license: clear that before you share this model")
     lines += [f"- Data: `{plain(config.data.source)}`, {counted(len(names) or stored['num_classes'], 'class')}"]
     if names:
         shown = ", ".join(plain(str(name)) for name in names[:20])

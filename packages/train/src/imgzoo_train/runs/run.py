@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -14,6 +13,7 @@ import torch
 
 from imgzoo.errors import ImgzooError
 from imgzoo.memory import keep_memory
+from imgzoo.text import json_text
 from imgzoo_train.config.settings import Config, output_folder
 from imgzoo_train.files import storage
 from imgzoo_train.files.checkpoints import Checkpoints, Retention, folder_name
@@ -25,6 +25,7 @@ from imgzoo_train.ranks.world import World, join_world
 from imgzoo_train.scores.evaluation import Evaluation, evaluate
 from imgzoo_train.scores.metrics import score_name
 from imgzoo_train.techniques import adapters, batch_norm
+from imgzoo_train.techniques.precision import reproducible
 from imgzoo_train.terminal.progress import Bar
 
 from . import assembly, checks, resuming
@@ -55,7 +56,11 @@ def train(
     if config.run.threads:
         torch.set_num_threads(config.run.threads)
     keep_memory()  # activations of one step serve the next
-    with join_world(config.run.device, config.run.stall) as world, Signals(world, config.run.stall) as signals:
+    with (
+        reproducible(config.run.deterministic),
+        join_world(config.run.device, config.run.stall) as world,
+        Signals(world, config.run.stall) as signals,
+    ):
         return Run(config, world, signals, quiet=quiet, callbacks=callbacks).go(resume)
 
 
@@ -401,7 +406,7 @@ class Run:
         if self.world.main:
             from .report import write_report
 
-            text = json.dumps(summary, indent=1)
+            text = json_text(summary)
             self.unless_full(lambda: storage.replace_text(self.folder.path / "summary.json", text), "summary.json")
             self.unless_full(self.folder.write_summary, "summary.csv")
             try:

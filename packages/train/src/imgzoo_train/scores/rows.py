@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from imgzoo.cli.output import json_text
 from imgzoo.errors import MissingDependencyError, UsageError
+from imgzoo.text import json_text
 from imgzoo_train.files.storage import check_file, replace_file, safe_cell
 from imgzoo_train.models.answers import Answer
 
@@ -82,7 +81,7 @@ def _csv(rows: list[dict[str, Any]]) -> bytes:
     writer.writeheader()
     for row in rows:
         cells = {
-            key: value if value is None or isinstance(value, (str, int, float)) else json.dumps(value)
+            key: value if value is None or isinstance(value, (str, int, float)) else json_text(value, None)
             for key, value in row.items()
         }
         writer.writerow({key: safe_cell(cell) if isinstance(cell, str) else cell for key, cell in cells.items()})

@@ -14,7 +14,8 @@ import torch
 from imgzoo.errors import UsageError
 from imgzoo.loading.source import means_folder
 from imgzoo_train.models.answers import KINDS, Alignment, Answer, align, answer_of, answer_of_data
-from imgzoo_train.models.opening import model_folder, open_model
+from imgzoo_train.models.deployed import Deployed, parameter_count
+from imgzoo_train.models.opening import model_folder, open_ready
 from imgzoo_train.models.sequences import asked
 from imgzoo_train.models.sizes import check_size
 from imgzoo_train.models.views import TestPool, Viewed, parse_views
@@ -37,6 +38,8 @@ class Settings:
     task: str | None = None
     """What the model must answer; None takes what it says."""
     pretrained: str = "true"
+    engine: str | None = None
+    """What runs the models; None for torch as in training."""
     batch_size: int = 64
     workers: int = 0
     img_size: int | None = None
@@ -102,7 +105,17 @@ def validate(
     Raises `UsageError` where data and model do not go together, `DataError` where the data contradicts itself.
     """
     world, views = world or World(), parse_views(settings.tta)
-    model = open_model(text, settings.pretrained)
+    model = open_ready(
+        text,
+        settings.pretrained,
+        settings.engine,
+        precision=settings.precision,
+        img_size=None if settings.test_pool else settings.img_size,
+        batch=min(settings.batch_size, 8),
+    )
+    deployed, count = isinstance(model, Deployed), parameter_count(model)
+    if deployed:
+        refuse_settled(text, settings)
     answer = answer_of(model)
     if settings.task and settings.task != answer.task:
         raise UsageError(f"{text} answers with {KINDS[answer.task]}; leave out --task {settings.task}")
@@ -118,7 +131,7 @@ def validate(
     model = _joined(model, settings, views, text).to(world.device).eval()
     if settings.channels_last:
         model = model.to(memory_format=torch.channels_last)
-    precision = create_precision(settings.precision, world.device)
+    precision = create_precision("fp32" if deployed else settings.precision, world.device)
     precision.prepare(model)
     data = _open(settings, subset_of(settings, answer), model, text, say if world.main else None)
     size = settings.batch_size
@@ -133,8 +146,18 @@ def validate(
             size //= 2
     seconds = time.perf_counter() - start
     row: Row = {"model": text, **found.metrics, "img_size": _size(model, settings), "batch_size": size}
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    return {**row, "params_m": round(parameters / 1e6, 3), "seconds": round(seconds, 2)}, found
+    return {**row, "params_m": round(count / 1e6, 3), "seconds": round(seconds, 2)}, found
+
+
+def refuse_settled(text: str, settings: Settings) -> None:
+    """Raise `UsageError` for settings that deploying has settled."""
+    given = {
+        "--channels-last": settings.channels_last,
+        "--precision": settings.precision != "fp32" and settings.engine is None,
+        "--sequence": settings.sequence,
+    }
+    for flag in (flag for flag, value in given.items() if value):
+        raise UsageError(f"{text} is deployed, which settles layout, precision and size: leave {flag} out")
 
 
 def _joined(model: Any, settings: Settings, views: Sequence[str], text: str) -> Any:

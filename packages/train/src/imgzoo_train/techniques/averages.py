@@ -90,7 +90,7 @@ class Average:
                 own.copy_(rounded_at_random(mean, own.dtype, generators[own.device]))
             elif own.is_floating_point():
                 mine.append(own)
-                theirs.append(tensor.to(own.device, own.dtype, non_blocking=True))
+                theirs.append(tensor.to(own.device, own.dtype))
             else:
                 own.copy_(tensor)
         if mine:

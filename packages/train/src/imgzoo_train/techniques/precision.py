@@ -1,13 +1,19 @@
-"""Arithmetic of the forward pass: fp32, bf16 and fp16 by autocast (fp16 with a scaler), or bf16 throughout."""
+"""Arithmetic of the forward pass: fp32, bf16 and fp16 by autocast (fp16 with a scaler), or bf16 throughout; and whether
+an accelerator must give the same bits every time.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
+
+from imgzoo.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -49,11 +55,38 @@ FP32 = Precision()
 
 
 def create_precision(name: str, device: torch.device) -> Precision:
-    """`fp32`, `bf16`, `fp16` (autocast, with a gradient scaler) or `pure-bf16`."""
+    """`fp32`, `tf32`, `bf16`, `fp16` (autocast, with a gradient scaler) or `pure-bf16`.
+
+    `tf32` lets a GPU round the factors of float32 matrix products to 10 bits, in the whole process from then on.
+    """
+    if name == "tf32":
+        if device.type != "cuda":
+            raise UsageError(f"--precision tf32 is arithmetic of a GPU, and the device is {device.type}; use fp32")
+        torch.set_float32_matmul_precision("high")
     if name == "fp16":
         return Precision(autocast=torch.float16, scaler=torch.amp.GradScaler(device.type))  # type: ignore[attr-defined]
     return {
-        "fp32": Precision(),
+        "fp32": FP32,
+        "tf32": FP32,
         "bf16": Precision(autocast=torch.bfloat16),
         "pure-bf16": Precision(weights=torch.bfloat16),
     }[name]
+
+
+@contextlib.contextmanager
+def reproducible(wanted: bool) -> Iterator[None]:
+    """Let every operation inside give the same bits each time, one that cannot being an error; or the fastest that
+    convolutions have, tried once a shape.
+
+    Enter it before a GPU is used: cuBLAS reads its workspace from the environment once.
+    """
+    if wanted:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    before = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
+    torch.use_deterministic_algorithms(wanted or before[0])
+    torch.backends.cudnn.benchmark = not wanted
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0])
+        torch.backends.cudnn.benchmark = before[1]
