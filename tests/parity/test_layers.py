@@ -6,12 +6,12 @@ import torch
 from timm.layers import cbam, coord_attn, median_pool
 from torch import nn
 
+import imgzoo_layers
 from imgzoo_layers import (
     act,
     attention_pool,
     conv,
     drop,
-    evo_norm,
     fast_norm,
     head,
     learned_pool,
@@ -107,7 +107,7 @@ PAIRS = {
     "separable unit": (peer.SeparableConvNormAct(16, 8, 5, 2, pw_kernel_size=3, bias=True),
                        conv.SeparableConvNormAct(16, 8, 5, 2, bias=True, kernel_out=3), MAP),
     **{f"evo {kind} {apply_act}": (getattr(peer, f"EvoNorm2d{kind}")(16, apply_act=apply_act, **more),
-                                   getattr(evo_norm, f"EvoNorm2d{kind}")(16, apply_act=apply_act, **more), MAP)
+                                   getattr(imgzoo_layers, f"EvoNorm2d{kind}")(16, apply_act=apply_act, **more), MAP)
        for kind, more in (("B0", {}), ("B1", {}), ("B2", {}), ("S0", GROUPS), ("S0a", GROUPS), ("S1", GROUPS),
                           ("S1a", GROUPS), ("S2", GROUPS), ("S2a", GROUPS)) for apply_act in (True, False)},
     "head": (peer.ClassifierHead(16, 5, "avgmax"), head.ClassifierHead(16, 5, "avgmax"), MAP),
@@ -139,7 +139,7 @@ def test_pools_to_any_size(kind, size):
 
 @pytest.mark.parametrize("kind", ["B0", "B1", "B2"])
 def test_statistics_of_a_batch_move_alike(kind):
-    theirs, ours = (getattr(of, f"EvoNorm2d{kind}")(16).train() for of in (peer, evo_norm))
+    theirs, ours = (getattr(of, f"EvoNorm2d{kind}")(16).train() for of in (peer, imgzoo_layers))
     x = MAP.float()
     for _ in range(2):
         torch.testing.assert_close(ours(x), theirs(x))

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from imgzoo_layers.evo_norm import EvoNorm2dB0, EvoNorm2dB1, EvoNorm2dB2, EvoNorm2dS1, EvoNorm2dS2, EvoNorm2dS2a
+from imgzoo_layers.evo_norm import EvoNorm2dS1, EvoNorm2dS2, EvoNorm2dS2a
+from imgzoo_layers.evo_norm_batch import EvoNorm2dB0, EvoNorm2dB1, EvoNorm2dB2
 from imgzoo_layers.norm_act import get_norm_act
 
 MAP = torch.randn(4, 8, 5, 3, generator=torch.Generator().manual_seed(0)).double()

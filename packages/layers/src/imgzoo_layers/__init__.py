@@ -23,17 +23,8 @@ from .conv import (
 from .cross_covariance import CrossCovarianceAttn, PositionalEncodingFourier
 from .distance_bias import DistanceTable, distance_index
 from .drop import DropBlock2d, DropPath, PatchDropout, drop_block_2d, drop_path, drop_path_of, drop_path_rates
-from .evo_norm import (
-    EvoNorm2dB0,
-    EvoNorm2dB1,
-    EvoNorm2dB2,
-    EvoNorm2dS0,
-    EvoNorm2dS0a,
-    EvoNorm2dS1,
-    EvoNorm2dS1a,
-    EvoNorm2dS2,
-    EvoNorm2dS2a,
-)
+from .evo_norm import EvoNorm2dS0, EvoNorm2dS0a, EvoNorm2dS1, EvoNorm2dS1a, EvoNorm2dS2, EvoNorm2dS2a
+from .evo_norm_batch import EvoNorm2dB0, EvoNorm2dB1, EvoNorm2dB2
 from .fast_norm import fast_group_norm, fast_layer_norm, fast_rms_norm, set_fast_norm
 from .gate import (
     GATE,

@@ -8,17 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .act import Act, create_act
-from .evo_norm import (
-    EvoNorm2dB0,
-    EvoNorm2dB1,
-    EvoNorm2dB2,
-    EvoNorm2dS0,
-    EvoNorm2dS0a,
-    EvoNorm2dS1,
-    EvoNorm2dS1a,
-    EvoNorm2dS2,
-    EvoNorm2dS2a,
-)
+from .evo_norm import EvoNorm2dS0, EvoNorm2dS0a, EvoNorm2dS1, EvoNorm2dS1a, EvoNorm2dS2, EvoNorm2dS2a
+from .evo_norm_batch import EvoNorm2dB0, EvoNorm2dB1, EvoNorm2dB2
 from .norm import RmsNorm2d, groups_of
 
 Drop = Callable[[], nn.Module]
