@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from .text import escaped
 
 
@@ -13,8 +15,8 @@ class ImgzooError(Exception):
 
     exit_code = 2
 
-    def __init__(self, *args: object) -> None:
-        super().__init__(*(escaped(arg) if isinstance(arg, str) else arg for arg in args))
+    def __init__(self, *args: object, **named: Any) -> None:
+        super().__init__(*(escaped(arg) if isinstance(arg, str) else arg for arg in args), **named)
 
 
 class UsageError(ImgzooError, ValueError):

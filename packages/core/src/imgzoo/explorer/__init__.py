@@ -75,7 +75,7 @@ def charts() -> str:
 
 def page(columns: Mapping[str, Any], version: str) -> str:
     """The whole page: about 5 MB, most of it the chart library."""
-    here = files(__package__)
+    here = files("imgzoo.explorer")
     parts = {
         "policy": POLICY,
         "style": here.joinpath("page.css").read_text(encoding="utf-8"),
