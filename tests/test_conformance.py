@@ -1,4 +1,4 @@
-"""The conformance kit on our own plugins: the metadata of each, and one small model of every structure."""
+"""The conformance kit on our own plugins: metadata and components of each, and one small model of every structure."""
 
 import sys
 from pathlib import Path
@@ -13,9 +13,11 @@ sys.path.insert(0, str(Path(__file__).parent / "parity"))
 from small import FACTS, QUICK, SMALLEST
 from structures import REDUCED, STRUCTURES
 
-PLUGINS = ("archs-cnn", "archs-transformer", "archs-efficientnet", "optim", "data", "train")
+PLUGINS = ("core", "archs-cnn", "archs-transformer", "archs-efficientnet", "optim", "data", "train")
 SMALL = 15_000_000
-STATIC = [row for name in PLUGINS for row in iter_checks(name, tiers=("static",))]
+EXAMPLES = {"dataset:digits": "", "loss:class-balanced": {"counts": range(1, 8)},
+            "loss:distribution-balanced": {"counts": range(1, 8), "total": 50}}  # fmt: skip
+OWN = [row for name in PLUGINS for row in iter_checks(name, tiers=("static", "component"), examples=EXAMPLES)]
 
 
 def models():
@@ -46,7 +48,7 @@ def run(subject, check):
         pytest.skip(str(skip))
 
 
-@pytest.mark.parametrize("subject, check", STATIC, ids=[f"{s.name}-{c.name}" for s, c in STATIC])
+@pytest.mark.parametrize("subject, check", OWN, ids=[f"{s}-{c.name}" for s, c in OWN])
 def test_plugin(subject, check):
     run(subject, check)
 

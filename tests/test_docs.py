@@ -33,6 +33,7 @@ NOT_RUN = {
     "docs/from-timm.md": 1,
     "docs/guides/offline.md": 2,
     "docs/model-base.md": 1,
+    "docs/plugin-authors.md": 2,
     "docs/quickstart.md": 2,
     "docs/tutorials/deploy.md": 1,
     "docs/tutorials/evaluate.md": 1,

@@ -1,13 +1,14 @@
 """Feature extractors and pruned networks of every family: no parameter without a gradient, and what is left runs."""
 
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
 import torch
 
 import imgzoo
-from imgzoo.errors import UsageError
+from imgzoo.errors import CapabilityError, OptionError, UsageError
 
 sys.path.insert(0, str(Path(__file__).parent / "parity"))
 from small import QUICK, image
@@ -26,6 +27,47 @@ def test_feature_extractors_keep_no_idle_parameter(name, options):
     for indices in (None, [0], [count // 2], [count - 1], [0, count // 2]):
         features = imgzoo.create_model(name, features_only=True, out_indices=indices, **options)
         gradients_reach_all(features.train(), image(features.model))
+
+
+def test_levels_are_normalized_named_and_kept_whole_where_asked():
+    torch.manual_seed(0)
+    x = torch.randn(1, 3, 64, 64)
+    plain = imgzoo.create_model("test_vit", img_size=64).eval()
+    for parameter in plain.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+
+    def levels(**cfg):
+        model = imgzoo.create_model("test_vit", img_size=64, features_only=True, out_indices=(1, 2), feature_cfg=cfg)
+        model.eval().load_state_dict(plain.state_dict(), strict=False)
+        return model, model(x)
+
+    bare, raw = levels()
+    full, normed = levels(norm=True)
+    assert isinstance(bare.model.norm, torch.nn.Identity) and len(bare.model.blocks) == 3 < len(plain.blocks)
+    for level, expected in zip(normed, raw, strict=True):
+        torch.testing.assert_close(level.permute(0, 2, 3, 1), full.model.norm(expected.permute(0, 2, 3, 1)))
+    named, found = levels(names=["c4", "c5"], prune=False)
+    assert list(found) == ["c4", "c5"] and len(named.model.blocks) == len(plain.blocks)
+    torch.testing.assert_close(list(found.values()), raw)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch advises against scripting
+        scripted = torch.jit.script(named)(x)
+    torch.testing.assert_close(scripted, found)
+    assert list(levels(names=True)[1]) == ["blocks.1", "blocks.2"]
+
+
+def test_senseless_levels_are_refused():
+    def make(name="test_resnet", **options):
+        imgzoo.create_model(name, device="meta", **options)
+
+    with pytest.raises(CapabilityError, match="test_resnet has no norm for all its levels"):
+        make(features_only=True, feature_cfg={"norm": True})
+    with pytest.raises(UsageError, match="names are 2 different ones"):
+        make(features_only=True, out_indices=(0, 1), feature_cfg={"names": ["a", "a"]})
+    with pytest.raises(OptionError, match="no option 'out_map'; it takes output_fmt, norm, prune, names"):
+        make(features_only=True, feature_cfg={"out_map": ["a"]})
+    with pytest.raises(OptionError, match="feature_cfg needs features_only=True"):
+        make(feature_cfg={"norm": True})
 
 
 @pytest.mark.parametrize("name, options", QUICK.items(), ids=list(QUICK))

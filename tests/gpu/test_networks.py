@@ -121,12 +121,12 @@ def test_made_and_loaded_on_the_device(device, name, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["resnet18", "vit_tiny_patch16_224", "repvgg_a0", "mobilenetv3_small_050"])
-@pytest.mark.parametrize("dtype", [None, torch.bfloat16, torch.float16])
-def test_deployed(device, name, dtype):
-    if device.type == "cpu" and dtype is not None:
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_deployed(device, name, precision):
+    if device.type == "cpu" and precision != "fp32":
         pytest.skip("on a CPU deploy decides by measurement")
     model = imgzoo.create_model(name).eval().to(device)
-    deployed = imgzoo.deploy(model, dtype=dtype)
+    deployed = imgzoo.deploy(model, precision=precision)
     x = image(model).to(device)
     with torch.inference_mode():
-        assert off(first(deployed(x)), first(model(x))) < (1e-3 if dtype is None else 0.1)
+        assert off(first(deployed(x)), first(model(x))) < (1e-3 if precision == "fp32" else 0.1)

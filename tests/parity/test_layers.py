@@ -3,8 +3,10 @@
 import pytest
 import timm.layers as peer
 import torch
+from timm.layers import cbam, coord_attn, median_pool
 from torch import nn
 
+import imgzoo_layers
 from imgzoo_layers import (
     act,
     attention_pool,
@@ -15,12 +17,15 @@ from imgzoo_layers import (
     learned_pool,
     map_attention,
     mlp,
+    non_local,
     norm_act,
     patch_embed,
+    place_gate,
     pool,
     pool_norm,
     rotary,
     rotary_pool,
+    space_to_depth,
 )
 from imgzoo_layers.norm import LayerNorm2d
 
@@ -29,6 +34,7 @@ pytestmark = pytest.mark.parity
 MAP = torch.randn(2, 16, 6, 5, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
 TOKENS = MAP.flatten(2).transpose(1, 2)
 LAST = MAP.permute(0, 2, 3, 1)
+GROUPS = {"groups": 4}
 torch.manual_seed(0)
 PAIRS = {
     "lse": (peer.LsePlus2d(), learned_pool.LogSumExpPool2d(), MAP),
@@ -78,6 +84,32 @@ PAIRS = {
     "group norm": (peer.GroupNormAct(16, group_size=4, act_layer="silu", drop_layer=nn.Dropout2d),
                    norm_act.GroupNormAct(16, group_size=4, act="silu", drop=nn.Dropout2d), MAP),
     "gated mlp": (peer.GluMlp(16, 24, 8), mlp.GluMlp(16, 24, 8, act="sigmoid", gate_last=True), TOKENS),
+    "mean and maximum": (cbam.CbamModule(16), place_gate.Cbam(16), MAP),
+    "mean and maximum at once": (cbam.LightCbamModule(16, mlp_bias=True, spatial_kernel_size=3),
+                                 place_gate.Cbam(16, bias=True, kernel=3, light=True), MAP),
+    "rows and columns": (coord_attn.CoordAttn(16, has_skip=True), place_gate.CoordinateAttention(16, skip=True), MAP),
+    "rows and columns of many": (coord_attn.CoordAttn(512), place_gate.CoordinateAttention(512),
+                                 MAP.repeat(1, 32, 1, 1)),
+    "rows and columns simply": (coord_attn.SimpleCoordAttn(16), place_gate.SimpleCoordinateAttention(16), MAP),
+    "along rows and columns": (coord_attn.EfficientLocalAttn(16), place_gate.EfficientLocalAttention(16), MAP),
+    "strips": (coord_attn.StripAttn(16), place_gate.StripAttention(16), MAP),
+    "strips as they are": (coord_attn.StripAttn(16, use_conv=False, has_skip=True),
+                           place_gate.StripAttention(16, None, skip=True), MAP),
+    "gathered": (peer.GatherExcite(16, use_mlp=False), place_gate.GatherExcite(16, mlp=False), MAP),
+    "gathered near": (peer.GatherExcite(16, extent=2, use_mlp=False, add_maxpool=True),
+                      place_gate.GatherExcite(16, 2, mlp=False, most=True), MAP),
+    "gathered far": (peer.GatherExcite(16, extent=4, use_mlp=False), place_gate.GatherExcite(16, 4, mlp=False), MAP),
+    "not local": (peer.NonLocalAttn(16), non_local.NonLocal(16), MAP),
+    "not local unscaled": (peer.NonLocalAttn(16, use_scale=False, rd_channels=4),
+                           non_local.NonLocal(16, scale=False, rd_channels=4), MAP),
+    "separable": (peer.SeparableConv2d(16, 8, 3, 2, padding="same", channel_multiplier=2.0),
+                  conv.SeparableConv(16, 8, 3, 2, "same", widen=2.0), MAP),
+    "separable unit": (peer.SeparableConvNormAct(16, 8, 5, 2, pw_kernel_size=3, bias=True),
+                       conv.SeparableConvNormAct(16, 8, 5, 2, bias=True, kernel_out=3), MAP),
+    **{f"evo {kind} {apply_act}": (getattr(peer, f"EvoNorm2d{kind}")(16, apply_act=apply_act, **more),
+                                   getattr(imgzoo_layers, f"EvoNorm2d{kind}")(16, apply_act=apply_act, **more), MAP)
+       for kind, more in (("B0", {}), ("B1", {}), ("B2", {}), ("S0", GROUPS), ("S0a", GROUPS), ("S1", GROUPS),
+                          ("S1a", GROUPS), ("S2", GROUPS), ("S2a", GROUPS)) for apply_act in (True, False)},
     "head": (peer.ClassifierHead(16, 5, "avgmax"), head.ClassifierHead(16, 5, "avgmax"), MAP),
     "hidden head": (peer.NormMlpClassifierHead(16, 5, 12), head.NormMlpHead(16, 5, norm=LayerNorm2d, hidden=12), MAP),
     "head of channels last": (peer.ClNormMlpClassifierHead(16, 5), pool_norm.PoolNormHead(16, 5), LAST),
@@ -103,6 +135,28 @@ def test_pools_to_any_size(kind, size):
     for flatten in (False, True):
         expected = peer.SelectAdaptivePool2d(size, kind, flatten=flatten)(MAP)
         torch.testing.assert_close(pool.AdaptivePool2d(size, kind, flatten)(MAP), expected)
+
+
+@pytest.mark.parametrize("kind", ["B0", "B1", "B2"])
+def test_statistics_of_a_batch_move_alike(kind):
+    theirs, ours = (getattr(of, f"EvoNorm2d{kind}")(16).train() for of in (peer, imgzoo_layers))
+    x = MAP.float()
+    for _ in range(2):
+        torch.testing.assert_close(ours(x), theirs(x))
+    torch.testing.assert_close(ours.running_var, theirs.running_var)
+
+
+@pytest.mark.parametrize(("kernel", "stride", "padding", "same"), [(3, 1, 0, False), (3, 2, 1, False), (5, 2, 0, True)])
+def test_medians(kernel, stride, padding, same):
+    ours = pool.MedianPool2d(kernel, stride, "same" if same else padding)
+    torch.testing.assert_close(ours(MAP), median_pool.MedianPool2d(kernel, stride, padding, same)(MAP))
+
+
+def test_places_become_channels_alike():
+    x = torch.randn(2, 3, 8, 12)
+    torch.testing.assert_close(space_to_depth.SpaceToDepth()(x), peer.SpaceToDepth()(x))
+    y = torch.randn(2, 12, 2, 3)
+    torch.testing.assert_close(space_to_depth.DepthToSpace(2)(y), peer.DepthToSpace(2)(y))
 
 
 ROTARY = {

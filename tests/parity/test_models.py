@@ -45,6 +45,60 @@ def test_logits_and_levels(name):
             )
 
 
+FREE = ["test_byobnet", "resnetv2_18d", "nf_regnet_b1", "test_resnet", "vovnet39a", "selecsls42", "test_convnext"]
+"""Networks with every kind of pool in front of a shortcut, or beside a strided convolution."""
+
+
+@pytest.mark.parametrize("name", FREE)
+def test_sizes_that_no_stage_divides(name):
+    peer, ours = kit.pair(name)
+    with torch.inference_mode():
+        kit.assert_equal(ours(kit.image(107)), peer(kit.image(107)), "logits at 107")
+
+
+@pytest.mark.parametrize("name", ["test_resnet", "vovnet39a"])
+def test_pools_of_larger_images(name):
+    from timm.layers import TestTimePoolHead
+
+    from imgzoo_train.models.views import TestPool
+
+    peer, ours = kit.pair(name)
+    ours = TestPool(ours)
+    peer = TestTimePoolHead(peer, original_pool=ours.window)
+    size = ours.pretrained_cfg["input_size"][1]
+    with torch.inference_mode():
+        kit.assert_equal(ours(kit.image(size + 64)), peer(kit.image(size + 64)), "logits")
+
+
+STEMS = ["3x3", "7x7", "7x7_pool", "deep", "deep_pool", "deep_quad"]
+
+
+@pytest.mark.parametrize("stem", STEMS)
+@pytest.mark.parametrize("name", ["nf_resnet26"])
+def test_stems(name, stem):
+    peer, ours = kit.pair(name, stem_type=stem)
+    with torch.inference_mode():
+        kit.assert_equal(ours(kit.image(75)), peer(kit.image(75)), stem)
+    assert [ours.feature_info[i]["module"] for i in range(5)] == [row["module"] for row in peer.feature_info]
+
+
+@pytest.mark.parametrize("gate", ["cbam", "lcbam", "coord", "scoord", "ela", "strip", "nl"])
+@pytest.mark.parametrize("name", ["resnet18"])
+def test_gates_of_places(name, gate):
+    peer, ours = kit.pair(name, block_args={"attn_layer": gate})
+    with torch.inference_mode():
+        kit.assert_equal(ours(kit.image(75)), peer(kit.image(75)), gate)
+
+
+@pytest.mark.parametrize("name", ["inception_v3"])
+def test_auxiliary_classifier(name):
+    peer, ours = kit.pair(name, aux_logits=True)
+    with torch.no_grad():
+        for mine, theirs in zip(ours.train()(kit.image(299)), peer.train()(kit.image(299)), strict=True):
+            kit.assert_equal(mine, theirs, "training")
+        kit.assert_equal(ours.eval()(kit.image(299)), peer.eval()(kit.image(299))[0], "evaluation")
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_training_mode(name):
     """Batch statistics and running averages move alike; dropping parts is off, since both draw at random."""

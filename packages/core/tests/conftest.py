@@ -12,7 +12,7 @@ from textwrap import dedent
 import pytest
 
 from imgzoo.discovery import manager
-from imgzoo.discovery.distributions import Folder
+from imgzoo.discovery.distributions import Folder, installed
 from imgzoo.discovery.manager import Manager
 
 HEADER = "from imgzoo.plugin import *\nfrom imgzoo.plugin import hookimpl\nIMGZOO_API = (1, 0)\n"
@@ -62,6 +62,10 @@ class Site:
         """A manager that knows this folder alone."""
         folders = sorted(self.path.glob("*.dist-info"))
         return Manager([Folder(str(folder)) for folder in folders], environ=environ)
+
+    def manager_beside_others(self, **environ: str) -> Manager:
+        """A manager that knows this folder, which is on the path, and what is installed."""
+        return Manager(installed(), environ=environ)
 
     def run(self, *args: str, **environ: str) -> subprocess.CompletedProcess[str]:
         """Run `imgzoo` in a process with this folder first on the path."""

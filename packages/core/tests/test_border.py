@@ -1,14 +1,17 @@
 """A plugin that answers nonsense, dies in any way or hangs is named, and takes nobody down."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
 from imgzoo.errors import PluginError
+from imgzoo.guard import attempt
 from imgzoo.registry import KINDS, fill
 
 SOUND = "@hookimpl\ndef imgzoo_losses(): return [ComponentSpec('sound', 'json:loads')]\n"
@@ -136,3 +139,19 @@ def test_a_check_named_like_one_of_imgzoo_does_not_replace_it(site):
     rows = json.loads(site.run("doctor", "--json").stdout)
     checks = {row["check"] for row in rows}
     assert {"names", "a/names"} <= checks
+
+
+def test_every_call_into_a_plugin_is_guarded_in_one_place():
+    """`except BaseException` beside a way out for Ctrl-C stands in `attempt` alone."""
+    sources = Path(__file__).parents[2].glob("*/src/**/*.py")
+    found = [path.name for path in sources if re.search(r"except KeyboardInterrupt:\s+raise", path.read_text())]
+    assert found == ["guard.py"]
+    for fault in (SystemExit(0), GeneratorExit(), ValueError("x")):
+        assert attempt(lambda fault=fault: raising(fault)) == (None, fault)
+    assert attempt(lambda: 3) == (3, None)
+    with pytest.raises(KeyboardInterrupt):
+        attempt(lambda: raising(KeyboardInterrupt()))
+
+
+def raising(fault):
+    raise fault

@@ -15,6 +15,7 @@ from imgzoo.catalog import (
     NORMALIZE,
     Catalog,
     catalog_files,
+    cells,
     check,
     family_specs,
     format_catalog,
@@ -24,6 +25,7 @@ from imgzoo.catalog import (
 )
 from imgzoo.licenses import is_known, is_permissive, spdx
 from imgzoo.registry import registry
+from imgzoo.rules import RULES
 from imgzoo.specs import WeightSpec
 
 FAMILY = {
@@ -283,9 +285,16 @@ def test_specs_can_be_pickled_and_copied():
         assert pickle.loads(pickle.dumps(spec)) == spec == copy.deepcopy(spec)
 
 
-def test_no_catalog_folder_means_no_models(site):
+def test_every_cell_of_a_catalog_has_its_rule():
+    assert set(RULES[WeightSpec]) - {"tag", "arch"} == cells.CELLS
+    assert not [field for field, value in WeightSpec._field_defaults.items() if field in cells.CELLS
+                and not RULES[WeightSpec][field].holds(value)]  # fmt: skip
+
+
+def test_a_catalog_that_is_not_there_is_no_empty_one(site):
     site.write("bare/__init__.py", "")
-    assert Catalog.read("bare") == []
+    with pytest.raises(FileNotFoundError, match="is it in the wheel"):
+        Catalog.read("bare")
     with pytest.raises(ModuleNotFoundError):
         Catalog.read("there_is_no_such_package")
     with pytest.raises(ValueError, match="__package__"):

@@ -1,5 +1,7 @@
 """Checkpoints as users have them: wrappers, prefixes, scalars beside the weights; into wrapped models too."""
 
+from argparse import Namespace
+
 import numpy as np
 import pytest
 import torch
@@ -42,6 +44,17 @@ FORMS = {
     "torchvision reference": lambda s: {"model": zeros(s), "model_ema": averaged(s), "epoch": 3},
     "numpy scalars": lambda s: {"state_dict": s, "acc": np.float64(81.5), "best": np.float32(2.0), "n": np.int64(3)},
     "a name of its own": lambda s: {"my_weights": s, "epoch": 7, "args": {"lr": 0.1}},
+    "the field's train.py": lambda s: {
+        "epoch": 3,
+        "arch": "tiny",
+        "version": 2,
+        "metric": 71.5,
+        "state_dict": {f"module.{key}": value for key, value in zeros(s).items()},
+        "state_dict_ema": s,
+        "optimizer": {"state": {0: {"momentum_buffer": torch.ones(3)}}, "param_groups": [{"lr": 0.1, "params": [0]}]},
+        "args": Namespace(model="tiny", lr=0.1, opt_kwargs={}, device="cuda:0", mean=None),
+        "amp_scaler": {"scale": 65536.0, "_growth_tracker": 7},
+    },
     "an average": averaged,
     "student and teacher": lambda s: {
         **{f"student.backbone.{key}": value for key, value in zeros(s).items()},

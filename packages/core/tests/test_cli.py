@@ -83,7 +83,7 @@ def test_a_broken_command_is_a_stub_that_names_its_plugin(program, name, args):
         ("click", 1, "imgzoo: of click\n"),
         ("abort", 1, "imgzoo: stopped\n"),
         ("bug", 1, "imgzoo: KeyError: 'inner' (imgzoo --debug shows where)\n"),
-        ("escape", 2, "imgzoo: cleared second?\n"),
+        ("escape", 2, "imgzoo: \\x1b[2Jcleared second\\x07\n"),
     ],
 )
 def test_a_failure_is_one_sentence(program, how, code, said):
@@ -289,10 +289,11 @@ def test_check_runs_the_conformance_kit_and_fails_when_a_check_does(site, use_pl
     import types
 
     from imgzoo.cli.app import run
+    from imgzoo.testing import process
 
     calls = []
 
-    def check_plugin(name, *, tiers, sample, callback):
+    def check_in_process(name, *, tiers, sample, examples, callback):
         calls.append((name, tiers, sample))
         rows = [
             ("shape", "net", "passed", ""),
@@ -301,7 +302,7 @@ def test_check_runs_the_conformance_kit_and_fails_when_a_check_does(site, use_pl
         ]
         return [types.SimpleNamespace(**dict(zip(("name", "subject", "status", "message"), row))) for row in rows]
 
-    monkeypatch.setitem(sys.modules, "imgzoo.testing", types.SimpleNamespace(check_plugin=check_plugin))
+    monkeypatch.setattr(process, "check_in_process", check_in_process)
     site.add("some-zoo", "some")
     use_plugins(site.manager())
     with pytest.raises(SystemExit) as stopped:

@@ -163,7 +163,7 @@ def test_an_eager_plugin_is_caught(site):
     (site.path / "eager_plugin.py").write_text("import torch\nIMGZOO_API = (1, 0)\n")
     done = subprocess.run([sys.executable, "-c", "import sys; sys.path.insert(0, sys.argv[1])\n"
                            "import imgzoo.testing.static as s\n"
-                           "class Info: value = 'eager_plugin'\n"
+                           "class Info: value, dist = 'eager_plugin', 'eager'\n"
                            "try: s.torch_free(Info)\n"
                            "except AssertionError as e: print('caught', e)", str(site.path)],
                           capture_output=True, text=True)  # fmt: skip

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from conftest import HEADER
 from imgzoo.errors import PluginError
 from imgzoo.registry import Registry, fill
 
@@ -104,7 +105,8 @@ def test_the_list_command_survives_them_all(site):
     assert done.returncode == 0
     assert set(LISTED) <= set(done.stdout.split())
     assert "Run 'imgzoo doctor'." in done.stderr
-    assert len(done.stderr.splitlines()) == 1
+    trouble, ambiguous = done.stderr.splitlines()
+    assert "plugins have trouble" in trouble and "several plugins bring clash_net" in ambiguous
     assert "Traceback" not in done.stderr
 
 
@@ -257,3 +259,45 @@ def test_keyboard_interrupt_is_not_swallowed(site):
     site.add("slow-zoo", "slow", "raise KeyboardInterrupt")
     with pytest.raises(KeyboardInterrupt):
         site.manager()
+
+
+def test_an_upgrade_that_left_its_former_self_behind(site):
+    """The newest of one name in a folder counts, by number; the doctor says what to do."""
+    for version in ("9.0", "10.0", "2.0"):
+        site.add("acme-zoo", "acme", MODEL.format(name="net", package="p"), version=version)
+    rows = {row["name"]: row for row in json.loads(site.run("plugins", "--json").stdout)}
+    assert rows["acme"]["version"] == "10.0" and rows["acme"]["state"] == "ok"
+    found = json.loads(site.run("doctor", "metadata", "--json").stdout)
+    told = [row["message"] for row in found if row["subject"] == "acme-zoo"]
+    assert told and all("holds it twice" in said and "--force-reinstall acme-zoo" in said for said in told)
+
+
+def test_a_plugin_in_a_namespace_package_of_two_places(site, monkeypatch):
+    """Neither `acme_ns` nor `acme_ns.zoo` has an `__init__.py`; the catalog lies in the second place."""
+    other = type(site)(site.path.parent / "other")
+    points = "[imgzoo.plugins]\nspaced = acme_ns.zoo._plugin\n"
+    source = HEADER + "@hookimpl\ndef imgzoo_models(): return Catalog.read(__package__)\n"
+    site.add("spaced-zoo", "spaced", None, entry_points=points, files={"acme_ns/zoo/_plugin.py": source})
+    catalog = {"family": "spaced_net", "target": "acme_ns.zoo.net:Net", "models": {"spaced_net": {}}}
+    other.write("acme_ns/zoo/catalog/spaced_net.json", json.dumps(catalog))
+    monkeypatch.syspath_prepend(str(other.path))
+    host = site.manager()
+    assert host.named("spaced")[0].reason == "" and fill(host, "models").names() == ["spaced_net"]
+
+
+def test_a_catalog_in_an_archive_is_one_sentence(tmp_path, site):
+    import zipfile
+
+    archive = tmp_path / "bundle.zip"
+    source = HEADER + "@hookimpl\ndef imgzoo_models(): return Catalog.read(__package__)\n"
+    with zipfile.ZipFile(archive, "w") as file:
+        for name, text in (
+            ("zipped-1.0.dist-info/METADATA", "Name: zipped\nVersion: 1.0\n"),
+            ("zipped-1.0.dist-info/entry_points.txt", "[imgzoo.plugins]\nzipped = zipped._plugin\n"),
+            ("zipped/__init__.py", ""), ("zipped/_plugin.py", source), ("zipped/catalog/net.json", "{}"),
+        ):  # fmt: skip
+            file.writestr(name, text)
+    path = f"{archive}:{site.environ()['PYTHONPATH']}"
+    rows = {row["name"]: row for row in json.loads(site.run("plugins", "--json", PYTHONPATH=path).stdout)}
+    assert rows["zipped"]["state"] == "error"
+    assert f"zipped lies in {archive}" in rows["zipped"]["reason"] and "pip install" in rows["zipped"]["reason"]

@@ -154,6 +154,40 @@ def test_two_distributions_with_one_plugin_name_go_by_their_own_names(site, use_
         get_spec("zoo/shared")
 
 
+@pytest.mark.parametrize("thief", ["a-zoo", "b-zoo"])
+def test_a_third_plugin_does_not_take_the_name_another_has_to_go_by(site, use_plugins, thief):
+    for letter in "ab":
+        site.add(f"{letter}-zoo", "zoo", f"@hookimpl\ndef imgzoo_models(): return [ModelSpec('net', 'm:{letter}')]")
+    site.add("c-zoo", thief, "@hookimpl\ndef imgzoo_models(): return [ModelSpec('net', 'm:c')]")
+    host = site.manager()
+    use_plugins(host)
+    assert get_spec(f"{thief}/net").target == f"m:{thief[0]}"
+    assert [(plugin.dist, plugin.state) for plugin in host.plugins if plugin.dist == "c-zoo"] == [
+        ("c-zoo", "name-taken")
+    ]
+
+
+def test_ambiguous_names_are_listed_and_marked(site):
+    """Each by its full name, said once more below, and marked in JSON; what imgzoo owns is not ambiguous."""
+    import json
+
+    for letter in "ab":
+        site.add(f"{letter}-zoo", letter, f"""
+            @hookimpl
+            def imgzoo_models():
+                return [ModelSpec(name, 'm:{letter}') for name in ('net', 'resnet18', '{letter}_net')]
+            @hookimpl
+            def imgzoo_losses(): return [ComponentSpec('hinge', 'm:{letter}')]
+        """)  # fmt: skip
+    for kind, name in (("model", "net"), ("loss", "hinge")):
+        done = site.run("list", "*/*", "a_net", "--kind", kind)
+        assert {f"a/{name}", f"b/{name}"} <= set(done.stdout.split())
+        assert f"several plugins bring {name}: say which with plugin/name" in done.stderr
+        rows = {row["name"]: row for row in json.loads(site.run("list", "--json", "--kind", kind).stdout)}
+        assert {row for row in rows if rows[row].get("ambiguous")} == {f"a/{name}", f"b/{name}"}
+    assert "several plugins" not in site.run("list", "a_net").stderr
+
+
 def test_unknown_tag_names_those_there_are(world):
     world()
     with pytest.raises(UnknownNameError, match="resnet50 has no weights 'b2'; it has a1"):

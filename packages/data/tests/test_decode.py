@@ -2,6 +2,7 @@
 
 import io
 import struct
+import time
 import zlib
 
 import numpy as np
@@ -115,6 +116,21 @@ def lying_jpeg():
 def test_bombs_are_refused_from_their_header(data, backend):
     with pytest.raises(DataError, match="above the limit"):
         decode_image(data, 3, backend=backend)
+
+
+@pytest.mark.parametrize("backend", ["exact", "fast", "reference"])
+def test_a_jpeg_that_draws_its_pixels_over_and_over_is_refused(backend):
+    """A file of 140 KB would keep a decoder busy for minutes: each of its scans touches every pixel."""
+    out = io.BytesIO()
+    Image.new("RGB", (2000, 2000)).save(out, "JPEG", progressive=True, quality=5)
+    data = out.getvalue()
+    assert decode_image(data, backend=backend).shape == (2000, 2000, 3)
+    last = data[data.rindex(b"\xff\xda") : -2]
+    bomb = data[:-2] + last * 1000 + data[-2:]
+    started = time.process_time()
+    with pytest.raises(DataError, match="draws its 2000x2000 pixels"):
+        decode_image(bomb, backend=backend)
+    assert time.process_time() - started < 1
 
 
 def test_the_limit_can_be_raised_and_lowered():

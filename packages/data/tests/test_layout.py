@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 from data_helpers import noise, tar_bytes, write_folder
+from PIL import Image
 
-from imgzoo.errors import DataError, OptionError, UsageError
+from imgzoo.errors import DataError, ImgzooError, OptionError, UsageError
 from imgzoo_data import create_dataset
 from imgzoo_data.sources.base import parse_source
 
@@ -324,3 +325,30 @@ def test_a_tar_that_is_none_says_what_it_is(tmp_path, content, words):
     (tmp_path / "empty").mkdir()
     with pytest.raises(UsageError, match=r"there is no .tar in .*; folder: reads images"):
         create_dataset(f"tar:{tmp_path / 'empty'}")
+
+
+@pytest.mark.parametrize(
+    ("label", "options", "words"),
+    [
+        ("2000000000", {"target_format": "number"}, "class numbers go up to 2000000000"),
+        ("2000000000", {"target_format": "number", "num_classes": 2_000_000_001}, "num_classes is a number from 1 to"),
+        ("2000000000", {"num_classes": -1}, "num_classes is a number from 1 to"),
+        ("9" * 5000, {"target_format": "number"}, "is no class number"),
+    ],
+)
+def test_numbers_of_any_size_build_no_list_of_names(tmp_path, label, options, words):
+    csv_of(tmp_path, f"path,label\n0.png,{label}\n1.png,0\n")
+    with pytest.raises(ImgzooError, match=words):
+        create_dataset(f"csv:{tmp_path / 'x.csv'}", **options)
+
+
+def csv_of(folder, text):
+    (folder / "x.csv").write_text(text)
+    for number in range(2):
+        Image.new("RGB", (8, 8)).save(folder / f"{number}.png")
+
+
+def test_a_label_of_2e9_is_a_name(tmp_path):
+    csv_of(tmp_path, "path,label\n0.png,2000000000\n1.png,5\n")
+    source = create_dataset(f"csv:{tmp_path / 'x.csv'}")
+    assert list(source.class_names) == ["5", "2000000000"] and source.num_classes == 2

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from imgzoo_layers.conv import CondConv2d, ConvNorm
+from imgzoo_layers.conv import CondConv2d, ConvNorm, SeparableConv, SeparableConvNormAct
 
 
 @pytest.mark.parametrize(("groups", "kernel", "stride", "padding"), [(1, 1, 1, ""), (8, 3, 2, "same"), (8, 5, 1, "")])
@@ -33,3 +33,13 @@ def test_conv_norm_begins_at_its_scale():
     assert layer(torch.randn(2, 8, 7, 10)).shape == (2, 16, 4, 5)
     assert layer(torch.randn(2, 8, 7, 10)).abs().max() == 0
     assert "conv.bias" in ConvNorm(8, 8, bias=True).state_dict()
+
+
+def test_a_separable_convolution_is_two():
+    torch.manual_seed(0)
+    conv, x = SeparableConv(4, 6, 3, 2, widen=2.0), torch.randn(2, 4, 7, 7)
+    inner = F.conv2d(x, conv.conv_dw.weight, None, 2, 1, groups=4)
+    assert inner.shape == (2, 8, 4, 4)
+    torch.testing.assert_close(conv(x), F.conv2d(inner, conv.conv_pw.weight))
+    unit = SeparableConvNormAct(4, 6, act="silu").eval()
+    torch.testing.assert_close(unit(x), F.silu(SeparableConv.forward(unit, x) / (1 + unit.bn.eps) ** 0.5))

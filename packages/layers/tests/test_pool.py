@@ -8,7 +8,15 @@ from torch.nn import functional as F
 from imgzoo_layers.attention_pool import AttentionPoolLatent, AttentionPoolPrr
 from imgzoo_layers.learned_pool import LogSumExpPool, LogSumExpPool2d, SimPool, SimPool2d
 from imgzoo_layers.padding import pad_same, pad_to_multiple, same_pad
-from imgzoo_layers.pool import AdaptivePool2d, AvgPool2dSame, BlurPool2d, GlobalPool, MaxPool2dSame, create_aa
+from imgzoo_layers.pool import (
+    AdaptivePool2d,
+    AvgPool2dSame,
+    BlurPool2d,
+    GlobalPool,
+    MaxPool2dSame,
+    MedianPool2d,
+    create_aa,
+)
 from imgzoo_layers.rotary_pool import RotaryAttentionPool2d
 
 MAP = torch.randn(2, 16, 5, 7, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -154,3 +162,20 @@ def test_rotary_pool(options):
     assert every(MAP).shape == (2, 10, 5, 7)
     with pytest.raises(ValueError, match="use axial or centered"):
         RotaryAttentionPool2d(16, rotary="mixed", head_dim=8)
+
+
+def test_medians_of_windows():
+    x = torch.arange(15.0).view(1, 1, 3, 5)
+    assert MedianPool2d()(x).flatten().tolist() == [6, 7, 8]
+    assert MedianPool2d(padding=1)(x).shape == (1, 1, 3, 5)
+    assert MedianPool2d(3, 2, "same")(x).shape == (1, 1, 2, 3)
+    assert MedianPool2d(2, 2)(x).flatten().tolist() == [1, 3]  # the lower of the two in the middle
+
+
+@pytest.mark.parametrize("pool", [LogSumExpPool2d(), LogSumExpPool2d(flatten=False), SimPool2d(16), SimPool2d(16, 2),
+                                  SimPool2d(16, gamma=1.25), MedianPool2d(padding="same"), MedianPool2d(3, 2, 1),
+                                  AvgPool2dSame(3, 2), MaxPool2dSame(3, 2),
+                                  AdaptivePool2d(2, "catavgmax")])  # fmt: skip
+def test_pools_of_maps_script(pool):
+    x = MAP.float()
+    torch.testing.assert_close(torch.jit.script(pool.eval())(x), pool.eval()(x))

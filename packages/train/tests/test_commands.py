@@ -316,7 +316,9 @@ MISTAKES = {
     "freeze nothing": (["test_resnet", "--freeze", "xyz"], "matches no parameter"),
     "unwritable output": (["test_resnet", "--output", "/proc/nothing/run"], "cannot write"),
     "missing config": (["test_resnet", "--config", "/does/not/exist.toml"], "cannot read the configuration"),
-    "negative rate": (["test_resnet", "--lr", "-1"], "at least 0"),
+    "negative rate": (["test_resnet", "--lr", "-1"], "--lr must be at least 0, not -1.0"),
+    "no average": (["test_resnet", "--ema", "1.5"], "--ema must be at least 0 and below 1, not 1.5"),
+    "negative rate set": (["test_resnet", "--set", "optim.lr=-1"], "'optim.lr' in --set must be at least 0"),
     "resume nothing": (["test_resnet", "--resume"], "holds no run to resume"),
 }
 

@@ -1,7 +1,6 @@
 """Deployment and export: the same answers, folded and in other formats."""
 
 import warnings
-from contextlib import nullcontext
 
 import pytest
 import torch
@@ -9,10 +8,8 @@ from click.testing import CliRunner
 from torch import nn
 
 from imgzoo import create_model, deploy
-from imgzoo.errors import UsageError
-from imgzoo_train.models import deployment
-from imgzoo_train.models.deployment import fold_batch_norms, reparameterize
 from imgzoo_train.models.exporting import export
+from imgzoo_train.models.folding import fold_batch_norms, reparameterize
 
 
 def lively(name: str, **options):
@@ -28,7 +25,6 @@ def lively(name: str, **options):
     return model.eval()
 
 
-LOW = torch.bfloat16
 MODELS = ["test_resnet", "test_efficientnet", "test_vit"]
 
 
@@ -95,30 +91,6 @@ def test_modules_are_asked_to_reparameterize_innermost_first():
 
     assert reparameterize(nn.Sequential(Part("outer", Part("inner")))) == 2
     assert order == ["inner", "outer"]
-
-
-@pytest.mark.parametrize("pays", [True, False])
-def test_low_precision_is_measured_and_refused_when_too_far(monkeypatch, pays):
-    monkeypatch.setattr(deployment, "seconds", lambda model, example: 0.5 if (model.dtype == LOW) == pays else 1.0)
-    model = lively("test_resnet")
-    told = nullcontext() if pays else pytest.warns(UserWarning, match="bfloat16 takes 2.0 times as long as float32")
-    with told:
-        deployed = deploy(model, dtype=LOW)
-    assert deployed.dtype == (LOW if pays else torch.float32)
-    for weight in deployed.parameters():
-        assert weight.dtype == deployed.dtype
-        torch.testing.assert_close(weight.float(), weight.bfloat16().float(), rtol=0, atol=0)
-    assert 0 < deployed.parity.relative_difference < 0.1
-    assert deployed(torch.randn(1, *model.pretrained_cfg["input_size"])).dtype == torch.float32
-    with pytest.raises(UsageError, match="differs by"), nullcontext() if pays else pytest.warns(UserWarning):
-        deploy(model, dtype=LOW, tolerance=1e-9)
-
-
-def test_only_a_processor_is_measured(monkeypatch):
-    monkeypatch.setattr(deployment, "seconds", lambda model, example: pytest.fail("measured"))
-    net, images = nn.Linear(2, 2), torch.zeros(1, 2)
-    assert deployment.lower(net, torch.float64, images).dtype == torch.float64
-    assert deployment.lower(net, LOW, images.to("meta")).dtype == LOW
 
 
 slow = pytest.mark.slow

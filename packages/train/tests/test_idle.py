@@ -23,6 +23,7 @@ GIVEN = {
     "data.augment.erase_count": 2, "data.augment.color_jitter_prob": 0.3, "data.augment.force_color_jitter": True,
     "distill.temperature": 2.0, "distill.hard": True, "run.ema_warmup": False, "run.ema_cpu": True,
     "run.ema_precision": "stochastic", "run.max_nonfinite": 3, "run.rollback_lr": 0.5,
+    "loss.threshold": 0.3,
 }  # fmt: skip
 BESIDE = {
     "where batches differ in size": {"data.sizes": [8, 16]},

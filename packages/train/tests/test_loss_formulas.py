@@ -2,6 +2,7 @@
 
 import json
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from imgzoo.errors import ImgzooError, OptionError, UsageError
 from imgzoo.options import kinds_of
 from imgzoo.registry import registry
 from imgzoo_train import Teacher, class_weights, create_loss, distillation, supervised
-from imgzoo_train.loop.weighting import read_class_counts, read_class_weights
+from imgzoo_train.loop.weighting import parse_weights, read_class_counts, read_class_weights
 
 GENERATOR = torch.Generator().manual_seed(0)
 OUTPUT = 2 * torch.randn(6, 5, generator=GENERATOR, dtype=torch.float64)
@@ -236,11 +237,28 @@ def test_files_that_do_not_fit_are_refused(tmp_path, text, says):
 
 def test_statistics_come_from_a_file(tmp_path):
     (tmp_path / "s.json").write_text(json.dumps({"pos_counts": COUNTS, "num_samples": TOTAL}))
-    counts, total = read_class_counts(tmp_path / "s.json")
+    names = [str(i) for i in range(len(COUNTS))]
+    counts, total = read_class_counts(tmp_path / "s.json", names)
     assert counts.tolist() == COUNTS and total == TOTAL
+    with pytest.raises(UsageError, match=f"counts {len(COUNTS)} classes, the data has 2"):
+        read_class_counts(tmp_path / "s.json", names[:2])
+    (tmp_path / "n.json").write_text(
+        json.dumps({"pos_counts": dict(zip(reversed(names), reversed(COUNTS))), "num_samples": TOTAL})
+    )
+    assert read_class_counts(tmp_path / "n.json", names)[0].tolist() == COUNTS
     (tmp_path / "s.json").write_text(json.dumps({"pos_counts": COUNTS, "num_samples": 5}))
     with pytest.raises(UsageError, match="between 0 and num_samples"):
-        read_class_counts(tmp_path / "s.json")
+        read_class_counts(tmp_path / "s.json", names)
+
+
+@pytest.mark.parametrize("text", ["balanced:nowhere.json", "sqrt", "sqrt:nowhere.json"])
+def test_weights_are_modes_or_files(tmp_path, text, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match=f"not '{text}'"):
+        parse_weights(text)
+    Path("s.json").write_text("{}")
+    assert parse_weights("balanced") == ("balanced", None) and parse_weights("s.json") == ("", Path("s.json"))
+    assert parse_weights("positives:s.json") == ("positives", Path("s.json"))
 
 
 class Batch:

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics as reference
 
+from imgzoo.errors import UsageError
 from imgzoo_train.ranks.world import World
 from imgzoo_train.scores.metrics import (
     METRICS,
@@ -66,7 +67,26 @@ def test_multi_label_equals_scikit_learn():
     assert found["map"] == pytest.approx(100 * reference.average_precision_score(LABELS, OUTPUT.numpy()))
     assert found["f1_micro"] == pytest.approx(100 * reference.f1_score(LABELS, guess, average="micro"))
     assert found["f1_macro"] == pytest.approx(100 * reference.f1_score(LABELS, guess, average="macro"))
+    assert found["f1_samples"] == pytest.approx(100 * reference.f1_score(LABELS, guess, average="samples"))
     assert found["exact"] == pytest.approx(100 * (guess == LABELS).all(1).float().mean().item())
+
+
+def test_a_threshold_moves_what_is_said_to_hold():
+    low = filled(MultiLabel(CLASSES, threshold=0.2), OUTPUT, LABELS)
+    guess = (OUTPUT.sigmoid() > 0.2).long()
+    found = low.result()
+    for kind in ("micro", "macro", "samples"):
+        assert found[f"f1_{kind}"] == pytest.approx(100 * reference.f1_score(LABELS, guess, average=kind))
+    recalls = reference.recall_score(LABELS, guess, average=None)
+    assert [row["recall"] for row in low.per_class()] == pytest.approx([100 * value for value in recalls])
+    for threshold in (0.0, 1.0, -1.0):
+        with pytest.raises(UsageError, match="above 0 and below 1"):
+            MultiLabel(CLASSES, threshold=threshold)
+
+
+@pytest.mark.parametrize("task", METRICS)
+def test_metrics_are_named_before_anything_is_measured(task):
+    assert tuple(METRICS[task](2).result()) == METRICS[task].names and METRICS[task].score in METRICS[task].names
 
 
 @given(st.lists(st.tuples(st.integers(0, 4), st.booleans()), min_size=1, max_size=30))

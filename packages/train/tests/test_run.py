@@ -1,6 +1,7 @@
 """Whole runs: broken updates, early stop, frozen starts, averages, tasks, teachers, plugins, other ranks."""
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -17,6 +18,7 @@ from train_ranks import run_ranks
 from imgzoo.registry import registry
 from imgzoo_train.config.settings import Config, nested
 from imgzoo_train.loop.nonfinite import NonFiniteError
+from imgzoo_train.runs import folder, pushing
 from imgzoo_train.runs import run as runs
 
 BASE = {
@@ -62,11 +64,42 @@ def break_update(monkeypatch, step, times=1):
     monkeypatch.setattr(runs.assembly, "supervised", supervised)
 
 
+def strictly(text):
+    """JSON as every other reader has it: without NaN and Infinity."""
+
+    def refuse(word):
+        raise AssertionError(f"{word} is no JSON")
+
+    return json.loads(text, parse_constant=refuse)
+
+
+def test_scores_that_are_no_number_are_null_in_every_file_and_nan_when_read(tmp_path, monkeypatch):
+    original = runs.evaluate
+
+    def broken(*args, **options):
+        found = original(*args, **options)
+        found.metrics["loss"] = math.nan
+        return found
+
+    monkeypatch.setattr(runs, "evaluate", broken)
+    run = folder.RunFolder(tmp_path / "r")
+    go(run.path)
+    lines = run.metrics_file.read_text().splitlines()
+    scored = [row for row in map(strictly, lines) if row["kind"] == "eval"]
+    assert scored and all(row["loss"] is None for row in scored)
+    assert strictly((run.path / "summary.json").read_text())["best"]["loss"] is None
+    assert strictly((run.best / "config.json").read_text())["metrics"]["loss"] is None
+    run.metrics_file.write_text("\n".join(lines).replace("null", "NaN", 1) + "\n")  # as written before
+    read = [row["loss"] for row in run.rows() if row["kind"] == "eval"]
+    assert read and all(math.isnan(value) for value in read)
+    assert "| loss | nan |" in pushing.model_card(run)
+
+
 def test_a_broken_update_ends_the_run_and_is_on_record(tmp_path, monkeypatch):
     break_update(monkeypatch, 13)
     with pytest.raises(NonFiniteError, match="not finite at update 13"):
         go(tmp_path / "r")
-    record = json.loads((tmp_path / "r" / "nonfinite.jsonl").read_text())
+    record = strictly((tmp_path / "r" / "nonfinite.jsonl").read_text())
     assert record["step"] == 13
     assert len(record["indices"]) == 120
 
@@ -169,6 +202,20 @@ def test_techniques_run_together_and_the_best_model_loads(tmp_path, changes):
     assert 0 <= summary["best"]["top1"] <= 100
     model = create_model(f"local-dir:{tmp_path / 'r' / 'best'}", pretrained=True)
     assert model.class_names == list("0123456789")
+
+
+def test_classes_are_weighed_by_a_file_of_statistics(tmp_path, monkeypatch):
+    from imgzoo_train.runs import assembly
+
+    taken = []
+    created = assembly.create_loss
+    monkeypatch.setattr(
+        assembly, "create_loss", lambda name, **options: taken.append(options) or created(name, **options)
+    )
+    counts = {"pos_counts": [1, *[9] * 9], "num_samples": 82}
+    (tmp_path / "s.json").write_text(json.dumps(counts))
+    go(tmp_path / "r", run__epochs=1, loss__class_weights=f"balanced:{tmp_path / 's.json'}")
+    assert taken[0]["weight"] == pytest.approx([8.2, *[8.2 / 9] * 9])
 
 
 def test_a_run_through_every_logger_event(tmp_path):

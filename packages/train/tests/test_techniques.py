@@ -12,6 +12,7 @@ from train_toys import Batch, batches, cross_entropy, make_data, make_net, make_
 
 from imgzoo import create_model
 from imgzoo.errors import UsageError
+from imgzoo_train import freeze, unfreeze
 from imgzoo_train.loop.distillation import Teacher, imitation
 from imgzoo_train.loop.fit import fit
 from imgzoo_train.loop.state import State
@@ -88,11 +89,29 @@ def train(model, steps=5, **changes):
 
 def test_frozen_parameters_and_statistics_do_not_move():
     model = create_model("test_resnet", num_classes=4)
-    frozen = adapters.freeze(model, ["backbone"])
+    adapters.freeze(model, ["backbone"])
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    train(model, frozen=frozen)
+    train(model)
     moved = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
     assert moved == {"fc.weight", "fc.bias"}
+
+
+def test_parts_freeze_and_thaw_with_their_statistics():
+    model = create_model("test_resnet", num_classes=4).train()
+    freeze(model, ["layer1", "layer2"])
+    copied = pickle.loads(pickle.dumps(copy.deepcopy(model)))
+    for each in (model.train(), copied.train()):
+        still = {name for name, m in each.named_modules() if isinstance(m, nn.BatchNorm2d) and not m.training}
+        assert still and all(name.startswith(("layer1", "layer2")) for name in still)
+        assert each.layer3.training
+    unfreeze(model, ["layer1"])
+    assert model.layer1[0].bn1.training and not model.layer2[0].bn1.training
+    assert {name.split(".")[0] for name, p in model.named_parameters() if not p.requires_grad} == {"layer2"}
+    unfreeze(model)
+    assert all(m.training for m in model.modules()) and all(p.requires_grad for p in model.parameters())
+    assert type(model.layer1[0].bn1) is type(create_model("test_resnet").layer1[0].bn1)
+    with pytest.raises(UsageError, match="matches no parameter"):
+        unfreeze(model, ["nothing like this"])
 
 
 def test_freezing_by_name_and_by_kind():

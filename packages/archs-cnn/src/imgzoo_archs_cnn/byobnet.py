@@ -22,7 +22,7 @@ from imgzoo_layers.head import ClassifierHead, NormMlpHead
 from imgzoo_layers.init import init_conv_per_group_
 from imgzoo_layers.lambda_ import GlobalLambdaLayer, LambdaLayer
 from imgzoo_layers.norm_act import get_norm_act
-from imgzoo_layers.pool import AvgPool2dSame
+from imgzoo_layers.pool import mean_pool, residual_aa
 from imgzoo_layers.reparam import reparameterize
 from imgzoo_layers.util import dilate, make_divisible, pair, per_stage
 
@@ -76,8 +76,9 @@ class ByobNet(ImageModel):
         make_norm = get_norm_act(norm, act, **({"group_size": norm_group} if norm_group else {}))
         make_conv = partial(ConvNormAct, norm=make_norm)
         make = Makers(
-            norm=make_norm, conv=partial(make_conv, aa=aa), gate=partial(create_gate, gate, **(gate_options or {})),
-            attention=None, shortcut=partial(make_shortcut, downsample, conv=make_conv),
+            norm=make_norm, conv=partial(make_conv, aa=residual_aa(aa)), attention=None,
+            gate=partial(create_gate, gate, **(gate_options or {})),
+            shortcut=partial(make_shortcut, downsample, conv=make_conv),
             act=act, act_out=None if inverted else act, inverted=inverted, extra_conv=extra_conv, branches=branches,
         )  # fmt: skip
         plain = [max(gate_after - sum(depths[:i]), 0) for i in range(len(depths))]
@@ -240,10 +241,9 @@ def make_shortcut(kind: str | None, sizes: Sizes, conv) -> nn.Module | None:
         return None
     if kind == "conv1x1":
         return conv(sizes.dim_in, sizes.dim, 1, sizes.stride, apply_act=False)
-    pool: nn.Module = nn.Identity()
-    if sizes.stride > 1 or sizes.before > 1:
-        pool = nn.AvgPool2d(2, sizes.stride) if sizes.before == 1 else AvgPool2dSame(2, 1)
-    return nn.Sequential(OrderedDict(pool=pool, conv=conv(sizes.dim_in, sizes.dim, apply_act=False)))
+    return nn.Sequential(
+        OrderedDict(pool=mean_pool(sizes.stride, sizes.before), conv=conv(sizes.dim_in, sizes.dim, apply_act=False))
+    )
 
 
 BLOCKS = BLOCK | {"mobilevit": MobileVitBlock, "mobilevit2": MobileVitV2Block}

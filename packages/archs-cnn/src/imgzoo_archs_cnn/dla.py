@@ -99,7 +99,7 @@ class Twig(nn.Module):
 
     def __init__(self, dim_in, dim, stride, below, level_root, block, shortcut):
         super().__init__()
-        self.downsample = nn.MaxPool2d(stride, stride) if stride > 1 else nn.Identity()
+        self.downsample = nn.MaxPool2d(stride, stride, ceil_mode=True) if stride > 1 else nn.Identity()
         self.project: nn.Module = nn.Identity()
         if dim_in != dim:
             self.project = nn.Sequential(nn.Conv2d(dim_in, dim, 1, bias=False), nn.BatchNorm2d(dim))
@@ -123,7 +123,7 @@ class Tree(nn.Module):
 
     def __init__(self, levels, dim_in, dim, stride, below, level_root, block, shortcut):
         super().__init__()
-        self.downsample = nn.MaxPool2d(stride, stride) if level_root and stride > 1 else nn.Identity()
+        self.downsample = nn.MaxPool2d(stride, stride, ceil_mode=True) if level_root and stride > 1 else nn.Identity()
         self.tree1 = make_tree(levels - 1, dim_in, dim, stride, 0, False, block, shortcut)
         below = below + level_root * dim_in + dim
         self.tree2 = make_tree(levels - 1, dim, dim, 1, below, False, block, shortcut)

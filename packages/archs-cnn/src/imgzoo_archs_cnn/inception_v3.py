@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from imgzoo.model import Feature, FeatureInfo, Parts
+from imgzoo_layers.head import linear_or_none
 from imgzoo_layers.init import trunc_normal_
 
 from .inception_blocks import ConvUnit, InceptionModel
@@ -134,10 +135,32 @@ MIXED = {
 }
 
 
-class InceptionV3(InceptionModel):
-    parts = Parts(stem=STEM, stages=tuple(MIXED), pool="global_pool", head="fc")
+class Auxiliary(nn.Module):
+    """A classifier beside the network (figure 8): (B, dim, H, W) -> (B, classes)."""
 
-    def __init__(self, num_classes: int = 1000, in_chans: int = 3, global_pool: str = "avg", drop_rate: float = 0.0):
+    def __init__(self, dim: int, num_classes: int):
+        super().__init__()
+        self.conv0 = ConvUnit(dim, 128, 1)
+        self.conv1 = ConvUnit(128, 768, 5, valid=True)
+        self.fc = linear_or_none(768, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.avg_pool2d(x, 5, 3)  # (B, 768, 17, 17) -> (B, 768, 5, 5)
+        return self.fc(self.conv1(self.conv0(x)).mean((2, 3)))
+
+
+class InceptionV3(InceptionModel):
+    """With `aux_logits`, `forward` in training gives (logits, logits of the auxiliary classifier), for a loss with a
+    share of the latter (0.4 in the paper); the classifier itself alone is what `get_classifier` names.
+
+    Args:
+        aux_logits: a classifier on the maps of stride 16, which training alone asks
+    """
+
+    parts = Parts(stem=STEM, stages=tuple(MIXED), pool="global_pool", head="fc", tail=("AuxLogits",))
+
+    def __init__(self, num_classes: int = 1000, in_chans: int = 3, global_pool: str = "avg", drop_rate: float = 0.0,
+                 aux_logits: bool = False):  # fmt: skip
         super().__init__(num_classes, in_chans)
         self.Conv2d_1a_3x3 = ConvUnit(in_chans, 32, 3, 2)
         self.Conv2d_2a_3x3 = ConvUnit(32, 32, 3, valid=True)
@@ -148,6 +171,8 @@ class InceptionV3(InceptionModel):
         self.Pool2 = nn.MaxPool2d(3, 2)
         for name, make in MIXED.items():
             setattr(self, name, make())
+            if name == "Mixed_6e":
+                self.AuxLogits = Auxiliary(768, num_classes) if aux_logits else None
         self.feature_info = FeatureInfo([
             Feature(64, 2, "Conv2d_2b_3x3"),
             Feature(192, 4, "Conv2d_4a_3x3"),
@@ -160,13 +185,33 @@ class InceptionV3(InceptionModel):
             if isinstance(module, (nn.Conv2d, nn.Linear)):
                 trunc_normal_(module.weight, std=0.1)
 
-    def forward_features(self, x: Tensor) -> Tensor:  # (B, 3, 299, 299) -> (B, 2048, 8, 8)
+    def forward(self, x: Tensor) -> Any:
+        x = self.half(x)
+        logits = self.forward_head(self.rest(x))
+        return (logits, self.AuxLogits(x)) if self.AuxLogits is not None and self.training else logits
+
+    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
+        super().reset_classifier(num_classes, global_pool)
+        if isinstance(self.AuxLogits, Auxiliary):
+            like = self.AuxLogits.conv0.conv.weight
+            self.AuxLogits.fc = linear_or_none(768, num_classes).to(like.device, like.dtype)
+        else:  # none, or the head was taken off
+            self.AuxLogits = None
+
+    def half(self, x: Tensor) -> Tensor:
+        """(B, 3, 299, 299) -> (B, 768, 17, 17)."""
         x = self.Pool1(self.Conv2d_2b_3x3(self.Conv2d_2a_3x3(self.Conv2d_1a_3x3(x))))
         x = self.Pool2(self.Conv2d_4a_3x3(self.Conv2d_3b_1x1(x)))
         x = self.Mixed_5d(self.Mixed_5c(self.Mixed_5b(x)))
         x = self.Mixed_6c(self.Mixed_6b(self.Mixed_6a(x)))
-        x = self.Mixed_6e(self.Mixed_6d(x))
+        return self.Mixed_6e(self.Mixed_6d(x))
+
+    def rest(self, x: Tensor) -> Tensor:
+        """(B, 768, 17, 17) -> (B, 2048, 8, 8)."""
         return self.Mixed_7c(self.Mixed_7b(self.Mixed_7a(x)))
+
+    def forward_features(self, x: Tensor) -> Tensor:  # (B, 3, 299, 299) -> (B, 2048, 8, 8)
+        return self.rest(self.half(x))
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         x = self._pooled(x)

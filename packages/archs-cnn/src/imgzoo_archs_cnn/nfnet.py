@@ -11,13 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from imgzoo.errors import UsageError
 from imgzoo.model import Feature, FeatureInfo, ImageModel, Parts
 from imgzoo_layers.act import create_act
 from imgzoo_layers.drop import drop_path_of, drop_path_rates
 from imgzoo_layers.gate import create_gate
 from imgzoo_layers.head import ClassifierHead
 from imgzoo_layers.init import variance_scaling_
-from imgzoo_layers.pool import AvgPool2dSame
+from imgzoo_layers.pool import mean_pool
 from imgzoo_layers.std_conv import ScaledStdConv2d
 from imgzoo_layers.util import dilate, make_divisible
 
@@ -91,7 +92,8 @@ class NFNet(ImageModel):
     """With `original`, as DeepMind published it: gamma behind the activation, "same" padding, a gain for each block.
 
     Args:
-        stem: "3x3", "7x7" or "deep" (four 3x3)
+        stem: one convolution ("3x3", "7x7"), three ("deep"), with "_pool" a pool behind them; four ("deep_quad")
+        extra_conv: a second 3x3 in every block
         reg: the blocks of RegNet: gate inside, hidden channels as a share of the input
         original: as first published: "same" padding, the activation's gain behind it, a gain for each block
     """
@@ -104,8 +106,8 @@ class NFNet(ImageModel):
     }
 
     def __init__(self, depths: Sequence[int] = (1, 2, 6, 3), channels: Sequence[int] = (256, 512, 1536, 1536),
-                 stem: str = "deep", stem_width: int = 128, width: float = 1.0, num_features: int = 0,
-                 bottle_ratio: float = 0.25, group_size: int | None = None, reg: bool = False,
+                 stem: str = "deep_quad", stem_width: int = 128, extra_conv: bool = True, width: float = 1.0,
+                 num_features: int = 0, bottle_ratio: float = 0.25, group_size: int | None = None, reg: bool = False,
                  original: bool = False, gate: str | None = None, gate_ratio: float | None = None, act: str = "silu",
                  num_classes: int = 1000, in_chans: int = 3, global_pool: str = "avg", output_stride: int = 32,
                  drop_rate: float = 0.0, drop_path_rate: float = 0.0):  # fmt: skip
@@ -116,11 +118,11 @@ class NFNet(ImageModel):
         options = {"rd_ratio": gate_ratio} if gate_ratio else {}
         make_gate = partial(create_gate, gate, **options) if gate else None
         dim = make_divisible(stem_width * width)
-        self.stem = STEM[stem](in_chans, dim, conv, make_act)
-        levels = [Feature(dim // 2, 2, "stem.conv3") if stem == "deep" else Feature(dim, 2, "stem.conv")]
-        shared: dict[str, Any] = dict(conv=conv, act=make_act, gate=make_gate, gate_inside=reg, twice=stem == "deep",
+        self.stem, before_last = make_stem(stem, in_chans, dim, conv, make_act)
+        levels = [Feature(dim // 2 if before_last[-1:].isdecimal() else dim, 2, f"stem.{before_last}")]
+        shared: dict[str, Any] = dict(conv=conv, act=make_act, gate=make_gate, gate_inside=reg, twice=extra_conv,
                                       skip_gain=original)  # fmt: skip
-        reached, variance, stages = 2 if stem == "3x3" else 4, 1.0, []
+        reached, variance, stages = 4 if stem.endswith(("_pool", "quad")) else 2, 1.0, []
         steps = dilate((4 // reached, 2, 2, 2), output_stride, start=reached)
         for i, (drops, (stride, before, dilation)) in enumerate(zip(drop_path_rates(drop_path_rate, depths), steps)):
             out, blocks = make_divisible(channels[i] * width), []
@@ -155,37 +157,37 @@ class NFNet(ImageModel):
         return self.final_act(self.final_conv(self.stages(self.stem(x))))
 
 
-def conv_stem(in_chans: int, dim: int, conv, act) -> nn.Sequential:
-    """(B, 3, H, W) -> (B, dim, H/2, W/2)."""
-    return nn.Sequential(OrderedDict(conv=conv(in_chans, dim, 3, 2)))
+STEM = {
+    "3x3": ((1, 3, 2),),
+    "7x7": ((1, 7, 2),),
+    "deep": ((2, 3, 2), (2, 3, 1), (1, 3, 1)),
+    "deep_quad": ((8, 3, 2), (4, 3, 1), (2, 3, 1), (1, 3, 2)),
+}
+"""(share of the width, kernel, stride) of the convolutions of a stem."""
 
 
-def pool_stem(in_chans: int, dim: int, conv, act) -> nn.Sequential:
-    """(B, 3, H, W) -> (B, dim, H/4, W/4): ResNet's."""
-    return nn.Sequential(OrderedDict(conv=conv(in_chans, dim, 7, 2), pool=nn.MaxPool2d(3, 2, 1)))
-
-
-def deep_stem(in_chans: int, dim: int, conv, act) -> nn.Sequential:
-    """(B, 3, H, W) -> (B, dim, H/4, W/4): four 3x3, the first and the last strided."""
+def make_stem(kind: str, in_chans: int, dim: int, conv, act) -> tuple[nn.Sequential, str]:
+    """(B, 3, H, W) -> (B, dim, H/2, W/2), or a quarter with a pool or four convolutions; the name of its last
+    convolution of half the size, before the last of several."""
+    rows = STEM.get(kind.removesuffix("_pool"))
+    if rows is None or kind == "deep_quad_pool":
+        raise UsageError(f"stem is one of {', '.join(STEM)}, or a single or deep one with _pool, not '{kind}'")
     layers: OrderedDict[str, nn.Module] = OrderedDict()
-    for i, (share, stride) in enumerate(((8, 2), (4, 1), (2, 1), (1, 2)), start=1):
+    for i, (share, kernel, stride) in enumerate(rows, start=1):
         if i > 1:
             layers[f"act{i}"] = act()
-        layers[f"conv{i}"] = conv(in_chans, dim // share, 3, stride)
+        layers[f"conv{i}" if len(rows) > 1 else "conv"] = conv(in_chans, dim // share, kernel, stride)
         in_chans = dim // share
-    return nn.Sequential(layers)
-
-
-STEM = {"3x3": conv_stem, "7x7": pool_stem, "deep": deep_stem}
+    if kind.endswith("_pool"):
+        layers["pool"] = nn.MaxPool2d(3, 2, 1)
+    return nn.Sequential(layers), f"conv{len(rows) - 1}" if len(rows) > 1 else "conv"
 
 
 def make_downsample(dim: int, dim_out: int, stride: int, dilation: int, conv) -> nn.Sequential:
     """The shortcut where width or size changes: average pooling where the size does, then a 1x1."""
     layers: OrderedDict[str, nn.Module] = OrderedDict()
-    if dilation > 1:
-        layers["pool"] = AvgPool2dSame(2, 1, ceil_mode=True, count_include_pad=False)
-    elif stride > 1:
-        layers["pool"] = nn.AvgPool2d(2, stride, ceil_mode=True, count_include_pad=False)
+    if max(stride, dilation) > 1:
+        layers["pool"] = mean_pool(stride, dilation)
     layers["conv"] = conv(dim, dim_out, 1)
     return nn.Sequential(layers)
 

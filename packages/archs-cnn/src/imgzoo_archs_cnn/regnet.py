@@ -15,7 +15,7 @@ from imgzoo_layers.gate import SqueezeExcite
 from imgzoo_layers.head import ClassifierHead
 from imgzoo_layers.init import init_conv_per_group_
 from imgzoo_layers.norm_act import get_norm_act
-from imgzoo_layers.pool import AvgPool2dSame
+from imgzoo_layers.pool import mean_pool
 from imgzoo_layers.util import dilate, make_divisible
 
 
@@ -151,10 +151,7 @@ def make_downsample(kind: str | None, dim: int, dim_out: int, stride: int, dilat
         return ConvNormAct(dim, dim_out, 1, stride, norm=norm, apply_act=False)
     if kind == "conv1x1":
         return nn.Conv2d(dim, dim_out, 1, stride, bias=False)
-    pool: nn.Module = nn.Identity()
-    if stride > 1 or dilation > 1:
-        pool = nn.AvgPool2d(2, stride) if dilation == 1 else AvgPool2dSame(2, 1)
-    return nn.Sequential(pool, nn.Conv2d(dim, dim_out, 1, bias=False))
+    return nn.Sequential(mean_pool(stride, dilation), nn.Conv2d(dim, dim_out, 1, bias=False))
 
 
 def init_(model: nn.Module, zero_init_last: bool) -> None:

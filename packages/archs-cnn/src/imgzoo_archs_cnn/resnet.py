@@ -12,7 +12,7 @@ from imgzoo_layers.drop import DropBlock2d, DropPath, drop_path_rates
 from imgzoo_layers.gate import create_gate
 from imgzoo_layers.init import init_fan_out_
 from imgzoo_layers.norm import get_norm
-from imgzoo_layers.pool import AvgPool2dSame, GlobalPool, create_aa
+from imgzoo_layers.pool import GlobalPool, create_aa, mean_pool, residual_aa
 from imgzoo_layers.prune import fit_to_file, out_channels
 from imgzoo_layers.util import dilate
 
@@ -31,7 +31,7 @@ class BasicBlock(nn.Module):
         self.bn1 = norm(hidden)
         self.drop_block = drop_block()
         self.act1 = act()
-        self.aa = create_aa(aa, hidden, stride) if blurred else None
+        self.aa = create_aa(residual_aa(aa), hidden, stride) if blurred else None
         self.conv2 = conv3x3(hidden, out, 1, dilation)
         self.bn2 = norm(out)
         self.se = gate(out) if gate else None
@@ -76,7 +76,7 @@ class Bottleneck(nn.Module):
         self.bn2 = norm(width)
         self.drop_block = drop_block()
         self.act2 = act()
-        self.aa = create_aa(aa, width, stride) if blurred else None
+        self.aa = create_aa(residual_aa(aa), width, stride) if blurred else None
         self.conv3 = nn.Conv2d(width, out, 1, bias=False)
         self.bn3 = norm(out)
         self.se = gate(out) if gate else None
@@ -224,12 +224,7 @@ def make_stem_pool(dim: int, replace: bool, aa: str | None, norm, act) -> nn.Mod
 def make_downsample(dim, dim_out, stride, before, dilation, avg, kernel, norm) -> nn.Sequential:
     """The shortcut where width or size changes: a strided convolution, or average pooling and a 1x1 ("d" forms)."""
     if avg:
-        pool: nn.Module = nn.Identity()
-        if stride != 1:
-            pool = nn.AvgPool2d(2, stride, ceil_mode=True, count_include_pad=False)
-        elif dilation != 1:
-            pool = AvgPool2dSame(2, 1, ceil_mode=True, count_include_pad=False)
-        return nn.Sequential(pool, nn.Conv2d(dim, dim_out, 1, bias=False), norm(dim_out))
+        return nn.Sequential(mean_pool(stride, dilation), nn.Conv2d(dim, dim_out, 1, bias=False), norm(dim_out))
     if stride == 1 and dilation == 1:
         kernel = 1
     spread = before if kernel > 1 else 1

@@ -16,7 +16,7 @@ from imgzoo_layers.drop import drop_path_of, drop_path_rates
 from imgzoo_layers.head import ConvClassifier, ConvClassifierHead
 from imgzoo_layers.init import init_fan_out_
 from imgzoo_layers.norm_act import get_norm_act
-from imgzoo_layers.pool import AvgPool2dSame, MaxPool2dSame
+from imgzoo_layers.pool import MaxPool2dSame, mean_pool
 from imgzoo_layers.std_conv import StdConv2d
 from imgzoo_layers.util import dilate, is_exporting, make_divisible
 
@@ -193,10 +193,8 @@ def make_stem(kind: str, in_chans: int, dim: int, preact: bool, conv, norm) -> n
 def make_downsample(dim, dim_out, stride, dilation, avg, conv, norm) -> nn.Sequential:
     """The shortcut where width or size changes: a strided 1x1, or average pooling and a 1x1; a norm if not None."""
     layers: OrderedDict[str, nn.Module] = OrderedDict()
-    if avg and dilation > 1:
-        layers["pool"] = AvgPool2dSame(2, 1)
-    elif avg and stride > 1:
-        layers["pool"] = nn.AvgPool2d(2, stride)
+    if avg and max(stride, dilation) > 1:
+        layers["pool"] = mean_pool(stride, dilation)
     layers["conv"] = conv(dim, dim_out, 1, 1 if avg else stride)
     if norm is not None:
         layers["norm"] = norm(dim_out, apply_act=False)

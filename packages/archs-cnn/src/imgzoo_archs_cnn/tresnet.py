@@ -11,6 +11,7 @@ from imgzoo_layers.drop import drop_path_of, drop_path_rates
 from imgzoo_layers.gate import SqueezeExcite
 from imgzoo_layers.head import ClassifierHead
 from imgzoo_layers.init import init_fan_out_
+from imgzoo_layers.space_to_depth import SpaceToDepth
 
 
 class Leaky(nn.LeakyReLU):
@@ -18,15 +19,6 @@ class Leaky(nn.LeakyReLU):
 
     def __init__(self, inplace: bool = False):
         super().__init__(1e-3, inplace)
-
-
-class SpaceToDepth(nn.Module):
-    """Put the pixels of each 4x4 square side by side: (B, C, 4H, 4W) -> (B, 16C, H, W)."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        batch, dim, height, width = x.shape
-        x = x.view(batch, dim, height // 4, 4, width // 4, 4)
-        return x.permute(0, 3, 5, 1, 2, 4).reshape(batch, 16 * dim, height // 4, width // 4)
 
 
 class BasicBlock(nn.Module):

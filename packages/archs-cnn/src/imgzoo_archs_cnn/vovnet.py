@@ -7,25 +7,12 @@ import torch
 from torch import Tensor, nn
 
 from imgzoo.model import Feature, FeatureInfo, ImageModel
-from imgzoo_layers.conv import ConvNormAct
+from imgzoo_layers.conv import ConvNormAct, SeparableConvNormAct
 from imgzoo_layers.drop import drop_path_of, drop_path_rates
 from imgzoo_layers.gate import create_gate
 from imgzoo_layers.head import ClassifierHead
 from imgzoo_layers.init import init_fan_out_
 from imgzoo_layers.norm_act import get_norm_act
-
-
-class SeparableConv(nn.Module):
-    """A 3x3 convolution of each channel by itself, then a 1x1 over channels, norm and activation."""
-
-    def __init__(self, dim: int, dim_out: int, stride: int, norm):
-        super().__init__()
-        self.conv_dw = nn.Conv2d(dim, dim, 3, stride, 1, groups=dim, bias=False)
-        self.conv_pw = nn.Conv2d(dim, dim_out, 1, bias=False)
-        self.bn = norm(dim_out)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.bn(self.conv_pw(self.conv_dw(x)))
 
 
 class Block(nn.Module):
@@ -114,4 +101,6 @@ class VovNet(ImageModel):
 
 def make_conv(depthwise: bool, dim: int, dim_out: int, stride: int, norm) -> nn.Module:
     """A 3x3 convolution, whole or separable, with norm and activation."""
-    return SeparableConv(dim, dim_out, stride, norm) if depthwise else ConvNormAct(dim, dim_out, 3, stride, norm=norm)
+    if depthwise:
+        return SeparableConvNormAct(dim, dim_out, stride=stride, norm=norm)
+    return ConvNormAct(dim, dim_out, 3, stride, norm=norm)

@@ -11,6 +11,7 @@ COMMANDS = (
         "list", "imgzoo.cli.listing:command", "List models, optimizers and everything else plugins bring.", "core"
     ),
     CommandSpec("info", "imgzoo.cli.info:command", "Show what is known of a model.", "core"),
+    CommandSpec("explore", "imgzoo.cli.explore:command", "Write a page to look through all models.", "core"),
     CommandSpec("plugins", "imgzoo.cli.plugins:command", "Show installed plugins and their state.", "core"),
     CommandSpec("doctor", "imgzoo.cli.doctor:command", "Find out what is wrong with the installation.", "core"),
     CommandSpec("check", "imgzoo.cli.check:command", "Run the conformance checks on a plugin.", "core"),

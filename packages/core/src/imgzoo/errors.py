@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from .text import escaped
 
 
 class ImgzooError(Exception):
-    """Base of all imgzoo errors. The command line prints it as one line and exits with `exit_code`."""
+    """Base of all imgzoo errors. The command line prints it as one line and exits with `exit_code`.
+
+    Names from outside in its message are shown escaped: no control, direction or surrogate character is left.
+    """
 
     exit_code = 2
+
+    def __init__(self, *args: object, **named: Any) -> None:
+        super().__init__(*(escaped(arg) if isinstance(arg, str) else arg for arg in args), **named)
 
 
 class UsageError(ImgzooError, ValueError):
@@ -61,13 +69,7 @@ class OfflineError(WeightsError):
 
 
 class DataError(ImgzooError):
-    """A dataset, image or label cannot be used.
-
-    Names of files and labels in its message are shown escaped: no control, direction or surrogate character is left.
-    """
-
-    def __init__(self, *args: object) -> None:
-        super().__init__(*(escaped(arg) if isinstance(arg, str) else arg for arg in args))
+    """A dataset, image or label cannot be used."""
 
 
 class MissingDependencyError(ImgzooError, ImportError):

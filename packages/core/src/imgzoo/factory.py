@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Literal, overload
@@ -12,6 +12,7 @@ import torch
 from .errors import CapabilityError, ImgzooError, OptionError, UsageError
 from .features import FeatureModel, default_out_indices
 from .loading.source import Source, locate
+from .loading.stored import stated
 from .options import Parameters, check_network, parameters_of
 from .registry import registry
 from .specs import ModelSpec, WeightSpec
@@ -30,6 +31,7 @@ def create_model(
     features_only: Literal[True],
     pretrained: bool | str | PathLike[str] = False,
     out_indices: int | Sequence[int] | None = None,
+    feature_cfg: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> FeatureModel: ...
 
@@ -67,11 +69,13 @@ def create_model(
     global_pool: str | None = None,
     features_only: bool = False,
     out_indices: int | Sequence[int] | None = None,
+    feature_cfg: Mapping[str, Any] | None = None,
     output_stride: int | None = None,
     drop_rate: float | None = None,
     drop_path_rate: float | None = None,
     device: str | torch.device | None = None,
     dtype: torch.dtype | None = None,
+    pretrained_cfg: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> Any:
     """Create the network `name`: `[plugin/]arch[.tag]`, `hf-hub:org/repo[@rev]`, `local-dir:PATH` or `package:DIST`.
@@ -83,7 +87,10 @@ def create_model(
         in_chans: channels of the image; pretrained kernels are adapted.
         img_size: height and width, or one number, for networks with position tables.
         features_only: return a list of feature maps instead of logits, those of `out_indices`.
+        feature_cfg: how: options of `FeatureModel`, as `{"norm": True, "names": ["c4", "c5"]}`.
         output_stride: 8, 16 or 32: dilate instead of striding further (convolutional networks).
+        pretrained_cfg: preprocessing that goes before what the weights say, as `{"mean": (0.5, 0.5, 0.5)}`; it stays
+            with the model, and with what is saved of it.
         options: anything else the network's constructor takes, in its own spelling or the field's (`act_layer`,
             `init_values`, ...); None is dropped.
 
@@ -94,11 +101,14 @@ def create_model(
         WeightsError: the weights are missing, damaged, unsafe, forbidden by license or do not fit.
     """
     named = locate(name, pretrained)
+    named.config = {**named.config, **stated(pretrained_cfg)}
     spec, weights = named.spec, named.weights
     common = dict(num_classes=num_classes, in_chans=in_chans, img_size=img_size, global_pool=global_pool,
                   output_stride=output_stride, drop_rate=drop_rate, drop_path_rate=drop_path_rate)  # fmt: skip
-    if out_indices is not None and not features_only:
-        raise OptionError("out_indices needs features_only=True")
+    for word, value in (("out_indices", out_indices), ("feature_cfg", feature_cfg)):
+        if value is not None and not features_only:
+            raise OptionError(f"{word} needs features_only=True")
+    check_feature_options(feature_cfg or {})
     given = {key: value for key, value in {**common, **options}.items() if value is not None}
     config = {**named.model_args, **translated(spec, given)}
     build = spec.load()
@@ -118,11 +128,19 @@ def create_model(
     remember(model, named, config)
     if features_only:
         indices = default_out_indices(model) if out_indices is None else out_indices
-        model = FeatureModel(model, indices)
+        model = FeatureModel(model, indices, **feature_cfg or {})
     from .discovery.manager import manager
 
     manager().tell("imgzoo_model_created", model=model, spec=spec)
     return model
+
+
+def check_feature_options(given: Mapping[str, Any]) -> None:
+    """Raise `OptionError` for an option that `FeatureModel` does not take."""
+    taken = [key for key in parameters_of(FeatureModel)[0] if key not in ("model", "out_indices")]
+    unknown = [key for key in given if key not in taken]
+    if unknown:
+        raise OptionError(f"feature_cfg has no option {', '.join(map(repr, unknown))}; it takes {', '.join(taken)}")
 
 
 def construct_on(device: torch.device, construct: Callable[[], Any]) -> Any:

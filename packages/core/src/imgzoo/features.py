@@ -7,7 +7,7 @@ import torch
 import torch.fx
 from torch import Tensor, nn
 
-from .errors import UsageError
+from .errors import CapabilityError, UsageError
 
 
 class Feature(NamedTuple):
@@ -80,19 +80,38 @@ def resolve_indices(count: int, indices: int | Sequence[int] | None) -> list[int
 class FeatureModel(nn.Module):
     """What `features_only=True` returns: images -> list of (B, C, H, W), one a chosen level, in the order asked.
 
+    `norm` applies the network's final norm to every level, where it fits all of them (ViT); `names`, one a chosen
+    level, give a dictionary instead of a list, `names=True` one by module; `prune=False` keeps what no level needs.
     Its keys begin with `model.`. `load_state_dict` takes them without it too, under `body.`, and with the rows of its
     first level joined to their name by `_` (`stages_0.*`), as the field's extractors have them: `flat_state_dict` gives
     the last form.
     """
 
-    def __init__(self, model: Any, out_indices: int | Sequence[int] | None = None, output_fmt: str = "NCHW"):
+    def __init__(
+        self,
+        model: Any,
+        out_indices: int | Sequence[int] | None = None,
+        output_fmt: str = "NCHW",
+        *,
+        norm: bool = False,
+        prune: bool = True,
+        names: Sequence[str] | bool = False,
+    ):
         super().__init__()
         chosen = resolve_indices(len(model.feature_info), out_indices)
         if output_fmt not in ("NCHW", "NHWC"):
             raise UsageError(f"output_fmt is 'NCHW' or 'NHWC', not '{output_fmt}'")
-        model.prune_intermediate_layers(chosen, prune_norm=True)
+        if norm and not model.isotropic:
+            raise CapabilityError(f"{model.name or 'this network'} has no norm for all its levels: leave norm out")
+        if prune:
+            model.prune_intermediate_layers(chosen, prune_norm=not norm)
         self.model = model
+        self.norm = norm
         self.feature_info = model.feature_info.select(chosen)
+        given = self.feature_info.module_name() if names is True else list(names or ())
+        if given and len(set(given)) != len(chosen):
+            raise UsageError(f"names are {len(chosen)} different ones, one a chosen level, got {given}")
+        self.names = given
         self.out_indices = list(chosen)
         self.output_fmt = output_fmt
         self.pretrained_cfg = model.pretrained_cfg
@@ -116,13 +135,19 @@ class FeatureModel(nn.Module):
             flat[".".join([f"{first}_{rest[0]}", *rest[1:]]) if first in rows else key] = value
         return flat
 
-    def forward(self, x: Tensor) -> list[Tensor]:
-        maps = self.model.forward_intermediates(x, self.out_indices, intermediates_only=True)
-        return maps if self.output_fmt == "NCHW" else [m.permute(0, 2, 3, 1) for m in maps]
+    def forward(self, x: Tensor) -> Any:
+        maps = self.model.forward_intermediates(x, self.out_indices, norm=self.norm, intermediates_only=True)
+        maps = maps if self.output_fmt == "NCHW" else [m.permute(0, 2, 3, 1) for m in maps]
+        return dict(zip(self.names, maps)) if self.names else maps
 
     def __prepare_scriptable__(self) -> nn.Module:
         """TorchScript compiles what a tracer makes of the levels, in the mode (train or eval) that the model is in."""
-        return torch.fx.symbolic_trace(self)
+        traced = torch.fx.symbolic_trace(self)
+        for node in traced.graph.nodes:
+            if node.op == "output":  # what it is follows from the graph: a list or a dictionary
+                node.type = None
+        traced.recompile()
+        return traced
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         self.model.set_grad_checkpointing(enable)

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Literal, NamedTuple, overload
 
 from .discovery.added_weights import AddedWeights
-from .discovery.border import complaint
 from .discovery.distributions import canonical
 from .discovery.find import RESERVED, Plugin
 from .discovery.manager import Manager, manager, set_manager
 from .errors import AmbiguousNameError, ImgzooDeprecationWarning, UnknownNameError, UsageError
+from .rules import complaint
 from .specs import CommandSpec, ComponentSpec, HealthCheck, ModelSpec
 from .text import NAME, natural, safe
 

@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping, Sequence
+from functools import reduce
 from typing import Any, NamedTuple
 
 from .errors import PluginLoadError
+from .guard import attempt
 from .text import told
 
 NOTHING: Mapping[str, Any] = {}
+CAPABILITIES = frozenset(["compile", "export", "script", "fx", "onnx", "output_stride", "set_input_size", "bf16"])
+"""What a model may promise; each has a check of its name in the conformance kit."""
 
 
 def load_target(target: str, plugin: str = "") -> Any:
     """Import `"package.module:attribute"` and return the attribute; raises `PluginLoadError` naming the plugin."""
-    module, _, attribute = target.partition(":")
-    try:
-        value: Any = importlib.import_module(module)
-        for part in attribute.split("."):
-            value = getattr(value, part)
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:
+
+    def load() -> Any:
+        module, _, attribute = target.partition(":")
+        return reduce(getattr, attribute.split("."), importlib.import_module(module))
+
+    value, error = attempt(load)
+    if error is not None:
         owner = f"plugin '{plugin}'" if plugin else "imgzoo"
         raise PluginLoadError(f"{owner} cannot load {target}: {told(error)}") from error
     return value

@@ -60,6 +60,7 @@ WORDS: dict[str, tuple[str, ...]] = {
 }
 """The field's words and what a constructor calls each; none is touched where the constructor takes the word itself."""
 
+EVO_NORMS = [f"evonorm{kind}" for kind in ("b0", "b1", "b2", "s0", "s0a", "s1", "s1a", "s2", "s2a")]
 NAMES: dict[str, dict[str, str]] = {
     "act": {
         **{name: name for name in ("relu", "relu6", "elu", "celu", "selu", "prelu", "silu", "mish", "gelu", "sigmoid",
@@ -70,16 +71,19 @@ NAMES: dict[str, dict[str, str]] = {
     },
     "norm": {
         **{name: name for name in ("batchnorm", "groupnorm", "groupnorm1", "layernorm", "layernorm2d", "rmsnorm",
-                                   "rmsnorm2d", "simplenorm", "simplenorm2d", "evonorms0", "evonorms0a",
-                                   "frn")},
+                                   "rmsnorm2d", "simplenorm", "simplenorm2d", "frn",
+                                   *EVO_NORMS)},
         "batchnorm2d": "batchnorm", "batchnormact2d": "batchnorm", "groupnormact": "groupnorm",
         "groupnorm1act": "groupnorm1", "layernormact2d": "layernorm2d", "rmsnormact2d": "rmsnorm2d",
-        "evonorm2ds0": "evonorms0", "evonorm2ds0a": "evonorms0a", "filterresponsenormtlu2d": "frn",
+        **{name.replace("norm", "norm2d"): name for name in EVO_NORMS}, "filterresponsenormtlu2d": "frn",
     },
     "gate": {
-        **{name: name for name in ("se", "ese", "eca", "ceca", "gc", "gca", "bat")},
+        **{name: name for name in ("se", "ese", "eca", "ceca", "ge", "gc", "gca", "bat", "cbam", "lcbam", "coord",
+                                   "scoord", "ela", "strip", "nl")},
         "semodule": "se", "squeezeexcite": "se", "effectivesemodule": "ese", "ecamodule": "eca", "cecamodule": "ceca",
-        "globalcontext": "gc",
+        "globalcontext": "gc", "gatherexcite": "ge", "cbammodule": "cbam", "lightcbammodule": "lcbam",
+        "coordattn": "coord", "simplecoordattn": "scoord", "efficientlocalattn": "ela", "stripattn": "strip",
+        "nonlocalattn": "nl", "batnonlocalattn": "bat",
     },
     "aa": {"avg": "avg", "avgpool": "avg", "avgpool2d": "avg", "blur": "blur", "blurpool": "blur",
            "blurpool2d": "blur", "blurpc": "blurpc"},

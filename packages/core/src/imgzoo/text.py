@@ -1,8 +1,12 @@
-"""Text for people: names without control characters, in natural order. No torch."""
+"""Text for people, names without control characters and in natural order, and JSON for programs. No torch."""
 
 from __future__ import annotations
 
+import json
+import math
 import re
+from collections.abc import Mapping
+from typing import Any
 
 _ESCAPE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-_])")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
@@ -19,15 +23,15 @@ def safe(text: object) -> str:
     return line if line.isprintable() else "".join(char if char.isprintable() else "?" for char in line)
 
 
-def escaped(text: object) -> str:
-    """The text with what is not printable written as an escape (`\\x1b`), line breaks and tabs kept.
+def escaped(text: object, kept: str = "\n\t") -> str:
+    """The text with what is not printable written as an escape (`\\x1b`), but for what is `kept`.
 
     Bytes of a file name that are no UTF-8 (lone surrogates) are written as those bytes, `\\xe9`.
     """
     whole = str(text)
     if whole.isprintable():
         return whole
-    return "".join(char if char.isprintable() or char in "\n\t" else _written(char) for char in whole)
+    return "".join(char if char.isprintable() or char in kept else _written(char) for char in whole)
 
 
 def _written(char: str) -> str:
@@ -56,3 +60,26 @@ def counted(number: int, noun: str) -> str:
     """`1 class`, `1,437 classes`."""
     plural = f"{noun}es" if noun.endswith("s") else f"{noun}s"
     return f"{number:,} {noun if number == 1 else plural}"
+
+
+def json_text(value: Any, indent: int | None = 1) -> str:
+    """`value` as JSON that every reader takes and every terminal shows.
+
+    Null stands for a number that is not finite, which the format cannot write; what is not printable is escaped.
+    """
+    text = json.dumps(_finite(value), ensure_ascii=False, indent=indent, default=_plain)
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() or char == "\n" else json.dumps(char)[1:-1] for char in text)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    return [_finite(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _plain(value: Any) -> Any:
+    return sorted(value) if isinstance(value, set | frozenset) else dict(value)

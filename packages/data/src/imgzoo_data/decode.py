@@ -23,6 +23,8 @@ from .kinds import HEIC, what_it_is
 from .scratch import Scratch
 
 MAX_PIXELS = 64_000_000
+MOST_SCANS, MOST_DRAWN = 64, 4_000_000_000
+"""Scans of a JPEG above which all their pixels together are limited."""
 BACKENDS = ("exact", "fast", "reference")
 FORMATS = (
     "PNG", "WEBP", "BMP", "DIB", "GIF", "TIFF", "PPM", "JPEG", "MPO", "JPEG2000", "AVIF", "HEIF", "ICO", "PCX",
@@ -32,6 +34,7 @@ FORMATS = (
 _NPY = b"\x93NUMPY"
 _SOF = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _SOF_SIMPLE = (0xC0, 0xC1, 0xC2)  # baseline, extended, progressive: what libjpeg-turbo decodes at 8 bits
+_PROGRESSIVE = (0xC2, 0xC6, 0xCA, 0xCE)
 _BARE = frozenset((0x01, *range(0xD0, 0xD9)))
 _ORIENTATION = 0x0112
 _TIFF_BYTES = {1: 1, 3: 2, 4: 4}  # of a value of type BYTE, SHORT, LONG
@@ -116,6 +119,9 @@ def _frame_header(data: bytes, place: int, marker: int, orientation: int) -> Hea
     if len(frame) < 6:
         raise DataError("the JPEG ends before its size is told")
     height, width = int.from_bytes(frame[1:3], "big"), int.from_bytes(frame[3:5], "big")
+    scans = data.count(b"\xff\xda") if marker in _PROGRESSIVE else 1  # pixels never hold these two bytes
+    if scans > MOST_SCANS and scans * width * height > MOST_DRAWN:
+        raise DataError(f"the JPEG draws its {width}x{height} pixels {scans} times over, more than any program writes")
     simple = marker in _SOF_SIMPLE and frame[0] == 8 and frame[5] in (1, 3)
     return Header("JPEG", width, height, frame[5], orientation, simple)
 

@@ -87,7 +87,7 @@ class Quarantine:
             with path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
         except OSError as error:  # what is written down is counted all the same
-            log.warning("cannot write %s (%s); bad samples are no longer written down", path, error.strerror)
+            log.warning("cannot write %s (%s); bad samples are no longer written down", escaped(path), error.strerror)
             self.path = None
 
 

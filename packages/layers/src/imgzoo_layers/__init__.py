@@ -10,10 +10,21 @@ from .bat import BatNonLocal, BilinearAttentionTransform
 from .bottleneck_attention import BottleneckAttention
 from .channel_scale import ChannelScale2d
 from .class_attention import ClassAttention
-from .conv import CondConv2d, Conv2dSame, ConvNorm, ConvNormAct, MixedConv2d, create_conv
+from .conv import (
+    CondConv2d,
+    Conv2dSame,
+    ConvNorm,
+    ConvNormAct,
+    MixedConv2d,
+    SeparableConv,
+    SeparableConvNormAct,
+    create_conv,
+)
 from .cross_covariance import CrossCovarianceAttn, PositionalEncodingFourier
 from .distance_bias import DistanceTable, distance_index
 from .drop import DropBlock2d, DropPath, PatchDropout, drop_block_2d, drop_path, drop_path_of, drop_path_rates
+from .evo_norm import EvoNorm2dS0, EvoNorm2dS0a, EvoNorm2dS1, EvoNorm2dS1a, EvoNorm2dS2, EvoNorm2dS2a
+from .evo_norm_batch import EvoNorm2dB0, EvoNorm2dB1, EvoNorm2dB2
 from .fast_norm import fast_group_norm, fast_layer_norm, fast_rms_norm, set_fast_norm
 from .gate import (
     GATE,
@@ -40,7 +51,9 @@ from .init import (
 from .lambda_ import GlobalLambdaLayer, LambdaLayer
 from .learned_pool import LogSumExpPool, LogSumExpPool2d, SimPool, SimPool2d
 from .map_attention import Attention2d, MultiQueryAttention
+from .ml_decoder import MlDecoder
 from .mlp import MLP, GeGlu, GlobalResponseNorm, GlobalResponseNormMlp, GluMlp, Mlp, SwiGlu
+from .non_local import NonLocal
 from .norm import (
     NORM,
     FrozenBatchNorm2d,
@@ -59,8 +72,6 @@ from .norm import (
 from .norm_act import (
     NORM_ACT,
     BatchNormAct2d,
-    EvoNorm2dS0,
-    EvoNorm2dS0a,
     FilterResponseNorm2d,
     GroupNorm1Act,
     GroupNormAct,
@@ -72,7 +83,25 @@ from .norm_act import (
 from .norm_linear import NormLinear, NormLinearHead, TwoHeads
 from .padding import pad_same, pad_to_multiple, same_pad
 from .patch_embed import FlexiPatchEmbed, HybridEmbed, PatchEmbed, resize_patch_kernel
-from .pool import AdaptivePool2d, AvgPool2dSame, BlurPool2d, GlobalPool, MaxPool2dSame, create_aa
+from .place_gate import (
+    Cbam,
+    CoordinateAttention,
+    EfficientLocalAttention,
+    GatherExcite,
+    SimpleCoordinateAttention,
+    StripAttention,
+)
+from .pool import (
+    AdaptivePool2d,
+    AvgPool2dSame,
+    BlurPool2d,
+    GlobalPool,
+    MaxPool2dSame,
+    MedianPool2d,
+    create_aa,
+    mean_pool,
+    residual_aa,
+)
 from .pool_norm import PoolNormHead, TokenPool
 from .position import ConvPosition, resize_grid, resize_map
 from .prune import fit_to_file
@@ -96,6 +125,7 @@ from .rotary_attention import QvBiasAttention, RotaryAttention, SplitQvBiasAtten
 from .rotary_pool import RotaryAttentionPool2d
 from .sequential import PairSequential
 from .shifted_windows import ShiftedWindows
+from .space_to_depth import DepthToSpace, SpaceToDepth
 from .stage import Stage
 from .std_conv import ScaledStdConv2d, StdConv2d
 from .stretch import stretch_weights
@@ -120,31 +150,35 @@ __all__ = [
     "ACT", "GATE", "MLP", "NORM", "NORM_ACT", "Act", "AdaptivePool2d", "AnyGridRotary", "Attending", "Attention",
     "Attention2d", "AttentionPool2d", "AttentionPoolLatent", "AttentionPoolPrr", "AvgPool2dSame", "AxialRotary",
     "BatNonLocal", "BatchNormAct2d", "BiasTable", "BiasTableTf", "BilinearAttentionTransform", "Block",
-    "BlurPool2d", "BottleneckAttention", "CenteredRotary", "ChannelScale2d", "CircularEfficientChannelAttention",
-    "ClassAttention", "ClassifierHead", "Computed", "CondConv2d", "Conv2dSame", "ConvClassifier",
-    "ConvClassifierHead", "ConvHead", "ConvNorm", "ConvNormAct", "ConvPosition", "CrossCovarianceAttn",
-    "DiffAttention", "DistanceTable", "DropBlock2d", "DropPath", "EffectiveSqueezeExcite",
-    "EfficientChannelAttention", "EvoNorm2dS0", "EvoNorm2dS0a", "FilterResponseNorm2d", "FlexiPatchEmbed",
-    "FrozenBatchNorm2d", "GammaBlock", "GeGlu", "GlobalContext", "GlobalContextAdd", "GlobalLambdaLayer",
-    "GlobalPool", "GlobalResponseNorm", "GlobalResponseNormMlp", "GluMlp", "GridTable", "GroupNorm", "GroupNorm1",
+    "BlurPool2d", "BottleneckAttention", "Cbam", "CenteredRotary", "ChannelScale2d",
+    "CircularEfficientChannelAttention", "ClassAttention", "ClassifierHead", "Computed", "CondConv2d",
+    "Conv2dSame", "ConvClassifier", "ConvClassifierHead", "ConvHead", "ConvNorm", "ConvNormAct", "ConvPosition",
+    "CoordinateAttention", "CrossCovarianceAttn", "DepthToSpace", "DiffAttention", "DistanceTable",
+    "DropBlock2d", "DropPath", "EffectiveSqueezeExcite", "EfficientChannelAttention", "EfficientLocalAttention",
+    "EvoNorm2dB0", "EvoNorm2dB1", "EvoNorm2dB2", "EvoNorm2dS0", "EvoNorm2dS0a", "EvoNorm2dS1", "EvoNorm2dS1a",
+    "EvoNorm2dS2", "EvoNorm2dS2a", "FilterResponseNorm2d", "FlexiPatchEmbed", "FrozenBatchNorm2d", "GammaBlock",
+    "GatherExcite", "GeGlu", "GlobalContext", "GlobalContextAdd", "GlobalLambdaLayer", "GlobalPool",
+    "GlobalResponseNorm", "GlobalResponseNormMlp", "GluMlp", "GridTable", "GroupNorm", "GroupNorm1",
     "GroupNorm1Act", "GroupNormAct", "HaloAttention", "Head", "HiddenHead", "HiddenPool", "HybridEmbed",
     "LambdaLayer", "LayerNorm", "LayerNorm2d", "LayerNormAct2d", "LayerNormFp32", "LayerScale", "LayerScale2d",
-    "LogSumExpPool", "LogSumExpPool2d", "MapTable", "MaxPool2dSame", "MixedConv2d", "MixedRotary", "Mlp",
-    "MultiQueryAttention", "MultimodalRotary", "Norm", "NormAct", "NormLinear", "NormLinearHead", "NormMlpHead",
-    "OffsetTable", "PairSequential", "PatchDropout", "PatchEmbed", "PatchKernel", "PixelRotary", "PoolNormHead",
-    "PositionalEncodingFourier", "QvBiasAttention", "RelPosBias", "RelPosBiasTf", "RelPosMlp", "RelativeLogits",
-    "RmsNorm", "RmsNorm2d", "RmsNormAct2d", "RotaryAttention", "RotaryAttentionPool2d", "ScaledStdConv2d",
-    "ShiftedWindows", "SimPool", "SimPool2d", "SimpleNorm", "SimpleNorm2d", "SplitQvBiasAttention",
-    "SplitRotaryAttention", "SqueezeExcite", "Stage", "StdConv2d", "SubsampledAttention", "SwiGlu", "Table",
-    "Tabled", "TokenPool", "TwoHeads", "WindowAttending", "WindowAttention", "act_fn", "axial_table",
-    "centered_table", "check_grid", "create_aa", "create_act", "create_conv", "create_gate", "dilate",
-    "distance_index", "drop_block_2d", "drop_path", "drop_path_of", "drop_path_rates", "fast_group_norm",
-    "fast_layer_norm", "fast_rms_norm", "fit_to_file", "fold_norm", "from_grid", "from_windows", "get_act",
-    "get_norm", "get_norm_act", "init_conv_per_group_", "init_fan_out_", "init_linear_", "layer_scale_of",
-    "lecun_normal_", "linear_or_none", "make_divisible", "pad_same", "pad_to_multiple", "pair", "per_stage",
-    "pixel_table", "reparameterize", "resize_grid", "resize_map", "resize_patch_kernel", "rotate", "rotate_patches",
-    "same_pad", "set_fast_norm", "set_fused_attn", "shift_mask", "stretch_weights", "to_grid", "to_windows",
-    "trunc_normal_", "trunc_normal_tf_", "variance_scaling_",
+    "LogSumExpPool", "LogSumExpPool2d", "MapTable", "MaxPool2dSame", "MedianPool2d", "MixedConv2d",
+    "MixedRotary", "MlDecoder", "Mlp", "MultiQueryAttention", "MultimodalRotary", "NonLocal", "Norm", "NormAct",
+    "NormLinear", "NormLinearHead", "NormMlpHead", "OffsetTable", "PairSequential", "PatchDropout", "PatchEmbed",
+    "PatchKernel", "PixelRotary", "PoolNormHead", "PositionalEncodingFourier", "QvBiasAttention", "RelPosBias",
+    "RelPosBiasTf", "RelPosMlp", "RelativeLogits", "RmsNorm", "RmsNorm2d", "RmsNormAct2d", "RotaryAttention",
+    "RotaryAttentionPool2d", "ScaledStdConv2d", "SeparableConv", "SeparableConvNormAct", "ShiftedWindows",
+    "SimPool", "SimPool2d", "SimpleCoordinateAttention", "SimpleNorm", "SimpleNorm2d", "SpaceToDepth",
+    "SplitQvBiasAttention", "SplitRotaryAttention", "SqueezeExcite", "Stage", "StdConv2d", "StripAttention",
+    "SubsampledAttention", "SwiGlu", "Table", "Tabled", "TokenPool", "TwoHeads", "WindowAttending",
+    "WindowAttention", "act_fn", "axial_table", "centered_table", "check_grid", "create_aa", "create_act",
+    "create_conv", "create_gate", "dilate", "distance_index", "drop_block_2d", "drop_path", "drop_path_of",
+    "drop_path_rates", "fast_group_norm", "fast_layer_norm", "fast_rms_norm", "fit_to_file", "fold_norm",
+    "from_grid", "from_windows", "get_act", "get_norm", "get_norm_act", "init_conv_per_group_", "init_fan_out_",
+    "init_linear_", "layer_scale_of", "lecun_normal_", "linear_or_none", "make_divisible", "mean_pool",
+    "pad_same", "pad_to_multiple", "pair", "per_stage", "pixel_table", "reparameterize", "residual_aa",
+    "resize_grid", "resize_map", "resize_patch_kernel", "rotate", "rotate_patches", "same_pad", "set_fast_norm",
+    "set_fused_attn", "shift_mask", "stretch_weights", "to_grid", "to_windows", "trunc_normal_",
+    "trunc_normal_tf_", "variance_scaling_",
 ]  # fmt: skip
 
 

@@ -119,6 +119,36 @@ class ConvNorm(nn.Sequential):
         nn.init.constant_(self.bn.weight, scale)
 
 
+class SeparableConv(nn.Module):
+    """Each channel by itself, then a pointwise convolution: (B, C, H, W) -> (B, C', H/stride, W/stride).
+
+    `widen` maps are made of each channel between the two; keys `conv_dw`, `conv_pw`.
+    """
+
+    def __init__(self, dim: int, dim_out: int, kernel: int = 3, stride: int = 1, padding: str = "", dilation: int = 1,
+                 bias: bool = False, widen: float = 1.0, kernel_out: int = 1):  # fmt: skip
+        super().__init__()
+        inner = int(dim * widen)
+        self.conv_dw = create_conv(dim, inner, kernel, stride, padding, dilation, dim)
+        self.conv_pw = create_conv(inner, dim_out, kernel_out, padding=padding, bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv_pw(self.conv_dw(x))
+
+
+class SeparableConvNormAct(SeparableConv):
+    """A separable convolution, norm `bn`, activation: (B, C, H, W) -> (B, C', H/stride, W/stride)."""
+
+    def __init__(self, dim: int, dim_out: int, kernel: int = 3, stride: int = 1, padding: str = "", dilation: int = 1,
+                 bias: bool = False, widen: float = 1.0, kernel_out: int = 1, norm: str | NormAct = "batchnorm",
+                 act: Act = "relu", apply_act: bool = True):  # fmt: skip
+        super().__init__(dim, dim_out, kernel, stride, padding, dilation, bias, widen, kernel_out)
+        self.bn = get_norm_act(norm, act)(dim_out, apply_act=apply_act)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.bn(self.conv_pw(self.conv_dw(x)))
+
+
 class CondConv2d(nn.Module):
     """A convolution mixed anew for each sample from several experts (CondConv, arXiv:1904.04971).
 

@@ -2,13 +2,23 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .act import Act, create_act
 from .bat import BatNonLocal
+from .non_local import NonLocal
 from .norm import LayerNorm2d
+from .place_gate import (
+    Cbam,
+    CoordinateAttention,
+    EfficientLocalAttention,
+    GatherExcite,
+    SimpleCoordinateAttention,
+    StripAttention,
+)
 from .util import make_divisible
 
 Gate = Callable[..., nn.Module]
@@ -155,6 +165,14 @@ GATE: dict[str, Gate] = {
     "ceca": CircularEfficientChannelAttention,
     "gc": GlobalContext,
     "gca": GlobalContextAdd,
+    "ge": GatherExcite,
+    "cbam": Cbam,
+    "lcbam": partial(Cbam, light=True),
+    "coord": CoordinateAttention,
+    "scoord": SimpleCoordinateAttention,
+    "ela": EfficientLocalAttention,
+    "strip": StripAttention,
+    "nl": NonLocal,
     "bat": BatNonLocal,
 }
 

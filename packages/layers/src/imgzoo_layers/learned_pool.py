@@ -26,6 +26,9 @@ class LogSumExpPool(nn.Module):
             self.register_buffer("r", torch.tensor(float(r)))
 
     def forward(self, x: Tensor) -> Tensor:
+        return self.pooled(x)
+
+    def pooled(self, x: Tensor) -> Tensor:
         return (torch.logsumexp(self.r * x, dim=1) - math.log(x.shape[1])) / self.r
 
 
@@ -37,7 +40,7 @@ class LogSumExpPool2d(LogSumExpPool):
         self.flatten = flatten
 
     def forward(self, x: Tensor) -> Tensor:
-        x = super().forward(x.flatten(2).transpose(1, 2))
+        x = self.pooled(x.flatten(2).transpose(1, 2))
         return x if self.flatten else x[:, :, None, None]
 
 
@@ -59,6 +62,9 @@ class SimPool(nn.Module):
         self.k_norm = norm(head_dim) if qk_norm else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
+        return self.pooled(x)
+
+    def pooled(self, x: Tensor) -> Tensor:
         query, x = self.q(x.mean(1, keepdim=True)), self.norm(x)
         q = self.q_norm(query.unflatten(2, (self.heads, -1)).transpose(1, 2))
         k = self.k_norm(self.k(x).unflatten(2, (self.heads, -1)).transpose(1, 2))
@@ -73,4 +79,4 @@ class SimPool2d(SimPool):
     """The same of a map: (B, C, H, W) -> (B, C)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x.flatten(2).transpose(1, 2))
+        return self.pooled(x.flatten(2).transpose(1, 2))

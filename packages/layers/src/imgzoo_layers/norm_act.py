@@ -8,6 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .act import Act, create_act
+from .evo_norm import EvoNorm2dS0, EvoNorm2dS0a, EvoNorm2dS1, EvoNorm2dS1a, EvoNorm2dS2, EvoNorm2dS2a
+from .evo_norm_batch import EvoNorm2dB0, EvoNorm2dB1, EvoNorm2dB2
 from .norm import RmsNorm2d, groups_of
 
 Drop = Callable[[], nn.Module]
@@ -112,34 +114,6 @@ class RmsNormAct2d(RmsNorm2d):
         return self.act(self.drop(x.permute(0, 3, 1, 2)))
 
 
-class EvoNorm2dS0(nn.Module):
-    """x * sigmoid(v x) / group std, affine: norm and activation in one formula (arXiv:2004.02967, table 3).
-
-    `act` is taken and ignored, so that it can stand where other norms do.
-    """
-
-    def __init__(
-        self,
-        dim: int,
-        groups: int = 32,
-        group_size: int | None = None,
-        act: Act = None,
-        apply_act: bool = True,
-        eps: float = 1e-5,
-    ):
-        super().__init__()
-        self.groups = groups_of(dim, groups, group_size)
-        self.eps = eps
-        self.weight = nn.Parameter(torch.ones(dim))
-        self.bias = nn.Parameter(torch.zeros(dim))
-        self.v = nn.Parameter(torch.ones(dim)) if apply_act else None
-
-    def forward(self, x: Tensor) -> Tensor:
-        if self.v is not None:
-            x = x * (x * self.v[:, None, None]).sigmoid() / group_std(x, self.groups, self.eps)
-        return x * self.weight[:, None, None] + self.bias[:, None, None]
-
-
 class FilterResponseNorm2d(nn.Module):
     """x / rms over each channel's positions, affine, then max(x, tau) with tau learned (arXiv:1911.09737, section 3).
 
@@ -159,34 +133,6 @@ class FilterResponseNorm2d(nn.Module):
         return x if self.tau is None else torch.maximum(x, self.tau[:, None, None])
 
 
-class EvoNorm2dS0a(EvoNorm2dS0):
-    """EvoNorm-S0 that divides by the deviation of the groups where no activation is asked for, too."""
-
-    def __init__(
-        self,
-        dim: int,
-        groups: int = 32,
-        group_size: int | None = None,
-        act: Act = None,
-        apply_act: bool = True,
-        eps: float = 1e-3,
-    ):
-        super().__init__(dim, groups, group_size, act, apply_act, eps)
-
-    def forward(self, x: Tensor) -> Tensor:
-        std = group_std(x, self.groups, self.eps)
-        if self.v is not None:
-            x = x * (x * self.v[:, None, None]).sigmoid()
-        return x / std * self.weight[:, None, None] + self.bias[:, None, None]
-
-
-def group_std(x: Tensor, groups: int, eps: float) -> Tensor:
-    """Biased standard deviation over each group of channels and all positions, spread back to x's shape."""
-    split = x.float().unflatten(1, (groups, x.shape[1] // groups))
-    std = (split.var(dim=(2, 3, 4), unbiased=False, keepdim=True) + eps).sqrt()
-    return std.expand_as(split).flatten(1, 2).to(x.dtype)
-
-
 NORM_ACT: dict[str, NormAct] = {
     "batchnorm": BatchNormAct2d,
     "batchnorm2d": BatchNormAct2d,
@@ -194,8 +140,15 @@ NORM_ACT: dict[str, NormAct] = {
     "groupnorm1": GroupNorm1Act,
     "layernorm2d": LayerNormAct2d,
     "rmsnorm2d": RmsNormAct2d,
+    "evonormb0": EvoNorm2dB0,
+    "evonormb1": EvoNorm2dB1,
+    "evonormb2": EvoNorm2dB2,
     "evonorms0": EvoNorm2dS0,
     "evonorms0a": EvoNorm2dS0a,
+    "evonorms1": EvoNorm2dS1,
+    "evonorms1a": EvoNorm2dS1a,
+    "evonorms2": EvoNorm2dS2,
+    "evonorms2a": EvoNorm2dS2a,
     "frn": FilterResponseNorm2d,
 }
 

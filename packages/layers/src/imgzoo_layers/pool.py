@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .padding import pad_same
+from .padding import pad_same, same_pad
 from .tables import Computed, Tabled
 from .util import pair
 
@@ -110,6 +110,38 @@ class MaxPool2dSame(nn.MaxPool2d):
         return F.max_pool2d(x, self.kernel_size, self.stride, 0, self.dilation)
 
 
+def mean_pool(stride: int, dilation: int = 1) -> nn.Module:
+    """The 2x2 mean in front of a shortcut's 1x1 (arXiv:1812.01187), of stride 1 where the stage is dilated.
+
+    A last row or column of its own counts as whole, so that the map is as large as after a strided 3x3.
+    """
+    if dilation > 1:
+        return AvgPool2dSame(2, 1, ceil_mode=True, count_include_pad=False)
+    return nn.AvgPool2d(2, stride, ceil_mode=True, count_include_pad=False) if stride > 1 else nn.Identity()
+
+
+class MedianPool2d(nn.Module):
+    """The median of each window, the lower one of two, edges reflected: (B, C, H, W) -> (B, C, H/stride, W/stride).
+
+    `padding` is as of `create_conv`: "" none, "same" as TensorFlow, a number or a pair as given.
+    """
+
+    def __init__(self, kernel: Sides = 3, stride: Sides = 1, padding: str | Sides = ""):
+        super().__init__()
+        self.kernel, self.stride = pair(kernel), pair(stride)
+        self.same = padding == "same"
+        self.border: tuple[int, int] = (0, 0) if isinstance(padding, str) else pair(padding)
+
+    def forward(self, x: Tensor) -> Tensor:
+        high, wide = 2 * self.border[0], 2 * self.border[1]
+        if self.same:
+            high = same_pad(x.shape[2], self.kernel[0], self.stride[0], 1)
+            wide = same_pad(x.shape[3], self.kernel[1], self.stride[1], 1)
+        x = F.pad(x, [wide // 2, wide - wide // 2, high // 2, high - high // 2], "reflect")
+        windows = x.unfold(2, self.kernel[0], self.stride[0]).unfold(3, self.kernel[1], self.stride[1])
+        return windows.flatten(-2).median(-1).values
+
+
 def binomial_filter(dim: int, size: int) -> Tensor:
     """The same filter for each of `dim` channels: (dim, 1, size, size)."""
     taps = torch.tensor([math.comb(size - 1, i) for i in range(size)], dtype=torch.float32)
@@ -138,12 +170,22 @@ class BlurPool2d(Tabled):
         return F.conv2d(x, self.filter.to(x.dtype), stride=self.stride, groups=self.dim)
 
 
+def residual_aa(kind: str | None) -> str | None:
+    """The kind of anti-aliasing whose map is as large as that of a strided shortcut beside it, whatever the size."""
+    return "avg_ceil" if kind in ("avg", "avgpool") else kind
+
+
 def create_aa(kind: str | None, dim: int, stride: int = 2) -> nn.Module:
-    """Anti-aliased subsampling by name: "avg", "blur" (reflected border), "blurpc" (constant border); None for none."""
+    """Anti-aliased subsampling by name: "avg", "blur" (reflected border), "blurpc" (constant border); None for none.
+
+    "avg_ceil" counts a last row or column of its own as whole.
+    """
     if not kind:
         return nn.Identity()
     if kind in ("avg", "avgpool"):
         return nn.AvgPool2d(stride)
+    if kind == "avg_ceil":
+        return mean_pool(stride)
     if kind in ("blur", "blurpool"):
         return BlurPool2d(dim, stride=stride)
     if kind == "blurpc":

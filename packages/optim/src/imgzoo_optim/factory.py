@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from imgzoo.errors import OptionError, UsageError
+from imgzoo.errors import OptionError, PluginError, UsageError
 from imgzoo.options import check_kinds, check_names
 from imgzoo.registry import registry
 from imgzoo.specs import NOTHING
@@ -157,6 +157,21 @@ class NonFinite:
             param.grad = None
 
 
+def _built(spec: Any, groups: Any, given: dict[str, Any], options: dict[str, Any]) -> torch.optim.Optimizer:
+    """What the spec's target makes of the groups; what the user gave is told where it fails."""
+    try:
+        optimizer = spec.load()(groups, **given)
+    except UsageError:
+        raise
+    except (TypeError, ValueError) as error:
+        shown = ", ".join(f"{key}={value!r}" for key, value in options.items()) or "these parameters"
+        raise UsageError(f"optimizer '{spec.name}' cannot be built with {shown}: {error}") from error
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        made = type(optimizer).__name__
+        raise PluginError(f"plugin '{spec.plugin}': {spec.target} makes a {made}, and no torch.optim.Optimizer")
+    return optimizer
+
+
 def create_optimizer(
     name: str,
     model_or_params: Any,
@@ -213,13 +228,7 @@ def create_optimizer(
     groups = _groups(model_or_params, weight_decay, param_group_fn, plan)
     if "fused" in spec.traits and _can_fuse(build, groups, given):
         given["fused"] = True
-    try:
-        optimizer = build(groups, **given)
-    except UsageError:
-        raise
-    except (TypeError, ValueError) as error:
-        shown = ", ".join(f"{key}={value!r}" for key, value in options.items()) or "these parameters"
-        raise UsageError(f"optimizer '{short}' cannot be built with {shown}: {error}") from error
+    optimizer = _built(spec, groups, given, options)
     _scale(optimizer)
     if given.get("fused"):
         optimizer.register_step_pre_hook(unfuse)

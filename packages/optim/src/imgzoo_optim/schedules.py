@@ -7,7 +7,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
-from imgzoo.errors import OptionError, UsageError
+from imgzoo.errors import OptionError, PluginError, UsageError
 from imgzoo.options import check_kinds
 from imgzoo.registry import registry
 
@@ -379,4 +379,10 @@ def create_scheduler(
     mine = {key: value for key, value in given.items() if key in curve}
     if "warmup" in curve:
         mine["warmup"] = warmup
-    return Schedule(build(total, **mine), **around, **{key: value for key, value in given.items() if key not in curve})
+    shape = build(total, **mine)
+    if not isinstance(shape, Shape):
+        if not callable(shape):
+            made = type(shape).__name__
+            raise PluginError(f"plugin '{spec.plugin}': {spec.target} makes a {made}, and no function of the update")
+        shape = Shape(shape, total)  # pyright: ignore[reportArgumentType]
+    return Schedule(shape, **around, **{key: value for key, value in given.items() if key not in curve})

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from imgzoo.door import lazy_door
 
 _HOME = {  # public name -> module that holds it
+    "ActivationStats": "imgzoo_train.techniques.activations",
+    "Calibration": "imgzoo_train.models.quantizing",
     "Checkpoints": "imgzoo_train.files.checkpoints",
     "Config": "imgzoo_train.config.settings",
     "Predictor": "imgzoo_train.models.prediction",
@@ -19,8 +21,11 @@ _HOME = {  # public name -> module that holds it
     "evaluate": "imgzoo_train.scores.evaluation",
     "export": "imgzoo_train.models.exporting",
     "fit": "imgzoo_train.loop.fit",
+    "freeze": "imgzoo_train.techniques.adapters",
+    "load_deployed": "imgzoo_train.models.deployed",
     "supervised": "imgzoo_train.runs.assembly",
     "train": "imgzoo_train.runs.run",
+    "unfreeze": "imgzoo_train.techniques.adapters",
 }
 
 __all__ = ["__version__", *_HOME]
@@ -36,11 +41,16 @@ if TYPE_CHECKING:
     from imgzoo_train.loop.losses import create_loss as create_loss
     from imgzoo_train.loop.state import State as State
     from imgzoo_train.loop.weighting import class_weights as class_weights
+    from imgzoo_train.models.deployed import load_deployed as load_deployed
     from imgzoo_train.models.deployment import deploy as deploy
     from imgzoo_train.models.exporting import export as export
     from imgzoo_train.models.prediction import Predictor as Predictor
+    from imgzoo_train.models.quantizing import Calibration as Calibration
     from imgzoo_train.runs.assembly import supervised as supervised
     from imgzoo_train.runs.run import train as train
     from imgzoo_train.scores.evaluation import evaluate as evaluate
+    from imgzoo_train.techniques.activations import ActivationStats as ActivationStats
+    from imgzoo_train.techniques.adapters import freeze as freeze
+    from imgzoo_train.techniques.adapters import unfreeze as unfreeze
 else:
     __getattr__, __dir__ = lazy_door(__name__, _HOME)

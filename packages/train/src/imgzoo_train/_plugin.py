@@ -15,7 +15,7 @@ _COMMANDS = {
     "probe": "Score frozen features by nearest neighbors and a linear classifier.",
     "search": "Find the images most like a query among embedded ones.",
     "benchmark": "Measure speed and cost of models.",
-    "export": "Write a model as torch.export, ONNX or TorchScript, with a parity report.",
+    "export": "Write a model as torch.export, ONNX, TorchScript or for an engine, with a parity report.",
     "average": "Average the weights of checkpoints.",
     "clean": "Reduce a checkpoint to weights that can be shared.",
     "sweep": "Train over a grid or random draws of settings.",

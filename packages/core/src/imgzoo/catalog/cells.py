@@ -27,13 +27,6 @@ MODEL_KEYS = ("like", "target", "paper", "capabilities", "aliases", "defaults", 
 OWN_KEYS = frozenset(MODEL_KEYS) - {"like", "weights"}
 CELLS = frozenset(WeightSpec._fields) - {"tag", "arch", "plugin"}
 DEFAULTS: Cells = WeightSpec._field_defaults
-CELL_TYPES: Cells = {
-    **{key: type(value) for key, value in DEFAULTS.items()},
-    "crop_pct": (float, int),
-    "test_crop_pct": (float, int, type(None)),
-    "test_input_size": (tuple, type(None)),
-    "min_input_size": (tuple, type(None)),
-}
 SIZES = ("input_size", "test_input_size", "min_input_size")
 
 

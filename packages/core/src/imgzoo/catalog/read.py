@@ -8,9 +8,11 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, overload
 
+from imgzoo.rules import wrong_field
 from imgzoo.specs import NOTHING, ModelSpec, WeightSpec
+from imgzoo.text import escaped
 
-from .cells import CELL_TYPES, CELLS, NORMALIZE, OWN_KEYS, SIZES, Row, expanded
+from .cells import CELLS, NORMALIZE, OWN_KEYS, SIZES, Row, expanded
 
 
 class Catalog(list[ModelSpec]):
@@ -18,24 +20,43 @@ class Catalog(list[ModelSpec]):
 
     @classmethod
     def read(cls, package: str | None, folder: str = "catalog") -> Catalog:
-        """Read every `<package>/<folder>/*.json`; the package's networks are not imported."""
-        catalog = cls()
-        for path in catalog_files(package, folder):
+        """Read every `<package>/<folder>/*.json`; the package's networks are not imported.
+
+        Raises `FileNotFoundError` where there is none, as in a wheel that was built without its data.
+        """
+        catalog, paths = cls(), catalog_files(package, folder)
+        if not paths:
+            raise FileNotFoundError(f"there is no folder '{folder}' of JSON files in {package}: is it in the wheel?")
+        for path in paths:
             catalog.extend(family_specs(read_json(path)))
         return catalog
 
 
 def catalog_files(package: str | None, folder: str = "catalog") -> list[str]:
-    """Paths of the JSON files in a folder of a package, sorted; empty when there is no such folder."""
+    """Paths of the JSON files in a folder of a package, sorted; empty when there is no such folder.
+
+    Raises `NotADirectoryError` for a package that lies in an archive.
+    """
     if not package:
         raise ValueError("pass the package's name: Catalog.read(__package__)")
-    root = os.path.join(package_folder(package), folder)
-    if not os.path.isdir(root):
-        return []
-    return [os.path.join(root, name) for name in sorted(os.listdir(root)) if name.endswith(".json")]
+    roots = [os.path.join(place, folder) for place in package_folders(package)]
+    for root in roots:
+        archive = _file_above(root)
+        if archive:
+            raise NotADirectoryError(f"{package} lies in {archive}, and catalogs are read from folders: pip install it")
+    paths = (os.path.join(root, name) for root in roots if os.path.isdir(root) for name in os.listdir(root))
+    return sorted(path for path in paths if path.endswith(".json"))
 
 
-def package_folder(package: str) -> str:
+def _file_above(path: str) -> str:
+    """The file (an archive) that a path leads into; empty where there is none."""
+    while not os.path.exists(path):
+        path = os.path.dirname(path)
+    return "" if os.path.isdir(path) else path
+
+
+def package_folders(package: str) -> list[str]:
+    """Where a package is; a namespace package may be in several places."""
     module = sys.modules.get(package)
     places = getattr(module, "__path__", None)
     if places is None:
@@ -45,7 +66,7 @@ def package_folder(package: str) -> str:
         places = spec.submodule_search_locations if spec else None
     if not places:
         raise ModuleNotFoundError(f"there is no package '{package}'", name=package)
-    return next(iter(places))
+    return list(places)
 
 
 def read_json(path: str) -> dict[str, Any]:
@@ -61,7 +82,7 @@ def tell(message: str, *values: object) -> None:
     """A line in the log."""
     import logging
 
-    logging.getLogger("imgzoo").warning(message, *values)
+    logging.getLogger("imgzoo").warning(message, *map(escaped, values))
 
 
 def family_specs(data: Row) -> Iterator[ModelSpec]:
@@ -99,6 +120,7 @@ def family_specs(data: Row) -> Iterator[ModelSpec]:
 class CatalogWeights(Sequence[WeightSpec]):
     """The weight rows of an architecture, made into specs when they are first looked at: a list of names needs none."""
 
+    checks_its_rows = True
     __slots__ = ("_cells", "_name", "_paper", "_rows", "_specs")
 
     def __init__(self, name: str, rows: Row, cells: Row, paper: str) -> None:
@@ -171,7 +193,7 @@ def weight_spec(arch: str, tag: str, cells: Row, paper: str = "") -> WeightSpec:
     if "hf_hub_id" not in full and not full.get("url"):
         full["hf_hub_id"] = f"timm/{arch}.{tag}"
     full.setdefault("paper", paper)
-    for key, value in full.items():
-        if not isinstance(value, CELL_TYPES[key]):
-            raise TypeError(f"{key} is a {type(value).__name__}")
+    wrong = wrong_field(WeightSpec, full.items())
+    if wrong:
+        raise TypeError(wrong)
     return WeightSpec(tag, arch, **full)

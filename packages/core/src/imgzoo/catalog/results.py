@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from .read import package_folder, read_json, tell
+from .read import package_folders, read_json, tell
 
 
 def read_results(package: str, family: str) -> dict[str, Any]:
@@ -15,10 +15,11 @@ def read_results(package: str, family: str) -> dict[str, Any]:
     [top1, top5, size, crop, interpolation], "real": ..., "v2": ..., "a": ..., "r": ..., "sketch": ...}}}`.
     """
     try:
-        path = os.path.join(package_folder(package), "catalog", "results", f"{family}.json")
+        paths = [os.path.join(each, "catalog", "results", f"{family}.json") for each in package_folders(package)]
     except (ImportError, ValueError):  # a plugin object that was registered by hand has no package
         return {}
-    if not os.path.exists(path):
+    path = next(filter(os.path.exists, paths), None)
+    if path is None:
         return {}
     try:
         return {name: row for name, row in read_json(path).items() if _are_results(row)}

@@ -9,7 +9,7 @@ import click
 from imgzoo.errors import UsageError
 
 from .numbers import Number
-from .output import print_json, print_table, without_gc
+from .output import complain, print_json, print_table, without_gc
 
 KINDS = {
     "model": "models",
@@ -65,7 +65,8 @@ def _list(pattern: tuple[str, ...], plugin: str | None, kind: str | None, as_jso
     if kind not in (None, "model"):
         if given and given != ["exclude"]:
             raise UsageError(f"--{given[0].replace('_', '-')} is for models, not for --kind {kind}")
-        _print_components(_components([kind], pattern, options["exclude"], only), plugin is not None, as_json)
+        rows = _components([kind], pattern, options["exclude"], only)
+        _print_components(kind, rows, plugin is not None, as_json)
         return
     whole = only and kind is None and not set(given) - {"exclude"}  # everything that a plugin brings
     others = (
@@ -102,12 +103,36 @@ def _models(pattern: tuple[str, ...], only: str, show: bool, as_json: bool, opti
         columns = [name for name in COLUMNS if name in query.reads or (name == "plugin" and show)]
         columns += ["license"] if query.license and "license" not in columns else []
     rows = search(query._replace(columns=tuple(columns)))
+    shared = _ambiguous("model", [(row.name, row.spec) for row in rows])
     if as_json:
-        return [{"name": row.name} | {name: COLUMNS[name](row) for name in columns} for row in rows]
+        return [
+            {"name": row.name} | {name: COLUMNS[name](row) for name in columns} | _mark(row.name, shared)
+            for row in rows
+        ]
     table = [[row.name, *(_shown(name, COLUMNS[name](row)) for name in columns)] for row in rows]
     if table:
         print_table(table, ["name", *columns])
+    _say_ambiguous(shared)
     return []
+
+
+def _ambiguous(kind: str, listed: list[tuple[str, Any]]) -> list[str]:
+    """Short names among those listed that several plugins bring and none of them owns."""
+    from imgzoo.registry import registry
+
+    table = registry(KINDS[kind])
+    short = {spec.name for name, spec in listed if "/" in name}
+    return sorted(name for name in short if table.owner(table.owners(name)) is None)
+
+
+def _mark(name: str, shared: list[str]) -> dict[str, bool]:
+    short = name.partition("/")[2].partition(".")[0]
+    return {"ambiguous": True} if short in shared else {}
+
+
+def _say_ambiguous(names: list[str]) -> None:
+    if names:
+        complain(f"several plugins bring {', '.join(names)}: say which with plugin/name, or set IMGZOO_PREFER")
 
 
 def _shown(column: str, value: Any) -> Any:
@@ -139,10 +164,13 @@ def _described(rows: list[tuple[str, str, Any]]) -> list[tuple[str, dict[str, An
     return [(kind, {"name": name} | {key: getattr(spec, key, "") for key in fields}) for kind, name, spec in rows]
 
 
-def _print_components(rows: list[tuple[str, str, Any]], show: bool, as_json: bool) -> None:
+def _print_components(kind: str, rows: list[tuple[str, str, Any]], show: bool, as_json: bool) -> None:
+    shared = _ambiguous(kind, [(name, spec) for _, name, spec in rows])
     if as_json:
-        print_json([row for _, row in _described(rows)])
+        print_json([row | _mark(row["name"], shared) for _, row in _described(rows)])
     elif show:
         print_table([[name, spec.plugin, spec.help] for _, name, spec in rows], ["name", "plugin", "help"])
     else:
         print_table([[name, spec.help] for _, name, spec in rows], ["name", "help"])
+    if not as_json:
+        _say_ambiguous(shared)

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from .output import say
+
 
 @click.command("new-plugin")
 @click.argument("name")
@@ -15,7 +17,7 @@ def command(name: str, folder: Path) -> None:
     from imgzoo.scaffold import words, write_plugin
 
     root = write_plugin(name, folder)
-    click.echo(f"{root} is a plugin with one network. Next:")
-    click.echo(f"  pip install -e '{root}[test]'")
-    click.echo(f"  imgzoo list --plugin {words(name)['plugin']}")
-    click.echo(f"  pytest {root}")
+    say(f"{root} is a plugin with one network. Next:")
+    say(f"  pip install -e '{root}[test]'")
+    say(f"  imgzoo list --plugin {words(name)['plugin']}")
+    say(f"  pytest {root}")

@@ -4,18 +4,28 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import json
-import math
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from imgzoo.text import safe
+import click
+
+from imgzoo.text import escaped, json_text, safe
 
 
 def complain(message: object) -> None:
     """One line on stderr."""
     print(f"imgzoo: {safe(message)}", file=sys.stderr)
+
+
+def say(text: object = "", *, err: bool = False, nl: bool = True) -> None:
+    """A line on stdout or stderr, whatever names are in it: what is not printable is shown escaped."""
+    click.echo(escaped(text, "\t"), err=err, nl=nl)
+
+
+def say_text(text: object) -> None:
+    """Lines of our own making on stdout; names in them have no line breaks."""
+    click.echo(escaped(text))
 
 
 def show_warning(message: Any, category: type, filename: str, lineno: int, file: Any = None, line: Any = None) -> None:
@@ -40,24 +50,6 @@ def without_gc() -> Iterator[None]:
 
 def print_json(value: Any) -> None:
     print(json_text(value))
-
-
-def json_text(value: Any, indent: int | None = 1) -> str:
-    """`value` as JSON that every reader takes: null for a number that is not finite, which the format cannot write."""
-    text = json.dumps(_finite(value), ensure_ascii=False, indent=indent, default=_plain)
-    return text.encode("utf-8", "backslashreplace").decode()  # bytes of a name that are no UTF-8, as JSON writes them
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
-    return [_finite(item) for item in value] if isinstance(value, list | tuple) else value
-
-
-def _plain(value: Any) -> Any:
-    return sorted(value) if isinstance(value, set | frozenset) else dict(value)
 
 
 def print_table(rows: Iterable[Sequence[Any]], head: Sequence[str] = ()) -> None:

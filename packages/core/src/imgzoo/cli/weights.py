@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+from .output import say, say_text
+
 PATH = click.Path(path_type=Path)
 
 
@@ -25,7 +27,7 @@ def lock_command(names: tuple[str, ...], output: Path) -> None:
 
     index = lock(names)
     write_text(output, json.dumps(index, indent=1) + "\n")
-    click.echo(f"{output}: {len(index['weights'])} weight files")
+    say(f"{output}: {len(index['weights'])} weight files")
 
 
 @command.command("bundle")
@@ -40,7 +42,7 @@ def bundle_command(names: tuple[str, ...], output: Path) -> None:
 
     index = bundle([name for each in names for name in locked_names(each)], output)
     size = sum(row["size"] for row in index["weights"].values())
-    click.echo(f"{output}: {len(index['weights'])} weight files, {size / 1e6:.1f} MB")
+    say(f"{output}: {len(index['weights'])} weight files, {size / 1e6:.1f} MB")
 
 
 @command.command("verify")
@@ -52,9 +54,9 @@ def verify_command(ctx: click.Context, folder: Path) -> None:
 
     problems = verify(folder)
     for problem in problems:
-        click.echo(problem)
+        say(problem)
     if not problems:
-        click.echo(f"{folder}: every file is as it was recorded")
+        say(f"{folder}: every file is as it was recorded")
     ctx.exit(1 if problems else 0)
 
 
@@ -69,5 +71,5 @@ def convert_command(source: Path, name: str, output: Path, num_classes: int | No
 
     model = create_model(name, pretrained=source, num_classes=num_classes)
     save_model(model, output)
-    click.echo(str(model.load_report))
-    click.echo(f"{output} is ready: imgzoo predict PHOTO --model {output}")
+    say_text(model.load_report)
+    say(f"{output} is ready: imgzoo predict PHOTO --model {output}")

@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from imgzoo.errors import AmbiguousNameError
+from imgzoo.rules import complaint
 from imgzoo.specs import ModelSpec, WeightSpec
 from imgzoo.text import NAME, safe
-
-from .border import complaint
 
 if TYPE_CHECKING:
     from imgzoo.registry import Registry

@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from importlib.machinery import PathFinder
 from typing import Any, Protocol
 
+from imgzoo.text import natural
+
 
 class Distribution(Protocol):
     """What discovery needs of a distribution; those of `importlib_metadata` have it."""
@@ -37,7 +39,7 @@ class Folder:
 
 
 def installed() -> Iterator[Distribution]:
-    """Distributions on `sys.path`, in its order; within a folder by name."""
+    """Distributions on `sys.path`, in its order; within a folder by name, of one name the newest first."""
     if any(_finds_distributions(finder) for finder in sys.meta_path):
         yield from library().distributions()
         return
@@ -49,9 +51,12 @@ def installed() -> Iterator[Distribution]:
             continue
         except OSError:
             continue
-        for name in names:
-            if name.endswith((".dist-info", ".egg-info")):
-                yield Folder(os.path.join(place, name))
+        found = [name for name in names if name.endswith((".dist-info", ".egg-info"))]
+        if len({name.partition("-")[0] for name in found}) < len(found):  # an upgrade that left its former self behind
+            found.sort(key=natural, reverse=True)
+            found.sort(key=lambda name: name.partition("-")[0])
+        for name in found:
+            yield Folder(os.path.join(place, name))
 
 
 def _finds_distributions(finder: Any) -> bool:

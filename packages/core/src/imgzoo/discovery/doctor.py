@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from imgzoo.guard import attempt
 from imgzoo.registry import KINDS, fill
 from imgzoo.text import told
 
@@ -30,8 +31,13 @@ class Finished(NamedTuple):
     message: str
 
 
-def examine(host: Manager, deep: bool = False, names: tuple[str, ...] = ()) -> list[Finished]:
-    """Run the checks, all or those named (by check, or by the plugin they speak of); a check that dies is an error."""
+def examine(
+    host: Manager, deep: bool = False, names: tuple[str, ...] = (), only: tuple[str, ...] = ()
+) -> list[Finished]:
+    """Run the checks, or `only` those; keep rows named by `names` (a check, or the plugin that they speak of).
+
+    A check that dies is an error.
+    """
     for kind in KINDS:
         fill(host, kind)
     checks: dict[str, Callable[[], Iterator[Finding]]] = {
@@ -42,7 +48,7 @@ def examine(host: Manager, deep: bool = False, names: tuple[str, ...] = ()) -> l
     for name, spec in _added(host).items():
         checks[name] = lambda spec=spec: _contributed(spec)
 
-    found = [row for name, check in checks.items() for row in _run(name, check)]
+    found = [row for name, check in checks.items() if not only or name in only for row in _run(name, check)]
     return [row for row in found if not names or row.check in names or row.subject in names]
 
 
@@ -59,11 +65,8 @@ def _added(host: Manager) -> dict[str, Any]:
 
 
 def _run(name: str, check: Callable[[], Iterator[Finding]]) -> list[Finished]:
-    try:
-        rows = [Finished(level, name, subject, message) for level, subject, message in check()]
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:
+    rows, error = attempt(lambda: [Finished(level, name, subject, message) for level, subject, message in check()])
+    if error is not None:
         return [Finished("error", name, "", f"the check itself failed: {told(error)}")]
     return rows or [Finished("ok", name, "", "")]
 
@@ -85,9 +88,18 @@ def check_plugins(host: Manager) -> Iterator[Finding]:
 
 
 def check_metadata(host: Manager) -> Iterator[Finding]:
-    """Metadata of installed distributions is readable."""
+    """Metadata of installed distributions is readable, and each is there once."""
+    seen: dict[tuple[str, str], str] = {}
     for dist in library().distributions():
-        name, _ = name_and_version(dist)
+        name, version = name_and_version(dist)
+        place = os.path.dirname(str(getattr(dist, "_path", "")))
+        other = seen.setdefault((name, place), version)
+        if name and other != version and any(name == plugin.dist for plugin in host.plugins):
+            yield (
+                "warning",
+                name,
+                f"{place} holds it twice, {other} and {version}: pip install --force-reinstall {name}",
+            )
         try:
             points = dist.entry_points
         except Exception as error:
@@ -176,10 +188,14 @@ def check_names(host: Manager) -> Iterator[Finding]:
 
 
 def check_hooks(host: Manager) -> Iterator[Finding]:
-    """Plugins implement hooks that exist."""
+    """Plugins implement hooks that exist, and mark what they implement."""
     for plugin in host.plugins:
-        callers = host.hooks.get_hookcallers(host.hooks.get_plugin(plugin.name)) or ()
-        for caller in callers:
+        module = host.hooks.get_plugin(plugin.name)
+        for name in dir(module):
+            is_hook = name.startswith("imgzoo_") and hasattr(host.hooks.hook, name) and callable(getattr(module, name))
+            if is_hook and host.hooks.parse_hookimpl_opts(module, name) is None:
+                yield "warning", plugin.name, f"{name} is not marked with @hookimpl: it is never called"
+        for caller in host.hooks.get_hookcallers(module) or ():
             if not caller.has_spec() and not all(impl.optionalhook for impl in caller.get_hookimpls()):
                 yield "warning", plugin.name, f"there is no hook '{caller.name}': it is never called"
 

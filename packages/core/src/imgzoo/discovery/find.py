@@ -140,16 +140,19 @@ def settle_names(plugins: list[Plugin]) -> None:
     for plugin in candidates:
         claims.setdefault(plugin.name, set()).add(plugin.dist)
 
+    forced = {plugin.dist for plugin in candidates if len(claims[plugin.name]) > 1}
     taken: set[str] = set()
     for plugin in candidates:
         if plugin.name in RESERVED and not plugin.first_party:
             plugin.fail("name-taken", f"the plugin name '{plugin.name}' belongs to imgzoo")
             continue
-        if len(claims[plugin.name]) > 1:
-            plugin.name = plugin.dist
-        if plugin.name in taken or (plugin.name in RESERVED and not plugin.first_party):
+        contested = len(claims[plugin.name]) > 1
+        plugin.name = plugin.dist if contested else plugin.name
+        chosen = not contested and plugin.name in forced - {plugin.dist}  # what another has to be called
+        if chosen or plugin.name in taken or (plugin.name in RESERVED and not plugin.first_party):
             plugin.fail("name-taken", f"another plugin goes by the name '{plugin.name}'")
-        taken.add(plugin.name)
+        else:
+            taken.add(plugin.name)
 
 
 def find_module(module: str) -> ModuleSpec | None:

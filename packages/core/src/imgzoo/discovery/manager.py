@@ -9,12 +9,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import pluggy
 
 from imgzoo import hookspecs
 from imgzoo.errors import IncompatiblePluginError, PluginError
+from imgzoo.guard import attempt
 from imgzoo.plugin import API
 from imgzoo.text import safe, told
 
@@ -115,23 +117,32 @@ class Manager:
     def _guarded(self, plugin: Plugin, action: Callable[[], Any]) -> Any:
         """The action's result; on failure the plugin is out and the result None. Its prints go to stderr."""
         light = [name for name in HEAVY if name not in sys.modules]
-        started = time.process_time()
-        try:
-            with contextlib.redirect_stdout(sys.stderr), self.watch.over(plugin):
-                return action()
-        except KeyboardInterrupt:
-            self._say_where(plugin)
-            raise
-        except BaseException as error:
+        answer, error = self._attempt(plugin, action)
+        if error is not None:
             incompatible = isinstance(error, IncompatiblePluginError)
             plugin.fail("incompatible" if incompatible else "error", str(error) if incompatible else told(error))
             if self.hooks.has_plugin(plugin.name):
                 self.hooks.unregister(name=plugin.name)
             if self.switches.strict:
                 raise PluginError(f"plugin {plugin.title}: {safe(plugin.reason)}") from error
+        self._note_heavy(plugin, light)
+        return answer
+
+    def _attempt(self, plugin: Plugin, action: Callable[[], Any]) -> tuple[Any, BaseException | None]:
+        """As `attempt`, with the plugin watched, timed, and named when Ctrl-C stops it."""
+
+        def watched() -> Any:
+            with contextlib.redirect_stdout(sys.stderr), self.watch.over(plugin):
+                return action()
+
+        started = time.process_time()
+        try:
+            return attempt(watched)
+        except KeyboardInterrupt:
+            print(f"imgzoo: stopped in plugin {plugin.title} ({way_out(plugin)})", file=sys.stderr)
+            raise
         finally:
             plugin.ms += (time.process_time() - started) * 1000
-            self._note_heavy(plugin, light)
 
     def _note_heavy(self, plugin: Plugin, light: list[str], where: str = "when it is discovered") -> None:
         heavy = [name for name in light if name in sys.modules]
@@ -145,22 +156,13 @@ class Manager:
             if plugin.name not in answers or hook in plugin.broken:
                 continue
             light = [name for name in HEAVY if name not in sys.modules]
-            started = time.process_time()
-            try:
-                with contextlib.redirect_stdout(sys.stderr), self.watch.over(plugin):
-                    items = [check(plugin, item) for item in answers[plugin.name]() or ()]
-                    _refuse_twins(items)
-            except KeyboardInterrupt:
-                self._say_where(plugin)
-                raise
-            except BaseException as error:
+            items, error = self._attempt(plugin, partial(_answer, plugin, answers[plugin.name], check))
+            if error is not None:
                 plugin.broken.add(hook)
                 plugin.fail("error", f"{hook}: {told(error)}")
                 if self.switches.strict:
                     raise PluginError(f"plugin {plugin.title}: {safe(plugin.reason)}") from error
                 continue
-            finally:
-                plugin.ms += (time.process_time() - started) * 1000
             self._note_heavy(plugin, light, f"in {hook}")
             plugin.items[hook] = len(items)
             yield plugin, items
@@ -173,14 +175,8 @@ class Manager:
             if plugin.name not in names:
                 continue
             others = [self.hooks.get_plugin(name) for name in names - {plugin.name}]
-            try:
-                answer = self.hooks.subset_hook_caller(hook, others)(**values)
-            except KeyboardInterrupt:
-                raise
-            except BaseException as error:
-                yield plugin, None, error
-            else:
-                yield plugin, answer, None
+            answer, error = attempt(partial(self.hooks.subset_hook_caller(hook, others), **values))
+            yield plugin, answer, error
 
     def tell(self, hook: str, **values: Any) -> None:
         """Call an action hook; a plugin that fails is named in the log, or with `IMGZOO_STRICT` in a `PluginError`."""
@@ -189,9 +185,6 @@ class Manager:
                 raise PluginError(f"plugin {plugin.title} failed at {hook}: {safe(told(error))}") from error
             if error is not None:
                 _log(f"imgzoo: plugin {plugin.title} failed at {hook}: {safe(told(error))}")
-
-    def _say_where(self, plugin: Plugin) -> None:
-        print(f"imgzoo: stopped in plugin {plugin.title} ({way_out(plugin)})", file=sys.stderr)
 
     def troubled(self, *more: str) -> list[Plugin]:
         """Plugins that cannot be used as they should."""
@@ -238,6 +231,12 @@ def _log(message: str) -> None:
 def _is_declaration(hook: str) -> bool:
     actions = ("imgzoo_fetch", "imgzoo_model_created", "imgzoo_addhooks")
     return hook.startswith("imgzoo_") and hook not in actions
+
+
+def _answer(plugin: Plugin, hook: Callable[[], Iterable[Any] | None], check: Callable[[Plugin, Any], Any]) -> list[Any]:
+    items = [check(plugin, item) for item in hook() or ()]
+    _refuse_twins(items)
+    return items
 
 
 def _refuse_twins(items: list[Any]) -> None:

@@ -96,7 +96,7 @@ def _read_safetensors(path: Path, mapped: bool) -> dict[str, Tensor]:
                 data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
                 return {name: _view(data, start, **row) for name, row in header.items()}
             return {name: _copy(file, start, **row) for name, row in header.items()}
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise WeightsError(f"'{path}' is no readable safetensors file: {error}") from error
 
 
@@ -167,7 +167,9 @@ def _read_npz(path: Path) -> dict[str, Tensor]:
             raise WeightsError(f"'{path}' unpacks to more than {MOST_PACKED} times its size: these are no weights")
         with np.load(path, allow_pickle=False) as arrays:
             return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
-    except (ValueError, OSError, TypeError, zipfile.BadZipFile, EOFError) as error:
+    except WeightsError:
+        raise
+    except Exception as error:  # of the archive, its compression, or the arrays: they have no common base
         raise WeightsError(f"'{path}' is no readable array file (nothing pickled is accepted): {error}") from error
 
 

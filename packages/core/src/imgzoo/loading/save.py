@@ -11,10 +11,12 @@ from typing import Any
 from torch import Tensor
 
 from imgzoo.errors import UsageError
+from imgzoo.text import json_text
 
 from .adapt import first_conv
 from .disk import CONFIG, replacing, write_text
 from .source import OWN_PREPROCESSING, PREPROCESSING
+from .stored import stated
 
 SHARED = ("num_classes", "in_chans", "img_size", "global_pool", "output_stride", "drop_rate", "drop_path_rate")
 """Constructor options that the peer spells as we do; others are kept in a section of their own."""
@@ -28,6 +30,7 @@ def save_model(
     license: str | None = None,
     metrics: Mapping[str, Any] | None = None,
     state: Mapping[str, Tensor] | None = None,
+    pretrained_cfg: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write `model` to `folder`, ready for `create_model(folder, pretrained=True)`, `imgzoo predict` and the hub.
 
@@ -36,6 +39,8 @@ def save_model(
         license: SPDX id; without it the license of the weights the model started from.
         metrics: numbers to keep beside the weights.
         state: other values for the parameters, such as averaged ones.
+        pretrained_cfg: preprocessing that the model was trained with, where it differs from what the model says:
+            `mean`, `std`, `crop_pct`, `interpolation`, ... .
 
     Raises:
         UsageError: the model was not made by `create_model`, or the names do not match the classes.
@@ -45,8 +50,8 @@ def save_model(
     names = list(class_names) if class_names is not None else getattr(model, "class_names", None)
     if names is not None and model.num_classes and len(names) != model.num_classes:
         raise UsageError(f"{len(names)} class names were given for {model.num_classes} classes")
-    folder = Path(folder)
-    text = json.dumps(plain_values(describe(model, names, license, metrics)), indent=2) + "\n"
+    folder, images = Path(folder), {**model.pretrained_cfg, **stated(pretrained_cfg)}
+    text = json_text(plain_values(describe(model, names, license, metrics, images)), 2) + "\n"
     folder.mkdir(parents=True, exist_ok=True)
     write_tensors(state if state is not None else model.state_dict(), folder / "model.safetensors")
     write_text(folder / CONFIG, text)
@@ -57,7 +62,7 @@ def plain_values(config: dict[str, Any]) -> dict[str, Any]:
     """The description as it is, once every option in it is known to be a plain value."""
     for key, value in {**config["model_args"], **config["imgzoo"].get("model_args", {})}.items():
         try:
-            json.dumps(value)
+            json.dumps(value, allow_nan=False)
         except (TypeError, ValueError) as error:
             raise UsageError(
                 f"the option {key}={value!r} is no plain value, so no file can hold it; save the state dict alone"
@@ -66,10 +71,14 @@ def plain_values(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def describe(
-    model: Any, names: list[str] | None, license: str | None, metrics: Mapping[str, Any] | None
+    model: Any,
+    names: list[str] | None,
+    license: str | None,
+    metrics: Mapping[str, Any] | None,
+    images: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """The contents of `config.json`."""
-    cfg = {key: model.pretrained_cfg.get(key) for key in ("tag", *PREPROCESSING)}
+    """The contents of `config.json`; `images` says how they are prepared."""
+    cfg = {key: images.get(key) for key in ("tag", *PREPROCESSING)}
     if getattr(model, "load_report", None) is None:  # weights of our own: nobody else's name or license
         cfg |= dict.fromkeys(("tag", "license", "url", "hf_hub_id", "origin_url"))
     cfg = {key: value for key, value in cfg.items() if value not in (None, "")}
@@ -95,8 +104,8 @@ def describe(
     if own:
         config["imgzoo"]["model_args"] = own
     for key in OWN_PREPROCESSING:
-        if model.pretrained_cfg.get(key):
-            config["imgzoo"][key] = model.pretrained_cfg[key]
+        if images.get(key):
+            config["imgzoo"][key] = images[key]
     if names:
         config["label_names"] = names
     if metrics:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from imgzoo.errors import WeightsError
+from imgzoo.errors import OptionError, WeightsError
 
 MOST_SIDE, MOST_CHANNELS, MOST_CLASSES, MOST_NUMBER, MOST_DEPTH, MOST_ITEMS = 16384, 4096, 1_000_000, 65536, 1000, 1000
 OWN = ("task", "model_args", "range", "sequence")
@@ -38,6 +38,10 @@ def _sides(value: Any) -> bool:
     return all(_whole(side, 1, MOST_SIDE) for side in sides)
 
 
+def _pair(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 2 and _numbers(value)
+
+
 def _text(value: Any) -> bool:
     return isinstance(value, str) and len(value) < 10_000
 
@@ -58,6 +62,26 @@ CHECKS: dict[str, Check] = {
 """Field of the preprocessing -> whether a value may stand there, and what may."""
 
 
+STATED = (
+    "test_input_size", "interpolation", "crop_pct", "test_crop_pct", "crop_mode", "mean", "std", "range"
+)  # fmt: skip
+"""What a user may say of the images that a model takes; the rest its weights and options decide."""
+
+
+def stated(given: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Preprocessing as a user states it, lists as tuples; raises `OptionError` for a word or value that cannot be."""
+    found: dict[str, Any] = {}
+    for key, value in (given or {}).items():
+        holds, words = CHECKS.get(key, (_pair, "the values of black and white"))
+        if key not in STATED:
+            raise OptionError(f"pretrained_cfg cannot say '{key}'; it can say {', '.join(STATED)}")
+        plain = list(value) if isinstance(value, tuple) else value
+        if not holds(plain):
+            raise OptionError(f"pretrained_cfg: '{key}' must be {words}, not {value!r}")
+        found[key] = tuple(plain) if isinstance(plain, list) else plain
+    return found
+
+
 def check_stored(config: Mapping[str, Any], location: str) -> None:
     """Raise `WeightsError` naming the first field of a configuration that is of another type, or beyond its bounds."""
     for key in ("pretrained_cfg", "imgzoo", "model_args"):
@@ -72,7 +96,7 @@ def check_stored(config: Mapping[str, Any], location: str) -> None:
         if stored.get(key) is not None and not holds(stored[key]):
             raise _wrong(location, key, words)
     values = own.get("range")
-    if values is not None and not (isinstance(values, list) and len(values) == 2 and _numbers(values)):
+    if values is not None and not _pair(values):
         raise _wrong(location, "range", "the values of black and white")
     arguments = {**(config.get("model_args") or {}), **(own.get("model_args") or {})}
     for key in ("num_classes", "global_pool"):

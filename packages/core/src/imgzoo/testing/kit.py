@@ -6,17 +6,25 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from imgzoo.errors import UnknownNameError
+from imgzoo.guard import attempt
 from imgzoo.specs import NOTHING
+from imgzoo.text import told
 
 from .outcome import Check, CheckResult, SkipCheck
 
-TIERS = ("static", "model", "weights")
+TIERS = ("static", "component", "model", "weights")
+USUAL = TIERS[:-1]
+"""Without downloads."""
 
 
 def iter_checks(
-    plugin: str, *, tiers: Sequence[str] = TIERS[:2], sample: int | None = None
+    plugin: str, *, tiers: Sequence[str] = USUAL, sample: int | None = None, examples: Mapping[str, Any] = NOTHING
 ) -> Iterator[tuple[Any, Check]]:
-    """Every (subject, check) of a plugin: the plugin itself, then its models, or `sample` of them spread evenly."""
+    """Every (subject, check) of a plugin: the plugin itself, its components, its models, weights it adds to others'.
+
+    `sample` takes that many models only, spread evenly. `examples` says what a component needs to be tried:
+    `{"dataset:acme": "location"}`, `{"loss:acme": {"alpha": 2}}`.
+    """
     from imgzoo.registry import plugins, registry
 
     infos = [info for info in plugins() if info.name == plugin]
@@ -28,11 +36,34 @@ def iter_checks(
 
         for check in static_checks:
             yield infos[0], check
+    if "component" in tiers:
+        yield from _components(plugin, examples)
     specs = [spec for spec in registry("models").specs() if spec.plugin == plugin]
     if sample is not None and sample < len(specs):
         specs = [specs[i * len(specs) // sample] for i in range(sample)]
     for spec in specs:
         yield from model_checks(spec, tiers)
+    if "weights" in tiers:
+        for spec, weights in added_weights(plugin):
+            yield from _weights_checks(spec, weights)
+
+
+def _components(plugin: str, examples: Mapping[str, Any]) -> Iterator[tuple[Any, Check]]:
+    from imgzoo.registry import registry
+
+    from .component import CONTRACTS, ComponentSubject, component_checks
+
+    for kind in CONTRACTS:
+        for spec in registry(kind).specs():
+            if spec.plugin == plugin:
+                yield from component_checks(kind, spec, examples.get(str(ComponentSubject(kind, spec))))
+
+
+def added_weights(plugin: str) -> list[tuple[Any, Any]]:
+    """(model, weights) for each tag that a plugin adds to anyone's architecture."""
+    from imgzoo.registry import registry
+
+    return [pair for (owner, *_), pair in registry("models").added.by_plugin.items() if owner == plugin]
 
 
 def model_checks(
@@ -46,37 +77,47 @@ def model_checks(
         for check in (*CHECKS, *capability_checks):
             yield ModelSubject(spec, options), check
     if "weights" in tiers:
-        from .weights import CHECKS as weights_checks
-        from .weights import WeightsSubject
-
         for weights in spec.weights:
-            for check in weights_checks:
-                yield WeightsSubject(spec, weights), check
+            if weights.plugin in ("", spec.plugin):
+                yield from _weights_checks(spec, weights)
+
+
+def _weights_checks(spec: Any, weights: Any) -> Iterator[tuple[Any, Check]]:
+    from .weights import CHECKS, WeightsSubject
+
+    for check in CHECKS:
+        yield WeightsSubject(spec, weights), check
 
 
 def run(subject: Any, check: Check, expected_failures: Mapping[str, str]) -> CheckResult:
-    """Run one check and catch whatever it raises."""
-    key = f"{subject}:{check.name}"
-    try:
-        check(subject)
-    except SkipCheck as skip:
-        return CheckResult(check.name, str(subject), "skipped", str(skip))
-    except Exception as error:
-        if key in expected_failures:
-            return CheckResult(check.name, str(subject), "expected", expected_failures[key])
-        first = (str(error).strip().split("\n") or [""])[0][:300]
-        return CheckResult(check.name, str(subject), "failed", f"{type(error).__name__}: {first}")
-    if key in expected_failures:
-        return CheckResult(check.name, str(subject), "failed", "passes, though a failure is expected; remove the entry")
-    return CheckResult(check.name, str(subject), "passed")
+    """Run one check and catch whatever it raises, `SystemExit` too."""
+    _, error = attempt(lambda: check(subject))
+    return judged(check.name, str(subject), error, expected_failures)
+
+
+def judged(
+    name: str, subject: str, error: BaseException | None, expected_failures: Mapping[str, str] = NOTHING
+) -> CheckResult:
+    """What came of a check that ended with `error`, or without any."""
+    reason = expected_failures.get(f"{subject}:{name}")
+    if isinstance(error, SkipCheck):
+        return CheckResult(name, subject, "skipped", str(error))
+    if error is not None and reason is not None:
+        return CheckResult(name, subject, "expected", reason)
+    if error is not None:
+        return CheckResult(name, subject, "failed", told(error).strip().split("\n")[0][:300])
+    if reason is not None:
+        return CheckResult(name, subject, "failed", "passes, though a failure is expected; remove the entry")
+    return CheckResult(name, subject, "passed")
 
 
 def check_plugin(
     plugin: str,
     *,
-    tiers: Sequence[str] = TIERS[:2],
+    tiers: Sequence[str] = USUAL,
     sample: int | None = None,
     expected_failures: Mapping[str, str] | None = None,
+    examples: Mapping[str, Any] = NOTHING,
     callback: Callable[[CheckResult], None] | None = None,
 ) -> list[CheckResult]:
     """Run the kit on a plugin; never raises for what a check finds. `callback` sees each result as it comes.
@@ -84,7 +125,7 @@ def check_plugin(
     `expected_failures` maps `subject:check` (`model:acme_net:script`) to the reason.
     """
     results = []
-    for subject, check in iter_checks(plugin, tiers=tiers, sample=sample):
+    for subject, check in iter_checks(plugin, tiers=tiers, sample=sample, examples=examples):
         result = run(subject, check, expected_failures or {})
         results.append(result)
         if callback is not None:
@@ -102,16 +143,17 @@ def check_model(name: str, *, expected_failures: Mapping[str, str] | None = None
 def parametrize_with_checks(
     plugin: str,
     *,
-    tiers: Sequence[str] = TIERS[:2],
+    tiers: Sequence[str] = USUAL,
     sample: int | None = None,
     expected_failures: Mapping[str, str] | None = None,
+    examples: Mapping[str, Any] = NOTHING,
 ) -> Any:
     """A `pytest.mark.parametrize` over (subject, check); what is skipped says why, expected failures are strict."""
     import pytest
 
     expected = expected_failures or {}
     rows = []
-    for subject, check in iter_checks(plugin, tiers=tiers, sample=sample):
+    for subject, check in iter_checks(plugin, tiers=tiers, sample=sample, examples=examples):
         key = f"{subject}:{check.name}"
         marks = [pytest.mark.xfail(reason=expected[key], strict=True)] if key in expected else []
         rows.append(pytest.param(subject, _skipping(check), id=key, marks=marks))

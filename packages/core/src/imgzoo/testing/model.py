@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from fnmatch import fnmatchcase
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from imgzoo.errors import CapabilityError, OptionError
+from imgzoo.errors import CapabilityError, OptionError, UsageError
 from imgzoo.factory import create_model
 from imgzoo.groups import layer_ids
+from imgzoo.registry import registry
 from imgzoo.specs import NOTHING, ModelSpec
 
 from .outcome import Check, SkipCheck
@@ -246,6 +248,23 @@ def rates_are_taken(subject: ModelSubject) -> None:
     model(subject.image(model, batch=4))
 
 
+@torch.no_grad()
+def dropout_drops(subject: ModelSubject) -> None:
+    """`drop_rate` has its effect: in training two draws give two answers."""
+    model = subject.create(drop_rate=0.5).train()
+    x = subject.image(model, batch=4)
+    heads = model.get_classifier()
+    for head in heads if isinstance(heads, tuple) else (heads,):
+        for parameter in head.parameters():  # some begin at zero, where nothing can be seen
+            torch.nn.init.normal_(parameter)
+    answers = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        answers.append(_logits(model(x)))
+    if torch.equal(*answers):
+        raise AssertionError("drop_rate is accepted and changes nothing")
+
+
 def unknown_options_are_refused(subject: ModelSubject) -> None:
     try:
         subject.create(no_such_option_of_any_model=1)
@@ -267,10 +286,46 @@ def layers_are_grouped(subject: ModelSubject) -> None:
             raise AssertionError("the classifier is not in the last group")
         if min(ids.values()) not in {layer for name, layer in ids.items() if name == first or layer == 0}:
             raise AssertionError("no parameter is in the first group")
-    names = {name for name, _ in model.named_parameters()}
-    unknown = model.no_weight_decay() - names
+
+
+def no_decay_names_parameters(subject: ModelSubject) -> None:
+    """What `no_decay` and `no_weight_decay` name is there, in this model or in another of the same class."""
+    model = subject.create(device="meta")
+    unknown = model.no_weight_decay() - {name for name, _ in model.named_parameters()}
     if unknown:
         raise AssertionError(f"no_weight_decay names {sorted(unknown)[0]}, which does not exist")
+    declared = next(cls for cls in type(model).__mro__ if "no_decay" in vars(cls))
+    if declared.__module__.startswith("imgzoo.model"):
+        return
+    left = _unmatched(model, set(model.no_decay)) - FOUND.get(declared, set())
+    for spec in _of_class(declared, subject.spec.plugin) if left else ():
+        left = _unmatched(ModelSubject(spec).create(device="meta"), left)
+        if not left:
+            break
+    FOUND.setdefault(declared, set()).update(set(model.no_decay) - left)
+    if left:
+        raise AssertionError(f"no_decay names '{sorted(left)[0]}', which is no parameter of any such model")
+
+
+FOUND: dict[type, set[str]] = {}
+"""What a class spares from decay and some model of it has."""
+
+
+def _of_class(declared: type, plugin: str) -> Iterator[ModelSpec]:
+    """A plugin's models whose class is, or comes from, the given one: one for each class and set of options."""
+    seen = set()
+    for spec in registry("models").specs():
+        key = (spec.target, *sorted(spec.kwargs))
+        if spec.plugin == plugin and key not in seen:
+            seen.add(key)
+            made = spec.load()
+            if isinstance(made, type) and issubclass(made, declared):
+                yield spec
+
+
+def _unmatched(model: Any, patterns: set[str]) -> set[str]:
+    names = [name for name, _ in model.named_parameters()]
+    return {pattern for pattern in patterns if not any(fnmatchcase(name, pattern) for name in names)}
 
 
 def checkpointing_changes_nothing(subject: ModelSubject) -> None:
@@ -316,6 +371,25 @@ def pools_are_offered(subject: ModelSubject) -> None:
 
 
 @torch.no_grad()
+def pool_is_used(subject: ModelSubject) -> None:
+    """`global_pool` has its effect: pools that a family offers see the same features in different ways."""
+    seen: list[tuple[str, Tensor]] = []
+    for kind in ("avg", "max", "token"):
+        try:
+            model = subject.create(global_pool=kind).eval()
+        except (CapabilityError, OptionError, ValueError):
+            continue
+        features = model.forward_features(subject.image(model))
+        if isinstance(features, Tensor) and features[0].numel() <= model.num_features:
+            raise SkipCheck("the features are one vector")
+        seen.append((kind, model.forward_head(features, pre_logits=True)))
+    for kind, vector in seen[1:]:
+        first, reference = seen[0]
+        if vector.shape == reference.shape and torch.equal(vector, reference):
+            raise AssertionError(f"global_pool='{kind}' is accepted and gives what '{first}' gives")
+
+
+@torch.no_grad()
 def builds_on_meta(subject: ModelSubject) -> None:
     """Made without memory, given memory and then weights, a model computes what it should: all buffers come back."""
     away, real = subject.create(device="meta").eval(), subject.create().eval()
@@ -342,11 +416,45 @@ def takes_other_sizes(subject: ModelSubject) -> None:
         raise AssertionError("a rectangular image gives no logits")
 
 
+def _enlarged(subject: ModelSubject, size: tuple[int, int]) -> tuple[dict[str, Tensor], Any]:
+    """State of the model for images of another size, and how it wants that size said: (height, width) or one number."""
+    refusals: list[Exception] = []
+    for img_size in (size, size[0]):
+        try:
+            return subject.create(device="meta", img_size=img_size).state_dict(), img_size
+        except (CapabilityError, UsageError) as error:
+            refusals.append(error)
+    raise SkipCheck(f"the model takes no other size: {refusals[0]}")
+
+
+@torch.no_grad()
+def tables_follow_the_size(subject: ModelSubject) -> None:
+    """Tables whose length depends on the image are resized as a file is loaded for another size."""
+    from imgzoo.loading import save_model
+
+    model = subject.create().eval()
+    height, width = model.pretrained_cfg["input_size"][1:]
+    step = max(model.feature_info.reduction())
+    more = -(-64 // step) * step
+    size = (height + more, width + more)
+    large, img_size = _enlarged(subject, size)
+    if all(large[name].shape == value.shape for name, value in model.state_dict().items() if name in large):
+        raise SkipCheck("no table depends on the size")
+    with tempfile.TemporaryDirectory() as folder:
+        save_model(model, folder)
+        again = create_model(folder, pretrained=True, img_size=img_size).eval()
+    lost = again.load_report.initialized
+    if lost:
+        raise AssertionError(f"loaded for {size[0]} pixels, '{lost[0]}' is left at its initial value")
+    if _logits(again(torch.randn(1, again.in_chans, *size))).shape != (1, CLASSES):
+        raise AssertionError("loaded for another size, the model gives no logits")
+
+
 CHECKS = [
     Check(fn.__name__, "model", fn)
     for fn in (forward_shape, parts_compose, classifier_is_named, classifier_resets, levels_are_true, features_only,
                num_features, state_survives, parameters_are_used, input_channels, eval_is_deterministic,
-               images_are_independent, init_is_seeded, rates_are_taken, unknown_options_are_refused,
-               layers_are_grouped, checkpointing_changes_nothing, pruning_keeps_levels, pools_are_offered,
-               builds_on_meta, takes_other_sizes)
+               images_are_independent, init_is_seeded, rates_are_taken, dropout_drops, unknown_options_are_refused,
+               layers_are_grouped, no_decay_names_parameters, checkpointing_changes_nothing, pruning_keeps_levels,
+               pools_are_offered, pool_is_used, builds_on_meta, takes_other_sizes, tables_follow_the_size)
 ]  # fmt: skip

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from imgzoo.errors import MissingDependencyError
+
 
 class SkipCheck(Exception):
     """Raised by a check that does not apply; the message says why."""
@@ -24,7 +26,10 @@ class Check:
     def __call__(self, subject: Any) -> None:
         if self.capability and self.capability not in subject.spec.capabilities:
             raise SkipCheck(f"'{self.capability}' is not declared")
-        self.fn(subject)
+        try:
+            self.fn(subject)
+        except MissingDependencyError as error:
+            raise SkipCheck(str(error)) from error
 
 
 @dataclass(frozen=True)

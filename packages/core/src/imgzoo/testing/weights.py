@@ -16,21 +16,24 @@ class WeightsSubject:
     def __init__(self, spec: ModelSpec, weights: WeightSpec):
         self.spec, self.weights = spec, weights
 
+    @property
+    def name(self) -> str:
+        """The full name, by who brings the weights."""
+        return f"{self.weights.plugin or self.spec.plugin}/{self.spec.name}.{self.weights.tag}"
+
     def __str__(self) -> str:
         return f"weights:{self.spec.name}.{self.weights.tag}"
 
 
 def load_strictly(subject: WeightsSubject) -> None:
     """Every tensor finds its place, and nothing is left at its initial value."""
-    name = f"{subject.spec.plugin}/{subject.spec.name}.{subject.weights.tag}"
-    model = create_model(name, pretrained=True)
+    model = create_model(subject.name, pretrained=True)
     if model.load_report.initialized:
         raise AssertionError(f"left at initial values: {', '.join(model.load_report.initialized[:3])}")
 
 
 def logits_are_sane(subject: WeightsSubject) -> None:
-    name = f"{subject.spec.plugin}/{subject.spec.name}.{subject.weights.tag}"
-    model = create_model(name, pretrained=True).eval()
+    model = create_model(subject.name, pretrained=True).eval()
     with torch.no_grad():
         logits = model(torch.zeros(1, *subject.weights.input_size))
     if not torch.isfinite(logits).all():

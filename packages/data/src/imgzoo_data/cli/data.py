@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from imgzoo.cli.output import say, say_text
 from imgzoo.errors import UsageError
 
 
@@ -77,19 +78,16 @@ def check(
     if as_json:
         print_json({**health.to_dict(), "description": described.to_dict()})
     else:
-        click.echo(
-            f"{escaped(health.name).rstrip(':')}: {counted(health.count, 'sample')}, "
-            f"{counted(len(health.classes), 'class')}"
-        )
-        click.echo(described)
+        say(f"{health.name.rstrip(':')}: {counted(health.count, 'sample')}, {counted(len(health.classes), 'class')}")
+        say_text(described)
         rows = [(kind, count, KINDS[kind][1]) for kind, count in health.counts().items()]
         print_table(rows, ("finding", "samples", ""))
         for finding in health.findings[:20]:
-            click.echo(escaped(f"  {finding.kind}: {finding.key}: {finding.detail}"))
+            say(f"  {finding.kind}: {finding.key}: {finding.detail}")
         if len(health.findings) > 20:
-            click.echo(f"  and {len(health.findings) - 20} more; see --report or --json")
+            say(f"  and {len(health.findings) - 20} more; see --report or --json")
         if not health.findings:
-            click.echo("nothing to report")
+            say("nothing to report")
     raise SystemExit(1 if health.errors or described.contradictions else 0)
 
 
@@ -123,7 +121,7 @@ def index(source: str, split: str, out: Path | None, as_json: bool) -> None:
     if as_json:
         print_json(row)
     else:
-        click.echo(
+        say(
             f"{counted(len(table.ends), 'image')} with {counted(len(table.label_names), 'label')} in "
             f"{counted(len(tars), 'tar')}: {path}"
         )
@@ -170,4 +168,5 @@ def show(
         config, training=not evaluation, row=row, auto_augment=auto_augment, img_size=size, in_chans=channels
     )
     contact_sheet(_open(source, split), transform, count, views, seed).save(out)
-    click.echo(f"{transform}\n{out}")
+    say(transform)
+    say(out)

@@ -31,6 +31,7 @@ from .layout import (
 from .tarindex import TarTable
 
 _MOST_OPEN = 128
+_LARGE = 1 << 26
 
 
 class ArchiveFiles:
@@ -49,11 +50,12 @@ class ArchiveFiles:
         with self._lock:
             fd, kept = self._descriptor(which)
         try:
-            data = os.pread(fd, size, offset)
+            sound = offset >= 0 and (size < _LARGE or offset + size <= os.fstat(fd).st_size)
+            data = os.pread(fd, size, offset) if sound else b""
         finally:
             if not kept:
                 os.close(fd)
-        if len(data) != size:
+        if len(data) != size or not sound:
             raise DataError(f"{self.paths[which].name} ends before {offset + size}; it changed since it was indexed")
         return data
 

@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from imgzoo.errors import OptionError, UsageError
-from imgzoo.text import escaped
 
 from .layout import SPLITS as SPLITS
 from .layout import TEST as TEST
@@ -43,8 +42,8 @@ class Facts:
     """What is known of a source beside its samples; `describe()` puts it into words.
 
     `class_names` is empty for unlabelled sources, whose targets are -1, and where targets are numbers to predict.
-    `num_classes` counts the classes, or those numbers; `multi_label` says that targets are vectors (num_classes,) of 0
-    and 1.
+    `num_classes` counts the classes (left out: their names), or those numbers; `multi_label` says that targets are
+    vectors (num_classes,) of 0 and 1.
     """
 
     class_names: Sequence[str] = ()
@@ -144,11 +143,7 @@ def create_dataset(
 
         opened = as_source(source)
     else:
-        try:
-            opened = _open(str(source), split, task, options)
-        except UsageError as error:  # names of files and labels are shown escaped, as in every `DataError`
-            error.args = tuple(escaped(arg) if isinstance(arg, str) else arg for arg in error.args)
-            raise
+        opened = _open(str(source), split, task, options)
     if target_transform is not None:
         from .views import Retargeted
 
@@ -171,6 +166,7 @@ def _open(source: str, split: str, task: str, options: Mapping[str, Any]) -> Any
     opened = target(location, split=split, **options)
     opened.name = opened.name or f"{scheme}:{location}"
     opened.split = opened.split or split
+    opened.num_classes = opened.num_classes or len(opened.class_names)
     if values is not None:
         from imgzoo_data.depth import parse_range
 

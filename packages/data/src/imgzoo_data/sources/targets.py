@@ -14,7 +14,9 @@ from .classes import load_class_map, multi_hot, names_of, natural_sorted, number
 from .layout import clean_name
 
 FORMATS = ("class", "labels", "multihot", "value", "number")
+MOST_CLASSES = 1 << 22
 _SPARSE = 1000  # class numbers above this must not be far more than the classes that occur
+_DIGITS = 18
 
 
 def nested(row: Any, key: str) -> Any:
@@ -45,6 +47,8 @@ class Targets:
     def __init__(self, form: str, class_map: Any = None, num_classes: int | None = None, keys: Sequence[str] = ()):
         if form not in FORMATS:
             raise UsageError(f"target_format '{form}' is unknown; use {', '.join(FORMATS)}")
+        if num_classes is not None and not 0 <= num_classes <= MOST_CLASSES:
+            raise UsageError(f"num_classes is a number from 1 to {MOST_CLASSES}, not {num_classes}")
         self.keys = tuple(keys)
         if form == "class" and len(self.keys) > 1:
             raise UsageError(
@@ -140,9 +144,11 @@ class Targets:
         self.num_classes = len(self.names)
 
     def _learn_numbers(self, seen: set[str]) -> None:
-        wrong = next((label for label in seen if not label.isdecimal()), None)
+        wrong = next((label for label in seen if not label.isdecimal() or len(label) > _DIGITS), None)
         if wrong is not None:
-            raise DataError(f"label '{wrong}' is no class number; pass class_map, or target_format=class for names")
+            raise DataError(
+                f"label '{wrong[:80]}' is no class number; pass class_map, or target_format=class for names"
+            )
         most = 1 + max((int(label) for label in seen), default=-1)
         if not self.num_classes and most > max(_SPARSE, 10 * len(seen)):
             raise DataError(

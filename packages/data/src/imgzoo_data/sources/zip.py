@@ -115,7 +115,7 @@ def _directory(path: Path) -> list[zipfile.ZipInfo]:
     try:
         with zipfile.ZipFile(path) as archive:
             return [member for member in archive.infolist() if not member.is_dir()]
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+    except Exception as error:  # what the library raises over a damaged directory has no common base
         raise DataError(f"{path} cannot be read as a zip: {error}") from error
 
 

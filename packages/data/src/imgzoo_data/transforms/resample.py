@@ -82,7 +82,7 @@ def _resample_seen(region: np.ndarray, crop: Crop, engine: str) -> torch.Tensor:
     stop = (min(rows, crop.offset[0] + target[0]), min(columns, crop.offset[1] + target[1]))
     pixels = None if engine == "pillow" else twopass.resize(region, crop.resize, start, stop, crop.interpolation)
     if pixels is None:
-        pixels = _resize_pillow(region, crop, start, stop)
+        pixels = _resize_pillow(region, crop)[:, start[0] : stop[0], start[1] : stop[1]]
     return window(pixels, (min(0, crop.offset[0]), min(0, crop.offset[1])), target, crop.fill)
 
 
@@ -91,19 +91,14 @@ def _planes(array: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(np.array(array.transpose(2, 0, 1), order="C"))
 
 
-def _resize_pillow(region: np.ndarray, crop: Crop, start: tuple[int, int], stop: tuple[int, int]) -> torch.Tensor:
-    """The rows and columns from `start` to `stop` of the resized region; Pillow's box gives the pixels of a full
-    resize and a cut.
-    """
-    height, width, channels = region.shape
-    scale = (height / crop.resize[0], width / crop.resize[1])
-    box = (start[1] * scale[1], start[0] * scale[0], min(width, stop[1] * scale[1]), min(height, stop[0] * scale[0]))
-    size, method = (stop[1] - start[1], stop[0] - start[0]), _PILLOW[crop.interpolation]
+def _resize_pillow(region: np.ndarray, crop: Crop) -> torch.Tensor:
+    """The whole region resized: Pillow's `box` rounds otherwise, and may resize in another order."""
+    size, method = (crop.resize[1], crop.resize[0]), _PILLOW[crop.interpolation]
     region = np.ascontiguousarray(region)
-    if channels == 3:
-        return _planes(np.array(Image.fromarray(region).resize(size, method, box=box)))
-    planes = (Image.fromarray(np.ascontiguousarray(region[:, :, c])) for c in range(channels))
-    return torch.from_numpy(np.stack([np.array(plane.resize(size, method, box=box)) for plane in planes]))
+    if region.shape[2] == 3:
+        return _planes(np.array(Image.fromarray(region).resize(size, method)))
+    planes = (Image.fromarray(np.ascontiguousarray(region[:, :, c])) for c in range(region.shape[2]))
+    return torch.from_numpy(np.stack([np.array(plane.resize(size, method)) for plane in planes]))
 
 
 def window(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import ast
-import json
 import shutil
 from typing import Any
 
 import click
 
 from imgzoo.cli.numbers import Number
+from imgzoo.cli.output import say, say_text
+from imgzoo.text import json_text
 from imgzoo_optim.schedules import create_scheduler
 
 BLOCKS = " ▁▂▃▄▅▆▇█"
@@ -74,11 +75,11 @@ def command(
     length = max(1, schedule.length)
     values = [schedule(update) for update in range(length + 1)]
     if as_json:
-        click.echo(json.dumps({"name": name, "length": length, "values": values}))
+        say(json_text({"name": name, "length": length, "values": values}, None))
     elif plot:
-        click.echo(draw(values, shutil.get_terminal_size().columns - 12))
-        click.echo(f"{'':>9}  0 to {length}")
+        say_text(draw(values, shutil.get_terminal_size().columns - 12))
+        say(f"{'':>9}  0 to {length}")
     else:
         rows = sorted({round(i * length / max(1, points - 1)) for i in range(points)})
         for update in rows:
-            click.echo(f"{update:10d}  {values[update]:.6g}")
+            say(f"{update:10d}  {values[update]:.6g}")

@@ -44,8 +44,8 @@ def rand_bbox_minmax(img_shape: Any, minmax: Any, count: int | None = None) -> t
     height, width = img_shape[-2:]
     cut_h = np.random.randint(int(height * minmax[0]), int(height * minmax[1]), size=count)
     cut_w = np.random.randint(int(width * minmax[0]), int(width * minmax[1]), size=count)
-    top = np.random.randint(0, height - cut_h, size=count)
-    left = np.random.randint(0, width - cut_w, size=count)
+    top = np.random.randint(0, height - cut_h + 1, size=count)
+    left = np.random.randint(0, width - cut_w + 1, size=count)
     return top, top + cut_h, left, left + cut_w
 
 

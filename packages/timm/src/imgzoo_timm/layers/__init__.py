@@ -21,6 +21,8 @@ mlp                  .layers._mlp        Mlp GluMlp SwiGLU SwiGLUPacked GatedMlp
 attention            .layers._attention  Attention maybe_add_mask resolve_self_attn_mask
 layer_scale          .layers._attention  LayerScale LayerScale2d
 attention_pool       .layers._attention  AttentionPoolLatent
+attention2d          .layers._map_attention Attention2d MultiQueryAttentionV2
+other_pool           .layers._map_attention LsePlus1d LsePlus2d SimPool1d SimPool2d
 attention_pool2d     .layers._attention  AttentionPool2d RotAttentionPool2d
 patch_embed          .layers._patch_embed PatchEmbed PatchEmbedWithSize resample_patch_embed
 format               .layers._patch_embed Format nchw_to nhwc_to get_spatial_dim get_channel_dim

@@ -151,11 +151,14 @@ class MapPool(nn.Module):
         if self.cls_token is not None:
             nn.init.trunc_normal_(self.cls_token, std=self.in_features**-0.5)
 
-    def reset(self, num_classes: int | None = None, pool_type: str | None = None) -> None:
+    def reset(self, num_classes: int | None = None, pool_type: str | None = None, device: Any = None,
+              dtype: Any = None) -> None:  # fmt: skip
+        like = next(self.parameters())
         if pool_type is not None:
             self.pool_type = pool_type
         if num_classes is not None:
             self.proj = nn.Linear(self.embed_dim, num_classes) if num_classes > 0 else nn.Identity()
+            self.proj.to(device or like.device, dtype or like.dtype).train(self.training)
             self.out_features = num_classes if num_classes > 0 else self.embed_dim
 
     def with_first(self, x: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import torch
@@ -33,24 +34,16 @@ def drop_path(x: Tensor, drop_prob: float = 0.0, training: bool = False, scale_b
     return native.drop_path(x, drop_prob, training, scale_by_keep)
 
 
-PLAIN = {"with_noise": False, "inplace": False, "couple_channels": True, "scale_by_keep": True}
-"""Forms of DropBlock that nothing but their defaults asks for here."""
-
-
-def plain_blocks(**asked: bool) -> None:
-    other = [name for name, value in asked.items() if value != PLAIN[name]]
-    if other:
-        raise ValueError(f"blocks are dropped over all channels and rescaled, so {', '.join(other)} cannot be changed")
-
-
 @adapter
 class DropBlock2d(native.DropBlock2d):
+    """`inplace` is taken: what it saves in memory alone differs."""
+
     def __init__(self, drop_prob: float = 0.1, block_size: int = 7, gamma_scale: float = 1.0, with_noise: bool = False,
                  inplace: bool = False, couple_channels: bool = True, scale_by_keep: bool = True,
                  **kwargs: Any):  # fmt: skip
-        plain_blocks(with_noise=with_noise, inplace=inplace, couple_channels=couple_channels,
-                     scale_by_keep=scale_by_keep)  # fmt: skip
-        super().__init__(drop_prob, block_size, gamma_scale)
+        if kwargs:
+            warnings.warn(f"DropBlock2d takes no {', '.join(kwargs)}", UserWarning, stacklevel=2)
+        super().__init__(drop_prob, block_size, gamma_scale, couple_channels, scale_by_keep, with_noise)
 
     drop_prob = property(lambda self: self.rate)
     block_size = property(lambda self: self.block)
@@ -59,8 +52,8 @@ class DropBlock2d(native.DropBlock2d):
 def drop_block_2d(x: Tensor, drop_prob: float = 0.1, block_size: int = 7, gamma_scale: float = 1.0,
                   with_noise: bool = False, inplace: bool = False, couple_channels: bool = True,
                   scale_by_keep: bool = True) -> Tensor:  # fmt: skip
-    plain_blocks(with_noise=with_noise, inplace=inplace, couple_channels=couple_channels, scale_by_keep=scale_by_keep)
-    return native.drop_block_2d(x, drop_prob, block_size, gamma_scale)
+    y = native.drop_block_2d(x, drop_prob, block_size, gamma_scale, couple_channels, scale_by_keep, with_noise)
+    return x.copy_(y) if inplace else y
 
 
 @adapter

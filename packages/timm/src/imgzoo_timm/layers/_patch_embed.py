@@ -107,7 +107,7 @@ class PatchEmbed(native.PatchEmbed):
             new = nn.Conv2d(old.in_channels, old.out_channels, size, size, bias=old.bias is not None)
             new.weight = nn.Parameter(kernel, requires_grad=old.weight.requires_grad)
             new.bias = old.bias
-            self.proj = new
+            self.proj = new.train(old.training)
         self.measure(self.img_size if img_size is None else img_size, size, self.strict_img_size, self.dynamic_img_pad)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -162,10 +162,10 @@ def resample_abs_pos_embed(posemb: Tensor, new_size: list[int], old_size: list[i
     """A position table (1, prefix + h * w, C) for another grid; without `old_size` the old one is square."""
     new = (new_size[0], new_size[1])
     rows = posemb.shape[1] - num_prefix_tokens
-    if rows == new[0] * new[1] and new[0] == new[1]:
-        return posemb
     side = math.isqrt(rows)
     old = (side, side) if old_size is None else (old_size[0], old_size[1])
+    if new == old:
+        return posemb
     prefix, grid = posemb[:, :num_prefix_tokens], posemb[:, num_prefix_tokens:]
     grid = grid.float().unflatten(1, old).permute(0, 3, 1, 2)
     grid = F.interpolate(grid, size=new, mode=interpolation, antialias=antialias, align_corners=align_corners)

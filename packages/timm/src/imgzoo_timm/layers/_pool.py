@@ -128,7 +128,8 @@ class ClassifierHead(native.ClassifierHead):
         self.in_features, self.use_conv, self.input_fmt = in_features, use_conv, input_fmt
         self.reset(num_classes, pool_type)
 
-    def reset(self: Any, num_classes: int, pool_type: str | None = None) -> None:
+    def reset(self: Any, num_classes: int, pool_type: str | None = None, device: Any = None,
+              dtype: Any = None) -> None:  # fmt: skip
         """A new classifier, and another pool where one is named."""
         like = next(self.parameters(), None)
         width = getattr(self, "in_features", None)
@@ -141,7 +142,7 @@ class ClassifierHead(native.ClassifierHead):
         if not kind and not use_conv and num_classes:
             self.fc = nn.Linear(width, num_classes)
         if like is not None:
-            self.to(like.device, like.dtype)
+            self.fc.to(device or like.device, dtype or like.dtype).train(self.training)
 
     def forward(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         if not getattr(self, "use_conv", False):
@@ -161,7 +162,8 @@ class NormMlpClassifierHead(native.NormMlpHead):
             self.pre_logits.act = create_act_layer(act_layer)  # type: ignore[assignment]
         self.in_features, self.num_features = in_features, hidden_size or in_features
 
-    def reset(self: Any, num_classes: int, pool_type: str | None = None) -> None:
+    def reset(self: Any, num_classes: int, pool_type: str | None = None, device: Any = None,
+              dtype: Any = None) -> None:  # fmt: skip
         """A new classifier, and another pool where one is named."""
         like = next(self.parameters(), None)
         if pool_type is not None:
@@ -170,7 +172,7 @@ class NormMlpClassifierHead(native.NormMlpHead):
         self.num_features = width
         self.fc = nn.Linear(width, num_classes) if num_classes > 0 else nn.Identity()
         if like is not None:
-            self.to(like.device, like.dtype)
+            self.fc.to(device or like.device, dtype or like.dtype).train(self.training)
 
 
 class TestTimePoolHead(nn.Module):

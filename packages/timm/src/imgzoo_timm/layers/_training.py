@@ -124,8 +124,12 @@ class SplitBatchNorm2d(nn.BatchNorm2d):
         self.num_splits = num_splits
         options = (num_features, eps, momentum, affine, track_running_stats, device, dtype)
         self.aux_bn = nn.ModuleList(nn.BatchNorm2d(*options) for _ in range(num_splits - 1))
+        self.act: nn.Module = nn.Identity()
 
     def forward(self, input: Tensor) -> Tensor:
+        return self.act(self.normalized(input))
+
+    def normalized(self, input: Tensor) -> Tensor:
         if not self.training:
             return super().forward(input)
         if input.shape[0] % self.num_splits:
@@ -145,7 +149,8 @@ def convert_splitbn_model(module: nn.Module, num_splits: int = 2) -> nn.Module:
         new.load_state_dict(state, strict=False)
         for norm in new.aux_bn:
             norm.load_state_dict(state)
-        return new if not hasattr(module, "act") else nn.Sequential(new, module.act)  # type: ignore[arg-type]
+        new.act = getattr(module, "act", None) or nn.Identity()
+        return new.train(module.training)
     for name, child in module.named_children():
         setattr(module, name, convert_splitbn_model(child, num_splits))
     return module

@@ -147,12 +147,10 @@ class FeatureGetterNet(FeatureModel):
 
     def __init__(self, model: Any, out_indices: Any = 4, out_map: Any = None, return_dict: bool = False,
                  output_fmt: str = "NCHW", norm: bool = False, prune: bool = True):  # fmt: skip
-        if not prune:
-            raise OptionError("what no level needs is removed here: leave prune out")
-        super().__init__(model, out_indices, "NCHW")
+        super().__init__(model, out_indices, "NCHW", norm=norm and model.isotropic, prune=prune)
         if output_fmt not in ("NCHW", "NHWC", "NLC"):
             raise OptionError(f"output_fmt is NCHW, NHWC or NLC, not {output_fmt!r}")
-        self.out_map, self.return_dict, self.norm = out_map, return_dict, norm
+        self.out_map, self.return_dict = out_map, return_dict
         self.output_fmt, self.in_chans, self.default_cfg = output_fmt, model.in_chans, model.pretrained_cfg
 
     def forward(self, x: Tensor) -> Any:

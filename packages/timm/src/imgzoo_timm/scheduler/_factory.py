@@ -61,8 +61,8 @@ def create_scheduler_v2(  # noqa: C901  (one branch a name)
     if not unit:
         raise UsageError("a scheduler that steps on updates needs updates_per_epoch")
     total, warm = num_epochs * unit, warmup_epochs * unit
-    default = {"step": 90.0, "wsd": 0.2 * num_epochs}.get(sched, 90.0)
-    decay: Any = (decay_epochs if decay_epochs is not None else default) * unit
+    held = total if warmup_prefix else total - warm
+    decay: Any = (90.0 if decay_epochs is None else decay_epochs) * unit
     decay = int(decay) if float(decay).is_integer() else decay
     span: Any = None
     if noise is not None:
@@ -86,10 +86,15 @@ def create_scheduler_v2(  # noqa: C901  (one branch a name)
     elif sched == "multistep":
         steps = [each * unit for each in decay_milestones]
         made = MultiStepLRScheduler(optimizer, steps, decay_rate, **shared, **timed)
-    elif sched == "wsd":
-        span_of = total if warmup_prefix else total - warm
-        made = WSDLRScheduler(optimizer, span_of, decay, min_lr, decay_fn=decay_fn or "1-sqrt",
-                              stable_timescale=stable_timescale, t_in_epochs=step_on_epochs, **shared)  # fmt: skip
+    elif sched == "constant":
+        made = StepLRScheduler(optimizer, 1, **shared, **timed)
+    elif sched in ("wsd", "rsqrt"):
+        share = 0.2 if decay_epochs is None else decay_epochs  # below 1 it is a share of what is not warm-up
+        made = WSDLRScheduler(optimizer, held, round(share * held) if share < 1 else decay, min_lr,
+                              stable_fn="rsqrt" if sched == "rsqrt" else "constant",
+                              decay_fn=decay_fn or ("linear" if sched == "rsqrt" else "1-sqrt"),
+                              stable_timescale=stable_timescale and stable_timescale * unit,
+                              t_in_epochs=step_on_epochs, **shared)  # fmt: skip
     elif sched == "plateau":
         if not step_on_epochs:
             raise UsageError("plateau looks at the metric of an epoch: step_on_epochs=True")
@@ -98,7 +103,9 @@ def create_scheduler_v2(  # noqa: C901  (one branch a name)
     elif sched in ("none", ""):
         return None, num_epochs
     else:
-        raise UsageError(f"there is no scheduler '{sched}': cosine, tanh, poly, step, multistep, wsd, plateau or none")
+        raise UsageError(
+            f"there is no scheduler '{sched}': cosine, tanh, poly, step, multistep, wsd, rsqrt, constant, plateau, none"
+        )
     if hasattr(made, "get_cycle_length"):
         length = made.get_cycle_length()
         if step_on_epochs:

@@ -244,6 +244,8 @@ class WSDLRScheduler(Curve):
                  decay_ratio: float = 0.1, warmup_t: int = 0, warmup_lr_init: float = 0.0, t_in_epochs: bool = True,
                  noise_range_t: Range = None, noise_pct: float = 0.67, noise_std: float = 1.0, noise_seed: int = 42,
                  initialize: bool = True) -> None:  # fmt: skip
+        if stable_fn == "rsqrt" and stable_timescale is None:
+            stable_timescale = warmup_t
         self._start(optimizer, t_in_epochs, (noise_range_t, noise_pct, noise_std, noise_seed), initialize,
                     t_initial=t_initial, decay_t=decay_t, lr_min=lr_min, stable_fn=stable_fn,
                     stable_timescale=stable_timescale, stable_power=stable_power, decay_fn=decay_fn,

@@ -84,6 +84,7 @@ class ModelEmaV3(nn.Module):
         self.use_warmup, self.warmup_gamma, self.warmup_power = use_warmup, warmup_gamma, warmup_power
         self.foreach, self.device, self.dtype, self.exclude_buffers = foreach, device, dtype, exclude_buffers
         self.stochastic_rounding, self.stochastic_rounding_seed = stochastic_rounding, stochastic_rounding_seed
+        self.draws = 0  # updates so far: each rounds by numbers of its own
         if device is not None or dtype is not None:
             self.module.to(device=device, dtype=dtype)
 
@@ -108,9 +109,10 @@ class ModelEmaV3(nn.Module):
     @torch.no_grad()
     def apply_update_(self, model: nn.Module, decay: float) -> None:
         own, new = self.tensors(self.module), self.tensors(model)
+        self.draws += 1
         low = [(a, b) for a, b in zip(own, new) if self.stochastic_rounding and a.dtype in (torch.bfloat16,)]
         for i, (a, b) in enumerate(low):
-            drawn = torch.Generator(a.device).manual_seed(self.stochastic_rounding_seed + i + int(1e6 * decay))
+            drawn = torch.Generator(a.device).manual_seed(hash((self.stochastic_rounding_seed, self.draws, i)))
             a.copy_(rounded_at_random(a.float().lerp(b.to(a.device).float(), 1.0 - decay), a.dtype, drawn))
         rest = [(a, b) for a, b in zip(own, new) if not any(a is each for each, _ in low)]
         average_([a for a, _ in rest], [b for _, b in rest], 1.0 - decay, self.foreach)
@@ -216,7 +218,11 @@ def _switch(root: nn.Module, names: Any, norms: bool, enable: bool) -> None:
 
     if isinstance(root, (nn.BatchNorm2d, nn.SyncBatchNorm)) and norms:
         raise ValueError("a batch norm cannot be changed in place: give the module that holds it")
-    names = [names] if isinstance(names, str) else list(names) or [name for name, _ in root.named_children()]
+    names = [names] if isinstance(names, str) else list(names)
+    if not names:  # all of it, with what the root holds itself
+        for parameter in root.parameters(recurse=False):
+            parameter.requires_grad_(enable)
+        names = [name for name, _ in root.named_children()]
     for name in names:
         module = root.get_submodule(name)
         for parameter in module.parameters():

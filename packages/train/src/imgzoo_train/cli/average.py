@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from imgzoo.cli.output import say
+
 
 @click.command("average")
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
@@ -30,4 +32,4 @@ def command(paths: tuple[Path, ...], output: Path, last: int, best: int, shares:
         raise UsageError(f"--shares needs {len(loaded)} numbers with a positive, finite sum")
     template = next((each.template for each in loaded if each.template), None)
     target = write_weights(average_weights([each.weights for each in loaded], parts), template, output)
-    click.echo(f"mean of {len(loaded)} in {target}: {', '.join(each.name for each in loaded)}")
+    say(f"mean of {len(loaded)} in {target}: {', '.join(each.name for each in loaded)}")

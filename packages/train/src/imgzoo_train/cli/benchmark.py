@@ -9,8 +9,10 @@ from typing import Any
 import click
 
 from imgzoo.cli.numbers import Number
-from imgzoo.cli.output import print_json
+from imgzoo.cli.output import print_json, say
 from imgzoo.errors import ImgzooError
+
+from .options import ENGINE, refuse_idle
 
 
 @click.command("benchmark")
@@ -22,14 +24,14 @@ from imgzoo.errors import ImgzooError
 @click.option("--precision", default="fp32", type=click.Choice(["fp32", "tf32", "bf16", "fp16", "pure-bf16"]))
 @click.option("--channels-last", is_flag=True)
 @click.option("--compile", is_flag=True)
-@click.option("--deploy", is_flag=True, help="fold and reparameterize first")
+@ENGINE
 @click.option("--seconds", default=2.0, type=Number(0, 3600), help="time to measure each")
 @click.option("--json", "as_json", is_flag=True, help="print JSON")
 @click.option("--output", type=click.Path(path_type=Path), help="write a .csv, .json, .jsonl or .parquet file")
 def command(
     models: tuple[str, ...], modes: str, device: str, as_json: bool, output: Path | None, **options: Any
 ) -> None:
-    """Measure MODELS (names, patterns, folders) on this machine with random weights."""
+    """Measure MODELS (names, patterns, folders, deployed files) on this machine with random weights."""
     from imgzoo.errors import UsageError
     from imgzoo_train.models.speed import MODES, Settings, benchmark
     from imgzoo_train.ranks.world import pick_device
@@ -41,11 +43,12 @@ def command(
     unknown = [mode for mode in chosen if mode not in MODES]
     if unknown:
         raise UsageError(f"there is no mode '{unknown[0]}'; modes are {', '.join(MODES)}")
+    refuse_idle(channels_last="not engine", compile="not engine")
     check_name(output)
     names, rows, failed = find_models(models), [], False
     for number, name in enumerate(names, start=1):
         if len(names) > 1:
-            click.echo(f"{number}/{len(names)} {name}", err=True)
+            say(f"{number}/{len(names)} {name}", err=True)
         try:
             rows.append(benchmark(name, Settings(device=pick_device(device), **options), chosen))
         except Exception as error:  # whatever one dies of, the others are measured

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from imgzoo.cli.output import say
+
 
 @click.command("clean")
 @click.argument("path", type=click.Path(path_type=Path))
@@ -21,4 +23,4 @@ def command(path: Path, output: Path, average: str, dtype: str | None) -> None:
     loaded = load_weights(path, average)
     target = write_weights(loaded.weights, loaded.template, output, getattr(torch, dtype) if dtype else None)
     file = target if target.is_file() else target / "model.safetensors"
-    click.echo(f"{file}: {file.stat().st_size / 2**20:.1f} MiB")
+    say(f"{file}: {file.stat().st_size / 2**20:.1f} MiB")

@@ -2,85 +2,159 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 
 from imgzoo.cli.numbers import Number
-from imgzoo.cli.output import print_json
+from imgzoo.cli.output import print_json, say
 from imgzoo.errors import UsageError
 
+from .options import ENGINES, refuse_idle
 from .options import pretrained as of_name
-from .options import refuse_idle
 
 
 @click.command("export")
 @click.argument("model")
 @click.option("--format", "form", default="onnx", type=click.Choice(["torch", "onnx", "torchscript"]))
+@click.option("--engine", type=click.Choice(ENGINES),
+              help="write a deployed file, which other commands take as a model; auto: the fastest")  # fmt: skip
 @of_name("weights of a model given by name; 'false' for none")
 @click.option("--output", type=click.Path(path_type=Path), help="file to write")
 @click.option("--img-size", type=click.IntRange(1))
 @click.option("--sequence", type=click.IntRange(1), help="patches of an image as input, in place of images (NaFlex)")
-@click.option("--fold/--no-fold", default=False, help="fold batch norms and reparameterize first")
+@click.option("--fold/--no-fold", default=False, help="fold batch norms and reparameterize first, as --engine does")
 @click.option("--fixed-batch", type=click.IntRange(1), help="the one batch size that the file takes; any by default")
 @click.option("--whole", is_flag=True, help="normalization and softmax or sigmoid inside: images of 0 to 1 go in")
 @click.option("--script", is_flag=True, help="TorchScript by script instead of trace")
-@click.option("--tolerance", default=1e-3, type=Number(0), help="largest relative difference that passes")
+@click.option("--precision", default="fp32", type=click.Choice(["fp32", "bf16", "fp16", "int8"]),
+              help="with --engine; bf16 and fp16 only where they are measured to be faster")  # fmt: skip
+@click.option("--calibrate", metavar="SOURCE", help="images that int8 is calibrated and scored on, as folder:PATH")
+@click.option("--split", default="validation", help="part of --calibrate")
+@click.option("--max-loss", default=0.02, type=Number(0, 1), help="most accuracy that int8 may lose, as a share")
+@click.option("--threads", type=click.IntRange(1), help="threads that --engine is measured with")
+@click.option("--tolerance", type=Number(0), help="largest relative difference that passes  [default: 1e-3; 0.1 in "
+              "bf16 and fp16; for int8 its loss counts]")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="print the parity report as JSON")
 def command(
-    model: str,
-    form: str,
-    pretrained: str,
-    output: Path | None,
-    img_size: int | None,
-    sequence: int | None,
-    fold: bool,
-    fixed_batch: int | None,
-    whole: bool,
-    script: bool,
-    tolerance: float,
-    as_json: bool,
+    model: str, output: Path | None, engine: str | None, as_json: bool, threads: int | None, **options: Any
 ) -> None:
     """Write MODEL (a name, a saved folder or a run folder) to a file, run the file, and report the difference."""
+    from imgzoo_train.config.limits import check_threads
+    from imgzoo_train.engines.files import SUFFIX
     from imgzoo_train.files.storage import check_file
-    from imgzoo_train.models.deployment import deploy, example_images
-    from imgzoo_train.models.exporting import SUFFIXES, export
-    from imgzoo_train.models.opening import open_model
+    from imgzoo_train.models.exporting import SUFFIXES
     from imgzoo_train.terminal.progress import working
 
-    if script and form != "torchscript":
-        raise UsageError(f"--script does nothing for --format {form}: leave it out")
+    if options["script"] and options["form"] != "torchscript":
+        raise UsageError(f"--script does nothing for --format {options['form']}: leave it out")
     refuse_idle(img_size="not sequence")
-    output = output or Path(f"{Path(model).name}{SUFFIXES[form]}")
+    refuse_idle(**dict.fromkeys(("form", "whole", "sequence", "fold"), "not engine"))
+    refuse_idle(**dict.fromkeys(("precision", "threads", "calibrate"), "engine"))
+    refuse_idle(split="calibrate", max_loss="calibrate")
+    check_threads(threads or 1)
+    output = output or Path(f"{Path(model).name}{SUFFIX if engine else SUFFIXES[options['form']]}")
+    if engine and output.suffix != SUFFIX:
+        raise UsageError(f"a deployed file is known by its end: call --output {output.with_suffix(SUFFIX).name}")
     check_file(output)
     with working(f"export {model}") as step:
-        step("opening the model")
-        opened = open_model(model, pretrained, img_size=img_size)
-        if img_size is not None:
-            opened.pretrained_cfg = {**opened.pretrained_cfg, "input_size": (opened.in_chans, img_size, img_size)}
-        if fold:
-            step("folding batch norms")
-            cfg = opened.pretrained_cfg
-            opened = deploy(opened, channels_last=False)
-            opened.pretrained_cfg = cfg
-        report = export(
-            opened,
-            output,
-            form,
-            example=example_images(opened, fixed_batch or 2),
-            sequence=sequence,
-            dynamic=fixed_batch is None,
-            tolerance=tolerance,
-            script=script,
-            whole=whole,
-            step=step,
-        )
+        if engine:
+            report = _deployed(model, output, engine, threads, step, **options)
+        else:
+            report = _exported(model, output, step, **options)
     if as_json:
         print_json(report)
         return
-    click.echo(f"{output}: {report['bytes'] / 2**20:.1f} MiB")
+    say(f"{output}: {report['bytes'] / 2**20:.1f} MiB")
     for batch, row in report["batches"].items():
-        click.echo(
+        say(
             f"batch {batch}: largest difference {row['max_difference']:.2g} "
             f"({row['relative_difference']:.2g} of the largest output), same answer {row['top1_agreement']:.0%}"
         )
+    if engine:
+        say(
+            f"{report['engine']}, {report['precision']}: {report['ms']:.3g} ms, made in "
+            f"{report['compile_seconds']:.3g} s, {report['memory_mb']:.0f} MiB more in memory"
+        )
+        if "accuracy" in report:
+            say(said(report["accuracy"]))
+        if "why" in report:
+            say(report["why"])
+
+
+def said(accuracy: dict[str, Any]) -> str:
+    """What the quantized network lost, in a line."""
+    told = f"{accuracy['images']} images: same answer {accuracy['agreement']:.1%}"
+    if "metric" in accuracy:
+        told += f", {accuracy['metric']} {accuracy['fp32']:.2f} in fp32, {accuracy['int8']:.2f} in int8"
+    return told
+
+
+def _exported(model: str, output: Path, step: Callable[[str], Any], **options: Any) -> dict[str, Any]:
+    """Write one of the formats that others read."""
+    from imgzoo_train.models.deployment import folded
+    from imgzoo_train.models.exporting import export
+    from imgzoo_train.models.opening import open_model
+    from imgzoo_train.models.parity import example_images
+
+    step("opening the model")
+    img_size, fixed = options["img_size"], options["fixed_batch"]
+    opened = open_model(model, options["pretrained"], img_size=img_size)
+    if img_size is not None:
+        opened.pretrained_cfg = {**opened.pretrained_cfg, "input_size": (opened.in_chans, img_size, img_size)}
+    example = example_images(opened, fixed or 2)
+    if options["fold"]:
+        step("folding batch norms")
+        opened = folded(opened, example)[0]
+    return export(
+        opened,
+        output,
+        options["form"],
+        example=example,
+        sequence=options["sequence"],
+        dynamic=fixed is None,
+        tolerance=1e-3 if options["tolerance"] is None else options["tolerance"],
+        script=options["script"],
+        whole=options["whole"],
+        step=step,
+    )
+
+
+def _deployed(
+    model: str, output: Path, engine: str, threads: int | None, step: Callable[[str], Any], **options: Any
+) -> dict[str, Any]:
+    """Write a deployed file, read it again, and compare its answers for batches of several sizes."""
+    from imgzoo_train.models.deployed import Deployed, load_deployed
+    from imgzoo_train.models.deployment import deploy
+    from imgzoo_train.models.opening import open_model, seen_size
+    from imgzoo_train.models.parity import compare, example_images, shapes
+    from imgzoo_train.models.quantizing import Calibration
+
+    step("opening the model")
+    opened, fixed = open_model(model, options["pretrained"], img_size=options["img_size"]), options["fixed_batch"]
+    if isinstance(opened, Deployed):
+        raise UsageError(f"{model} is deployed already: give the model that it was made of")
+    calibrate = options["calibrate"]
+    if calibrate is not None:
+        calibrate = Calibration(calibrate, options["split"], max_loss=options["max_loss"])
+    example = example_images(opened, fixed or 2, seen_size(opened, options["img_size"]))
+    deployed = deploy(
+        opened,
+        engine,
+        precision=options["precision"],
+        example=example,
+        batch=fixed,
+        threads=threads,
+        calibrate=calibrate,
+        tolerance=options["tolerance"],
+        step=step,
+    )
+    deployed.save(output)
+    loaded, batches = load_deployed(output, threads=threads), {}
+    for images in shapes(example, (1, 2, 5)):
+        step(f"comparing the answers to {len(images)} images")
+        batches[str(len(images))] = compare(opened, loaded, images).as_dict()
+    kept = {"file": output.name, "bytes": output.stat().st_size, "batches": batches}
+    return {**kept, **deployed.report, "model": {**deployed.record["model"]}}

@@ -6,6 +6,7 @@ import sys
 
 import click
 
+from imgzoo.cli.output import say_text
 from imgzoo.errors import UsageError
 
 from .options import refuse_idle
@@ -45,6 +46,6 @@ def command(
         raise UsageError("several machines need --rendezvous HOST:PORT, the same on all of them")
     plan = Plan(ranks, nodes, node_rank, rendezvous, max_restarts=max_restarts, log_dir=log_dir)
     if slurm:
-        click.echo(sbatch(plan, arguments, time, partition))
+        say_text(sbatch(plan, arguments, time, partition))
         return
     sys.exit(launch(plan, arguments))

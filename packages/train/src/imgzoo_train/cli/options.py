@@ -11,7 +11,7 @@ from typing import Any, Literal
 import click
 
 from imgzoo.errors import UsageError
-from imgzoo_train.config.flags import FLAGS
+from imgzoo_train.config.flags import COMMAND_LINE, FLAGS
 from imgzoo_train.config.recipes import load_recipe
 from imgzoo_train.config.settings import Config, nested, parse_setting, rows
 
@@ -22,6 +22,15 @@ SEQUENCE = click.option(
     "--sequence",
     type=click.IntRange(0),
     help="most patches of an image at its own shape; 0: one size; as trained by default",
+)
+
+
+ENGINES = ("auto", "eager", "inductor", "onnxruntime", "openvino")
+"""`auto` and the names of `engines.choosing.ENGINES`, which need torch."""
+ENGINE = click.option(
+    "--engine",
+    type=click.Choice(ENGINES),
+    help="deploy first; auto: the fastest at hand",
 )
 
 
@@ -156,7 +165,7 @@ def read_config(config_file: Path | None, settings: tuple[str, ...], flags: dict
     if config_file is not None:
         config = Config.load(config_file, config)
     config = config.merged(nested(dict(parse_setting(text) for text in settings)), "--set")
-    config = config.merged(nested(given), "the command line")
+    config = config.merged(nested(given), COMMAND_LINE)
     if recipe:
         config.recipe = str(recipe)
     return config

@@ -8,9 +8,9 @@ from typing import Any
 
 import click
 
-from imgzoo.cli.output import print_json
+from imgzoo.cli.output import print_json, say
 
-from .options import SEQUENCE, TTA
+from .options import ENGINE, SEQUENCE, TTA, refuse_idle
 from .options import pretrained as of_name
 
 Row = dict[str, Any]
@@ -18,8 +18,9 @@ Row = dict[str, Any]
 
 @click.command("predict")
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--model", "name", required=True, help="model name, saved folder or run folder")
+@click.option("--model", "name", required=True, help="model name, saved folder, run folder or deployed file")
 @of_name("weights of a model given by name")
+@ENGINE
 @click.option("--topk", default=5, type=click.IntRange(1), help="answers an image")
 @click.option("--embed", is_flag=True, help="add the vector that the classifier sees")
 @click.option("--features", is_flag=True, help="add the last feature map or tokens")
@@ -36,6 +37,7 @@ def command(
     paths: tuple[Path, ...],
     name: str,
     pretrained: str,
+    engine: str | None,
     topk: int,
     embed: bool,
     features: bool,
@@ -54,12 +56,13 @@ def command(
     from imgzoo_train.models.prediction import Predictor, find_images
     from imgzoo_train.ranks.world import pick_device
     from imgzoo_train.scores.rows import check_name, write_rows
-    from imgzoo_train.terminal.progress import Watched, clean
+    from imgzoo_train.terminal.progress import Watched
 
+    refuse_idle(embed="not engine", features="not engine", sequence="not engine")
     files = find_images(paths)
     check_name(output)
     options: dict[str, Any] = {"img_size": img_size, "sequence": sequence, "max_pixels": max_pixels, "tta": tta}
-    options["range"] = values
+    options |= {"range": values, "engine": engine, "batch": min(batch_size, len(files))}
     predictor = Predictor.open(name, pretrained, device=pick_device(device), **options)
     found = predictor.rows(files, topk=topk, embed=embed, features=features, batch_size=batch_size)
     rows = list(Watched(found, len(files), "predict", least=32))
@@ -69,18 +72,18 @@ def command(
         except StorageError:
             print_json(rows)  # they are not lost
             raise
-        click.echo(f"{len(rows)} rows in {output}")
+        say(f"{len(rows)} rows in {output}")
     elif as_json:
         print_json(rows)
     else:
         for row in rows:
-            click.echo(clean(row["file"]))
+            say(row["file"])
             for answer in row.get("classes", ()):
-                click.echo(f"  {answer['probability']:7.2%}  {clean(answer['class'])}")
+                say(f"  {answer['probability']:7.2%}  {answer['class']}")
             if "values" in row:
-                click.echo("  " + "  ".join(f"{value:.6g}" for value in row["values"]))
+                say("  " + "  ".join(f"{value:.6g}" for value in row["values"]))
             if "error" in row:
-                click.echo(f"  error: {clean(row['error'])}")
+                say(f"  error: {row['error']}")
     if any("error" in row for row in rows):
         sys.exit(1)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from imgzoo.cli.output import say
 from imgzoo.errors import UsageError
 
 from .options import refuse_idle
@@ -22,8 +23,8 @@ def command(run: Path, repo: str, private: bool, card_only: bool) -> None:
 
     refuse_idle(private="repo", repo="not card_only")
     if card_only:
-        click.echo(f"card in {write_card(run)}")
+        say(f"card in {write_card(run)}")
         return
     if not repo:
         raise UsageError("say where to: --repo ORG/NAME, or --card-only")
-    click.echo(push(run, repo, private=private))
+    say(push(run, repo, private=private))

@@ -7,7 +7,9 @@ import sys
 import click
 
 from imgzoo.cli.numbers import Number
-from imgzoo.cli.output import print_json
+from imgzoo.cli.output import print_json, say
+
+from .options import ENGINE, refuse_idle
 
 
 @click.command("recommend")
@@ -20,7 +22,7 @@ from imgzoo.cli.output import print_json
 @click.option("--device", default="")
 @click.option("--precision", default="fp32", type=click.Choice(["fp32", "tf32", "bf16", "fp16", "pure-bf16"]))
 @click.option("--channels-last", is_flag=True)
-@click.option("--deploy", is_flag=True, help="measure with folded batch norms")
+@ENGINE
 @click.option("--measure", "most", default=12, type=click.IntRange(1), help="most models to measure")
 @click.option("--seconds", default=120.0, type=Number(1), help="most time to spend")
 @click.option("--threads", default=0, type=click.IntRange(0), help="CPU threads")
@@ -35,7 +37,7 @@ def command(
     device: str,
     precision: str,
     channels_last: bool,
-    deploy: bool,
+    engine: str | None,
     most: int,
     seconds: float,
     threads: int,
@@ -50,22 +52,21 @@ def command(
     from imgzoo_train.ranks.world import pick_device
     from imgzoo_train.terminal.tables import show
 
+    refuse_idle(channels_last="not engine")
     check_threads(threads)
     if threads:
         torch.set_num_threads(threads)
     settings = Settings(
-        batch_size, None, pick_device(device), precision, channels_last, deploy=deploy, seconds=min(1.0, seconds / most)
+        batch_size, None, pick_device(device), precision, channels_last, engine=engine, seconds=min(1.0, seconds / most)
     )
     rows = candidates(patterns, license, min_top1, max_params)
-    best, table = recommend(
-        max_ms, settings, rows, most=most, seconds=seconds, watch=lambda text: click.echo(text, err=True)
-    )
+    best, table = recommend(max_ms, settings, rows, most=most, seconds=seconds, watch=lambda text: say(text, err=True))
     if as_json:
         print_json({"best": best, "measured": table})
     else:
         show(table, ("model", "top1", "ms_p50", "ms_p90", "fits", "gmacs", "params_m", "license"))
         if best:
-            click.echo(f"take {best['model']}: {best['ms_p50']:.1f} ms here, published top-1 {best['top1']:.1f}%")
+            say(f"take {best['model']}: {best['ms_p50']:.1f} ms here, published top-1 {best['top1']:.1f}%")
         else:
-            click.echo(f"none of the measured models answers within {max_ms:g} ms")
+            say(f"none of the measured models answers within {max_ms:g} ms")
     sys.exit(0 if best else 1)

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from imgzoo.cli.output import print_json
+from imgzoo.cli.output import print_json, say
 from imgzoo.errors import UsageError
 
 from .options import Grouped, config_options, read_config, refuse_idle
@@ -50,7 +50,7 @@ def command(
     for row in sweep(config, points, Path(config.run.output)):
         rows.append(row)
         score = f"{name} {row[name]:.4g}" if name in row else row["error"]
-        click.echo(f"{len(rows)}/{len(points)}  {score}", err=True)
+        say(f"{len(rows)}/{len(points)}  {score}", err=True)
     rows.sort(key=lambda row: oriented(name, row[name]) if name in row else float("-inf"), reverse=True)
     rows += mean_of_folds(rows, points, name) if config.data.folds else []
     if as_json:

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from imgzoo.cli.output import print_json
+from imgzoo.cli.output import print_json, say, say_text
 from imgzoo.errors import UsageError
 from imgzoo_train.config.settings import output_folder
 
@@ -44,7 +44,7 @@ def command(
     if recipes:
         from imgzoo_train.config.recipes import describe_recipes
 
-        click.echo(describe_recipes())
+        say_text(describe_recipes())
         return
     output = flags.get("run__output")
     restarted = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"  # a rank died: go on with its run
@@ -64,7 +64,7 @@ def command(
     if chosen:
         from imgzoo_train.runs import planning
 
-        click.echo(planning.ACTIONS[chosen[0]](config))
+        say_text(planning.ACTIONS[chosen[0]](config))
         return
     from imgzoo_train.runs.trainers import trainer
 
@@ -75,5 +75,5 @@ def command(
         print_json(summary)
         return
     scores = ", ".join(f"{name} {value:.4g}" for name, value in summary["best"].items())
-    click.echo(f"best at step {summary['best_step']} ({summary['best_weights']} weights): {scores}")
-    click.echo(f"model in {summary['folder']}/best, report in {summary['folder']}/report.html")
+    say(f"best at step {summary['best_step']} ({summary['best_weights']} weights): {scores}")
+    say(f"model in {summary['folder']}/best, report in {summary['folder']}/report.html")

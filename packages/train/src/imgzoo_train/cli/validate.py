@@ -10,10 +10,10 @@ from typing import Any
 import click
 
 from imgzoo.cli.numbers import Number
-from imgzoo.cli.output import print_json
+from imgzoo.cli.output import print_json, say
 from imgzoo.errors import ImgzooError
 
-from .options import SEQUENCE, TTA, pretrained, refuse_idle
+from .options import ENGINE, SEQUENCE, TTA, pretrained, refuse_idle
 
 Row = dict[str, Any]
 ROWS = (".parquet", ".jsonl")
@@ -26,6 +26,7 @@ SHOWN = (
     "top1",
     "top5",
     "map",
+    "f1_samples",
     "r2",
     "mae",
     "loss",
@@ -42,13 +43,16 @@ SHOWN = (
 @click.option("--task", type=click.Choice(["classification", "multilabel", "regression"]),
               help="what the models must answer; they say it themselves")  # fmt: skip
 @pretrained("weights of models given by name")
+@ENGINE
 @click.option("--batch-size", default=64, type=click.IntRange(1))
 @click.option("--workers", default=0, type=click.IntRange(0))
 @click.option("--img-size", type=click.IntRange(1))
 @click.option("--crop-pct", type=Number(0, 1, min_open=True))
 @click.option("--precision", default="fp32", type=click.Choice(["fp32", "tf32", "bf16", "fp16", "pure-bf16"]))
 @click.option("--channels-last", is_flag=True)
-@click.option("--test-pool", is_flag=True, help="average answers over windows of the whole image")
+@click.option("--test-pool", is_flag=True, help="join the answers to every window of a larger --img-size")
+@click.option("--threshold", type=Number(0, 1, min_open=True, max_open=True),
+              help="probability above which a label holds, of several an image")  # fmt: skip
 @click.option("--tta", help=f"average the answers to views of an image: {TTA}")
 @SEQUENCE
 @click.option("--subset", default="", help="ImageNet's derived sets: a, r, v2, sketch, real")
@@ -71,14 +75,14 @@ def command(
     output: Path | None,
     **options: Any,
 ) -> None:
-    """Score MODELS (names, patterns, saved folders, run folders, or files that list them) on --data."""
+    """Score MODELS (names, patterns, saved folders, run folders, deployed files, or lists of them) on --data."""
     from imgzoo_train.ranks.world import join_world
     from imgzoo_train.scores.rows import check_name
     from imgzoo_train.scores.validate import Settings, find_models, validate
     from imgzoo_train.terminal.progress import Bar
 
     check_name(output)
-    refuse_idle(crop_pct="not test_pool")
+    refuse_idle(crop_pct="not test_pool", channels_last="not engine", sequence="not engine")
     each_image = output is not None and output.suffix in ROWS
     settings, rows, samples, failed = Settings(rows=each_image, **options), [], [], False
     names, say = find_models(models), functools.cache(Bar(0, 0).say)  # the same data is described once
@@ -155,5 +159,5 @@ def _show(rows: list[Row], as_json: bool) -> None:
     show(rows, SHOWN)
     for table in (classes_of(rows), pairs_of(rows)):
         if table:
-            click.echo()
+            say()
             show(table, list(dict.fromkeys(key for row in table for key in row)))

@@ -60,7 +60,11 @@ FLAGS = {
     "loss.task": ("--task", "what is learned"),
     "loss.name": ("--loss", "loss, as `imgzoo list --kind loss` prints it; the task says it by default"),
     "loss.smoothing": ("--smoothing", "label smoothing"),
-    "loss.class_weights": ("--class-weights", "balanced, effective or positives, from the data; or a file of weights"),
+    "loss.class_weights": (
+        "--class-weights",
+        "balanced, effective or positives, from the data or a file (MODE:FILE); or a file of weights",
+    ),
+    "loss.threshold": ("--threshold", "probability above which a label holds, in scores of several labels an image"),
     "distill.teacher": ("--teacher", "model name or folder"),
     "distill.teacher_pretrained": ("--teacher-pretrained", "weights of a teacher given by name"),
     "distill.kind": ("--distill", "what the student imitates"),
@@ -103,3 +107,11 @@ FLAGS = {
     "run.loggers": ("--logger", "metric sinks besides the files, e.g. tensorboard"),
     "run.trainer": ("--trainer", "training loop of a plugin"),
 }
+
+COMMAND_LINE = "the command line"
+
+
+def called(key: str, where: str) -> str:
+    """What a message calls the setting `key` of `where`: by its flag where it was typed, else by its key."""
+    flag = FLAGS[key][0].partition("/")[0] if key in FLAGS and where == COMMAND_LINE else ""
+    return flag or f"'{key}' in {where}"

@@ -10,6 +10,8 @@ from typing import Any, Literal, cast
 
 from imgzoo.errors import UsageError
 
+from .flags import called
+
 POSITIVE = frozenset(
     {
         "model.num_classes",
@@ -54,6 +56,7 @@ BOUNDS = {
         ("run.ema", "loss.smoothing", "optim.momentum", "model.drop_rate", "model.drop_path_rate"), _FRACTION
     ),
     **dict.fromkeys(("data.mix_prob", "distill.weight"), _SHARE),
+    "loss.threshold": Bounds("above 0 and below 1", high=1.0, low_too=False, high_too=False),
     **dict.fromkeys(("optim.layer_decay", "data.crop_pct", "run.rollback_lr"), _FACTOR),
     "run.threads": Bounds("from 0 to 1024", high=1024),
     **dict.fromkeys(("distill.temperature", "optim.clip", "data.std"), _ABOVE),
@@ -88,9 +91,9 @@ def _check_bounds(value: Any, label: str, where: str) -> None:
     items = cast("list[Any]", value if isinstance(value, list) else [value])
     for item in items:
         if isinstance(item, (int, float)) and not bounds.hold(item):
-            raise UsageError(f"'{label}' in {where} must be {bounds.words}, not {item}")
+            raise UsageError(f"{called(label, where)} must be {bounds.words}, not {item}")
     if label in SIZES and len(items) > 2:
-        raise UsageError(f"'{label}' in {where} is one size or height and width, not {len(items)} numbers")
+        raise UsageError(f"{called(label, where)} is one size or height and width, not {len(items)} numbers")
 
 
 def _typed(value: Any, kind: Any, label: str, where: str) -> Any:
@@ -103,7 +106,7 @@ def _typed(value: Any, kind: Any, label: str, where: str) -> Any:
     if origin is Literal:
         if value not in arguments:
             choices = ", ".join(repr(choice) for choice in arguments)
-            raise UsageError(f"'{label}' in {where} must be one of {choices}, not {value!r}")
+            raise UsageError(f"{called(label, where)} must be one of {choices}, not {value!r}")
         return value
     if origin is list and label in SIZES and isinstance(value, int) and not isinstance(value, bool):
         value = [value]
@@ -116,9 +119,9 @@ def _plain(value: Any, kind: Any, label: str, where: str) -> Any:
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        raise UsageError(f"'{label}' in {where} must be {_KINDS.get(kind, 'a number')}, not {value!r}")
+        raise UsageError(f"{called(label, where)} must be {_KINDS.get(kind, 'a number')}, not {value!r}")
     if isinstance(value, float) and not math.isfinite(value):
-        raise UsageError(f"'{label}' in {where} must be a finite number, not {value}")
+        raise UsageError(f"{called(label, where)} must be a finite number, not {value}")
     if isinstance(value, int) and abs(value) >= 2**63:
-        raise UsageError(f"'{label}' in {where} is too large: {value}")
+        raise UsageError(f"{called(label, where)} is too large: {value}")
     return cast("Any", value)

@@ -113,7 +113,9 @@ class LossSection:
     name: str = ""
     smoothing: float = 0.0
     class_weights: str = ""
-    """`balanced`, `effective`, `positives`, or a file of weights."""
+    """`balanced`, `effective`, `positives`, from the data or a file of counts (`balanced:FILE`); a file of weights."""
+    threshold: float = 0.5
+    """Probability above which a label is said to hold, in scores of several labels an image."""
     options: dict[str, Any] = field(default_factory=dict[str, Any])
 
 

@@ -76,7 +76,7 @@ def verify(folder: Path) -> None:
         expected = {str(name): (str(entry["sha256"]), int(entry["size"])) for name, entry in files.items()}
     except FileNotFoundError as error:
         raise CheckpointError(f"{folder} has no manifest.json; it was never completed") from error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
         raise CheckpointError(f"{folder}/manifest.json cannot be read ({error})") from error
     if form != FORMAT:
         raise CheckpointError(f"{folder} has format {form}; this version of imgzoo-train reads format {FORMAT}")
@@ -103,7 +103,7 @@ def read(folder: Path) -> dict[str, Any]:
         for name, part in plain.items():
             path = folder / f"{name}.safetensors"
             parts[name] = packing.unpack(part, storage.read_tensors(path) if path.is_file() else {})
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except Exception as error:  # whatever a damaged file makes its reader raise, an older one may be good
         raise CheckpointError(f"{folder} cannot be read ({type(error).__name__}: {error})") from error
     return parts
 

@@ -21,6 +21,7 @@ import torch
 
 from imgzoo.errors import ImgzooError, UsageError
 from imgzoo.loading.disk import replacing
+from imgzoo.text import json_text
 
 DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 CHUNK = 1 << 24
@@ -160,11 +161,11 @@ def replace_file(path: Path, data: bytes) -> None:
 
 
 def append_row(path: Path, row: Mapping[str, Any]) -> None:
-    """Add a line to a file of JSON lines: whole, or not at all."""
+    """Add a line to a file of JSON lines: whole, or not at all. A number that is not finite is null."""
     with path.open("ab") as file:
         start = file.tell()
         try:
-            file.write(json.dumps(row).encode() + b"\n")
+            file.write(json_text(row, None).encode() + b"\n")
             file.flush()
         except OSError:
             with contextlib.suppress(OSError):

@@ -94,7 +94,7 @@ def update(state: State, group: list[Any], loss_fn: LossFn, clip: Clip | None, g
     if state.step in state.skipped:
         state.step += 1
         return
-    state.train_mode()
+    state.model.train()
     parameters = [item for row in state.optimizer.param_groups for item in row["params"]]
     guard.protect(state)
     loss = _backward_with_memory(state, group, loss_fn)

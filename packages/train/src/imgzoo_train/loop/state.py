@@ -55,8 +55,6 @@ class State:
     stop: bool = False
     meters: Meters = field(default_factory=Meters)
     sharded: bool = False
-    frozen: list[nn.Module] = field(default_factory=list)
-    """Modules that stay in evaluation mode: their running statistics are fixed too."""
 
     def __post_init__(self) -> None:
         if self.plain is None:
@@ -70,12 +68,6 @@ class State:
     @property
     def device(self) -> torch.device:
         return self.world.device
-
-    def train_mode(self) -> None:
-        """Put the model into training mode, all but what is frozen."""
-        self.model.train()
-        for module in self.frozen:
-            module.eval()
 
     def no_sync(self) -> contextlib.AbstractContextManager[Any]:
         """Keep gradients local: all but the last batch of an accumulated step."""

@@ -52,6 +52,22 @@ def class_weights(
     return (weight if most is None else weight.clamp(max=most)).float()
 
 
+def parse_weights(text: str) -> tuple[str, Path | None]:
+    """`balanced`, `balanced:statistics.json` or `weights.txt` as (mode, file); no mode where the file holds weights.
+
+    Raises `UsageError` for what is neither a mode nor a file.
+    """
+    mode, _, path = text.partition(":")
+    if mode not in MODES or Path(text).is_file():
+        mode, path = "", text
+    if path and not Path(path).is_file():
+        raise UsageError(
+            f"--class-weights is {', '.join(MODES)}, one of them with a file of statistics ({MODES[0]}:FILE), or a "
+            f"file of weights, not '{text}'"
+        )
+    return mode, Path(path) if path else None
+
+
 def read_class_weights(path: str | Path, names: Sequence[str], key: str = "class_weight") -> torch.Tensor:
     """Weights (C) out of a file: numbers in the order of the classes, as text or JSON, or a JSON table by class name.
 
@@ -81,13 +97,21 @@ def _by_name(path: Path, table: Mapping[str, Any], names: Sequence[str]) -> list
     return [table[name] for name in names]
 
 
-def read_class_counts(path: str | Path) -> tuple[torch.Tensor, int]:
-    """Positives of each class (C) and number of samples, out of a JSON file with `pos_counts` and `num_samples`."""
+def read_class_counts(path: str | Path, names: Sequence[str]) -> tuple[torch.Tensor, int]:
+    """Positives of each class (C) and number of samples, out of a JSON file with `pos_counts` and `num_samples`.
+
+    The counts stand in the order of the classes, or in a table by class name.
+    """
+    path = Path(path)
     try:
-        table = json.loads(Path(path).read_text("utf-8"))
-        counts, total = torch.tensor(table["pos_counts"], dtype=torch.float64), int(table["num_samples"])
+        table = json.loads(path.read_text("utf-8"))
+        counts, total = table["pos_counts"], int(table["num_samples"])
+        counts = _by_name(path, counts, names) if isinstance(counts, Mapping) else counts
+        counts = torch.tensor(counts, dtype=torch.float64)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{path} is no file of class statistics: JSON with pos_counts and num_samples") from error
+    if len(counts) != len(names):
+        raise UsageError(f"{path} counts {len(counts)} classes, the data has {len(names)}")
     if counts.ndim != 1 or bool((counts < 0).any() | (counts > total).any()):
         raise UsageError(f"{path}: every count of a class lies between 0 and num_samples, {total}")
     return counts, total

@@ -1,87 +1,162 @@
-"""Make a trained model fast to run: fold, reparameterize, lay out, lower precision, compile; with a parity report."""
+"""Make a model fast to run: fold, lower precision, give it to the best engine at hand; with a parity report."""
 
 from __future__ import annotations
 
 import copy
+import json
+import os
 import time
 import warnings
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
-from imgzoo.errors import UsageError
+from imgzoo.errors import ImgzooError, UsageError
 from imgzoo.memory import keep_memory
+from imgzoo_train.engines.base import DTYPES, Engine, ExportError, check_count, torch_run
+from imgzoo_train.engines.choosing import AUTO, ENGINES, engine_named, in_turns, reason
+from imgzoo_train.engines.files import Scratch
+from imgzoo_train.files.storage import StorageError, is_disk_full, replace_text
 
-CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
-BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+from .deployed import Deployed, facts_of
+from .folding import fold_batch_norms, reparameterize
+from .parity import compare, example_images, outputs_of, seconds
+
+PRECISIONS = ("fp32", "bf16", "fp16", "int8")
+PATIENCE = 20.0
+SLOW = 60.0
+"""Seconds that an engine which compiles is expected to take."""
 
 
-@dataclass(frozen=True)
-class Parity:
-    """How the deployed model differs from the model: largest difference, relative to the largest output, and top-1."""
-
-    max_difference: float
-    relative_difference: float
-    top1_agreement: float
-    """Share of samples with the same answer."""
-    folded: int = 0
-    reparameterized: int = 0
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
+def folded(model: Any, example: torch.Tensor) -> tuple[Any, int, int]:
+    """A copy for inference, how many batch norms were folded into it, and how many modules reparameterized."""
+    network: Any = copy.deepcopy(model.eval()).requires_grad_(False)
+    rewritten = reparameterize(network)
+    return network, fold_batch_norms(network, example[:1]), rewritten
 
 
 def deploy(
     model: Any,
+    engine: str = "eager",
     *,
-    channels_last: bool = True,
-    dtype: torch.dtype | None = None,
-    compile: bool = False,
+    precision: str = "fp32",
     example: torch.Tensor | None = None,
+    batch: int | None = None,
+    threads: int | None = None,
+    calibrate: Any = None,
     tolerance: float | None = None,
-) -> Any:
-    """A copy of `model` for inference, with its parity to the original as `deployed.parity`.
+    patience: float = PATIENCE,
+    choice: str | os.PathLike[str] | None = None,
+    channels_last: bool = True,
+    step: Callable[[str], Any] = lambda text: None,
+) -> Deployed:
+    """A copy of `model` for inference, with its parity to the original as `deployed.parity`, its cost as `.report`.
 
-    Batch norms are folded into the layer before them where that is proven to change nothing but rounding, modules with
-    a `reparameterize()` are rewritten, weights are laid out channels-last, and cast to `dtype`; on a CPU where that was
-    measured to be no faster the model computes in float32 with the weights rounded, and a warning says so. On a CPU the
-    process keeps its freed memory from then on (`imgzoo.memory.keep_memory`). `example` (B, C, H, W) is what parity and
-    speed are measured on; random images by default. Raises `UsageError` when the relative difference exceeds
-    `tolerance` (1e-3, or 0.1 in low precision).
+    Batch norms are folded into the layer before them where that is proven to change nothing but rounding, and modules
+    with a `reparameterize()` are rewritten. Then one of the engines runs it:
+
+    - `eager`: torch, the network itself, channels-last unless told otherwise, on any device and for any image size
+    - `inductor`: torch's compiler ahead of time; needs a C++ compiler to make, and runs on this kind of processor
+    - `onnxruntime`, `openvino`: on a processor, with `pip install imgzoo-train[onnxruntime]` or `[openvino]`
+    - `auto`: the fastest of those at hand, measured in turns on `example`; `report["why"]` tells. An engine that
+      compiles for a minute is tried where `patience` (seconds) allows it. `choice` is a file that keeps the choice: it
+      is followed where it fits the model, the example, threads and this machine, and made anew where not.
+
+    `example` (B, C, H, W) is what parity and speed are measured on, random images by default; all engines but eager
+    take images of its size, any number of them, or `batch` at once. They run on `threads`, by default torch's number.
+    `precision` is `fp32`; `bf16` or `fp16`, used where they are measured to be faster with the same engine, else a
+    warning says so; or `int8`, quantized on the images of `calibrate`: a source such as `folder:PATH`, images, or a
+    `Calibration`. On a processor the process keeps its freed memory from then on (`imgzoo.memory.keep_memory`).
+
+    Raises `UsageError` for bad arguments, and where the relative difference exceeds `tolerance` (1e-3; 0.1 in bf16 and
+    fp16; for int8 the loss counts), `ExportError` where the engine cannot hold the network, `MissingDependencyError`
+    where it is missing.
     """
+    check_count(threads, "threads")
+    check_count(batch, "batch")
+    if precision not in PRECISIONS:
+        raise UsageError(f"there is no precision '{precision}'; use {', '.join(PRECISIONS)}")
+    if engine != AUTO:
+        engine_named(engine)
+    if (calibrate is None) == (precision == "int8"):
+        raise UsageError("int8 needs images to calibrate on: give a source" if calibrate is None else
+                         f"only int8 is calibrated on images, {precision} is not: leave them out")  # fmt: skip
     keep_memory()
-    original = model.eval()
-    deployed: Any = copy.deepcopy(original).eval().requires_grad_(False)
-    example = example_images(model) if example is None else example
-    rewritten = reparameterize(deployed)
-    folded = fold_batch_norms(deployed, example[:1])
-    if channels_last:
-        deployed = deployed.to(memory_format=torch.channels_last)
-    if dtype is not None:
-        deployed = lower(deployed, dtype, example)
-    if compile:
-        deployed = torch.compile(deployed)
-    parity = compare(original, deployed, example, folded, rewritten)
-    limit = tolerance if tolerance is not None else (1e-3 if dtype in (None, torch.float32) else 0.1)
-    if not parity.relative_difference <= limit:
-        raise UsageError(
-            f"the deployed model differs by {parity.relative_difference:.2g} of its largest output, more than "
-            f"{limit:g}; deploy it with fewer options, or raise tolerance"
-        )
-    deployed.parity = parity
-    return deployed
+    model = model.eval()
+    if example is None:
+        example = example_images(model, batch or 4)
+    plan = Plan(model, example, batch, threads or torch.get_num_threads(), tolerance, channels_last, step)
+    if engine == AUTO:
+        return _chosen(plan, precision, calibrate, patience, Path(choice) if choice is not None else None)
+    if choice is not None:
+        raise UsageError(f"a file of the choice goes with engine auto, not with {engine}: leave it out")
+    return _made(plan, engine_named(engine), precision, calibrate)
 
 
-def example_images(model: Any, count: int = 4) -> torch.Tensor:
-    """Seeded random images (B, C, H, W) of the model's input size."""
-    size = model.pretrained_cfg["input_size"]
-    parameter = next(model.parameters())
-    generator = torch.Generator().manual_seed(0)
-    return torch.randn(count, *size, generator=generator).to(parameter.device, parameter.dtype)
+@dataclass
+class Plan:
+    """A model to be deployed, and how; what several engines begin from is made once."""
+
+    model: Any
+    example: torch.Tensor
+    batch: int | None
+    threads: int
+    tolerance: float | None
+    channels_last: bool
+    step: Callable[[str], Any]
+
+    def __post_init__(self) -> None:
+        self.programs: dict[str, torch.export.ExportedProgram] = {}
+
+    @cached_property
+    def folded(self) -> tuple[nn.Module, int, int]:
+        return folded(self.model, self.example)
+
+    def network(self, precision: str) -> nn.Module:
+        """The folded network as torch runs it."""
+        network = copy.deepcopy(self.folded[0])
+        if self.channels_last:
+            network = network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        return LowPrecision(network, DTYPES[precision]) if precision in DTYPES else network
+
+    def program(self, precision: str) -> torch.export.ExportedProgram:
+        """The folded network traced for any number of images, or for `batch`."""
+        if precision not in self.programs:
+            self.step("tracing the network")
+            network = copy.deepcopy(self.folded[0])
+            network = LowPrecision(network, DTYPES[precision]) if precision in DTYPES else network
+            self.programs[precision] = traced(network, self.example, self.batch)
+        return self.programs[precision]
+
+
+def traced(network: nn.Module, example: torch.Tensor, batch: int | None) -> torch.export.ExportedProgram:
+    """A network as torch.export sees it, on the processor."""
+    images = example[:1].expand(batch or 2, *example.shape[1:]).contiguous().cpu()
+    free = None if batch else ({0: torch.export.Dim("batch", min=1)},)
+    with held("torch.export", "use engine eager, or a fixed batch"), torch.no_grad():
+        return torch.export.export(network.cpu(), (images,), dynamic_shapes=free)
+
+
+@contextmanager
+def held(what: str, advice: str) -> Iterator[None]:
+    """Turn whatever a foreign library raises in this block into an `ExportError` of one sentence."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except ImgzooError:
+        raise
+    except Exception as error:
+        if is_disk_full(error):
+            raise StorageError(f"no space is left for the network ({error})") from error
+        text = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ExportError(f"{what} cannot hold this network ({text}): {advice}") from error
 
 
 class LowPrecision(nn.Module):
@@ -96,180 +171,191 @@ class LowPrecision(nn.Module):
         return [item.float() for item in output] if isinstance(output, (tuple, list)) else output.float()
 
 
-def lower(model: nn.Module, dtype: torch.dtype, example: torch.Tensor) -> LowPrecision:
-    """The model in `dtype`, or in float32 with weights rounded to `dtype` where a CPU is not faster with it."""
-    low = LowPrecision(model, dtype)
-    if example.device.type != "cpu" or dtype not in (torch.bfloat16, torch.float16):
-        return low
-    taken = seconds(low, example)
-    exact = LowPrecision(model, torch.float32)
-    ratio = taken / seconds(exact, example)
+def _made(plan: Plan, engine: Engine, precision: str, calibrate: Any) -> Deployed:
+    """The plan carried out by one engine."""
+    if precision not in engine.precisions:
+        able = [each.name for each in ENGINES.values() if precision in each.precisions]
+        raise UsageError(f"engine {engine.name} has no {precision}: use {' or '.join(able)}")
+    engine.require(*needed(engine, precision))
+    if plan.example.device.type != "cpu" and engine.name != "eager":
+        raise UsageError(f"engine {engine.name} runs on a processor, the model is on {plan.example.device}: use eager")
+    if precision == "int8":
+        from .quantizing import quantized
+
+        return quantized(plan, engine, calibrate)
+    if precision in DTYPES and plan.example.device.type == "cpu":
+        return _lowered(plan, engine, precision)
+    return build(plan, engine, precision)
+
+
+def needed(engine: Engine, precision: str) -> tuple[str, ...]:
+    """Modules that writing a network takes."""
+    return (*engine.writes_with, *(engine.quantizes_with if precision == "int8" else ()))
+
+
+def _lowered(plan: Plan, engine: Engine, precision: str) -> Deployed:
+    """The network in low precision, or in float32 where that was measured to be no slower."""
+    low, exact = build(plan, engine, precision), build(plan, engine, "fp32")
+    times = in_turns({each.record["precision"]: lambda each=each: each(plan.example) for each in (low, exact)})
+    ratio = times[precision] / times["fp32"]
     if ratio < 1:
-        return LowPrecision(model, dtype)
-    short = str(dtype).removeprefix("torch.")
-    warnings.warn(
-        f"{short} takes {ratio:.1f} times as long as float32 here: the weights are rounded to {short}, and the model "
-        "computes in float32",
-        stacklevel=3,
-    )
+        low.report["why"] = f"{precision} takes {ratio:.2g} times as long as fp32"
+        return low
+    told = f"{precision} takes {ratio:.2g} times as long as fp32 with {engine.name} here: the model computes in fp32"
+    warnings.warn(told, stacklevel=4)
+    exact.report["why"] = told
     return exact
 
 
-@torch.inference_mode()
-def seconds(model: nn.Module, example: torch.Tensor, runs: int = 3) -> float:
-    """The least time of a forward pass, after one that is not counted."""
-    model(example)
-    times = []
-    for _ in range(runs):
-        start = time.perf_counter()
-        model(example)
-        times.append(time.perf_counter() - start)
-    return min(times)
+def build(
+    plan: Plan, engine: Engine, precision: str, program: Any = None, images: Sequence[torch.Tensor] | None = None
+) -> Deployed:
+    """The network written and loaded by an engine, compared with the model and timed.
 
-
-def reparameterize(model: nn.Module) -> int:
-    """Call every module's own `reparameterize()`, innermost first; returns how many had one."""
-    count = 0
-    for module in reversed(list(model.modules())):
-        rewrite = getattr(module, "reparameterize", None)
-        if callable(rewrite) and module is not model:
-            rewrite()
-            count += 1
-    return count
-
-
-@torch.no_grad()
-def fold_batch_norms(model: nn.Module, example: torch.Tensor) -> int:
-    """Fold each batch norm into the convolution or linear layer that alone feeds it; returns how many.
-
-    What feeds what is seen in one run on `example` (B, C, H, W): a pair is folded when the norm's input is the layer's
-    output, nothing else reads that output, and both run once. Activations inside a norm module stay.
+    `program` and `images` are for `Engine.write`; the first is the plan's by default.
     """
-    pairs = feeding_pairs(model, example)
-    names = {id(module): name for name, module in model.named_modules()}
-    for layer, norm in pairs:
-        _fold(layer, norm)
-        _replace(model, names[id(norm)], norm)
-    return len(pairs)
+    plan.step(f"{engine.name}: {precision}")
+    before, start = resident(), time.perf_counter()
+    network, folder = None, None
+    if engine.name == "eager":
+        network = plan.network(precision)
+        run = torch_run(network, plan.threads)
+    else:
+        folder = Scratch()
+        program = program or plan.program(precision if engine.casts else "fp32")
+        with held(engine.name, "use another engine"):
+            engine.write(program, folder.path, images)
+            run = engine.load(folder.path, plan.threads, precision)
+    deployed = Deployed(run, record_of(plan, engine, precision), folder, network)
+    return judged(plan, deployed, time.perf_counter() - start, before)
 
 
-def feeding_pairs(model: nn.Module, example: torch.Tensor) -> list[tuple[Any, Any]]:
-    """`(layer, batch norm)` pairs of which the layer's output goes to the norm and nowhere else."""
-    outputs: dict[int, tuple[nn.Module, torch.Tensor]] = {}
-    found: list[tuple[Any, Any]] = []
-    runs: dict[nn.Module, int] = {}
+def judged(plan: Plan, deployed: Deployed, taken: float, before: int) -> Deployed:
+    """A deployed network with parity and report. Raises `UsageError` where it is too far from the model."""
+    precision = deployed.record["precision"]
+    _, folded, rewritten = plan.folded
+    with held(deployed.engine, "use another engine"):
+        parity = compare(plan.model, deployed, plan.example, folded, rewritten)
+    limit = plan.tolerance if plan.tolerance is not None else LIMITS.get(precision, float("inf"))
+    if not parity.relative_difference <= limit:
+        raise UsageError(
+            f"the model deployed with {deployed.engine} in {precision} differs by {parity.relative_difference:.2g} of "
+            f"its largest output, more than {limit:g}: take another engine or precision, or raise tolerance"
+        )
+    deployed.record["parity"] = parity.as_dict()
+    deployed.record["report"] |= {
+        "compile_seconds": round(taken, 3),
+        "ms": round(1e3 * seconds(deployed, plan.example, 2), 3),
+        "memory_mb": round(max(0, resident() - before) / 2**20, 1),
+    }
+    return deployed
 
-    def watch(module: nn.Module, inputs: Any, output: Any) -> None:
-        runs[module] = runs.get(module, 0) + 1
-        if isinstance(module, CONVS) and isinstance(output, torch.Tensor):
-            outputs[id(output)] = (module, output)
 
-    def look(module: nn.Module, inputs: Any) -> None:
-        source = outputs.get(id(inputs[0])) if inputs else None
-        if source is not None and source[1] is inputs[0]:
-            found.append((source[0], module))
+LIMITS = {"fp32": 1e-3, "bf16": 0.1, "fp16": 0.1}
 
-    handles = []
-    for module in model.modules():
-        if isinstance(module, CONVS):
-            handles.append(module.register_forward_hook(watch))
-        elif isinstance(module, BATCH_NORMS):
-            handles.append(module.register_forward_pre_hook(look))
-            handles.append(module.register_forward_hook(watch))
+
+def record_of(plan: Plan, engine: Engine, precision: str) -> dict[str, Any]:
+    """What a deployed network is, as it is written into its file."""
+    with torch.inference_mode():
+        output = plan.model(plan.example[:1])
+    size = tuple(plan.example.shape[1:])
+    return {
+        "engine": engine.name,
+        "precision": precision,
+        "facts": engine.facts(),
+        "input_size": list(size),
+        "batch": plan.batch,
+        "several": isinstance(output, (tuple, list)),
+        "outputs": [list(each.shape[1:]) for each in outputs_of(output)],
+        "model": facts_of(plan.model, size),
+        "report": {
+            "engine": engine.name,
+            "precision": precision,
+            "threads": plan.threads,
+            "batch": len(plan.example),
+        },
+    }
+
+
+def written(deployed: Deployed) -> Scratch:
+    """The folder of a network that torch runs as it is, for a file."""
+    folder, size = Scratch(), deployed.record["input_size"]
+    network: Any = copy.deepcopy(deployed.network)
+    program = traced(network, torch.zeros(1, *size), deployed.record["batch"])
+    with held("torch.export", "use another engine"):
+        engine_named("eager").write(program, folder.path)
+    return folder
+
+
+def _chosen(plan: Plan, precision: str, calibrate: Any, patience: float, choice: Path | None) -> Deployed:
+    """The fastest of the engines at hand, or the one that `choice` remembers."""
+    asked = {
+        "model": plan.model.name,
+        "precision": precision,
+        "example": list(plan.example.shape),
+        "fixed_batch": plan.batch,
+        "threads": plan.threads,
+        "machine": machine(),
+    }
+    if choice is not None and (kept := remembered(choice, asked)):
+        deployed = _made(plan, engine_named(kept["engine"]), precision, calibrate)
+        deployed.report["why"] = f"chosen before ({choice}): {kept['why']}"
+        return deployed
+    built, notes, failure, start = {}, {}, None, time.perf_counter()
+    for name, engine in ENGINES.items():
+        if precision not in engine.precisions or (plan.example.device.type != "cpu" and name != "eager"):
+            continue
+        if lacks := engine.missing(*needed(engine, precision)):
+            notes[name] = lacks
+        elif engine.slow and built and time.perf_counter() - start + SLOW > patience:
+            notes[name] = f"not tried, compiling takes most of a minute and patience is {patience:g} s"
+        else:
+            try:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore", UserWarning)
+                    built[name] = _made(plan, engine, precision, calibrate)
+                if why := built[name].report.get("why"):
+                    notes[name] = why
+            except ImgzooError as error:
+                failure, notes[name] = error, str(error)
+    if not built:
+        raise failure or UsageError(f"no engine at hand has {precision}: {'; '.join(notes.values())}")
+    plan.step("comparing engines")
+    times = in_turns({name: lambda each=each: each(plan.example) for name, each in built.items()})
+    times = dict(sorted(times.items(), key=lambda row: row[1]))
+    deployed = built[next(iter(times))]
+    deployed.report["why"] = reason(times, notes, len(plan.example), plan.threads)
+    deployed.report["engines_ms"] = {name: round(1e3 * taken, 3) for name, taken in times.items()}
+    if choice is not None:
+        kept = {**asked, "engine": deployed.engine, "why": deployed.report["why"]}
+        replace_text(choice, json.dumps(kept, indent=1) + "\n")
+    return deployed
+
+
+def machine() -> dict[str, Any]:
+    """What a choice depends on besides the model: processors, and the versions of engines."""
+    at_hand = {name: engine.facts() for name, engine in ENGINES.items() if engine.missing() is None}
+    return {"cores": os.cpu_count(), "engines": at_hand}
+
+
+def remembered(path: Path, asked: dict[str, Any]) -> dict[str, Any] | None:
+    """What a file says was chosen for the same question; None where it is not there, or answers another one.
+
+    Raises `UsageError` for a file that holds something else, which must not be written over.
+    """
     try:
-        with UseCounter() as uses:
-            model(example)
-    finally:
-        for handle in handles:
-            handle.remove()
-    readers = {id(layer): uses.count(output) for layer, output in outputs.values()}
-    return [
-        (layer, norm)
-        for layer, norm in found
-        if runs[layer] == runs[norm] == 1 and readers[id(layer)] == 1 and _foldable(layer, norm)
-    ]
+        kept = json.loads(path.read_text("utf-8"))
+        same = all(kept[key] == value for key, value in json.loads(json.dumps(asked)).items())
+        return kept if same and kept["engine"] in ENGINES and isinstance(kept["why"], str) else None
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"{path} holds no choice of an engine: name a file that is not there yet") from error
 
 
-class UseCounter(TorchDispatchMode):
-    """Counts in how many operations each tensor is read; keeps tensors alive, so that ids stay unique."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.reads: dict[int, int] = {}
-        self.kept: list[torch.Tensor] = []
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        for tensor in _tensors((args, kwargs or {})):
-            self.reads[id(tensor)] = self.reads.get(id(tensor), 0) + 1
-            self.kept.append(tensor)
-        return func(*args, **(kwargs or {}))
-
-    def count(self, tensor: torch.Tensor) -> int:
-        return self.reads.get(id(tensor), 0)
-
-
-def _tensors(value: Any) -> Iterator[torch.Tensor]:
-    if isinstance(value, torch.Tensor):
-        yield value
-    elif isinstance(value, dict):
-        yield from _tensors(list(value.values()))
-    elif isinstance(value, (tuple, list)):
-        for item in value:
-            yield from _tensors(item)
-
-
-def _foldable(layer: Any, norm: Any) -> bool:
-    """Whether the layer's weights may be changed: shared by nothing, and the norm has fixed statistics."""
-    return (
-        norm.running_mean is not None
-        and layer.weight.shape[0] == norm.num_features
-        and not hasattr(layer, "parametrizations")
-        and type(layer).forward in (kind.forward for kind in CONVS)
-    )
-
-
-def _fold(layer: Any, norm: Any) -> None:
-    scale = torch.rsqrt(norm.running_var.double() + norm.eps)
-    if norm.weight is not None:
-        scale = scale * norm.weight.double()
-    shift = -norm.running_mean.double() * scale
-    if norm.bias is not None:
-        shift = shift + norm.bias.double()
-    weight = layer.weight.double() * scale.view(-1, *[1] * (layer.weight.ndim - 1))
-    bias = shift if layer.bias is None else layer.bias.double() * scale + shift
-    dtype = layer.weight.dtype
-    layer.weight = nn.Parameter(weight.to(dtype), requires_grad=False)
-    layer.bias = nn.Parameter(bias.to(dtype), requires_grad=False)
-
-
-def _replace(model: nn.Module, name: str, norm: Any) -> None:
-    """Put what the norm did besides normalizing (an activation, dropout) in its place."""
-    rest = [module for module in (getattr(norm, "drop", None), getattr(norm, "act", None)) if module is not None]
-    rest = [module for module in rest if not isinstance(module, nn.Identity)]
-    replacement = nn.Identity() if not rest else rest[0] if len(rest) == 1 else nn.Sequential(*rest)
-    parent, _, attribute = name.rpartition(".")
-    setattr(model.get_submodule(parent), attribute, replacement)
-
-
-@torch.inference_mode()
-def compare(left: Any, right: Any, images: torch.Tensor, folded: int = 0, rewritten: int = 0) -> Parity:
-    """Run both on the same images and measure how far the answers are apart."""
-    return difference(first_output(left(images)), first_output(right(images)), folded, rewritten)
-
-
-def first_output(output: Any) -> torch.Tensor:
-    """The logits of a model that may return several."""
-    return output[0] if isinstance(output, (tuple, list)) else output
-
-
-def difference(wanted: torch.Tensor, found: torch.Tensor, folded: int = 0, rewritten: int = 0) -> Parity:
-    """`Parity` of two (B, C) outputs."""
-    wanted, found = wanted.detach().double(), found.detach().double()
-    gap = float((wanted - found).abs().max())
-    same = (wanted.flatten(1).argmax(1) == found.flatten(1).argmax(1)).double().mean()
-    return Parity(gap, gap / max(1e-12, float(wanted.abs().max())), float(same), folded, rewritten)
-
-
-def shapes(images: torch.Tensor, sizes: Sequence[int]) -> list[torch.Tensor]:
-    """Batches of other sizes made from `images`."""
-    return [images.repeat(-(-size // len(images)), *[1] * (images.ndim - 1))[:size] for size in sizes]
+def resident() -> int:
+    """Bytes of this process in memory; 0 where the system does not say."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, IndexError):
+        return 0

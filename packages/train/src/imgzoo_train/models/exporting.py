@@ -12,23 +12,19 @@ import torch
 from torch import nn
 
 from imgzoo.errors import ImgzooError, MissingDependencyError, UsageError
+from imgzoo.text import json_text
 from imgzoo_data import resolve_data_config
+from imgzoo_train.engines.base import ExportError
 from imgzoo_train.files.storage import StorageError, is_disk_full, replace_text
 
 from .answers import answer_of
-from .deployment import difference, example_images, first_output, shapes
+from .parity import difference, example_images, first_output, shapes
 from .sequences import OnPatches, example_patches, patch_of
 
 Inputs = dict[str, torch.Tensor]
 Runner = Callable[..., torch.Tensor]
 EXTRA = "imgzoo.json"
 SUFFIXES = {"torch": ".pt2", "onnx": ".onnx", "torchscript": ".ts"}
-
-
-class ExportError(ImgzooError):
-    """A model cannot be written in this format, or answers differently in it."""
-
-    exit_code = 1
 
 
 def export(
@@ -99,7 +95,7 @@ def export(
     gaps = [row["relative_difference"] for row in report["batches"].values()]
     worst = max(gaps, key=lambda gap: (gap != gap, gap))  # what is no number is the worst
     report |= {"dynamic_batch": dynamic, "relative_difference": worst, "tolerance": tolerance}
-    replace_text(path.with_name(path.name + ".json"), json.dumps(report, indent=1))
+    replace_text(path.with_name(path.name + ".json"), json_text(report))
     if worst != worst:
         raise ExportError(f"{path} answers with what is no finite number, or the model itself does")
     if not worst <= tolerance:

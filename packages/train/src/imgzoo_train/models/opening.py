@@ -1,4 +1,4 @@
-"""Open a model by name, by saved folder, or by run folder."""
+"""Open a model by name, by saved folder, by run folder, or by deployed file."""
 
 from __future__ import annotations
 
@@ -41,14 +41,56 @@ def heads_of(model: Any) -> tuple[str, ...]:
     return tuple(f"{head}." for head in model._heads())
 
 
+def open_ready(
+    text: str,
+    pretrained: str = "true",
+    engine: str | None = None,
+    *,
+    precision: str = "fp32",
+    img_size: int | None = None,
+    batch: int = 1,
+) -> Any:
+    """As `open_model`, and deployed with an engine where one is named, for batches of `batch`.
+
+    Raises `UsageError` where `text` is a deployed file, which has its engine and its size.
+    """
+    from .deployed import Deployed
+    from .deployment import deploy
+    from .parity import example_images
+    from .sizes import check_size
+
+    model = open_model(text, pretrained)
+    if isinstance(model, Deployed):
+        if engine is not None:
+            raise UsageError(f"{text} is deployed with {model.engine}: leave --engine out")
+        return model
+    if engine is None:
+        return model
+    if img_size is not None:
+        check_size(model, img_size)
+    return deploy(model, engine, precision=precision, example=example_images(model, batch, seen_size(model, img_size)))
+
+
+def seen_size(model: Any, img_size: int | None = None) -> tuple[int, int, int]:
+    """(C, H, W) of the images that a model is scored on: what was asked for, or the size its weights test best at."""
+    from imgzoo_data import resolve_data_config
+
+    return resolve_data_config(model, img_size=img_size, use_test_size=img_size is None).input_size
+
+
 def open_model(text: str, pretrained: str = "true", **options: Any) -> Any:
-    """A model to be used as it is: a name with `pretrained`, or a folder with its own weights.
+    """A model to be used as it is: a name with `pretrained`, a folder with its own weights, or a deployed file.
 
     Raises `WeightsError` where the weights bring no classifier for its classes: what it would answer means nothing.
     """
     from imgzoo import create_model
     from imgzoo_data.info import infer_imagenet_subset
+    from imgzoo_train.engines.files import is_deployed
 
+    if is_deployed(Path(text)):
+        from .deployed import load_deployed
+
+        return load_deployed(text)
     folder = model_folder(text)
     if folder is not None:
         model = create_model(f"local-dir:{folder}", pretrained=True, **options)

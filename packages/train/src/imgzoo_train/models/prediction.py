@@ -13,8 +13,9 @@ from imgzoo_train.models.sizes import check_size
 from imgzoo_train.models.views import Viewed, parse_views
 
 from .answers import answer_of
-from .deployment import first_output
-from .opening import open_model
+from .deployed import Deployed
+from .opening import open_ready
+from .parity import first_output
 from .sequences import asked, by_shape
 
 Row = dict[str, Any]
@@ -37,9 +38,12 @@ class Predictor:
     ) -> None:
         from imgzoo_data import create_transform, resolve_data_config
 
-        self.model, self.views = model.eval(), parse_views(tta)
+        self.model: Any = model.eval()
+        self.views = parse_views(tta)
         self.device = device or torch.device("cpu")
         self.model.to(self.device)
+        if isinstance(model, Deployed) and sequence:
+            raise UsageError(f"{model.name} is deployed for images of one size: leave --sequence out")
         if img_size is not None:
             check_size(self.model, img_size)
         self.answer = answer_of(model)
@@ -51,9 +55,15 @@ class Predictor:
         self.transform = create_transform(self.config, training=False, max_pixels=max_pixels, sequence=patches)
 
     @classmethod
-    def open(cls, text: str, pretrained: str = "true", **options: Any) -> Predictor:
-        """A predictor for a model name, a saved folder or a run folder."""
-        return cls(open_model(text, pretrained), **options)
+    def open(
+        cls, text: str, pretrained: str = "true", *, engine: str | None = None, batch: int = 1, **options: Any
+    ) -> Predictor:
+        """A predictor for a model name, a saved folder, a run folder or a deployed file.
+
+        A model is deployed with `engine` where one is named, for batches of `batch`.
+        """
+        size = options.get("img_size")
+        return cls(open_ready(text, pretrained, engine, img_size=size, batch=batch), **options)
 
     @torch.inference_mode()
     def __call__(self, images: Any, topk: int = 5) -> Any:
@@ -103,6 +113,12 @@ class Predictor:
 
     def batch(self, images: torch.Tensor, topk: int, embed: bool, features: bool) -> list[Row]:
         """An answer for each image of (B, C, H, W)."""
+        if isinstance(self.model, Deployed):
+            if embed or features:
+                flag = "--embed" if embed else "--features"
+                raise UsageError(f"a deployed model answers with its classes alone: leave {flag} or --engine out")
+            called: Any = Viewed(self.model, self.views) if self.views else self.model
+            return self.named(self.answer.activate(first_output(called(images))), topk)
         maps = self.model.forward_features(images)
         logits = first_output(self.model.forward_head(maps))
         if self.views:

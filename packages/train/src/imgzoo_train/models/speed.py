@@ -6,12 +6,16 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from imgzoo.errors import UsageError
+from imgzoo_train.models.deployed import Deployed, parameter_count
+from imgzoo_train.models.deployment import deploy
 from imgzoo_train.models.sizes import check_size
 from imgzoo_train.techniques.precision import create_precision
 
@@ -28,7 +32,8 @@ class Settings:
     precision: str = "fp32"
     channels_last: bool = False
     compile: bool = False
-    deploy: bool = False
+    engine: str | None = None
+    """What runs the model; None for torch as in training."""
     seconds: float = 2.0
     """Time spent on measuring after warming up."""
     warmup: int = 2
@@ -80,18 +85,27 @@ def _prepared(model: Any, settings: Settings) -> Any:
 
 def inference(model: Any, settings: Settings) -> Row:
     """Latency and throughput of the forward pass."""
+    if isinstance(model, Deployed):
+        return _deployed(model, settings)
+    if settings.engine is not None:
+        example = images_for(model.to(settings.device), settings)
+        return _deployed(deploy(model, settings.engine, precision=settings.precision, example=example), settings)
     precision = create_precision(settings.precision, settings.device)
     called: Any = precision.prepare(_prepared(model, settings).eval())
     images = precision.inputs(images_for(model, settings))
-    if settings.deploy:
-        from .deployment import deploy
-
-        called = deploy(model, channels_last=settings.channels_last, example=images[:1].float())
     if settings.compile:
         called = torch.compile(called)
     with torch.inference_mode(), precision.forward(settings.device):
         times = measure(lambda: called(images), settings.seconds, settings.warmup, settings.device)
     return _row(times, settings.batch_size)
+
+
+def _deployed(model: Deployed, settings: Settings) -> Row:
+    """Latency and throughput of a deployed model, beside what it cost to make."""
+    images = images_for(model, settings)
+    times = measure(lambda: model(images), settings.seconds, settings.warmup, settings.device)
+    kept = ("engine", "precision", "threads", "compile_seconds", "memory_mb", "why")
+    return _row(times, settings.batch_size) | {key: model.report[key] for key in kept if key in model.report}
 
 
 def training(model: Any, settings: Settings) -> Row:
@@ -148,16 +162,23 @@ MODES: dict[str, Callable[[Any, Settings], Row]] = {"inference": inference, "tra
 def benchmark(name: str, settings: Settings, modes: list[str]) -> Row:
     """Build a model with random weights and measure it; a batch too large for memory is halved."""
     from imgzoo import create_model
+    from imgzoo_train.engines.files import is_deployed
 
     from .opening import model_folder, open_model
 
-    known = model_folder(name) is not None
+    known = is_deployed(Path(name)) or model_folder(name) is not None
     model = open_model(name) if known else create_model(name, img_size=settings.img_size)
+    if isinstance(model, Deployed):
+        if settings.engine is not None or settings.precision != "fp32" or settings.channels_last or settings.compile:
+            raise UsageError(f"{name} is deployed: leave --engine, --precision, --channels-last and --compile out")
+        if "training" in modes:
+            raise UsageError(f"{name} is deployed and cannot be trained: leave --mode training out")
+        modes = ["inference"]
     if settings.img_size:
         check_size(model, settings.img_size)
     size = settings.img_size or int(model.pretrained_cfg["input_size"][1])
     row: Row = {"model": name, "img_size": size, "batch_size": settings.batch_size}
-    row["params_m"] = sum(parameter.numel() for parameter in model.parameters()) / 1e6
+    row["params_m"] = parameter_count(model) / 1e6
     for mode in modes:
         prefix = "" if mode != "training" else "train_"
         while True:

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from imgzoo.errors import UsageError
-from imgzoo_train.models.deployment import first_output
+from imgzoo_train.models.parity import first_output
 
 Images = torch.Tensor
 PART = 7 / 8
@@ -86,26 +86,36 @@ class Viewed(nn.Module):
 
 
 class TestPool(nn.Module):
-    """Average the answers over all positions of a larger image instead of classifying the pooled features."""
+    """Answers to every window of the trained size in the last map of a larger image, joined: half mean, half maximum.
+
+    Raises `UsageError` for a network without such a map, and for one that takes images of a single size.
+    """
 
     __test__ = False
 
     def __init__(self, model: Any) -> None:
         super().__init__()
         self.model, self.num_classes, self.pretrained_cfg = model, model.num_classes, model.pretrained_cfg
+        if hasattr(model, "img_size"):
+            raise UsageError(f"--test-pool needs maps of any size, {model.name} is made for one: leave --test-pool out")
+        weight = next(model.parameters())
+        model.eval()
+        with torch.inference_mode():
+            trained = torch.zeros(1, *self.pretrained_cfg["input_size"], device=weight.device, dtype=weight.dtype)
+            level = self.last_map(trained)
+        self.window = tuple(level.shape[2:])
+
+    def last_map(self, images: Images) -> torch.Tensor:
+        """(B, C, H, W)."""
+        level = self.model.forward_features(images)
+        if not isinstance(level, torch.Tensor) or level.ndim != 4:
+            raise UsageError(f"--test-pool needs a last map, {self.model.name} has none: leave --test-pool out")
+        return level.permute(0, 3, 1, 2) if self.model.channels_last else level
 
     def forward(self, images: Images) -> torch.Tensor:
-        """(B, C, H, W) -> (B, classes): mean over windows of the trained size, half a window apart."""
-        size = int(self.pretrained_cfg["input_size"][1])
-        windows = [images[..., y : y + size, x : x + size] for y, x in _corners(images.shape[-2:], size)]
-        return torch.stack([self.model(window) for window in windows]).mean(0)
-
-
-def _corners(shape: Sequence[int], size: int) -> Iterator[tuple[int, int]]:
-    def starts(length: int) -> list[int]:
-        last = max(0, length - size)
-        return sorted({*range(0, last, max(1, size // 2)), last})
-
-    for y in starts(shape[0]):
-        for x in starts(shape[1]):
-            yield y, x
+        """(B, C, H, W) -> (B, classes)."""
+        windows = F.avg_pool2d(self.last_map(images), self.window, 1)
+        single = windows.permute(0, 2, 3, 1).flatten(0, 2)[:, :, None, None]
+        single = single.permute(0, 2, 3, 1) if self.model.channels_last else single
+        answers = self.model.forward_head(single).unflatten(0, (len(images), -1))
+        return 0.5 * (answers.mean(1) + answers.amax(1))

@@ -21,7 +21,7 @@ from imgzoo_train.config.settings import Config, size_of
 from imgzoo_train.loop.fit import LossFn
 from imgzoo_train.loop.losses import DEFAULT_LOSS, create_loss
 from imgzoo_train.loop.state import State
-from imgzoo_train.loop.weighting import MODES, class_weights, read_class_weights
+from imgzoo_train.loop.weighting import class_weights, parse_weights, read_class_counts, read_class_weights
 from imgzoo_train.models.answers import Alignment, Answer, align, answer_of, answer_of_data
 from imgzoo_train.models.opening import heads_of, weights_argument
 from imgzoo_train.models.sequences import begin, patch_of, size_schedule
@@ -219,7 +219,8 @@ def build_state(config: Config, model: nn.Module, world: World, updates: int) ->
     run = config.run
     if config.model.lora:
         adapters.add_lora(model, config.model.lora)
-    frozen = [] if config.model.unfreeze_epoch is not None else adapters.freeze(model, config.model.freeze)
+    if config.model.unfreeze_epoch is None:
+        adapters.freeze(model, config.model.freeze)
     model = model.to(world.device)
     sharded = run.strategy == "fsdp2" and world.size > 1
     if run.channels_last and not sharded:  # FSDP2 shards contiguous weights only
@@ -237,7 +238,7 @@ def build_state(config: Config, model: nn.Module, world: World, updates: int) ->
 
     optimizer = build_optimizer(config, model, world)
     if config.model.unfreeze_epoch is not None:
-        frozen = adapters.freeze(model, config.model.freeze)
+        adapters.freeze(model, config.model.freeze)
     averages = build_averages(config, model, updates)
     called: Any = model
     if run.torchscript:
@@ -255,7 +256,6 @@ def build_state(config: Config, model: nn.Module, world: World, updates: int) ->
         averages,
         run.seed,
         sharded=sharded,
-        frozen=frozen,
     )
 
 
@@ -302,14 +302,18 @@ def build_loss(config: Config, sources: Sources, state: State) -> LossFn:
         options.setdefault("smoothing", part.smoothing)
     taken, _ = parameters_of(registry("losses").resolve(name).load())
     if part.class_weights:
-        mode = part.class_weights
-        if mode in MODES:
-            weights = class_weights(class_counts(sources), mode, total=len(sources.train))
+        mode, path = parse_weights(part.class_weights)
+        if mode:
+            own = class_counts(sources), len(sources.train)
+            counts, total = read_class_counts(path, sources.names) if path else own
+            weights = class_weights(counts, mode, total=total)
         else:
-            weights = read_class_weights(mode, sources.names)
+            weights = read_class_weights(part.class_weights, sources.names)
         option = "pos_weight" if mode == "positives" else "weight"
         if option not in taken:
-            raise UsageError(f"--class-weights {mode} does not go with --loss {name}, which has no {option}")
+            raise UsageError(
+                f"--class-weights {part.class_weights} does not go with --loss {name}, which has no {option}"
+            )
         options.setdefault(option, weights.tolist())
     if "counts" in taken:
         options.setdefault("counts", class_counts(sources).tolist())

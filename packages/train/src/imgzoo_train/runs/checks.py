@@ -15,7 +15,7 @@ from imgzoo.text import counted
 from imgzoo_train.config.limits import check_threads, checked_value
 from imgzoo_train.config.settings import Config, DistillSection
 from imgzoo_train.loop.losses import DEFAULT_LOSS, options_of
-from imgzoo_train.loop.weighting import MODES
+from imgzoo_train.loop.weighting import parse_weights
 from imgzoo_train.scores.metrics import METRICS
 
 from . import idle, resuming
@@ -33,12 +33,11 @@ def check_settings(config: Config, *, resume: bool = False, output: bool = True)
     for name in run.loggers:
         registry("loggers").resolve(name)
     registry("optimizers").resolve(config.optim.name)
-    weights = config.loss.class_weights
-    if weights and weights not in MODES and not Path(weights).is_file():
-        raise UsageError(f"--class-weights is {', '.join(MODES)} or a file of weights, not '{weights}'")
+    if config.loss.class_weights:
+        parse_weights(config.loss.class_weights)
     registry("schedulers").resolve(config.schedule.name)
     check_loss_options(config.loss.name or DEFAULT_LOSS[config.loss.task], config)
-    measured = METRICS[config.loss.task](2).result()
+    measured = METRICS[config.loss.task].names
     if score_name(config) not in measured:
         raise UsageError(f"--metric {run.metric} is not measured; there are {', '.join(measured)}")
     if not config.distill.teacher and config.distill != DistillSection():
@@ -60,7 +59,7 @@ def check_settings(config: Config, *, resume: bool = False, output: bool = True)
 def check_loss_options(name: str, config: Config) -> None:
     """Raise `UsageError` for smoothing or class weights that the loss does not know."""
     taken = options_of(name)
-    positives = config.loss.class_weights == "positives"
+    positives = config.loss.class_weights.partition(":")[0] == "positives"
     mixed = config.data.mixup or config.data.cutmix  # mixing smooths the targets itself
     for flag, given, option in (
         ("--smoothing", config.loss.smoothing and not mixed, "smoothing"),

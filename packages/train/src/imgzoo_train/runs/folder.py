@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import platform
 import shutil
 import sys
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from imgzoo.errors import UsageError
+from imgzoo.text import json_text
 from imgzoo_train.config.settings import Config
 from imgzoo_train.files import storage
 
@@ -50,7 +52,7 @@ class RunFolder:
     def describe(self, splits: Any) -> None:
         """Write down what the run now runs on and its data, `environment.json`; held back images, `split.csv`."""
         told = {**environment(), "data": splits.to_dict()}
-        storage.replace_text(self.path / "environment.json", json.dumps(told, indent=1))
+        storage.replace_text(self.path / "environment.json", json_text(told))
         if rows := splits.rows():
             storage.replace_text(self.path / "split.csv", rows)
 
@@ -59,15 +61,16 @@ class RunFolder:
         storage.append_row(self.metrics_file, row)
 
     def rows(self) -> list[dict[str, Any]]:
-        """All rows of `metrics.jsonl`; a last line cut short by a crash is left out."""
+        """All rows of `metrics.jsonl`, nan where the file has null; a last line cut short by a crash is left out."""
         if not self.metrics_file.is_file():
             return []
         found: list[dict[str, Any]] = []
         for line in self.metrics_file.read_text(encoding="utf-8").splitlines():
             try:
-                found.append(json.loads(line))
+                row = json.loads(line)
             except ValueError:
                 break
+            found.append({name: math.nan if value is None else value for name, value in row.items()})
         return found
 
     def rewind(self, step: int, kinds: Mapping[str, bool]) -> None:
@@ -75,7 +78,7 @@ class RunFolder:
         kept = [
             row for row in self.rows() if row["step"] < step or (row["step"] == step and kinds.get(row["kind"], False))
         ]
-        storage.replace_text(self.metrics_file, "".join(json.dumps(row) + "\n" for row in kept))
+        storage.replace_text(self.metrics_file, "".join(json_text(row, None) + "\n" for row in kept))
 
     def write_summary(self) -> None:
         """Write `summary.csv`, one line an evaluation, from the metrics."""

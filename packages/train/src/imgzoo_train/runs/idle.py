@@ -29,6 +29,7 @@ _STEPS = tuple(
 )
 IDLE = (
     Idle(("optim.clip_mode",), lambda c: c.optim.clip is not None, "without --clip"),
+    Idle(("loss.threshold",), lambda c: c.loss.task == "multilabel", "without --task multilabel"),
     Idle(("model.unfreeze_epoch",), lambda c: c.model.freeze, "without --freeze"),
     Idle(("model.split_bn",), lambda c: (_augments(c, "splits") or 1) > 1, "without --splits"),
     Idle(

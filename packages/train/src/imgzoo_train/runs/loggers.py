@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from imgzoo.errors import MissingDependencyError
+from imgzoo.guard import attempt
 from imgzoo.text import safe, told
 from imgzoo_train.config.settings import Config
 
@@ -55,11 +57,8 @@ class Loggers:
     def _each(self, method: str, *values: Mapping[str, Any]) -> None:
         """Call every sink; one that fails is left out from then on, and the run goes on."""
         for sink in list(self.sinks):
-            try:
-                getattr(sink, method, _nothing)(*values)
-            except KeyboardInterrupt:
-                raise
-            except BaseException as error:  # whatever a sink raises
+            _, error = attempt(partial(getattr(sink, method, _nothing), *values))
+            if error is not None:
                 self.sinks.remove(sink)
                 self.warn(f"logger {type(sink).__name__} failed ({safe(told(error))}) and gets no more rows")
 

@@ -162,7 +162,7 @@ class _Batch:
 
 def _timed(parts: Parts, batch: _Batch) -> float:
     start = time.perf_counter()
-    parts.state.train_mode()
+    parts.state.model.train()
     parts.loss(parts.state.model, batch).backward()
     parts.state.optimizer.zero_grad(set_to_none=True)
     if parts.world.device.type != "cpu":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,8 @@ def model_card(run: RunFolder) -> str:
     lines = ["---", *(f"{key}: {json.dumps(value)}" for key, value in front.items()), "---", ""]
     lines += [f"# {plain(stored['architecture'])} on {plain(config.data.source)}", ""]
     lines += ["| metric | value |", "|---|---|"]
-    lines += [f"| {plain(name)} | {value:.4g} |" for name, value in stored.get("metrics", {}).items()]
+    figures = {name: math.nan if value is None else value for name, value in stored.get("metrics", {}).items()}
+    lines += [f"| {plain(name)} | {value:.4g} |" for name, value in figures.items()]
     size = "x".join(str(side) for side in cfg.get("input_size", ()))
     names = stored.get("label_names") or []
     origin = f"weights `{plain(parent)}`" if parent else "random weights"

@@ -24,7 +24,7 @@ FIXED = frozenset(
 )  # fmt: skip
 """Settings that decide what a checkpoint holds, what its numbers mean, or which images it has not seen."""
 JUDGED = (
-    "run.metric", "data.source", "data.val_source", "data.val_split", "data.range", "data.max_pixels",
+    "run.metric", "loss.threshold", "data.source", "data.val_source", "data.val_split", "data.range", "data.max_pixels",
     "data.max_bad_val", "data.input_size", "data.interpolation", "data.crop_pct", "data.mean", "data.std",
     "data.sequence",
 )  # fmt: skip

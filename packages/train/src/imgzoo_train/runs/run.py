@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -14,6 +13,7 @@ import torch
 
 from imgzoo.errors import ImgzooError
 from imgzoo.memory import keep_memory
+from imgzoo.text import json_text
 from imgzoo_train.config.settings import Config, output_folder
 from imgzoo_train.files import storage
 from imgzoo_train.files.checkpoints import Checkpoints, Retention, folder_name
@@ -233,7 +233,6 @@ class Run:
     def unfreeze(self) -> None:
         """Let everything train from here on."""
         adapters.unfreeze(self.state.plain)
-        self.state.frozen = []
 
     def rows(self) -> list[Row]:
         """What is periodic, in the order of `ROWS`."""
@@ -306,6 +305,7 @@ class Run:
             self.loaders.validation,
             classes=self.sources.align.classes,
             task=self.config.loss.task,
+            threshold=self.config.loss.threshold,
             align=self.sources.align,
             advice="--max-bad-val",
             world=self.world,
@@ -406,7 +406,7 @@ class Run:
         if self.world.main:
             from .report import write_report
 
-            text = json.dumps(summary, indent=1)
+            text = json_text(summary)
             self.unless_full(lambda: storage.replace_text(self.folder.path / "summary.json", text), "summary.json")
             self.unless_full(self.folder.write_summary, "summary.csv")
             try:

@@ -120,7 +120,7 @@ def mean_of_folds(rows: Sequence[Trial], points: Sequence[Trial], name: str) -> 
         groups.setdefault(json.dumps(point), []).append(row)
     found: list[Trial] = []
     for text, group in groups.items():
-        scores = [row[name] for row in group if name in row]
+        scores = [row[name] for row in group if row.get(name) is not None]
         if scores:
             deviation = statistics.stdev(scores) if len(scores) > 1 else 0.0
             mean = {name: statistics.fmean(scores), f"{name}_std": deviation, "folds": len(scores)}

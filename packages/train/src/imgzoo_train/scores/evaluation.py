@@ -47,6 +47,7 @@ def evaluate(
     align: Alignment | None = None,
     observe: Callable[[torch.Tensor, torch.Tensor, Any], None] | None = None,
     advice: str = "--max-bad",
+    threshold: float = 0.5,
 ) -> Evaluation:
     """Score `model` on this rank's `batches` and reduce the sums of all ranks once.
 
@@ -54,10 +55,12 @@ def evaluate(
     the largest number any of them has. `align` says which outputs the data's classes are; `observe` sees the outputs
     that are scored, the targets they are scored against, and the sample numbers of each batch. Samples that the loader
     left out are counted as `left_out`; one that it must not leave out is a `DataError` that names the option `advice`.
-    Samples whose outputs are no finite number are counted as `nonfinite`.
+    Samples whose outputs are no finite number are counted as `nonfinite`. `threshold` is the probability above which
+    one of several labels is said to hold.
     """
     world = world or World()
-    scores, broken = METRICS[task](classes, world.device), torch.zeros((), dtype=torch.int64, device=world.device)
+    scores = METRICS[task](classes, world.device, **{"threshold": threshold} if task == "multilabel" else {})
+    broken = torch.zeros((), dtype=torch.int64, device=world.device)
     worst = torch.zeros(0, 4, dtype=torch.float64, device=world.device)
     training = model.training
     model.eval()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 
+from imgzoo.errors import UsageError
 from imgzoo_train.config.settings import Config
 from imgzoo_train.ranks.world import World
 
@@ -17,10 +19,11 @@ BINS = 15
 class Classification:
     """Top-1, top-5, loss, confusion, balanced accuracy, F1 and calibration of (B, C) logits against class numbers.
 
-    Accuracies are percentages. `score` names what decides about the best model.
+    Accuracies are percentages. `score` names what decides about the best model, `names` all that is measured.
     """
 
     score = "top1"
+    names = ("n", "loss", "top1", "top5", "balanced_accuracy", "f1", "calibration_error")
 
     def __init__(self, classes: int, device: torch.device | None = None) -> None:
         self.classes = classes
@@ -81,12 +84,20 @@ class Classification:
 
 
 class MultiLabel:
-    """Mean average precision, F1 at one half and exact matches of (B, C) logits against (B, C) zeros and ones."""
+    """Mean average precision, F1 and exact matches of (B, C) logits against (B, C) zeros and ones.
+
+    A label is said to hold where its probability is above `threshold`. F1 is over all answers (`micro`), the mean over
+    classes (`macro`) and the mean over images (`samples`); without a label said or true it is 0.
+    """
 
     score = "map"
+    names = ("n", "loss", "map", "f1_micro", "f1_macro", "f1_samples", "exact")
 
-    def __init__(self, classes: int, device: torch.device | None = None) -> None:
+    def __init__(self, classes: int, device: torch.device | None = None, threshold: float = 0.5) -> None:
+        if not 0 < threshold < 1:
+            raise UsageError(f"the threshold of a label is a probability above 0 and below 1, not {threshold}")
         self.classes = classes
+        self.cut = math.log(threshold / (1 - threshold))
         self.scores = [torch.zeros(0, classes, device=device)]
         self.truths = [torch.zeros(0, classes, device=device)]
 
@@ -103,8 +114,9 @@ class MultiLabel:
 
     def result(self) -> dict[str, float]:
         scores, truths = torch.cat(self.scores).double(), torch.cat(self.truths).double()
-        guess = (scores > 0).double()
-        both, either = (guess * truths).sum(0), guess.sum(0) + truths.sum(0)
+        guess = (scores > self.cut).double()
+        both, either = guess * truths, guess + truths
+        f1, f1_samples = (2 * both.sum(axis) / either.sum(axis).clamp(min=1) for axis in (0, 1))
         precisions = [average_precision(scores[:, c], truths[:, c]) for c in range(self.classes)]
         known = torch.tensor([value for value in precisions if value == value], dtype=torch.float64)
         count = max(1, len(scores))
@@ -114,14 +126,15 @@ class MultiLabel:
             "loss": float(losses.sum()) / count,
             "map": 100 * _mean(known),
             "f1_micro": 100 * float(2 * both.sum() / either.sum().clamp(min=1)),
-            "f1_macro": 100 * _mean(2 * both / either.clamp(min=1)),
+            "f1_macro": 100 * _mean(f1),
+            "f1_samples": 100 * _mean(f1_samples),
             "exact": 100 * float((guess == truths).all(1).double().sum()) / count,
         }
 
     def per_class(self) -> list[dict[str, float]]:
         """Positives, recall, precision and average precision of each class, in percent."""
         scores, truths = torch.cat(self.scores).double(), torch.cat(self.truths).double()
-        guess = (scores > 0).double()
+        guess = (scores > self.cut).double()
         rates = _rates(truths.sum(0), guess.sum(0), (guess * truths).sum(0))
         return [{**rate, "ap": 100 * average_precision(scores[:, c], truths[:, c])} for c, rate in enumerate(rates)]
 
@@ -151,6 +164,7 @@ class Regression:
     """Mean squared and absolute error and R2 of (B, D) outputs against (B, D) values."""
 
     score = "r2"
+    names = ("n", "loss", "mae", "r2")
 
     def __init__(self, classes: int, device: torch.device | None = None) -> None:
         self.totals = torch.zeros(

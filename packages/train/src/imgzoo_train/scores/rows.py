@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from imgzoo.cli.output import json_text
 from imgzoo.errors import MissingDependencyError, UsageError
+from imgzoo.text import json_text
 from imgzoo_train.files.storage import check_file, replace_file, safe_cell
 from imgzoo_train.models.answers import Answer
 
@@ -21,8 +20,9 @@ from imgzoo_train.models.answers import Answer
 class Samples:
     """Collects the outputs of an evaluation; `rows` has them as plain values."""
 
-    def __init__(self, answer: Answer, labels: Sequence[str], key: Callable[[int], str]) -> None:
-        self.answer, self.labels, self.key = answer, list(labels), key
+    def __init__(self, answer: Answer, labels: Sequence[str], key: Callable[[int], str],
+                 threshold: float = 0.5) -> None:  # fmt: skip
+        self.answer, self.labels, self.key, self.threshold = answer, list(labels), key, threshold
         self.found: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
 
     def __call__(self, output: torch.Tensor, targets: torch.Tensor, indices: Any) -> None:
@@ -34,7 +34,7 @@ class Samples:
         found = []
         for indices, targets, scores in self.found:
             for index, target, score in zip(indices.tolist(), targets, scores):
-                named = {"target": self._named(target, 0.5), "answer": self._named(score, 0.5)}
+                named = {"target": self._named(target, 0.5), "answer": self._named(score, self.threshold)}
                 if self.answer.task == "classification":
                     named = {"target": self.labels[int(target)], "answer": self.labels[int(score.argmax())]}
                 found.append({"key": self.key(index), **named, "scores": score.tolist()})
@@ -81,7 +81,7 @@ def _csv(rows: list[dict[str, Any]]) -> bytes:
     writer.writeheader()
     for row in rows:
         cells = {
-            key: value if value is None or isinstance(value, (str, int, float)) else json.dumps(value)
+            key: value if value is None or isinstance(value, (str, int, float)) else json_text(value, None)
             for key, value in row.items()
         }
         writer.writerow({key: safe_cell(cell) if isinstance(cell, str) else cell for key, cell in cells.items()})

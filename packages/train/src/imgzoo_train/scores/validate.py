@@ -14,7 +14,8 @@ import torch
 from imgzoo.errors import UsageError
 from imgzoo.loading.source import means_folder
 from imgzoo_train.models.answers import KINDS, Alignment, Answer, align, answer_of, answer_of_data
-from imgzoo_train.models.opening import model_folder, open_model
+from imgzoo_train.models.deployed import Deployed, parameter_count
+from imgzoo_train.models.opening import model_folder, open_ready
 from imgzoo_train.models.sequences import asked
 from imgzoo_train.models.sizes import check_size
 from imgzoo_train.models.views import TestPool, Viewed, parse_views
@@ -37,6 +38,8 @@ class Settings:
     task: str | None = None
     """What the model must answer; None takes what it says."""
     pretrained: str = "true"
+    engine: str | None = None
+    """What runs the models; None for torch as in training."""
     batch_size: int = 64
     workers: int = 0
     img_size: int | None = None
@@ -44,6 +47,8 @@ class Settings:
     precision: str = "fp32"
     channels_last: bool = False
     test_pool: bool = False
+    threshold: float | None = None
+    """Probability above which a label holds, where several may; None is one half."""
     tta: str | None = None
     """Views whose answers are averaged, as `flip,scales`; `scores.views.VIEWS` lists them."""
     sequence: int | None = None
@@ -100,25 +105,33 @@ def validate(
     Raises `UsageError` where data and model do not go together, `DataError` where the data contradicts itself.
     """
     world, views = world or World(), parse_views(settings.tta)
-    model = open_model(text, settings.pretrained)
+    model = open_ready(
+        text,
+        settings.pretrained,
+        settings.engine,
+        precision=settings.precision,
+        img_size=None if settings.test_pool else settings.img_size,
+        batch=min(settings.batch_size, 8),
+    )
+    deployed, count = isinstance(model, Deployed), parameter_count(model)
+    if deployed:
+        refuse_settled(text, settings)
     answer = answer_of(model)
     if settings.task and settings.task != answer.task:
         raise UsageError(f"{text} answers with {KINDS[answer.task]}; leave out --task {settings.task}")
-    if settings.img_size is not None and not settings.test_pool:
+    if settings.threshold is not None and answer.task != "multilabel":
+        raise UsageError(f"--threshold is about several labels an image, {text} answers with {KINDS[answer.task]}")
+    if settings.img_size is not None:
         check_size(model, settings.img_size)
     sequence = asked(model, settings.sequence)
     if sequence:
         given = {"--test-pool": settings.test_pool, "--tta": views, "--img-size": settings.img_size}
         for flag in (flag for flag, value in given.items() if value):
             raise UsageError(f"{flag} is about images of one size, {text} takes patches: add --sequence 0")
-    if settings.test_pool:
-        model = TestPool(model)
-    if views:
-        model = Viewed(model, views)
-    model = model.to(world.device).eval()
+    model = _joined(model, settings, views, text).to(world.device).eval()
     if settings.channels_last:
         model = model.to(memory_format=torch.channels_last)
-    precision = create_precision(settings.precision, world.device)
+    precision = create_precision("fp32" if deployed else settings.precision, world.device)
     precision.prepare(model)
     data = _open(settings, subset_of(settings, answer), model, text, say if world.main else None)
     size = settings.batch_size
@@ -133,8 +146,28 @@ def validate(
             size //= 2
     seconds = time.perf_counter() - start
     row: Row = {"model": text, **found.metrics, "img_size": _size(model, settings), "batch_size": size}
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    return {**row, "params_m": round(parameters / 1e6, 3), "seconds": round(seconds, 2)}, found
+    return {**row, "params_m": round(count / 1e6, 3), "seconds": round(seconds, 2)}, found
+
+
+def refuse_settled(text: str, settings: Settings) -> None:
+    """Raise `UsageError` for settings that deploying has settled."""
+    given = {
+        "--channels-last": settings.channels_last,
+        "--precision": settings.precision != "fp32" and settings.engine is None,
+        "--sequence": settings.sequence,
+    }
+    for flag in (flag for flag, value in given.items() if value):
+        raise UsageError(f"{text} is deployed, which settles layout, precision and size: leave {flag} out")
+
+
+def _joined(model: Any, settings: Settings, views: Sequence[str], text: str) -> Any:
+    """The model, or what joins its answers to windows and views of an image."""
+    if settings.test_pool:
+        size, own = _size(model, settings), min(model.pretrained_cfg["input_size"][1:])
+        if size <= own:
+            raise UsageError(f"--test-pool does nothing at {size} pixels, {text} was trained on {own}: add --img-size")
+        model = TestPool(model)
+    return Viewed(model, views) if views else model
 
 
 def _size(model: Any, settings: Settings) -> int:
@@ -197,8 +230,9 @@ def _score(
     names = answer.labels
     if lined_up.columns is not None and answer.task == "multilabel":
         names = [names[place] for place in lined_up.columns.tolist()]
+    threshold = 0.5 if settings.threshold is None else settings.threshold
     real = Real(source, world) if settings.subset == "real" else None
-    samples = Samples(answer, names, source.key) if settings.rows else None
+    samples = Samples(answer, names, source.key, threshold) if settings.rows else None
     if samples is not None and world.size > 1:
         raise UsageError("a row for every image is written by a single rank: run it without launch")
     found = evaluate(
@@ -210,6 +244,7 @@ def _score(
         precision=precision,
         align=lined_up,
         observe=_both(real, samples),
+        threshold=threshold,
     )
     found.labels, found.rows = names, samples.rows() if samples is not None else []
     if real is not None:

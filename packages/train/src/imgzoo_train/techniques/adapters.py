@@ -23,26 +23,43 @@ def head_parameters(model: nn.Module) -> set[int]:
     return {id(parameter) for part in parts for parameter in part.parameters()}
 
 
-def freeze(model: nn.Module, what: Sequence[str]) -> list[nn.Module]:
+class Still:
+    """A norm that stays in evaluation mode: its running statistics are fixed, whatever `train()` asks."""
+
+    def train(self, mode: bool = True) -> Any:
+        return super().train(False)  # type: ignore[misc]
+
+
+def freeze(model: nn.Module, what: Sequence[str]) -> None:
     """Stop training of `backbone` (all but the classifier), `norm` layers, or parameters whose name holds a text.
 
-    Returns the modules that must stay in evaluation mode, so that their running statistics do not move either. Raises
-    `UsageError` for a text that matches nothing.
+    Norms without a parameter that trains keep their running statistics, in any loop. Raises `UsageError` for a text
+    that matches nothing.
     """
-    heads = head_parameters(model) if "backbone" in what else set()
-    for text in what:
+    _switch(model, what, False)
+
+
+def unfreeze(model: nn.Module, what: Sequence[str] | None = None) -> None:
+    """Let parameters train again, chosen as by `freeze`, None for all of them; their norms follow batches again."""
+    _switch(model, what, True)
+
+
+def _switch(model: nn.Module, what: Sequence[str] | None, enable: bool) -> None:
+    heads = head_parameters(model) if what and "backbone" in what else set()
+    for text in [""] if what is None else what:
         chosen = list(_chosen(model, text, heads))
         if not chosen:
             raise UsageError(f"--freeze {text} matches no parameter of this model")
         for parameter in chosen:
-            parameter.requires_grad_(False)
-    return [
-        module
-        for module in model.modules()
-        if isinstance(module, NORMS)
-        and any(True for _ in module.parameters())
-        and not any(parameter.requires_grad for parameter in module.parameters())
-    ]
+            parameter.requires_grad_(enable)
+    for module in model.modules():
+        own = [parameter.requires_grad for parameter in module.parameters()]
+        if isinstance(module, NORMS) and own and not any(own):
+            swap_in(module, Still)
+            module.eval()
+        elif Still in mixins_of(module):
+            swap_out(module, Still)
+            module.train(model.training)
 
 
 def _chosen(model: nn.Module, text: str, heads: set[int]) -> Iterable[nn.Parameter]:
@@ -54,12 +71,6 @@ def _chosen(model: nn.Module, text: str, heads: set[int]) -> Iterable[nn.Paramet
     for name, parameter in model.named_parameters():
         if (text == "backbone" and id(parameter) not in heads) or (text != "backbone" and text in name):
             yield parameter
-
-
-def unfreeze(model: nn.Module) -> None:
-    """Let every parameter train."""
-    for parameter in model.parameters():
-        parameter.requires_grad_(True)
 
 
 class Adapted:

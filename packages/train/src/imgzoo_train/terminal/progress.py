@@ -10,10 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn, track
 
-
-def clean(text: str) -> str:
-    """Text from outside without control characters, for a terminal."""
-    return "".join(character if character.isprintable() else "?" for character in text)
+from imgzoo.text import escaped
 
 
 class Bar:
@@ -58,7 +55,7 @@ class Bar:
 
     def say(self, text: str) -> None:
         """Print a line above the bar."""
-        self.progress.console.print(escape(clean(text)), highlight=False, soft_wrap=True)
+        self.progress.console.print(escape(escaped(text)), highlight=False, soft_wrap=True)
 
 
 @contextmanager
@@ -68,8 +65,8 @@ def working(what: str) -> Iterator[Callable[[str], None]]:
     if not console.is_terminal:
         yield lambda step: None
         return
-    with console.status(escape(clean(what))) as status:
-        yield lambda step: status.update(escape(clean(f"{what}: {step}")))
+    with console.status(escape(escaped(what))) as status:
+        yield lambda step: status.update(escape(escaped(f"{what}: {step}")))
 
 
 class Watched:
@@ -82,7 +79,7 @@ class Watched:
         console = Console(stderr=True)
         if self.total < self.least or not console.is_terminal:
             return iter(self.items)
-        return iter(track(self.items, clean(self.what), total=self.total, console=console))
+        return iter(track(self.items, escaped(self.what), total=self.total, console=console))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.items, name)

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from .progress import clean
+from imgzoo.text import escaped
 
 
 def show(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] = ()) -> None:
@@ -31,4 +31,4 @@ def cell(value: Any) -> str:
         return ""
     if isinstance(value, float):
         return f"{value:.2f}" if abs(value) >= 10 else f"{value:.4g}"
-    return clean(str(value))
+    return escaped(value, "")

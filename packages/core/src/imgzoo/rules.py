@@ -1,11 +1,10 @@
-"""What a plugin may answer: every field of every spec, checked where it enters. No torch."""
+"""What a field of a spec may be: one table for the answers of hooks and the rows of catalog files. No torch."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from imgzoo.catalog.read import CatalogWeights
 from imgzoo.specs import CommandSpec, ComponentSpec, HealthCheck, ModelSpec, WeightSpec
 
 MOST = 1 << 24
@@ -52,7 +51,7 @@ def _are_words(value: Any) -> bool:
 
 
 def _are_weights(value: Any) -> bool:
-    if isinstance(value, CatalogWeights):  # whose rows are checked when they are made
+    if getattr(value, "checks_its_rows", False):
         return True
     return isinstance(value, tuple | list) and not any(complaint(row) for row in value)
 
@@ -106,16 +105,21 @@ def complaint(spec: Any) -> str:
     rules = RULES.get(type(spec))
     if rules is None:
         return f"it is a {type(spec).__name__}, and no spec"
-    for field, rule in rules.items():
-        value = getattr(spec, field)
-        if not rule.holds(value):
-            return f"{field} must be {rule.words}, and is {_told(value)}"
+    return wrong_field(type(spec), ((field, getattr(spec, field)) for field in rules))
+
+
+def wrong_field(kind: type, fields: Iterable[tuple[str, Any]]) -> str:
+    """What is wrong with the first of some fields of a kind of spec that is not as it must be; empty when all are."""
+    rules = RULES[kind]
+    for field, value in fields:
+        if not rules[field].holds(value):
+            return f"{field} must be {rules[field].words}, and is {_told(value)}"
     return ""
 
 
 def _told(value: Any) -> str:
     """A value in a few words; numbers of any length and texts of any content are safe to print."""
-    if isinstance(value, Sequence) and not isinstance(value, str) and not isinstance(value, CatalogWeights):
+    if isinstance(value, Sequence) and not isinstance(value, str):
         wrong: Iterable[str] = (said for each in value if isinstance(each, WeightSpec) and (said := complaint(each)))
         inside = next(iter(wrong), "")
         return f"a {type(value).__name__} of {len(value)}" + (f" ({inside})" if inside else "")

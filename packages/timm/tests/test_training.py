@@ -1,0 +1,92 @@
+"""Helpers of training scripts: schedules, averages, frozen parts, split norms."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from imgzoo_timm.data._mixup import rand_bbox_minmax
+from imgzoo_timm.layers import BatchNormAct2d, PatchEmbed, convert_splitbn_model, resample_abs_pos_embed
+from imgzoo_timm.models import create_model
+from imgzoo_timm.scheduler import create_scheduler_v2
+from imgzoo_timm.utils import AverageMeter, ModelEmaV3, freeze, unfreeze
+
+
+@pytest.mark.parametrize(
+    ("options", "decay", "timescale"),
+    [
+        ({"sched": "wsd", "num_epochs": 105, "warmup_epochs": 5}, 20, None),
+        ({"sched": "wsd", "num_epochs": 100, "warmup_epochs": 5, "warmup_prefix": True}, 20, None),
+        ({"sched": "wsd", "num_epochs": 105, "warmup_epochs": 5, "decay_epochs": 0.2}, 20, None),
+        ({"sched": "wsd", "num_epochs": 23}, 5, None),
+        ({"sched": "rsqrt", "num_epochs": 100, "warmup_epochs": 5}, 19, 5),
+        ({"sched": "rsqrt", "num_epochs": 10, "warmup_epochs": 2, "stable_timescale": 4, "step_on_epochs": False,
+          "updates_per_epoch": 10}, 16, 40),
+    ],
+)  # fmt: skip
+def test_stable_schedules_decay_over_a_share_of_what_is_not_warm_up(options, decay, timescale):
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], 0.1)
+    made, epochs = create_scheduler_v2(optimizer, **options)
+    prefix = options.get("warmup_prefix", False)
+    assert (made.decay_t, made.stable_timescale) == (decay, timescale)
+    assert epochs == options["num_epochs"] + prefix * options.get("warmup_epochs", 0)
+
+
+def test_a_constant_rate_warms_up():
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], 0.1)
+    made, _ = create_scheduler_v2(optimizer, "constant", 10, warmup_epochs=2, warmup_lr=0.01)
+    assert [made._get_lr(t)[0] for t in (0, 1, 2, 9)] == pytest.approx([0.01, 0.055, 0.1, 0.1])
+
+
+def test_each_update_of_a_bfloat16_average_rounds_by_numbers_of_its_own():
+    torch.manual_seed(0)
+    model = nn.Linear(64, 64, bias=False, dtype=torch.bfloat16)
+    nn.init.ones_(model.weight)
+    ema = ModelEmaV3(model, decay=0.999)
+    with torch.no_grad():
+        model.weight.fill_(2.0)
+    for _ in range(100):
+        ema.update(model)
+    expected = 2 - 0.999**100
+    assert ema.module.weight.float().mean().item() == pytest.approx(expected, rel=5e-3)
+
+
+def test_what_the_root_holds_itself_is_frozen_too():
+    model = create_model("test_vit")
+    freeze(model)
+    assert not any(parameter.requires_grad for parameter in model.parameters())
+    unfreeze(model)
+    assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_norms_with_activation_split_under_their_own_keys():
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), BatchNormAct2d(4)).eval()
+    keys, x = set(model.state_dict()), torch.randn(2, 3, 5, 5)
+    before = model(x)
+    split = convert_splitbn_model(model)
+    assert keys <= set(split.state_dict()) and not split[1].training
+    torch.testing.assert_close(split(x), before)
+
+
+def test_boxes_reach_the_far_edge_and_means_of_nothing_are_zero():
+    np.random.seed(0)
+    top, bottom, left, right = rand_bbox_minmax((3, 3), (0.4, 0.8), count=200)
+    assert bottom.max() == right.max() == 3 and top.min() == left.min() == 0
+    meter = AverageMeter()
+    meter.update(1.0, n=0)
+    assert meter.avg == 0
+
+
+def test_a_grid_of_as_many_places_in_another_shape_is_resampled():
+    table = torch.randn(1, 1 + 16, 8)
+    assert resample_abs_pos_embed(table, [4, 4]) is table
+    wide = resample_abs_pos_embed(table, [2, 8])
+    assert wide.shape == table.shape and not torch.equal(wide, table)
+    assert not torch.equal(resample_abs_pos_embed(wide, [4, 4], [2, 8]), wide)
+
+
+def test_resized_patches_stay_in_their_mode():
+    embed = PatchEmbed(32, 8, 3, 16).eval()
+    embed.proj.weight.requires_grad_(False)
+    embed.set_input_size(patch_size=4)
+    assert not embed.proj.training and not embed.proj.weight.requires_grad

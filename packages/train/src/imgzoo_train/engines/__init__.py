@@ -1,0 +1,1 @@
+"""What runs a deployed network: one file an engine, one protocol."""

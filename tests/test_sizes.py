@@ -1,0 +1,48 @@
+"""Sizes that no stage divides: a network takes them, or says in one sentence what it takes."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import imgzoo
+
+sys.path.insert(0, str(Path(__file__).parent / "parity"))
+from small import QUICK
+from structures import STRUCTURES
+
+ODD = (107, 91)
+"""Both odd at every halving but the last."""
+
+
+def look(name, **options):
+    model = imgzoo.create_model(name, device="meta", **options).eval()
+    if hasattr(model, "img_size"):  # made for one size, which it says itself
+        return
+    try:
+        model(torch.zeros(1, model.in_chans, *ODD, device="meta"))
+    except ValueError as error:
+        assert "does not divide" in str(error) and "\n" not in str(error)
+
+
+@pytest.mark.parametrize("name, options", QUICK.items(), ids=list(QUICK))
+def test_odd_sizes(name, options):
+    look(name, **options)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for names in STRUCTURES.values() for name in names])
+def test_odd_sizes_of_every_structure(name):
+    look(name)
+
+
+@pytest.mark.parametrize("name", ["test_byobnet", "dla46x_c", "resnetaa34d", "resnet50_mlp", "regnetv_064"])
+def test_shortcuts_are_as_large_as_what_they_are_added_to(name):
+    look(name)
+
+
+def test_a_network_of_squares_says_so():
+    model = imgzoo.create_model("tresnet_m", device="meta").eval()
+    with pytest.raises(ValueError, match="does not divide into squares of 4: resize it to multiples of that"):
+        model(torch.zeros(1, 3, *ODD, device="meta"))
