@@ -144,6 +144,7 @@ QUERIES = st.builds(
     max_gmacs=st.sampled_from([None, None, 8.0]),
     min_top1=st.sampled_from([None, None, 75.0]),
     pareto=st.just(""),
+    can=st.just(()),
     columns=st.just(()),
     sort=st.sampled_from(["", "name", "-params", "gmacs", "-top1", "license", "family"]),
 )
@@ -212,3 +213,12 @@ def test_a_model_without_a_family_or_figures_is_found_and_has_unknown_columns(zo
     assert [COLUMNS[name](row) for name in ("params", "gmacs", "top1", "family")] == [None] * 4
     row = row._replace(weights=WeightSpec("t", "net"))
     assert COLUMNS["top1"](row) is None
+
+
+def test_capabilities_are_asked_for_together():
+    found = {row.name: row.spec.capabilities for row in search(Query(can=("compile", "script")))}
+    assert found and all({"compile", "script"} <= known for known in found.values())
+    every = {row.name for row in search(Query())}
+    assert {row.name for row in search(Query()) if {"compile", "script"} <= row.spec.capabilities} == {*found} < every
+    with pytest.raises(UsageError, match="no capability 'fly'; there are bf16"):
+        search(Query(can=("fly",)))
