@@ -32,7 +32,7 @@ def family(name: str, seed: int) -> tuple[dict, dict]:
             }
             for j in range(k % 4)
         }
-        models[model] = {"weights": weights}
+        models[model] = {"weights": weights, "capabilities": ["compile", *(["script"] if i % 2 else [])]}
         if i % 5 != 4:
             row = {
                 "params": (k * 37 % 90 + 1) * 1_000_000,
@@ -144,6 +144,7 @@ QUERIES = st.builds(
     max_gmacs=st.sampled_from([None, None, 8.0]),
     min_top1=st.sampled_from([None, None, 75.0]),
     pareto=st.just(""),
+    can=st.just(()),
     columns=st.just(()),
     sort=st.sampled_from(["", "name", "-params", "gmacs", "-top1", "license", "family"]),
 )
@@ -212,3 +213,16 @@ def test_a_model_without_a_family_or_figures_is_found_and_has_unknown_columns(zo
     assert [COLUMNS[name](row) for name in ("params", "gmacs", "top1", "family")] == [None] * 4
     row = row._replace(weights=WeightSpec("t", "net"))
     assert COLUMNS["top1"](row) is None
+
+
+@pytest.mark.parametrize("can", [(), ("compile",), ("compile", "script"), ("fx",)])
+def test_capabilities_are_asked_for_together(zoo, can):
+    everything = {row.name: row.spec.capabilities for row in search(Query())}
+    found = {row.name for row in search(Query(can=can))}
+    assert found == {name for name, known in everything.items() if known.issuperset(can)}
+    assert {len(known) for known in everything.values()} == {1, 2}
+
+
+def test_an_unknown_capability_is_an_error(zoo):
+    with pytest.raises(UsageError, match="no capability 'fly'; there are bf16"):
+        search(Query(can=("fly",)))

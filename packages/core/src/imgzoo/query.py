@@ -10,7 +10,7 @@ from .catalog.results import read_results
 from .errors import UnknownNameError, UsageError
 from .licenses import is_permissive, spdx
 from .registry import Registry, registry
-from .specs import ModelSpec, WeightSpec
+from .specs import CAPABILITIES, ModelSpec, WeightSpec
 from .text import natural
 
 SCORES = ("imagenet", "real", "v2", "a", "r", "sketch")
@@ -100,6 +100,8 @@ class Query(NamedTuple):
     """A column, ascending; `-column` for descending. Rows without a value come last."""
     pareto: str = ""
     """A cost column: keep rows that no other beats in both this cost and ImageNet top-1."""
+    can: tuple[str, ...] = ()
+    """Capabilities, all of which the architecture has: `compile`, `export`, ... ."""
     columns: tuple[str, ...] = ()
     """More columns that the caller is going to read."""
 
@@ -139,6 +141,9 @@ def _check(query: Query) -> None:
         raise UsageError(f"a Pareto front is drawn over {', '.join(COSTS)}, not {query.pareto}")
     if query.plugin:
         plugin_names(query.plugin)
+    if unknown := sorted({*query.can} - CAPABILITIES):
+        known = ", ".join(sorted(CAPABILITIES))
+        raise UsageError(f"there is no capability '{unknown[0]}'; there are {known}")
 
 
 def plugin_names(name: str) -> set[str]:
@@ -182,6 +187,8 @@ def _tests(query: Query) -> list[Callable[[Row], bool]]:
         tests.append(lambda row: not any(_named(row, pattern) for pattern in query.exclude))
     if query.tag:
         tests.append(lambda row: row.weights is not None and fnmatchcase(row.weights.tag, query.tag))
+    if query.can:
+        tests.append(lambda row: row.spec.capabilities.issuperset(query.can))
     if query.license:
         tests.append(lambda row: row.weights is not None and _licensed(row.weights.license, query.license))
     tests += _between("params", query.min_params, query.max_params)

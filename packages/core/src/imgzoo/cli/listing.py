@@ -35,6 +35,8 @@ COSTS = ("params", "gmacs", "macts", "size")
 @click.option("--family", default="", metavar="GLOB", help="Keep this family.")
 @click.option("--tag", default="", metavar="GLOB", help="Keep weights with this tag.")
 @click.option("--license", default="", metavar="ID", help="Keep weights under this SPDX license, or 'permissive'.")
+@click.option("--can", multiple=True, metavar="CAPABILITY", help="Keep what can do this, such as compile, export, fx, "
+              "onnx, script, set_input_size; several: all of them.")  # fmt: skip
 @click.option("--pretrained", is_flag=True, help="List published weights, as name.tag.")
 @click.option("--min-params", type=Number(0), metavar="M", help="At least so many million parameters.")
 @click.option("--max-params", type=Number(0), metavar="M", help="At most so many million parameters.")
