@@ -137,7 +137,7 @@ class StripAttention(nn.Module):
 
 
 class GatherExcite(nn.Module):
-    """Means of the neighbourhood, `extent` places wide, scale each place (arXiv:1810.12348): (B, C, H, W) -> the same
+    """Means of the neighborhood, `extent` places wide, scale each place (arXiv:1810.12348): (B, C, H, W) -> the same
     shape; `extent` 0 looks at the whole map.
 
     With `size`, the height and width of the maps, the means are learned: depthwise convolutions of stride 2 down to
