@@ -11,6 +11,7 @@ _COMMANDS = {
     "launch": "Start training on several ranks or machines.",
     "validate": "Score models or run folders on data.",
     "predict": "Name what images show, or write their features.",
+    "explain": "Show which pixels an answer rests on.",
     "benchmark": "Measure speed and cost of models.",
     "export": "Write a model as torch.export, ONNX, TorchScript or for an engine, with a parity report.",
     "average": "Average the weights of checkpoints.",
