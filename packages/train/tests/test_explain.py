@@ -89,20 +89,17 @@ class Cells(nn.Module):
 
 
 class Tokens(Cells):
-    """The same as tokens behind a class token that says nothing."""
+    """The same as tokens behind a class token that says nothing; the level is a container run piece by piece."""
 
     def __init__(self):
         super().__init__()
         self.norm = self.cells
-        self.cells, self.tokens = nn.Identity(), nn.Identity()
+        self.cells, self.tokens = nn.Identity(), nn.Sequential(nn.Identity())
         self.feature_info = FeatureInfo([Feature(2, 8, "tokens")])
-
-    def grid_of(self, height, width):
-        return height // 8, width // 8
 
     def forward(self, images):
         tokens = F.pad(self.norm(images).flatten(2).transpose(1, 2), [0, 0, 1, 0])
-        return self.tokens(tokens)[:, 1:].relu().mean(1)
+        return self.tokens[0](tokens)[:, 1:].relu().mean(1)
 
 
 def share(relevance, inside):
@@ -244,7 +241,7 @@ def test_mistakes_get_one_sentence(folder, photo, tmp_path):
     assert "notes.png" in sentence(image=text)
     assert "there is no file" in sentence(image=tmp_path / "none.png")
     assert "taken.html exists" in sentence(output=tmp_path / "taken.png")
-    for name in ("test_resnet", "test_maxvit"):  # without attention, and in windows
+    for name in ("test_resnet", "test_maxvit", "test_vit3"):  # no attention, in windows, and hidden in the pool
         lacking = sentence(model=name, method="rollout", more=("--pretrained", "false"))
         assert "--method gradcam" in lacking
     assert "has no classifier" in sentence_of(Predictor(create_model("test_resnet", num_classes=0)), photo)

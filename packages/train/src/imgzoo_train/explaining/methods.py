@@ -10,6 +10,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,8 +18,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from imgzoo.errors import CapabilityError
-from imgzoo.features import to_map
+from imgzoo.features import Feature, to_map
 from imgzoo.model.levels import is_grid
+from imgzoo.model.tokens import TokenModel
 from imgzoo_layers import set_fused_attn
 from imgzoo_train.models.deployed import Deployed
 from imgzoo_train.models.parity import first_output
@@ -36,16 +38,16 @@ def gradcam(model: Any, image: Tensor, index: int) -> Tensor:
     """
     _need_gradients(model, "gradcam")
     modules = dict(model.named_modules())
-    paths = dict.fromkeys(level.module for level in model.feature_info.levels)
-    with _kept([modules[path] for path in paths if path in modules]) as kept, torch.enable_grad():
+    levels = [level for level in model.feature_info.levels if level.module in modules]
+    with _kept([_ending(modules[level.module]) for level in levels]) as kept, torch.enable_grad():
         score = first_output(model(image.requires_grad_()))[0, index]
-        states = [state for state in kept if _tensor(model, state).requires_grad]
-        tensors = [_tensor(model, state) for state in states]
+        states = [(levels[place], state) for place, state in kept if _tensor(model, state).requires_grad]
+        tensors = [_tensor(model, state) for _, state in states]
         gradients = torch.autograd.grad(score, tensors, allow_unused=True) if tensors else ()
-    for state, tensor, gradient in zip(reversed(states), reversed(tensors), reversed(gradients)):
+    for (level, state), tensor, gradient in zip(reversed(states), reversed(tensors), reversed(gradients)):
         if gradient is None:
             continue
-        slopes, values = (_as_map(model, state, each, image) for each in (gradient, tensor.detach()))
+        slopes, values = (_as_map(model, level, state, each, image) for each in (gradient, tensor.detach()))
         if slopes is not None and values is not None and slopes.any():
             weights = slopes.mean((2, 3), keepdim=True)
             return _enlarged((weights * values).sum(1).relu(), image)
@@ -103,8 +105,8 @@ def integrated_gradients(model: Any, image: Tensor, index: int) -> Tensor:
 def rollout(model: Any, image: Tensor, index: int) -> Tensor:
     """Attention followed from the last block to the patches, half of each block's being the way past it.
 
-    It starts at what the classifier reads: the class token, the pool's own attention, or all patches alike. It is the
-    same for every class. Raises `CapabilityError` where attention is missing, hidden, or not between all tokens.
+    It starts at what the classifier reads: the class token, or all patches alike. It is the same for every class.
+    Raises `CapabilityError` where attention is missing, hidden, or not between all tokens once a block.
     """
     _need_gradients(model, "rollout")
     drops = [module for path, module in model.named_modules() if path.rpartition(".")[2] == "attn_drop"]
@@ -118,15 +120,18 @@ def rollout(model: Any, image: Tensor, index: int) -> Tensor:
             module.fused_attn = was  # type: ignore[assignment]
     prefix, grid = getattr(model, "num_prefix_tokens", 0), _grid(model, image)
     tokens = prefix + (grid[0] * grid[1] if grid else 0)
-    blocks = [weights.float().mean(1) for weights in kept if weights.ndim == 4]  # (B, queries, keys), heads alike
-    last = blocks.pop() if blocks and blocks[-1].shape[1] == 1 else None  # a pool that attends
+    blocks = [weights.float().mean(1) for _, weights in kept if weights.ndim == 4]  # (B, queries, keys), heads alike
     alike = all(block.shape == (1, tokens, tokens) for block in blocks)
-    if grid is None or not blocks or not alike or len(blocks) + (last is not None) < len(drops):
-        raise CapabilityError(f"{model.name} shows no attention between all of its tokens: use --method gradcam")
+    one_each = len(blocks) == len(model.feature_info.levels) == len(drops)
+    pool = model.pool_kind() if grid else ""
+    if grid is None or not (blocks and alike and one_each):
+        raise CapabilityError(
+            f"{model.name} does not show one attention a block between all of its tokens: use --method gradcam"
+        )
+    if pool not in ("token", "avg", "max", "avgmax"):
+        raise CapabilityError(f"{model.name} does not show what its pool '{pool}' attends to: use --method gradcam")
     row = torch.zeros(1, 1, tokens, device=image.device)
-    if last is not None:
-        row[..., tokens - last.shape[2] :] = last
-    elif model.pool_kind() == "token":
+    if pool == "token":
         row[..., 0] = 1
     else:
         row[..., prefix:] = 1 / (tokens - prefix)
@@ -149,15 +154,26 @@ def _need_gradients(model: Any, method: str) -> None:
 
 
 @contextmanager
-def _kept(modules: list[nn.Module]) -> Iterator[list[Any]]:
-    """What the modules return while it is open, in the order of the forward pass."""
-    kept: list[Any] = []
-    hooks = [module.register_forward_hook(lambda _, __, output: kept.append(output)) for module in modules]
+def _kept(modules: list[nn.Module]) -> Iterator[list[tuple[int, Any]]]:
+    """What the modules return while it is open, with their places, in the order of the forward pass."""
+    kept: list[tuple[int, Any]] = []
+
+    def keep(place: int, module: nn.Module, given: Any, output: Any) -> None:
+        kept.append((place, output))
+
+    hooks = [module.register_forward_hook(partial(keep, place)) for place, module in enumerate(modules)]
     try:
         yield kept
     finally:
         for hook in hooks:
             hook.remove()
+
+
+def _ending(module: nn.Module) -> nn.Module:
+    """What returns the output of a module: the last one in a container, which may be run piece by piece."""
+    while isinstance(module, (nn.Sequential, nn.ModuleList)) and len(module):
+        module = module[-1]
+    return module
 
 
 def _tensor(model: Any, state: Any) -> Tensor:
@@ -167,19 +183,19 @@ def _tensor(model: Any, state: Any) -> Tensor:
     return state
 
 
-def _as_map(model: Any, state: Any, tensor: Tensor, image: Tensor) -> Tensor | None:
+def _as_map(model: Any, level: Feature, state: Any, tensor: Tensor, image: Tensor) -> Tensor | None:
     """A tensor in the form of a state's level as a map (1, C, h, w); None where it has no places."""
     if tensor.ndim == 3:
         grid = state[1] if isinstance(state, (tuple, list)) and is_grid(state[1]) else _grid(model, image)
-        return None if grid is None else to_map(tensor[:, tensor.shape[1] - grid[0] * grid[1] :], grid)
+        high, wide = grid or (side // level.reduction for side in image.shape[-2:])
+        return to_map(tensor[:, -high * wide :], (high, wide)) if tensor.shape[1] >= high * wide else None
     if tensor.ndim == 4:
         return tensor.permute(0, 3, 1, 2) if model.channels_last else tensor
     return None
 
 
 def _grid(model: Any, image: Tensor) -> tuple[int, int] | None:
-    grid_of = getattr(model, "grid_of", None)
-    return None if grid_of is None else grid_of(*image.shape[-2:])
+    return model.grid_of(*image.shape[-2:]) if isinstance(model, TokenModel) else None
 
 
 def _starts(length: int, window: int) -> list[int]:
