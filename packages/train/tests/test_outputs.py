@@ -232,7 +232,20 @@ def test_help_is_grouped_and_shows_defaults():
 
 
 @pytest.mark.parametrize(
-    "name", ["validate", "predict", "export", "benchmark", "average", "sweep", "recommend", "list"]
+    "name",
+    [
+        "validate",
+        "predict",
+        "export",
+        "embed",
+        "probe",
+        "explain",
+        "benchmark",
+        "average",
+        "sweep",
+        "recommend",
+        "list",
+    ],
 )
 def test_every_command_shows_the_defaults_of_its_options(name):
     from imgzoo.cli.app import cli

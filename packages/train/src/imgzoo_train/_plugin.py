@@ -14,6 +14,7 @@ _COMMANDS = {
     "embed": "Write the features of every image of a source.",
     "probe": "Score frozen features by nearest neighbors and a linear classifier.",
     "search": "Find the images most like a query among embedded ones.",
+    "explain": "Show which pixels an answer rests on.",
     "benchmark": "Measure speed and cost of models.",
     "export": "Write a model as torch.export, ONNX, TorchScript or for an engine, with a parity report.",
     "average": "Average the weights of checkpoints.",

@@ -35,7 +35,7 @@ KINDS = {
 COMMANDS = {
     "imgzoo-optim": "schedule",
     "imgzoo-data": "data",
-    "imgzoo-train": "average benchmark clean embed export launch predict probe push recommend search sweep train "
+    "imgzoo-train": "average benchmark clean embed explain export launch predict probe push recommend search sweep train "
     "validate",
 }
 

@@ -163,6 +163,17 @@ def align(answer: Answer, data: Answer, what: str = "the model", where: str = "t
     return Alignment(len(answer.names), columns, None if same else torch.tensor(found))
 
 
+def place_of(text: str, answer: Answer, what: str) -> int:
+    """The output that a class is, by its name or its number. Raises `UsageError` for one that `what` does not know."""
+    place = _place(text, _spellings(answer), what)
+    if place is None and text.isdecimal() and int(text) < answer.count:
+        place = int(text)
+    if place is None:
+        known = f"it answers {_listed(answer.names)}, or " if answer.names else "take "
+        raise UsageError(f"{what} knows no class '{text}'; {known}a number from 0 to {answer.count - 1}")
+    return place
+
+
 def _by_number(answer: Answer, data: Answer, what: str, where: str) -> Alignment:
     if answer.count != data.count:
         noun = "value" if answer.task == "regression" else "class"
