@@ -267,3 +267,17 @@ def test_info_shows_the_options_of_a_component(kind, name, words):
     from imgzoo.cli import info
 
     assert words in invoke(info, "--kind", kind, name)
+
+
+def test_a_model_without_a_classifier_answers_with_its_features(tmp_path):
+    save_model(create_model("test_resnet", num_classes=0), tmp_path / "model")
+    Image.new("RGB", (40, 30), "red").save(tmp_path / "a.png")
+    predictor = Predictor.open(str(tmp_path / "model"))
+    with pytest.raises(UsageError, match="test_resnet has no classifier to answer with: ask for --embed or --features"):
+        predictor(tmp_path / "a.png")
+    (row,) = predictor.rows([tmp_path / "a.png"], embed=True)
+    assert len(row["embedding"]) == predictor.model.num_features and "classes" not in row
+    output = tmp_path / "rows.json"
+    given = [str(tmp_path / "a.png"), "--model", str(tmp_path / "model"), "--embed", "--output", str(output)]
+    done = CliRunner().invoke(predict.command, given)
+    assert done.exit_code == 0, done.output

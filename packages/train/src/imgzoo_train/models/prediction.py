@@ -105,7 +105,12 @@ class Predictor:
                 yield {"file": str(path), **answers[place]}
 
     def answers(self, images: Sequence[torch.Tensor], topk: int, embed: bool, features: bool) -> list[Row]:
-        """An answer for each image (C, H, W); those of one shape are seen together."""
+        """An answer for each image (C, H, W); those of one shape are seen together.
+
+        Raises `UsageError` where the model has no classifier and nothing else is asked of it.
+        """
+        if not (self.answer.count or embed or features):
+            raise UsageError(f"{self.model.name} has no classifier to answer with: ask for --embed or --features")
         answers: dict[int, Row] = {}
         for places, group in by_shape(images):
             answers |= dict(zip(places, self.batch(group.to(self.device), topk, embed, features)))
@@ -139,6 +144,8 @@ class Predictor:
         return [row if known else {"error": NOT_FINITE} for row, known in zip(rows, finite)]
 
     def _named(self, answers: torch.Tensor, topk: int) -> list[Row]:
+        if not self.answer.count:
+            return [{} for _ in answers]
         if self.answer.task == "regression":
             return [{"values": values} for values in answers.tolist()]
         best, labels = answers.topk(min(topk, answers.shape[1]), 1), self.answer.labels
