@@ -61,10 +61,13 @@ def subclasses(kind):
     return [kind, *(each for child in kind.__subclasses__() for each in subclasses(child))]
 
 
-@pytest.mark.parametrize("kind", subclasses(errors.ImgzooError))
-def test_every_error_shows_names_escaped(kind):
-    text = str(kind(f"there is no '{HOSTILE}'"))
-    assert "there is no" in text and text.isprintable() and "\\x1b[31mred\\x9b" in text
+def test_every_error_shows_names_escaped():
+    """All but those that make their sentence themselves, out of no text."""
+    kinds = [kind for kind in subclasses(errors.ImgzooError) if kind.__init__ is errors.ImgzooError.__init__]
+    assert len(kinds) > 5
+    for kind in kinds:
+        text = str(kind(f"there is no '{HOSTILE}'"))
+        assert "there is no" in text and text.isprintable() and "\\x1b[31mred\\x9b" in text, kind
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,7 @@ PRECISIONS = click.Choice(["fp32", "tf32", "bf16", "fp16", "pure-bf16"])
 @click.option("--overwrite", is_flag=True, help="begin anew, whatever is there")
 def command(output: Path, device: str, resume: bool, overwrite: bool, **options: Any) -> None:
     """Write the features of every image of SOURCE (digits: or folder:PATH), in its order, with keys and targets."""
+    from imgzoo.cli.output import say
     from imgzoo.errors import UsageError
     from imgzoo_train.features.embedding import Embedding, Settings
     from imgzoo_train.features.store import Parts, check_output
@@ -55,4 +56,4 @@ def command(output: Path, device: str, resume: bool, overwrite: bool, **options:
         speed = (total - done) / (time.perf_counter() - start)
         parts.finish()
     before = f", {done} of them before" if done else ""
-    click.echo(f"{total} images in {output}{before}; {speed:.1f} images/s")
+    say(f"{total} images in {output}{before}; {speed:.1f} images/s")

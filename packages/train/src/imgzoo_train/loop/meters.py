@@ -11,8 +11,8 @@ class Meters:
     """Sums of loss and images since the last log row; times are kept apart, since no two runs share them."""
 
     def __init__(self) -> None:
-        self.loss: torch.Tensor | None = None
-        self.grad_norm: torch.Tensor | None = None
+        self.loss = torch.zeros((), dtype=torch.float64)
+        self.grad_norm = torch.zeros((), dtype=torch.float64)
         self.images = 0
         self.updates = 0
         self.left_out = 0
@@ -23,8 +23,8 @@ class Meters:
     def add(self, loss: torch.Tensor, grad_norm: torch.Tensor, images: int) -> None:
         """Add an update: mean loss of its images, norm of its gradient, images of all ranks. Waits for nothing."""
         losses, norm = loss.detach().double() * images, grad_norm.detach().double()
-        self.loss = losses if self.loss is None else self.loss.to(loss.device) + losses
-        self.grad_norm = norm if self.grad_norm is None else self.grad_norm.to(norm.device) + norm
+        self.loss = self.loss.to(loss.device) + losses if self.updates else losses
+        self.grad_norm = self.grad_norm.to(norm.device) + norm if self.updates else norm
         self.images += images
         self.updates += 1
 
@@ -45,7 +45,7 @@ class Meters:
             "images_per_second": images / seconds if seconds else 0.0,
             "data_wait": self.wait_seconds / seconds if seconds else 0.0,
         }
-        if self.loss is not None and self.grad_norm is not None:
+        if self.updates:
             means = {"loss": float(self.loss) / max(1, self.images), "grad_norm": float(self.grad_norm) / self.updates}
             row = {**means, **row}
         if self.left_out:
