@@ -11,6 +11,7 @@ import random
 import shutil
 import subprocess
 import venv
+from collections.abc import Iterable
 from pathlib import Path
 
 import nox
@@ -35,6 +36,7 @@ PROCESSOR = {
     "ATEN_CPU_CAPABILITY": ("default", "avx2", ""),  # taken at its word; empty leaves the choice to torch
     "OMP_NUM_THREADS": ("1", "2"),
 }
+CARD = shutil.which("nvidia-smi") is not None
 FLOOR = ("torch==2.6.0", "torchvision==0.21.0")  # the oldest that the packages ask for
 PEER = ("timm==1.0.31", "pyyaml")
 SITE = ("mkdocs==1.6.1", "mkdocs-material==9.8.2", "mkdocstrings==1.0.8", "mkdocstrings-python==2.0.11", "matplotlib")
@@ -73,24 +75,25 @@ def environment(session: nox.Session) -> str:
     return use(session, SHARED)
 
 
+def layered(session: nox.Session, folder: Path, wanted: Iterable[str], *options: str) -> str:
+    """The shared environment with a layer of its own over it, made anew when what is `wanted` changed; its `bin`."""
+    environment(session)
+    python, mark, stamp = str(folder / "bin" / "python"), folder / "imgzoo.stamp", "\n".join(wanted)
+    if not Path(python).exists():
+        venv.create(folder, with_pip=True)
+    below = next(SHARED.glob("lib/python*/site-packages"))
+    link = next(folder.glob("lib/python*/site-packages")) / "shared.pth"
+    if not mark.is_file() or mark.read_text() != stamp:
+        link.unlink(missing_ok=True)  # what is below is not for pip to judge
+        session.run(python, "-m", "pip", "install", "-q", *options, *stamp.split("\n"), external=True)
+        mark.write_text(stamp)
+    link.write_text(f"import site; site.addsitedir({str(below)!r})\n")
+    return use(session, folder)
+
+
 def peer_environment(session: nox.Session) -> str:
     """The shared environment with the peer library layered over it."""
-    environment(session)
-    if not (PARITY / "bin" / "python").exists():
-        venv.create(PARITY, with_pip=True)
-    own = layer(PARITY)
-    if not list(own.glob("timm-*.dist-info")):
-        python = str(PARITY / "bin" / "python")
-        session.run(python, "-m", "pip", "install", "-q", "--no-deps", *PEER, external=True)
-    return use(session, PARITY)
-
-
-def layer(folder: Path) -> Path:
-    """Let an environment find what the shared one has, after its own; returns where its own packages are."""
-    below = next(SHARED.glob("lib/python*/site-packages"))
-    own = next(folder.glob("lib/python*/site-packages"))
-    (own / "shared.pth").write_text(f"import site; site.addsitedir({str(below)!r})\n")
-    return own
+    return layered(session, PARITY, PEER, "--no-deps")
 
 
 def use(session: nox.Session, folder: Path) -> str:
@@ -128,13 +131,7 @@ def tests(session: nox.Session) -> None:
 @nox.session
 def oldest(session: nox.Session) -> None:
     """The tests on the oldest torch that the packages ask for (a download of 2.5 GB on Linux)."""
-    environment(session)
-    python = str(OLDEST / "bin" / "python")
-    if not Path(python).exists():
-        venv.create(OLDEST, with_pip=True)
-        session.run(python, "-m", "pip", "install", "-q", *FLOOR, external=True)
-    layer(OLDEST)
-    pytest(session, use(session, OLDEST), "-m", "not slow and not parity", *APART)
+    pytest(session, layered(session, OLDEST, FLOOR), "-m", "not slow and not parity", *APART)
 
 
 @nox.session
@@ -173,13 +170,7 @@ def build(session: nox.Session) -> None:
 @nox.session
 def docs(session: nox.Session) -> None:
     """Build the documentation into site/; a broken link or anchor, or anything from a network, is an error."""
-    environment(session)
-    python = str(DOCS / "bin" / "python")
-    if not Path(python).exists():
-        venv.create(DOCS, with_pip=True)
-        session.run(python, "-m", "pip", "install", "-q", *SITE, external=True)
-    layer(DOCS)
-    use(session, DOCS)
+    python = f"{layered(session, DOCS, SITE)}/python"
     env = {"NO_MKDOCS_2_WARNING": "1", "OMP_NUM_THREADS": "1"}
     session.run(python, "-m", "mkdocs", "build", "--strict", *session.posargs, env=env, external=True)
 
@@ -193,23 +184,20 @@ def parity(session: nox.Session) -> None:
 @nox.session
 def clients(session: nox.Session) -> None:
     """What other libraries do with timm, done with imgzoo in its place; each is installed without its dependencies."""
-    environment(session)
-    python = str(CLIENT / "bin" / "python")
-    if not Path(python).exists():
-        venv.create(CLIENT, with_pip=True)
-    layer(CLIENT)
     wanted = [requirement for needs in CLIENTS.values() for requirement in needs]
-    session.run(python, "-m", "pip", "install", "-q", "--no-deps", *wanted, external=True)
-    bin = use(session, CLIENT)
+    bin = layered(session, CLIENT, wanted, "--no-deps")
     pytest(session, bin, *([] if session.posargs else ["tests/clients"]))
 
 
 @nox.session
 def gpu(session: nox.Session) -> None:
-    """What needs a GPU: tests, then measurements beside the peer. Without one each test is skipped by name."""
+    """What needs a GPU: tests, then measurements beside the peer. Without one each test is skipped by name.
+
+    `-- --on cpu` runs what a CPU can of the tests, to see that they are sound.
+    """
     bin = peer_environment(session)
-    pytest(session, bin, "-n", "4", "-rs", "tests/gpu")
-    if shutil.which("nvidia-smi"):
+    pytest(session, bin, "-n", "2", "tests/gpu")
+    if CARD:
         session.run(f"{bin}/python", "benchmarks/run.py", "gpu", external=True)
 
 
@@ -227,6 +215,7 @@ def nightly(session: nox.Session) -> None:
     """Everything that a change alone does not wait for: all slow proofs, all comparisons, a quick benchmark."""
     for name in ("slow", "parity", "clients", "fuzz"):
         session.notify(name)
+    session.notify("gpu", posargs=[] if CARD else ["--on", "cpu"])
     session.notify("bench", posargs=["--quick"])
 
 

@@ -45,11 +45,20 @@ def test_a_workflow_runs_what_exists(path):
     for job in flow["jobs"].values():
         matrix = job.get("strategy", {}).get("matrix", {})
         lines = [step.get("run", "") for step in job["steps"]]
-        text = "\n".join(lines).replace("${{ matrix.session }}", " ".join(matrix.get("session", ())).split(" -- ")[0])
+        named = " ".join(each.split(" -- ")[0] for each in matrix.get("session", ()))
+        text = "\n".join(lines).replace("${{ matrix.session }}", named)
         assert asked_for(text) <= sessions(), asked_for(text) - sessions()
         for script in re.findall(r"\b(tools/\S+\.py)", text):
             assert (ROOT / script).is_file(), script
         assert all("uses" in step or step["run"] for step in job["steps"])
+
+
+def test_the_nightly_workflow_runs_what_the_nightly_session_does():
+    body = (ROOT / "noxfile.py").read_text().partition("def nightly(")[2].partition("@nox.session")[0]
+    listed = body.partition("for name in (")[2].partition(")")[0]
+    told = {*re.findall(r'notify\("(\w+)"', body), *re.findall(r'"(\w+)"', listed)}
+    matrix = load(ROOT / ".github/workflows/nightly.yml")["jobs"]["nightly"]["strategy"]["matrix"]
+    assert {each.split(" -- ")[0] for each in matrix["session"]} == told > {"slow", "gpu", "fuzz"}
 
 
 def test_every_session_is_named_somewhere_that_runs_or_tells():
