@@ -7,11 +7,9 @@ from collections.abc import Iterable, Mapping
 from importlib.resources import files
 from typing import Any
 
-from imgzoo.catalog.results import read_results
 from imgzoo.errors import UsageError
-from imgzoo.query import COLUMNS, SCORES, Row
-from imgzoo.registry import registry
-from imgzoo.text import json_text, natural
+from imgzoo.query import COLUMNS, COSTS, SCORES, Query, Row, search, sort_rows
+from imgzoo.text import json_text
 
 SHOWN = ("plugin", "family", "license", "size", "params", "gmacs", "macts", "top1", *SCORES[1:])
 POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
@@ -19,20 +17,9 @@ POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inli
 
 def all_rows() -> list[Row]:
     """Every published weight, and every architecture that has none, in the order of names."""
-    models = registry("models")
-    packages = {plugin.name: plugin.package for plugin in models.plugins.plugins}
-    known: dict[tuple[str, str], dict[str, Any]] = {}
-    found: list[Row] = []
-    for name, spec in sorted(models.listed().items(), key=lambda item: natural(item[0])):
-        key = (packages[spec.plugin], spec.family)
-        if spec.family and key not in known:
-            known[key] = read_results(*key)
-        results = known.get(key, {}).get(spec.name, {})
-        published = [row for row in spec.weights if row.published]
-        found += [Row(f"{name}.{row.tag}", spec, row, results) for row in published]
-        if not published:
-            found.append(Row(name, spec, None, results))
-    return found
+    weights, bare = (search(Query(pretrained=pretrained, columns=COSTS)) for pretrained in (True, False))
+    bare = [row for row in bare if not any(each.published for each in row.spec.weights)]
+    return sort_rows(weights + bare, "name")
 
 
 def table(rows: Iterable[Row], measured: Mapping[str, float] | None = None) -> dict[str, Any]:
