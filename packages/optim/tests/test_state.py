@@ -273,3 +273,18 @@ def test_update_clipping_bounds_a_burst(name: str) -> None:
 
 def test_the_schedule_called_none_is_constant() -> None:
     assert [create_scheduler("none", total=10, base=0.3)(i) for i in (0, 5, 9)] == [0.3] * 3
+
+
+@pytest.mark.parametrize("name", [name for name in PLAIN if not name.startswith("kron")])  # it draws on the device
+def test_a_step_reads_nothing_back(name: str) -> None:
+    """On the meta device there is no value to read; on a GPU the host would wait for it."""
+    params = [Parameter(torch.empty(shape, device="meta")) for shape in SHAPES]
+    optimizer = create_optimizer(name, params, lr=1e-2, weight_decay=1e-2, **OPTIONS.get(name, {}))
+    second = getattr(optimizer, "second_order", False)
+    for _ in range(8):
+        for param in params:
+            param.grad = torch.empty_like(param)
+        if second:
+            optimizer.zero_grad()
+            torch.stack([(p**3).sum() for p in params]).sum().backward(create_graph=True)
+        optimizer.step()

@@ -34,7 +34,7 @@ class Pool:
         for held in self._held:
             if held.dtype == dtype and held.numel() >= size and _references(held) == 1:
                 return held[:size].view(shape)
-        fresh = torch.empty(size, dtype=dtype)
+        fresh = torch.empty(size, dtype=dtype, device="cpu")
         if _references(fresh) == 1:
             self._held = [fresh, *self._held][: self._most]
             return fresh[:size].view(shape)
@@ -113,7 +113,7 @@ class DeviceStage:
         if self.device.type == "cpu":
             out = self.pool.take(tuple(pixels.shape), torch.uint8)
             return out.copy_(pixels)
-        staged = torch.empty(pixels.shape, dtype=torch.uint8, pin_memory=self.cuda).copy_(pixels)
+        staged = torch.empty(pixels.shape, dtype=torch.uint8, pin_memory=self.cuda, device="cpu").copy_(pixels)
         return staged.to(self.device, non_blocking=True)
 
     def _normalize(self, pixels: torch.Tensor) -> torch.Tensor:

@@ -68,5 +68,5 @@ def erase_batch(
                 continue
             noise.manual_seed(int(rng.integers(1 << 62)))
             shape = region.shape if erase.mode == "pixel" else (region.shape[0], 1, 1)
-            region.copy_(sent(torch.randn(shape, generator=noise), images.device))
+            region.copy_(sent(torch.randn(shape, generator=noise, device="cpu"), images.device))
     return images

@@ -62,7 +62,7 @@ class Slots:
             if context in (None, "fork"):
                 self.memory = torch.frombuffer(mmap.mmap(-1, count * self.size), dtype=torch.uint8)
             else:
-                self.memory = torch.empty(count * self.size, dtype=torch.uint8).share_memory_()
+                self.memory = torch.empty(count * self.size, dtype=torch.uint8, device="cpu").share_memory_()
         except (OSError, OverflowError, RuntimeError) as error:
             raise UsageError(
                 f"there is no memory for {count} batches of {self.size / 2**30:.1f} GiB; take smaller batches or "

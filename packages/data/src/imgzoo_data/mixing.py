@@ -63,7 +63,7 @@ class Mixer:
 
     def __call__(self, images: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Mix a batch of any loader: (B, C, H, W) float and its targets; what is drawn comes from torch's generator."""
-        seed = int(torch.randint(1 << 62, ()))
+        seed = int(torch.randint(1 << 62, (), device="cpu"))
         mix = self.draw(seed, 0, 0, 0, len(images), (images.shape[2], images.shape[3]))
         return self.images(images.clone(), mix), self.targets(targets, mix)
 
@@ -131,7 +131,7 @@ class Mixer:
             for i in range(pairs):
                 _paste(images, before, 2 * i, mix.boxes)
         if share.any():
-            weight = sent(torch.as_tensor(share, dtype=images.dtype), images.device).view(-1, 1, 1, 1)
+            weight = sent(torch.as_tensor(share, dtype=images.dtype, device="cpu"), images.device).view(-1, 1, 1, 1)
             images[0 : 2 * pairs : 2].lerp_(before[1::2], weight[0::2])
             images[1 : 2 * pairs : 2].lerp_(before[0::2], weight[1::2])
         return images
@@ -151,7 +151,7 @@ class Mixer:
             return dense
         partner = torch.arange(len(dense), device=dense.device)
         partner[:pairs] ^= 1
-        lam = sent(torch.as_tensor(mix.lam, dtype=torch.float32), dense.device)[:, None]
+        lam = sent(torch.as_tensor(mix.lam, dtype=torch.float32, device="cpu"), dense.device)[:, None]
         return dense * lam + dense[partner] * (1 - lam)
 
 

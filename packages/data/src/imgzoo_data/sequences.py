@@ -81,7 +81,7 @@ class SequenceStage(DeviceStage):
                 gone = np.flatnonzero(_inside(coord, (top, top + h, left, left + w)) & valid)
                 noise.manual_seed(int(rng.integers(1 << 62)))
                 shape = {"const": (), "rand": (patches.shape[2],), "pixel": (len(gone), patches.shape[2])}[erase.mode]
-                value = torch.randn(shape, generator=noise) if shape else torch.zeros(())
+                value = torch.randn(shape, generator=noise, device="cpu") if shape else torch.zeros((), device="cpu")
                 patches[row, sent(gone, patches.device)] = sent(value, patches.device)
 
 

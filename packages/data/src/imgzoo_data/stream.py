@@ -52,7 +52,7 @@ class StreamFetcher(IterableDataset):
 
     def __init__(self, fetcher: Fetcher, order: StreamOrder, workers: int, prefetch: int):
         self.fetcher, self.order, self.workers, self.prefetch = fetcher, order, workers, prefetch
-        self.start = torch.zeros(2, dtype=torch.int64).share_memory_()
+        self.start = torch.zeros(2, dtype=torch.int64, device="cpu").share_memory_()
         """Epoch and step at which the next loop begins; shared, so that living workers see it."""
 
     def __iter__(self) -> Iterator[Fetched]:

@@ -214,7 +214,7 @@ class Optimizer(Eager, torch.optim.Optimizer):
                 raise CapabilityError(f"{type(self).__name__} takes no sparse gradients; use sgd or adagrad")
             state = self.state[param]
             if "step" not in state:
-                state["step"] = torch.zeros((), dtype=torch.float32)
+                state["step"] = torch.zeros((), dtype=torch.float32, device="cpu")
                 self.create(state, param, group)
             state["step"] += 1
             t = len(together) if compiling else int(state["step"])
@@ -318,7 +318,7 @@ class Optimizer(Eager, torch.optim.Optimizer):
     def _workspace(self, block: Block) -> list[Tensor]:
         """Room for the steps of a block, used again for every segment: fresh pages cost more than the arithmetic."""
         if self._room is None or self._room.numel() < self._need:
-            self._room = torch.empty(self._need)
+            self._room = torch.empty(self._need, device="cpu")
         rooms = []
         for param in block.params:
             rooms.append(torch.as_strided(self._room, param.size(), param.stride(), self._used))

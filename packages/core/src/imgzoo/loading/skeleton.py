@@ -56,7 +56,7 @@ class _Later(TorchFunctionMode):
 
     def fill_all(self) -> None:
         """Fill what still waits, on torch's threads: each random parameter from a generator of its own."""
-        seeds = torch.randint(2**62, (len(self.pending),)).tolist()
+        seeds = torch.randint(2**62, (len(self.pending),), device="cpu").tolist()
         jobs = [(key, torch.Generator().manual_seed(seed)) for key, seed in zip(list(self.pending), seeds, strict=True)]
         jobs.sort(key=lambda job: -self.pending[job[0]][0].numel())
         inference = torch.is_inference_mode_enabled()  # a thread has modes of its own

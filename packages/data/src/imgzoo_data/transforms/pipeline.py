@@ -70,7 +70,7 @@ class Transform:
         """
         rng = rng or self._draw()
         pixels = self.pixels(data, rng, size).float().div_(255)
-        mean, std = torch.tensor(self.config.mean), torch.tensor(self.config.std)
+        mean, std = (torch.tensor(each, device="cpu") for each in (self.config.mean, self.config.std))
         pixels.sub_(mean[:, None, None]).div_(std[:, None, None])
         if self.erase.p > 0:
             erase_batch(pixels[None], self.erase, int(rng.integers(1 << 62)), 0, [0], [0])
@@ -79,7 +79,7 @@ class Transform:
     def _draw(self) -> Generator:
         """A generator seeded by torch's; that one is not touched where nothing is random."""
         fixed = not self.training and not self.steps and isinstance(self.crop, EvalCrop)
-        return generator(0 if fixed else int(torch.randint(1 << 62, ())), 0)
+        return generator(0 if fixed else int(torch.randint(1 << 62, (), device="cpu")), 0)
 
     def pixels(self, data: Any, rng: Generator | None = None, size: Any = None) -> torch.Tensor:
         """One image (C, H, W) uint8, as the loader takes it; all chance comes from `rng`."""

@@ -114,7 +114,7 @@ def window(
     if fill is None:
         return pixels[:, _reflected(top, target[0], rows)][:, :, _reflected(left, target[1], columns)]
     values = fill if len(fill) == channels else (fill[0],) * channels
-    result = torch.tensor(values, dtype=torch.uint8)[:, None, None].expand(channels, *target).contiguous()
+    result = torch.tensor(values, dtype=torch.uint8, device="cpu")[:, None, None].expand(channels, *target).contiguous()
     y0, x0 = max(0, top), max(0, left)
     y1, x1 = min(rows, top + target[0]), min(columns, left + target[1])
     if y1 > y0 and x1 > x0:
@@ -125,7 +125,7 @@ def window(
 def _reflected(first: int, count: int, size: int) -> torch.Tensor:
     """Source positions of a run that may leave 0..size-1, reflected at the borders without repeating them."""
     if size == 1:
-        return torch.zeros(count, dtype=torch.long)
+        return torch.zeros(count, dtype=torch.long, device="cpu")
     period = 2 * (size - 1)
-    places = torch.arange(first, first + count).remainder(period)
+    places = torch.arange(first, first + count, device="cpu").remainder(period)
     return torch.where(places < size, places, period - places)

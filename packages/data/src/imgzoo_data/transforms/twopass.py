@@ -118,7 +118,7 @@ def resize(
     y = taps(height, size[0], start[0], stop[0], interpolation)
     top, bottom = int(y.first.min()), int((y.first + y.count).max())
     rows, columns = stop[0] - start[0], stop[1] - start[1]
-    result = torch.empty((3, rows, columns), dtype=torch.uint8)
+    result = torch.empty((3, rows, columns), dtype=torch.uint8, device="cpu")
     room = _scratch.of(3 * width + 128 + 64 * (width + 4) + (bottom - top) * 4 * (columns + 8)).ctypes.data
     across = (columns, x.weights.shape[1], *(part.ctypes.data for part in x))
     down = (rows, y.weights.shape[1], *(part.ctypes.data for part in y))

@@ -62,7 +62,7 @@ class AdaHessian(Optimizer):
         samples = self.defaults["n_samples"]
         diagonals = [self.initial("hessian_diag", p, p) for p in params]
         for i in range(samples):
-            signs = [torch.randint(0, 2, p.shape, generator=self.generator).to(p) * 2 - 1 for p in params]
+            signs = [torch.randint(0, 2, p.shape, generator=self.generator, device="cpu").to(p) * 2 - 1 for p in params]
             with torch.enable_grad():
                 products = torch.autograd.grad(
                     [p.grad for p in params],  # type: ignore[arg-type]

@@ -46,7 +46,7 @@ def run_compiled(
             tensors, rate = rows[i]
             count, columns, *inner = tensors[0].shape
             area = torch.Size(inner).numel()
-            room = torch.empty((columns + 3 * 64) * area)
+            room = torch.empty((columns + 3 * 64) * area, device="cpu")
             pointers = [x.data_ptr() for x in (*tensors, room)]
             function(*pointers, count, columns, area, weight, eps, clip, 1 - decay * rate, rate)
 

@@ -50,7 +50,7 @@ class LaProp(Optimizer):
         for param in params:
             state = self.state[param]
             if "exp_avg_lr" not in state:  # at a constant rate, as it was before the average was kept
-                state["exp_avg_lr"] = torch.zeros((), dtype=torch.float64) + lr * (1 - beta1 ** (t - 1))
+                state["exp_avg_lr"] = torch.zeros((), dtype=torch.float64, device="cpu") + lr * (1 - beta1 ** (t - 1))
             average = state["exp_avg_lr"].mul_(beta1).add_((1 - beta1) * lr)
             together.setdefault(None if torch.compiler.is_compiling() else float(average), []).append(param)
         for each in together.values():

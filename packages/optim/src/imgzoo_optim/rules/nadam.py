@@ -31,7 +31,7 @@ class NAdam(Optimizer):
 
     def create(self, state: dict[str, Any], param: Tensor, group: dict[str, Any]) -> None:
         super().create(state, param, group)
-        state["mu_product"] = torch.ones((), dtype=torch.float64)
+        state["mu_product"] = torch.ones((), dtype=torch.float64, device="cpu")
 
     def decay(self, group: dict[str, Any]) -> str:
         return "gradient"

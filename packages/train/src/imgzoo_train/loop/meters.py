@@ -11,8 +11,8 @@ class Meters:
     """Sums of loss and images since the last log row; times are kept apart, since no two runs share them."""
 
     def __init__(self) -> None:
-        self.loss = torch.zeros((), dtype=torch.float64)
-        self.grad_norm = torch.zeros((), dtype=torch.float64)
+        self.loss = torch.zeros((), dtype=torch.float64, device="cpu")
+        self.grad_norm = torch.zeros((), dtype=torch.float64, device="cpu")
         self.images = 0
         self.updates = 0
         self.left_out = 0

@@ -29,7 +29,8 @@ class Later:
     def __init__(self, flag: torch.Tensor) -> None:
         self.flag, self.event = flag, None
         if flag.is_cuda:
-            self.flag = torch.empty(flag.shape, dtype=flag.dtype, pin_memory=True).copy_(flag, non_blocking=True)
+            self.flag = torch.empty(flag.shape, dtype=flag.dtype, device="cpu", pin_memory=True)
+            self.flag.copy_(flag, non_blocking=True)
             self.event = torch.cuda.current_stream(flag.device).record_event()
 
     def __bool__(self) -> bool:

@@ -43,7 +43,7 @@ def class_weights(
             raise UsageError("weights of positives need `total`, the number of samples, at least the largest count")
         weight = (total - counts) / some
     elif mode == "effective":
-        weight = (1 - beta) / (1 - torch.pow(torch.tensor(beta, dtype=torch.float64), some))
+        weight = (1 - beta) / (1 - torch.pow(torch.tensor(beta, dtype=torch.float64, device="cpu"), some))
     else:
         weight = 1.0 / some
     weight = torch.where(counts > 0, weight**power, torch.zeros_like(weight))
@@ -85,7 +85,7 @@ def read_class_weights(path: str | Path, names: Sequence[str], key: str = "class
         raise UsageError(f"{path} must hold a number of at least 0 for each class, or a table '{key}'")
     if len(value) != len(names):
         raise UsageError(f"{path} holds {len(value)} weights for {len(names)} classes")
-    return torch.tensor(value, dtype=torch.float32)
+    return torch.tensor(value, dtype=torch.float32, device="cpu")
 
 
 def _by_name(path: Path, table: Mapping[str, Any], names: Sequence[str]) -> list[Any]:
@@ -107,7 +107,7 @@ def read_class_counts(path: str | Path, names: Sequence[str]) -> tuple[torch.Ten
         table = json.loads(path.read_text("utf-8"))
         counts, total = table["pos_counts"], int(table["num_samples"])
         counts = _by_name(path, counts, names) if isinstance(counts, Mapping) else counts
-        counts = torch.tensor(counts, dtype=torch.float64)
+        counts = torch.tensor(counts, dtype=torch.float64, device="cpu")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{path} is no file of class statistics: JSON with pos_counts and num_samples") from error
     if len(counts) != len(names):

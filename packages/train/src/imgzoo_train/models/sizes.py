@@ -12,7 +12,7 @@ from imgzoo.errors import ImgzooError, UsageError
 @torch.no_grad()
 def check_size(model: Any, *sizes: Any) -> None:
     """Let the model see an image of each size (height and width); raises `UsageError` for one that it cannot take."""
-    training, parameter = model.training, next(model.parameters(), torch.zeros(0))
+    training, parameter = model.training, next(model.parameters(), torch.zeros(0, device="cpu"))
     cfg = model.pretrained_cfg
     for size in sizes:
         height, width = (size, size) if isinstance(size, int) else size

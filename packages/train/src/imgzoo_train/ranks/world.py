@@ -52,7 +52,7 @@ class World:
         """Begin to find the largest `flag` of any rank; the function returned waits until all have voted."""
         if self.size == 1:
             return lambda: flag
-        largest = torch.tensor(flag)
+        largest = torch.tensor(flag, device="cpu")
         work = dist.all_reduce(largest, dist.ReduceOp.MAX, self.control, async_op=True)
         assert work is not None
 

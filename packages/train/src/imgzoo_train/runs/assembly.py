@@ -361,7 +361,7 @@ def supervised(loss: Callable[[Any, torch.Tensor], torch.Tensor], state: State |
 
 def class_counts(sources: Sources) -> torch.Tensor:
     """Number of training samples of each class."""
-    targets = torch.as_tensor(sources.train.targets())
+    targets = torch.as_tensor(sources.train.targets(), device="cpu")
     return targets.sum(0) if targets.ndim > 1 else torch.bincount(targets, minlength=sources.classes)
 
 
