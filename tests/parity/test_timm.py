@@ -133,6 +133,8 @@ LAYERS = [
     ("SeparableConvNormAct", (24, 12), {}, MAP), ("Conv2dSame", (24, 12, 3, 2), {}, MAP), ("StdConv2d",
     (24, 12, 3), {}, MAP),
     ("StdConv2dSame", (24, 12, 3, 2), {}, MAP), ("BlurPool2d", (24,), {}, MAP), ("AvgPool2dSame", (3, 2), {}, MAP),
+    ("create_pool2d", ("max", 3, 2), dict(padding="same"), MAP), ("create_pool2d", ("avg", 3, 2), dict(padding="same"), MAP),
+    ("create_pool2d", ("max", 3, 2), {}, MAP), ("create_pool2d", ("max", 3), dict(padding="same", dilation=2), MAP),
     ("SelectAdaptivePool2d", (), {}, MAP), ("SelectAdaptivePool2d", (), dict(pool_type="avg"), MAP),
     ("SelectAdaptivePool2d", (), dict(pool_type="catavgmax", flatten=True), MAP),
     ("SelectAdaptivePool2d", (2,), dict(pool_type="avgmax", flatten=True), MAP), ("SelectAdaptivePool2d", (),

@@ -12,7 +12,8 @@ import imgzoo
 import imgzoo_timm as timm
 from imgzoo.errors import OptionError
 from imgzoo.registry import registry
-from imgzoo_timm.layers import Attention, DropPath, Mlp
+from imgzoo_layers import pool
+from imgzoo_timm.layers import Attention, DropPath, Mlp, create_pool2d
 from imgzoo_timm.models.vision_transformer import Block, PatchEmbed, VisionTransformer
 
 SMALL = dict(img_size=32, patch_size=8, embed_dim=24, depth=2, num_heads=3, num_classes=7)
@@ -187,3 +188,13 @@ def test_modules_of_families_have_their_functions():
     assert module.checkpoint_filter_fn({"state_dict": own}, made).keys() == own.keys()
     with pytest.raises(ImportError, match="imgzoo"):
         exec("from imgzoo_timm.models.vision_transformer import resnet_of_nobody")
+
+
+@pytest.mark.parametrize("kind, native", [("max", pool.MaxPool2dSame), ("avg", pool.AvgPool2dSame)])
+@pytest.mark.parametrize("options", [{}, {"ceil_mode": True}])
+def test_local_pools_take_plain_numbers(kind, native, options):
+    x = torch.randn(1, 2, 7, 8)
+    torch.testing.assert_close(create_pool2d(kind, 3, 2, padding="same", **options)(x), native(3, 2)(x))
+    if kind == "max":
+        again = create_pool2d(kind, 3, 2, padding="same", dilation=2)(x)
+        torch.testing.assert_close(again, native(3, 2, 2)(x))

@@ -94,7 +94,7 @@ class MaxPool2dSame(pool.MaxPool2dSame):
                  ceil_mode: bool = False):  # fmt: skip
         kernel_size = to_2tuple(kernel_size)
         stride = kernel_size if stride is None else to_2tuple(stride)
-        nn.MaxPool2d.__init__(self, kernel_size, stride, 0, dilation, ceil_mode=ceil_mode)
+        nn.MaxPool2d.__init__(self, kernel_size, stride, 0, to_2tuple(dilation), ceil_mode=ceil_mode)
 
 
 class BlurPool2d(pool.BlurPool2d):
