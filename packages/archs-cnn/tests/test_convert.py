@@ -1,10 +1,13 @@
 """Weights in the formats of their authors load into our convolutional networks and compute the same."""
 
+import re
+
 import pytest
 import torch
 import torchvision
 
 import imgzoo
+from imgzoo.errors import WeightsError
 
 TINY = dict(depths=(1, 2, 1, 1), dims=(8, 16, 24, 32), num_classes=5)
 
@@ -83,6 +86,58 @@ def test_open_clip_tower(tmp_path, name, renamed):
     same(model, again)
 
 
+@pytest.mark.parametrize("theirs, ours", [
+    ("convnext_tiny", "convnext_tiny"),
+    *(pytest.param(f"convnext_{size}", f"convnext_{size}", marks=pytest.mark.slow) for size in ("small", "base")),
+])  # fmt: skip
+def test_torchvision_convnext(tmp_path, theirs, ours):
+    torch.manual_seed(0)
+    model = getattr(torchvision.models, theirs)(weights=None, num_classes=7).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.02)
+    torch.save(model.state_dict(), tmp_path / "convnext.pth")
+    again = imgzoo.create_model(ours, pretrained=tmp_path / "convnext.pth").double()
+    assert (again.load_report.format, again.num_classes, again.load_report.initialized) == ("torchvision", 7, [])
+    x = torch.randn(1, 3, 64, 64, dtype=torch.float64)
+    with torch.inference_mode():
+        torch.testing.assert_close(again.eval()(x), model.double()(x), rtol=1e-6, atol=1e-6)
+
+
+def transformers_resnet(model):
+    """transformers' ResNet: an embedder, stages and layers counted from zero."""
+    state = {}
+    for key, value in model.state_dict().items():
+        for pattern, replacement in (
+            (r"^conv1\.", "resnet.embedder.embedder.convolution."),
+            (r"^bn1\.", "resnet.embedder.embedder.normalization."),
+            (r"^layer(\d)\.", lambda m: f"resnet.encoder.stages.{int(m[1]) - 1}.layers."),
+            (r"downsample\.0", "shortcut.convolution"), (r"downsample\.1", "shortcut.normalization"),
+            (r"\.conv(\d)\.", lambda m: f".layer.{int(m[1]) - 1}.convolution."),
+            (r"\.bn(\d)\.", lambda m: f".layer.{int(m[1]) - 1}.normalization."), (r"^fc\.", "classifier.1."),
+        ):  # fmt: skip
+            key = re.sub(pattern, replacement, key)
+        state[key] = value
+    return state
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
+def test_transformers_resnet(tmp_path, name):
+    model = make(name, layers=(1, 2, 1, 1), num_classes=5)
+    torch.save(transformers_resnet(model), tmp_path / "resnet.pth")
+    again = imgzoo.create_model(name, pretrained=tmp_path / "resnet.pth", layers=(1, 2, 1, 1))
+    assert (again.load_report.format, again.load_report.initialized) == ("transformers", [])
+    same(model, again)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
+def test_a_resnet_without_its_statistics_is_refused(tmp_path, name):
+    state = make(name).state_dict()
+    torch.save({key: value for key, value in state.items() if key != "layer1.0.bn1.running_var"}, tmp_path / "no.pth")
+    with pytest.raises(WeightsError, match=r"lacks 1 tensors \(layer1\.0\.bn1\.running_var"):
+        imgzoo.create_model(name, pretrained=tmp_path / "no.pth")
+
+
 @pytest.mark.parametrize("ours, theirs", [
     ("regnety_004", "regnet_y_400mf"), ("regnetx_004_tv", "regnet_x_400mf"), ("regnety_008_tv", "regnet_y_800mf"),
 ])  # fmt: skip
@@ -95,8 +150,8 @@ def test_torchvision_regnet(tmp_path, ours, theirs):
     same(model, again)
 
 
-@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
-def test_torchvision_resnet_has_our_names(tmp_path, name):
+@pytest.mark.parametrize("name", ["resnet18", "resnet50", "resnext50_32x4d", "wide_resnet50_2", "densenet121"])
+def test_torchvision_networks_with_our_names(tmp_path, name):
     torch.manual_seed(0)
     model = getattr(torchvision.models, name)(weights=None).eval()
     torch.save(model.state_dict(), tmp_path / "resnet.pth")

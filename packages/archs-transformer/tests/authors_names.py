@@ -158,6 +158,23 @@ def beit(state):
     return state | {"blocks.0.attn.relative_position_index": torch.zeros(17, 17)}
 
 
+def beit_pretrained(state):
+    """Before fine-tuning: one table for all blocks, a norm where ours follows the pooling, what predicts patches."""
+    table = "attn.relative_position_bias_table"
+    kept = {key: value for key, value in state.items() if not key.startswith("head.") and table not in key}
+    shared = {"rel_pos_bias.relative_position_bias_table": state[f"blocks.0.{table}"],
+              "rel_pos_bias.relative_position_index": torch.zeros(17, 17)}  # fmt: skip
+    heads = {"mask_token": torch.zeros(1, 1, 64), "lm_head.weight": torch.zeros(3, 64), "lm_head.bias": torch.zeros(3)}
+    return renamed(kept, (r"^fc_norm\.", "norm.")) | shared | heads
+
+
+def beit_v2_pretrained(state):
+    """As BEiT, with two layers more that only the pretraining ran."""
+    theirs = beit_pretrained(state)
+    more = {f"cls_pt_layers.0.{key.split('.', 2)[2]}": value for key, value in theirs.items() if "blocks.0." in key}
+    return theirs | more | {"cls_pt_lm_head.weight": torch.zeros(3, 64)}
+
+
 def beit3(state):
     """microsoft/unilm: an expert of images (A) and one of text (B) for every layer."""
     theirs = renamed(

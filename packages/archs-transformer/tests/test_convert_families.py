@@ -81,6 +81,8 @@ CASES = [
     Case("language-model", names.deepseek, "deepseek_vit_412m_enc", TOWER | {"out_features": 24}, 126),
     Case("aim", names.aim, "aimv2_large_patch14_224", BARE),
     Case("original", names.beit, "beit_base_patch16_224", TINY),
+    Case("original", names.beit_pretrained, "beit_base_patch16_224", BARE | {"depth": 1}),
+    Case("original", names.beit_v2_pretrained, "beitv2_base_patch16_224", BARE | {"depth": 1}),
     Case("beit3", names.beit3, "beit3_base_patch16_224", TINY),
     Case("dinov3", names.dinov3, "vit_base_patch16_dinov3_qkvb", BARE),
     Case("dinov3", names.dinov3, "vit_small_plus_patch16_dinov3", BARE),

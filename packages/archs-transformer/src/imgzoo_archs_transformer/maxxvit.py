@@ -34,13 +34,14 @@ PARTITION = 32
 class Downsample(nn.Module):
     """Pool to half the size, widen by a pointwise convolution: (B, C, H, W) -> (B, D, H/2, W/2)."""
 
-    def __init__(self, dim: int, dim_out: int, pool: str = "avg2", padding: str = "", bias: bool = True):
+    def __init__(self, dim: int, dim_out: int, pool: str = "avg2", padding: str = "", bias: bool = True,
+                 always: bool = False):  # fmt: skip
         super().__init__()
-        if pool == "max":
-            self.pool = nn.MaxPool2d(3, 2, 1)
-        else:
+        if pool == "avg2":
             self.pool = AvgPool2dSame(2, 2) if padding == "same" else nn.AvgPool2d(2, 2)
-        self.expand = nn.Conv2d(dim, dim_out, 1, bias=bias) if dim != dim_out else nn.Identity()
+        else:
+            self.pool = nn.MaxPool2d(3, 2, 1) if pool == "max" else nn.AvgPool2d(3, 2, 1)
+        self.expand = nn.Conv2d(dim, dim_out, 1, bias=bias) if always or dim != dim_out else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         return self.expand(self.pool(x))
@@ -56,7 +57,9 @@ class MbConv(nn.Module):
         hidden = 4 * (dim_out if expand_output else dim)
         gate = int(gate_ratio * (dim_out if expand_output else hidden))
         pooled = pool_stride and stride == 2
-        self.shortcut = Downsample(dim, dim_out, pool, padding, bias) if stride == 2 else nn.Identity()
+        self.shortcut = nn.Identity()
+        if stride == 2:
+            self.shortcut = Downsample(dim, dim_out, pool, padding, bias, always=pool == "avg3")
         self.pre_norm = norm(dim, apply_act=pre_norm_act)
         self.down = Downsample(dim, dim, padding=padding) if pooled else nn.Identity()
         self.conv1_1x1 = nn.Conv2d(dim, hidden, 1, bias=False)
@@ -177,7 +180,7 @@ class MaxxVit(ImageModel):
     pre_norm_act: an activation behind their first norm
     expand_output: widen from the output's channels, not the input's
     pool_stride: halve by the pool, not by a convolution
-    pool: how shortcuts are halved: "avg2" or "max"
+    pool: how shortcuts are halved: "avg2", "max", or "avg3", the mean of 3x3, with a 1x1 behind it everywhere
     gate_early: gate before the norm of the 3x3 convolution, not behind it
     conv_scale: layer scale of the ConvNeXt blocks
     rel_pos: positions: "bias", "bias_tf" or "mlp"

@@ -1,5 +1,6 @@
-"""ConvNeXt weights of the original repositories (V1 and V2), and of open_clip's visual tower."""
+"""ConvNeXt weights of the original repositories (V1, V2, DINOv3), torchvision, transformers and open_clip's tower."""
 
+import re
 from typing import Any
 
 from imgzoo.loading.convert import TRUNK, Format, State, project
@@ -13,7 +14,36 @@ ORIGINAL = [
     (r"\.grn\.gamma$", ".mlp.grn.weight"),
     (r"\.grn\.beta$", ".mlp.grn.bias"),
     (r"^norm\.", "head.norm."),
+    (r"^norms\..*", ""),  # the last of them is `norm`
     (r"^head\.(weight|bias)$", r"head.fc.\1"),
+]
+TORCHVISION = [
+    (r"^features\.0\.", "stem."),
+    (r"^features\.(\d+)\.(\d+)\.(?:layer_scale$|block\.)", r"block\1.\2."),
+    (r"^features\.(\d+)\.", r"down\1."),
+    (r"^(block\d+\.\d+\.)$", r"\1gamma"),
+    (r"^(block\d+\.\d+\.)0\.", r"\1conv_dw."),
+    (r"^(block\d+\.\d+\.)2\.", r"\1norm."),
+    (r"^(block\d+\.\d+\.)3\.", r"\1mlp.fc1."),
+    (r"^(block\d+\.\d+\.)5\.", r"\1mlp.fc2."),
+    (r"^classifier\.0\.", "head.norm."),
+    (r"^classifier\.2\.", "head.fc."),
+]
+TRANSFORMERS = [
+    (r"^convnext(?:v2)?\.", ""),
+    (r"^model\.stages\.", "stages."),
+    (r"^embeddings\.patch_embeddings\.", "stem.0."),
+    (r"^embeddings\.layernorm\.", "stem.1."),
+    (r"^(?:encoder\.)?stages\.0\.downsample_layers\.", "stem."),
+    (r"^(?:encoder\.)?stages\.(\d+)\.downsampl(?:ing_layer|e_layers)\.", r"stages.\1.downsample."),
+    (r"^(?:encoder\.)?stages\.(\d+)\.layers\.", r"stages.\1.blocks."),
+    (r"\.layer_scale_parameter$", ".gamma"),
+    (r"\.(?:dwconv|depthwise_conv)\.", ".conv_dw."),
+    (r"\.(?:pwconv|pointwise_conv)([12])\.", r".mlp.fc\1."),
+    (r"\.grn\.", ".mlp.grn."),
+    (r"^layer_?norm\.", "head.norm."),
+    (r"\.layer_?norm\.", ".norm."),
+    (r"^classifier\.", "head.fc."),
 ]
 TOWER = [
     *TRUNK,
@@ -31,7 +61,20 @@ def reshape(state: State, model: Any) -> State:
     return state
 
 
+def halve(state: State, model: Any) -> State:
+    """Odd members of torchvision's list are stages, even ones the halving before the next: `block3` -> `stages.1`."""
+    return reshape({re.sub(r"^(block|down)(\d+)\.", _stage, key): value for key, value in state.items()}, model)
+
+
+def _stage(found: re.Match[str]) -> str:
+    return f"stages.{int(found[2]) // 2}.{'blocks' if found[1] == 'block' else 'downsample'}."
+
+
 FORMATS = [
     Format("original", r"^downsample_layers\.", ORIGINAL, reshape),
+    Format("torchvision", r"^features\.0\.0\.", TORCHVISION, halve),
+    Format(
+        "transformers", r"^(?:convnext(?:v2)?\.)?(?:encoder|embeddings)\.|\.depthwise_conv\.", TRANSFORMERS, reshape
+    ),
     Format("open-clip-trunk", r"^visual\.trunk\.", TOWER, project),
 ]

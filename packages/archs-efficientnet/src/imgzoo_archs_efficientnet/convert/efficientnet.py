@@ -1,9 +1,11 @@
-"""EfficientNet weights with the names of the TensorFlow port: one flat list of blocks, `_depthwise_conv`, `_bn0`."""
+"""EfficientNet weights of torchvision, and of the TensorFlow port: a flat list of blocks, `_depthwise_conv`, `_bn0`."""
 
 from typing import Any
 
 from imgzoo.loading.convert import Format, State
 from imgzoo_archs_efficientnet.blocks import DepthwiseSeparable
+
+from . import torchvision
 
 PARTS = {"_depthwise_conv": "conv_dw", "_se_reduce": "se.conv_reduce", "_se_expand": "se.conv_expand"}
 SEPARABLE = {**PARTS, "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
@@ -34,4 +36,4 @@ def nest_blocks(state: State, model: Any) -> State:
     return nested
 
 
-FORMATS = [Format("tensorflow-port", r"^_conv_stem\.", finish=nest_blocks)]
+FORMATS = [Format("tensorflow-port", r"^_conv_stem\.", finish=nest_blocks), torchvision.FORMAT]

@@ -1,8 +1,5 @@
-"""Swin V2 weights of the original repository: as Swin's, with the coordinates of its tables stored."""
+"""Swin V2 weights: as Swin's, the original ones with the coordinates of their tables stored."""
 
-from imgzoo.loading.convert import Format
+from .swin_transformer import FORMATS
 
-from .swin_transformer import RULES, shift_merging
-
-RULES = [(r".*\.relative_coords_table$", ""), *RULES]
-FORMATS = [Format("original", r"^layers\.0\.downsample\.|\.relative_coords_table$", RULES, shift_merging)]
+__all__ = ["FORMATS"]

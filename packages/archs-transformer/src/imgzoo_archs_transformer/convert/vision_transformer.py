@@ -1,11 +1,15 @@
-"""ViT weights as published: JAX arrays, CLIP, transformers' CLIP and SigLIP, AIM, BEiT-3, DINO, MAE, DeiT-III."""
+"""ViT weights as published: JAX arrays, torchvision, CLIP, AIM, BEiT-3, DINO, MAE, DeiT-III; transformers' names of
+ViT, DINOv2, CLIP and SigLIP."""
 
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from imgzoo.errors import WeightsError
 from imgzoo.loading.convert import Format, State, project
+
+from .hugging import MARKER, NAMES
 
 JAX = [
     (r"^(?:params/)?(?:txt/.*|[tb]$)", ""),
@@ -64,6 +68,29 @@ TRANSFORMERS = [
     (r"\.layer_norm([12])\.", r".norm\1."),
     (r"\.self_attn\.out_proj\.", ".attn.proj."),
     (r"\.self_attn\.", ".attn."),
+]
+HUGGING = [
+    *NAMES,
+    (r"^pooler\.dense\..*", ""),  # no classifier reads it
+    (r"^layernorm\.", "norm."),
+    (r"^(?:cls_)?classifier\.", "head."),
+    (r"^distillation_classifier\.", "head_dist."),
+    (r"\.layer_scale([12])\.lambda1$", r".ls\1.gamma"),
+    (r"\.mlp\.weights_in\.", ".mlp.fc1."),
+    (r"\.mlp\.(?:weights_out|down_proj)\.", ".mlp.fc2."),
+]
+TORCHVISION = [
+    (r"^class_token$", "cls_token"),
+    (r"^conv_proj\.", "patch_embed.proj."),
+    (r"^encoder\.pos_embedding$", "pos_embed"),
+    (r"^encoder\.ln\.", "norm."),
+    (r"^encoder\.layers\.encoder_layer_", "blocks."),
+    (r"\.ln_([12])\.", r".norm\1."),
+    (r"\.self_attention\.in_proj_", ".attn.qkv."),
+    (r"\.self_attention\.out_proj\.", ".attn.proj."),
+    (r"\.mlp\.(?:0|linear_1)\.", ".mlp.fc1."),
+    (r"\.mlp\.(?:3|linear_2)\.", ".mlp.fc2."),
+    (r"^heads\.head\.", "head."),
 ]
 AIM = [
     (r"^preprocessor\.patchifier\.", "patch_embed."),
@@ -193,10 +220,27 @@ def from_dino(state: State, model: Any) -> State:
     return state
 
 
+def from_hugging(state: State, model: Any) -> State:
+    """Query, key and value become one layer, gate and value too; DINOv2's classifier reads two things, ours one.
+
+    Raises `WeightsError` for such a classifier where the network would have one of as many classes.
+    """
+    join(state, "attn", {"qkv": ("q_proj", "k_proj", "v_proj")})
+    join(state, "mlp", {"fc1": ("gate_proj", "up_proj")})
+    if "head.weight" in state and state["head.weight"].shape[1] == 2 * model.embed_dim:
+        if len(state["head.weight"]) == model.num_classes:
+            raise WeightsError("the classifier of these weights reads the class token and the mean of the patches, "
+                               "which none of this network does: give num_classes=0")  # fmt: skip
+        state = {key: value for key, value in state.items() if not key.startswith("head.")}
+    return from_dino(state, model)
+
+
 FORMATS = [
     Format("jax", r"^(?:params/)?(?:img/)?Transformer/", JAX, from_jax),
     Format("clip", r"^visual\.class_embedding$", [*VISUAL, *CLIP], from_clip),
     Format("transformers", r"^(?:vision_model\.)?embeddings\.patch_embedding\.", TRANSFORMERS, from_transformers),
+    Format("transformers-vit", MARKER, HUGGING, from_hugging),
+    Format("torchvision", r"^encoder\.layers\.encoder_layer_", TORCHVISION),
     Format("aim", r"^preprocessor\.patchifier\.", AIM),
     Format("beit3", r"^beit3\.vision_embed\.proj\.", BEIT3, from_beit3),
     Format("mae", r"^decoder_", MAE),

@@ -22,6 +22,9 @@ from .policy import check_license
 from .skeleton import assign, build_skeleton
 from .source import Source
 
+STATISTICS = ("running_mean", "running_var")
+"""Buffers that a file has to bring as it does parameters; others, such as counts and tables, are right as they are."""
+
 
 @dataclass
 class LoadReport:
@@ -79,7 +82,7 @@ def create_pretrained(
     state = fitted
     missing, unused = check_fit(state, own, source.spec.name)
     allowed = {f"{head}.{part}" for head in model._heads() for part in ("weight", "bias")}
-    buffers = {name for name, _ in model.named_buffers()}
+    buffers = {name for name, _ in model.named_buffers() if not name.endswith(STATISTICS)}
     lacking = [name for name in missing if name not in allowed and name not in buffers]
     if lacking or unused:
         raise WeightsError(misfit(path, source.spec.name, lacking, unused))

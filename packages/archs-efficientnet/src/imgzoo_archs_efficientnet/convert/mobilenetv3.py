@@ -1,0 +1,5 @@
+"""MobileNetV3 weights of torchvision."""
+
+from . import torchvision
+
+FORMATS = [torchvision.FORMAT]
