@@ -58,6 +58,9 @@ def test_every_word_of_every_family_leads_to_an_option():
         for word, entry in specs[0].spelling.items():
             assert targets(entry) <= taken, f"{family}: {word} leads to {targets(entry) - taken}"
             assert entry not in WORDS.get(word, ()), f"{family}: every family knows {word}"
+        for word in specs[0].field:
+            known = {word, *WORDS.get(word, ()), *targets(specs[0].spelling.get(word, []))}
+            assert known & taken, f"{family}: {word} leads to no option"
 
 
 def test_a_hub_folder_in_the_fields_words(tmp_path):

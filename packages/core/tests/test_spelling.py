@@ -10,7 +10,7 @@ from imgzoo.catalog import check, family_specs, format_catalog
 from imgzoo.errors import OptionError
 from imgzoo.options import parameters_of
 from imgzoo.plugin import ModelSpec
-from imgzoo.spelling import field_words, near_words, translated
+from imgzoo.spelling import field_words, near_words, spoken, translated
 
 
 class Net:
@@ -55,6 +55,34 @@ def part(name: str) -> type:
 ])  # fmt: skip
 def test_words_and_values(given, options):
     assert translated(SPEC, given) == options
+
+
+WORDS = ("act_layer", "norm_layer", "init_values", "levels", "block_fn", "rel_pos", "depths", "attn_layer",
+         "act_of_mlp", "mlp_layer")  # fmt: skip
+FIELD = SPEC._replace(field=frozenset(WORDS))
+
+
+@pytest.mark.parametrize("options, said, unsaid", [
+    ({}, {}, {}),
+    ({"act": "silu", "layer_scale": 0.1}, {"act_layer": "silu", "init_values": 0.1}, {}),
+    ({"depths": (2, 2), "drop_path_rate": 0.1}, {"depths": (2, 2)}, {"drop_path_rate": 0.1}),
+    ({"gate": "eca"}, {"attn_layer": "eca"}, {}),
+    ({"act": "relu"}, {}, {"act": "relu"}),  # as in the row
+    ({"mlp": "glu"}, {}, {"mlp": "glu"}),  # no word by itself: the field says it by a class and an option of it
+    ({"level": 3}, {}, {"level": 3}), ({"block": "post"}, {}, {"block": "post"}),  # of each stage; by a class
+    ({"norm": "rmsnorm"}, {}, {"norm": "rmsnorm"}),  # which would bring an epsilon that is not the row's
+    ({"norm": "rmsnorm", "eps": 1e-6}, {"norm_layer": "rmsnorm"}, {"eps": 1e-6}),
+    ({"norm": "rmsnorm", "eps": 0.1}, {}, {"norm": "rmsnorm", "eps": 0.1}),
+])  # fmt: skip
+def test_options_are_said_in_the_words_of_the_field(options, said, unsaid):
+    assert spoken(FIELD, options) == (said, unsaid)
+    assert {**translated(FIELD, said), **unsaid} == options
+    assert spoken(SPEC, options) == ({}, options)
+
+
+def test_an_epsilon_is_said_before_the_norm():
+    spec = FIELD._replace(field=FIELD.field | {"norm_eps"})
+    assert spoken(spec, {"norm": "rmsnorm", "eps": 0.1}) == ({"norm_eps": 0.1, "norm_layer": "rmsnorm"}, {})
 
 
 def test_a_class_of_the_users_is_left_to_the_constructor():

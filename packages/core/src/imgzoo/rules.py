@@ -78,6 +78,7 @@ RULES: dict[type, Mapping[str, Rule]] = {
         "capabilities": WORDS,
         "aliases": Rule(_are_aliases, "a table from old names to new ones"),
         "spelling": TABLE,
+        "field": WORDS,
     },
     WeightSpec: {
         **dict.fromkeys(("tag", "arch", "url", "hf_hub_id", "hf_hub_filename", "sha256", "license"), TEXT),

@@ -81,6 +81,8 @@ class ModelSpec(NamedTuple):
     """Deprecated names and the `name[.tag]` each stands for."""
     spelling: Mapping[str, Any] = NOTHING
     """Options as the field calls them in this family, and what they are here (see `imgzoo.spelling`)."""
+    field: frozenset[str] = frozenset()
+    """Words that the field's own constructors take: what is saved is said in them."""
     plugin: str = ""
 
     def load(self) -> Any:

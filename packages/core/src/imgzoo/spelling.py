@@ -97,6 +97,8 @@ CARRIED = {
     "mlp": {"act_layer": ""},  # a block tells its mlp the activation anyway
 }
 """Keywords of a `partial` that are options of their own here; with "" they have no effect in the field either."""
+JSON = ("true", "false", "null")
+"""Values in tables of values that are no words."""
 PARTS = ("act", "gate", "norm")
 """Options that take a class of the user's, too."""
 EPS = {"layernorm": 1e-6, "layernorm2d": 1e-6, "rmsnorm": 1e-6, "rmsnorm2d": 1e-6, "simplenorm": 1e-6,
@@ -181,6 +183,47 @@ def _part(
             implied[each] = 1e-5 if of_torch else EPS.get(name or "", 1e-5)
         elif each and key not in brought:
             implied[each] = parameters[each].default
+
+
+def spoken(spec: ModelSpec, options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Options that change the row of a model, in the words of `spec.field`, and the others as they are.
+
+    `translated` makes of the words what was given, with nothing else beside it.
+    """
+    parameters, _ = parameters_of(spec.load())
+    row = {**{key: each.default for key, each in parameters.items()}, **spec.kwargs}
+    said: dict[str, Any] = {}
+    unsaid = dict(options)
+    changed = [key for key, value in options.items() if key not in row or written(row[key]) != written(value)]
+    for option in sorted(changed, key=CARRIED.__contains__):  # what a part implies is said before the part
+        for word, value in _backwards(spec, parameters, option, options[option]):
+            if _means(spec, {**said, word: value}, option, {**row, **options}):
+                said[word] = value
+                del unsaid[option]
+                break
+    return said, unsaid
+
+
+def _means(spec: ModelSpec, words: Mapping[str, Any], option: str, wanted: Mapping[str, Any]) -> bool:
+    """Whether words say an option, and no other than `wanted`."""
+    try:
+        back = translated(spec, words)
+    except OptionError:
+        return False
+    return option in back and all(written(wanted[key]) == written(each) for key, each in back.items())
+
+
+def _backwards(spec: ModelSpec, parameters: Parameters, option: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """Words that may say one option, each with its value; classes have no name that a file could hold."""
+    for word in sorted(spec.field):
+        entry = spec.spelling.get(word)
+        if entry == option or (entry is None and (word == option or option in WORDS.get(word, ()))):
+            yield word, value
+        for text, settings in entry.items() if isinstance(entry, dict) else ():
+            if settings == option:
+                yield word, value
+            elif settings == {option: value} and text[:1] == text[:1].lower() != "[":
+                yield word, json.loads(text) if text in JSON else text
 
 
 def _no_counterpart(spec: ModelSpec, word: str, text: str, known: Iterable[str]) -> OptionError:

@@ -22,7 +22,7 @@ NORMALIZE: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
 }
 """Named pairs of channel mean and standard deviation."""
 
-FAMILY_KEYS = ("family", "target", "paper", "capabilities", "defaults", "spelling", "aliases", "models")
+FAMILY_KEYS = ("family", "target", "paper", "capabilities", "defaults", "spelling", "field", "aliases", "models")
 MODEL_KEYS = ("like", "target", "paper", "capabilities", "aliases", "defaults", "weights")
 OWN_KEYS = frozenset(MODEL_KEYS) - {"like", "weights"}
 CELLS = frozenset(WeightSpec._fields) - {"tag", "arch", "plugin"}

@@ -34,6 +34,9 @@ def check(data: Mapping[str, Any]) -> list[str]:
             continue
         problems += _check_model(name, row, data)
     problems += _check_spelling(data.get("spelling", {}))
+    words = data.get("field", [])
+    if not (isinstance(words, list) and all(isinstance(word, str) for word in words)):
+        problems.append(f"field is a list of words, not {json.dumps(words)}")
     problems += _check_aliases(data)
     return problems
 

@@ -94,7 +94,7 @@ def family_specs(data: Row) -> Iterator[ModelSpec]:
     capabilities = frozenset(data.get("capabilities", ()))
     shared = data.get("defaults", {})
     aliases = _aliases_by_model(data.get("aliases", {}))
-    spelling = data.get("spelling", NOTHING)
+    spelling, field = data.get("spelling", NOTHING), frozenset(data.get("field", ()))
 
     for name, row in expanded(data["models"]):
         options = dict(row)
@@ -114,6 +114,7 @@ def family_specs(data: Row) -> Iterator[ModelSpec]:
             frozenset(own["capabilities"]) if "capabilities" in own else capabilities,
             aliases.get(name, NOTHING) if "aliases" not in own else _own_aliases(name, own, aliases),
             spelling,
+            field,
         )
 
 

@@ -26,6 +26,8 @@ def format_catalog(data: Mapping[str, Any]) -> str:
     if data.get("spelling"):
         rows = [f"  {_inline(word)}: {_inline(ours)}" for word, ours in sorted(data["spelling"].items())]
         sections.append(' "spelling": {\n' + ",\n".join(rows) + "}")
+    if data.get("field"):
+        sections.append(f' "field": {_inline(sorted(data["field"]))}')
     if data.get("aliases"):
         rows = [f"  {_inline(old)}: {_inline(new)}" for old, new in sorted(data["aliases"].items())]
         sections.append(' "aliases": {\n' + ",\n".join(rows) + "}")

@@ -11,15 +11,16 @@ from typing import Any
 from torch import Tensor
 
 from imgzoo.errors import UsageError
+from imgzoo.spelling import spoken
 from imgzoo.text import json_text
 
 from .adapt import first_conv
 from .disk import CONFIG, replacing, write_text
-from .source import OWN_PREPROCESSING, PREPROCESSING
+from .source import OWN_PREPROCESSING, PREPROCESSING, named
 from .stored import stated
 
 SHARED = ("num_classes", "in_chans", "img_size", "global_pool", "output_stride", "drop_rate", "drop_path_rate")
-"""Constructor options that the peer spells as we do; others are kept in a section of their own."""
+"""Constructor options that the field spells as we do; others are said in its words too, where it has some for them."""
 
 
 def save_model(
@@ -92,15 +93,17 @@ def describe(
     }
     arguments = current_arguments(model)
     del arguments["num_classes"]  # said once: some readers take it beside `model_args`
+    shared = {key: value for key, value in arguments.items() if key in SHARED}
+    others = {key: value for key, value in arguments.items() if key not in SHARED}
+    said, own = spoken(named(model.name).spec, others) if others else ({}, {})
     config: dict[str, Any] = {
         "architecture": model.name,
         "num_classes": model.num_classes,
         "num_features": model.num_features,
-        "model_args": {key: value for key, value in arguments.items() if key in SHARED},
+        "model_args": {**shared, **said},
         "pretrained_cfg": cfg,
     }
     config["imgzoo"] = {"task": getattr(model, "task", "classification")}
-    own = {key: value for key, value in arguments.items() if key not in SHARED}
     if own:
         config["imgzoo"]["model_args"] = own
     for key in OWN_PREPROCESSING:
