@@ -42,9 +42,12 @@ def test_wrapper_gives_states_and_trains_with_checkpointing(name):
     assert next(model.parameters()).grad is not None
 
 
-@pytest.mark.parametrize("name", ["resnet18", "swin_tiny_patch4_window7_224"])
-def test_wrapper_reads_folders_that_imgzoo_saves(name, tmp_path):
-    model = imgzoo.create_model(name, num_classes=3).eval()
+@pytest.mark.parametrize("name, options", [
+    ("resnet18", {}), ("swin_tiny_patch4_window7_224", {}), ("resnet18", {"stem": "deep", "act": "silu"}),
+    ("vit_tiny_patch16_224", {"layer_scale": 0.1, "depth": 2, "reg_tokens": 2, "qk_norm": True}),
+])  # fmt: skip
+def test_wrapper_reads_folders_that_imgzoo_saves(name, options, tmp_path):
+    model = imgzoo.create_model(name, num_classes=3, **options).eval()
     imgzoo.save_model(model, tmp_path, class_names=["a", "b", "c"])
     wrapped = TimmWrapperForImageClassification.from_pretrained(tmp_path).eval()
     assert wrapped.config.label2id == {"a": 0, "b": 1, "c": 2}
