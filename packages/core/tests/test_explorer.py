@@ -2,9 +2,9 @@
 
 import json
 import re
-import shutil
 
 import pytest
+from chromium import marked, wait, window
 
 import imgzoo
 from imgzoo.errors import UsageError
@@ -64,34 +64,10 @@ def test_measured_rows_are_read():
 
 @pytest.fixture(scope="module")
 def browser(written):
-    pytest.importorskip("selenium", reason="selenium drives the browser")
-    from selenium import webdriver
-
-    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if not chromium or not driver:
-        pytest.skip("chromium and chromedriver are not installed")
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1400,1000"):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    window = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
-    try:
-        window.get(written.as_uri())
-        wait(window, lambda: marked(window, "ready"))
-        yield window
-    finally:
-        window.quit()
-
-
-def wait(window, condition):
-    from selenium.webdriver.support.ui import WebDriverWait
-
-    WebDriverWait(window, 60).until(lambda _: condition())
-
-
-def marked(window, key):
-    return window.execute_script("return document.documentElement.dataset[arguments[0]]", key)
+    with window() as opened:
+        opened.get(written.as_uri())
+        wait(opened, lambda: marked(opened, "ready"))
+        yield opened
 
 
 def names(window):

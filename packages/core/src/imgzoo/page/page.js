@@ -30,6 +30,7 @@ function layout(more) {
   const axis = { gridcolor: color("line"), linecolor: color("line"), zeroline: false, ticks: "outside", automargin: true,
     tickcolor: color("line") };
   const { xaxis, yaxis, ...others } = more;
+  for (const each of [xaxis, yaxis]) if (each?.title) each.title.standoff = 12;
   return { margin: { l: 55, r: 15, t: 10, b: 45 }, hovermode: "closest", font: { color: color("ink"),
     family: "system-ui, sans-serif", size: 12 }, hoverlabel: { bgcolor: color("soft"), bordercolor: color("line"),
     font: { color: color("ink") } }, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
