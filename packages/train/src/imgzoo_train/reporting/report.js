@@ -39,9 +39,10 @@ function drawHeat(frame, figure) {
   const share = rows.map((row, k) => counts[k] / whole[row]);
   const most = rows.reduce((so, row, k) => (row === columns[k] ? so : Math.max(so, share[k])), 1e-9);
   const z = labels.map(() => new Float32Array(size).fill(NaN)), words = labels.map(() => []), few = size <= 25;
+  const least = few ? 0 : 0.4;  // a single cell of many is small, and shall be seen
   rows.forEach((row, k) => {
     const column = columns[k];
-    z[row][column] = row === column ? Math.sqrt(share[k]) : -Math.sqrt(share[k] / most);
+    z[row][column] = row === column ? Math.sqrt(share[k]) : -least - (1 - least) * Math.sqrt(share[k] / most);
     words[row][column] = few ? counts[k] : `${labels[row]} → ${labels[column]}: ${counts[k]}, ${(100 * share[k]).toFixed(1)}%`;
   });
   const axis = size <= 40 ? { tickvals: labels.map((_, i) => i), ticktext: labels.map((name) => name.slice(0, 18)) } : {};
