@@ -121,6 +121,27 @@ def test_a_run_that_lacks_a_file_says_so(run, file, words, damage):
     assert words in found and ("is not there" in found or "is damaged" in found or file == "summary.json")
 
 
+@pytest.mark.parametrize(
+    ("file", "value"),
+    [
+        ("report/evaluation.json", {"confusion": [[0], [9], [1]], "labels": ["a"]}),
+        ("report/evaluation.json", {"bins": 3}),
+        ("report/evaluation.json", {"worst": [{"image": 1}]}),
+        ("report/seen.json", [1]),
+        ("environment.json", {"data": {"train": {"samples": "many", "fewest": "a", "most": "b"}}}),
+    ],
+)
+def test_a_file_with_other_values_than_a_run_writes_costs_its_section_alone(run, file, value):
+    (run / file).write_text(json.dumps(value))
+    words = written(run)
+    assert f"{file} is damaged" in words and "Curves Smoothing" in words and "top-1 accuracy" in words
+
+
+def test_a_summary_with_other_values_is_refused_in_a_sentence(run):
+    (run / "summary.json").write_text(json.dumps({"step": 8, "best": [1], "metric": "top1"}))
+    assert "metrics.jsonl or summary.json" in fails(command, run)
+
+
 def test_a_killed_run_and_a_running_one_have_a_page(run):
     from imgzoo_train.files.storage import held
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from imgzoo.errors import UsageError
 from imgzoo.page import text
-from imgzoo.text import counted, duration
+from imgzoo.text import counted, duration, told
 from imgzoo_train.files.storage import replace_text
 
 from . import drawing
@@ -21,6 +22,8 @@ from .record import CLASSES, EVALUATION, FOLDER, SEEN
 LISTED = 50
 """Most confused pairs that are listed."""
 ANSWERS = f"{FOLDER}/{EVALUATION}"
+DAMAGED = (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError, ZeroDivisionError)
+"""What reading raises where a file holds other values than a run writes."""
 SMOOTHING = (
     '<p class="axes"><label>Smoothing <input id="smoothing" type="range" min="0" max="0.95" step="0.05" value="0">'
     '</label><label><input id="log" type="checkbox"> logarithmic loss</label></p>'
@@ -28,24 +31,47 @@ SMOOTHING = (
 
 
 def write_report(run: RunFiles, path: Path) -> Path:
-    """Write the page of a run; returns where. Raises `StorageError` where it cannot be written."""
-    replace_text(path, render(run))
+    """Write the page of a run; returns where. Raises `StorageError` where it cannot be written, `UsageError` where the
+    rows or the summary of the run are damaged."""
+    try:
+        page = render(run)
+    except DAMAGED as error:
+        raise UsageError(f"metrics.jsonl or summary.json of {run.path} is damaged: {told(error)}") from error
+    replace_text(path, page)
     return path
 
 
 def render(run: RunFiles) -> str:
     """The page as text."""
     found = Sections()
-    drawn = found.pairs(curves(run))
-    found.add("Curves", SMOOTHING + drawn if drawn else note(run.says("metrics.jsonl", "Curves")))
-    answered(found, run)
-    found.add("What the network saw", sheet(run))
-    found.add("Data", health(run))
-    found.add("Environment", environment(run))
-    found.add("Settings", f"<details><summary>config.toml</summary><pre>{text(run.text)}</pre></details>" if run.text
-              else note(run.says("config.toml", "The settings")))  # fmt: skip
+    sections: dict[str, tuple[Callable[[], str], str]] = {
+        "Curves": (lambda: shown_curves(found, run), "metrics.jsonl"),
+        "Answers": (lambda: answered(found, run), ANSWERS),
+        "What the network saw": (lambda: sheet(run), f"{FOLDER}/{SEEN}"),
+        "Data": (lambda: health(run), "environment.json"),
+        "Environment": (lambda: environment(run), "environment.json"),
+        "Settings": (lambda: settings(run), "config.toml"),
+    }
+    for name, (build, file) in sections.items():
+        try:
+            found.add(name, build())
+        except DAMAGED:
+            found.add(name, note(f"{name}: {file} is damaged."))
     head = f'<p class="headline">{text(headline(run))}</p>{tiles(key_figures(run))}'
     return found.page(f"imgzoo run {run.name}", "run", f"{run.name} · {run.state}", head)
+
+
+def shown_curves(found: Sections, run: RunFiles) -> str:
+    """The curves, with what smooths them."""
+    drawn = found.pairs(curves(run))
+    return SMOOTHING + drawn if drawn else note(run.says("metrics.jsonl", "Curves"))
+
+
+def settings(run: RunFiles) -> str:
+    """The configuration as written."""
+    if not run.text:
+        return note(run.says("config.toml", "The settings"))
+    return f"<details><summary>config.toml</summary><pre>{text(run.text)}</pre></details>"
 
 
 def headline(run: RunFiles) -> str:
@@ -114,29 +140,29 @@ def uncertainty(metric: str, metrics: Mapping[str, float]) -> float:
     return 196 * math.sqrt(share * (1 - share) / (count + 4))
 
 
-def answered(found: Sections, run: RunFiles) -> None:
-    """How validation was answered: confusion, calibration, classes, points, mistakes."""
-    told = run.evaluation
-    if not told:
-        found.add("Answers", note(run.says(ANSWERS, "How the images of validation were answered")))
-        return
-    labels: Sequence[str] = told.get("labels") or []
-    if told.get("outputs", 0) > len(labels) and labels:
+def answered(found: Sections, run: RunFiles) -> str:
+    """How validation was answered, in sections of their own: confusion, calibration, classes, points, mistakes."""
+    facts = run.evaluation
+    if not facts:
+        return note(run.says(ANSWERS, "How the images of validation were answered"))
+    labels: Sequence[str] = facts.get("labels") or []
+    if facts.get("outputs", 0) > len(labels) and labels:
         found.add(
-            "Classes shown", note(f"Of {told['outputs']:,} classes these are the {CLASSES:,} with the lowest scores.")
+            "Classes shown", note(f"Of {facts['outputs']:,} classes these are the {CLASSES:,} with the lowest scores.")
         )
-    if told.get("confusion"):
-        found.add("Confusion", confusion(found, labels, *told["confusion"]))
-    if told.get("bins"):
-        error = told.get("metrics", {}).get("calibration_error")
-        words = f"Expected calibration error {score('calibration_error', error)}, over {len(told['bins'][0])} bins."
-        found.add("Calibration", note(words) + found.pairs(reliability(told["bins"])))
-    if told.get("points"):
-        found.add("Predicted against true", found.pairs(scatter(told["points"])))
-    if told.get("rates"):
-        found.add("Classes", classes(labels, told["rates"]))
-    found.add("Worst mistakes", gallery(told.get("worst"), "The images of validation with the largest loss."))
-    found.add("Most confident mistakes", gallery(told.get("sure"), "Wrong answers that the model was surest of."))
+    if facts.get("confusion"):
+        found.add("Confusion", confusion(found, labels, *facts["confusion"]))
+    if facts.get("bins"):
+        error = facts.get("metrics", {}).get("calibration_error")
+        words = f"Expected calibration error {score('calibration_error', error)}, over {len(facts['bins'][0])} bins."
+        found.add("Calibration", note(words) + found.pairs(reliability(facts["bins"])))
+    if facts.get("points"):
+        found.add("Predicted against true", found.pairs(scatter(facts["points"])))
+    if facts.get("rates"):
+        found.add("Classes", classes(labels, facts["rates"]))
+    found.add("Worst mistakes", gallery(facts.get("worst"), "The images of validation with the largest loss."))
+    found.add("Most confident mistakes", gallery(facts.get("sure"), "Wrong answers that the model was surest of."))
+    return ""
 
 
 def confusion(found: Sections, labels: Sequence[str], rows: list[int], columns: list[int], counts: list[int]) -> str:
@@ -210,12 +236,12 @@ def sheet(run: RunFiles) -> str:
 
 def health(run: RunFiles) -> str:
     """What served both splits, their classes, what was left out, and what to look at."""
-    told = run.environment.get("data")
-    if not isinstance(told, dict):
+    facts = run.environment.get("data")
+    if not isinstance(facts, dict):
         return note(run.says("environment.json", "How the data was found"))
     cards = []
     for split in ("train", "validation"):
-        part = told.get(split) or {}
+        part = facts.get(split) or {}
         least, most = part.get("fewest"), part.get("most")
         spread = "" if least is None else f" ({least:,} each)" if least == most else f" ({least:,} to {most:,} each)"
         rows = [
@@ -230,21 +256,21 @@ def health(run: RunFiles) -> str:
         ]
         kept = [row for row in rows if row[1]]
         cards.append(f'<div class="card"><h3>{text(split)}</h3>{table(("", ""), kept, words=(0, 1))}</div>')
-    return f'<div class="pair">{"".join(cards)}</div>' + note(f"Shared by both: {told.get('shared', 'unknown')}.")
+    return f'<div class="pair">{"".join(cards)}</div>' + note(f"Shared by both: {facts.get('shared', 'unknown')}.")
 
 
 def environment(run: RunFiles) -> str:
     """What the run ran on, and the command that does it again."""
-    told = run.environment
-    ranks, place = told.get("ranks", 1), run.path.absolute()
+    facts = run.environment
+    ranks, place = facts.get("ranks", 1), run.path.absolute()
     command = f"imgzoo {f'launch -n {ranks} ' if ranks > 1 else ''}train"
     command += f" --config {shlex.quote(str(place / 'config.toml'))} --output {shlex.quote(f'{place}-again')}"
-    if told.get("folder"):  # where relative paths of the data begin
-        command = f"cd {shlex.quote(told['folder'])} && {command}"
+    if facts.get("folder"):  # where relative paths of the data begin
+        command = f"cd {shlex.quote(facts['folder'])} && {command}"
     again = f'<p><code id="again">{text(command)}</code> <button type="button" data-copy="again">Copy</button></p>'
     rows = [
-        (name, told[name]) for name in ("device", "ranks", "threads", "python", "torch", "platform") if name in told
+        (name, facts[name]) for name in ("device", "ranks", "threads", "python", "torch", "platform") if name in facts
     ]
-    rows += [(name, version) for name, version in (told.get("packages") or {}).items()]
+    rows += [(name, version) for name, version in (facts.get("packages") or {}).items()]
     found = table(("", ""), rows, words=(0, 1)) or note(run.says("environment.json", "What it ran on"))
     return f"<h3>To repeat this run</h3>{again}<h3>What it ran on</h3>{found}"

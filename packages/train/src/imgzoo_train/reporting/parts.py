@@ -57,6 +57,9 @@ def _anchor(name: str) -> str:
     return "part-" + name.lower().replace(" ", "-")
 
 
+SCROLL = 'class="scroll" tabindex="0" role="region" aria-label="Table"'
+
+
 def note(words: str) -> str:
     return f'<p class="note">{text(words)}</p>'
 
@@ -78,7 +81,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[Any]], words: Sequence[in
     if not body:
         return ""
     top = "".join(f"<th{' class=word' if place in words else ''}>{text(each)}</th>" for place, each in enumerate(head))
-    return f'<div class="scroll" tabindex="0"><table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
+    return f"<div {SCROLL}><table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>"
 
 
 def tiles(rows: Iterable[tuple[str, str, str]]) -> str:
