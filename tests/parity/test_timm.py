@@ -144,7 +144,6 @@ LAYERS = [
     dict(act_layer="gelu"), MAP),
     ("SplitBatchNorm2d", (24,), {}, MAP), ("Swish", (), {}, MAP), ("HardSwish", (), {}, MAP), ("HardMish", (), {}, MAP),
     ("QuickGELU", (), {}, MAP), ("PReLU", (), {}, MAP), ("RelPosBias", ((4, 4), 3), {}, torch.randn(2, 3, 16, 16)),
-    ("RotaryEmbeddingCat", (24,), dict(in_pixels=False), torch.randn(2, 3, 4, 5, 24).flatten(2, 3)[:, :, :0]),
 ]  # fmt: skip
 
 
@@ -152,22 +151,75 @@ LAYERS = [
 def test_layers_give_the_same_numbers(row):
     name, args, options, x = row
     mine, other = (layer(*args, **options) for layer in both("layers", name))
-    if name == "RotaryEmbeddingCat":
-        same_tensors(mine.get_embed([4, 5]), other.get_embed([4, 5]))
-    else:
-        on_shared_weights(mine, other, x)
+    on_shared_weights(mine, other, x)
 
 
-@pytest.mark.parametrize("options", [dict(in_pixels=False, feat_shape=[4, 5]), dict(feat_shape=[4, 5]),
-                                     dict(in_pixels=False, feat_shape=[4, 5], ref_feat_shape=[7, 7]),
-                                     dict(in_pixels=False, feat_shape=[4, 5], grid_indexing="xy"),
-                                     dict(in_pixels=False, feat_shape=[4, 5], grid_offset=0.5)])  # fmt: skip
-def test_rotary_tables(options):
-    mine, other = (layer(32, **options) for layer in both("layers", "RotaryEmbeddingCat"))
-    same_tensors(mine.get_embed(), other.get_embed())
-    x = torch.randn(2, 3, 20, 32)
-    turn, peers = both("layers", "apply_rot_embed_cat")
-    same_tensors(turn(x, mine.get_embed()), peers(x, other.get_embed()))
+ROPE = {
+    "RotaryEmbedding": [dict(), dict(in_pixels=False, rotate_half=True, grid_indexing="xy"),
+                        dict(grid_type="centered", normalize_coords="max", ref_feat_shape=[3, 3], grid_offset=0.25)],
+    "RotaryEmbeddingCat": [dict(), dict(linear_bands=True, ref_feat_shape=[7, 6]), dict(in_pixels=False),
+                           dict(in_pixels=False, ref_feat_shape=[7, 7]), dict(in_pixels=False, grid_indexing="xy"),
+                           dict(in_pixels=False, grid_offset=0.5), dict(in_pixels=False, rotate_half=True),
+                           dict(grid_type="centered", normalize_coords="min")],
+    "RotaryEmbeddingDinoV3": [dict(), dict(rotate_half=False), dict(min_period=0.5, max_period=9.0),
+                              dict(normalize_coords="max", grid_indexing="xy", grid_offset=0.25)],
+    "RotaryEmbeddingMixed": [dict(depth=3, num_heads=4), dict(depth=3, num_heads=4, grid_indexing="ij")],
+    "RotaryEmbeddingMRope": [dict(mrope_section=(4, 6, 6)), dict(mrope_section=(2, 3, 3))],
+}  # fmt: skip
+MOVES = [dict(), dict(shift_coords=0.5), dict(jitter_coords=2.0), dict(shift_coords=0.2, rescale_coords=2.0)]
+
+
+@pytest.mark.parametrize("moves", MOVES, ids=lambda moves: "-".join(moves) or "still")
+@pytest.mark.parametrize(("name", "options"), [(name, each) for name, rows in ROPE.items() for each in rows])
+def test_rotary_tables(name, options, moves):
+    dim = 64 if name == "RotaryEmbeddingMixed" else 32
+    mine, other = (layer(dim, **options, **moves) for layer in both("layers", name))
+    mine.load_state_dict(other.state_dict())
+    tables = []
+    for each in (mine, other):
+        torch.manual_seed(5)
+        rows = [each.get_embed([4, 5]), each.eval().get_embed([2, 3])]
+        tables.append([table for row in rows for table in (row if isinstance(row, tuple) else (row,))])
+        if hasattr(other, "get_batch_embeds"):
+            tables[-1].append(each.get_batch_embeds([(4, 5), (2, 2)], 24))
+    same_tensors(*tables, 5e-4)  # of angles of hundreds of turns
+    if name != "RotaryEmbeddingMRope":  # the peer turns no map by it
+        x = torch.randn(2, dim, 3, 4)
+        same_tensors(mine(x), other(x), 5e-4)
+        kept, peers = (layer(dim, feat_shape=[4, 5], **options) for layer in both("layers", name))
+        kept.load_state_dict(peers.state_dict())
+        assert [key for key, _ in kept.named_buffers()] == [key for key, _ in peers.named_buffers()]
+        kept.update_feat_shape([3, 3]), peers.update_feat_shape([3, 3])
+        same_tensors(kept.get_embed(), peers.get_embed(), 5e-4)
+
+
+def test_rotations_and_waves():
+    x, table = torch.randn(2, 3, 20, 32), torch.randn(20, 64)
+    for half in (False, True):
+        for each in (x, x.bfloat16()):
+            same_tensors(*(turn(each, table, half) for turn in both("layers", "apply_rot_embed_cat")), 0)
+    for name in ("rot", "rope_rotate_half"):
+        same_tensors(*(turn(x) for turn in both("layers.pos_embed_sincos", name)), 0)
+    for options in ({}, dict(include_grid=True, in_pixels=False), dict(linear_bands=True, num_bands=8, max_res=32)):
+        same_tensors(*(build([3, 4], **options) for build in both("layers", "build_fourier_pos_embed")), 1e-4)
+    for options in ({}, dict(concat_grid=False), dict(keep_spatial=True)):
+        same_tensors(*(layer(16, 4, **options)(MAP) for layer in both("layers", "FourierEmbed")))
+    tokens, keep = torch.randn(2, 20, 8), torch.tensor([[0, 2, 5], [1, 3, 19]])
+    for table in (torch.randn(20, 7), torch.randn(3, 20, 7)):
+        same_tensors(*(take(tokens, table, keep) for take in both("layers", "apply_keep_indices_nlc")))
+
+
+@pytest.mark.parametrize("kind", ["cat", "dinov3", "mixed"])
+@pytest.mark.parametrize("half", [False, True])
+def test_networks_turn_by_any_table(kind, half):
+    if half and kind == "mixed":
+        for create in both("models", "create_model"):
+            with pytest.raises(ValueError):
+                create("eva02_tiny_patch14_224", rope_type=kind, rope_rotate_half=half, depth=1)
+        return
+    options = dict(use_rot_pos_emb=True, rope_type=kind, rope_rotate_half=half, depth=1, img_size=56, num_classes=5)
+    mine, other = (create("eva02_tiny_patch14_224", **options) for create in both("models", "create_model"))
+    on_shared_weights(mine, other, torch.randn(1, 3, 56, 56))
 
 
 def test_functions_of_layers():

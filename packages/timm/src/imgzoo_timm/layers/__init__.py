@@ -27,8 +27,14 @@ attention_pool2d     .layers._attention  AttentionPool2d RotAttentionPool2d
 patch_embed          .layers._patch_embed PatchEmbed PatchEmbedWithSize resample_patch_embed
 format               .layers._patch_embed Format nchw_to nhwc_to get_spatial_dim get_channel_dim
 pos_embed            .layers._patch_embed resample_abs_pos_embed resample_abs_pos_embed_nhwc
-pos_embed_sincos     .layers._position   RotaryEmbeddingCat apply_rot_embed apply_rot_embed_cat apply_rot_embed_list
-pos_embed_sincos     .layers._position   build_sincos2d_pos_embed freq_bands pixel_freq_bands
+pos_embed_sincos     .layers._position   build_sincos2d_pos_embed
+pos_embed_sincos     .layers._rotary     RotaryEmbedding RotaryEmbeddingCat RotaryEmbeddingDinoV3 RotaryEmbeddingMixed
+pos_embed_sincos     .layers._rotary     RotaryEmbeddingMRope FourierEmbed create_rope_embed apply_rot_embed
+pos_embed_sincos     .layers._rotary     apply_rot_embed_cat apply_rot_embed_list apply_keep_indices_nlc freq_bands
+pos_embed_sincos     .layers._rotary     pixel_freq_bands build_fourier_pos_embed build_rotary_pos_embed
+pos_embed_sincos     .layers._rotary     get_mixed_freqs get_mixed_grid init_random_2d_freqs make_coords_dinov3 rot
+pos_embed_sincos     .layers._rotary     rope_rotate_half swap_shape_xy _build_grid _build_bands _coord_aug_config
+pos_embed_sincos     .layers._rotary     _apply_coord_augs
 pos_embed_rel        .layers._position   RelPosBias gen_relative_position_index resize_rel_pos_bias_table
 pos_embed_rel        .layers._position   resize_rel_pos_bias_table_simple
 norm                 .layers._norm       LayerNorm LayerNorm2d LayerNormFp32 GroupNorm GroupNorm1 RmsNorm RmsNorm2d
