@@ -142,6 +142,36 @@ LAYERS = [
     ("ClassifierHead", (24, 10), {}, MAP), ("ClassifierHead", (24, 10), dict(pool_type="avgmax", use_conv=True), MAP),
     ("NormMlpClassifierHead", (24, 10), dict(hidden_size=16), MAP), ("NormMlpClassifierHead", (24, 10),
     dict(act_layer="gelu"), MAP),
+    ("LayerNormFp32", (24,), {}, TOKENS), ("LayerNorm2dFp32", (24,), {}, MAP), ("RmsNormFp32", (24,), {}, TOKENS),
+    ("RmsNorm2dFp32", (24,), {}, MAP), ("SimpleNormFp32", (24,), {}, TOKENS), ("SimpleNorm2dFp32", (24,), {}, MAP),
+    ("LayerNormAct", (24,), {}, TOKENS), ("LayerNormActFp32", (24,), dict(act_layer="silu"), TOKENS),
+    ("LayerNormAct2dFp32", (24,), {}, MAP), ("RmsNormAct", (24,), {}, TOKENS), ("RmsNormActFp32", (24,), {}, TOKENS),
+    ("RmsNormAct2dFp32", (24,), dict(apply_act=False), MAP),
+    *((f"EvoNorm2d{kind}", (24,), options, MAP) for kind in ("B0", "B1", "B2") for options in ({}, dict(eps=0.1))),
+    *((f"EvoNorm2d{kind}", (24, 4), options, MAP) for kind in ("S0", "S0a", "S1", "S1a", "S2", "S2a")
+      for options in ({}, dict(apply_act=False))),
+    ("EvoNorm2dS1", (24,), dict(group_size=6, act_layer=nn.GELU), MAP),
+    ("FilterResponseNormAct2d", (24,), dict(act_layer="silu"), MAP), ("FilterResponseNormTlu2d", (24,), {}, MAP),
+    ("GlobalContext", (24,), {}, MAP), ("GlobalContext", (24,), dict(fuse_add=True, use_attn=False), MAP),
+    ("GlobalContext", (24,), dict(fuse_add=True, fuse_scale=False, rd_channels=5, gate_layer="hard_sigmoid"), MAP),
+    ("GatherExcite", (24,), dict(use_mlp=False), MAP), ("GatherExcite", (24,), dict(use_mlp=False, extent=2), MAP),
+    ("NonLocalAttn", (24,), {}, MAP), ("BatNonLocalAttn", (24,), dict(block_size=4), MAP),
+    ("ScaledStdConv2d", (24, 12, 3), {}, MAP), ("ScaledStdConv2dSame", (24, 12, 3), dict(stride=2, gamma=1.7), MAP),
+    ("SeparableConv2d", (24, 12), dict(stride=2), MAP), ("MixedConv2d", (24, 12, [3, 5]), {}, MAP),
+    ("SpaceToDepth", (4,), {}, MAP), ("DepthToSpace", (2,), {}, MAP), ("AttentionRope", (24, 4), {}, TOKENS),
+    ("AttentionRope", (24, 4), dict(qkv_fused=False, num_kv_heads=2, dim_out=12, proj_bias=False), TOKENS),
+    ("AttentionRope", (24, 4), dict(qk_norm=True, scale_norm=True, norm_layer=NORM, attn_head_dim=8), TOKENS),
+    ("DiffAttention", (24, 4), dict(depth=2), TOKENS), ("AttentionPoolPrr", (24, 4), {}, TOKENS),
+    ("AttentionPoolPrr", (24, 4), dict(pool_type="avg", pre_norm=True, post_norm=True, norm_layer=NORM), TOKENS),
+    *(("AttentionPoolLatent", (24,), dict(num_heads=4, **options), TOKENS) for options in (dict(out_features=0),
+        dict(out_features=10), dict(feat_size=17, pos_embed="abs"), dict(latent_len=3, pool_type="avg"),
+        dict(latent_dim=16), dict(q_proj=False), dict(qk_norm=True, norm_layer=NORM), dict(pool_type=""))),
+    *(("RotAttentionPool2d", (24,), dict(head_dim=8, rope_type=kind), MAP) for kind in ("base", "dinov3")),
+    ("ClNormMlpClassifierHead", (24, 10), dict(hidden_size=16), MAP.permute(0, 2, 3, 1)),
+    ("ClNormMlpClassifierHead", (24, 10), dict(pool_type="avgmax", input_fmt="NLC"), TOKENS),
+    ("ClNormMlpClassifierHead", (24, 10), dict(pool_type="", input_fmt="NLC"), TOKENS),
+    ("RelPosBiasTf", ((4, 4), 3), {}, torch.randn(2, 3, 16, 16)),
+    ("RelPosMlp", ((4, 4), 3), {}, torch.randn(2, 3, 16, 16)),
     ("SplitBatchNorm2d", (24,), {}, MAP), ("Swish", (), {}, MAP), ("HardSwish", (), {}, MAP), ("HardMish", (), {}, MAP),
     ("QuickGELU", (), {}, MAP), ("PReLU", (), {}, MAP), ("RelPosBias", ((4, 4), 3), {}, torch.randn(2, 3, 16, 16)),
 ]  # fmt: skip
@@ -249,6 +279,34 @@ def test_functions_of_layers():
         np.testing.assert_allclose(np.hstack(mine), np.hstack(other), rtol=1e-6)
     for kind in ("", "token", "avg", "max", "avgmax"):
         same_tensors(*(each(TOKENS, kind) for each in both("layers", "global_pool_nlc")))
+
+
+@pytest.mark.parametrize("name", ["layernorm", "layernorm2dfp32", "rmsnorm", "rmsnormfp32", "evonormb0", "frn",
+                                  "frntlu", "batchnorm", nn.LayerNorm])  # fmt: skip
+def test_norms_with_activation_by_name(name):
+    mine, other = (make(name, "gelu")(24) for make in both("layers", "get_norm_act_layer"))
+    channels_last = "2d" not in type(other).__name__
+    on_shared_weights(mine, other, TOKENS if channels_last else MAP)
+
+
+def test_mixtures_of_kernels_and_patches_of_maps():
+    mine, other = (layer(24, 12, 3, num_experts=3) for layer in both("layers", "CondConv2d"))
+    on_shared_weights(mine, other, MAP, torch.rand(2, 3))
+    images = torch.randn(2, 3, 32, 32)
+    for name in ("HybridEmbed", "HybridEmbedWithSize"):
+        mine, other = (layer(nn.Conv2d(3, 8, 4, 4), 32, 2, embed_dim=12) for layer in both("layers", name))
+        for each in ("grid_size", "num_patches", "feature_size", "feature_ratio", "feature_dim"):
+            assert getattr(mine, each) == getattr(other, each), each
+        assert mine.feat_ratio() == other.feat_ratio()
+        if name == "HybridEmbed":
+            on_shared_weights(mine, other, images)
+        else:
+            mine.load_state_dict(other.state_dict())
+            rows = [each(images) for each in (mine, other)]
+            same_tensors(rows[0][0], rows[1][0])
+            assert list(rows[0][1]) == list(rows[1][1])
+    for options in ({}, dict(mode="cr"), dict(pretrained_win_size=(6, 6))):
+        same_tensors(*(each((4, 3), **options) for each in both("layers", "gen_relative_log_coords")))
 
 
 @pytest.mark.parametrize("options", [dict(stride=2), dict(padding="same", stride=2), dict(depthwise=True),

@@ -23,7 +23,7 @@ def adapter(cls: Module) -> Module:
 def placed(cls: type[nn.Module]) -> Any:
     """Give a constructor the field's last arguments, `device` and `dtype`: where the finished module goes.
 
-    Where it takes any keyword, the two are among those.
+    Where it takes any keyword (but for an unread `_`), the two are among those.
     """
     build: Any = cls.__init__
 
@@ -43,7 +43,8 @@ def placed(cls: type[nn.Module]) -> Any:
     own = [each for each in signature.parameters.values() if each.kind is not each.VAR_KEYWORD]
     kind = own[-1].kind if own[-1].kind is own[-1].KEYWORD_ONLY else own[-1].POSITIONAL_OR_KEYWORD
     added = [inspect.Parameter(name, kind, default=None) for name in ("device", "dtype")]
-    __init__.__signature__ = signature.replace(parameters=[*own, *(rest or added)])  # type: ignore[attr-defined]
+    named = [] if rest and rest[0].name != "_" else added
+    __init__.__signature__ = signature.replace(parameters=[*own, *named, *rest])  # type: ignore[attr-defined]
     cls.__init__ = __init__  # type: ignore[method-assign]
     return cls
 

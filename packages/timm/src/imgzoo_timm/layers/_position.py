@@ -88,3 +88,50 @@ class RelPosBias(rel_pos.RelPosBias):
 
     def forward(self, attn: Tensor, shared_rel_pos: Tensor | None = None) -> Tensor:
         return attn + self.get_bias()
+
+
+class RelPosBiasTf(rel_pos.RelPosBiasTf):
+    """The same as TensorFlow keeps it."""
+
+    def __init__(self, window_size: Any, num_heads: int, prefix_tokens: int = 0, device: Any = None,
+                 dtype: Any = None):  # fmt: skip
+        if prefix_tokens > 1:
+            raise ValueError("one prefix token at most has a place beside a window")
+        super().__init__(to_2tuple(window_size), num_heads)
+        self.to(device=device, dtype=dtype)
+
+    def get_bias(self) -> Tensor:
+        return super().forward()[0]
+
+    def forward(self, attn: Tensor, shared_rel_pos: Tensor | None = None) -> Tensor:
+        return attn + self.get_bias()
+
+
+class RelPosMlp(rel_pos.RelPosMlp):
+    """The bias as a small network of offsets on a log scale."""
+
+    def __init__(self, window_size: Any, num_heads: int = 8, hidden_dim: int = 128, prefix_tokens: int = 0,
+                 mode: str = "cr", pretrained_window_size: Any = (0, 0), device: Any = None,
+                 dtype: Any = None):  # fmt: skip
+        if mode != "cr" or prefix_tokens or any(to_2tuple(pretrained_window_size)):
+            raise ValueError("offsets are measured by mode 'cr', without prefix tokens: see imgzoo_layers.RelPosMlp")
+        super().__init__(to_2tuple(window_size), num_heads, hidden_dim)
+        self.to(device=device, dtype=dtype)
+
+    def get_bias(self) -> Tensor:
+        return super().forward()
+
+    def forward(self, attn: Tensor, shared_rel_pos: Tensor | None = None) -> Tensor:
+        return attn + self.get_bias()
+
+
+def gen_relative_log_coords(win_size: Any, pretrained_win_size: Any = (0, 0), mode: str = "swin", device: Any = None,
+                            dtype: Any = None) -> Tensor:  # fmt: skip
+    """sign(d) log(1 + |d|) of all offsets (2h - 1, 2w - 1, 2): `swin` takes log2 of 8 at the window's edge as 1."""
+    window, trained = to_2tuple(win_size), to_2tuple(pretrained_win_size)
+    if mode == "cr":
+        return rel_pos.log_offsets(window).to(device, dtype)
+    edge = trained if trained[0] > 0 else window
+    offsets = torch.stack(torch.meshgrid(*(torch.arange(1.0 - n, n) for n in window), indexing="ij"), dim=-1)
+    offsets = 8 * offsets / torch.tensor([max(n - 1, 1) for n in edge])
+    return (offsets.sign() * (1 + offsets.abs()).log2() / math.log2(8)).to(device, dtype)
