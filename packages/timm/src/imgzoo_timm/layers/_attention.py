@@ -114,9 +114,10 @@ class AttentionPoolLatent(attention_pool.AttentionPoolLatent):
             self.latent = nn.Parameter(trunc_normal_tf_(torch.zeros(1, latent_len, width), std=width**-0.5))
             self.q = nn.Linear(width, in_features, bias=qkv_bias)
         self.out_features = out_features or in_features
-        if out_features == 0:
-            self.proj = nn.Identity()
         self.mlp = Mlp(self.out_features, int(self.out_features * mlp_ratio), act_layer=act_layer)
+        if out_features == 0:
+            self.proj = self.norm = nn.Identity()
+            self.mlp = Nothing()
 
     @property
     def num_heads(self) -> int:
@@ -201,6 +202,13 @@ class AttentionRope(rotary_attention.RotaryAttention):
         if is_causal:
             attn_mask = resolve_self_attn_mask(x.shape[1], x, attn_mask, is_causal)
         return super().forward(x, rope, attn_mask)
+
+
+class Nothing(nn.Module):
+    """A branch that adds nothing."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.zeros_like(x)
 
 
 class MapPool(nn.Module):
