@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -40,6 +40,9 @@ def resolve_self_attn_mask(
 @adapter
 @placed
 class Attention(native.Attention):
+    __constants__: ClassVar[list[str]] = ["gated"]
+    gated = False
+
     def __init__(self, dim: int, num_heads: int = 8, attn_head_dim: int | None = None, dim_out: int | None = None,
                  qkv_bias: bool = False, qk_norm: bool = False, scale_norm: bool = False, proj_bias: bool = True,
                  gated: bool = False, attn_drop: float = 0.0, proj_drop: float = 0.0,
@@ -53,20 +56,25 @@ class Attention(native.Attention):
             self.qkv = nn.Linear(dim, 3 * inner, bias=qkv_bias)
             self.proj = nn.Linear(inner, dim_out or dim, bias=proj_bias)
         self.gate = nn.Linear(dim, inner, bias=qkv_bias) if gated else None
+        self.gated = gated
 
     @property
     def attn_dim(self) -> int:
         return self.num_heads * self.head_dim
 
     def forward(self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False) -> Tensor:
-        bias = resolve_self_attn_mask(x.shape[1], x, attn_mask, is_causal) if is_causal else attn_mask
-        if bias is not None and bias.dtype == torch.bool and not self.fused_attn:
-            bias = resolve_self_attn_mask(x.shape[1], x, bias)
-        if getattr(self, "gate", None) is None:
-            return super().forward(x, bias)
+        bias = attn_mask
+        if is_causal or (bias is not None and bias.dtype == torch.bool and not self.fused_attn):
+            bias = resolve_self_attn_mask(x.shape[1], x, attn_mask, is_causal)
         q, k, v = self.qkv(x).unflatten(2, (3, self.num_heads, self.head_dim)).permute(2, 0, 3, 1, 4).unbind(0)
         y = self.attend(self.q_norm(q), self.k_norm(k), v, bias).transpose(1, 2).flatten(2)
-        return self.proj_drop(self.proj(self.norm(y * self.gate(x).sigmoid())))  # type: ignore[misc]
+        if self.gated:
+            y = self.let_through(x, y)
+        return self.proj_drop(self.proj(self.norm(y)))
+
+    @torch.jit.unused
+    def let_through(self, x: Tensor, y: Tensor) -> Tensor:
+        return y * self.gate(x).sigmoid()  # type: ignore[misc]
 
 
 @adapter
@@ -123,8 +131,13 @@ class AttentionPoolLatent(attention_pool.AttentionPoolLatent):
     def num_heads(self) -> int:
         return self.heads
 
-    latent_len = property(lambda self: self.latent.shape[1])
-    latent_dim = property(lambda self: self.latent.shape[2])
+    @property
+    def latent_len(self) -> int:
+        return self.latent.shape[1]
+
+    @property
+    def latent_dim(self) -> int:
+        return self.latent.shape[2]
 
     def forward(self, x: Tensor, attn_mask: Tensor | None = None) -> Tensor:
         return super().forward(x, attn_mask)

@@ -52,8 +52,27 @@ def placed(cls: type[nn.Module]) -> Any:
 def adopt(model: nn.Module) -> nn.Module:
     """Let every module of a finished network that has an adapter be one, in place; returns the network."""
     for module in model.modules():
-        module.__class__ = ADAPTERS.get(type(module), type(module))
+        if type(module) in ADAPTERS:
+            become(module, ADAPTERS[type(module)])
     return model
+
+
+def become(module: nn.Module, cls: type[nn.Module]) -> None:
+    """Turn into a class that adds no state, and remember the native one."""
+    module.__dict__["adopted_from"] = type(module)
+    module.__class__ = cls
+
+
+def natively(module: nn.Module) -> nn.Module:
+    """The same tree of modules and tensors, what was adopted in its native class: those are what scripts."""
+    cls = module.__dict__.get("adopted_from", type(module))
+    copy = cls.__new__(cls)
+    copy.__dict__.update(module.__dict__)
+    copy.__dict__["_modules"] = {
+        name: None if child is None else natively(child) for name, child in module._modules.items()
+    }
+    copy.__dict__.pop("adopted_from", None)
+    return copy
 
 
 def two(value: Any) -> tuple[Any, Any]:

@@ -1,7 +1,5 @@
 """From image to patches, and the resizing of patch kernels and position tables."""
 
-from __future__ import annotations
-
 import math
 from enum import Enum
 from typing import Any
@@ -29,13 +27,18 @@ class Format(str, Enum):  # noqa: UP042  (as the field has it: formatting shows 
     NLC = "NLC"
 
 
+def laid_out(x: Tensor, fmt: str) -> Tensor:
+    """(B, C, H, W) in another format, by its name."""
+    if fmt == "NHWC":
+        return x.permute(0, 2, 3, 1)
+    if fmt == "NLC":
+        return x.flatten(2).transpose(1, 2)
+    return x.flatten(2) if fmt == "NCL" else x
+
+
 def nchw_to(x: Tensor, fmt: Format) -> Tensor:
     """(B, C, H, W) in another format."""
-    if fmt == Format.NHWC:
-        return x.permute(0, 2, 3, 1)
-    if fmt == Format.NLC:
-        return x.flatten(2).transpose(1, 2)
-    return x.flatten(2) if fmt == Format.NCL else x
+    return laid_out(x, Format(fmt).value)
 
 
 def nhwc_to(x: Tensor, fmt: Format) -> Tensor:
@@ -113,9 +116,10 @@ class PatchEmbed(native.PatchEmbed):
     def forward(self, x: Tensor) -> Tensor:
         if not self.checks:
             return self.embedded(x)
-        if self.img_size is not None and self.strict_img_size:
-            x = check_size(x, self.img_size)
-        elif self.img_size is not None and not self.dynamic_img_pad:
+        size = self.img_size
+        if size is not None and self.strict_img_size:
+            x = check_size(x, size)
+        elif size is not None and not self.dynamic_img_pad:
             x = check_divides(x, self.patch_size)
         if self.dynamic_img_pad:
             x = F.pad(x, [0, -x.shape[-1] % self.patch_size[1], 0, -x.shape[-2] % self.patch_size[0]])
@@ -124,7 +128,7 @@ class PatchEmbed(native.PatchEmbed):
     def embedded(self, x: Tensor) -> Tensor:
         """The same, of an image that is known to fit."""
         x = self.proj(x)
-        x = x.flatten(2).transpose(1, 2) if self.flatten else nchw_to(x, self.output_fmt)
+        x = x.flatten(2).transpose(1, 2) if self.flatten else laid_out(x, self.output_fmt)
         return self.norm(x)
 
 

@@ -17,7 +17,7 @@ from imgzoo.registry import registry
 from imgzoo.specs import ModelSpec
 from imgzoo.spelling import translated
 from imgzoo_layers.attention import set_fused_attn
-from imgzoo_timm.layers._base import ADAPTERS, adopt
+from imgzoo_timm.layers._base import ADAPTERS, adopt, become, natively
 from imgzoo_timm.layers._config import use_fused_attn
 from imgzoo_timm.layers._helpers import to_2tuple
 from imgzoo_timm.layers._patch_embed import PatchEmbed
@@ -56,6 +56,9 @@ class Network:
                           getattr(self, "dynamic_img_pad", False))  # fmt: skip
         if isinstance(self.feature_info, NativeInfo) and not isinstance(self.feature_info, FeatureInfo):
             self.feature_info = FeatureInfo.of(self.feature_info)
+
+    def __prepare_scriptable__(self: Any) -> nn.Module:
+        return natively(self)
 
     def set_input_size(self: Any, *args: Any, **options: Any) -> None:
         super().set_input_size(*args, **options)  # type: ignore[misc]
@@ -104,7 +107,7 @@ def adopted(model: Any, overlay: Mapping[str, Any] | None = None) -> Any:
         return model
     if type(model).__module__.startswith("imgzoo_archs_"):
         load_adapters(type(model))
-        model.__class__ = network_class(type(model))
+        become(model, network_class(type(model)))
     model.after_construction()
     model.pretrained_cfg = described(model, overlay or {})
     if not use_fused_attn():
