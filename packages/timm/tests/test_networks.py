@@ -13,6 +13,7 @@ import imgzoo_timm as timm
 from imgzoo.errors import OptionError
 from imgzoo.registry import registry
 from imgzoo_timm.layers import Attention, DropPath, Mlp
+from imgzoo_timm.models._networks import described
 from imgzoo_timm.models.vision_transformer import Block, PatchEmbed, VisionTransformer
 
 SMALL = dict(img_size=32, patch_size=8, embed_dim=24, depth=2, num_heads=3, num_classes=7)
@@ -262,3 +263,12 @@ def test_earlier_names():
         del renamed["a_client"]
     cfgs = get_arch_pretrained_cfgs("resnet18")
     assert next(iter(cfgs)) == "resnet18.a1_in1k" and all(cfg.architecture == "resnet18" for cfg in cfgs.values())
+
+
+@pytest.mark.parametrize("name", ["inception_v3", "inception_v4", "inception_resnet_v2", "resnet18", "efficientnet_b0"])
+@pytest.mark.parametrize("size", [299, 331])
+def test_the_pool_covers_the_last_map(name, size):
+    with torch.device("meta"):
+        model = timm.create_model(name, pretrained_cfg_overlay={"input_size": (3, size, size)}).eval()
+        told = described(model, {})["pool_size"]
+        assert told == tuple(model.forward_features(torch.empty(1, 3, size, size)).shape[2:])

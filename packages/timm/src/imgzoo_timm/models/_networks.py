@@ -122,6 +122,10 @@ def load_adapters(native: type) -> None:
     from . import _families, _vision_transformer  # noqa: F401
 
 
+UNPADDED = {"inception_v3": 43, "inception_v4": 43, "inception_resnet_v2": 43}
+"""How many pixels of a side convolutions without padding leave out, by family."""
+
+
 def described(model: Any, overlay: Mapping[str, Any]) -> dict[str, Any]:
     """The configuration that clients read: the catalog's, with the names of first convolution and classifier."""
     cfg = {key: value for key, value in model.pretrained_cfg.items() if value not in (None, "")}
@@ -132,7 +136,10 @@ def described(model: Any, overlay: Mapping[str, Any]) -> dict[str, Any]:
     cfg["classifier"] = heads[0] if len(heads) == 1 else tuple(heads)
     strides = [level.reduction for level in model.feature_info.levels] or [1]
     isotropic = len(set(strides)) == 1
-    cfg["pool_size"] = None if isotropic else tuple(-(side // -max(strides)) for side in cfg["input_size"][1:])
+    family, step = type(model).__module__.rpartition(".")[2], max(strides)
+    cut = UNPADDED.get(family)
+    sides = [-(side // -step) if cut is None else (side - cut) // step for side in cfg["input_size"][1:]]
+    cfg["pool_size"] = None if isotropic else tuple(sides)
     if "license" in cfg:
         cfg["license"] = cfg["license"].lower()
     return {**cfg, **{key: value for key, value in overlay.items() if key != "state_dict"}}
