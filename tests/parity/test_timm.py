@@ -770,3 +770,44 @@ def test_frozen_and_split_norms():
             results += [list(model.state_dict()), model(x)]
         assert results[0] == results[2]
         same_tensors(results[1], results[3])
+
+
+COUNTS = [10, 50, 2, 7, 90]
+CLASSIFICATION = [
+    dict(), dict(smoothing=0.1), dict(soft_targets=True), dict(loss_type="bce"), dict(loss_type="asl", smoothing=0.1),
+    dict(loss_type="bce", bce_target_thresh=0.2, bce_sum=True, smoothing=0.1), dict(loss_type="poly", smoothing=0.1),
+    dict(loss_type="bce", class_weight=[1.0, 2, 3, 1, 1], pos_weight=2.0), dict(loss_type="jsd", jsd_splits=2),
+    dict(multi_label=True), dict(multi_label=True, smoothing=0.1, pos_weight=2.0),
+    dict(multi_label=True, loss_type="asl"),
+    dict(multi_label=True, loss_type="poly", poly_gamma=2.0), dict(multi_label=True, loss_type="zlpr"),
+    dict(multi_label=True, loss_type="twoway"),
+    dict(multi_label=True, loss_type="db", class_counts=COUNTS, num_samples=100),
+    dict(multi_label=True, loss_type="db", class_counts=COUNTS, num_samples=100, db_neg_scale=4.0, db_init_bias=1.0),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("options", CLASSIFICATION, ids=lambda row: "-".join(map(str, row.items())) or "plain")
+def test_losses_by_name_give_the_same_numbers(options):
+    x = 3 * torch.randn(6, 5, generator=torch.Generator().manual_seed(0))
+    target = torch.tensor([0, 1, 2, 3, 4, 0])
+    if options.get("multi_label") or options.get("soft_targets"):
+        target = torch.nn.functional.one_hot(target, 5).float()
+        target[:, 4] = 1.0
+    mine, other = (create(**options) for create in both("loss", "create_classification_loss"))
+    same_tensors(mine(x, target), other(x, target))
+
+
+def test_what_losses_refuse():
+    for options in (dict(loss_type="zz"), dict(multi_label=True, loss_type="ce"), dict(loss_type="twoway"),
+                    dict(loss_type="ce", class_weight=2.0), dict(multi_label=True, loss_type="db")):  # fmt: skip
+        for create in both("loss", "create_classification_loss"):
+            with pytest.raises(ValueError):
+                create(**options)
+
+
+@pytest.mark.parametrize("method", ["neg_pos", "inv_freq", "effective_num"])
+def test_weights_of_classes(method):
+    for options in ({}, dict(power=0.5, max_weight=3.0), dict(beta=0.9)):
+        mine, other = (make([0, *COUNTS], 100, method, **options) for make in both("loss", "compute_class_weights"))
+        assert mine[0] == other[0]
+        same_tensors(mine[1], other[1])
