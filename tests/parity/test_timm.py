@@ -289,6 +289,13 @@ def test_norms_with_activation_by_name(name):
     on_shared_weights(mine, other, TOKENS if channels_last else MAP)
 
 
+def test_attention_over_another_map():
+    mine, other = (layer(24, num_heads=4).eval() for layer in both("layers", "MultiQueryAttentionV2"))
+    mine.load_state_dict(other.state_dict())
+    with torch.no_grad():
+        same_tensors(mine(MAP, m=MAP.flip(0)), other(MAP, m=MAP.flip(0)))
+
+
 def test_mixtures_of_kernels_and_patches_of_maps():
     mine, other = (layer(24, 12, 3, num_experts=3) for layer in both("layers", "CondConv2d"))
     on_shared_weights(mine, other, MAP, torch.rand(2, 3))
