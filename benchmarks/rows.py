@@ -99,9 +99,10 @@ class Contender:
     It reads a line for each thing to do and answers with a line of JSON.
     """
 
-    def __init__(self, script: str, *arguments: object) -> None:
+    def __init__(self, script: str, *arguments: object, environ: dict[str, str] | None = None) -> None:
         command = [str(PEER_PYTHON), "-W", "ignore", script, "--serve", json.dumps(arguments)]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        env = {**os.environ, **(environ or {})}
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env)
 
     def ask(self, word: str) -> Any:
         """What the process answers to a word."""

@@ -33,13 +33,11 @@ class LastTable(MapTable):
         return table.shape[1], table.shape[2]
 
 
-class OutlookAttention(nn.Module):
+class OutlookAttention(Attending):
     """The mean of a 2x2 square makes by a linear layer the weights of its 3x3 window: (B, H, W, C) -> the same."""
 
     def __init__(self, dim: int, heads: int):
-        super().__init__()
-        self.heads = heads
-        self.scale = head_width(dim, heads) ** -0.5
+        super().__init__(heads, head_width(dim, heads))
         self.v = nn.Linear(dim, dim, bias=False)
         self.attn = nn.Linear(dim, heads * AREA * AREA)
         self.proj = nn.Linear(dim, dim)
@@ -47,10 +45,10 @@ class OutlookAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         size = (x.shape[1], x.shape[2])
         v = F.unfold(self.v(x).permute(0, 3, 1, 2), WINDOW, padding=1, stride=STRIDE)
-        v = v.unflatten(1, (self.heads, -1, AREA)).permute(0, 1, 4, 3, 2)  # (B, heads, N / 4, 9, D)
+        v = v.unflatten(1, (self.num_heads, -1, AREA)).permute(0, 1, 4, 3, 2)  # (B, heads, N / 4, 9, D)
         squares = F.avg_pool2d(x.permute(0, 3, 1, 2), STRIDE, STRIDE, ceil_mode=True).permute(0, 2, 3, 1).flatten(1, 2)
-        attn = self.attn(squares).unflatten(2, (self.heads, AREA, AREA)).transpose(1, 2)
-        y = (attn * self.scale).softmax(-1) @ v
+        attn = self.attn(squares).unflatten(2, (self.num_heads, AREA, AREA)).transpose(1, 2)
+        y = self.attn_drop((attn * self.scale).softmax(-1)) @ v
         y = F.fold(y.permute(0, 1, 4, 3, 2).flatten(1, 3), size, WINDOW, padding=1, stride=STRIDE)
         return self.proj(y.permute(0, 2, 3, 1))
 

@@ -128,10 +128,6 @@ class AttentionPoolLatent(attention_pool.AttentionPoolLatent):
             self.mlp = Nothing()
 
     @property
-    def num_heads(self) -> int:
-        return self.heads
-
-    @property
     def latent_len(self) -> int:
         return self.latent.shape[1]
 
@@ -148,7 +144,7 @@ class AttentionPoolPrr(attention_pool.AttentionPoolPrr):
     def __init__(self, dim: int, num_heads: int = 8, pool_type: str = "token", pre_norm: bool = False,
                  post_norm: bool = False, norm_layer: Any = None):  # fmt: skip
         super().__init__(dim, num_heads, pool_type)
-        self.out_features, self.num_heads = dim, num_heads
+        self.out_features = dim
         norm = get_norm_layer(norm_layer) or LayerNorm
         self.pre_norm = norm(dim) if pre_norm else nn.Identity()
         self.post_norm = norm(dim) if post_norm else nn.Identity()
