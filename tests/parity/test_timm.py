@@ -145,9 +145,38 @@ LAYERS = [
     ("ClassifierHead", (24, 10), {}, MAP), ("ClassifierHead", (24, 10), dict(pool_type="avgmax", use_conv=True), MAP),
     ("NormMlpClassifierHead", (24, 10), dict(hidden_size=16), MAP), ("NormMlpClassifierHead", (24, 10),
     dict(act_layer="gelu"), MAP),
+    ("LayerNormFp32", (24,), {}, TOKENS), ("LayerNorm2dFp32", (24,), {}, MAP), ("RmsNormFp32", (24,), {}, TOKENS),
+    ("RmsNorm2dFp32", (24,), {}, MAP), ("SimpleNormFp32", (24,), {}, TOKENS), ("SimpleNorm2dFp32", (24,), {}, MAP),
+    ("LayerNormAct", (24,), {}, TOKENS), ("LayerNormActFp32", (24,), dict(act_layer="silu"), TOKENS),
+    ("LayerNormAct2dFp32", (24,), {}, MAP), ("RmsNormAct", (24,), {}, TOKENS), ("RmsNormActFp32", (24,), {}, TOKENS),
+    ("RmsNormAct2dFp32", (24,), dict(apply_act=False), MAP),
+    *((f"EvoNorm2d{kind}", (24,), options, MAP) for kind in ("B0", "B1", "B2") for options in ({}, dict(eps=0.1))),
+    *((f"EvoNorm2d{kind}", (24, 4), options, MAP) for kind in ("S0", "S0a", "S1", "S1a", "S2", "S2a")
+      for options in ({}, dict(apply_act=False))),
+    ("EvoNorm2dS1", (24,), dict(group_size=6, act_layer=nn.GELU), MAP),
+    ("FilterResponseNormAct2d", (24,), dict(act_layer="silu"), MAP), ("FilterResponseNormTlu2d", (24,), {}, MAP),
+    ("GlobalContext", (24,), {}, MAP), ("GlobalContext", (24,), dict(fuse_add=True, use_attn=False), MAP),
+    ("GlobalContext", (24,), dict(fuse_add=True, fuse_scale=False, rd_channels=5, gate_layer="hard_sigmoid"), MAP),
+    ("GatherExcite", (24,), dict(use_mlp=False), MAP), ("GatherExcite", (24,), dict(use_mlp=False, extent=2), MAP),
+    ("NonLocalAttn", (24,), {}, MAP), ("BatNonLocalAttn", (24,), dict(block_size=4), MAP),
+    ("ScaledStdConv2d", (24, 12, 3), {}, MAP), ("ScaledStdConv2dSame", (24, 12, 3), dict(stride=2, gamma=1.7), MAP),
+    ("SeparableConv2d", (24, 12), dict(stride=2), MAP), ("MixedConv2d", (24, 12, [3, 5]), {}, MAP),
+    ("SpaceToDepth", (4,), {}, MAP), ("DepthToSpace", (2,), {}, MAP), ("AttentionRope", (24, 4), {}, TOKENS),
+    ("AttentionRope", (24, 4), dict(qkv_fused=False, num_kv_heads=2, dim_out=12, proj_bias=False), TOKENS),
+    ("AttentionRope", (24, 4), dict(qk_norm=True, scale_norm=True, norm_layer=NORM, attn_head_dim=8), TOKENS),
+    ("DiffAttention", (24, 4), dict(depth=2), TOKENS), ("AttentionPoolPrr", (24, 4), {}, TOKENS),
+    ("AttentionPoolPrr", (24, 4), dict(pool_type="avg", pre_norm=True, post_norm=True, norm_layer=NORM), TOKENS),
+    *(("AttentionPoolLatent", (24,), dict(num_heads=4, **options), TOKENS) for options in (dict(out_features=0),
+        dict(out_features=10), dict(feat_size=17, pos_embed="abs"), dict(latent_len=3, pool_type="avg"),
+        dict(latent_dim=16), dict(q_proj=False), dict(qk_norm=True, norm_layer=NORM), dict(pool_type=""))),
+    *(("RotAttentionPool2d", (24,), dict(head_dim=8, rope_type=kind), MAP) for kind in ("base", "dinov3")),
+    ("ClNormMlpClassifierHead", (24, 10), dict(hidden_size=16), MAP.permute(0, 2, 3, 1)),
+    ("ClNormMlpClassifierHead", (24, 10), dict(pool_type="avgmax", input_fmt="NLC"), TOKENS),
+    ("ClNormMlpClassifierHead", (24, 10), dict(pool_type="", input_fmt="NLC"), TOKENS),
+    ("RelPosBiasTf", ((4, 4), 3), {}, torch.randn(2, 3, 16, 16)),
+    ("RelPosMlp", ((4, 4), 3), {}, torch.randn(2, 3, 16, 16)),
     ("SplitBatchNorm2d", (24,), {}, MAP), ("Swish", (), {}, MAP), ("HardSwish", (), {}, MAP), ("HardMish", (), {}, MAP),
     ("QuickGELU", (), {}, MAP), ("PReLU", (), {}, MAP), ("RelPosBias", ((4, 4), 3), {}, torch.randn(2, 3, 16, 16)),
-    ("RotaryEmbeddingCat", (24,), dict(in_pixels=False), torch.randn(2, 3, 4, 5, 24).flatten(2, 3)[:, :, :0]),
 ]  # fmt: skip
 
 
@@ -155,22 +184,75 @@ LAYERS = [
 def test_layers_give_the_same_numbers(row):
     name, args, options, x = row
     mine, other = (layer(*args, **options) for layer in both("layers", name))
-    if name == "RotaryEmbeddingCat":
-        same_tensors(mine.get_embed([4, 5]), other.get_embed([4, 5]))
-    else:
-        on_shared_weights(mine, other, x)
+    on_shared_weights(mine, other, x)
 
 
-@pytest.mark.parametrize("options", [dict(in_pixels=False, feat_shape=[4, 5]), dict(feat_shape=[4, 5]),
-                                     dict(in_pixels=False, feat_shape=[4, 5], ref_feat_shape=[7, 7]),
-                                     dict(in_pixels=False, feat_shape=[4, 5], grid_indexing="xy"),
-                                     dict(in_pixels=False, feat_shape=[4, 5], grid_offset=0.5)])  # fmt: skip
-def test_rotary_tables(options):
-    mine, other = (layer(32, **options) for layer in both("layers", "RotaryEmbeddingCat"))
-    same_tensors(mine.get_embed(), other.get_embed())
-    x = torch.randn(2, 3, 20, 32)
-    turn, peers = both("layers", "apply_rot_embed_cat")
-    same_tensors(turn(x, mine.get_embed()), peers(x, other.get_embed()))
+ROPE = {
+    "RotaryEmbedding": [dict(), dict(in_pixels=False, rotate_half=True, grid_indexing="xy"),
+                        dict(grid_type="centered", normalize_coords="max", ref_feat_shape=[3, 3], grid_offset=0.25)],
+    "RotaryEmbeddingCat": [dict(), dict(linear_bands=True, ref_feat_shape=[7, 6]), dict(in_pixels=False),
+                           dict(in_pixels=False, ref_feat_shape=[7, 7]), dict(in_pixels=False, grid_indexing="xy"),
+                           dict(in_pixels=False, grid_offset=0.5), dict(in_pixels=False, rotate_half=True),
+                           dict(grid_type="centered", normalize_coords="min")],
+    "RotaryEmbeddingDinoV3": [dict(), dict(rotate_half=False), dict(min_period=0.5, max_period=9.0),
+                              dict(normalize_coords="max", grid_indexing="xy", grid_offset=0.25)],
+    "RotaryEmbeddingMixed": [dict(depth=3, num_heads=4), dict(depth=3, num_heads=4, grid_indexing="ij")],
+    "RotaryEmbeddingMRope": [dict(mrope_section=(4, 6, 6)), dict(mrope_section=(2, 3, 3))],
+}  # fmt: skip
+MOVES = [dict(), dict(shift_coords=0.5), dict(jitter_coords=2.0), dict(shift_coords=0.2, rescale_coords=2.0)]
+
+
+@pytest.mark.parametrize("moves", MOVES, ids=lambda moves: "-".join(moves) or "still")
+@pytest.mark.parametrize(("name", "options"), [(name, each) for name, rows in ROPE.items() for each in rows])
+def test_rotary_tables(name, options, moves):
+    dim = 64 if name == "RotaryEmbeddingMixed" else 32
+    mine, other = (layer(dim, **options, **moves) for layer in both("layers", name))
+    mine.load_state_dict(other.state_dict())
+    tables = []
+    for each in (mine, other):
+        torch.manual_seed(5)
+        rows = [each.get_embed([4, 5]), each.eval().get_embed([2, 3])]
+        tables.append([table for row in rows for table in (row if isinstance(row, tuple) else (row,))])
+        if hasattr(other, "get_batch_embeds"):
+            tables[-1].append(each.get_batch_embeds([(4, 5), (2, 2)], 24))
+    same_tensors(*tables, 5e-4)  # of angles of hundreds of turns
+    if name != "RotaryEmbeddingMRope":  # the peer turns no map by it
+        x = torch.randn(2, dim, 3, 4)
+        same_tensors(mine(x), other(x), 5e-4)
+        kept, peers = (layer(dim, feat_shape=[4, 5], **options) for layer in both("layers", name))
+        kept.load_state_dict(peers.state_dict())
+        assert [key for key, _ in kept.named_buffers()] == [key for key, _ in peers.named_buffers()]
+        kept.update_feat_shape([3, 3]), peers.update_feat_shape([3, 3])
+        same_tensors(kept.get_embed(), peers.get_embed(), 5e-4)
+
+
+def test_rotations_and_waves():
+    x, table = torch.randn(2, 3, 20, 32), torch.randn(20, 64)
+    for half in (False, True):
+        for each in (x, x.bfloat16()):
+            same_tensors(*(turn(each, table, half) for turn in both("layers", "apply_rot_embed_cat")), 0)
+    for name in ("rot", "rope_rotate_half"):
+        same_tensors(*(turn(x) for turn in both("layers.pos_embed_sincos", name)), 0)
+    for options in ({}, dict(include_grid=True, in_pixels=False), dict(linear_bands=True, num_bands=8, max_res=32)):
+        same_tensors(*(build([3, 4], **options) for build in both("layers", "build_fourier_pos_embed")), 1e-4)
+    for options in ({}, dict(concat_grid=False), dict(keep_spatial=True)):
+        same_tensors(*(layer(16, 4, **options)(MAP) for layer in both("layers", "FourierEmbed")))
+    tokens, keep = torch.randn(2, 20, 8), torch.tensor([[0, 2, 5], [1, 3, 19]])
+    for table in (torch.randn(20, 7), torch.randn(3, 20, 7)):
+        same_tensors(*(take(tokens, table, keep) for take in both("layers", "apply_keep_indices_nlc")))
+
+
+@pytest.mark.parametrize("kind", ["cat", "dinov3", "mixed"])
+@pytest.mark.parametrize("half", [False, True])
+def test_networks_turn_by_any_table(kind, half):
+    if half and kind == "mixed":
+        for create in both("models", "create_model"):
+            with pytest.raises(ValueError):
+                create("eva02_tiny_patch14_224", rope_type=kind, rope_rotate_half=half, depth=1)
+        return
+    options = dict(use_rot_pos_emb=True, rope_type=kind, rope_rotate_half=half, depth=1, img_size=56, num_classes=5)
+    mine, other = (create("eva02_tiny_patch14_224", **options) for create in both("models", "create_model"))
+    on_shared_weights(mine, other, torch.randn(1, 3, 56, 56))
 
 
 def test_functions_of_layers():
@@ -200,6 +282,41 @@ def test_functions_of_layers():
         np.testing.assert_allclose(np.hstack(mine), np.hstack(other), rtol=1e-6)
     for kind in ("", "token", "avg", "max", "avgmax"):
         same_tensors(*(each(TOKENS, kind) for each in both("layers", "global_pool_nlc")))
+
+
+@pytest.mark.parametrize("name", ["layernorm", "layernorm2dfp32", "rmsnorm", "rmsnormfp32", "evonormb0", "frn",
+                                  "frntlu", "batchnorm", nn.LayerNorm])  # fmt: skip
+def test_norms_with_activation_by_name(name):
+    mine, other = (make(name, "gelu")(24) for make in both("layers", "get_norm_act_layer"))
+    channels_last = "2d" not in type(other).__name__
+    on_shared_weights(mine, other, TOKENS if channels_last else MAP)
+
+
+def test_attention_over_another_map():
+    mine, other = (layer(24, num_heads=4).eval() for layer in both("layers", "MultiQueryAttentionV2"))
+    mine.load_state_dict(other.state_dict())
+    with torch.no_grad():
+        same_tensors(mine(MAP, m=MAP.flip(0)), other(MAP, m=MAP.flip(0)))
+
+
+def test_mixtures_of_kernels_and_patches_of_maps():
+    mine, other = (layer(24, 12, 3, num_experts=3) for layer in both("layers", "CondConv2d"))
+    on_shared_weights(mine, other, MAP, torch.rand(2, 3))
+    images = torch.randn(2, 3, 32, 32)
+    for name in ("HybridEmbed", "HybridEmbedWithSize"):
+        mine, other = (layer(nn.Conv2d(3, 8, 4, 4), 32, 2, embed_dim=12) for layer in both("layers", name))
+        for each in ("grid_size", "num_patches", "feature_size", "feature_ratio", "feature_dim"):
+            assert getattr(mine, each) == getattr(other, each), each
+        assert mine.feat_ratio() == other.feat_ratio()
+        if name == "HybridEmbed":
+            on_shared_weights(mine, other, images)
+        else:
+            mine.load_state_dict(other.state_dict())
+            rows = [each(images) for each in (mine, other)]
+            same_tensors(rows[0][0], rows[1][0])
+            assert list(rows[0][1]) == list(rows[1][1])
+    for options in ({}, dict(mode="cr"), dict(pretrained_win_size=(6, 6))):
+        same_tensors(*(each((4, 3), **options) for each in both("layers", "gen_relative_log_coords")))
 
 
 @pytest.mark.parametrize("options", [dict(stride=2), dict(padding="same", stride=2), dict(depthwise=True),
@@ -663,3 +780,44 @@ def test_frozen_and_split_norms():
             results += [list(model.state_dict()), model(x)]
         assert results[0] == results[2]
         same_tensors(results[1], results[3])
+
+
+COUNTS = [10, 50, 2, 7, 90]
+CLASSIFICATION = [
+    dict(), dict(smoothing=0.1), dict(soft_targets=True), dict(loss_type="bce"), dict(loss_type="asl", smoothing=0.1),
+    dict(loss_type="bce", bce_target_thresh=0.2, bce_sum=True, smoothing=0.1), dict(loss_type="poly", smoothing=0.1),
+    dict(loss_type="bce", class_weight=[1.0, 2, 3, 1, 1], pos_weight=2.0), dict(loss_type="jsd", jsd_splits=2),
+    dict(multi_label=True), dict(multi_label=True, smoothing=0.1, pos_weight=2.0),
+    dict(multi_label=True, loss_type="asl"),
+    dict(multi_label=True, loss_type="poly", poly_gamma=2.0), dict(multi_label=True, loss_type="zlpr"),
+    dict(multi_label=True, loss_type="twoway"),
+    dict(multi_label=True, loss_type="db", class_counts=COUNTS, num_samples=100),
+    dict(multi_label=True, loss_type="db", class_counts=COUNTS, num_samples=100, db_neg_scale=4.0, db_init_bias=1.0),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("options", CLASSIFICATION, ids=lambda row: "-".join(map(str, row.items())) or "plain")
+def test_losses_by_name_give_the_same_numbers(options):
+    x = 3 * torch.randn(6, 5, generator=torch.Generator().manual_seed(0))
+    target = torch.tensor([0, 1, 2, 3, 4, 0])
+    if options.get("multi_label") or options.get("soft_targets"):
+        target = torch.nn.functional.one_hot(target, 5).float()
+        target[:, 4] = 1.0
+    mine, other = (create(**options) for create in both("loss", "create_classification_loss"))
+    same_tensors(mine(x, target), other(x, target))
+
+
+def test_what_losses_refuse():
+    for options in (dict(loss_type="zz"), dict(multi_label=True, loss_type="ce"), dict(loss_type="twoway"),
+                    dict(loss_type="ce", class_weight=2.0), dict(multi_label=True, loss_type="db")):  # fmt: skip
+        for create in both("loss", "create_classification_loss"):
+            with pytest.raises(ValueError):
+                create(**options)
+
+
+@pytest.mark.parametrize("method", ["neg_pos", "inv_freq", "effective_num"])
+def test_weights_of_classes(method):
+    for options in ({}, dict(power=0.5, max_weight=3.0), dict(beta=0.9)):
+        mine, other = (make([0, *COUNTS], 100, method, **options) for make in both("loss", "compute_class_weights"))
+        assert mine[0] == other[0]
+        same_tensors(mine[1], other[1])

@@ -25,6 +25,7 @@ SPELLING = {
     "block_args": {"*": "*"},
     "attn_layer": "gate",
     "rel_pos": {"true": {}},
+    "use_gate": {"true": {"gate?": "se", "eps?": 0.5}, "false": {"gate": None}},
     "act_of_mlp": {"none": {"act": "identity"}, "*": "act"},
 }
 SPEC = ModelSpec("net", f"{__name__}:Net", {"eps": 1e-5}, spelling=SPELLING)
@@ -51,6 +52,8 @@ def part(name: str) -> type:
     ({"block_fn": part("PostBlock")}, {"block": "post", "layer_scale": None}),
     ({"rel_pos": True}, {}), ({"act_of_mlp": "none"}, {"act": "identity"}), ({"act_of_mlp": "silu"}, {"act": "silu"}),
     ({"layers": [2, 2], "drop_connect_rate": 0.1}, {"depths": [2, 2], "drop_path_rate": 0.1}),
+    ({"use_gate": True}, {"gate": "se"}),  # the row says eps
+    ({"use_gate": True, "attn_layer": "eca"}, {"gate": "eca"}), ({"use_gate": False}, {"gate": None}),
     ({"what": 1}, {"what": 1}),
 ])  # fmt: skip
 def test_words_and_values(given, options):

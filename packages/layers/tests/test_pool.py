@@ -147,6 +147,11 @@ def test_attention_without_weights():
     torch.testing.assert_close(pool(TOKENS), expected[:, :, 0].flatten(1))
     with pytest.raises(ValueError, match="does not divide"):
         AttentionPoolPrr(16, 3)
+    heads = TOKENS.unflatten(2, (2, 8)).transpose(1, 2)
+    mean = ((heads @ heads.mT / 8**0.5).softmax(-1) @ heads).mean(2).flatten(1)
+    torch.testing.assert_close(AttentionPoolPrr(16, 2, pool="avg")(TOKENS), mean)
+    with pytest.raises(ValueError, match="use token or avg"):
+        AttentionPoolPrr(16, 2, pool="max")
 
 
 @pytest.mark.parametrize("options", [{}, {"separate": True}, {"class_token": True}, {"rotary": "centered"}])

@@ -13,7 +13,10 @@ from imgzoo_layers.rotary import (
     MultimodalRotary,
     PixelRotary,
     axial_table,
+    coordinates,
     frequencies,
+    mixed_frequencies,
+    moved,
     rotate,
     rotate_patches,
 )
@@ -130,3 +133,58 @@ def test_senseless_options_are_refused():
         CenteredRotary(DIM, GRID, shortest=0.5)
     with pytest.raises(ValueError, match="use each, max or min"):
         CenteredRotary(DIM, GRID, normalize="mean")()
+    with pytest.raises(ValueError, match="use cells, centered or ends"):
+        coordinates(GRID, "pixels")
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "mixed"])
+def test_frequencies_stay_exact_in_a_model_of_half_the_width(kind):
+    """Rounded to 8 bits they would be off by turns at the far end of a grid."""
+    make = (lambda: MixedRotary(DIM, 2, 4, GRID)) if kind == "mixed" else KINDS[kind][0]
+    rope, wide = make().eval(), make().eval()
+    if kind == "mixed":
+        with torch.no_grad():
+            rope.freqs.copy_(rope.freqs.bfloat16())
+        wide.load_state_dict(rope.state_dict())
+    rope.bfloat16()
+    for name, buffer in rope.named_buffers():
+        assert name == "pos_embed" or buffer.dtype != torch.bfloat16, name
+    torch.testing.assert_close(rope((40, 40)).float(), wide((40, 40)), atol=1e-5, rtol=1e-5)
+    rope.init_non_persistent_buffers()
+    assert rope.double()((40, 40)).dtype == torch.float64
+
+
+def test_halves_are_turned_in_the_wider_type():
+    x, table = torch.randn(2, 15, DIM).bfloat16(), axial_table(GRID, frequencies(DIM, 1e4))
+    turned = rotate(x, table)
+    assert turned.dtype == torch.bfloat16
+    assert torch.equal(turned, rotate(x.float(), table).bfloat16())
+
+
+def test_places_of_grids():
+    assert coordinates((2, 3)).tolist() == [[[0, 0], [0, 1], [0, 2]], [[1, 0], [1, 1], [1, 2]]]
+    assert coordinates((2, 3), reference=(4, 3), shift=0.5)[1, 1].tolist() == [3, 1.5]
+    ends = coordinates((3, 2, 5), "ends")
+    assert ends.shape == (3, 2, 5, 3) and ends[0, 0, 0].tolist() == [-1, -1, -1] and ends[2, 1, 2].tolist() == [1, 1, 0]
+    assert coordinates((3, 2), "ends", reference=(6, 2))[0, 0].tolist() == [-2, -1]
+    for normalize, edge in (("each", (0.5, 0.75)), ("max", (-0.25, 0.75)), ("min", (0.5, 2.5))):
+        torch.testing.assert_close(coordinates((2, 4), "centered", normalize=normalize)[1, 3], torch.tensor(edge))
+    assert coordinates((2, 2), dtype=torch.float64).dtype == torch.float64
+
+
+def test_moves_stay_within_their_bounds():
+    where = coordinates((2, 3), "centered")
+    for _ in range(20):
+        assert (moved(where, shift=0.3) - where).abs().max() <= 0.3
+        ratio = moved(where, jitter=2.0)[1, 2] / where[1, 2]
+        assert (ratio >= 0.5).all() and (ratio <= 2).all() and ratio[0] != ratio[1]
+        ratio = moved(where, rescale=2.0)[1, 2] / where[1, 2]
+        torch.testing.assert_close(ratio[0], ratio[1])
+    assert moved(where) is where
+
+
+def test_directions_are_random_unless_told():
+    flat = mixed_frequencies(DIM, 2, 3, random=False)
+    torch.testing.assert_close(flat[0, 1, 2, : DIM // 4], frequencies(DIM, 10.0))
+    assert flat[1, :, :, : DIM // 4].abs().max() < 1e-6
+    assert not torch.equal(mixed_frequencies(DIM, 2, 3)[:, 0], mixed_frequencies(DIM, 2, 3)[:, 1])

@@ -14,6 +14,7 @@ from imgzoo.errors import OptionError
 from imgzoo.registry import registry
 from imgzoo_layers import pool
 from imgzoo_timm.layers import Attention, DropPath, Mlp, create_pool2d
+from imgzoo_timm.models._networks import described
 from imgzoo_timm.models.vision_transformer import Block, PatchEmbed, VisionTransformer
 
 SMALL = dict(img_size=32, patch_size=8, embed_dim=24, depth=2, num_heads=3, num_classes=7)
@@ -198,3 +199,87 @@ def test_local_pools_take_plain_numbers(kind, native, options):
     if kind == "max":
         again = create_pool2d(kind, 3, 2, padding="same", dilation=2)(x)
         torch.testing.assert_close(again, native(3, 2, 2)(x))
+
+
+def scripting():
+    specs = registry("models").specs()
+    return [spec.name for spec in specs if spec.name.startswith("test_") and "script" in spec.capabilities]
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", scripting())
+def test_what_scripts_natively_scripts_here(name):
+    model = timm.create_model(name).eval()
+    x = torch.randn(1, *model.default_cfg["input_size"])
+    with torch.no_grad():
+        torch.testing.assert_close(torch.jit.script(model)(x), model(x))
+
+
+@pytest.mark.parametrize("form", ["hook", "fx"])
+def test_extractors_of_whole_networks(form):
+    model = timm.create_model("test_resnet", features_only=True, feature_cls=form, out_indices=(1, 3)).eval()
+    plain = imgzoo.create_model("test_resnet", features_only=True, out_indices=(1, 3)).eval()
+    prefix = {"hook": "body.", "fx": "graph_module."}[form]
+    own = {key.removeprefix(prefix): value for key, value in model.state_dict().items()}
+    assert all(key.startswith(prefix) for key in model.state_dict())
+    plain.model.load_state_dict({key: own[key] for key in plain.model.state_dict()})
+    x = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(model(x), plain(x))
+        if form == "hook":  # a copy of torch's graph modules forgets which of its two graphs it was at
+            torch.testing.assert_close(copy.deepcopy(model)(x), plain(x))
+    assert model.feature_info.channels() == plain.feature_info.channels()
+
+
+def test_hooks_and_graphs_answer_by_name():
+    x = torch.randn(1, 3, 64, 64)
+    network = timm.create_model("test_resnet")
+    hooked = timm.models.FeatureHookNet(copy.deepcopy(network), (0, 2), out_map=["low", "high"], return_dict=True)
+    assert list(hooked(x)) == ["low", "high"] and not hooked.hooks.get_output(x.device)
+    taken = timm.models.FeatureHookNet(copy.deepcopy(network), (2,), default_hook_type="forward_pre").eval()
+    given = timm.models.FeatureHookNet(copy.deepcopy(network), (1,)).eval()
+    torch.testing.assert_close(taken(x), given(x))
+    graph = timm.models.FeatureGraphNet(network, (1, 3), return_dict=True)
+    assert list(graph(x)) == ["1", "3"]
+    assert isinstance(timm.models.GraphExtractNet(network, ["layer1"])(x), torch.Tensor)
+    with pytest.raises(OptionError, match="names 1 levels of 2"):
+        timm.models.FeatureGraphNet(network, (1, 3), out_map={"layer1": "a"})
+    with pytest.raises(OptionError, match="forward_pre"):
+        timm.models.FeatureHooks([{"module": "layer1", "hook_type": "backward"}], network.named_modules())
+
+
+def test_what_a_network_takes():
+    from imgzoo_timm.models import get_model_args, get_model_traits, resolve_model_input_args
+
+    vit, resnet = timm.create_model("test_vit", img_size=96), timm.create_model("test_resnet", in_chans=1)
+    assert get_model_traits(torch.nn.DataParallel(vit))["img_size"] == (96, 96)
+    again = timm.create_model("test_vit", **get_model_args(vit))
+    assert [each.shape for each in again.parameters()] == [each.shape for each in vit.parameters()]
+    assert "img_size" not in get_model_args(resnet) and get_model_traits(resnet)["in_chans"] == 1
+    assert "img_size" not in resolve_model_input_args("resnet18", {"img_size": 64})
+    found = resolve_model_input_args("vit_tiny_patch16_224", {"input_size": (1, 64, 96)})
+    assert (found["img_size"], found["in_chans"]) == ((64, 96), 1)
+
+
+def test_earlier_names():
+    from imgzoo_timm.models import get_arch_pretrained_cfgs, get_deprecated_models, register_model_deprecations
+
+    assert get_deprecated_models("convnext")["convnext_tiny_in22k"] == "convnext_tiny.fb_in22k"
+    register_model_deprecations("of.a_client", {"old": None})
+    try:
+        assert get_deprecated_models("a_client") == {"old": None} and "old" in get_deprecated_models()
+    finally:
+        from imgzoo_timm.models._registry import renamed
+
+        del renamed["a_client"]
+    cfgs = get_arch_pretrained_cfgs("resnet18")
+    assert next(iter(cfgs)) == "resnet18.a1_in1k" and all(cfg.architecture == "resnet18" for cfg in cfgs.values())
+
+
+@pytest.mark.parametrize("name", ["inception_v3", "inception_v4", "inception_resnet_v2", "resnet18", "efficientnet_b0"])
+@pytest.mark.parametrize("size", [299, 331])
+def test_the_pool_covers_the_last_map(name, size):
+    with torch.device("meta"):
+        model = timm.create_model(name, pretrained_cfg_overlay={"input_size": (3, size, size)}).eval()
+        told = described(model, {})["pool_size"]
+        assert told == tuple(model.forward_features(torch.empty(1, 3, size, size)).shape[2:])

@@ -123,11 +123,14 @@ class Eva(TokenModel):
         self.pos_drop = nn.Dropout(pos_drop_rate)
         self.rope: nn.Module | None = None
         if rope == "mixed":
+            if rope_halves:
+                raise ValueError("mixed rope turns neighboring channels: leave rope_halves out")
             self.rope = MixedRotary(head_dim, depth, num_heads, self.grid, rope_theta)
         elif rope == "dinov3":
-            self.rope = CenteredRotary(head_dim, self.grid, rope_theta, rope_rescale)
+            self.rope = CenteredRotary(head_dim, self.grid, rope_theta, rope_rescale, halves=rope_halves)
         elif rope == "axial":
-            self.rope = AxialRotary(head_dim, self.grid, rope_theta, rope_reference, rope_shift, rope_columns_first)
+            self.rope = AxialRotary(head_dim, self.grid, rope_theta, rope_reference, rope_shift, rope_columns_first,
+                                    rope_halves)  # fmt: skip
         elif rope is not None:
             raise ValueError(f"rope is 'axial', 'mixed', 'dinov3' or None, not '{rope}'")
         self.norm_pre = make_norm(dim) if pre_norm else nn.Identity()

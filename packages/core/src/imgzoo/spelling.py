@@ -6,6 +6,7 @@
     "focal_levels": ["focal_level"]                  one value for all stages, given once for each
     "block_fn": {"ResPostBlock": {"block": "res_post"}, "Block": {}}    what each value stands for
     "block_args": {"*": "*"}                         a table whose items are options themselves
+    "use_rope": {"true": {"rope?": "axial"}}         what nothing else says: neither another word nor the row
 
 In a table of values `"*"` is the word that takes every other value. Values are written as JSON writes them, classes and
 functions by their name, `functools.partial` as `Name(keyword=value)`.
@@ -135,7 +136,9 @@ def _settings(
     if isinstance(entry, dict):
         text = written(value)
         if text in entry:
-            yield from entry[text].items()
+            weak = {each[:-1]: setting for each, setting in entry[text].items() if each.endswith("?")}
+            implied |= {each: setting for each, setting in weak.items() if each not in spec.kwargs}
+            yield from ((each, setting) for each, setting in entry[text].items() if each[:-1] not in weak)
             return
         if entry.get("*") == "*":
             if not isinstance(value, Mapping):
@@ -258,7 +261,8 @@ def field_words(spec: ModelSpec, parameters: Parameters) -> dict[str, list[str]]
 
 def _targets(entry: Any, word: str, parameters: Parameters) -> set[str]:
     if isinstance(entry, dict):
-        inner = {option for settings in entry.values() if isinstance(settings, dict) for option in settings}
+        tables = (settings for settings in entry.values() if isinstance(settings, dict))
+        inner = {option.removesuffix("?") for settings in tables for option in settings}
         return inner | ({entry["*"]} if "*" in entry else set())
     if isinstance(entry, list):
         return set(entry)

@@ -72,14 +72,23 @@ class AttentionPoolLatent(Attending):
 
 
 class AttentionPoolPrr(Attending):
-    """Refine all tokens by attention without weights, then take the first (patch representation refinement)."""
+    """Refine all tokens by attention without weights, then take the first, or with `pool` "avg" their mean (patch
+    representation refinement): (B, N, C) -> (B, C)."""
 
-    def __init__(self, dim: int, heads: int = 8):
+    def __init__(self, dim: int, heads: int = 8, pool: str = "token"):
         super().__init__(heads, head_width(dim, heads))
+        if pool not in ("avg", "token"):
+            raise ValueError(f"unknown pool '{pool}' of refined tokens; use token or avg")
+        self.pool = pool
+
+    def refined(self, x: Tensor) -> Tensor:
+        """The tokens that are pooled: (B, n, C)."""
+        x = x.unflatten(2, (self.num_heads, self.head_dim)).transpose(1, 2)
+        asking = x[:, :, :1] if self.pool == "token" else x
+        return self.attend(asking, x, x).transpose(1, 2).flatten(2)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x.unflatten(2, (self.num_heads, self.head_dim)).transpose(1, 2)
-        return self.attend(x[:, :, :1], x, x)[:, :, 0].flatten(1)
+        return self.refined(x).mean(1)
 
 
 class AttentionPool2d(Tabled, Attending):

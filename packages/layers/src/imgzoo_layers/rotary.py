@@ -5,6 +5,7 @@ exist in published weights: neighbors (0, 1), (2, 3), ... or halves (0, D/2), (1
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.fx
@@ -15,15 +16,15 @@ from .tables import Computed, Size, Tabled
 
 
 def rotate(x: Tensor, table: Tensor, halves: bool = False) -> Tensor:
-    """Turn (..., N, D) by a table (..., N, 2 * D)."""
-    sine, cosine = table.to(x.dtype).chunk(2, dim=-1)
+    """Turn (..., N, D) by a table (..., N, 2 * D), in the wider of their types; the result is as wide as before."""
+    sine, cosine = table.chunk(2, dim=-1)
     if halves:
         first, second = x.chunk(2, dim=-1)
         turned = torch.cat([-second, first], dim=-1)
     else:
         pairs = x.unflatten(-1, (-1, 2))
         turned = torch.stack([-pairs[..., 1], pairs[..., 0]], dim=-1).flatten(-2)
-    return x * cosine + turned * sine
+    return (x * cosine + turned * sine).to(x.dtype)
 
 
 def rotate_patches(x: Tensor, table: Tensor, prefix: int = 1, halves: bool = False) -> Tensor:
@@ -31,20 +32,37 @@ def rotate_patches(x: Tensor, table: Tensor, prefix: int = 1, halves: bool = Fal
     return torch.cat([x[:, :, :prefix], rotate(x[:, :, prefix:], table, halves)], dim=2)
 
 
-def sides(grid: Size, shift: float = 0.0, device: torch.device | None = None) -> list[Tensor]:
-    """Where rows and columns of a grid lie: (h,) and (w,). Made on the device, so that no forward pass waits for it."""
-    return [torch.arange(side, dtype=torch.float32, device=device) + shift for side in grid]
+def coordinates(
+    grid: Sequence[int], kind: str = "cells", reference: Sequence[int] | None = None, shift: float = 0.0,
+    normalize: str = "each", device: torch.device | None = None, dtype: torch.dtype | None = None,
+) -> Tensor:  # fmt: skip
+    """Where the cells of a grid of any number of sides lie: (h, w, 2) for two. Made on the device, nothing waits.
 
-
-def cells(down: Tensor, across: Tensor) -> Tensor:
-    """Row and column of every cell, row by row: (h * w, 2)."""
-    return torch.stack(torch.meshgrid(down, across, indexing="ij"), dim=-1).flatten(0, 1)
+    "cells" counts them from `shift`; "centered" puts the middles of an unshifted grid between -1 and 1 along each side,
+    or along the longest ("max") or shortest one ("min"); "ends" puts the outermost at -1 and 1. With a `reference` grid
+    places are stretched to that one's range.
+    """
+    if kind not in ("cells", "centered", "ends"):
+        raise ValueError(f"unknown kind '{kind}' of places; use cells, centered or ends")
+    if normalize not in ("each", "max", "min"):
+        raise ValueError(f"unknown normalize '{normalize}'; use each, max or min")
+    dtype = dtype or torch.float32
+    if kind == "ends":
+        axes = [torch.linspace(-1, 1, side, device=device, dtype=dtype) for side in grid]
+    else:
+        first = shift + 0.5 * (kind == "centered")
+        axes = [torch.arange(side, device=device, dtype=dtype) + first for side in grid]
+    if reference is not None:
+        axes = [axis * (wanted / side) for axis, side, wanted in zip(axes, grid, reference)]
+    if kind == "centered":
+        units = list(grid) if normalize == "each" else [max(grid) if normalize == "max" else min(grid)] * len(grid)
+        axes = [2 * (axis / unit) - 1 for axis, unit in zip(axes, units)]
+    return torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1)
 
 
 def places(grid: Size, shift: float = 0.0, device: torch.device | None = None) -> Tensor:
     """Row and column of every cell of a grid, row by row: (h * w, 2)."""
-    down, across = sides(grid, shift, device)
-    return cells(down, across)
+    return coordinates(grid, shift=shift, device=device).flatten(0, 1)
 
 
 def frequencies(dim: int, theta: float) -> Tensor:
@@ -71,10 +89,7 @@ def axial_table(
     With a `reference` grid places are measured on that one, so that its range is kept at any size (EVA-02,
     arXiv:2303.11331).
     """
-    down, across = sides(grid, shift, bands.device)
-    if reference is not None:
-        down, across = down * (reference[0] / grid[0]), across * (reference[1] / grid[1])
-    where = cells(down, across)
+    where = coordinates(grid, "cells", reference, shift, device=bands.device).flatten(0, 1)
     if columns_first:
         where = where.flip(1)
     angles = (where[:, :, None] * bands).flatten(1)
@@ -86,36 +101,32 @@ def periods_between(dim: int, shortest: float, longest: float) -> Tensor:
     return shortest * (longest / shortest) ** torch.linspace(0, 1, dim // 4)
 
 
-def centered(grid: Size, normalize: str = "each", device: torch.device | None = None) -> Tensor:
-    """Places from -1 to 1 along each side, or along the longer ("max") or shorter one ("min"): (h * w, 2)."""
-    if normalize not in ("each", "max", "min"):
-        raise ValueError(f"unknown normalize '{normalize}'; use each, max or min")
-    units = [grid[0], grid[1]] if normalize == "each" else [max(grid) if normalize == "max" else min(grid)] * 2
-    down, across = sides(grid, 0.5, device)
-    return 2 * cells(down / units[0], across / units[1]) - 1
+def moved(where: Tensor, shift: float = 0.0, jitter: float = 0.0, rescale: float = 0.0) -> Tensor:
+    """Places (..., 2) moved by numbers drawn anew in each call; 0 leaves a step out.
+
+    Up to `shift` is added along each side, a factor between `jitter` (at least 1) and its inverse stretches each side,
+    one between `rescale` and its inverse both.
+    """
+    if shift:
+        where = where + torch.empty(where.shape[-1], device=where.device).uniform_(-shift, shift)
+    for factor, count in ((jitter, where.shape[-1]), (rescale, 1)):
+        if factor:
+            most = math.log(factor)
+            where = where * torch.empty(count, device=where.device).uniform_(-most, most).exp()
+    return where
 
 
 def centered_table(
     grid: Size, periods: Tensor, rescale: float = 0.0, normalize: str = "each", shift: float = 0.0, jitter: float = 0.0,
     halves: bool = True,
 ) -> Tensor:  # fmt: skip
-    """Places of `centered` (DINOv3, arXiv:2508.10104), channels paired by halves: (h * w, 2 * D).
-
-    Drawn anew in each call: up to `shift` is added along each side, a factor between `jitter` (above 1) and its inverse
-    stretches each side, one between `rescale` and its inverse both.
-    """
-    where = centered(grid, normalize, periods.device)
-    if shift:
-        where = where + torch.empty(2, device=where.device).uniform_(-shift, shift)
-    for factor, count in ((jitter, 2), (rescale, 1)):
-        if factor:
-            most = math.log(factor)
-            where = where * torch.empty(count, device=where.device).uniform_(-most, most).exp()
-    angles = (2 * math.pi * where[:, :, None] / periods).flatten(1)
+    """Places from -1 to 1 (DINOv3, arXiv:2508.10104), `moved`, channels paired by halves: (h * w, 2 * D)."""
+    where = coordinates(grid, "centered", normalize=normalize, device=periods.device).flatten(0, 1)
+    angles = (2 * math.pi * moved(where, shift, jitter, rescale)[:, :, None] / periods).flatten(1)
     return as_table(angles.repeat(1, 2) if halves else angles.repeat_interleave(2, dim=-1))
 
 
-def pixel_bands(dim: int, resolution: int, linear: bool = False) -> Tensor:
+def pixel_bands(dim: int, resolution: float, linear: bool = False) -> Tensor:
     """Frequencies up to half the `resolution`, times pi, evenly or by octaves (arXiv:2103.03206): (D / 4,)."""
     if linear:
         return math.pi * torch.linspace(1, resolution / 2, dim // 4)
@@ -124,8 +135,7 @@ def pixel_bands(dim: int, resolution: int, linear: bool = False) -> Tensor:
 
 def pixel_table(grid: Size, bands: Tensor) -> Tensor:
     """Places from -1 to 1, the outermost at the ends, channels paired as neighbors: (h * w, 2 * D)."""
-    down, across = (torch.linspace(-1, 1, side, device=bands.device) for side in grid)
-    where = torch.stack(torch.meshgrid(down, across, indexing="ij"), dim=-1).flatten(0, 1)
+    where = coordinates(grid, "ends", device=bands.device).flatten(0, 1)
     return as_table((where[:, :, None] * bands).flatten(1).repeat_interleave(2, dim=-1))
 
 
@@ -135,14 +145,14 @@ class AxialRotary(Tabled):
     bands: Tensor
     pos_embed: Tensor
     tables = {
-        "bands": Computed(frequencies, "dim", "theta"),
-        "pos_embed": Computed(axial_table, "grid", "bands", "reference", "shift", "columns_first"),
+        "bands": Computed(frequencies, "dim", "theta", exact=True),
+        "pos_embed": Computed(axial_table, "grid", "bands", "reference", "shift", "columns_first", "halves"),
     }
 
     def __init__(self, dim: int, grid: Size, theta: float = 10000.0, reference: Size | None = None, shift: float = 0.0,
-                 columns_first: bool = False):  # fmt: skip
+                 columns_first: bool = False, halves: bool = False):  # fmt: skip
         super().__init__()
-        self.dim, self.grid, self.theta = dim, grid, theta
+        self.dim, self.grid, self.theta, self.halves = dim, grid, theta, halves
         self.reference = (reference[0], reference[1]) if reference is not None else None
         self.shift, self.columns_first = shift, columns_first
         self.init_non_persistent_buffers()
@@ -150,7 +160,7 @@ class AxialRotary(Tabled):
     def forward(self, grid: Size | None = None) -> Tensor:
         if grid is None:
             return self.pos_embed
-        return axial_table(grid, self.bands, self.reference, self.shift, self.columns_first)
+        return axial_table(grid, self.bands, self.reference, self.shift, self.columns_first, self.halves)
 
 
 def apart_table(grid: Size, bands: Tensor) -> Tensor:
@@ -166,7 +176,7 @@ class AnyGridRotary(Tabled):
     """The table for heads of `dim` channels and the grid that is handed in: `axial_table` by halves, or `apart`."""
 
     bands: Tensor
-    tables = {"bands": Computed(frequencies, "dim", "theta")}
+    tables = {"bands": Computed(frequencies, "dim", "theta", exact=True)}
 
     def __init__(self, dim: int, theta: float = 10000.0, apart: bool = False):
         super().__init__()
@@ -188,7 +198,7 @@ class CenteredRotary(Tabled):
     """
 
     periods: Tensor
-    tables = {"periods": Computed(periods_of, "dim", "base", "shortest", "longest")}
+    tables = {"periods": Computed(periods_of, "dim", "base", "shortest", "longest", exact=True)}
 
     def __init__(self, dim: int, grid: Size, base: float = 100.0, rescale: float = 0.0, normalize: str = "each",
                  shift: float = 0.0, jitter: float = 0.0, halves: bool = True, shortest: float = 0.0,
@@ -211,7 +221,7 @@ class PixelRotary(Tabled):
     """The table of `pixel_table` for heads of `dim` channels, for the model's grid or one that is handed in."""
 
     bands: Tensor
-    tables = {"bands": Computed(pixel_bands, "dim", "resolution", "linear")}
+    tables = {"bands": Computed(pixel_bands, "dim", "resolution", "linear", exact=True)}
 
     def __init__(self, dim: int, grid: Size, resolution: int = 224, linear: bool = False):
         super().__init__()
@@ -229,28 +239,34 @@ class MixedRotary(Tabled):
     """
 
     places: Tensor
-    tables = {"places": Computed(places, "grid")}  # type: ignore[has-type]
+    tables = {"places": Computed(places, "grid", exact=True)}  # type: ignore[has-type]
 
     def __init__(self, dim: int, depth: int, heads: int, grid: Size, theta: float = 10.0):
         super().__init__()
         self.grid = grid
         self.freqs = nn.Parameter(torch.empty(2, depth, heads, dim // 2))
-        self.init_frequencies(frequencies(dim, theta))
         self.init_non_persistent_buffers()
-
-    def init_frequencies(self, bands: Tensor) -> None:
-        """Each head begins at a random direction, the second half of its channels at a right angle to the first."""
-        direction = torch.rand(*self.freqs.shape[1:3], 1) * 2 * math.pi
-        across = [bands * (direction + turn).cos() for turn in (0.0, math.pi / 2)]
-        down = [bands * (direction + turn).sin() for turn in (0.0, math.pi / 2)]
         with torch.no_grad():
-            self.freqs.copy_(torch.stack([torch.cat(part, dim=-1) for part in (across, down)]))
+            self.freqs.copy_(mixed_frequencies(dim, depth, heads, theta))
 
     def forward(self, grid: Size | None = None) -> Tensor:
         where = self.places if grid is None else places(grid, device=self.places.device).to(self.places)
-        across, down = self.freqs[0][:, :, None], self.freqs[1][:, :, None]  # (depth, heads, 1, D / 2)
-        angles = where[:, 1:] * across + where[:, :1] * down
-        return as_table(angles.repeat_interleave(2, dim=-1))
+        return mixed_table(where, self.freqs)
+
+
+def mixed_table(where: Tensor, freqs: Tensor) -> Tensor:
+    """Places (N, 2), row and column, that turn by what columns and rows add: (2, ..., D / 2) -> (..., N, 2 * D)."""
+    angles = where[:, 1:] * freqs[0][..., None, :] + where[:, :1] * freqs[1][..., None, :]
+    return as_table(angles.repeat_interleave(2, dim=-1))
+
+
+def mixed_frequencies(dim: int, depth: int, heads: int, theta: float = 10.0, random: bool = True) -> Tensor:
+    """Each head begins at a direction, a random one, the second half of its channels at a right angle to the first:
+    (2, depth, heads, D / 2)."""
+    bands = frequencies(dim, theta)
+    direction = torch.rand(depth, heads, 1) * 2 * math.pi if random else torch.zeros(depth, heads, 1)
+    turned = [direction, direction + math.pi / 2]
+    return torch.stack([torch.cat([bands * part(each) for each in turned], dim=-1) for part in (torch.cos, torch.sin)])
 
 
 def axes_of(dim: int, sections: tuple[int, int, int]) -> Tensor:
@@ -263,8 +279,12 @@ def axes_of(dim: int, sections: tuple[int, int, int]) -> Tensor:
 
 def sections_table(grid: Size, bands: Tensor, axes: Tensor) -> Tensor:
     """Each frequency turns with its axis, the time of an image being 0; channels paired by halves: (h * w, 2 * D)."""
-    where = F.pad(places(grid, device=bands.device), (1, 0))  # (N, 3)
-    return as_table((where[:, axes] * bands).repeat(1, 2))
+    return axes_table(places(grid, device=bands.device), bands, axes)
+
+
+def axes_table(where: Tensor, bands: Tensor, axes: Tensor) -> Tensor:
+    """The same of places (N, 2)."""
+    return as_table((F.pad(where, (1, 0))[:, axes] * bands).repeat(1, 2))
 
 
 def all_frequencies(dim: int, theta: float) -> Tensor:
@@ -278,7 +298,10 @@ class MultimodalRotary(Tabled):
 
     bands: Tensor
     axes: Tensor
-    tables = {"bands": Computed(all_frequencies, "dim", "theta"), "axes": Computed(axes_of, "dim", "sections")}
+    tables = {
+        "bands": Computed(all_frequencies, "dim", "theta", exact=True),
+        "axes": Computed(axes_of, "dim", "sections"),
+    }
 
     def __init__(self, dim: int, sections: tuple[int, int, int] = (8, 12, 12), theta: float = 10000.0):
         super().__init__()

@@ -139,14 +139,16 @@ class PatchKernel(Table):
 
 class Computed:
     """A buffer that `make` computes from attributes of the module; None is no buffer. State dicts lack it, unless it is
-    `stored`, as in published weights that hold their index."""
+    `stored`, as in published weights that hold their index. An `exact` one, from which others follow, stays in float32
+    or wider in a module of any type."""
 
     computed: ClassVar[bool] = True
 
-    def __init__(self, make: Callable[..., Tensor | None], *attributes: str, stored: bool = False):
+    def __init__(self, make: Callable[..., Tensor | None], *attributes: str, stored: bool = False, exact: bool = False):
         self.make = make
         self.attributes = attributes
         self.stored = stored
+        self.exact = exact
 
     def value(self, module: nn.Module) -> Tensor | None:
         """The buffer for the module as it is now."""
@@ -158,7 +160,8 @@ class Computed:
         like = next(module.parameters(), None) if like is None else like
         new = self.value(module)
         if like is not None and new is not None:
-            new = new.to(like.device, like.dtype if new.is_floating_point() else None)
+            dtype = torch.promote_types(like.dtype, torch.float32) if self.exact else like.dtype
+            new = new.to(like.device, dtype if new.is_floating_point() else None)
         module.register_buffer(name, new, persistent=self.stored)
 
 
@@ -184,6 +187,10 @@ class Tabled(nn.Module):
         super()._apply(fn, recurse)
         if unreal:  # nobody else can have filled what no state dict holds
             self.init_non_persistent_buffers()
+        for name, kind in self.tables.items():
+            buffer = self._buffers.get(name) if kind.computed and kind.exact else None
+            if buffer is not None and buffer.is_floating_point() and torch.finfo(buffer.dtype).bits < 32:
+                kind.fill(self, name)
         return self
 
 

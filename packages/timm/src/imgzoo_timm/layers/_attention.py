@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from imgzoo_layers import attention as native
-from imgzoo_layers import attention_pool, rotary
+from imgzoo_layers import attention_pool, rotary, rotary_attention
+from imgzoo_layers.init import trunc_normal_tf_
 from imgzoo_layers.position import resize_grid
 
 from ._base import adapter, placed, two
 from ._helpers import to_2tuple
 from ._mlp import Mlp
+from ._norm import LayerNorm
+from ._norm_names import get_norm_layer
+from ._rotary import create_rope_embed
 
 
 def maybe_add_mask(scores: Tensor, attn_mask: Tensor | None = None) -> Tensor:
@@ -36,6 +40,9 @@ def resolve_self_attn_mask(
 @adapter
 @placed
 class Attention(native.Attention):
+    __constants__: ClassVar[list[str]] = ["gated"]
+    gated = False
+
     def __init__(self, dim: int, num_heads: int = 8, attn_head_dim: int | None = None, dim_out: int | None = None,
                  qkv_bias: bool = False, qk_norm: bool = False, scale_norm: bool = False, proj_bias: bool = True,
                  gated: bool = False, attn_drop: float = 0.0, proj_drop: float = 0.0,
@@ -49,20 +56,25 @@ class Attention(native.Attention):
             self.qkv = nn.Linear(dim, 3 * inner, bias=qkv_bias)
             self.proj = nn.Linear(inner, dim_out or dim, bias=proj_bias)
         self.gate = nn.Linear(dim, inner, bias=qkv_bias) if gated else None
+        self.gated = gated
 
     @property
     def attn_dim(self) -> int:
         return self.num_heads * self.head_dim
 
     def forward(self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False) -> Tensor:
-        bias = resolve_self_attn_mask(x.shape[1], x, attn_mask, is_causal) if is_causal else attn_mask
-        if bias is not None and bias.dtype == torch.bool and not self.fused_attn:
-            bias = resolve_self_attn_mask(x.shape[1], x, bias)
-        if getattr(self, "gate", None) is None:
-            return super().forward(x, bias)
+        bias = attn_mask
+        if is_causal or (bias is not None and bias.dtype == torch.bool and not self.fused_attn):
+            bias = resolve_self_attn_mask(x.shape[1], x, attn_mask, is_causal)
         q, k, v = self.qkv(x).unflatten(2, (3, self.num_heads, self.head_dim)).permute(2, 0, 3, 1, 4).unbind(0)
         y = self.attend(self.q_norm(q), self.k_norm(k), v, bias).transpose(1, 2).flatten(2)
-        return self.proj_drop(self.proj(self.norm(y * self.gate(x).sigmoid())))  # type: ignore[misc]
+        if self.gated:
+            y = self.let_through(x, y)
+        return self.proj_drop(self.proj(self.norm(y)))
+
+    @torch.jit.unused
+    def let_through(self, x: Tensor, y: Tensor) -> Tensor:
+        return y * self.gate(x).sigmoid()  # type: ignore[misc]
 
 
 @adapter
@@ -91,24 +103,121 @@ class LayerScale2d(native.LayerScale2d):
 @adapter
 @placed
 class AttentionPoolLatent(attention_pool.AttentionPoolLatent):
-    """One learned query pools tokens; other forms of the field's class (`feat_size`, `pool_type="avg"`) are refused."""
+    """Learned latents pool tokens; one of another width than the tokens' is refused."""
 
     def __init__(self, in_features: int, out_features: int | None = None, embed_dim: int | None = None,
                  num_heads: int = 8, feat_size: int | None = None, mlp_ratio: float = 4.0, qkv_bias: bool = True,
                  q_proj: bool = True, qk_norm: bool = False, latent_len: int = 1, latent_dim: int | None = None,
                  pos_embed: str = "", pool_type: str = "token", norm_layer: Any = None, act_layer: Any = nn.GELU,
                  drop: float = 0.0):  # fmt: skip
-        width = embed_dim or in_features
-        if (out_features or in_features, width, latent_dim or width) != (in_features,) * 3 or feat_size or pos_embed \
-                or qk_norm or latent_len != 1 or pool_type != "token" or not q_proj:  # fmt: skip
-            raise ValueError("imgzoo pools by one latent of the tokens' width, without position or normed queries: see "
-                             "imgzoo_layers.attention_pool.AttentionPoolLatent")  # fmt: skip
-        super().__init__(in_features, num_heads, mlp_ratio, qkv_bias, norm_layer or nn.Identity, act_layer)
-        self.mlp = Mlp(in_features, int(in_features * mlp_ratio), act_layer=act_layer)
-        self.drop = nn.Dropout(drop)
+        width = latent_dim or embed_dim or in_features
+        if (embed_dim or in_features) != in_features or (width != in_features and not q_proj):
+            raise ValueError(f"tokens of {in_features} channels attend in that width here, and latents that ask as "
+                             "they are have it too: see imgzoo_layers.AttentionPoolLatent")  # fmt: skip
+        if pos_embed not in ("", "abs") or (pos_embed and not feat_size):
+            raise ValueError("pos_embed is '' or 'abs', and 'abs' needs feat_size")
+        super().__init__(in_features, num_heads, mlp_ratio, qkv_bias, norm_layer, act_layer, out_features, latent_len,
+                         pool_type, q_proj, qk_norm, feat_size or 0 if pos_embed else 0, drop)  # fmt: skip
+        if width != in_features:
+            self.latent = nn.Parameter(trunc_normal_tf_(torch.zeros(1, latent_len, width), std=width**-0.5))
+            self.q = nn.Linear(width, in_features, bias=qkv_bias)
+        self.out_features = out_features or in_features
+        self.mlp = Mlp(self.out_features, int(self.out_features * mlp_ratio), act_layer=act_layer)
+        if out_features == 0:
+            self.proj = self.norm = nn.Identity()
+            self.mlp = Nothing()
+
+    @property
+    def latent_len(self) -> int:
+        return self.latent.shape[1]
+
+    @property
+    def latent_dim(self) -> int:
+        return self.latent.shape[2]
 
     def forward(self, x: Tensor, attn_mask: Tensor | None = None) -> Tensor:
         return super().forward(x, attn_mask)
+
+
+@placed
+class AttentionPoolPrr(attention_pool.AttentionPoolPrr):
+    def __init__(self, dim: int, num_heads: int = 8, pool_type: str = "token", pre_norm: bool = False,
+                 post_norm: bool = False, norm_layer: Any = None):  # fmt: skip
+        super().__init__(dim, num_heads, pool_type)
+        self.out_features = dim
+        norm = get_norm_layer(norm_layer) or LayerNorm
+        self.pre_norm = norm(dim) if pre_norm else nn.Identity()
+        self.post_norm = norm(dim) if post_norm else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.post_norm(self.refined(self.pre_norm(x))).mean(1)
+
+
+@placed
+class DiffAttention(native.DiffAttention):
+    def __init__(self, dim: int, num_heads: int = 8, qkv_bias: bool = False, qk_norm: bool = False,
+                 scale_norm: bool = False, proj_bias: bool = True, attn_drop: float = 0.0, proj_drop: float = 0.0,
+                 norm_layer: Any = None, depth: int = 0, dual_lambda: bool = False):  # fmt: skip
+        if dual_lambda:
+            raise ValueError("the weight of the second map has vectors here, not two numbers: leave dual_lambda out")
+        if (qk_norm or scale_norm) and norm_layer is None:
+            raise ValueError("qk_norm and scale_norm need a norm_layer")
+        super().__init__(dim, num_heads, qkv_bias, qk_norm, scale_norm, proj_bias, attn_drop, proj_drop,
+                         norm_layer or nn.Identity, depth)  # fmt: skip
+
+    def forward(self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False) -> Tensor:
+        if attn_mask is not None or is_causal:
+            raise ValueError("differential attention takes no mask here")
+        return super().forward(x)
+
+
+@placed
+class AttentionRope(rotary_attention.RotaryAttention):
+    """Attention whose queries and keys a table turns; `q_proj`, `k_proj`, `v_proj` where they are not fused."""
+
+    form: Any
+    key_bias = True
+
+    def __init__(self, dim: int, num_heads: int = 8, dim_out: int | None = None, qkv_bias: bool = True,
+                 qkv_fused: bool = True, num_prefix_tokens: int = 1, attn_drop: float = 0.0, proj_drop: float = 0.0,
+                 attn_head_dim: int | None = None, norm_layer: Any = None, qk_norm: bool = False,
+                 scale_norm: bool = False, proj_bias: bool = True, rotate_half: bool = False, gated: bool = False,
+                 num_kv_heads: int | None = None):  # fmt: skip
+        if (qk_norm or scale_norm) and norm_layer is None:
+            raise ValueError("qk_norm and scale_norm need a norm_layer")
+        if gated:
+            raise ValueError("turned attention has no gate here: see imgzoo_layers.rotary_attention")
+        if qkv_fused and num_kv_heads not in (None, num_heads):
+            raise ValueError("keys of fewer heads have layers of their own: give qkv_fused=False")
+        self.__dict__["form"] = rotary_attention.RotaryAttention if qkv_fused else rotary_attention.SplitRotaryAttention
+        super().__init__(dim, num_heads, num_kv_heads, qkv_bias, qk_norm, scale_norm, proj_bias, attn_drop, proj_drop,
+                         norm_layer or nn.Identity, num_prefix_tokens, rotate_half, attn_head_dim)  # fmt: skip
+        self.rotate_half, self.num_kv_heads = rotate_half, self.kv_heads
+        if dim_out not in (None, dim):
+            self.proj = nn.Linear(self.num_heads * self.head_dim, dim_out, bias=proj_bias)  # type: ignore[arg-type]
+
+    @property
+    def attn_dim(self) -> int:
+        return self.num_heads * self.head_dim
+
+    def make_projections(self, dim: int, inner: int, inner_kv: int, bias: bool) -> None:
+        self.form.make_projections(self, dim, inner, inner_kv, bias)
+
+    def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return self.form.project(self, x)
+
+    def forward(self, x: Tensor, rope: Tensor | None = None, attn_mask: Tensor | None = None,
+                is_causal: bool = False) -> Tensor:  # fmt: skip
+        if is_causal:
+            attn_mask = resolve_self_attn_mask(x.shape[1], x, attn_mask, is_causal)
+        return super().forward(x, rope, attn_mask)
+
+
+class Nothing(nn.Module):
+    """A branch that adds nothing."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.zeros_like(x)
 
 
 class MapPool(nn.Module):
@@ -121,7 +230,8 @@ class MapPool(nn.Module):
         if pool_type not in ("", "token"):
             raise ValueError(f"pool_type is 'token' or '', not {pool_type!r}")
         self.embed_dim = embed_dim = embed_dim or in_features
-        self.in_features, self.out_features = in_features, out_features or in_features
+        wanted = in_features if out_features is None else out_features
+        self.in_features, self.out_features = in_features, wanted or embed_dim
         self.num_heads = num_heads or embed_dim // (head_dim or 64)
         if embed_dim % self.num_heads:
             raise ValueError(f"the width {embed_dim} does not divide into {self.num_heads} heads")
@@ -137,7 +247,7 @@ class MapPool(nn.Module):
             self.q = self.k = self.v = None
             self.qkv = nn.Linear(in_features, 3 * embed_dim, bias=qkv_bias)
         self.drop = nn.Dropout(drop_rate)
-        self.proj = nn.Linear(embed_dim, self.out_features)
+        self.proj = nn.Linear(embed_dim, wanted) if wanted else nn.Identity()
 
     def init_weights(self, zero_init_last: bool = False) -> None:
         for layer in (self.q, self.k, self.v) if self.qkv is None else (self.qkv,):
@@ -211,17 +321,23 @@ class RotAttentionPool2d(MapPool):
                  embed_dim: int | None = None, head_dim: int | None = 64, num_heads: int | None = None,
                  qkv_bias: bool = True, qkv_separate: bool = False, pool_type: str = "token",
                  class_token: bool = False, drop_rate: float = 0.0, rope_type: str = "cat"):  # fmt: skip
-        if rope_type != "cat":
-            raise ValueError(f"rope_type is 'cat' here, not {rope_type!r}: see imgzoo_layers.rotary for other tables")
         super().__init__(in_features, out_features, embed_dim, head_dim, num_heads, qkv_bias, qkv_separate, pool_type,
                          class_token, drop_rate)  # fmt: skip
         self.ref_feat_size = two(ref_feat_size)
+        kept = {"in_pixels": False, "ref_feat_shape": list(self.ref_feat_size)} if rope_type in ("base", "cat") else {}
+        if rope_type == "mixed":
+            raise ValueError(
+                "learned frequencies belong to the blocks of a network: rope_type is base, cat, dinov3, mrope"
+            )
+        if rope_type == "dinov3":
+            kept["rotate_half"] = False
+        self.pos_embed = create_rope_embed(rope_type, self.embed_dim, self.num_heads, **kept)
         self.init_weights()
 
     def forward(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         grid = (x.shape[2], x.shape[3])
-        bands = rotary.frequencies(self.head_dim, 10000.0).to(x.device)
-        table = rotary.axial_table(grid, bands, self.ref_feat_size)
+        table = self.pos_embed.joined(list(grid))  # type: ignore[operator]
         q, k, v = self.heads(self.with_first(x))
-        q, k = rotary.rotate_patches(q, table).to(v.dtype), rotary.rotate_patches(k, table).to(v.dtype)
+        halves = self.pos_embed.halves
+        q, k = (rotary.rotate_patches(each, table, 1, halves).to(v.dtype) for each in (q, k))  # type: ignore[arg-type]
         return self.ended(F.scaled_dot_product_attention(q, k, v), grid, pre_logits)

@@ -23,7 +23,7 @@ def adapter(cls: Module) -> Module:
 def placed(cls: type[nn.Module]) -> Any:
     """Give a constructor the field's last arguments, `device` and `dtype`: where the finished module goes.
 
-    Where it takes any keyword, the two are among those.
+    Where it takes any keyword (but for an unread `_`), the two are among those.
     """
     build: Any = cls.__init__
 
@@ -43,7 +43,8 @@ def placed(cls: type[nn.Module]) -> Any:
     own = [each for each in signature.parameters.values() if each.kind is not each.VAR_KEYWORD]
     kind = own[-1].kind if own[-1].kind is own[-1].KEYWORD_ONLY else own[-1].POSITIONAL_OR_KEYWORD
     added = [inspect.Parameter(name, kind, default=None) for name in ("device", "dtype")]
-    __init__.__signature__ = signature.replace(parameters=[*own, *(rest or added)])  # type: ignore[attr-defined]
+    named = [] if rest and rest[0].name != "_" else added
+    __init__.__signature__ = signature.replace(parameters=[*own, *named, *rest])  # type: ignore[attr-defined]
     cls.__init__ = __init__  # type: ignore[method-assign]
     return cls
 
@@ -51,8 +52,27 @@ def placed(cls: type[nn.Module]) -> Any:
 def adopt(model: nn.Module) -> nn.Module:
     """Let every module of a finished network that has an adapter be one, in place; returns the network."""
     for module in model.modules():
-        module.__class__ = ADAPTERS.get(type(module), type(module))
+        if type(module) in ADAPTERS:
+            become(module, ADAPTERS[type(module)])
     return model
+
+
+def become(module: nn.Module, cls: type[nn.Module]) -> None:
+    """Turn into a class that adds no state, and remember the native one."""
+    module.__dict__["adopted_from"] = type(module)
+    module.__class__ = cls
+
+
+def natively(module: nn.Module) -> nn.Module:
+    """The same tree of modules and tensors, what was adopted in its native class: those are what scripts."""
+    cls = module.__dict__.get("adopted_from", type(module))
+    copy = cls.__new__(cls)
+    copy.__dict__.update(module.__dict__)
+    copy.__dict__["_modules"] = {
+        name: None if child is None else natively(child) for name, child in module._modules.items()
+    }
+    copy.__dict__.pop("adopted_from", None)
+    return copy
 
 
 def two(value: Any) -> tuple[Any, Any]:

@@ -5,14 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from imgzoo_layers import conv as native
 from imgzoo_layers import padding as pads
-from imgzoo_layers import pool, std_conv
+from imgzoo_layers import pool, space_to_depth, std_conv
 
 from ._base import adapter, placed
 from ._helpers import to_2tuple
-from ._norm import get_norm_act_layer
+from ._norm_names import get_norm_act_layer
 
 
 def get_padding(kernel_size: int, stride: int = 1, dilation: int = 1, **_: Any) -> int:
@@ -81,6 +82,19 @@ def create_pool2d(pool_type: str, kernel_size: Any, stride: Any = None, **kwargs
     return made(kernel_size, stride=stride, padding=padding, **kwargs)
 
 
+def max_pool2d_same(x: Tensor, kernel_size: Any, stride: Any, padding: Any = (0, 0), dilation: Any = (1, 1),
+                    ceil_mode: bool = False) -> Tensor:  # fmt: skip
+    """The largest value of windows, padded below and right as TensorFlow does: (B, C, H, W)."""
+    x = pad_same(x, kernel_size, stride, dilation, value=-float("inf"))
+    return F.max_pool2d(x, kernel_size, stride, 0, dilation, ceil_mode)
+
+
+def avg_pool2d_same(x: Tensor, kernel_size: Any, stride: Any, padding: Any = (0, 0), ceil_mode: bool = False,
+                    count_include_pad: bool = True) -> Tensor:  # fmt: skip
+    """The same of means, over the zeros of the padding too."""
+    return F.avg_pool2d(pad_same(x, kernel_size, stride), kernel_size, stride, 0, ceil_mode, count_include_pad)
+
+
 class AvgPool2dSame(pool.AvgPool2dSame):
     def __init__(self, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False,
                  count_include_pad: bool = True):  # fmt: skip
@@ -119,6 +133,33 @@ class StdConv2d(std_conv.StdConv2d):
                  eps: float = 1e-6):  # fmt: skip
         super().__init__(in_channel, out_channels, kernel_size, stride, "" if padding is None else padding, dilation,
                          groups, bias, eps)  # fmt: skip
+
+
+@adapter
+@placed
+class ScaledStdConv2d(std_conv.ScaledStdConv2d):
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: Any, stride: Any = 1, padding: Any = None,
+                 dilation: Any = 1, groups: int = 1, bias: bool = True, gamma: float = 1.0, eps: float = 1e-6,
+                 gain_init: float = 1.0):  # fmt: skip
+        super().__init__(in_channels, out_channels, one(kernel_size), one(stride), "" if padding is None else padding,
+                         one(dilation), groups, bias, eps, gamma)  # fmt: skip
+        nn.init.constant_(self.gain, gain_init)
+
+
+class ScaledStdConv2dSame(ScaledStdConv2d):
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: Any, stride: Any = 1, padding: str = "SAME",
+                 dilation: Any = 1, groups: int = 1, bias: bool = True, gamma: float = 1.0, eps: float = 1e-6,
+                 gain_init: float = 1.0, device: Any = None, dtype: Any = None):  # fmt: skip
+        super().__init__(in_channels, out_channels, kernel_size, stride, str(padding).lower(), dilation, groups, bias,
+                         gamma, eps, gain_init, device=device, dtype=dtype)  # fmt: skip
+
+
+def one(value: Any) -> int:
+    """A side of a square."""
+    high, wide = to_2tuple(value)
+    if high != wide:
+        raise ValueError(f"kernels with standardized weights are squares here, not {value}")
+    return high
 
 
 class StdConv2dSame(StdConv2d):
@@ -191,3 +232,70 @@ class SeparableConvNormAct(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.bn(self.conv_pw(self.conv_dw(x)))
+
+
+@placed
+class SeparableConv2d(nn.Module):
+    """Depthwise, then pointwise convolution; keys `conv_dw`, `conv_pw`."""
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int = 3, stride: int = 1, dilation: int = 1,
+                 padding: Any = "", bias: bool = False, channel_multiplier: float = 1.0,
+                 pw_kernel_size: int = 1):  # fmt: skip
+        super().__init__()
+        inner = int(in_channels * channel_multiplier)
+        self.conv_dw = create_conv2d(in_channels, inner, kernel_size, stride=stride, dilation=dilation,
+                                     padding=padding, groups=in_channels)  # fmt: skip
+        self.conv_pw = create_conv2d(inner, out_channels, pw_kernel_size, padding=padding, bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv_pw(self.conv_dw(x))
+
+
+class MixedConv2d(native.MixedConv2d):
+    """Groups of channels with kernels of their own."""
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: Any = 3, stride: int = 1, padding: str = "",
+                 dilation: int = 1, depthwise: bool = False, **kwargs: Any):  # fmt: skip
+        kernels = list(kernel_size) if isinstance(kernel_size, (list, tuple)) else [kernel_size]
+        where = {key: kwargs.pop(key) for key in ("device", "dtype") if key in kwargs}
+        if kwargs:
+            raise ValueError(f"mixed kernels take no {', '.join(kwargs)} here: see imgzoo_layers.conv.MixedConv2d")
+        super().__init__(in_channels, out_channels, kernels, stride, padding, dilation, depthwise)
+        self.to(**where)
+
+
+@placed
+class CondConv2d(native.CondConv2d):
+    """A convolution mixed for each sample from experts, by the weights handed in."""
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: Any = 3, stride: Any = 1, padding: Any = "",
+                 dilation: Any = 1, groups: int = 1, bias: bool = False, num_experts: int = 4):  # fmt: skip
+        if bias or not isinstance(padding, str):
+            raise ValueError("a mixed convolution has no bias here, and a padding by name: see imgzoo_layers.conv")
+        super().__init__(in_channels, out_channels, one(kernel_size), one(stride), padding, one(dilation), groups,
+                         num_experts)  # fmt: skip
+        for kernels in self.weight.detach():
+            nn.init.kaiming_uniform_(kernels.view(self.shape), a=5**0.5)
+
+
+class SpaceToDepth(space_to_depth.SpaceToDepth):
+    def __init__(self, block_size: int = 4):
+        super().__init__(block_size)
+
+
+class DepthToSpace(space_to_depth.DepthToSpace):
+    def __init__(self, block_size: int):
+        super().__init__(block_size)
+
+
+def create_aa(aa_layer: Any, channels: int | None = None, stride: int = 2, enable: bool = True,
+              noop: Any = nn.Identity, device: Any = None, dtype: Any = None) -> nn.Module | None:  # fmt: skip
+    """Anti-aliased subsampling by name or class; `noop` where there is none."""
+    if not aa_layer or not enable:
+        return None if noop is None else noop()
+    if isinstance(aa_layer, str):
+        return pool.create_aa(aa_layer.lower().replace("_", ""), channels or 0, stride).to(device=device, dtype=dtype)
+    try:
+        return aa_layer(channels=channels, stride=stride)
+    except TypeError:
+        return aa_layer(stride)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
 
+from imgzoo_layers import bat, non_local, place_gate
 from imgzoo_layers import gate as native
 from imgzoo_layers.util import make_divisible
 
-from ._act import create_act_layer
+from ._act import create_act_layer, get_act_layer
 from ._base import adapter, made, placed
+from ._helpers import to_2tuple
 
 
 @adapter
@@ -83,7 +86,67 @@ class CecaModule(native.CircularEfficientChannelAttention):
 
 
 CircularEfficientChannelAttn = CecaModule
-GATES: dict[str, Any] = {"se": SqueezeExcite, "ese": EffectiveSqueezeExcite, "eca": EcaModule, "ceca": CecaModule}
+
+
+@placed
+class GlobalContext(native.ContextGate):
+    """A context vector, of all places by attention or their mean, scales the map, or is added to it, or both."""
+
+    def __init__(self, channels: int, use_attn: bool = True, fuse_add: bool = False, fuse_scale: bool = True,
+                 init_last_zero: bool = False, rd_ratio: float = 1 / 8, rd_channels: int | None = None,
+                 rd_divisor: int = 1, act_layer: Any = nn.ReLU, gate_layer: Any = "sigmoid"):  # fmt: skip
+        super().__init__(channels, use_attn)
+        hidden = rd_channels or make_divisible(channels * rd_ratio, rd_divisor, round_limit=0.0)
+        self.mlp_add = native.ContextMlp(channels, hidden, get_act_layer(act_layer)) if fuse_add else None
+        self.mlp_scale = native.ContextMlp(channels, hidden, get_act_layer(act_layer)) if fuse_scale else None
+        self.gate = create_act_layer(gate_layer) or nn.Identity()
+        self.reset_parameters()
+        if self.mlp_add is not None:
+            nn.init.zeros_(self.mlp_add.fc2.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        context = self.context(x)
+        if self.mlp_scale is not None:
+            x = x * self.gate(self.mlp_scale(context))
+        return x if self.mlp_add is None else x + self.mlp_add(context)
+
+
+@placed
+class GatherExcite(place_gate.GatherExcite):
+    def __init__(self, channels: int, feat_size: Any = None, extra_params: bool = False, extent: int = 0,
+                 use_mlp: bool = True, rd_ratio: float = 1 / 16, rd_channels: int | None = None, rd_divisor: int = 1,
+                 add_maxpool: bool = False, act_layer: Any = nn.ReLU, norm_layer: Any = nn.BatchNorm2d,
+                 gate_layer: Any = "sigmoid"):  # fmt: skip
+        if norm_layer is not nn.BatchNorm2d or (extra_params and not extent and feat_size is None):
+            raise ValueError("gathered by batch norms, and with parameters for the whole map by its feat_size: see "
+                             "imgzoo_layers.GatherExcite")  # fmt: skip
+        size = to_2tuple(feat_size or 1) if extra_params else None
+        super().__init__(channels, extent, size, use_mlp, rd_ratio, rd_channels, rd_divisor, add_maxpool,
+                         get_act_layer(act_layer), get_act_layer(gate_layer))  # fmt: skip
+
+
+@placed
+class NonLocalAttn(non_local.NonLocal):
+    def __init__(self, in_channels: int, use_scale: bool = True, rd_ratio: float = 1 / 8,
+                 rd_channels: int | None = None, rd_divisor: int = 8, **_: Any):  # fmt: skip
+        super().__init__(in_channels, use_scale, rd_ratio, rd_channels, rd_divisor)
+
+
+@placed
+class BatNonLocalAttn(bat.BatNonLocal):
+    def __init__(self, in_channels: int, block_size: int = 7, groups: int = 2, rd_ratio: float = 0.25,
+                 rd_channels: int | None = None, rd_divisor: int = 8, drop_rate: float = 0.2, act_layer: Any = nn.ReLU,
+                 norm_layer: Any = nn.BatchNorm2d, **_: Any):  # fmt: skip
+        if act_layer is not nn.ReLU or norm_layer is not nn.BatchNorm2d or rd_channels:
+            raise ValueError("batch norms and ReLU, and a width by rd_ratio: see imgzoo_layers.BatNonLocal")
+        super().__init__(in_channels, rd_ratio, rd_divisor, block_size, groups, drop_rate)
+
+
+GATES: dict[str, Any] = {
+    "se": SqueezeExcite, "ese": EffectiveSqueezeExcite, "eca": EcaModule, "ceca": CecaModule, "gc": GlobalContext,
+    "gca": partial(GlobalContext, fuse_add=True, fuse_scale=False), "ge": GatherExcite, "nl": NonLocalAttn,
+    "bat": BatNonLocalAttn,
+}  # fmt: skip
 
 
 def get_attn(attn_type: Any) -> Any:

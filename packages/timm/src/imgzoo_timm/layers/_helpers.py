@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable
 from itertools import repeat
 from typing import Any
 
+import torch
+
 from imgzoo_layers.util import make_divisible as _divisible
 
 
@@ -37,3 +39,8 @@ def get_device_dtype(module: Any, device: Any = None, dtype: Any = None) -> dict
     """Device and type as given, or those of a module's first parameter."""
     first = next(module.parameters())
     return {"device": first.device if device is None else device, "dtype": dtype or first.dtype}
+
+
+def is_exporting() -> bool:
+    """Whether a graph is made for `torch.export` or ONNX."""
+    return torch.compiler.is_exporting()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from imgzoo_layers import learned_pool, map_attention
 
@@ -19,6 +19,9 @@ class Attention2d(map_attention.Attention2d):
                  proj_drop: float = 0.0):  # fmt: skip
         super().__init__(dim, dim_out, num_heads, bias, expand_first, head_first, attn_drop, proj_drop)
 
+    def forward(self, x: Tensor, attn_mask: Tensor | None = None) -> Tensor:
+        return super().forward(x, attn_mask)
+
 
 @adapter
 @placed
@@ -26,6 +29,9 @@ class MultiQueryAttentionV2(map_attention.MultiQueryAttention):
     def __init__(self, dim: int, dim_out: int | None = None, num_heads: int = 8, key_dim: int = 64,
                  value_dim: int = 64, attn_drop: float = 0.0, proj_drop: float = 0.0):  # fmt: skip
         super().__init__(dim, dim_out, num_heads, key_dim, value_dim, attn_drop, proj_drop)
+
+    def forward(self, x: Tensor, m: Tensor | None = None) -> Tensor:
+        return super().forward(x, m)
 
 
 @adapter

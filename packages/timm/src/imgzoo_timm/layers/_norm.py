@@ -1,9 +1,7 @@
-"""Norms, norms with activations, and both by name."""
+"""Norms and norms with activation."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 from torch import nn
@@ -158,61 +156,3 @@ class FrozenBatchNormAct2d(native.FrozenBatchNorm2d):
 
     def forward(self, x: Any) -> Any:
         return self.act(super().forward(x))  # type: ignore[operator]
-
-
-NORMS: dict[str, Any] = {
-    "batchnorm": nn.BatchNorm2d, "batchnorm1d": nn.BatchNorm1d, "batchnorm2d": nn.BatchNorm2d, "groupnorm": GroupNorm,
-    "groupnorm1": GroupNorm1, "layernorm": LayerNorm, "layernorm2d": LayerNorm2d, "layernormfp32": LayerNormFp32,
-    "rmsnorm": RmsNorm, "rmsnorm2d": RmsNorm2d, "simplenorm": SimpleNorm, "simplenorm2d": SimpleNorm2d,
-    "frozenbatchnorm2d": native.FrozenBatchNorm2d,
-}  # fmt: skip
-NORM_ACTS: dict[str, Any] = {
-    "batchnorm": BatchNormAct2d, "batchnorm2d": BatchNormAct2d, "groupnorm": GroupNormAct,
-    "groupnorm1": GroupNorm1Act, "layernorm2d": LayerNormAct2d, "rmsnorm2d": RmsNormAct2d,
-    "frozenbatchnorm": FrozenBatchNormAct2d, "frozenbatchnorm2d": FrozenBatchNormAct2d,
-}  # fmt: skip
-WITH_ACT: dict[Any, Any] = {nn.BatchNorm2d: BatchNormAct2d, nn.GroupNorm: GroupNormAct, GroupNorm: GroupNormAct,
-                            GroupNorm1: GroupNorm1Act, LayerNorm2d: LayerNormAct2d,
-                            RmsNorm2d: RmsNormAct2d}  # fmt: skip
-
-
-def _named(table: dict[str, Any], name: str) -> Any:
-    key = name.replace("_", "").lower().partition("-")[0]
-    if key not in table:
-        raise ValueError(f"unknown norm '{name}'; use one of {', '.join(table)}")
-    return table[key]
-
-
-def get_norm_layer(norm_layer: Any) -> Callable[..., nn.Module] | None:
-    """The norm of a name, or of a norm with activation; a `partial` keeps its keywords."""
-    if norm_layer is None or norm_layer == "":
-        return None
-    if isinstance(norm_layer, partial):
-        return partial(get_norm_layer(norm_layer.func), *norm_layer.args, **norm_layer.keywords)  # type: ignore[arg-type]
-    if isinstance(norm_layer, str):
-        return _named(NORMS, norm_layer)
-    plain = {acting: norm for norm, acting in reversed(WITH_ACT.items())}
-    return plain.get(norm_layer, norm_layer)
-
-
-def create_norm_layer(layer_name: Any, num_features: int, **kwargs: Any) -> nn.Module:
-    layer = get_norm_layer(layer_name)
-    return nn.Identity() if layer is None else layer(num_features, **kwargs)
-
-
-def get_norm_act_layer(norm_layer: Any, act_layer: Any = None) -> Any:
-    """The norm with activation of a name or a plain norm; `act_layer` is bound to it."""
-    if norm_layer is None or norm_layer == "":
-        return None
-    kwargs: dict[str, Any] = {}
-    while isinstance(norm_layer, partial):
-        kwargs, norm_layer = {**norm_layer.keywords, **kwargs}, norm_layer.func
-    found = _named(NORM_ACTS, norm_layer) if isinstance(norm_layer, str) else WITH_ACT.get(norm_layer, norm_layer)
-    if act_layer is not None:
-        kwargs.setdefault("act_layer", act_layer)
-    return partial(found, **kwargs) if kwargs else found
-
-
-def create_norm_act_layer(layer_name: Any, num_features: int, act_layer: Any = None, apply_act: bool = True,
-                          jit: bool = False, **kwargs: Any) -> nn.Module:  # fmt: skip
-    return get_norm_act_layer(layer_name, act_layer)(num_features, apply_act=apply_act, **kwargs)

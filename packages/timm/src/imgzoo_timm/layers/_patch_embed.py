@@ -1,7 +1,5 @@
 """From image to patches, and the resizing of patch kernels and position tables."""
 
-from __future__ import annotations
-
 import math
 from enum import Enum
 from typing import Any
@@ -29,13 +27,18 @@ class Format(str, Enum):  # noqa: UP042  (as the field has it: formatting shows 
     NLC = "NLC"
 
 
+def laid_out(x: Tensor, fmt: str) -> Tensor:
+    """(B, C, H, W) in another format, by its name."""
+    if fmt == "NHWC":
+        return x.permute(0, 2, 3, 1)
+    if fmt == "NLC":
+        return x.flatten(2).transpose(1, 2)
+    return x.flatten(2) if fmt == "NCL" else x
+
+
 def nchw_to(x: Tensor, fmt: Format) -> Tensor:
     """(B, C, H, W) in another format."""
-    if fmt == Format.NHWC:
-        return x.permute(0, 2, 3, 1)
-    if fmt == Format.NLC:
-        return x.flatten(2).transpose(1, 2)
-    return x.flatten(2) if fmt == Format.NCL else x
+    return laid_out(x, Format(fmt).value)
 
 
 def nhwc_to(x: Tensor, fmt: Format) -> Tensor:
@@ -113,9 +116,10 @@ class PatchEmbed(native.PatchEmbed):
     def forward(self, x: Tensor) -> Tensor:
         if not self.checks:
             return self.embedded(x)
-        if self.img_size is not None and self.strict_img_size:
-            x = check_size(x, self.img_size)
-        elif self.img_size is not None and not self.dynamic_img_pad:
+        size = self.img_size
+        if size is not None and self.strict_img_size:
+            x = check_size(x, size)
+        elif size is not None and not self.dynamic_img_pad:
             x = check_divides(x, self.patch_size)
         if self.dynamic_img_pad:
             x = F.pad(x, [0, -x.shape[-1] % self.patch_size[1], 0, -x.shape[-2] % self.patch_size[0]])
@@ -124,7 +128,7 @@ class PatchEmbed(native.PatchEmbed):
     def embedded(self, x: Tensor) -> Tensor:
         """The same, of an image that is known to fit."""
         x = self.proj(x)
-        x = x.flatten(2).transpose(1, 2) if self.flatten else nchw_to(x, self.output_fmt)
+        x = x.flatten(2).transpose(1, 2) if self.flatten else laid_out(x, self.output_fmt)
         return self.norm(x)
 
 
@@ -142,6 +146,97 @@ class PatchEmbedWithSize(PatchEmbed):
         grid = list(x.shape[-2:])
         x = x.flatten(2).transpose(1, 2) if self.flatten else nchw_to(x, self.output_fmt)
         return self.norm(x), grid
+
+
+@placed
+class HybridEmbed(native.HybridEmbed):
+    """A network's last map as patches: (B, C, H, W) -> (B, N, D), or a map in `output_fmt`."""
+
+    img_size: Size
+    patch_size: Size
+    in_chans: int
+    feature_size: Size
+    feature_ratio: Size
+
+    def __init__(self, backbone: nn.Module, img_size: Any = 224, patch_size: Any = 1, feature_size: Any = None,
+                 feature_ratio: Any = None, in_chans: int = 3, embed_dim: int = 768, bias: bool = True,
+                 proj: bool = True, flatten: bool = True, output_fmt: str | None = None, strict_img_size: bool = True,
+                 dynamic_img_pad: bool = False):  # fmt: skip
+        self.__dict__.update(img_size=to_2tuple(img_size), patch_size=to_2tuple(patch_size), in_chans=in_chans)
+        chans, size = self.measured(backbone, feature_size)
+        super().__init__(backbone, chans, embed_dim, to_2tuple(patch_size), bias, proj)
+        self.feature_dim, self.feature_size = chans, size
+        self.feature_ratio = to_2tuple(feature_ratio or tuple(a // b for a, b in zip(self.img_size, size)))
+        self.flatten, self.output_fmt = flatten and output_fmt is None, Format(output_fmt or "NCHW")
+        self.strict_img_size, self.dynamic_img_pad = strict_img_size, dynamic_img_pad
+        self.settle()
+
+    def measured(self, backbone: Any, feature_size: Any) -> tuple[int, Size]:
+        """Channels and size of the map that the network gives of an image of `img_size`."""
+        info = getattr(backbone, "feature_info", None)
+        if feature_size is not None:
+            width = info.channels()[-1] if info is not None else backbone.num_features
+            return width, to_2tuple(feature_size)
+        mode = backbone.training
+        like = next(backbone.parameters(), torch.empty(0))
+        with torch.no_grad():
+            maps = backbone.eval()(torch.zeros(1, self.in_chans, *self.img_size, device=like.device, dtype=like.dtype))
+        backbone.train(mode)
+        last = maps[-1] if isinstance(maps, (list, tuple)) else maps
+        return last.shape[1], (last.shape[2], last.shape[3])
+
+    def settle(self) -> None:
+        self.grid_size = self.feature_size[0] // self.patch_size[0], self.feature_size[1] // self.patch_size[1]
+        self.num_patches = self.grid_size[0] * self.grid_size[1]
+
+    def feat_ratio(self, as_scalar: bool = True) -> Any:
+        total = self.feature_ratio[0] * self.patch_size[0], self.feature_ratio[1] * self.patch_size[1]
+        return max(total) if as_scalar else total
+
+    def dynamic_feat_size(self, img_size: Size) -> Size:
+        """The grid of an image."""
+        high, wide = self.feat_ratio(as_scalar=False)
+        if self.dynamic_img_pad:
+            return math.ceil(img_size[0] / high), math.ceil(img_size[1] / wide)
+        return img_size[0] // high, img_size[1] // wide
+
+    def set_input_size(self, img_size: Any = None, patch_size: Any = None, feature_size: Any = None,
+                       feature_ratio: Any = None, in_chans: int | None = None) -> None:  # fmt: skip
+        """Take images of another size; other patches and channels are another embedding."""
+        if patch_size is not None or in_chans not in (None, self.in_chans):
+            raise ValueError("patches and channels are those of creation here")
+        if img_size is not None:
+            self.img_size = to_2tuple(img_size)
+            self.feature_size = self.measured(self.backbone, feature_size)[1]
+            self.settle()
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        self.backbone.set_grad_checkpointing(enable=enable)  # type: ignore[operator]
+
+    def mapped(self, x: Tensor) -> Tensor:
+        maps: Any = self.backbone(x)
+        x = maps[-1] if isinstance(maps, (list, tuple)) else maps
+        if self.dynamic_img_pad:
+            x = F.pad(x, [0, -x.shape[-1] % self.patch_size[1], 0, -x.shape[-2] % self.patch_size[0]])
+        return self.proj(x)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.mapped(x)
+        return x.flatten(2).transpose(1, 2) if self.flatten else nchw_to(x, self.output_fmt)
+
+
+class HybridEmbedWithSize(HybridEmbed):
+    """The same, with the grid beside it."""
+
+    def __init__(self, backbone: nn.Module, img_size: Any = 224, patch_size: Any = 1, feature_size: Any = None,
+                 feature_ratio: Any = None, in_chans: int = 3, embed_dim: int = 768, bias: bool = True,
+                 proj: bool = True, device: Any = None, dtype: Any = None):  # fmt: skip
+        super().__init__(backbone, img_size, patch_size, feature_size, feature_ratio, in_chans, embed_dim, bias, proj,
+                         device=device, dtype=dtype)  # fmt: skip
+
+    def forward(self, x: Tensor) -> Any:
+        x = self.mapped(x)
+        return x.flatten(2).transpose(1, 2), x.shape[-2:]
 
 
 def resample_patch_embed(patch_embed: Tensor, new_size: list[int], interpolation: str = "bicubic",

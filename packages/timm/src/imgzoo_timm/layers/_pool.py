@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from imgzoo_layers.pool import GlobalPool
 from ._act import create_act_layer
 from ._base import adapter, placed
 from ._helpers import to_2tuple
-from ._norm import get_norm_layer
+from ._norm_names import get_norm_layer
 
 
 def adaptive_avgmax_pool2d(x: Tensor, output_size: Any = 1) -> Tensor:
@@ -173,6 +174,52 @@ class NormMlpClassifierHead(native.NormMlpHead):
         self.fc = nn.Linear(width, num_classes) if num_classes > 0 else nn.Identity()
         if like is not None:
             self.fc.to(device or like.device, dtype or like.dtype).train(self.training)
+
+
+@placed
+class ClNormMlpClassifierHead(nn.Module):
+    """Pool, norm, hidden layer, classifier, channels last: (B, H, W, C), or tokens (B, N, C) -> (B, classes)."""
+
+    def __init__(self, in_features: int, num_classes: int, hidden_size: int | None = None, pool_type: str = "avg",
+                 drop_rate: float = 0.0, norm_layer: Any = "layernorm", act_layer: Any = "gelu",
+                 input_fmt: str = "NHWC"):  # fmt: skip
+        super().__init__()
+        if pool_type not in ("", "avg", "max", "avgmax"):
+            raise ValueError(f"pool_type is avg, max, avgmax or '', not {pool_type!r}")
+        if input_fmt not in ("NHWC", "NLC"):
+            raise ValueError(f"input_fmt is NHWC or NLC, not {input_fmt!r}")
+        self.in_features, self.hidden_size, self.num_features = in_features, hidden_size, hidden_size or in_features
+        self.pool_type, self.pool_dim = pool_type, (1,) if input_fmt == "NLC" else (1, 2)
+        norm = get_norm_layer(norm_layer) or nn.Identity
+        self.norm = norm(in_features)
+        self.pre_logits: nn.Module = nn.Identity()
+        if hidden_size:
+            parts = {"fc": nn.Linear(in_features, hidden_size), "act": create_act_layer(act_layer) or nn.Identity()}
+            self.pre_logits = nn.Sequential(OrderedDict(parts))
+        self.drop = nn.Dropout(drop_rate)
+        self.fc = nn.Linear(self.num_features, num_classes) if num_classes > 0 else nn.Identity()
+
+    def reset(self, num_classes: int, pool_type: str | None = None, reset_other: bool = False, device: Any = None,
+              dtype: Any = None) -> None:  # fmt: skip
+        """A new classifier; with `reset_other` norm and hidden layer go."""
+        like = next(self.parameters(), None)
+        self.pool_type = self.pool_type if pool_type is None else pool_type
+        if reset_other:
+            self.norm = self.pre_logits = nn.Identity()
+            self.num_features = self.in_features
+        self.fc = nn.Linear(self.num_features, num_classes) if num_classes > 0 else nn.Identity()
+        if like is not None:
+            self.fc.to(device or like.device, dtype or like.dtype).train(self.training)
+
+    def pooled(self, x: Tensor) -> Tensor:
+        if not self.pool_type:
+            return x
+        mean, most = x.mean(self.pool_dim), x.amax(self.pool_dim)
+        return {"avg": mean, "max": most}.get(self.pool_type, 0.5 * (mean + most))
+
+    def forward(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        x = self.drop(self.pre_logits(self.norm(self.pooled(x))))
+        return x if pre_logits else self.fc(x)
 
 
 class TestTimePoolHead(nn.Module):

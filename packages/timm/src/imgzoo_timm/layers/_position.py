@@ -1,4 +1,4 @@
-"""Rotary and relative position."""
+"""Fixed and relative position."""
 
 from __future__ import annotations
 
@@ -6,40 +6,15 @@ import math
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
-from imgzoo_layers import rel_pos, rotary
+from imgzoo_layers import rel_pos
 from imgzoo_layers.tables import BiasTable
 from imgzoo_layers.window import relative_index
 
 from ._helpers import to_2tuple
-
-
-def apply_rot_embed_cat(x: Tensor, emb: Tensor, half: bool = False) -> Tensor:
-    """Turn queries or keys (..., N, D) by a table (N, 2 * D) of sines and cosines."""
-    return rotary.rotate(x, emb, half)
-
-
-def apply_rot_embed(x: Tensor, sin_emb: Tensor, cos_emb: Tensor, half: bool = False) -> Tensor:
-    return rotary.rotate(x, torch.cat([sin_emb, cos_emb], dim=-1), half)
-
-
-def apply_rot_embed_list(x: Any, sin_emb: Tensor, cos_emb: Tensor, half: bool = False) -> list[Tensor]:
-    return [apply_rot_embed(each, sin_emb, cos_emb, half) for each in ([x] if isinstance(x, Tensor) else x)]
-
-
-def freq_bands(num_bands: int, temperature: float = 10000.0, step: int = 2, device: Any = None) -> Tensor:
-    exponents = torch.arange(0, num_bands, step, dtype=torch.int64, device=device).float() / num_bands
-    return 1.0 / temperature**exponents
-
-
-def pixel_freq_bands(num_bands: int, max_freq: float = 224.0, linear_bands: bool = True, device: Any = None) -> Tensor:
-    if linear_bands:
-        bands = torch.linspace(1.0, max_freq / 2, num_bands, device=device)
-    else:
-        bands = 2 ** torch.linspace(0, math.log(max_freq, 2) - 1, num_bands, device=device)
-    return bands * math.pi
+from ._rotary import freq_bands
 
 
 def build_sincos2d_pos_embed(feat_shape: list[int], dim: int = 64, temperature: float = 10000.0,
@@ -55,53 +30,6 @@ def build_sincos2d_pos_embed(feat_shape: list[int], dim: int = 64, temperature: 
     angles = grid[:, :, None] * bands
     parts = torch.stack([angles.sin(), angles.cos()], dim=2 if interleave_sin_cos else 1)
     return parts.flatten(1).to(dtype)
-
-
-class RotaryEmbeddingCat(nn.Module):
-    """Tables of rows and columns for heads of `dim` channels, for the grid `feat_shape` or one that is handed in."""
-
-    bands: Tensor
-
-    def __init__(self, dim: int, max_res: int = 224, temperature: float = 10000, in_pixels: bool = True,
-                 linear_bands: bool = False, feat_shape: list[int] | None = None,
-                 ref_feat_shape: list[int] | None = None, grid_offset: float = 0.0, grid_indexing: str = "ij",
-                 rotate_half: bool = False, grid_type: str | None = None, normalize_coords: str = "separate",
-                 device: Any = None, dtype: Any = None, shift_coords: float | None = None,
-                 jitter_coords: float | None = None, rescale_coords: float | None = None):  # fmt: skip
-        super().__init__()
-        if rotate_half or grid_type or shift_coords or jitter_coords or rescale_coords:
-            raise ValueError("this table takes channels as neighbors and places as they are: see imgzoo_layers.rotary")
-        self.dim, self.in_pixels, self.ref_feat_shape = dim, in_pixels, ref_feat_shape
-        self.feat_shape, self.grid_offset, self.grid_indexing = feat_shape, grid_offset, grid_indexing
-        bands = pixel_freq_bands(dim // 4, float(max_res), linear_bands, device) if in_pixels else \
-            freq_bands(dim // 4, float(temperature), 1, device)  # fmt: skip
-        self.register_buffer("bands", bands.to(dtype or torch.float32), persistent=False)
-
-    def get_embed(self, shape: list[int] | None = None) -> Tensor:
-        grid = self.feat_shape if shape is None else shape
-        if grid is None:
-            raise ValueError("give feat_shape to the constructor, or a shape here")
-        sides = self._sides(grid)
-        if self.grid_indexing == "xy":
-            sides = sides[::-1]
-        where = torch.stack(torch.meshgrid(*sides, indexing="ij"), dim=-1).flatten(0, 1)
-        if self.grid_indexing == "xy":
-            where = where.unflatten(0, (grid[1], grid[0])).transpose(0, 1).flatten(0, 1)
-        angles = (where[:, :, None] * self.bands).flatten(1)
-        return rotary.as_table(angles.repeat_interleave(2, dim=-1))
-
-    def _sides(self, grid: list[int]) -> list[Tensor]:
-        like = self.bands
-        if self.in_pixels:
-            return [torch.linspace(-1.0, 1.0, n, device=like.device) for n in grid]
-        sides = [torch.arange(n, device=like.device).float() + self.grid_offset for n in grid]
-        if self.ref_feat_shape is not None:
-            sides = [side / n * old for side, n, old in zip(sides, grid, self.ref_feat_shape)]
-        return sides
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Turn (B, heads, N, D) or (B, D, H, W) whose last sides are the grid."""
-        return apply_rot_embed_cat(x, self.get_embed(list(x.shape[2:])))
 
 
 def gen_relative_position_index(q_size: Any, k_size: Any = None, class_token: bool = False,
@@ -160,3 +88,50 @@ class RelPosBias(rel_pos.RelPosBias):
 
     def forward(self, attn: Tensor, shared_rel_pos: Tensor | None = None) -> Tensor:
         return attn + self.get_bias()
+
+
+class RelPosBiasTf(rel_pos.RelPosBiasTf):
+    """The same as TensorFlow keeps it."""
+
+    def __init__(self, window_size: Any, num_heads: int, prefix_tokens: int = 0, device: Any = None,
+                 dtype: Any = None):  # fmt: skip
+        if prefix_tokens > 1:
+            raise ValueError("one prefix token at most has a place beside a window")
+        super().__init__(to_2tuple(window_size), num_heads)
+        self.to(device=device, dtype=dtype)
+
+    def get_bias(self) -> Tensor:
+        return super().forward()[0]
+
+    def forward(self, attn: Tensor, shared_rel_pos: Tensor | None = None) -> Tensor:
+        return attn + self.get_bias()
+
+
+class RelPosMlp(rel_pos.RelPosMlp):
+    """The bias as a small network of offsets on a log scale."""
+
+    def __init__(self, window_size: Any, num_heads: int = 8, hidden_dim: int = 128, prefix_tokens: int = 0,
+                 mode: str = "cr", pretrained_window_size: Any = (0, 0), device: Any = None,
+                 dtype: Any = None):  # fmt: skip
+        if mode != "cr" or prefix_tokens or any(to_2tuple(pretrained_window_size)):
+            raise ValueError("offsets are measured by mode 'cr', without prefix tokens: see imgzoo_layers.RelPosMlp")
+        super().__init__(to_2tuple(window_size), num_heads, hidden_dim)
+        self.to(device=device, dtype=dtype)
+
+    def get_bias(self) -> Tensor:
+        return super().forward()
+
+    def forward(self, attn: Tensor, shared_rel_pos: Tensor | None = None) -> Tensor:
+        return attn + self.get_bias()
+
+
+def gen_relative_log_coords(win_size: Any, pretrained_win_size: Any = (0, 0), mode: str = "swin", device: Any = None,
+                            dtype: Any = None) -> Tensor:  # fmt: skip
+    """sign(d) log(1 + |d|) of all offsets (2h - 1, 2w - 1, 2): `swin` takes log2 of 8 at the window's edge as 1."""
+    window, trained = to_2tuple(win_size), to_2tuple(pretrained_win_size)
+    if mode == "cr":
+        return rel_pos.log_offsets(window).to(device, dtype)
+    edge = trained if trained[0] > 0 else window
+    offsets = torch.stack(torch.meshgrid(*(torch.arange(1.0 - n, n) for n in window), indexing="ij"), dim=-1)
+    offsets = 8 * offsets / torch.tensor([max(n - 1, 1) for n in edge])
+    return (offsets.sign() * (1 + offsets.abs()).log2() / math.log2(8)).to(device, dtype)

@@ -13,11 +13,14 @@ from imgzoo_timm._door import Room, add_rooms, furnish, rooms
 NAMES = """
 _registry      .models._registry   register_model list_models list_pretrained list_modules is_model is_model_in_modules
 _registry      .models._registry   is_model_pretrained model_entrypoint get_pretrained_cfg get_pretrained_cfg_value
-_registry      .models._registry   get_arch_name split_model_name_tag generate_default_cfgs
+_registry      .models._registry   get_arch_name split_model_name_tag generate_default_cfgs get_arch_pretrained_cfgs
+_registry      .models._registry   get_deprecated_models register_model_deprecations
+_input         .models._input      get_model_args get_model_input_config get_model_traits
 registry       .models._registry   register_model list_models list_modules is_model is_model_in_modules
 registry       .models._registry   is_model_pretrained model_entrypoint generate_default_cfgs
 _pretrained    .models._pretrained PretrainedCfg DefaultCfg filter_pretrained_cfg
 _factory       .models._factory    create_model safe_model_name parse_model_name
+-              .models._input      resolve_model_input_args
 factory        .models._factory    create_model safe_model_name parse_model_name
 _builder       .models._builder    build_model_with_cfg load_pretrained resolve_pretrained_cfg
 _helpers       .models._helpers    load_state_dict load_checkpoint resume_checkpoint clean_state_dict remap_state_dict
@@ -29,13 +32,16 @@ _manipulate    .models._manipulate named_apply checkpoint_seq group_parameters g
 _manipulate    .models._manipulate named_modules named_modules_with_params group_with_matcher flatten_modules
 _manipulate    .models._manipulate checkpoint adapt_input_conv reparameterize_model reinit_non_persistent_buffers
 _features      .models._features   FeatureInfo FeatureListNet FeatureDictNet FeatureGetterNet feature_take_indices
+features       .models._extract    FeatureHookNet FeatureHooks
+_features_fx   .models._extract    FeatureGraphNet GraphExtractNet
 features       .models._features   FeatureInfo FeatureListNet FeatureDictNet
 _features_fx   .layers._training   create_feature_extractor get_graph_node_names register_notrace_module
 _features_fx   .layers._training   register_notrace_function is_notrace_module is_notrace_function
 _features_fx   .layers._training   get_notrace_modules get_notrace_functions
 fx_features    .layers._training   register_notrace_module register_notrace_function
 _hub           .models._hub        load_model_config_from_hf load_state_dict_from_hf push_to_hf_hub save_for_hf
-_hub           .models._hub        has_hf_hub hf_split
+_hub           .models._hub        has_hf_hub hf_split load_state_dict_from_path load_cfg_from_json
+_hub           .models._hub        load_model_config_from_path
 hub            .models._hub        load_model_config_from_hf load_state_dict_from_hf push_to_hf_hub
 -              .models._vision_transformer  VisionTransformer VisionTransformerDistilled
 -              .models._families   BasicBlock Bottleneck ResNet SwinTransformer ConvNeXt EfficientNet

@@ -182,8 +182,8 @@ def extractor_of(model: Any, out_indices: Any = None, feature_cls: Any = None, o
                  output_fmt: str | None = None, flatten_sequential: bool = False, norm: bool = False,
                  return_dict: bool = False) -> nn.Module:  # fmt: skip
     """The extractor of a network, in the form that the field gives its family unless `feature_cls` says."""
-    if isinstance(feature_cls, str):
-        feature_cls = {"list": "list", "dict": "dict", "getter": "getter", "hook": "list", "fx": "list"}[feature_cls]
+    from ._extract import FeatureGraphNet, FeatureHookNet
+
     if out_indices is None:
         out_indices = default_out_indices(model)
     if feature_cls is None:
@@ -191,9 +191,12 @@ def extractor_of(model: Any, out_indices: Any = None, feature_cls: Any = None, o
         feature_cls = "getter" if model.isotropic or family in GETTERS else "list"
     if feature_cls in ("getter", FeatureGetterNet) or norm:
         return FeatureGetterNet(model, out_indices, out_map, return_dict, output_fmt or "NCHW", norm)
+    if feature_cls in ("hook", "fx") or feature_cls in (FeatureHookNet, FeatureGraphNet):
+        form: Any = {"hook": FeatureHookNet, "fx": FeatureGraphNet}.get(str(feature_cls), feature_cls)
+        return form(model, out_indices, out_map, return_dict=return_dict, output_fmt=output_fmt or "NCHW")
     output_fmt = output_fmt or ("NHWC" if model.channels_last else "NCHW")  # as the levels are inside
     if feature_cls in ("dict", FeatureDictNet):
         return FeatureDictNet(model, out_indices, out_map, output_fmt)
     if feature_cls not in ("list", FeatureListNet):
-        raise OptionError("feature_cls is 'list', 'dict' or 'getter'")
+        raise OptionError("feature_cls is 'list', 'dict', 'getter', 'hook' or 'fx'")
     return FeatureListNet(model, out_indices, output_fmt)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,17 @@ from imgzoo.errors import UsageError
 from imgzoo.loading.files import read_state
 from imgzoo.loading.places import fetch_config, hub_file, hub_weights
 
-__all__ = ["has_hf_hub", "hf_split", "load_model_config_from_hf", "load_state_dict_from_hf", "push_to_hf_hub",
-           "save_for_hf"]  # fmt: skip
+__all__ = [
+    "has_hf_hub",
+    "hf_split",
+    "load_cfg_from_json",
+    "load_model_config_from_hf",
+    "load_model_config_from_path",
+    "load_state_dict_from_hf",
+    "load_state_dict_from_path",
+    "push_to_hf_hub",
+    "save_for_hf",
+]  # fmt: skip
 
 
 def has_hf_hub(necessary: bool = False) -> bool:
@@ -40,6 +50,28 @@ def load_state_dict_from_hf(model_id: str, filename: str = "pytorch_model.bin", 
     """The tensors of a repository, from safetensors where it has them."""
     path = hub_weights(model_id) if filename == "pytorch_model.bin" else hub_file(model_id, filename)
     return read_state(path)  # type: ignore[arg-type]
+
+
+def load_cfg_from_json(json_file: str | Path) -> dict[str, Any]:
+    return json.loads(Path(json_file).read_text(encoding="utf-8"))
+
+
+def load_model_config_from_path(model_path: str | Path) -> tuple[dict[str, Any], str, dict[str, Any]]:
+    """What `config.json` of a folder says, as `load_model_config_from_hf` has it."""
+    config = load_cfg_from_json(Path(model_path) / "config.json")
+    stored = dict(config.get("pretrained_cfg") or config)
+    stored |= {"file": str(model_path), "source": "local-dir"}
+    stored |= {key: config[key] for key in ("num_classes", "label_names") if key in config}
+    return stored, config.get("architecture") or stored.get("architecture", ""), dict(config.get("model_args") or {})
+
+
+def load_state_dict_from_path(path: str | Path, weights_only: bool = True) -> dict[str, torch.Tensor]:
+    """The tensors of a folder, from safetensors where it has them."""
+    folder = Path(path)
+    found = [*sorted(folder.glob("*.safetensors")), *sorted(folder.glob("*.bin")), *sorted(folder.glob("*.pth"))]
+    if not found:
+        raise FileNotFoundError(f"{folder} has no weight file")
+    return read_state(found[0])  # type: ignore[arg-type]
 
 
 def save_for_hf(model: Any, save_directory: str | Path, model_config: dict[str, Any] | None = None,

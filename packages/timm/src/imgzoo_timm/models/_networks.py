@@ -17,7 +17,7 @@ from imgzoo.registry import registry
 from imgzoo.specs import ModelSpec
 from imgzoo.spelling import translated
 from imgzoo_layers.attention import set_fused_attn
-from imgzoo_timm.layers._base import ADAPTERS, adopt
+from imgzoo_timm.layers._base import ADAPTERS, adopt, become, natively
 from imgzoo_timm.layers._config import use_fused_attn
 from imgzoo_timm.layers._helpers import to_2tuple
 from imgzoo_timm.layers._patch_embed import PatchEmbed
@@ -56,6 +56,9 @@ class Network:
                           getattr(self, "dynamic_img_pad", False))  # fmt: skip
         if isinstance(self.feature_info, NativeInfo) and not isinstance(self.feature_info, FeatureInfo):
             self.feature_info = FeatureInfo.of(self.feature_info)
+
+    def __prepare_scriptable__(self: Any) -> nn.Module:
+        return natively(self)
 
     def set_input_size(self: Any, *args: Any, **options: Any) -> None:
         super().set_input_size(*args, **options)  # type: ignore[misc]
@@ -104,7 +107,7 @@ def adopted(model: Any, overlay: Mapping[str, Any] | None = None) -> Any:
         return model
     if type(model).__module__.startswith("imgzoo_archs_"):
         load_adapters(type(model))
-        model.__class__ = network_class(type(model))
+        become(model, network_class(type(model)))
     model.after_construction()
     model.pretrained_cfg = described(model, overlay or {})
     if not use_fused_attn():
@@ -119,6 +122,10 @@ def load_adapters(native: type) -> None:
     from . import _families, _vision_transformer  # noqa: F401
 
 
+UNPADDED = {"inception_v3": 43, "inception_v4": 43, "inception_resnet_v2": 43}
+"""How many pixels of a side convolutions without padding leave out, by family."""
+
+
 def described(model: Any, overlay: Mapping[str, Any]) -> dict[str, Any]:
     """The configuration that clients read: the catalog's, with the names of first convolution and classifier."""
     cfg = {key: value for key, value in model.pretrained_cfg.items() if value not in (None, "")}
@@ -129,7 +136,10 @@ def described(model: Any, overlay: Mapping[str, Any]) -> dict[str, Any]:
     cfg["classifier"] = heads[0] if len(heads) == 1 else tuple(heads)
     strides = [level.reduction for level in model.feature_info.levels] or [1]
     isotropic = len(set(strides)) == 1
-    cfg["pool_size"] = None if isotropic else tuple(-(side // -max(strides)) for side in cfg["input_size"][1:])
+    family, step = type(model).__module__.rpartition(".")[2], max(strides)
+    cut = UNPADDED.get(family)
+    sides = [-(side // -step) if cut is None else (side - cut) // step for side in cfg["input_size"][1:]]
+    cfg["pool_size"] = None if isotropic else tuple(sides)
     if "license" in cfg:
         cfg["license"] = cfg["license"].lower()
     return {**cfg, **{key: value for key, value in overlay.items() if key != "state_dict"}}

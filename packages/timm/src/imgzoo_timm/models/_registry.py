@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import Any
@@ -16,9 +16,10 @@ from imgzoo_timm._door import MissingName
 
 from ._pretrained import DefaultCfg, PretrainedCfg, generate_default_cfgs, of_weights
 
-__all__ = ["generate_default_cfgs", "get_arch_name", "get_pretrained_cfg", "get_pretrained_cfg_value", "is_model",
-           "is_model_in_modules", "is_model_pretrained", "list_models", "list_modules", "list_pretrained",
-           "model_entrypoint", "register_model", "split_model_name_tag"]  # fmt: skip
+__all__ = ["generate_default_cfgs", "get_arch_name", "get_arch_pretrained_cfgs", "get_deprecated_models",
+           "get_pretrained_cfg", "get_pretrained_cfg_value", "is_model", "is_model_in_modules",
+           "is_model_pretrained", "list_models", "list_modules", "list_pretrained", "model_entrypoint",
+           "register_model", "register_model_deprecations", "split_model_name_tag"]  # fmt: skip
 
 entries: dict[str, Callable[..., Any]] = {}
 """What `register_model` was told, by name; it goes before the catalogs."""
@@ -140,6 +141,29 @@ def architecture_cfgs(name: str) -> dict[str, PretrainedCfg]:
         return {}
     spec = imgzoo.get_spec(name)
     return {weights.tag: of_weights(weights, spec.name) for weights in spec.weights}
+
+
+def get_arch_pretrained_cfgs(model_name: str) -> dict[str, PretrainedCfg]:
+    """The configurations of an architecture by `name.tag`."""
+    name = get_arch_name(model_name)
+    return {f"{name}.{tag}" if tag else name: cfg for tag, cfg in architecture_cfgs(name).items()}
+
+
+renamed: dict[str, dict[str, str | None]] = {}
+"""What `register_model_deprecations` was told, by module."""
+
+
+def register_model_deprecations(module_name: str, deprecation_map: Mapping[str, str | None]) -> None:
+    """Let earlier names, with or without a successor, be known."""
+    renamed.setdefault(module_name.rpartition(".")[2], {}).update(deprecation_map)
+
+
+def get_deprecated_models(module: str = "") -> dict[str, str | None]:
+    """Earlier names and what they are called now."""
+    of_catalogs = {old: new for old, rows in registry("models").aliases.items() for new in rows.values()
+                   if not module or family_of(get_arch_name(new)) == module}  # fmt: skip
+    told = [names for name, names in renamed.items() if not module or name == module]
+    return {**of_catalogs, **{old: new for names in told for old, new in names.items()}}
 
 
 def is_model_pretrained(model_name: str) -> bool:

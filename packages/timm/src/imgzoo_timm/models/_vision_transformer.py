@@ -56,8 +56,9 @@ class Block(transformer.Block):
 
     def forward(self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False) -> Tensor:
         if attn_mask is None and not is_causal:
-            return super().forward(x)
-        x = x + self.drop_path1(self.ls1(self.attn(self.norm1(x), attn_mask=attn_mask, is_causal=is_causal)))
+            x = x + self.drop_path1(self.ls1(self.attn(self.norm1(x))))
+        else:
+            x = x + self.drop_path1(self.ls1(self.attn(self.norm1(x), attn_mask=attn_mask, is_causal=is_causal)))
         return x + self.drop_path2(self.ls2(self.mlp(self.norm2(x))))
 
 
@@ -184,8 +185,9 @@ class VisionTransformer(Network, native.VisionTransformer):
         return self.norm(x)
 
     def forward(self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False) -> Tensor:
-        masked = {"attn_mask": attn_mask, "is_causal": is_causal} if attn_mask is not None or is_causal else {}
-        return self.forward_head(self.forward_features(x, **masked))  # what derived classes write takes x alone
+        if attn_mask is None and not is_causal:
+            return self.forward_head(self.forward_features(x))  # what derived classes write takes x alone
+        return self.forward_head(self.forward_features(x, attn_mask, is_causal))
 
     def get_intermediate_layers(self, x: Tensor, n: int | Sequence[int] = 1, reshape: bool = False,
                                 return_prefix_tokens: bool = False, norm: bool = False,
