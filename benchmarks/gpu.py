@@ -39,7 +39,6 @@ class Bench:
         self.device = torch.device("cuda" if self.cuda else "cpu")
         self.batch = 128 if self.cuda else 2
         self.names = FLAGSHIPS if self.cuda else SMALL
-        self.where = torch.cuda.get_device_name() if self.cuda else "cpu"
 
     def seconds(self, call: Callable[[], Any], times: int = 1) -> float:
         """Mean seconds of a call, of several without a wait between them."""

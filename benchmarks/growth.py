@@ -37,6 +37,24 @@ start = time.process_time()
 source = imgzoo_data.create_dataset("folder:" + sys.argv[1])
 print(json.dumps([len(source), time.process_time() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024]))
 """
+EPOCHS = """
+import json, multiprocessing, re, sys
+from pathlib import Path
+import imgzoo_data
+
+def own(pid):
+    text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    return sum(int(size) for size in re.findall(r"Private_\\w+: +(\\d+) kB", text)) / 1024
+
+source = imgzoo_data.create_dataset("folder:" + sys.argv[1])
+transform = imgzoo_data.create_transform(training=True, input_size=(3, 16, 16))
+loader = imgzoo_data.create_loader(source, transform, 512, training=True, workers=2)
+found = []
+for epoch in range(3):
+    images = sum(len(batch[0]) for batch in loader)
+    found.append(sum(own(child.pid) for child in multiprocessing.active_children()))
+print(json.dumps([len(source), images, found]))
+"""
 CHECKPOINT = """
 import json, sys, tempfile, time
 from pathlib import Path
@@ -118,16 +136,38 @@ def indexed(count: int) -> list[float]:
     return found
 
 
+def memory(args: argparse.Namespace) -> Iterator[Row]:
+    """Memory of two loader workers' own after each of three epochs over many files, which link to a hundred images."""
+    import numpy as np
+    from PIL import Image
+
+    count = QUICK_FILES[-1] if args.quick else FILES[-1]
+    with tempfile.TemporaryDirectory() as folder:
+        rng = np.random.default_rng(0)
+        for label in range(100):
+            place = Path(folder) / f"class{label:03}"
+            place.mkdir()
+            first = place / "0000000.png"
+            Image.fromarray(rng.integers(0, 256, (16, 16, 3), np.uint8)).save(first)
+            for number in range(1, count // 100):
+                os.link(first, place / f"{number:07}.png")
+        total, images, found = json.loads(child("-c", EPOCHS, folder))
+    assert total == count and images > 0.9 * count
+    for epoch, megabytes in enumerate(found, 1):
+        work = f"memory of 2 loader workers, {count:,} files, epoch {epoch}"
+        yield alone("growth", work, "MB", megabytes, None, "Python, torch and a batch; the names are shared")
+
+
 def workers(args: argparse.Namespace) -> Iterator[Row]:
     """Images a second of the training loader by number of workers."""
-    from loader import CASES, contender, write_photos
+    from loader import CASES, contender, place_of
 
     name = "train 500x375"
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        write_photos(folder, CASES[name][0], 128 if args.quick else CASES[name][1])
+    case = CASES[name]._replace(**({"count": 128} if args.quick else {}))
+    with tempfile.TemporaryDirectory() as top:
+        folder = place_of(case, Path(top))
         for count in WORKERS:
-            ours = contender("imgzoo", folder, CASES[name], count)
+            ours = contender("imgzoo", folder, case, count)
             ours.ask("epoch")
             found = [ours.ask("epoch") for _ in range(2 if args.quick else 3)]
             ours.close()
@@ -169,7 +209,14 @@ def checkpoint(args: argparse.Namespace) -> Iterator[Row]:
         yield alone("growth", work, "s", seconds, None, "hashing and fsync; a thread beside training does it")
 
 
-CURVES = {"list": listing, "index": index, "workers": workers, "processes": processes, "checkpoint": checkpoint}
+CURVES = {
+    "list": listing,
+    "index": index,
+    "memory": memory,
+    "workers": workers,
+    "processes": processes,
+    "checkpoint": checkpoint,
+}
 
 
 def rows(args: argparse.Namespace) -> Iterator[Row]:

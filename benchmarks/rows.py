@@ -40,6 +40,8 @@ class Row:
     bound: str
     """What keeps us from being faster."""
     headline: bool = False
+    accuracy: str = ""
+    """Of training: top-1 of both, and the interval of the difference."""
 
 
 def paired(
@@ -97,9 +99,10 @@ class Contender:
     It reads a line for each thing to do and answers with a line of JSON.
     """
 
-    def __init__(self, script: str, *arguments: object) -> None:
+    def __init__(self, script: str, *arguments: object, environ: dict[str, str] | None = None) -> None:
         command = [str(PEER_PYTHON), "-W", "ignore", script, "--serve", json.dumps(arguments)]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        env = {**os.environ, **(environ or {})}
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env)
 
     def ask(self, word: str) -> Any:
         """What the process answers to a word."""
@@ -150,14 +153,20 @@ def figure(value: float | None, unit: str = "") -> str:
 
 def markdown(rows: Iterable[Row]) -> str:
     """The table of the README and of docs/benchmarks.md."""
-    lines = ["| work | ours | peer | ratio | target | bound by |", "|---|---|---|---|---|---|"]
+    rows = list(rows)
+    names = ["work", "ours", "peer", "ratio", "target", "bound by"]
+    if any(row.accuracy for row in rows):
+        names.insert(5, "top-1, ours against the peer's")
+    lines = [f"| {' | '.join(names)} |", "|---" * len(names) + "|"]
     for row in rows:
         ratio = "-"
         if row.ratio is not None:
             spread = f" ({row.spread[0]:.2f} to {row.spread[1]:.2f})" if row.spread else ""
             ratio = f"{row.ratio:.2f}x{spread}"
         target = row.target + (" (missed)" if row.met is False else "")
-        cells = (row.work, figure(row.ours, row.unit), figure(row.peer, row.unit), ratio, target, row.bound)
+        cells = [row.work, figure(row.ours, row.unit), figure(row.peer, row.unit), ratio, target, row.bound]
+        if len(names) > len(cells):
+            cells.insert(5, row.accuracy)
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 

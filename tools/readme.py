@@ -200,14 +200,27 @@ def bench() -> str:
     """The headline rows, and the machine."""
     if not measured():
         return "Run `python -m nox -s bench`."
-    machine = json.loads((ROOT / "benchmarks/machine.json").read_text())
-    said = f"Measured on {machine['cores']} cores of {machine['cpu']}, torch {machine['torch']}."
-    return f"{markdown(row for row in measured() if row.headline)}\n\n{said}"
+    heads = [row for row in measured() if row.headline]
+    ran: dict[str, list[str]] = {}
+    for part in dict.fromkeys(row.part for row in heads):
+        machine, time = circumstances(part)
+        ran.setdefault(machine, []).append(f"{part} {time}")
+    return f"{markdown(heads)}\n\n" + "\n".join(f"- Measured on {each}: {', '.join(ran[each])}." for each in ran)
+
+
+def circumstances(part: str) -> tuple[str, str]:
+    """On what, and when and at which commit a benchmark ran."""
+    ran = json.loads((ROOT / "benchmarks/measured.json").read_text())[part]
+    machine = f"{ran['cores']} cores of {ran['cpu']}, torch {ran['torch']}"
+    return machine, f"{ran['date']} at `{ran['commit']}`"
 
 
 def results() -> str:
     """All rows, a section each benchmark."""
-    parts = [f"## {part}\n\n{markdown(rows)}" for part, rows in groupby(measured(), key=lambda row: row.part)]
+    parts = [
+        f"## {part}\n\nMeasured on {', '.join(circumstances(part))}.\n\n{markdown(rows)}"
+        for part, rows in groupby(measured(), key=lambda row: row.part)
+    ]
     return "\n\n".join(parts) or "Run `python -m nox -s bench`."
 
 

@@ -51,7 +51,7 @@ def test_bottleneck_attention(head_dim):
     height, width, heads = 3, 5, 4
     layer = filled(BottleneckAttention(DIM, (height, width), heads=heads, head_dim=head_dim))
     x = image(height, width)
-    qk, v = layer.dim_qk, layer.dim_v
+    qk, v = layer.head_dim, layer.dim_v
     q, k, values = layer.qkv(x).split([heads * qk, heads * qk, heads * v], 1)
     expected = torch.zeros_like(x)
     places = [(i, j) for i in range(height) for j in range(width)]
@@ -79,7 +79,7 @@ def test_halo_attention(size, block, stride):
     heads, halo = 2, 1
     layer = filled(HaloAttention(DIM, stride=stride, heads=heads, block=block, halo=halo))
     x, (height, width) = image(*size), size
-    qk, v = layer.dim_qk, layer.dim_v
+    qk, v = layer.head_dim, layer.dim_v
     step = stride if block % stride == 0 else 1
     q, kv = layer.q(x), layer.kv(x).unflatten(1, (heads, qk + v))
     expected = torch.zeros(BATCH, DIM, -(-height // step), -(-width // step), dtype=x.dtype)

@@ -5,10 +5,9 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from imgzoo_layers.act import Act, create_act
-from imgzoo_layers.attention import LayerScale2d
+from imgzoo_layers.attention import Attending, LayerScale2d
 from imgzoo_layers.conv import CondConv2d, ConvNormAct, create_conv
 from imgzoo_layers.drop import drop_path_of
 from imgzoo_layers.gate import create_gate
@@ -242,12 +241,11 @@ class UniversalInvertedResidual(nn.Module):
         return self.drop_path(y) + x if self.skip else y
 
 
-class MultiQueryAttention2d(nn.Module):
+class MultiQueryAttention2d(Attending):
     """Attention over a map with one key and value for all heads, on a subsampled map (arXiv:2404.10518, section 4)."""
 
     def __init__(self, dim, heads, head_dim, kernel, kv_stride, dilation, padding, norm):
-        super().__init__()
-        self.heads, self.head_dim = heads, head_dim
+        super().__init__(heads, head_dim)
         self.query = nn.Sequential()
         self.query.add_module("proj", nn.Conv2d(dim, heads * head_dim, 1, bias=False))
         self.key, self.value = nn.Sequential(), nn.Sequential()
@@ -261,11 +259,10 @@ class MultiQueryAttention2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         height, width = x.shape[-2], x.shape[-1]
-        q = self.query(x).unflatten(1, (self.heads, self.head_dim)).flatten(3).transpose(2, 3)  # (B, H, N, D)
+        q = self.query(x).unflatten(1, (self.num_heads, self.head_dim)).flatten(3).transpose(2, 3)  # (B, H, N, D)
         k = self.key(x).flatten(2).transpose(1, 2).unsqueeze(1)  # (B, 1, n, D)
         v = self.value(x).flatten(2).transpose(1, 2).unsqueeze(1)
-        k, v = k.expand(-1, self.heads, -1, -1), v.expand(-1, self.heads, -1, -1)
-        y = F.scaled_dot_product_attention(q, k, v)
+        y = self.attend(q, k.expand(-1, self.num_heads, -1, -1), v.expand(-1, self.num_heads, -1, -1))
         return self.output(y.transpose(2, 3).flatten(1, 2).unflatten(2, (height, width)))
 
 

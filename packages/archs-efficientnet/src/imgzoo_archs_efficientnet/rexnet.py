@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from imgzoo.model import Feature, FeatureInfo, ImageModel, Parts
 from imgzoo_layers.conv import ConvNormAct
 from imgzoo_layers.drop import drop_path_of, drop_path_rates
+from imgzoo_layers.gate import SqueezeExcite
 from imgzoo_layers.head import ClassifierHead
 from imgzoo_layers.util import dilate, make_divisible
 
@@ -17,20 +18,6 @@ FIRST, GROWTH = 16, 180
 """Width of the first block, and how much wider the last would be with one block more."""
 PLAIN = 3
 """Blocks before the first with squeeze-excite."""
-
-
-class SqueezeExcite(nn.Module):
-    """Channel gate with a batch norm between its two layers."""
-
-    def __init__(self, dim: int, hidden: int):
-        super().__init__()
-        self.fc1 = nn.Conv2d(dim, hidden, 1)
-        self.bn = nn.BatchNorm2d(hidden)
-        self.act = nn.ReLU(inplace=True)
-        self.fc2 = nn.Conv2d(hidden, dim, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x * self.fc2(self.act(self.bn(self.fc1(x.mean((2, 3), keepdim=True))))).sigmoid()
 
 
 class LinearBottleneck(nn.Module):
@@ -53,7 +40,8 @@ class LinearBottleneck(nn.Module):
         hidden = make_divisible(dim * expansion, divisor)
         self.conv_exp = ConvNormAct(dim, hidden, act="silu") if expansion != 1 else nn.Identity()
         self.conv_dw = ConvNormAct(hidden, hidden, 3, stride, dilation=dilation, groups=hidden, apply_act=False)
-        self.se = SqueezeExcite(hidden, make_divisible(hidden // 12, divisor)) if gated else nn.Identity()
+        squeezed = make_divisible(hidden // 12, divisor)
+        self.se = SqueezeExcite(hidden, rd_channels=squeezed, norm=nn.BatchNorm2d) if gated else nn.Identity()
         self.act_dw = nn.ReLU6()
         self.conv_pwl = ConvNormAct(hidden, dim_out, apply_act=False)
         self.drop_path = drop_path_of(drop_path)

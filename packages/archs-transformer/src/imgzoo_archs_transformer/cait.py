@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from imgzoo.model import TokenModel
+from imgzoo_layers.attention import Attending, head_width
 from imgzoo_layers.class_attention import ClassAttention
 from imgzoo_layers.init import init_linear_, trunc_normal_
 from imgzoo_layers.mlp import Mlp
@@ -14,24 +15,22 @@ from imgzoo_layers.transformer import GammaBlock
 from imgzoo_layers.util import pair
 
 
-class TalkingHeadAttention(nn.Module):
+class TalkingHeadAttention(Attending):
     """Self-attention whose heads are mixed before and after the softmax (arXiv:2003.02436): (B, N, C) -> (B, N, C)."""
 
     def __init__(self, dim: int, heads: int):
-        super().__init__()
-        self.heads = heads
-        self.scale = (dim // heads) ** -0.5
+        super().__init__(heads, head_width(dim, heads))
         self.qkv = nn.Linear(dim, 3 * dim)
         self.proj = nn.Linear(dim, dim)
         self.proj_l = nn.Linear(heads, heads)
         self.proj_w = nn.Linear(heads, heads)
 
     def forward(self, x: Tensor) -> Tensor:
-        q, k, v = self.qkv(x).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+        q, k, v = self.qkv(x).unflatten(2, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
         attn = q * self.scale @ k.transpose(-2, -1)  # (B, heads, N, N)
         attn = mix_heads(attn, self.proj_l.weight, self.proj_l.bias).softmax(-1)
         attn = mix_heads(attn, self.proj_w.weight, self.proj_w.bias)
-        return self.proj((attn @ v).transpose(1, 2).flatten(2))
+        return self.proj((self.attn_drop(attn) @ v).transpose(1, 2).flatten(2))
 
 
 def mix_heads(attn: Tensor, weight: Tensor, bias: Tensor) -> Tensor:

@@ -2,10 +2,9 @@
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from imgzoo.model import TokenModel
-from imgzoo_layers.attention import Attention
+from imgzoo_layers.attention import Attending, Attention, head_width
 from imgzoo_layers.drop import drop_path_rates
 from imgzoo_layers.init import init_linear_, trunc_normal_
 from imgzoo_layers.mlp import Mlp
@@ -16,12 +15,11 @@ from imgzoo_layers.transformer import Block
 from imgzoo_layers.util import pair
 
 
-class GatedPositionalAttention(nn.Module):
+class GatedPositionalAttention(Attending):
     """Attention by content and by offset, weighed by a gate a head (equation 7): (B, N, C) -> (B, N, C)."""
 
     def __init__(self, dim: int, heads: int):
-        super().__init__()
-        self.heads = heads
+        super().__init__(heads, head_width(dim, heads))
         self.gating_param = nn.Parameter(torch.ones(heads))
         self.qk = nn.Linear(dim, 2 * dim, bias=False)
         self.v = nn.Linear(dim, dim, bias=False)
@@ -31,7 +29,7 @@ class GatedPositionalAttention(nn.Module):
     def init_local(self) -> None:
         """Each head looks at one place of a square around the token, as the taps of a convolution."""
         nn.init.eye_(self.v.weight)
-        side = int(self.heads**0.5)
+        side = int(self.num_heads**0.5)
         with torch.no_grad():
             self.pos_proj.weight[:, 2] = -1
             for head in range(side * side):
@@ -39,11 +37,11 @@ class GatedPositionalAttention(nn.Module):
                 self.pos_proj.weight[head, 1] = 2 * (head % side) - (side - 1)
 
     def forward(self, x: Tensor, offsets: Tensor) -> Tensor:
-        q, k = self.qk(x).unflatten(2, (2, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
-        v = self.v(x).unflatten(2, (self.heads, -1)).transpose(1, 2)
+        q, k = self.qk(x).unflatten(2, (2, self.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+        v = self.v(x).unflatten(2, (self.num_heads, -1)).transpose(1, 2)
         place = self.pos_proj(offsets).permute(2, 0, 1).softmax(-1)  # (heads, N, N)
         gate = self.gating_param.sigmoid().view(-1, 1, 1)
-        x = (1 - gate) * F.scaled_dot_product_attention(q, k, v) + (gate * place) @ v
+        x = (1 - gate) * self.attend(q, k, v) + (gate * place) @ v
         return self.proj(x.transpose(1, 2).flatten(2))
 
 

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from imgzoo.features import to_map
 from imgzoo.model import Feature, FeatureInfo, ImageModel, Parts, swap_in
-from imgzoo_layers.attention import Attention
+from imgzoo_layers.attention import Attending, Attention, head_width
 from imgzoo_layers.drop import drop_path_of, drop_path_rates
 from imgzoo_layers.init import init_linear_, trunc_normal_
 from imgzoo_layers.mlp import Mlp
@@ -45,22 +45,21 @@ class PatchEmbed(nn.Module):
         return self.proj(x).flatten(2).transpose(1, 2)
 
 
-class CrossAttention(nn.Module):
+class CrossAttention(Attending):
     """The first token asks all: (B, 1 + N, C) -> (B, 1, C)."""
 
     def __init__(self, dim: int, heads: int):
-        super().__init__()
-        self.heads = heads
+        super().__init__(heads, head_width(dim, heads))
         self.wq = nn.Linear(dim, dim)
         self.wk = nn.Linear(dim, dim)
         self.wv = nn.Linear(dim, dim)
         self.proj = nn.Linear(dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        q = self.wq(x[:, :1]).unflatten(2, (self.heads, -1)).transpose(1, 2)
-        k = self.wk(x).unflatten(2, (self.heads, -1)).transpose(1, 2)
-        v = self.wv(x).unflatten(2, (self.heads, -1)).transpose(1, 2)
-        return self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+        q = self.wq(x[:, :1]).unflatten(2, (self.num_heads, -1)).transpose(1, 2)
+        k = self.wk(x).unflatten(2, (self.num_heads, -1)).transpose(1, 2)
+        v = self.wv(x).unflatten(2, (self.num_heads, -1)).transpose(1, 2)
+        return self.proj(self.attend(q, k, v).transpose(1, 2).flatten(2))
 
 
 class CrossAttentionBlock(nn.Module):

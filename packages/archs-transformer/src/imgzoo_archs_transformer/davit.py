@@ -7,6 +7,7 @@ from functools import partial
 from torch import Tensor, nn
 
 from imgzoo.model import Feature, FeatureInfo, ImageModel
+from imgzoo_layers.attention import Attending, head_width
 from imgzoo_layers.drop import drop_path_of, drop_path_rates
 from imgzoo_layers.head import NormMlpHead
 from imgzoo_layers.init import init_linear_
@@ -17,25 +18,24 @@ from imgzoo_layers.stage import Stage
 from imgzoo_layers.window import LocalAttention
 
 
-class ChannelAttention(nn.Module):
+class ChannelAttention(Attending):
     """Channels of a group attend to one another: (B, H, W, C) -> (B, H, W, C). `by_area` scales by the number of
     positions instead of the channels'."""
 
     def __init__(self, dim: int, groups: int, by_area: bool):
-        super().__init__()
-        self.groups, self.by_area = groups, by_area
-        self.scale = (dim // groups) ** -0.5
+        super().__init__(groups, head_width(dim, groups))
+        self.by_area = by_area
         self.qkv = nn.Linear(dim, 3 * dim)
         self.proj = nn.Linear(dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
         size = (x.shape[1], x.shape[2])
-        qkv = self.qkv(x).flatten(1, 2).unflatten(2, (3, self.groups, -1))
+        qkv = self.qkv(x).flatten(1, 2).unflatten(2, (3, self.num_heads, -1))
         q, k, v = qkv.permute(2, 0, 3, 4, 1).unbind(0)  # (B, groups, D, N)
         if self.by_area:
-            x = ((q * (size[0] * size[1]) ** -0.5) @ k.transpose(-2, -1)).softmax(dim=-1) @ v
+            x = self.attn_drop(((q * (size[0] * size[1]) ** -0.5) @ k.transpose(-2, -1)).softmax(dim=-1)) @ v
         else:  # keys ask values, and queries are mixed: the names of the first checkpoints
-            x = ((k * self.scale) @ v.transpose(-2, -1)).softmax(dim=-1) @ q
+            x = self.attn_drop(((k * self.scale) @ v.transpose(-2, -1)).softmax(dim=-1)) @ q
         return self.proj(x.flatten(1, 2).transpose(1, 2).unflatten(1, size))
 
 

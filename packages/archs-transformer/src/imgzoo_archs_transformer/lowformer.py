@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from imgzoo.model import Feature, FeatureInfo, ImageModel, Parts
 from imgzoo_layers.act import create_act
+from imgzoo_layers.attention import Attending
 from imgzoo_layers.drop import drop_path_rates
 from imgzoo_layers.head import linear_or_none
 from imgzoo_layers.hidden_head import HiddenHead, HiddenPool
@@ -20,24 +21,23 @@ FUSED = 256
 """Narrower blocks convolve fully, others depthwise."""
 
 
-class ConvAttention(nn.Module):
+class ConvAttention(Attending):
     """Subsample by a depthwise convolution, attend with half the width, bring back: (B, C, H, W) -> (B, C, H, W)."""
 
     def __init__(self, style: Style, dim: int, kernel: int, stride: int, upsampling: nn.Module):
-        super().__init__()
-        self.heads = max(1, dim // 2 // 30)
-        self.head_dim = dim // 2 // self.heads
+        heads = max(1, dim // 2 // 30)
+        super().__init__(heads, dim // 2 // heads)
         self.pad = kernel == stride  # windows side by side need an even number of rows and columns
         self.conv_proj = conv_act(style, dim, dim, kernel, stride, dim, act=False)
-        self.pwise = nn.Conv2d(dim, 3 * self.heads * self.head_dim, 1, bias=False)
+        self.pwise = nn.Conv2d(dim, 3 * heads * self.head_dim, 1, bias=False)
         self.upsampling = upsampling
 
     def forward(self, x: Tensor) -> Tensor:
         high, wide = x.shape[2], x.shape[3]
         y = self.conv_proj(F.pad(x, (0, wide % 2, 0, high % 2)) if self.pad else x)
-        qkv = self.pwise(y).flatten(2).unflatten(1, (self.heads, 3, self.head_dim))
+        qkv = self.pwise(y).flatten(2).unflatten(1, (self.num_heads, 3, self.head_dim))
         q, k, v = qkv.transpose(-1, -2).unbind(2)  # (B, heads, N, D)
-        z = F.scaled_dot_product_attention(q, k, v).transpose(-1, -2).flatten(1, 2)
+        z = self.attend(q, k, v).transpose(-1, -2).flatten(1, 2)
         return self.upsampling(z.unflatten(2, (y.shape[2], y.shape[3])))[:, :, :high, :wide]
 
 

@@ -2,9 +2,8 @@
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from imgzoo_layers.attention import LayerScale
+from imgzoo_layers.attention import Attending, LayerScale
 from imgzoo_layers.drop import drop_path_of
 from imgzoo_layers.mlp import Mlp
 from imgzoo_layers.window import from_grid, from_windows, to_grid, to_windows
@@ -13,22 +12,22 @@ Size = tuple[int, int]
 HEAD_DIM = 32
 
 
-class Attention(nn.Module):
+class Attention(Attending):
     """Self-attention in windows: (B * windows, N, C) -> (B * windows, N, D)."""
 
     def __init__(self, dim: int, dim_out: int, window: Size, rel_pos, head_first: bool):
-        super().__init__()
-        self.heads, self.head_first = dim // HEAD_DIM, head_first
+        super().__init__(dim // HEAD_DIM, HEAD_DIM)
+        self.head_first = head_first
         self.qkv = nn.Linear(dim, 3 * dim)
-        self.rel_pos = rel_pos(window, self.heads)
+        self.rel_pos = rel_pos(window, self.num_heads)
         self.proj = nn.Linear(dim, dim_out)
 
     def forward(self, x: Tensor) -> Tensor:
         if self.head_first:
-            q, k, v = self.qkv(x).unflatten(2, (self.heads, -1)).transpose(1, 2).chunk(3, dim=3)
+            q, k, v = self.qkv(x).unflatten(2, (self.num_heads, -1)).transpose(1, 2).chunk(3, dim=3)
         else:
-            q, k, v = self.qkv(x).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
-        x = F.scaled_dot_product_attention(q, k, v, attn_mask=self.rel_pos())
+            q, k, v = self.qkv(x).unflatten(2, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+        x = self.attend(q, k, v, self.rel_pos())
         return self.proj(x.transpose(1, 2).flatten(2))
 
 

@@ -4,9 +4,9 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from imgzoo.model import Feature, FeatureInfo, ImageModel, Parts
+from imgzoo_layers.attention import Attending
 from imgzoo_layers.conv import create_conv
 from imgzoo_layers.gate import SqueezeExcite
 from imgzoo_layers.norm import GroupNorm1
@@ -70,11 +70,11 @@ class Mlp(nn.Module):
         return self.pw2(self.act(self.pw1(x)))
 
 
-class SingleHeadAttention(nn.Module):
+class SingleHeadAttention(Attending):
     """One head attends with `part` of the channels, the others pass; all projected: (B, C, H, W) -> (B, C, H, W)."""
 
     def __init__(self, dim: int, part: int):
-        super().__init__()
+        super().__init__(1, KEY_DIM)
         self.splits, self.widths = [part, dim - part], [KEY_DIM, KEY_DIM, part]
         self.pre_norm = GroupNorm1(part)
         self.qkv = ConvNorm(part, 2 * KEY_DIM + part)
@@ -83,7 +83,7 @@ class SingleHeadAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         part, others = torch.split(x, self.splits, 1)
         q, k, v = torch.split(self.qkv(self.pre_norm(part)).flatten(2).transpose(1, 2), self.widths, 2)
-        y = F.scaled_dot_product_attention(q[:, None], k[:, None], v[:, None])[:, 0]
+        y = self.attend(q[:, None], k[:, None], v[:, None])[:, 0]
         y = y.transpose(1, 2).unflatten(2, (x.shape[2], x.shape[3]))
         return self.proj(torch.cat([y, others], dim=1))
 

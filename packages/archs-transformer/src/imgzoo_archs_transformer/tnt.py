@@ -2,10 +2,9 @@
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from imgzoo.model import TokenModel
-from imgzoo_layers.attention import head_width
+from imgzoo_layers.attention import Attending, head_width
 from imgzoo_layers.drop import drop_path_of, drop_path_rates
 from imgzoo_layers.init import init_linear_, trunc_normal_
 from imgzoo_layers.mlp import Mlp
@@ -16,20 +15,19 @@ State = tuple[Tensor, Tensor]
 """Pixels (B * N, n, c) and patches with the class token (B, 1 + N, C)."""
 
 
-class Attention(nn.Module):
+class Attention(Attending):
     """Self-attention with the values' layer apart: (B, N, C) -> (B, N, C)."""
 
     def __init__(self, dim: int, heads: int):
-        super().__init__()
-        self.heads = dim // head_width(dim, heads)
+        super().__init__(heads, head_width(dim, heads))
         self.qk = nn.Linear(dim, 2 * dim, bias=False)
         self.v = nn.Linear(dim, dim, bias=False)
         self.proj = nn.Linear(dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        q, k = self.qk(x).unflatten(2, (2, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
-        v = self.v(x).unflatten(2, (self.heads, -1)).transpose(1, 2)
-        return self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+        q, k = self.qk(x).unflatten(2, (2, self.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+        v = self.v(x).unflatten(2, (self.num_heads, -1)).transpose(1, 2)
+        return self.proj(self.attend(q, k, v).transpose(1, 2).flatten(2))
 
 
 class Block(nn.Module):

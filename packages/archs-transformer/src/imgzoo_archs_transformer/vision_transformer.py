@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from imgzoo.model import TokenModel
 from imgzoo_layers.act import create_act
-from imgzoo_layers.attention import Attending, Attention, DiffAttention, Lambda, diff_attend, head_width, layer_scale_of
+from imgzoo_layers.attention import Attending, Attention, DiffAttending, DiffAttention, head_width, layer_scale_of
 from imgzoo_layers.attention_pool import AttentionPoolLatent, AttentionPoolPrr
 from imgzoo_layers.drop import PatchDropout, drop_path_of, drop_path_rates
 from imgzoo_layers.init import trunc_normal_
@@ -109,17 +109,16 @@ class ParallelScalingBlock(Attending):
         return x + self.drop_path(self.ls(y))
 
 
-class DiffParallelScalingBlock(Lambda):
+class DiffParallelScalingBlock(DiffAttending):
     """The parallel block with differential attention and one output projection (arXiv:2410.05258)."""
 
     def __init__(self, dim: int, sizes: Sizes, norm: Norm, layer_scale: float | None, drop_path: float, depth: int):
-        super().__init__(dim // sizes.heads // 2, depth)
-        self.num_heads, self.head_dim, self.hidden = sizes.heads, dim // sizes.heads // 2, sizes.hidden
+        super().__init__(sizes.heads, dim // sizes.heads // 2, depth, sizes.attn_drop)
+        self.hidden = sizes.hidden
         self.in_norm = norm(dim)
         self.in_proj = nn.Linear(dim, self.hidden + 3 * dim, bias=sizes.qkv_bias)
         self.q_norm = norm(self.head_dim) if sizes.qk_norm else nn.Identity()
         self.k_norm = norm(self.head_dim) if sizes.qk_norm else nn.Identity()
-        self.attn_drop = nn.Dropout(sizes.attn_drop)
         self.sub_norm = RmsNorm(2 * self.head_dim, eps=1e-5)
         self.mlp_drop = nn.Dropout(sizes.drop)
         self.mlp_act = create_act(sizes.act)
@@ -131,12 +130,10 @@ class DiffParallelScalingBlock(Lambda):
         y = self.in_proj(self.in_norm(x))
         h, qkv = y[..., : self.hidden], y[..., self.hidden :]
         q, k, v = qkv.chunk(3, dim=2)
-        a = diff_attend(
+        a = self.differ(
             self.q_norm(q.unflatten(2, (self.num_heads, 2, self.head_dim))),
             self.k_norm(k.unflatten(2, (self.num_heads, 2, self.head_dim))),
             v.unflatten(2, (self.num_heads, 2 * self.head_dim)),
-            self.weight().type_as(x),
-            self.attn_drop.p if self.training else 0.0,
         )
         a = (self.sub_norm(a) * (1 - self.lambda_init)).flatten(2)
         y = self.out_proj(torch.cat([a, self.mlp_drop(self.mlp_act(h))], dim=2))

@@ -30,13 +30,12 @@ class LastTable(MapTable):
         return table.shape[1], table.shape[2]
 
 
-class OutlookAttention(nn.Module):
+class OutlookAttention(Attending):
     """The mean of a 2x2 square makes by a linear layer the weights of its 3x3 window: (B, H, W, C) -> the same."""
 
     def __init__(self, dim: int, heads: int):
-        super().__init__()
-        self.heads, self.window, self.stride, self.area = heads, 3, 2, 9
-        self.scale = head_width(dim, heads) ** -0.5
+        super().__init__(heads, head_width(dim, heads))
+        self.window, self.stride, self.area = 3, 2, 9
         self.v = nn.Linear(dim, dim, bias=False)
         self.attn = nn.Linear(dim, heads * self.area * self.area)
         self.proj = nn.Linear(dim, dim)
@@ -44,10 +43,10 @@ class OutlookAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         size = (x.shape[1], x.shape[2])
         v = F.unfold(self.v(x).permute(0, 3, 1, 2), self.window, padding=1, stride=self.stride)
-        v = v.unflatten(1, (self.heads, -1, self.area)).permute(0, 1, 4, 3, 2)  # (B, heads, N / 4, 9, D)
+        v = v.unflatten(1, (self.num_heads, -1, self.area)).permute(0, 1, 4, 3, 2)  # (B, heads, N / 4, 9, D)
         squares = F.avg_pool2d(x.permute(0, 3, 1, 2), self.stride, ceil_mode=True).permute(0, 2, 3, 1).flatten(1, 2)
-        attn = self.attn(squares).unflatten(2, (self.heads, self.area, self.area)).transpose(1, 2)
-        y = (attn * self.scale).softmax(-1) @ v
+        attn = self.attn(squares).unflatten(2, (self.num_heads, self.area, self.area)).transpose(1, 2)
+        y = self.attn_drop((attn * self.scale).softmax(-1)) @ v
         y = F.fold(y.permute(0, 1, 4, 3, 2).flatten(1, 3), size, self.window, padding=1, stride=self.stride)
         return self.proj(y.permute(0, 2, 3, 1))
 

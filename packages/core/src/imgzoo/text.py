@@ -48,6 +48,11 @@ def natural(name: str) -> list[str | int]:
     return parts
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text; its kind where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 def told(error: BaseException) -> str:
     """Kind and text of an error; one whose text cannot be had is still told."""
     try:

@@ -79,11 +79,14 @@ class Attention(Attending):
         return self.proj_drop(self.proj(self.norm(x.transpose(1, 2).flatten(2))))
 
 
-class Lambda(nn.Module):
-    """The weight of the second map in differential attention, learned around a start that grows with depth."""
+class DiffAttending(Attending):
+    """What modules of differential attention share: the difference of two softmax maps cancels attention noise.
 
-    def __init__(self, head_dim: int, depth: int):
-        super().__init__()
+    The weight of the second map is learned around a start that grows with depth (arXiv:2410.05258, eq. 1 to 3).
+    """
+
+    def __init__(self, heads: int, head_dim: int, depth: int, attn_drop: float = 0.0):
+        super().__init__(heads, head_dim, attn_drop)
         self.lambda_init = 0.8 - 0.6 * math.exp(-0.3 * depth)
         self.lambda_q1 = nn.Parameter(0.1 * torch.randn(head_dim))
         self.lambda_k1 = nn.Parameter(0.1 * torch.randn(head_dim))
@@ -94,9 +97,15 @@ class Lambda(nn.Module):
         first = (self.lambda_q1 * self.lambda_k1).sum().exp()
         return first - (self.lambda_q2 * self.lambda_k2).sum().exp() + self.lambda_init
 
+    def differ(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Attend by two maps and subtract: q, k (B, N, H, 2, D), v (B, N, H, 2D) -> (B, N, H, 2D)."""
+        q, k, v = q.permute(3, 0, 2, 1, 4), k.permute(3, 0, 2, 1, 4), v.transpose(1, 2)
+        second = self.weight().type_as(v) * self.attend(q[1], k[1], v)
+        return (self.attend(q[0], k[0], v) - second).transpose(1, 2)
 
-class DiffAttention(Lambda):
-    """The difference of two softmax maps cancels attention noise (arXiv:2410.05258, eq. 1 to 3)."""
+
+class DiffAttention(DiffAttending):
+    """Multi-head differential self-attention (arXiv:2410.05258): (B, N, C) -> (B, N, C)."""
 
     def __init__(
         self,
@@ -111,13 +120,10 @@ class DiffAttention(Lambda):
         norm: Norm = LayerNorm,
         depth: int = 0,
     ):
-        super().__init__(dim // heads // 2, depth)
-        self.num_heads = heads
-        self.head_dim = dim // heads // 2
+        super().__init__(heads, dim // heads // 2, depth, attn_drop)
         self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
         self.q_norm = norm(self.head_dim) if qk_norm else nn.Identity()
         self.k_norm = norm(self.head_dim) if qk_norm else nn.Identity()
-        self.attn_drop = nn.Dropout(attn_drop)
         self.norm = norm(dim) if scale_norm else nn.Identity()
         self.proj = nn.Linear(dim, dim, bias=proj_bias)
         self.proj_drop = nn.Dropout(proj_drop)
@@ -125,24 +131,13 @@ class DiffAttention(Lambda):
 
     def forward(self, x: Tensor) -> Tensor:
         q, k, v = self.qkv(x).chunk(3, dim=2)
-        drop = self.attn_drop.p if self.training else 0.0
-        x = diff_attend(
+        x = self.differ(
             self.q_norm(q.unflatten(2, (self.num_heads, 2, self.head_dim))),
             self.k_norm(k.unflatten(2, (self.num_heads, 2, self.head_dim))),
             v.unflatten(2, (self.num_heads, 2 * self.head_dim)),
-            self.weight().type_as(x),
-            drop,
         )
         x = self.sub_norm(x) * (1 - self.lambda_init)
         return self.proj_drop(self.proj(self.norm(x.flatten(2))))
-
-
-def diff_attend(q: Tensor, k: Tensor, v: Tensor, weight: Tensor, drop: float = 0.0) -> Tensor:
-    """Attend by two maps and subtract: q, k (B, N, H, 2, D), v (B, N, H, 2D) -> (B, N, H, 2D)."""
-    q, k, v = q.permute(3, 0, 2, 1, 4), k.permute(3, 0, 2, 1, 4), v.transpose(1, 2)
-    first = F.scaled_dot_product_attention(q[0], k[0], v, dropout_p=drop)
-    second = F.scaled_dot_product_attention(q[1], k[1], v, dropout_p=drop)
-    return (first - weight * second).transpose(1, 2)
 
 
 class LayerScale(nn.Module):

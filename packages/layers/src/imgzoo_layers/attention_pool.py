@@ -2,10 +2,9 @@
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from .act import Act
-from .attention import head_width
+from .attention import Attending, head_width
 from .init import trunc_normal_, trunc_normal_tf_
 from .mlp import Mlp
 from .norm import LayerNorm, Norm
@@ -13,7 +12,7 @@ from .position import resize_grid
 from .tables import GridTable, Tabled
 
 
-class AttentionPoolLatent(nn.Module):
+class AttentionPoolLatent(Attending):
     """Learned queries attend to all tokens, then a residual mlp (MAP head of arXiv:2106.04560): (B, N, C) -> (B, C).
 
     Of several `latents` the first is taken, or with `pool` "avg" their mean; "" returns them all, (B, latents, C). With
@@ -36,12 +35,12 @@ class AttentionPoolLatent(nn.Module):
         tokens: int = 0,
         drop: float = 0.0,
     ):
-        super().__init__()
+        super().__init__(heads, head_width(dim, heads))
         if pool not in ("", "avg", "token"):
             raise ValueError(f"unknown pool '{pool}' of latents; use token, avg or ''")
         if qk_norm and norm is None:
             raise ValueError("qk_norm needs a norm")
-        self.heads, self.head_dim, self.pool = heads, head_width(dim, heads), pool
+        self.pool = pool
         dim_out = dim_out or dim
         if tokens:
             self.pos_embed = nn.Parameter(trunc_normal_tf_(torch.zeros(tokens, dim), std=dim**-0.5))
@@ -62,9 +61,9 @@ class AttentionPoolLatent(nn.Module):
         """Tokens, with what is added to the scores (B, 1, 1, N)."""
         if self.pos_embed is not None:
             x = x + self.pos_embed
-        q = self.q(self.latent.expand(x.shape[0], -1, -1)).unflatten(2, (self.heads, self.head_dim)).transpose(1, 2)
-        k, v = self.kv(x).unflatten(2, (2, self.heads, self.head_dim)).permute(2, 0, 3, 1, 4).unbind(0)
-        x = F.scaled_dot_product_attention(self.q_norm(q), self.k_norm(k), v, attn_mask=bias)
+        q = self.q(self.latent.expand(x.shape[0], -1, -1)).unflatten(2, (self.num_heads, self.head_dim)).transpose(1, 2)
+        k, v = self.kv(x).unflatten(2, (2, self.num_heads, self.head_dim)).permute(2, 0, 3, 1, 4).unbind(0)
+        x = self.attend(self.q_norm(q), self.k_norm(k), v, bias)
         x = self.proj_drop(self.proj(x.transpose(1, 2).flatten(2)))
         x = x + self.mlp(self.norm(x))
         if self.pool == "token":
@@ -72,22 +71,18 @@ class AttentionPoolLatent(nn.Module):
         return x.mean(1) if self.pool == "avg" else x
 
 
-class AttentionPoolPrr(nn.Module):
+class AttentionPoolPrr(Attending):
     """Refine all tokens by attention without weights, then take the first (patch representation refinement)."""
 
     def __init__(self, dim: int, heads: int = 8):
-        super().__init__()
-        if dim % heads:
-            raise ValueError(f"the width {dim} does not divide into {heads} heads")
-        self.heads = heads
-        self.head_dim = dim // heads
+        super().__init__(heads, head_width(dim, heads))
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x.unflatten(2, (self.heads, self.head_dim)).transpose(1, 2)
-        return F.scaled_dot_product_attention(x[:, :, :1], x, x)[:, :, 0].flatten(1)
+        x = x.unflatten(2, (self.num_heads, self.head_dim)).transpose(1, 2)
+        return self.attend(x[:, :, :1], x, x)[:, :, 0].flatten(1)
 
 
-class AttentionPool2d(Tabled):
+class AttentionPool2d(Tabled, Attending):
     """The mean of a map attends to it and itself, then a classifier (CLIP, arXiv:2103.00020): (B, C, H, W) -> logits.
 
     `grid` is the size of the map that the position table is made for; others resize it. With `pool` off every position
@@ -97,9 +92,7 @@ class AttentionPool2d(Tabled):
     tables = {"pos_embed": GridTable()}
 
     def __init__(self, dim: int, num_classes: int, grid: tuple[int, int], head_dim: int = 64, drop_rate: float = 0.0):
-        super().__init__()
-        self.heads = dim // head_dim
-        self.head_dim = head_dim
+        super().__init__(dim // head_dim, head_dim)
         self.grid = grid
         self.pool = True
         self.pos_embed = nn.Parameter(torch.empty(1 + grid[0] * grid[1], dim))
@@ -121,10 +114,10 @@ class AttentionPool2d(Tabled):
         x = x.flatten(2).transpose(1, 2)  # (B, HW, C)
         x = torch.cat([x.mean(1, keepdim=True), x], dim=1)
         x = x + resize_grid(self.pos_embed[None], grid, self.grid, prefix=1)
-        q = self.q(x[:, :1] if self.pool else x[:, 1:]).unflatten(2, (self.heads, self.head_dim)).transpose(1, 2)
-        k = self.k(x).unflatten(2, (self.heads, self.head_dim)).transpose(1, 2)
-        v = self.v(x).unflatten(2, (self.heads, self.head_dim)).transpose(1, 2)
-        x = self.drop(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+        q = self.q(x[:, :1] if self.pool else x[:, 1:]).unflatten(2, (self.num_heads, self.head_dim)).transpose(1, 2)
+        k = self.k(x).unflatten(2, (self.num_heads, self.head_dim)).transpose(1, 2)
+        v = self.v(x).unflatten(2, (self.num_heads, self.head_dim)).transpose(1, 2)
+        x = self.drop(self.attend(q, k, v).transpose(1, 2).flatten(2))
         if not pre_logits:
             x = self.proj(x)
         return x[:, 0] if self.pool else x.transpose(1, 2).unflatten(2, grid)

@@ -1,24 +1,22 @@
 """Attention between all positions of a map, with relative positions (BoTNet, arXiv:2101.11605)."""
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from .attention import Attending
 from .relative_logits import RelativeLogits
 from .tables import check_grid
 from .util import make_divisible
 
 
-class BottleneckAttention(nn.Module):
+class BottleneckAttention(Attending):
     """(B, dim, H, W) -> (B, dim, H/stride, W/stride) for maps of size `grid`; strided by pooling what comes out."""
 
     def __init__(self, dim: int, grid: tuple[int, int], stride: int = 1, heads: int = 4, head_dim: int | None = None,
                  qk_ratio: float = 1.0):  # fmt: skip
-        super().__init__()
-        self.heads = heads
-        self.dim_qk = head_dim or make_divisible(dim * qk_ratio) // heads
+        super().__init__(heads, head_dim or make_divisible(dim * qk_ratio) // heads)
         self.dim_v = dim // heads
-        self.qkv = nn.Conv2d(dim, heads * (2 * self.dim_qk + self.dim_v), 1, bias=False)
-        self.pos_embed = RelativeLogits(grid, self.dim_qk)
+        self.qkv = nn.Conv2d(dim, heads * (2 * self.head_dim + self.dim_v), 1, bias=False)
+        self.pos_embed = RelativeLogits(grid, self.head_dim)
         self.pool = nn.AvgPool2d(2, 2, ceil_mode=True, count_include_pad=False) if stride == 2 else nn.Identity()
         self.reset_parameters()
 
@@ -33,11 +31,11 @@ class BottleneckAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = check_grid(x, self.pos_embed.grid)
         batch, height, width = x.shape[0], x.shape[2], x.shape[3]
-        qk, v = self.heads * self.dim_qk, self.heads * self.dim_v
+        qk, v = self.num_heads * self.head_dim, self.num_heads * self.dim_v
         q, k, v = self.qkv(x).flatten(2).split([qk, qk, v], dim=1)
-        q = q.reshape(batch, self.heads, self.dim_qk, -1).transpose(2, 3)  # (B, heads, HW, d)
-        k = k.reshape(batch, self.heads, self.dim_qk, -1).transpose(2, 3)
-        v = v.reshape(batch, self.heads, self.dim_v, -1).transpose(2, 3)
+        q = q.reshape(batch, self.num_heads, self.head_dim, -1).transpose(2, 3)  # (B, heads, HW, d)
+        k = k.reshape(batch, self.num_heads, self.head_dim, -1).transpose(2, 3)
+        v = v.reshape(batch, self.num_heads, self.dim_v, -1).transpose(2, 3)
         bias = self.pos_embed(q.unflatten(2, (height, width))).flatten(4).flatten(2, 3)  # (B, heads, HW, HW)
-        y = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+        y = self.attend(q, k, v, bias)
         return self.pool(y.transpose(2, 3).reshape(batch, -1, height, width))

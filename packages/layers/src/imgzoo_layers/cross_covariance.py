@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .attention import head_width
+from .attention import Attending, head_width
 
 
 class PositionalEncodingFourier(nn.Module):
@@ -29,19 +29,17 @@ class PositionalEncodingFourier(nn.Module):
         return self.token_projection(torch.cat(found, dim=1).to(x.dtype))
 
 
-class CrossCovarianceAttn(nn.Module):
+class CrossCovarianceAttn(Attending):
     """Attention between channels of a head instead of positions (section 3.2): (B, N, C) -> (B, N, C)."""
 
     def __init__(self, dim: int, heads: int):
-        super().__init__()
-        self.heads = heads
-        self.head_dim = head_width(dim, heads)
+        super().__init__(heads, head_width(dim, heads))
         self.temperature = nn.Parameter(torch.ones(heads, 1, 1))
         self.qkv = nn.Linear(dim, 3 * dim)
         self.proj = nn.Linear(dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        q, k, v = self.qkv(x).unflatten(2, (3, self.heads, self.head_dim)).permute(2, 0, 3, 4, 1).unbind(0)
+        q, k, v = self.qkv(x).unflatten(2, (3, self.num_heads, self.head_dim)).permute(2, 0, 3, 4, 1).unbind(0)
         attn = F.normalize(q, dim=-1) @ F.normalize(k, dim=-1).transpose(-1, -2) * self.temperature
-        y = attn.softmax(-1) @ v  # (B, heads, D, N)
+        y = self.attn_drop(attn.softmax(-1)) @ v  # (B, heads, D, N)
         return self.proj(y.permute(0, 3, 1, 2).flatten(2))

@@ -26,7 +26,7 @@ Gate = Callable[..., nn.Module]
 
 
 class SqueezeExcite(nn.Module):
-    """Mean over the map, two pointwise layers, sigmoid, scale (arXiv:1709.01507); keys `fc1`, `fc2`."""
+    """Mean over the map, two pointwise layers, sigmoid, scale (arXiv:1709.01507); keys `fc1`, `fc2`, `bn` (`norm`)."""
 
     def __init__(
         self,
@@ -37,16 +37,18 @@ class SqueezeExcite(nn.Module):
         act: Act = "relu",
         gate: Act = "sigmoid",
         bias: bool = True,
+        norm: Callable[[int], nn.Module] | None = None,
     ):
         super().__init__()
         hidden = rd_channels or make_divisible(dim * rd_ratio, rd_divisor, round_limit=0.0)
         self.fc1 = nn.Conv2d(dim, hidden, 1, bias=bias)
+        self.bn = norm(hidden) if norm else nn.Identity()
         self.act = create_act(act, inplace=True)
         self.fc2 = nn.Conv2d(hidden, dim, 1, bias=bias)
         self.gate = create_act(gate)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x * self.gate(self.fc2(self.act(self.fc1(x.mean((2, 3), keepdim=True)))))
+        return x * self.gate(self.fc2(self.act(self.bn(self.fc1(x.mean((2, 3), keepdim=True))))))
 
 
 class EffectiveSqueezeExcite(nn.Module):

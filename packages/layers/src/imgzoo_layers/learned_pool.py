@@ -4,9 +4,8 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from .attention import head_width
+from .attention import Attending, head_width
 from .norm import LayerNorm, Norm
 
 
@@ -44,7 +43,7 @@ class LogSumExpPool2d(LogSumExpPool):
         return x if self.flatten else x[:, :, None, None]
 
 
-class SimPool(nn.Module):
+class SimPool(Attending):
     """The mean asks all tokens, whose normalized values are averaged: (B, N, C) -> (B, C) (arXiv:2309.06891, eq. 9).
 
     With `gamma` the average is a generalized mean of that exponent, of values shifted to be positive in each channel.
@@ -53,24 +52,24 @@ class SimPool(nn.Module):
 
     def __init__(self, dim: int, heads: int = 1, qkv_bias: bool = False, qk_norm: bool = False,
                  gamma: float | None = None, norm: Norm = LayerNorm):  # fmt: skip
-        super().__init__()
-        self.heads, self.gamma, head_dim = heads, gamma, head_width(dim, heads)
+        super().__init__(heads, head_width(dim, heads))
+        self.gamma = gamma
         self.norm = norm(dim)
         self.q = nn.Linear(dim, dim, bias=qkv_bias)
         self.k = nn.Linear(dim, dim, bias=qkv_bias)
-        self.q_norm = norm(head_dim) if qk_norm else nn.Identity()
-        self.k_norm = norm(head_dim) if qk_norm else nn.Identity()
+        self.q_norm = norm(self.head_dim) if qk_norm else nn.Identity()
+        self.k_norm = norm(self.head_dim) if qk_norm else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         return self.pooled(x)
 
     def pooled(self, x: Tensor) -> Tensor:
         query, x = self.q(x.mean(1, keepdim=True)), self.norm(x)
-        q = self.q_norm(query.unflatten(2, (self.heads, -1)).transpose(1, 2))
-        k = self.k_norm(self.k(x).unflatten(2, (self.heads, -1)).transpose(1, 2))
+        q = self.q_norm(query.unflatten(2, (self.num_heads, -1)).transpose(1, 2))
+        k = self.k_norm(self.k(x).unflatten(2, (self.num_heads, -1)).transpose(1, 2))
         if self.gamma is not None:
             x = (x - x.amin(1, keepdim=True) + 1e-6).pow(self.gamma)
-        x = F.scaled_dot_product_attention(q, k, x.unflatten(2, (self.heads, -1)).transpose(1, 2))
+        x = self.attend(q, k, x.unflatten(2, (self.num_heads, -1)).transpose(1, 2))
         x = x.transpose(1, 2).flatten(1)
         return x if self.gamma is None else x.pow(1 / self.gamma)
 

@@ -4,7 +4,6 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from .attention import Attending, head_width
 
@@ -44,7 +43,7 @@ class Attention2d(Attending):
         return self.proj_drop(self.proj(x))
 
 
-class MultiQueryAttention(nn.Module):
+class MultiQueryAttention(Attending):
     """All heads share one head of keys and values (arXiv:1911.02150): (B, C, H, W) -> (B, D, H, W).
 
     Keys and values may come from another map (B, C, h, w). The projections are bare parameters (heads, key_dim, C),
@@ -53,12 +52,11 @@ class MultiQueryAttention(nn.Module):
 
     def __init__(self, dim: int, dim_out: int | None = None, heads: int = 8, key_dim: int = 64, value_dim: int = 64,
                  attn_drop: float = 0.0, proj_drop: float = 0.0):  # fmt: skip
-        super().__init__()
+        super().__init__(heads, key_dim, attn_drop)
         dim_out = dim_out or dim
         self.query_proj = nn.Parameter(torch.randn(heads, key_dim, dim) * dim**-0.5)
         self.key_proj = nn.Parameter(torch.randn(dim, key_dim) * dim**-0.5)
         self.value_proj = nn.Parameter(torch.randn(dim, value_dim) * dim**-0.5)
-        self.attn_drop = nn.Dropout(attn_drop)
         self.out_proj = nn.Parameter(torch.randn(dim_out, heads, value_dim) * (heads * value_dim) ** -0.5)
         self.proj_drop = nn.Dropout(proj_drop)
 
@@ -68,7 +66,5 @@ class MultiQueryAttention(nn.Module):
         asked = tokens if memory is None else memory.flatten(2).transpose(1, 2)
         q = torch.einsum("bnc,hkc->bhnk", tokens, self.query_proj)
         k, v = (asked @ self.key_proj)[:, None], (asked @ self.value_proj)[:, None]  # one head for all
-        drop = self.attn_drop.p if self.training else 0.0
-        heads = q.shape[1]
-        y = F.scaled_dot_product_attention(q, k.expand(-1, heads, -1, -1), v.expand(-1, heads, -1, -1), dropout_p=drop)
+        y = self.attend(q, k.expand(-1, self.num_heads, -1, -1), v.expand(-1, self.num_heads, -1, -1))
         return self.proj_drop(torch.einsum("bhnv,dhv->bdn", y, self.out_proj).unflatten(2, size))

@@ -63,7 +63,8 @@ def is_whole(path: Path, kind: str) -> bool:
 def replacing(path: Path) -> Iterator[Path]:
     """A new empty file beside `path`, to be written; it takes the place of `path` when the block ends well, else goes.
 
-    Nobody can guess its name, and nothing that stands there before is followed or written. Its mode is the umask's.
+    It lies on the disk before it does. Nobody can guess its name, and nothing that stands there before is followed or
+    written. Its mode is the umask's.
     """
     part = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
     descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
@@ -71,6 +72,8 @@ def replacing(path: Path) -> Iterator[Path]:
     os.close(descriptor)
     try:
         yield part
+        with part.open("rb") as file:
+            os.fsync(file.fileno())
         os.chmod(part, mode)  # some libraries write a file of their own in its place, for nobody else to read
         os.replace(part, path)
     finally:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from imgzoo.errors import MissingDependencyError, UsageError
+from imgzoo.text import first_line
 
 from .base import TRAIN, Sample, Source, split_words
 from .layout import no_split
@@ -40,7 +41,7 @@ class TfdsSource(Source):
         try:
             builder = tfds.builder(location, data_dir=data_dir, file_format="array_record")
         except tfds.core.DatasetNotFoundError as error:
-            raise UsageError(f"tfds:{location} is no data set: {str(error).splitlines()[0]}") from error
+            raise UsageError(f"tfds:{location} is no data set: {first_line(error)}") from error
         if download:
             builder.download_and_prepare()
         word = next((w for w in split_words(split) if w.partition("[")[0] in builder.info.splits), None)

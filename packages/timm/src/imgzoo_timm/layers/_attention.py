@@ -107,10 +107,6 @@ class AttentionPoolLatent(attention_pool.AttentionPoolLatent):
         self.mlp = Mlp(in_features, int(in_features * mlp_ratio), act_layer=act_layer)
         self.drop = nn.Dropout(drop)
 
-    @property
-    def num_heads(self) -> int:
-        return self.heads
-
     def forward(self, x: Tensor, attn_mask: Tensor | None = None) -> Tensor:
         return super().forward(x, attn_mask)
 

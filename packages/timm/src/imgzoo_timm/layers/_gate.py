@@ -20,18 +20,16 @@ class SqueezeExcite(native.SqueezeExcite):
                  add_maxpool: bool = False, bias: bool = True, act_layer: Any = nn.ReLU, norm_layer: Any = None,
                  gate_layer: Any = "sigmoid"):  # fmt: skip
         hidden = rd_channels or make_divisible(channels * rd_ratio, rd_divisor, round_limit=0.0)
-        super().__init__(channels, rd_channels=hidden, act="identity", gate="identity", bias=bias)
+        super().__init__(channels, rd_channels=hidden, act="identity", gate="identity", bias=bias,
+                         norm=lambda width: made(norm_layer, width))  # fmt: skip
         self.add_maxpool = add_maxpool
-        self.bn = made(norm_layer, hidden)
         self.act = create_act_layer(act_layer, inplace=True) or nn.Identity()
         self.gate = create_act_layer(gate_layer) or nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        if not hasattr(self, "bn"):
+        if not getattr(self, "add_maxpool", False):
             return super().forward(x)
-        y = x.mean((2, 3), keepdim=True)
-        if self.add_maxpool:
-            y = 0.5 * y + 0.5 * x.amax((2, 3), keepdim=True)
+        y = 0.5 * x.mean((2, 3), keepdim=True) + 0.5 * x.amax((2, 3), keepdim=True)
         return x * self.gate(self.fc2(self.act(self.bn(self.fc1(y)))))
 
 

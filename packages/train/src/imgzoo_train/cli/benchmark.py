@@ -12,7 +12,7 @@ from imgzoo.cli.numbers import Number
 from imgzoo.cli.output import print_json, say
 from imgzoo.errors import ImgzooError
 
-from .options import ENGINE, refuse_idle
+from .options import ENGINE, PRECISION, refuse_idle
 
 
 @click.command("benchmark")
@@ -21,7 +21,7 @@ from .options import ENGINE, refuse_idle
 @click.option("--batch-size", default=1, type=click.IntRange(1))
 @click.option("--img-size", type=click.IntRange(1))
 @click.option("--device", default="")
-@click.option("--precision", default="fp32", type=click.Choice(["fp32", "tf32", "bf16", "fp16", "pure-bf16"]))
+@PRECISION
 @click.option("--channels-last", is_flag=True)
 @click.option("--compile", is_flag=True)
 @ENGINE

@@ -8,9 +8,7 @@ from typing import Any
 
 import click
 
-from .options import pretrained
-
-PRECISIONS = click.Choice(["fp32", "tf32", "bf16", "fp16", "pure-bf16"])
+from .options import PRECISION, TASK, pretrained
 
 
 @click.command("embed")
@@ -20,14 +18,14 @@ PRECISIONS = click.Choice(["fp32", "tf32", "bf16", "fp16", "pure-bf16"])
               help="a .npy (with a .json beside it), .parquet or .safetensors file")  # fmt: skip
 @click.option("--kind", default="pooled", type=click.Choice(["pooled", "tokens", "levels"]),
               help="the vector before the classifier, the last tokens, or the map of each level")  # fmt: skip
-@click.option("--task", default="classification", type=click.Choice(["classification", "multilabel", "regression"]),
+@click.option("--task", default="classification", type=TASK,
               help="what the targets of SOURCE are")  # fmt: skip
 @click.option("--split", default="validation", show_default=True)
 @pretrained("weights of a model given by name")
 @click.option("--batch-size", default=64, type=click.IntRange(1))
 @click.option("--workers", default=0, type=click.IntRange(0))
 @click.option("--img-size", type=click.IntRange(1), help="another input size")
-@click.option("--precision", default="fp32", type=PRECISIONS)
+@PRECISION
 @click.option("--device", default="")
 @click.option("--resume", is_flag=True, help="go on with the parts of a run that was cut short")
 @click.option("--overwrite", is_flag=True, help="begin anew, whatever is there")

@@ -25,6 +25,13 @@ SEQUENCE = click.option(
 )
 
 
+PRECISION = click.option(
+    "--precision", default="fp32", type=click.Choice(["fp32", "tf32", "bf16", "fp16", "pure-bf16"])
+)
+"""Arithmetic of a forward pass."""
+TASK = click.Choice(["classification", "multilabel", "regression"])
+
+
 ENGINES = ("auto", "eager", "inductor", "onnxruntime", "openvino")
 """`auto` and the names of `engines.choosing.ENGINES`, which need torch."""
 ENGINE = click.option(

@@ -11,8 +11,7 @@ import click
 from imgzoo.cli.output import print_json
 from imgzoo.errors import UsageError
 
-from .embed import PRECISIONS
-from .options import Listed, pretrained
+from .options import PRECISION, Listed, pretrained
 
 
 @click.command("probe")
@@ -29,7 +28,7 @@ from .options import Listed, pretrained
 @click.option("--batch-size", default=64, type=click.IntRange(1))
 @click.option("--workers", default=0, type=click.IntRange(0))
 @click.option("--img-size", type=click.IntRange(1), help="another input size")
-@click.option("--precision", default="fp32", type=PRECISIONS)
+@PRECISION
 @click.option("--device", default="")
 @click.option("--json", "as_json", is_flag=True, help="print JSON")
 def command(

@@ -9,7 +9,7 @@ import click
 from imgzoo.cli.numbers import Number
 from imgzoo.cli.output import print_json, say
 
-from .options import ENGINE, refuse_idle
+from .options import ENGINE, PRECISION, refuse_idle
 
 
 @click.command("recommend")
@@ -20,7 +20,7 @@ from .options import ENGINE, refuse_idle
 @click.option("--license", default="", help="SPDX id, or 'permissive'")
 @click.option("--batch-size", default=1, type=click.IntRange(1))
 @click.option("--device", default="")
-@click.option("--precision", default="fp32", type=click.Choice(["fp32", "tf32", "bf16", "fp16", "pure-bf16"]))
+@PRECISION
 @click.option("--channels-last", is_flag=True)
 @ENGINE
 @click.option("--measure", "most", default=12, type=click.IntRange(1), help="most models to measure")

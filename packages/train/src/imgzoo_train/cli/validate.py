@@ -13,7 +13,7 @@ from imgzoo.cli.numbers import Number
 from imgzoo.cli.output import print_json, say
 from imgzoo.errors import ImgzooError
 
-from .options import ENGINE, SEQUENCE, TTA, pretrained, refuse_idle
+from .options import ENGINE, PRECISION, SEQUENCE, TASK, TTA, pretrained, refuse_idle
 
 Row = dict[str, Any]
 ROWS = (".parquet", ".jsonl")
@@ -40,7 +40,7 @@ SHOWN = (
 @click.argument("models", nargs=-1, required=True)
 @click.option("--data", "source", required=True, help="digits: or folder:PATH")
 @click.option("--split", default="validation")
-@click.option("--task", type=click.Choice(["classification", "multilabel", "regression"]),
+@click.option("--task", type=TASK,
               help="what the models must answer; they say it themselves")  # fmt: skip
 @pretrained("weights of models given by name")
 @ENGINE
@@ -48,7 +48,7 @@ SHOWN = (
 @click.option("--workers", default=0, type=click.IntRange(0))
 @click.option("--img-size", type=click.IntRange(1))
 @click.option("--crop-pct", type=Number(0, 1, min_open=True))
-@click.option("--precision", default="fp32", type=click.Choice(["fp32", "tf32", "bf16", "fp16", "pure-bf16"]))
+@PRECISION
 @click.option("--channels-last", is_flag=True)
 @click.option("--test-pool", is_flag=True, help="join the answers to every window of a larger --img-size")
 @click.option("--threshold", type=Number(0, 1, min_open=True, max_open=True),

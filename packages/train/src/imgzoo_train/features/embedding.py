@@ -14,12 +14,11 @@ import numpy as np
 import torch
 
 from imgzoo.errors import CapabilityError, UsageError
-from imgzoo_train.models.opening import open_model
+from imgzoo_train.models.opening import open_model, open_split
 from imgzoo_train.models.prediction import NOT_FINITE
 from imgzoo_train.models.sizes import check_size
 from imgzoo_train.techniques.precision import create_precision
 
-KINDS = ("pooled", "tokens", "levels")
 PART_BYTES, PART_SECONDS = 1 << 26, 30.0
 """When a part is full: by its size, or by the time it took, whichever is first."""
 
@@ -116,8 +115,7 @@ class Embedding:
     def __init__(
         self, settings: Settings, device: torch.device | None = None, embedder: Embedder | None = None
     ) -> None:
-        from imgzoo_data import StreamSource, create_dataset, settle
-        from imgzoo_data.sources.layout import SplitError
+        from imgzoo_data import StreamSource, settle
 
         self.settings = settings
         self.embedder = embedder or Embedder(
@@ -128,10 +126,7 @@ class Embedding:
             precision=settings.precision,
             device=device,
         )
-        try:
-            self.source = create_dataset(settings.source, settings.split, task=settings.task)
-        except SplitError as error:
-            raise SplitError(f"{error}; name one with --split", error.found) from error
+        self.source = open_split(settings.source, settings.split, settings.task)
         if isinstance(self.source, StreamSource):
             raise UsageError(
                 f"{settings.source} is a stream, whose order is not fixed; embed a source with random access"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,12 +16,14 @@ import torch
 from imgzoo.errors import DataError, MissingDependencyError, UsageError
 from imgzoo.loading.disk import replacing
 from imgzoo_train.files.storage import (
+    CODES,
     StorageError,
     check_file,
     held,
     make_folder,
     replace_text,
     sync_folder,
+    tensors_head,
     write_tensors,
 )
 from imgzoo_train.terminal.progress import Watched
@@ -95,7 +96,7 @@ class Parts:
                     f"{self.folder} was begun with another {', '.join(differing)}; add --overwrite to begin anew"
                 )
             try:
-                yield sum(len(part) for part in self)
+                yield sum(map(len, self.each("targets")))
             finally:
                 if not self.paths():
                     shutil.rmtree(self.folder, ignore_errors=True)
@@ -106,6 +107,14 @@ class Parts:
     def __iter__(self) -> Iterator[Part]:
         for path in self.paths():
             yield read_part(path)
+
+    def each(self, name: str) -> Iterator[np.ndarray]:
+        """One array of every part, the others unread."""
+        from safetensors import safe_open
+
+        for path in self.paths():
+            with safe_open(str(path), "np") as file:
+                yield file.get_tensor(name)
 
     def add(self, part: Part) -> None:
         """Keep a part: whole, or not at all."""
@@ -124,7 +133,7 @@ class Parts:
         """Put the file in place, and take the parts away."""
         try:
             if self.output.suffix == ".npy":
-                targets = np.concatenate([part.targets for part in self]).tolist()
+                targets = np.concatenate([*self.each("targets")]).tolist()
                 note = {"record": self.record, "keys": self.keys, "targets": targets}
                 replace_text(sidecar(self.output), json.dumps(note))
             with replacing(self.output) as partial:
@@ -153,29 +162,24 @@ def _write_npy(path: Path, parts: Parts) -> None:
     header = {"descr": "<f4", "fortran_order": False, "shape": (len(parts.keys), *shape)}
     with path.open("wb") as file:
         np.lib.format.write_array_header_1_0(file, header)
-        for part in parts:
-            file.write(part.features["features"].tobytes())
+        for array in parts.each("features"):
+            file.write(array.tobytes())
 
 
 def _write_safetensors(path: Path, parts: Parts) -> None:
     """One tensor behind the other, a part at a time."""
     first = next(iter(parts))
     keys = np.frombuffer(json.dumps(parts.keys).encode(), np.uint8)
-    kinds = {"float32": "F32", "int64": "I64", "uint8": "U8", "float64": "F64"}
     arrays = {**first.features, "targets": first.targets}
-    header: dict[str, Any] = {"__metadata__": {META: json.dumps(parts.record)}}
-    end = 0
+    rows = {}
     for name, array in [*arrays.items(), ("keys", keys)]:
         shape = array.shape if name == "keys" else (len(parts.keys), *array.shape[1:])
-        start, end = end, end + int(np.prod(shape, dtype=np.int64)) * array.itemsize
-        header[name] = {"dtype": kinds[array.dtype.name], "shape": list(shape), "data_offsets": [start, end]}
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
+        code = CODES[getattr(torch, array.dtype.name)]
+        rows[name] = code, shape, int(np.prod(shape, dtype=np.int64)) * array.itemsize
     with path.open("wb") as file:
-        file.write(struct.pack("<Q", len(text)) + text)
+        file.write(tensors_head(rows, {META: json.dumps(parts.record)}))
         for name in arrays:
-            for part in parts:
-                array = {**part.features, "targets": part.targets}[name]
+            for array in parts.each(name):
                 file.write(array.tobytes())
         file.write(keys.tobytes())
 

@@ -12,7 +12,7 @@ import shutil
 import struct
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from imgzoo.text import json_text
 DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 CHUNK = 1 << 24
 
-_CODES = {
+CODES = {
     torch.float64: "F64",
     torch.float32: "F32",
     torch.float16: "F16",
@@ -92,28 +92,31 @@ def write_file(path: Path, data: bytes) -> dict[str, Any]:
     return writer.entry()
 
 
+def tensors_head(rows: Mapping[str, tuple[str, Sequence[int], int]], metadata: Mapping[str, str]) -> bytes:
+    """The head of a safetensors file whose tensors are (code, shape, bytes), one behind the other."""
+    header: dict[str, Any] = {"__metadata__": dict(metadata)}
+    offset = 0
+    for name, (code, shape, size) in rows.items():
+        header[name] = {"dtype": code, "shape": list(shape), "data_offsets": [offset, offset + size]}
+        offset += size
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return struct.pack("<Q", len(text)) + text
+
+
 def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> dict[str, Any]:
     """Write a safetensors file without a second copy of the tensors; returns `{"sha256", "size"}`.
 
     Tensors must lie on the CPU. Raises `TypeError` for a dtype the format does not know.
     """
-    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
-    offset = 0
+    rows: dict[str, tuple[str, Sequence[int], int]] = {}
     for name, tensor in tensors.items():
-        if tensor.dtype not in _CODES:
+        if tensor.dtype not in CODES:
             raise TypeError(f"tensor '{name}' has dtype {tensor.dtype}, which safetensors files cannot hold")
-        size = tensor.numel() * tensor.element_size()
-        header[name] = {
-            "dtype": _CODES[tensor.dtype],
-            "shape": list(tensor.shape),
-            "data_offsets": [offset, offset + size],
-        }
-        offset += size
-
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
+        rows[name] = CODES[tensor.dtype], tensor.shape, tensor.numel() * tensor.element_size()
+    head = tensors_head(rows, {"format": "pt"})
     with _Writer(path) as writer:
-        writer.write(struct.pack("<Q", len(text)) + text)
+        writer.write(head)
         for tensor in tensors.values():
             if tensor.numel():
                 flat = tensor.detach().contiguous().reshape(-1).view(torch.uint8)

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from imgzoo.errors import UsageError
+from imgzoo.text import first_line
 from imgzoo_train.engines.base import Run, check_count
 from imgzoo_train.engines.choosing import engine_named
 from imgzoo_train.engines.files import Scratch, pack, unpack
@@ -117,7 +118,7 @@ def load_deployed(path: str | os.PathLike[str], *, threads: int | None = None) -
     try:
         run = engine.load(folder.path, threads, record["precision"])
     except Exception as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         raise UsageError(f"{path} cannot be run by {engine.name} ({reason}): write it again") from error
     record["report"] = {**record["report"], "threads": threads}
     return Deployed(run, record, folder)

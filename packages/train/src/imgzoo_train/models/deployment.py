@@ -12,13 +12,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
 from imgzoo.errors import ImgzooError, UsageError
 from imgzoo.memory import keep_memory
+from imgzoo.text import first_line
 from imgzoo_train.engines.base import DTYPES, Engine, ExportError, check_count, torch_run
 from imgzoo_train.engines.choosing import AUTO, ENGINES, engine_named, in_turns, reason
 from imgzoo_train.engines.files import Scratch
@@ -26,7 +27,10 @@ from imgzoo_train.files.storage import StorageError, is_disk_full, replace_text
 
 from .deployed import Deployed, facts_of
 from .folding import fold_batch_norms, reparameterize
-from .parity import compare, example_images, outputs_of, seconds
+from .parity import compare, example_images, seconds
+
+if TYPE_CHECKING:
+    from .quantizing import Pictures
 
 PRECISIONS = ("fp32", "bf16", "fp16", "int8")
 PATIENCE = 20.0
@@ -113,6 +117,7 @@ class Plan:
 
     def __post_init__(self) -> None:
         self.programs: dict[str, torch.export.ExportedProgram] = {}
+        self.pictures: Pictures | None = None
 
     @cached_property
     def folded(self) -> tuple[nn.Module, int, int]:
@@ -155,7 +160,7 @@ def held(what: str, advice: str) -> Iterator[None]:
     except Exception as error:
         if is_disk_full(error):
             raise StorageError(f"no space is left for the network ({error})") from error
-        text = (str(error).strip() or type(error).__name__).splitlines()[0]
+        text = first_line(error)
         raise ExportError(f"{what} cannot hold this network ({text}): {advice}") from error
 
 
@@ -266,7 +271,6 @@ def record_of(plan: Plan, engine: Engine, precision: str) -> dict[str, Any]:
         "input_size": list(size),
         "batch": plan.batch,
         "several": isinstance(output, (tuple, list)),
-        "outputs": [list(each.shape[1:]) for each in outputs_of(output)],
         "model": facts_of(plan.model, size),
         "report": {
             "engine": engine.name,

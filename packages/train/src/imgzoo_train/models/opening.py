@@ -36,6 +36,17 @@ def model_folder(text: str) -> Path | None:
     raise UsageError(f"'{text}' holds no model: there is neither a config.json nor a best/ folder in it")
 
 
+def open_split(source: str, split: str, task: str, **given: Any) -> Any:
+    """A split of a data source; of one that has others only, the `SplitError` says how to name one."""
+    from imgzoo_data import create_dataset
+    from imgzoo_data.sources.layout import SplitError
+
+    try:
+        return create_dataset(source, split, task=task, **given)
+    except SplitError as error:
+        raise SplitError(f"{error}; name one with --split", error.found) from error
+
+
 def heads_of(model: Any) -> tuple[str, ...]:
     """What the names of the classifier's parameters begin with."""
     return tuple(f"{head}." for head in model._heads())

@@ -14,6 +14,7 @@ from torch import nn
 from imgzoo.errors import UsageError
 from imgzoo_train.engines.base import WEIGHTS, Engine, ExportError, multiplies_bytes
 from imgzoo_train.models.deployed import Deployed
+from imgzoo_train.models.opening import open_split
 from imgzoo_train.models.parity import first_output
 
 if TYPE_CHECKING:
@@ -48,6 +49,8 @@ class Pictures:
     batches: list[torch.Tensor]
     targets: list[torch.Tensor] = field(default_factory=list)
     align: Any = None
+    exact: torch.Tensor | None = None
+    """What the model itself answers to them, all at once."""
 
 
 def quantized(plan: Plan, engine: Engine, given: Any) -> Deployed:
@@ -60,8 +63,10 @@ def quantized(plan: Plan, engine: Engine, given: Any) -> Deployed:
     asked = given if isinstance(given, Calibration) else Calibration(given)
     if not 0 <= asked.max_loss <= 1:
         raise UsageError(f"the loss that int8 may have is a share of 0 to 1, not {asked.max_loss}")
-    plan.step("reading images to calibrate on")
-    pictures = pictures_of(plan.model, tuple(plan.example.shape[1:]), asked)
+    if plan.pictures is None:
+        plan.step("reading images to calibrate on")
+        plan.pictures = pictures_of(plan.model, tuple(plan.example.shape[1:]), asked)
+    pictures = plan.pictures
     images = spread(torch.cat(pictures.batches), asked.images)
     exact = build(plan, engine, "fp32")
 
@@ -109,19 +114,19 @@ def pictures_of(model: Any, size: tuple[int, ...], asked: Calibration) -> Pictur
 
 
 def _from_source(model: Any, size: tuple[int, ...], asked: Calibration) -> Pictures:
-    from imgzoo_data import create_dataset, create_loader, create_transform, resolve_data_config
+    from imgzoo_data import create_loader, create_transform, resolve_data_config, settle
     from imgzoo_data.sources.views import Subset
     from imgzoo_train.models.answers import align, answer_of, answer_of_data
 
-    answer = answer_of(model)
-    source = create_dataset(asked.source, asked.split, task=answer.task)
+    answer, config = answer_of(model), resolve_data_config(model, img_size=size[1:], use_test_size=True)
+    source = open_split(asked.source, asked.split, answer.task)
     try:
         lined_up = align(answer, answer_of_data(source, answer.task))
     except UsageError:
         lined_up = None  # other classes: the images still tell how often the answer stays the same
+    settle(source, config.range)
     if len(source) > asked.scored:
         source = Subset(source, torch.linspace(0, len(source) - 1, asked.scored).long().numpy())
-    config = resolve_data_config(model, img_size=size[1:], use_test_size=True)
     loader = create_loader(source, create_transform(config, training=False), AT_ONCE, training=False)
     found = Pictures([], align=lined_up)
     for batch in loader:
@@ -155,8 +160,10 @@ def score(model: Any, found: Deployed, pictures: Pictures) -> dict[str, Any]:
     """`{"images", "agreement", "loss"}`, and `metric` with its value in `fp32` and `int8` where labels line up."""
     from imgzoo_train.scores.metrics import METRICS
 
-    rows = [(first_output(model(part)), first_output(found(part))) for part in pictures.batches]
-    wanted, answers = (torch.cat(parts).flatten(1) for parts in zip(*rows))
+    if pictures.exact is None:
+        pictures.exact = torch.cat([first_output(model(part)) for part in pictures.batches]).flatten(1)
+    answers = torch.cat([first_output(found(part)) for part in pictures.batches]).flatten(1)
+    wanted = pictures.exact
     task = getattr(model, "task", "classification")
     if task == "classification":
         same = wanted.argmax(1) == answers.argmax(1)

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from imgzoo.errors import ImgzooError, UsageError
+from imgzoo.text import first_line
 
 
 @torch.no_grad()
@@ -21,7 +22,7 @@ def check_size(model: Any, *sizes: Any) -> None:
         except ImgzooError:
             raise
         except (RuntimeError, ValueError, AssertionError, IndexError) as error:
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            reason = first_line(error)
             name = getattr(model, "name", "the model")
             raise UsageError(
                 f"{name} cannot take images of {height}x{width} ({reason}); its own size is "

@@ -17,6 +17,7 @@ from torch import nn
 from imgzoo.errors import UsageError
 from imgzoo.options import parameters_of
 from imgzoo.registry import registry
+from imgzoo.text import first_line
 from imgzoo_train.config.settings import Config, size_of
 from imgzoo_train.loop.fit import LossFn
 from imgzoo_train.loop.losses import DEFAULT_LOSS, create_loss
@@ -337,7 +338,7 @@ def check_loss(name: str, loss: nn.Module, task: str, classes: int, device: torc
     try:
         value = loss(torch.zeros(rows, classes, device=device), torch.zeros(shape, dtype=kind, device=device))
     except (RuntimeError, ValueError, IndexError) as error:
-        reason = str(error).strip().splitlines()[0]
+        reason = first_line(error)
         raise UsageError(f"--loss {name} does not go with --task {task} ({reason})") from error
     if value.ndim:
         raise UsageError(f"--loss {name} gives {value.numel()} numbers a batch: training needs one, a mean or a sum")

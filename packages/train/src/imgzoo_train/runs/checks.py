@@ -59,7 +59,7 @@ def check_settings(config: Config, *, resume: bool = False, output: bool = True)
 def check_loss_options(name: str, config: Config) -> None:
     """Raise `UsageError` for smoothing or class weights that the loss does not know."""
     taken = options_of(name)
-    positives = config.loss.class_weights.partition(":")[0] == "positives"
+    positives = parse_weights(config.loss.class_weights)[0] == "positives"
     mixed = config.data.mixup or config.data.cutmix  # mixing smooths the targets itself
     for flag, given, option in (
         ("--smoothing", config.loss.smoothing and not mixed, "smoothing"),

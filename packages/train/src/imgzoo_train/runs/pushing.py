@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from imgzoo.errors import MissingDependencyError, OfflineError, UsageError
-from imgzoo.text import counted
+from imgzoo.text import counted, first_line
 from imgzoo_train.config.settings import Config
 from imgzoo_train.files.storage import replace_text
 
@@ -79,7 +79,7 @@ def push(folder: Path, repo: str, *, private: bool = False, token: str | None = 
         api.create_repo(repo, private=private, exist_ok=True)
         done = api.upload_folder(repo_id=repo, folder_path=str(RunFolder(folder).best), commit_message="Add model")
     except (HfHubHTTPError, ValueError, OSError) as error:
-        raise UsageError(f"the hub did not take {repo}: {str(error).splitlines()[0]}") from error
+        raise UsageError(f"the hub did not take {repo}: {first_line(error)}") from error
     return str(done)
 
 

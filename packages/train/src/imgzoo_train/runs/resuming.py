@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from imgzoo.errors import ImgzooError, UsageError
+from imgzoo.text import first_line
 from imgzoo_train.config.flags import FLAGS
 from imgzoo_train.config.settings import Config, rows
 from imgzoo_train.loop.state import State
@@ -91,7 +92,7 @@ def take_over(state: State, found: Any, data: Mapping[str, Any]) -> str:
     try:
         state.load(found.parts)
     except (ValueError, KeyError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0]
+        reason = first_line(error)
         raise UsageError(f"{found.folder} does not fit the settings of this run ({reason})") from error
     return told
 

@@ -15,7 +15,7 @@ from imgzoo.errors import UsageError
 from imgzoo.loading.source import means_folder
 from imgzoo_train.models.answers import KINDS, Alignment, Answer, align, answer_of, answer_of_data
 from imgzoo_train.models.deployed import Deployed, parameter_count
-from imgzoo_train.models.opening import model_folder, open_ready
+from imgzoo_train.models.opening import model_folder, open_ready, open_split
 from imgzoo_train.models.sequences import asked
 from imgzoo_train.models.sizes import check_size
 from imgzoo_train.models.views import TestPool, Viewed, parse_views
@@ -187,14 +187,10 @@ class Data:
 
 def _open(settings: Settings, answer: Answer, model: Any, name: str, say: Callable[[str], Any] | None) -> Data:
     """The data, described, in the model's range of values where it has none of its own."""
-    from imgzoo_data import create_dataset, resolve_data_config, settle
-    from imgzoo_data.sources.layout import SplitError
+    from imgzoo_data import resolve_data_config, settle
 
     given: dict[str, Any] = {"range": settings.range} if settings.range else {}
-    try:
-        source = create_dataset(settings.source, settings.split, task=answer.task, **given)
-    except SplitError as error:
-        raise SplitError(f"{error}; name one with --split", error.found) from error
+    source = open_split(settings.source, settings.split, answer.task, **given)
     lined_up = align(answer, answer_of_data(source, answer.task), name, settings.source)
     for line in settle(source, resolve_data_config(model).range).lines():
         if say is not None:
