@@ -6,8 +6,8 @@ from torch import Tensor, nn
 
 import imgzoo
 from imgzoo_layers import Attending, set_fused_attn
-from structures import REDUCED, STRUCTURES
 
+from structures import REDUCED, STRUCTURES
 
 LARGEST = 60_000_000
 """Parameters of a network that is computed; what larger families attend with is shared, or tested with the layers."""

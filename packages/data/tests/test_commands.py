@@ -76,7 +76,7 @@ def test_check_finds_one_of_everything(sick, tmp_path):
 def test_the_report_shows_thumbnails_and_runs_nothing(sick, tmp_path):
     run("check", f"folder:{sick}", "--report", tmp_path / "r.html", code=1)
     page = (tmp_path / "r.html").read_text()
-    assert "data:image/jpeg;base64," in page and "default-src 'none'" in page
+    assert "data:image/webp;base64," in page and "default-src 'none'" in page
     assert "<img onerror" not in page
     for outside in ("http:", "https:", "<script", "src='/"):
         assert outside not in page

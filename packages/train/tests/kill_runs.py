@@ -48,7 +48,7 @@ BASE = {
 }
 PHASES = {  # what is counted -> (module, function, calls in a whole run)
     "batch": (imgzoo_train.loop.fit, "reseed", 34),
-    "evaluation": (imgzoo_train.scores.evaluation, "_keep_worst", 16),
+    "evaluation": (imgzoo_train.scores.evaluation, "_keep", 16),
     "saving": (imgzoo_train.files.storage, "write_file", 9),
     "saving tensors": (imgzoo_train.files.storage, "write_tensors", 18),
     "best": (imgzoo_train.files.storage, "remove_folder", 2),

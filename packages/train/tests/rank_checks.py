@@ -70,8 +70,8 @@ def check_evaluation(world: World, folder: Path) -> None:
             assert abs(found.metrics["loss"] * count - truth) < 1e-6 * max(1, count)
             assert int(found.scores.confusion.sum()) == count
             assert len(polled) == steps
-            assert len(found.worst) == min(16, count)
-            assert len({row["index"] for row in found.worst}) == len(found.worst)
+            assert len(found.worst) == min(12, count)
+            assert len({row.index for row in found.worst}) == len(found.worst)
 
 
 def train_with(world: World, strategy: str, norm: bool = False, sync: bool = False, opt: Any = None) -> State:

@@ -48,7 +48,7 @@ def test_images_are_held_back_and_the_run_folder_says_which(flat, tmp_path):
     assert len(rows) == 20 and [row["split"] for row in rows].count("validation") == 5
     told = json.loads((out / "environment.json").read_text())["data"]
     assert told["validation"]["samples"] == 5 and "held back" in told["validation"]["served"]
-    assert "validation: 5 images" in (out / "report.html").read_text()
+    assert "2 (2 to 3 each)" in (out / "report.html").read_text()
     again = tmp_path / "again"
     invoke(train, "--config", out / "config.toml", "--output", again)
     assert (again / "split.csv").read_text() == (out / "split.csv").read_text()

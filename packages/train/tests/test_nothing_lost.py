@@ -169,7 +169,7 @@ def test_a_report_that_fails_is_said(go, monkeypatch):  # noqa: F811
     def broken(*arguments):
         raise UnicodeEncodeError("utf-8", "\udcff", 0, 1, "surrogates not allowed")
 
-    monkeypatch.setattr("imgzoo_train.runs.report.write_report", broken)
+    monkeypatch.setattr("imgzoo_train.reporting.page.write_report", broken)
     assert go()["step"] == 8
     assert any(text.startswith("no report:") for text in SAID)
 
@@ -324,12 +324,13 @@ def test_the_last_batch_and_the_first_rate_are_said_and_can_be_chosen(go):  # no
 
 
 def test_low_precision_is_advised_only_where_it_is_computed(monkeypatch):
-    from imgzoo_train.runs import report
+    from imgzoo_train.reporting import page
+    from imgzoo_train.reporting.reading import times_of
 
     row = {"kind": "train", "images": 100, "images_per_second": 10.0, "data_wait": 0.0}
     for computes in (True, False):
-        monkeypatch.setattr(report, "computes_bfloat16", lambda answer=computes: answer)
-        assert ("bf16" in report.verdict([row])) == computes
+        monkeypatch.setattr(page, "computes_bfloat16", lambda answer=computes: answer)
+        assert ("bf16" in page.verdict(times_of([row]))) == computes
 
 
 def test_the_images_left_out_are_counted_over_all_ranks():

@@ -2,77 +2,57 @@
 
 from __future__ import annotations
 
-import base64
-import html
-import io
 from typing import Any
 
-from PIL import Image
+from imgzoo.page import page, text
+from imgzoo.text import counted
 
-from imgzoo.errors import DataError
-from imgzoo.text import counted, escaped
-
-from .decode import decode_image
 from .examine import KINDS, Health
+from .sheet import data_uri, thumbnail
 from .sources.base import Source
-from .transforms.pipeline import as_array
 
-_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 _SHOWN = 24
-_SIDE = 112
-_STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem;color:#222}
-table{border-collapse:collapse;margin:.5rem 0}td,th{padding:.15rem .7rem;text-align:left;border-bottom:1px solid #ddd}
-td.n{text-align:right}.bad{color:#a00}.bar{background:#69c;height:.7rem;display:inline-block}
-.sheet{display:flex;flex-wrap:wrap;gap:.8rem}figure{margin:0;width:8.5rem;font-size:12px;overflow-wrap:anywhere}
-img,.none{width:112px;height:112px;object-fit:contain;background:#eee}"""
 
 
 def write_report(source: Source, health: Health) -> str:
     """The page as text."""
     verdict = "no errors" if not health.errors else counted(health.errors, "error")
+    line = f"{counted(health.count, 'sample')}, {counted(len(health.classes), 'class')}: {verdict}"
+    oriented = f"<p>{counted(health.oriented, 'image')} with an EXIF rotation.</p>" if health.oriented else ""
+    sizes = _table(["", "least", "5 %", "median", "95 %", "greatest"], [[n, *v] for n, v in health.sides.items()])
+    kinds = _table(["format", "images"], health.formats.items()) + _table(["channels", "images"], health.modes.items())
     parts = [
-        "<!doctype html><html lang='en'><head><meta charset='utf-8'>",
-        f"<meta http-equiv='Content-Security-Policy' content=\"{_POLICY}\">",
-        f"<title>{_text(health.name)}</title><style>{_STYLE}</style></head><body>",
-        f"<h1>{_text(health.name)}</h1><p>{counted(health.count, 'sample')}, "
-        f"{counted(len(health.classes), 'class')}: {verdict}.</p>",
-        _findings_table(health),
-        "<h2>Sizes</h2>",
-        _table(["", "least", "5 %", "median", "95 %", "greatest"], [[n, *v] for n, v in health.sides.items()]),
-        _table(["format", "images"], health.formats.items()),
-        _table(["channels", "images"], health.modes.items()),
-        f"<p>{health.oriented} images carry an EXIF rotation.</p>" if health.oriented else "",
-        "<h2>Classes</h2>",
-        _class_table(health),
+        f"<section><h2>Findings</h2>{_findings_table(health)}</section>",
+        f'<section><h2>Images</h2><div class="pair"><div>{sizes}{oriented}</div><div>{kinds}</div></div></section>',
+        f"<section><h2>Classes</h2>{_class_table(health)}</section>",
         *(_sheet(source, health, kind) for kind in health.counts()),
-        "</body></html>",
     ]
-    return "\n".join(part for part in parts if part)
+    return page(f"imgzoo data: {health.name}", "data", f"{health.name} · {line}", f"<main>{''.join(parts)}</main>")
 
 
 def _findings_table(health: Health) -> str:
     rows = []
     for kind, count in health.counts().items():
         serious, meaning = KINDS[kind]
-        mark = " class='bad'" if serious else ""
-        rows.append(f"<tr><td{mark}>{kind}</td><td class='n'>{count}</td><td>{meaning}</td></tr>")
+        mark = ' class="bad"' if serious else ""
+        rows.append(f"<tr><td{mark}>{kind}</td><td>{count}</td><td class='word'>{meaning}</td></tr>")
     if not rows:
         return "<p>Nothing to report.</p>"
     return f"<table><tr><th>finding</th><th>samples</th><th></th></tr>{''.join(rows)}</table>"
 
 
 def _table(head: list[str], rows: Any) -> str:
-    body = "".join("<tr>" + "".join(_cell(value) for value in row) + "</tr>" for row in rows)
-    return f"<table><tr>{''.join(f'<th>{_text(h)}</th>' for h in head)}</tr>{body}</table>" if body else ""
+    body = "".join("<tr>" + "".join(f"<td>{text(value)}</td>" for value in row) + "</tr>" for row in rows)
+    return f"<table><tr>{''.join(f'<th>{text(h)}</th>' for h in head)}</tr>{body}</table>" if body else ""
 
 
 def _class_table(health: Health) -> str:
     most = max(health.classes.values(), default=1) or 1
     rows = []
     for name, count in health.classes.items():
-        bar = f"<span class='bar' style='width:{12 * count / most:.2f}rem'></span>"
-        rows.append(f"<tr><td>{_text(name)}</td><td class='n'>{count}</td><td>{bar}</td></tr>")
-    return f"<table>{''.join(rows)}</table>"
+        bar = f'<span style="width:{100 * count / most:.1f}%"></span>'
+        rows.append(f'<tr><td class="text">{text(name)}</td><td>{count}</td><td class="bar">{bar}</td></tr>')
+    return f'<div class="scroll"><table>{"".join(rows)}</table></div>'
 
 
 def _sheet(source: Source, health: Health, kind: str) -> str:
@@ -80,33 +60,8 @@ def _sheet(source: Source, health: Health, kind: str) -> str:
     figures = []
     for finding in found[:_SHOWN]:
         picture = thumbnail(source, finding.index)
-        shown = f"<img alt='' src='data:image/jpeg;base64,{picture}'>" if picture else "<div class='none'></div>"
-        caption = f"<b>{_text(finding.key)}</b><br>{_text(finding.detail)}"
+        shown = f'<img alt="" src="{data_uri(picture)}">' if picture else '<div class="none"></div>'
+        caption = f"<b>{text(finding.key)}</b><br>{text(finding.detail)}"
         figures.append(f"<figure>{shown}<figcaption>{caption}</figcaption></figure>")
     more = f"<p>and {len(found) - _SHOWN} more</p>" if len(found) > _SHOWN else ""
-    return f"<h2>{kind}: {len(found)}</h2><div class='sheet'>{''.join(figures)}</div>{more}"
-
-
-def thumbnail(source: Source, index: int) -> str:
-    """A small JPEG in base64; empty where the sample cannot be decoded."""
-    try:
-        data = source[index].data
-        raw = isinstance(data, bytes | bytearray)
-        array = decode_image(data, 3, backend="fast", shrink=1) if raw else as_array(data, 3)
-    except (DataError, OSError):
-        return ""
-    image = Image.fromarray(array.copy())
-    image.thumbnail((_SIDE, _SIDE))
-    file = io.BytesIO()
-    image.save(file, "JPEG", quality=80)
-    return base64.b64encode(file.getvalue()).decode()
-
-
-def _cell(value: Any) -> str:
-    number = isinstance(value, int | float)
-    return f"<td{' class=n' if number else ''}>{_text(value)}</td>"
-
-
-def _text(value: Any) -> str:
-    """Escaped for HTML; control and direction characters, and bytes that are no UTF-8, as escapes."""
-    return html.escape(escaped(value), quote=True)
+    return f'<section><h2>{kind}: {len(found)}</h2><div class="gallery">{"".join(figures)}</div>{more}</section>'

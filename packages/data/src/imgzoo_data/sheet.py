@@ -1,13 +1,23 @@
-"""A contact sheet: what a network will see of a source, version by version."""
+"""Pictures for people: what a network will see of a source, what it was given, and thumbnails."""
 
 from __future__ import annotations
 
+import base64
+import io
+from typing import Any
+
 import numpy as np
+import torch
 from PIL import Image, ImageDraw
 
+from imgzoo.errors import DataError
+
+from .decode import decode_image
+from .loader import Loader
 from .rng import generator
-from .sources.base import Source
-from .transforms.pipeline import Transform
+from .sources.base import Source, StreamSource
+from .transforms.pipeline import Transform, as_array
+from .transforms.sequences import unpatchify
 
 _GAP, _TEXT = 4, 14
 
@@ -35,6 +45,64 @@ def contact_sheet(
             left += picture.width + _GAP
         top += height
     return sheet
+
+
+def seen(loader: Loader, count: int = 8, epochs: int = 4) -> list[tuple[int, list[np.ndarray]]]:
+    """What the network is given of the first `count` samples in so many epochs: (number, [(C, H, W) uint8]) of each.
+
+    That is after everything, erasing and mixing too. The loader stays where it is; of a stream there is nothing.
+    """
+    if isinstance(loader.source, StreamSource):
+        return []
+    first, rows = loader.order.batch(0, 0), {}
+    for epoch in range(epochs):
+        key = first._replace(epoch=epoch, indices=first.indices[:count], views=first.views[:count])
+        fetched = loader.fetcher.__getitems__(key)
+        if len(fetched.indices):
+            images, _, indices = loader.stage(fetched, 0)
+            for index, image in zip(indices.tolist(), _shown(images, loader.transform)):
+                rows.setdefault(index, []).append(image)
+    return list(rows.items())
+
+
+def _shown(images: Any, transform: Transform) -> list[np.ndarray]:
+    """Normalized images (B, C, H, W), or `Patches`, as uint8."""
+    mean, std = (torch.tensor(each)[:, None, None] for each in (transform.config.mean, transform.config.std))
+    if not isinstance(images, torch.Tensor):
+        rows = zip(*(part.cpu() for part in images))
+        whole = [unpatchify(patches[valid], places[valid], len(mean)) for patches, places, valid in rows]
+    else:
+        whole = list(images.float().cpu())
+    return [((image * std + mean).clamp(0, 1) * 255).round().to(torch.uint8).numpy() for image in whole]
+
+
+def thumbnail(source: Source, index: int, side: int = 112, channels: int = 3) -> Image.Image | None:
+    """A sample as a picture that fits a square of `side` pixels; None where it cannot be read."""
+    try:
+        data = source[index].data
+        raw = isinstance(data, bytes | bytearray)
+        array = (
+            decode_image(data, channels, backend="fast", range=source.range)
+            if raw
+            else as_array(data, channels, values=source.range)
+        )
+    except (DataError, OSError):
+        return None
+    array = array if array.shape[2] == 3 else np.repeat(array[:, :, :1], 3, axis=2)
+    image = Image.fromarray(array.copy())
+    image.thumbnail((side, side))
+    return image
+
+
+def data_uri(image: Image.Image, most: int = 24 * 1024) -> str:
+    """An image as WebP for a page, of at most `most` bytes: of lower quality, then smaller, where it has to be."""
+    while True:
+        for quality in (80, 50, 20):
+            file = io.BytesIO()
+            image.save(file, "WEBP", quality=quality)
+            if file.tell() <= most or max(image.size) < 32:
+                return f"data:image/webp;base64,{base64.b64encode(file.getvalue()).decode()}"
+        image = image.resize((max(1, image.width // 2), max(1, image.height // 2)))
 
 
 def as_picture(pixels: np.ndarray) -> Image.Image:

@@ -10,6 +10,7 @@ _COMMANDS = {
     "train": "Train a model, or go on with a run.",
     "launch": "Start training on several ranks or machines.",
     "validate": "Score models or run folders on data.",
+    "report": "Write the page of a run anew, or of two to compare.",
     "predict": "Name what images show, or write their features.",
     "embed": "Write the features of every image of a source.",
     "probe": "Score frozen features by nearest neighbors and a linear classifier.",

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from importlib.resources import files
 from typing import Any
 
+from imgzoo import page as shell
 from imgzoo.errors import UsageError
+from imgzoo.page import EXTRA, packed_library, resource
 from imgzoo.query import COLUMNS, COSTS, SCORES, Query, Row, search, sort_rows
-from imgzoo.text import json_text
 
 SHOWN = ("plugin", "family", "license", "size", "params", "gmacs", "macts", "top1", *SCORES[1:])
-POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
 
 
 def all_rows() -> list[Row]:
@@ -51,25 +50,10 @@ def read_measured(text: str, where: str) -> dict[str, float]:
     return found
 
 
-def charts() -> str:
-    """Plotly's own text, which the page carries; `UsageError` where it is not installed."""
-    try:
-        from plotly.offline import get_plotlyjs
-    except ImportError as error:
-        raise UsageError("the page carries a chart library: pip install 'imgzoo-core[explore]'") from error
-    return get_plotlyjs()
-
-
 def page(columns: Mapping[str, Any], version: str) -> str:
-    """The whole page: about 5 MB, most of it the chart library."""
-    here = files("imgzoo.explorer")
-    parts = {
-        "policy": POLICY,
-        "style": here.joinpath("page.css").read_text(encoding="utf-8"),
-        "charts": charts(),
-        "data": json_text({"columns": dict(columns), "version": version}, None).replace("</", "<\\/"),
-        "app": here.joinpath("page.js").read_text(encoding="utf-8"),
-    }
-    text = here.joinpath("page.html").read_text(encoding="utf-8")
-    before, *others = text.split("{{")
-    return before + "".join(parts[other.partition("}}")[0]] + other.partition("}}")[2] for other in others)
+    """The whole page: about 2 MB, most of it the chart library. `UsageError` where that is not installed."""
+    if packed_library() is None:
+        raise UsageError(f"the page carries a chart library: pip install '{EXTRA}'")
+    body, script = (resource("imgzoo.explorer", name) for name in ("body.html", "explorer.js"))
+    data = {"columns": dict(columns), "version": version}
+    return shell.page("imgzoo models", "models", "", body, script=script, data=data, charts=True)

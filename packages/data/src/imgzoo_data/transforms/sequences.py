@@ -76,3 +76,12 @@ def patchify(image: torch.Tensor, patch: int) -> tuple[torch.Tensor, np.ndarray]
     cut = image.view(channels, rows, patch, columns, patch).permute(1, 3, 2, 4, 0)
     places = np.stack(np.meshgrid(np.arange(rows), np.arange(columns), indexing="ij"), axis=-1)
     return cut.reshape(rows * columns, patch * patch * channels), places.reshape(-1, 2)
+
+
+def unpatchify(patches: torch.Tensor, places: torch.Tensor, channels: int) -> torch.Tensor:
+    """What `patchify` cut, put together again: (N, P * P * C) at (N, 2) -> (C, rows * P, columns * P)."""
+    patch = math.isqrt(patches.shape[1] // channels)
+    rows, columns = (places.amax(0) + 1).tolist()
+    image = patches.new_zeros(rows, columns, patch, patch, channels)
+    image[places[:, 0], places[:, 1]] = patches.view(-1, patch, patch, channels)
+    return image.permute(4, 0, 2, 1, 3).reshape(channels, rows * patch, columns * patch)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 from base64 import b64encode
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +12,12 @@ import torch
 from torch import Tensor
 
 from imgzoo.errors import UsageError, WeightsError
+from imgzoo.page import page, text
 from imgzoo_train.files.storage import check_file, make_folder, replace_file, replace_text
 from imgzoo_train.models.answers import place_of
 from imgzoo_train.models.parity import first_output
 from imgzoo_train.models.prediction import Predictor
-from imgzoo_train.runs.report import page, table
+from imgzoo_train.reporting.parts import note, table
 
 from .methods import METHODS
 
@@ -60,12 +60,12 @@ class Explanation:
             f"<figcaption>{title}</figcaption></figure>"
             for title, pixels in (("what the network saw", self.image), (self.method, self.overlay()))
         )
-        nothing = "" if self.relevance.any() else "<p>No pixel speaks for it.</p>"
+        nothing = "" if self.relevance.any() else note("No pixel speaks for it.")
         body = (
-            f"<h1>{escape(self.label)} by {escape(self.model)}</h1>{nothing}"
-            f'<div class="charts">{figures}</div><h2>Answer</h2>' + table([head], cells)
+            f'<main><section><p class="headline">{text(self.label)} by {text(self.model)}</p>{nothing}'
+            f'<div class="tiled">{figures}</div></section><section><h2>Answer</h2>{table(head, cells)}</section></main>'
         )
-        return page(body, f"imgzoo explain: {self.label}")
+        return page(f"imgzoo explain: {self.label}", "explanation", f"{self.method} of {self.model}", body)
 
 
 def explain(predictor: Predictor, path: Path, method: str, wanted: str | None = None) -> Explanation:

@@ -219,6 +219,18 @@ def held(folder: Path, patience: float = 8.0) -> Iterator[None]:
         os.close(descriptor)
 
 
+def is_held(folder: Path) -> bool:
+    """Whether another process, or this one, keeps the folder to itself."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        return not _locked(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def _locked(descriptor: int) -> bool:
     """Take the lock of an open folder; a file system that knows no locks gives it to anyone."""
     try:

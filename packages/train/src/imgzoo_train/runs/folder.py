@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+import os
 import platform
 import shutil
 import sys
@@ -49,9 +50,9 @@ class RunFolder:
         """Write the settings that hold from now on."""
         storage.replace_text(self.config_file, config.dump())
 
-    def describe(self, splits: Any) -> None:
+    def describe(self, splits: Any, world: Any) -> None:
         """Write down what the run now runs on and its data, `environment.json`; held back images, `split.csv`."""
-        told = {**environment(), "data": splits.to_dict()}
+        told = {**environment(), "device": device_name(world.device), "ranks": world.size, "data": splits.to_dict()}
         storage.replace_text(self.path / "environment.json", json_text(told))
         if rows := splits.rows():
             storage.replace_text(self.path / "split.csv", rows)
@@ -117,9 +118,17 @@ def environment() -> dict[str, Any]:
         except metadata.PackageNotFoundError:
             continue
     return {
+        "folder": os.path.abspath(os.curdir),
         "python": sys.version.split()[0],
         "platform": platform.platform(),
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
         "packages": packages,
     }
+
+
+def device_name(device: Any) -> str:
+    """A device as one buys it, where torch knows."""
+    import torch
+
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)

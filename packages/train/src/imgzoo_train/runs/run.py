@@ -6,14 +6,15 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from imgzoo.errors import ImgzooError
+from imgzoo.guard import attempt
 from imgzoo.memory import keep_memory
-from imgzoo.text import json_text
+from imgzoo.text import json_text, safe, told
 from imgzoo_train.config.settings import Config, output_folder
 from imgzoo_train.files import storage
 from imgzoo_train.files.checkpoints import Checkpoints, Retention, folder_name
@@ -22,6 +23,7 @@ from imgzoo_train.loop.nonfinite import Guard, Rollback
 from imgzoo_train.loop.state import State
 from imgzoo_train.ranks.signals import Interrupted, Signals
 from imgzoo_train.ranks.world import World, join_world
+from imgzoo_train.reporting import page, reading, record
 from imgzoo_train.scores.evaluation import Evaluation, evaluate
 from imgzoo_train.scores.metrics import score_name
 from imgzoo_train.techniques import adapters, batch_norm
@@ -100,7 +102,6 @@ class Run:
         )
         self.bar: Bar | None = None
         self.loggers = Loggers([])
-        self.last: Evaluation | None = None
         self.started = time.perf_counter()
 
     def say(self, text: str) -> None:
@@ -131,9 +132,9 @@ class Run:
     def run(self) -> None:
         """Save and pass on a signal; go back and leave out a broken update where asked to."""
         with ExitStack() as stack:
-            self.bar = stack.enter_context(
-                Bar(self.steps, self.state.step, quiet=self.quiet, shown=self.world.main),
-            )
+            every, score = self.loaders.updates, score_name(self.config)
+            shown = Bar(self.steps, self.state.step, every, score, quiet=self.quiet, shown=self.world.main)
+            self.bar = stack.enter_context(shown)
             if self.world.main:
                 self.loggers = stack.enter_context(Loggers.open(self.config, self.folder.path, self.say))
             try:
@@ -158,7 +159,9 @@ class Run:
         if not resume:
             if self.world.main:
                 self.folder.create(self.config)
-                self.folder.describe(self.sources.splits)
+                self.folder.describe(self.sources.splits, self.world)
+                sheet = partial(record.write_seen, self.folder.path, self.loaders.train, self.sources.names)
+                self.unharmed(sheet, "sheet of inputs")
                 for line in (
                     *self.sources.splits.lines(),
                     *checks.worth_saying(self.config, self.data["count"], self.world.size),
@@ -177,7 +180,7 @@ class Run:
             self.say(f"all {self.config.run.epochs} epochs are done; a larger --epochs goes on")
         self.world.barrier()
         if self.world.main:
-            self.folder.describe(self.sources.splits)
+            self.folder.describe(self.sources.splits, self.world)
             self.folder.write_config(self.config)
 
     def load_newest(self) -> None:
@@ -189,9 +192,8 @@ class Run:
             if self.world.main:
                 self.folder.rewind(-1, {})
             return
-        told = resuming.take_over(self.state, found, self.data)
-        if told:
-            self.say(told)
+        if words := resuming.take_over(self.state, found, self.data):
+            self.say(words)
         resuming.apply_to_groups(self.state.optimizer, self.fresh, self.changes)
         judged = resuming.judged_by(self.config)
         more = self.epoch < self.config.run.epochs or self.state.rows_done is not None
@@ -260,7 +262,7 @@ class Run:
             self.loggers.log(row)
         for callback in self.callbacks:
             callback(self, row)
-        if kind == "train" and self.bar is not None:
+        if self.bar is not None:
             self.bar.row(row)
 
     def log(self, state: State) -> None:
@@ -290,9 +292,6 @@ class Run:
         self.write("eval", {**figures, "eval_seconds": round(time.perf_counter() - start, 3)})
         if self.world.main:
             self.unless_full(self.folder.write_summary, "summary.csv")
-        name = score_name(self.config)
-        scores = "  ".join(f"{name}{key} {found.metrics[name]:.2f}" for key, found in results.items())
-        self.say(f"epoch {self.epoch}  validation  {scores}")
         for key, found in results.items():
             if broken := found.metrics.get("nonfinite"):
                 weights = key.removeprefix("_") or "raw"
@@ -320,15 +319,14 @@ class Run:
         best["judged_by"] = resuming.judged_by(self.config)
         variant, better = judge(best, self.state.step, name, results)
         self.store.scores[self.state.step] = best["scores"][str(self.state.step)]
-        self.last = results[variant]
         if better or ("oriented" not in best and self.epoch == self.config.run.epochs):
-            self.save_best(variant)
+            self.save_best(variant, results[variant])
         if not better and patience and best["waited"] >= patience:
             self.say(f"no better {name} for {best['waited']} evaluations: the run ends here")
             self.state.stop = True
 
-    def save_best(self, variant: str) -> None:
-        """Write the present weights, or the average called `variant`, to `best/`."""
+    def save_best(self, variant: str, found: Evaluation) -> None:
+        """Write the present weights, or the average called `variant`, to `best/`, and how they answered."""
         average = self.state.averages.get(variant.removeprefix("_"))
         with average.applied(self.state.plain) if average else nullcontext():
             weights = full_weights(self.state)
@@ -336,6 +334,9 @@ class Run:
             write = writer(self.config, self.sources, self.state, weights)
             if self.unless_full(lambda: self.folder.replace_best(write), "best/"):
                 self.state.best["written"] = self.state.step
+            facts = {"step": self.state.step, "epoch": self.epoch, "weights": variant.removeprefix("_") or "raw"}
+            write = partial(record.write_evaluation, self.folder.path, found, self.sources, self.config.loss, **facts)
+            self.unharmed(write, "record of the answers")
 
     def unless_full(self, write: Callable[[], None], what: str) -> bool:
         """Write something; on a full disk the run says so and goes on. Returns whether it is written."""
@@ -347,6 +348,12 @@ class Run:
             self.say(f"no space left, the run goes on without {what}")
             return False
         return True
+
+    def unharmed(self, write: Callable[[], Any], what: str) -> None:
+        """Write something for people to look at; whatever goes wrong is said, and the run goes on."""
+        _, error = attempt(write)
+        if error is not None:
+            self.say(f"no {what}: {safe(told(error))}; everything else is written")
 
     def evaluates(self, state: State) -> bool:
         """Whether this step is evaluated."""
@@ -404,15 +411,11 @@ class Run:
             "seconds": round(time.perf_counter() - self.started, 2),
         }
         if self.world.main:
-            from .report import write_report
-
             text = json_text(summary)
             self.unless_full(lambda: storage.replace_text(self.folder.path / "summary.json", text), "summary.json")
             self.unless_full(self.folder.write_summary, "summary.csv")
-            try:
-                write_report(self.folder, self.config, summary, self.last, self.sources)
-            except (OSError, ValueError, ImgzooError) as error:
-                self.say(f"no report: {error}; everything else is written")
+            there = self.folder.path
+            self.unharmed(lambda: page.write_report(reading.open_run(there), there / "report.html"), "report")
             self.loggers.end(summary)
         for callback in self.callbacks:
             callback(self, {"kind": "end", **summary})

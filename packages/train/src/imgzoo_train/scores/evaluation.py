@@ -17,16 +17,33 @@ from imgzoo_train.techniques.precision import FP32, Precision
 
 from .metrics import METRICS
 
-WORST = 16
+WORST, POINTS = 12, 1024
+
+
+@dataclass
+class Seen:
+    """A sample as it was scored."""
+
+    loss: float
+    index: int
+    """Its number in the source."""
+    target: list[float]
+    """The class, or a value for each output."""
+    output: list[float]
 
 
 @dataclass
 class Evaluation:
-    """`metrics` by name, the `scores` object they come from, and the samples with the largest loss."""
+    """`metrics` by name, the `scores` object they come from, and samples worth a look."""
 
     metrics: dict[str, float]
     scores: Any
-    worst: list[dict[str, float]] = field(default_factory=list)
+    worst: list[Seen] = field(default_factory=list)
+    """Those with the largest loss."""
+    sure: list[Seen] = field(default_factory=list)
+    """Of one label an image, the mistakes that the model is surest of."""
+    some: list[Seen] = field(default_factory=list)
+    """Of numbers to predict, samples drawn by a hash of their number."""
     labels: list[str] = field(default_factory=list)
     """A text for each output that was scored."""
     rows: list[dict[str, Any]] = field(default_factory=list)
@@ -61,7 +78,7 @@ def evaluate(
     world = world or World()
     scores = METRICS[task](classes, world.device, **{"threshold": threshold} if task == "multilabel" else {})
     broken = torch.zeros((), dtype=torch.int64, device=world.device)
-    worst = torch.zeros(0, 4, dtype=torch.float64, device=world.device)
+    kept: dict[str, torch.Tensor] = {}
     training = model.training
     model.eval()
     try:
@@ -81,22 +98,19 @@ def evaluate(
             if observe is not None:
                 observe(output, targets, batch.indices)
             losses = scores.update(output, targets)
-            worst = _keep_worst(worst, losses, output, targets, batch.indices)
+            _keep(kept, task, losses, output, targets, batch.indices)
     finally:
         model.train(training)
 
     scores.reduce(world)
     left_out = len(getattr(getattr(batches, "quarantine", None), "seen", ()))
     left_out = int(world.reduce(torch.tensor(left_out, device=world.device)))
-    worst = world.gather(worst)
-    order = worst[:, 0].argsort(descending=True, stable=True)[:WORST]
-    rows = [
-        {"loss": loss, "index": int(index), "target": int(target), "predicted": int(predicted)}
-        for loss, index, target, predicted in worst[order].tolist()
-    ]
+    looks: dict[str, Any] = {
+        name: _seen(kept.get(name), task == "classification", world)[:count] for name, count in KEPT[task].items()
+    }
     counted = {"left_out": left_out, "nonfinite": int(world.reduce(broken))}
     metrics = scores.result() | {name: count for name, count in counted.items() if count}
-    return Evaluation(metrics, scores, rows)
+    return Evaluation(metrics, scores, **looks)
 
 
 def advised(error: DataError, advice: str) -> DataError:
@@ -122,13 +136,46 @@ def padded(batches: Iterable[Any], steps: int | None) -> Iterable[Any]:
         yield None
 
 
-def _keep_worst(
-    worst: torch.Tensor, losses: torch.Tensor, output: torch.Tensor, targets: torch.Tensor, indices: Any
-) -> torch.Tensor:
-    """The rows (loss, index, target, predicted) with the largest loss, the new batch included."""
-    if targets.ndim > 1 or indices is None:
-        return worst
-    index = torch.as_tensor(indices, device=losses.device)
-    rows = torch.stack([losses.double(), index.double(), targets.double(), output.argmax(1).double()], 1)
-    both = torch.cat([worst, rows])
-    return both[both[:, 0].argsort(descending=True, stable=True)[:WORST]]
+KEPT = {
+    "classification": {"worst": WORST, "sure": WORST},
+    "multilabel": {"worst": WORST},
+    "regression": {"worst": WORST, "some": POINTS},
+}
+"""Task -> which samples are kept, and how many."""
+
+
+def _keep(
+    kept: dict[str, torch.Tensor],
+    task: str,
+    losses: torch.Tensor,
+    output: torch.Tensor,
+    targets: torch.Tensor,
+    indices: Any,
+) -> None:
+    """Keep of a batch and of what was kept before the rows (key, loss, index, target..., output...) of largest key."""
+    if indices is None:
+        return
+    index = torch.as_tensor(indices, device=losses.device).double()
+    columns = [losses[:, None], index[:, None], targets.reshape(len(index), -1), output.reshape(len(index), -1)]
+    keys = {"worst": losses.double(), "some": (index * 2654435761) % 2**32}
+    if task == "classification":
+        sureness, answer = output.float().softmax(1).double().max(1)
+        keys["sure"] = torch.where(answer == targets, -1.0, sureness)
+    for name, count in KEPT[task].items():
+        first = keys[name].argsort(descending=True, stable=True)[:count]
+        keyed = torch.cat([keys[name][first, None], *(column[first].double() for column in columns)], 1)
+        both = torch.cat([kept[name], keyed]) if name in kept else keyed
+        kept[name] = both[both[:, 0].argsort(descending=True, stable=True)[:count]]
+
+
+def _seen(rows: torch.Tensor | None, one_label: bool, world: World) -> list[Seen]:
+    """What all ranks kept, by falling key; some of them may have had no batch."""
+    width = torch.tensor(0 if rows is None else rows.shape[1], device=world.device)
+    world.reduce(width, "max")
+    rows = torch.zeros(0, int(width), dtype=torch.float64, device=world.device) if rows is None else rows
+    gathered = world.gather(rows)
+    if not len(gathered):
+        return []
+    found = gathered[gathered[:, 0].argsort(descending=True, stable=True)].tolist()
+    end = 3 + (1 if one_label else (int(width) - 3) // 2)
+    return [Seen(row[1], int(row[2]), row[3:end], row[end:]) for row in found if not row[0] < 0]

@@ -1,5 +1,5 @@
 "use strict";
-const { columns, version } = JSON.parse(document.getElementById("data").textContent);
+const { columns, version } = data;
 const TITLES = { name: "name", family: "family", license: "license", plugin: "plugin", size: "size", params: "M params",
   gmacs: "GMACs", macts: "M activations", ms: "ms", top1: "ImageNet", real: "ReaL", v2: "V2", a: "A", r: "R",
   sketch: "Sketch" };
@@ -7,7 +7,6 @@ const WORDS = ["name", "family", "license", "plugin"];
 const SCORES = ["top1", "real", "v2", "a", "r", "sketch"];
 const COSTS = ["gmacs", "params", "macts", "ms", "size"];
 const PAGE = 100;
-const at = (id) => document.getElementById(id);
 const lower = columns.name.map((name) => name.toLowerCase());
 const millions = columns.params.map((value) => (value === null ? null : value / 1e6));
 const value = (column, i) => (column === "params" ? millions[i] : columns[column][i]);
@@ -109,8 +108,7 @@ function front(rows, x, y) {
 }
 
 function drawChart() {
-  const x = at("x").value, y = at("y").value, style = getComputedStyle(document.documentElement);
-  const ink = style.getPropertyValue("--ink").trim(), accent = style.getPropertyValue("--accent").trim();
+  const x = at("x").value, y = at("y").value, accent = color("accent");
   const rows = found.filter((i) => value(x, i) !== null && columns[y][i] !== null), line = front(rows, x, y);
   const points = { type: "scatter", mode: "markers", name: "weights", customdata: rows, x: rows.map((i) => value(x, i)),
     y: rows.map((i) => columns[y][i]), text: rows.map((i) => columns.name[i]),
@@ -119,14 +117,10 @@ function drawChart() {
   const best = { ...points, mode: "lines+markers", name: "Pareto front", customdata: line, x: line.map((i) => value(x, i)),
     y: line.map((i) => columns[y][i]), text: line.map((i) => columns.name[i]), line: { color: accent, width: 1.5 },
     marker: { size: 8, color: accent } };
-  const axis = { gridcolor: style.getPropertyValue("--line").trim(), zeroline: false };
-  Plotly.react("chart", [points, best], { margin: { l: 50, r: 10, t: 10, b: 45 }, showlegend: true, hovermode: "closest",
-    legend: { orientation: "h", y: 1.08 }, font: { color: ink, family: "system-ui, sans-serif" },
-    paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
-    xaxis: { ...axis, title: { text: TITLES[x] }, type: at("log").checked ? "log" : "linear" },
-    yaxis: { ...axis, title: { text: `${TITLES[y]} top-1, %` } } },
-    { responsive: true, displayModeBar: false });
-  document.documentElement.dataset.front = line.length;
+  Plotly.react("chart", [points, best], layout({ showlegend: true,
+    xaxis: { title: { text: TITLES[x] }, type: at("log").checked ? "log" : "linear" },
+    yaxis: { title: { text: `${TITLES[y]} top-1, %` } } }), still);
+  root.dataset.front = line.length;
 }
 
 function choose(i) {
@@ -143,27 +137,20 @@ function choose(i) {
   at("chosen").scrollIntoView({ block: "nearest" });
 }
 
-function update(chart = false) {
+function update() {
   const start = performance.now();
   found = sorted(kept());
   shown = PAGE;
   drawRows();
-  at("count").textContent = `${found.length} of ${lower.length} models and weights, imgzoo ${version}`;
-  document.documentElement.dataset.filterMs = (performance.now() - start).toFixed(2);
-  if (chart) drawChart();
+  at("line").textContent = `${found.length} of ${lower.length} models and weights, imgzoo ${version}`;
+  root.dataset.filterMs = (performance.now() - start).toFixed(2);
 }
 
 let later = 0;
 function changed() {
   update();
   clearTimeout(later);
-  later = setTimeout(drawChart, 120);
-}
-
-function paint(dark) {
-  document.documentElement.dataset.theme = dark ? "dark" : "light";
-  at("theme").textContent = dark ? "Light" : "Dark";
-  at("theme").setAttribute("aria-pressed", dark);
+  later = setTimeout(() => library.then((charts) => charts && drawChart()), 120);
 }
 
 fill(at("family"), different("family"), "all");
@@ -182,14 +169,14 @@ at("capabilities").append(...[...new Set(columns.capabilities.flat())].sort().ma
 at("filters").addEventListener("input", changed);
 at("everything").onclick = () => { at("filters").reset(); changed(); };
 at("more").onclick = () => { shown += PAGE; drawRows(); };
-at("theme").onclick = () => { paint(document.documentElement.dataset.theme !== "dark"); drawChart(); };
-for (const id of ["x", "y", "log"]) at(id).addEventListener("change", drawChart);
-for (const button of document.querySelectorAll("[data-copy]")) {
-  button.onclick = () => navigator.clipboard.writeText(at(button.dataset.copy).textContent)
-    .then(() => { button.textContent = "Copied"; setTimeout(() => { button.textContent = "Copy"; }, 1500); });
-}
-paint(matchMedia("(prefers-color-scheme: dark)").matches);
+at("filters").onsubmit = () => false;
 drawHead();
-update(true);
-at("chart").on("plotly_click", (event) => choose(event.points[0].customdata));
-document.documentElement.dataset.ready = "true";
+update();
+library.then((charts) => {
+  if (!charts) { at("chart").textContent = "This browser cannot unpack the chart."; return; }
+  drawChart();
+  for (const id of ["x", "y", "log"]) at(id).addEventListener("change", drawChart);
+  document.addEventListener("painted", drawChart);
+  at("chart").on("plotly_click", (event) => choose(event.points[0].customdata));
+  root.dataset.ready = "true";
+});
