@@ -11,7 +11,7 @@ from imgzoo_layers.attention import LayerScale, LayerScale2d, layer_scale_of
 from imgzoo_layers.cross_covariance import CrossCovarianceAttn, PositionalEncodingFourier
 from imgzoo_layers.prune import fit_shapes, fit_to_file, out_channels
 from imgzoo_layers.reparam import fold_norm, identity_kernel, merged, reparameterize
-from imgzoo_layers.sequential import PairSequential
+from imgzoo_layers.sequential import GridSequential, PairSequential, SharedSequential
 from imgzoo_layers.stage import Stage
 from imgzoo_layers.subsampled_attention import SubsampledAttention
 from imgzoo_layers.transformer import Block, GammaBlock
@@ -63,6 +63,28 @@ def test_stages_and_pairs_run_in_order():
 
     first, second = PairSequential(Swap(), Swap())((torch.zeros(1), torch.zeros(1)))
     assert first.item() == second.item() == 1
+
+
+class Growing(nn.Module):
+    def forward(self, x: tuple[torch.Tensor, tuple[int, int]]) -> tuple[torch.Tensor, tuple[int, int]]:
+        return x[0] + 1, (2 * x[1][0], x[1][1])
+
+
+class Adding(nn.Module):
+    def forward(self, x: tuple[torch.Tensor, torch.Tensor | None]) -> tuple[torch.Tensor, torch.Tensor | None]:
+        y, shared = x
+        return y + 1 if shared is None else y + shared, shared
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch advises against scripting
+@pytest.mark.parametrize("convert", [lambda module: module, torch.jit.script], ids=["as it is", "scripted"])
+def test_sequences_carry_what_goes_with_tokens(convert):
+    tokens, grid = convert(GridSequential(Growing(), Growing()))((torch.zeros(1), (3, 5)))
+    assert tokens.item() == 2 and grid == (12, 5)
+    adding = convert(SharedSequential(Adding(), Adding()))
+    tokens, shared = adding((torch.zeros(1), torch.tensor(3)))
+    assert tokens.item() == 6 and shared == 3
+    assert adding((torch.zeros(1), None))[0].item() == 2
 
 
 class Branches(nn.Module):

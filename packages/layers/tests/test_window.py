@@ -5,6 +5,7 @@ import torch
 
 from imgzoo_layers.shifted_windows import ShiftedWindows
 from imgzoo_layers.window import (
+    LocalAttention,
     WindowAttention,
     attend_biased,
     from_grid,
@@ -59,6 +60,19 @@ def test_attention_in_windows_by_its_formula():
     for training in (True, False):
         both = attend_biased(q, k, v, (bias + mask[:, None]), 0.0, training)
         torch.testing.assert_close(both, scores.softmax(3) @ v)
+
+
+@torch.no_grad()
+def test_local_attention_sees_one_window_and_zeros_beyond_the_map():
+    torch.manual_seed(0)
+    attn = LocalAttention(8, 2, 4).double()
+    x = torch.randn(2, 6, 7, 8).double()
+    corner = torch.nn.functional.pad(x[:, 4:, 4:], (0, 0, 0, 1, 0, 2))  # the last window, two rows and a column short
+    q, k, v = attn.qkv(corner).view(2, 16, 3, 2, 4).permute(2, 0, 3, 1, 4)
+    expected = attn.proj(((q @ k.transpose(2, 3) / 2).softmax(3) @ v).transpose(1, 2).flatten(2)).view(2, 4, 4, 8)
+    y = attn(x)
+    assert y.shape == x.shape
+    torch.testing.assert_close(y[:, 4:, 4:], expected[:, :2, :3])
 
 
 class Averaging(ShiftedWindows):

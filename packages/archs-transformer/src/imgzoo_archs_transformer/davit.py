@@ -7,7 +7,7 @@ from functools import partial
 from torch import Tensor, nn
 
 from imgzoo.model import Feature, FeatureInfo, ImageModel
-from imgzoo_layers.attention import Attending, Attention, head_width
+from imgzoo_layers.attention import Attending, head_width
 from imgzoo_layers.drop import drop_path_of, drop_path_rates
 from imgzoo_layers.head import NormMlpHead
 from imgzoo_layers.init import init_linear_
@@ -15,22 +15,7 @@ from imgzoo_layers.mlp import Mlp
 from imgzoo_layers.norm import LayerNorm2d
 from imgzoo_layers.padding import pad_to_multiple
 from imgzoo_layers.stage import Stage
-from imgzoo_layers.window import from_windows, to_windows
-
-
-class WindowAttention(Attention):
-    """Attention in windows, the map filled up with zeros: (B, H, W, C) -> (B, H, W, C)."""
-
-    def __init__(self, dim: int, heads: int, window: int):
-        super().__init__(dim, heads)
-        self.window = (window, window)
-
-    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
-        height, width = x.shape[1], x.shape[2]
-        x = pad_to_multiple(x, self.window)
-        high, wide = x.shape[1], x.shape[2]
-        x = super().forward(to_windows(x, self.window))
-        return from_windows(x, self.window, high, wide)[:, :height, :width]
+from imgzoo_layers.window import LocalAttention
 
 
 class ChannelAttention(Attending):
@@ -128,7 +113,7 @@ class DaVit(ImageModel):
         for i, drops in enumerate(drop_path_rates(drop_path_rate, depths)):
             dim, heads, blocks = embed_dims[i], num_heads[i], []
             for drop in drops:
-                attentions = (WindowAttention(dim, heads, window_size), ChannelAttention(dim, heads, florence))
+                attentions = (LocalAttention(dim, heads, window_size), ChannelAttention(dim, heads, florence))
                 pair = (Block(dim, attn, mlp_ratio, drop) for attn in attentions)
                 blocks.append(nn.Sequential(OrderedDict(zip(names, pair, strict=True))))
             stages.append(Stage(Downsample(before, dim, down_kernel) if i else nn.Identity(), *blocks))

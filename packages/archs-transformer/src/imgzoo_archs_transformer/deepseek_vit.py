@@ -14,7 +14,7 @@ from imgzoo_layers.patch_embed import PatchEmbed
 from imgzoo_layers.rotary import AnyGridRotary
 from imgzoo_layers.rotary_attention import RotaryAttention
 
-from .vision_encoder import Block, Classifier, Encoder, State, whole
+from .vision_encoder import Block, Blocks, Classifier, Encoder, State, whole
 
 
 class Aligner(nn.Module):
@@ -46,7 +46,6 @@ class DeepSeekEncoder(Encoder):
     """
 
     parts = Encoder.parts._replace(norm=("norm",), tail=("aligner",))
-    merge = "aligner"
     layer_groups = {
         "stem": r"^patch_embed|rope",
         "blocks": [(r"^blocks\.(\d+)", None), (r"^norm|^aligner", (99999,))],
@@ -62,7 +61,7 @@ class DeepSeekEncoder(Encoder):
         norm = partial(RmsNorm, eps=eps)
         self.patch_embed = PatchEmbed(self.patch_size, in_chans, dim)
         self.rope = AnyGridRotary(dim // num_heads, rope_theta)
-        self.blocks = nn.Sequential(*(
+        self.blocks = Blocks(*(
             Block(dim, RotaryAttention(dim, num_heads, attn_drop=attn_drop_rate, proj_drop=proj_drop_rate, prefix=0,
                                        halves=True),
                   GluMlp(dim, 2 * int(dim * mlp_ratio), bias=False, drop=proj_drop_rate), norm, drop)
@@ -79,6 +78,9 @@ class DeepSeekEncoder(Encoder):
 
     def finished(self, tokens: Tensor) -> Tensor:
         return self.norm(tokens)
+
+    def merged(self, x: Tensor) -> Tensor:
+        return self.aligner(x)
 
 
 class DeepSeekViT(Classifier):

@@ -223,15 +223,14 @@ class EfficientViM(ImageModel):
         for stage in self.stages:
             _, x, states = stage(x)
             hidden.append(states)
-        return self._normalized([x, *hidden])
+        return self._normalized(x, hidden)
 
-    def _normalized(self, x: list[Tensor]) -> list[Tensor]:
-        hidden = [self.norm[i](states.transpose(1, 2)).transpose(1, 2) for i, states in enumerate(x[1:])]
-        return [*hidden, self.norm[3](x[0]).flatten(2)]
-
-    def _weighed(self, x: list[Tensor], heads: Any, weights: Tensor) -> Tensor:
-        share = weights.softmax(0)
-        return torch.stack([share[i] * head(x[i]) for i, head in enumerate(heads)]).sum(0)
+    def _normalized(self, x: Tensor, hidden: list[Tensor]) -> list[Tensor]:
+        parts: list[Tensor] = []
+        for i, norm in enumerate(self.norm):
+            last = i == len(hidden)
+            parts.append(norm(x).flatten(2) if last else norm(hidden[i].transpose(1, 2)).transpose(1, 2))
+        return parts
 
     def forward_head(self, x: list[Tensor], pre_logits: bool = False) -> Tensor:  # type: ignore[override]
         pooled = [self.head_drop(part.mean(-1)) for part in x]
@@ -240,7 +239,7 @@ class EfficientViM(ImageModel):
         return self._logits(pooled)
 
     def _logits(self, x: list[Tensor]) -> Tensor:
-        return self._weighed(x, self.heads, self.weights)
+        return weighed([head(x[i]) for i, head in enumerate(self.heads)], self.weights)
 
     def _advance(self, path: str, step: Any, x: Any) -> tuple[Any, dict[str, Any]]:
         """The state is the map and the hidden states so far."""
@@ -250,7 +249,7 @@ class EfficientViM(ImageModel):
         return [smaller, *x[1:], hidden], {path: level}
 
     def _final_norm(self, x: Any) -> list[Tensor]:
-        return self._normalized(x)
+        return self._normalized(x[0], x[1:])
 
     def _cut(self, level: str, chosen: list[int]) -> None:
         self._drop([f"{level}.downsample"])
@@ -282,5 +281,12 @@ class DistilledEfficientViM(EfficientViM, Distilled):  # whose forward_head stay
         self.heads_dist = nn.ModuleList(linear_or_none(dim, self.num_classes) for dim in self.widths)
 
     def _logits(self, x: list[Tensor]):
-        second = self._weighed(x, self.heads_dist, self.weights_dist)
-        return self.join_heads(self._weighed(x, self.heads, self.weights), second)
+        first = weighed([head(x[i]) for i, head in enumerate(self.heads)], self.weights)
+        second = weighed([head(x[i]) for i, head in enumerate(self.heads_dist)], self.weights_dist)
+        return self.join_heads(first, second)
+
+
+def weighed(logits: list[Tensor], weights: Tensor) -> Tensor:
+    """The sum of logits (B, classes), each with its share of the weights."""
+    share = weights.softmax(0)
+    return torch.stack([share[i] * part for i, part in enumerate(logits)]).sum(0)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,7 @@ from imgzoo_layers.rotary_attention import (
     SplitQvBiasAttention,
     SplitRotaryAttention,
 )
+from imgzoo_layers.sequential import SharedSequential
 from imgzoo_layers.tables import GridTable, PatchKernel, Size
 
 State = tuple[Tensor, Tensor | None]
@@ -37,12 +38,9 @@ ATTENTION = {
 class Block(nn.Module):
     """Attention, then mlp, each on a residual and normalized first, or last where `post`."""
 
-    attn: nn.Module
-    mlp: nn.Module
-    norm1: nn.Module
-    norm2: nn.Module
-    gamma_1: Tensor | None
-    gamma_2: Tensor | None
+    if TYPE_CHECKING:  # parts are set by name, and TorchScript would read annotations
+
+        def __getattr__(self, name: str) -> Any: ...
 
     def __init__(self, dim, attn, mlp, norm, scales, drop_path, post=False, depth=None):
         super().__init__()
@@ -65,13 +63,6 @@ class Block(nn.Module):
         x = x + self.drop_path1(y if self.gamma_1 is None else self.gamma_1 * y)
         y = self.mlp(self.norm2(x))
         return x + self.drop_path2(y if self.gamma_2 is None else self.gamma_2 * y), table
-
-
-class Blocks(nn.Sequential):
-    def forward(self, state: State) -> State:  # type: ignore[override]
-        for block in self:
-            state = block(state)
-        return state
 
 
 class Eva(TokenModel):
@@ -139,7 +130,7 @@ class Eva(TokenModel):
                             prefix=prefix, halves=rope_halves)  # fmt: skip
         hidden = int(dim * mlp_ratio) * (2 if mlp == "glu" else 1)
         make_mlp = partial(MLP[mlp], dim, hidden, drop=proj_drop_rate, norm=make_norm if scale_mlp_norm else None)
-        self.blocks = Blocks(*(
+        self.blocks = SharedSequential(*(
             Block(dim, make_attn(kv_heads=num_kv_heads[i] if num_kv_heads else None), make_mlp(), make_norm,
                   (layer_scale, None if attn_only_layer_scale else layer_scale), drop, post_norm,
                   i if rope == "mixed" else None)
@@ -166,14 +157,17 @@ class Eva(TokenModel):
 
     def embed(self, x: Tensor) -> State:  # (B, 3, H, W) -> (B, prefix + N, C)
         grid = self.grid_of(x.shape[-2], x.shape[-1])
-        x, table = self.patch_embed(self.sized_input(x)), self.pos_embed
-        prefix = [token.expand(x.shape[0], -1, -1) for token in (self.cls_token, self.reg_token) if token is not None]
+        x = self.patch_embed(self.sized_input(x))
+        tokens, table = self.prefix(x.shape[0]), self.pos_embed
         if table is not None and self.dynamic_img_size:
             table = resize_grid(table, grid, self.grid, 0 if self.no_embed_class else self.num_prefix_tokens)
-        if table is not None and self.no_embed_class:
-            x, table = x + table, None
-        x = torch.cat([*prefix, x], dim=1)
-        x = self.norm_pre(self.pos_drop(x if table is None else x + table))
+        if table is None:
+            x = torch.cat(tokens + [x], dim=1)
+        elif self.no_embed_class:
+            x = torch.cat(tokens + [x + table], dim=1)
+        else:
+            x = torch.cat(tokens + [x], dim=1) + table
+        x = self.norm_pre(self.pos_drop(x))
         if self.rope is None:
             return x, None
         return x, self.rope(grid) if self.dynamic_img_size else self.rope(None)

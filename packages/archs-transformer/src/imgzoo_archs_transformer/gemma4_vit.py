@@ -15,7 +15,7 @@ from imgzoo_layers.norm import RmsNorm
 from imgzoo_layers.rotary import AnyGridRotary, rotate
 from imgzoo_layers.tables import Size
 
-from .vision_encoder import Classifier, Encoder, State, whole
+from .vision_encoder import Blocks, Classifier, Encoder, State, whole
 
 BOUNDS = ("input_min", "input_max", "output_min", "output_max")
 
@@ -144,7 +144,6 @@ class Gemma4Encoder(Encoder):
     """
 
     parts = Encoder.parts._replace(tail=("pooler",))
-    merge = "pooler"
     layer_groups = {
         "stem": r"^patch_embed|^rotary_emb",
         "blocks": [(r"^blocks\.(\d+)", None), (r"^pooler|^std_", (99999,))],
@@ -165,7 +164,7 @@ class Gemma4Encoder(Encoder):
         norm = partial(RmsNorm, eps=eps)
         self.patch_embed = GemmaPatchEmbed(self.patch_size, in_chans, dim, places)
         self.rotary_emb = AnyGridRotary(head_dim, rope_theta, apart=True)
-        self.blocks = nn.Sequential(*(
+        self.blocks = Blocks(*(
             GemmaBlock(dim, GemmaAttention(dim, num_heads, head_dim, clips, norm, attn_drop_rate, proj_drop_rate),
                        GemmaMlp(dim, hidden, clips, proj_drop_rate), norm, drop)
             for drop in drop_path_rates(drop_path_rate, depth)[0]

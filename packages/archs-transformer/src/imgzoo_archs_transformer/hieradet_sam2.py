@@ -41,8 +41,12 @@ class MultiScaleAttention(Attending):
         q, k, v = self.qkv(x).chunk(3, dim=3)
         if self.q_pool is not None:
             q = self.q_pool(q)
-        parts = (part.flatten(1, 2).unflatten(2, (self.num_heads, self.head_dim)).transpose(1, 2) for part in (q, k, v))
-        return self.proj(self.attend(*parts).transpose(1, 2).reshape(q.shape))
+        y = self.attend(self.per_head(q), self.per_head(k), self.per_head(v))
+        return self.proj(y.transpose(1, 2).reshape(q.shape))
+
+    def per_head(self, x: Tensor) -> Tensor:
+        """(B, H, W, C) -> (B, heads, H * W, D)."""
+        return x.flatten(1, 2).unflatten(2, (self.num_heads, self.head_dim)).transpose(1, 2)
 
 
 class Block(nn.Module):

@@ -14,6 +14,7 @@ from imgzoo_layers.head import linear_or_none
 from imgzoo_layers.init import trunc_normal_tf_
 from imgzoo_layers.mlp import Mlp
 from imgzoo_layers.norm import LayerNorm
+from imgzoo_layers.sequential import GridSequential
 from imgzoo_layers.tables import OffsetTable, Size, Tabled
 from imgzoo_layers.util import pair
 
@@ -55,31 +56,35 @@ class MultiScaleAttention(Tabled, Attending):
         self.grid, self.grid_q, self.grid_kv = grid, reduced(grid, self.stride_q), reduced(grid, self.stride_kv)
         self.span = max(self.grid_q, self.grid_kv)
 
-    def pooled(self, x: Tensor, pool: nn.Module, norm: nn.Module) -> Tensor:
-        """(B, heads, prefix + N, D) -> (B, heads, prefix + n, D), the prefix as it is before the norm."""
-        patches = x[:, :, self.prefix :].flatten(0, 1).transpose(1, 2).unflatten(2, self.grid)
-        patches = pool(patches).flatten(2).transpose(1, 2).unflatten(0, (-1, self.num_heads))
-        return norm(torch.cat([x[:, :, : self.prefix], patches], 2) if self.prefix else patches)
+    def maps(self, x: Tensor) -> Tensor:
+        """Patches of each head, (B, heads, prefix + N, D) -> (B * heads, D, h, w)."""
+        return x[:, :, self.prefix :].flatten(0, 1).transpose(1, 2).unflatten(2, self.grid)
+
+    def tokens(self, x: Tensor, pooled: Tensor) -> Tensor:
+        """The prefix of x and pooled maps, (B * heads, D, h', w') -> (B, heads, prefix + n, D)."""
+        patches = pooled.flatten(2).transpose(1, 2).unflatten(0, (-1, self.num_heads))
+        return torch.cat([x[:, :, : self.prefix], patches], 2) if self.prefix else patches
 
     def bias(self, q: Tensor) -> Tensor:
         """Scores by distance, of patches only: (B, heads, prefix + n, D) -> (B, heads, prefix + n, prefix + m)."""
         places = q[:, :, self.prefix :].unflatten(2, self.grid_q)
-        down, across = (self.distances(table, axis) for axis, table in enumerate((self.rel_pos_h, self.rel_pos_w)))
+        down = self.distances(self.rel_pos_h, self.grid_q[0], self.grid_kv[0])
+        across = self.distances(self.rel_pos_w, self.grid_q[1], self.grid_kv[1])
         by_row = torch.einsum("bnhwd,hdk->bnhwk", places, down)
         by_column = torch.einsum("bnhwd,wdk->bnhwk", places, across)
         bias = (by_row.unsqueeze(-1) + by_column.unsqueeze(-2)).flatten(4).flatten(2, 3)
         return F.pad(bias, [self.prefix, 0, self.prefix, 0]) if self.prefix else bias
 
-    def distances(self, table: Tensor, axis: int) -> Tensor:
+    def distances(self, table: Tensor, queries: int, keys: int) -> Tensor:
         """Rows of the table by how far a query lies behind a key, in steps of the finer map -> (queries, D, keys)."""
         step_q, step_k = max(self.stride_q // self.stride_kv, 1), max(self.stride_kv // self.stride_q, 1)
-        reach = (self.grid_kv[axis] - 1) * step_k + 1
-        return table.unfold(0, reach, step_q)[: self.grid_q[axis], :, ::step_k].flip(2)
+        return table.unfold(0, (keys - 1) * step_k + 1, step_q)[:queries, :, ::step_k].flip(2)
 
     def forward(self, x: Tensor) -> Tensor:
         q, k, v = self.qkv(x).unflatten(2, (3, self.num_heads, self.head_dim)).permute(2, 0, 3, 1, 4).unbind(0)
-        q = self.pooled(q, self.pool_q, self.norm_q)
-        k, v = self.pooled(k, self.pool_k, self.norm_k), self.pooled(v, self.pool_v, self.norm_v)
+        q = self.norm_q(self.tokens(q, self.pool_q(self.maps(q))))
+        k = self.norm_k(self.tokens(k, self.pool_k(self.maps(k))))
+        v = self.norm_v(self.tokens(v, self.pool_v(self.maps(v))))
         x = self.attend(q, k, v, self.bias(q)) + q
         return self.proj(x.transpose(1, 2).flatten(2))
 
@@ -125,7 +130,7 @@ class Stage(nn.Module):
 
     def __init__(self, blocks: Sequence[MultiScaleBlock]):
         super().__init__()
-        self.blocks = nn.Sequential(*blocks)
+        self.blocks = GridSequential(*blocks)
 
     def forward(self, state: State) -> State:
         return self.blocks(state)
@@ -169,7 +174,7 @@ class MultiScaleVit(ImageModel):
                 dim, grid = dim_out, reduced(grid, stride)
             stages.append(Stage(blocks))
             levels.append(Feature(dim, 4 * 2**i, f"stages.{i}"))
-        self.stages = nn.Sequential(*stages)
+        self.stages = GridSequential(*stages)
         self.feature_info = FeatureInfo(levels)
         self.num_features = self.head_hidden_size = dim
         self.norm = LayerNorm(dim)

@@ -15,6 +15,7 @@ from imgzoo_layers.drop import drop_path_rates
 from imgzoo_layers.init import init_linear_, trunc_normal_
 from imgzoo_layers.mlp import Mlp
 from imgzoo_layers.norm import LayerNorm
+from imgzoo_layers.sequential import SharedSequential
 from imgzoo_layers.stretch import stretch_weights
 from imgzoo_layers.tables import Size
 from imgzoo_layers.transformer import Block
@@ -28,13 +29,6 @@ class MaskedBlock(Block):
         x, bias = state
         x = x + self.drop_path1(self.ls1(self.attn(self.norm1(x), bias)))
         return x + self.drop_path2(self.ls2(self.mlp(self.norm2(x)))), bias
-
-
-class Blocks(nn.Sequential):
-    def forward(self, state: State) -> State:  # type: ignore[override]
-        for block in self:
-            state = block(state)
-        return state
 
 
 class NaFlexEmbeds(nn.Module):
@@ -118,7 +112,7 @@ class NaFlexViT(TokenModel):
         self.embeds = NaFlexEmbeds(patch, in_chans, dim, class_token, reg_tokens, pos_grid, pos_factorized, pos_mode,
                                    pos_antialias, pos_align_corners, pos_square)  # fmt: skip
         self.pos_drop = nn.Dropout(pos_drop_rate)
-        self.blocks = Blocks(*(
+        self.blocks = SharedSequential(*(
             MaskedBlock(dim, Attention(dim, num_heads, qkv_bias, qk_norm, attn_drop=attn_drop_rate,
                                        proj_drop=proj_drop_rate),
                         Mlp(dim, int(dim * mlp_ratio), act=act, drop=proj_drop_rate), LayerNorm, layer_scale, drop)

@@ -16,7 +16,7 @@ from imgzoo_layers.rotary import AnyGridRotary
 from imgzoo_layers.rotary_attention import RotaryAttention
 from imgzoo_layers.tables import Size
 
-from .vision_encoder import Block, Classifier, Encoder, State, grouped, whole
+from .vision_encoder import Block, Blocks, Classifier, Encoder, State, grouped, whole
 
 
 class PatchMerger(nn.Module):
@@ -63,7 +63,7 @@ class Qwen3Encoder(Encoder):
         self.pos_grid = (pos_grid, pos_grid)
         self.pos_embed = nn.Parameter(torch.empty(1, pos_grid * pos_grid, dim))
         self.rope = AnyGridRotary(dim // num_heads, rope_theta)
-        self.blocks = nn.Sequential(*(
+        self.blocks = Blocks(*(
             Block(dim, RotaryAttention(dim, num_heads, attn_drop=attn_drop_rate, proj_drop=proj_drop_rate, prefix=0,
                                        halves=True),
                   Mlp(dim, int(dim * mlp_ratio), act="gelu_tanh", drop=proj_drop_rate), norm, drop)
@@ -78,6 +78,9 @@ class Qwen3Encoder(Encoder):
         grid = x.shape[-2] // self.patch_size[0], x.shape[-1] // self.patch_size[1]
         x = self.patch_embed(whole(x, self.step)) + stretched(self.pos_embed, grid, self.pos_grid)
         return x, self.rope(grid), grid
+
+    def merged(self, x: Tensor) -> Tensor:
+        return self.merger(x)
 
 
 class Qwen3ViT(Classifier):

@@ -23,9 +23,6 @@ from imgzoo_layers.window import WindowAttending, relative_index
 
 from .swin_transformer import PatchEmbed, SwinTransformer, windows_of
 
-SHARPEST = math.log(100)
-"""The largest logarithm of a temperature."""
-
 
 def scaled_log_offsets(window: Size, trained: int) -> Tensor:
     """Offsets on a log scale; 8 is the farthest in the window that the network was trained for, or in this one:
@@ -64,7 +61,7 @@ class CosineAttention(Tabled, WindowAttending):
         area = x.shape[1]
         qkv = F.linear(x, self.qkv.weight, torch.cat([self.q_bias, self.k_bias, self.v_bias]))
         q, k, v = qkv.unflatten(2, (3, self.num_heads, self.head_dim)).permute(2, 0, 3, 1, 4).unbind(0)
-        temperature = self.logit_scale.clamp(max=SHARPEST).exp() / self.scale
+        temperature = self.logit_scale.clamp(max=math.log(100)).exp() / self.scale
         q, k = F.normalize(q, dim=-1) * temperature, F.normalize(k, dim=-1)
         bias = self.cpb_mlp(self.relative_coords_table).flatten(0, 2)[self.relative_position_index.view(-1)]
         bias = 16 * bias.view(area, area, self.num_heads).permute(2, 0, 1).contiguous().unsqueeze(0).sigmoid()

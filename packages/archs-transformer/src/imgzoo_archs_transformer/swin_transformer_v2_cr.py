@@ -22,9 +22,6 @@ from imgzoo_layers.window import WindowAttending
 
 from .swin_transformer import PatchEmbed, PatchMerging, SwinTransformer, windows_of
 
-SHARPEST = math.log(100)
-"""The largest logarithm of a temperature."""
-
 
 def log_offsets(window: Size) -> Tensor:
     """sign(d) log(1 + |d|) down and across, from each position of a window to each: (N * N, 2)."""
@@ -56,7 +53,7 @@ class WindowMultiHeadAttention(Tabled, WindowAttending):
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         area = x.shape[1]
         q, k, v = self.qkv(x).unflatten(2, (3, self.num_heads, self.head_dim)).permute(2, 0, 3, 1, 4).unbind(0)
-        temperature = self.logit_scale.clamp(max=SHARPEST).exp()[:, None, None] / self.scale
+        temperature = self.logit_scale.clamp(max=math.log(100)).exp()[:, None, None] / self.scale
         q, k = F.normalize(q, dim=-1) * temperature, F.normalize(k, dim=-1)
         bias = self.meta_mlp(self.relative_coordinates_log).view(area, area, -1)
         bias = bias.permute(2, 0, 1).contiguous().unsqueeze(0)

@@ -6,34 +6,15 @@ from typing import Any
 from torch import Tensor, nn
 
 from imgzoo.model import Feature, FeatureInfo, ImageModel, Parts
-from imgzoo_layers.attention import Attention
 from imgzoo_layers.drop import drop_path_rates
 from imgzoo_layers.head import linear_or_none
 from imgzoo_layers.init import init_conv_per_group_, init_linear_
 from imgzoo_layers.mlp import Mlp
 from imgzoo_layers.norm import LayerNorm
-from imgzoo_layers.padding import pad_to_multiple
 from imgzoo_layers.pool import GlobalPool
 from imgzoo_layers.subsampled_attention import SubsampledAttention
 from imgzoo_layers.transformer import Block
-from imgzoo_layers.window import from_windows, to_windows
-
-
-class LocallyGroupedAttn(Attention):
-    """Self-attention within windows; zeros fill the last ones: (B, H, W, C) -> (B, H, W, C)."""
-
-    def __init__(self, dim: int, heads: int, window: int, attn_drop: float, proj_drop: float):
-        super().__init__(dim, heads, attn_drop=attn_drop, proj_drop=proj_drop)
-        self.window = (window, window)
-
-    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
-        height, width = x.shape[1], x.shape[2]
-        x = pad_to_multiple(x, self.window)
-        high, wide = x.shape[1], x.shape[2]
-        qkv = self.qkv(to_windows(x, self.window)).unflatten(2, (3, self.num_heads, self.head_dim))
-        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
-        x = self.proj(self.attend(q, k, v).transpose(1, 2).flatten(2))
-        return self.proj_drop(from_windows(x, self.window, high, wide)[:, :height, :width])
+from imgzoo_layers.window import LocalAttention
 
 
 class PosConv(nn.Module):
@@ -97,7 +78,7 @@ class Twins(ImageModel):
             for j, rate in enumerate(rates):
                 attn = SubsampledAttention(out, num_heads[i], sr_ratios[i], False, *drops)
                 if window and j % 2 == 0:
-                    attn = LocallyGroupedAttn(out, num_heads[i], window, *drops)
+                    attn = LocalAttention(out, num_heads[i], window, *drops)
                 blocks.append(Block(out, attn, Mlp(out, int(out * mlp_ratios[i]), drop=proj_drop_rate), drop_path=rate))
             self.blocks.append(nn.Sequential(*blocks))
         self.pos_block = nn.Sequential(*map(PosConv, embed_dims))
@@ -117,17 +98,17 @@ class Twins(ImageModel):
                 init_conv_per_group_(module)
 
     def forward_features(self, x: Tensor) -> Tensor:  # (B, 3, H, W) -> (B, N, C)
-        for i, blocks in enumerate(self.blocks):
-            x = self.stage(i, blocks, x)
-        return self._final_norm(x)
+        return self._final_norm(self.run(x, 0, len(self.blocks)))
 
-    def stage(self, index: int, blocks: Any, x: Tensor) -> Tensor:
-        """Patches, a block, position, the other blocks: (B, H, W, C), or the image, -> (B, H/2, W/2, C')."""
-        x = self.patch_embeds[index](x.permute(0, 3, 1, 2) if index else x)
-        for i, block in enumerate(blocks):
-            x = block(x)
-            if i == 0:
-                x = self.pos_block[index](x)
+    def run(self, x: Tensor, first: int, end: int) -> Tensor:
+        """Stages: patches, a block, position, the other blocks: (B, H, W, C), or the image, -> (B, H', W', C')."""
+        for i, (embed, blocks, position) in enumerate(zip(self.patch_embeds, self.blocks, self.pos_block)):
+            if first <= i < end:
+                x = embed(x.permute(0, 3, 1, 2) if i else x)
+                for j, block in enumerate(blocks):  # type: ignore[arg-type]
+                    x = block(x)
+                    if j == 0:
+                        x = position(x)
         return x
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
@@ -138,7 +119,8 @@ class Twins(ImageModel):
         return self.norm(x).flatten(1, 2)
 
     def _advance(self, path: str, step: Any, x: Any) -> tuple[Any, dict[str, Any]]:
-        x = self.stage(int(path.rpartition(".")[2]), step, x)
+        index = int(path.rpartition(".")[2])
+        x = self.run(x, index, index + 1)
         return x, {path: x}
 
     def _cut(self, level: str, chosen: list[int]) -> None:

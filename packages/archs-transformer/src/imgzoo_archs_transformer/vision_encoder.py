@@ -4,7 +4,7 @@ same network under `encoder.` with a classifier behind it.
 Images of any size in whole patches are taken. State along the path: tokens, the table that turns them, the grid.
 """
 
-from typing import Any, ClassVar
+from typing import Any
 
 import torch.fx
 from torch import Tensor, nn
@@ -34,6 +34,13 @@ class Block(nn.Module):
     def forward(self, x: Tensor, table: Tensor) -> Tensor:
         x = x + self.drop_path1(self.attn(self.norm1(x), table))
         return x + self.drop_path2(self.mlp(self.norm2(x)))
+
+
+class Blocks(nn.Sequential):
+    def forward(self, x: Tensor, table: Tensor) -> Tensor:  # type: ignore[override]
+        for block in self:
+            x = block(x, table)
+        return x
 
 
 class Tower(ImageModel):
@@ -79,7 +86,6 @@ class Encoder(Tower):
     """
 
     parts = Parts(stem=("embed",), stages=("blocks",), pool="", head="head", tail=("merger",))
-    merge: ClassVar[str] = "merger"
 
     def add_head(self, out: int, global_pool: str | None, drop_rate: float = 0.0) -> None:
         self.num_features, self.head_hidden_size = self.embed_dim, out
@@ -94,9 +100,7 @@ class Encoder(Tower):
     def forward_features(self, x: Tensor) -> Tensor:
         """(B, 3, H, W) -> the tokens on their grid, (B, h, w, C)."""
         tokens, table, grid = self.embed(x)
-        for block in self.blocks:
-            tokens = block(tokens, table)
-        return self.finished(tokens).unflatten(1, grid)
+        return self.finished(self.blocks(tokens, table)).unflatten(1, grid)
 
     def finished(self, tokens: Tensor) -> Tensor:
         """The final norm, where there is one."""
@@ -104,7 +108,7 @@ class Encoder(Tower):
 
     def merged(self, x: Tensor) -> Tensor:
         """(B, h, w, C) -> what the language model reads, (B, M, out)."""
-        return getattr(self, self.merge)(x)
+        raise NotImplementedError
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         x = self.head_drop(self.pooled(self.merged(x)))

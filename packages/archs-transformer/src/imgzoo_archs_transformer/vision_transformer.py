@@ -238,14 +238,6 @@ class VisionTransformer(TokenModel):
         x = self.add_position(self.patch_embed(self.sized_input(x)), grid)
         return self.norm_pre(self.patch_drop(self.pos_drop(x)))
 
-    def prefix(self, batch: int) -> list[Tensor]:
-        tokens: list[Tensor] = []
-        if self.cls_token is not None:
-            tokens.append(self.cls_token.expand(batch, -1, -1))
-        if self.reg_token is not None:
-            tokens.append(self.reg_token.expand(batch, -1, -1))
-        return tokens
-
     def add_position(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
         table = self.pos_embed
         if self.dynamic_img_size:

@@ -1,6 +1,7 @@
 """ViT whose positions are a bias of attention that a small network makes of the offset (arXiv:2111.09883)."""
 
 from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,7 @@ from imgzoo_layers.mlp import Mlp
 from imgzoo_layers.norm import LayerNorm
 from imgzoo_layers.patch_embed import PatchEmbed
 from imgzoo_layers.rel_pos import RelPosMlp
+from imgzoo_layers.sequential import SharedSequential
 from imgzoo_layers.tables import PatchKernel, Size
 
 State = tuple[Tensor, Tensor | None]
@@ -43,25 +45,20 @@ class RelPosAttention(Attending):
 class Block(nn.Module):
     """Attention, then mlp, each on a residual; `post` puts the norms behind, which then begin at the layer scale."""
 
-    attn: nn.Module
-    mlp: nn.Module
-    norm1: nn.Module
-    norm2: nn.Module
-    ls1: nn.Module
-    ls2: nn.Module
+    if TYPE_CHECKING:  # parts are set by name, and TorchScript would read annotations
+
+        def __getattr__(self, name: str) -> Any: ...
 
     def __init__(self, dim: int, attn: nn.Module, mlp: nn.Module, layer_scale: float | None, post: bool,
                  drop_path: float):  # fmt: skip
         super().__init__()
         self.post = post
-        parts = {"norm1": LayerNorm(dim), "attn": attn, "norm2": LayerNorm(dim), "mlp": mlp}
+        ls1, ls2 = (layer_scale_of(dim, None if post else layer_scale) for _ in range(2))
+        parts = {"norm1": LayerNorm(dim), "attn": attn, "ls1": ls1, "norm2": LayerNorm(dim), "mlp": mlp, "ls2": ls2}
         if post:
-            parts = {name: parts[name] for name in ("attn", "norm1", "mlp", "norm2")}
+            parts = {name: parts[name] for name in ("attn", "norm1", "mlp", "norm2", "ls1", "ls2")}
             for norm in (parts["norm1"], parts["norm2"]):
                 nn.init.constant_(norm.weight, layer_scale or 1.0)  # type: ignore[arg-type]
-        else:
-            ls1, ls2 = layer_scale_of(dim, layer_scale), layer_scale_of(dim, layer_scale)
-            parts = {"norm1": parts["norm1"], "attn": attn, "ls1": ls1, "norm2": parts["norm2"], "mlp": mlp, "ls2": ls2}
         for name, part in parts.items():
             self.add_module(name, part)
         self.drop_path1 = drop_path_of(drop_path)
@@ -104,7 +101,7 @@ class VisionTransformerRelPos(TokenModel):
         self.cls_token = nn.Parameter(torch.empty(1, 1, dim)) if class_token else None
         self.patch_embed = PatchEmbed(self.patch_size, in_chans, dim)
         self.shared_rel_pos = make_bias() if shared_rel_pos else None
-        self.blocks = nn.Sequential(*(
+        self.blocks = SharedSequential(*(
             Block(dim, make_attn(None if shared_rel_pos else make_bias()), Mlp(dim, hidden, drop=proj_drop_rate),
                   layer_scale, post_norm, drop) for drop in drop_path_rates(drop_path_rate, depth)[0]
         ))  # fmt: skip

@@ -19,9 +19,6 @@ from imgzoo_layers.tables import MapTable, Size
 from imgzoo_layers.transformer import Block
 from imgzoo_layers.util import pair
 
-WINDOW, STRIDE = 3, 2
-AREA = WINDOW * WINDOW
-
 
 class LastTable(MapTable):
     """A map (1, h, w, C)."""
@@ -38,18 +35,19 @@ class OutlookAttention(Attending):
 
     def __init__(self, dim: int, heads: int):
         super().__init__(heads, head_width(dim, heads))
+        self.window, self.stride, self.area = 3, 2, 9
         self.v = nn.Linear(dim, dim, bias=False)
-        self.attn = nn.Linear(dim, heads * AREA * AREA)
+        self.attn = nn.Linear(dim, heads * self.area * self.area)
         self.proj = nn.Linear(dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
         size = (x.shape[1], x.shape[2])
-        v = F.unfold(self.v(x).permute(0, 3, 1, 2), WINDOW, padding=1, stride=STRIDE)
-        v = v.unflatten(1, (self.num_heads, -1, AREA)).permute(0, 1, 4, 3, 2)  # (B, heads, N / 4, 9, D)
-        squares = F.avg_pool2d(x.permute(0, 3, 1, 2), STRIDE, STRIDE, ceil_mode=True).permute(0, 2, 3, 1).flatten(1, 2)
-        attn = self.attn(squares).unflatten(2, (self.num_heads, AREA, AREA)).transpose(1, 2)
+        v = F.unfold(self.v(x).permute(0, 3, 1, 2), self.window, padding=1, stride=self.stride)
+        v = v.unflatten(1, (self.num_heads, -1, self.area)).permute(0, 1, 4, 3, 2)  # (B, heads, N / 4, 9, D)
+        squares = F.avg_pool2d(x.permute(0, 3, 1, 2), self.stride, ceil_mode=True).permute(0, 2, 3, 1).flatten(1, 2)
+        attn = self.attn(squares).unflatten(2, (self.num_heads, self.area, self.area)).transpose(1, 2)
         y = self.attn_drop((attn * self.scale).softmax(-1)) @ v
-        y = F.fold(y.permute(0, 1, 4, 3, 2).flatten(1, 3), size, WINDOW, padding=1, stride=STRIDE)
+        y = F.fold(y.permute(0, 1, 4, 3, 2).flatten(1, 3), size, self.window, padding=1, stride=self.stride)
         return self.proj(y.permute(0, 2, 3, 1))
 
 

@@ -13,6 +13,7 @@ from imgzoo_layers.drop import drop_path_of
 from imgzoo_layers.init import init_linear_, trunc_normal_
 from imgzoo_layers.mlp import Mlp
 from imgzoo_layers.norm import LayerNorm
+from imgzoo_layers.sequential import GridSequential
 from imgzoo_layers.tables import Size
 
 State = tuple[Tensor, Size]
@@ -74,13 +75,6 @@ class Block(nn.Module):
         return x + self.drop_path(self.gamma2 * self.mlp(self.norm2(x))), grid
 
 
-class Blocks(nn.Sequential):
-    def forward(self, state: State) -> State:  # type: ignore[override]
-        for block in self:
-            state = block(state)
-        return state
-
-
 class ClassBlock(nn.Module):
     """The class token asks the patches and passes an mlp; `tokens_norm` normalizes the patches too before it."""
 
@@ -122,7 +116,7 @@ class Xcit(TokenModel):
         self.pos_embed = PositionalEncodingFourier(dim)
         self.pos_drop = nn.Dropout(pos_drop_rate)
         options = (dim, num_heads, mlp_ratio, layer_scale)
-        self.blocks = Blocks(*(Block(*options, drop_path_rate) for _ in range(depth)))
+        self.blocks = GridSequential(*(Block(*options, drop_path_rate) for _ in range(depth)))
         self.cls_attn_blocks = nn.Sequential(*(ClassBlock(*options, tokens_norm) for _ in range(2)))
         self.norm = LayerNorm(dim)
         self.add_head(drop_rate)

@@ -123,7 +123,7 @@ from .rotary import (
 )
 from .rotary_attention import QvBiasAttention, RotaryAttention, SplitQvBiasAttention, SplitRotaryAttention
 from .rotary_pool import RotaryAttentionPool2d
-from .sequential import PairSequential
+from .sequential import GridSequential, PairSequential, SharedSequential
 from .shifted_windows import ShiftedWindows
 from .space_to_depth import DepthToSpace, SpaceToDepth
 from .stage import Stage
@@ -144,13 +144,22 @@ from .tables import (
 )
 from .transformer import Block, GammaBlock
 from .util import dilate, make_divisible, pair, per_stage
-from .window import WindowAttending, WindowAttention, from_grid, from_windows, shift_mask, to_grid, to_windows
+from .window import (
+    LocalAttention,
+    WindowAttending,
+    WindowAttention,
+    from_grid,
+    from_windows,
+    shift_mask,
+    to_grid,
+    to_windows,
+)
 
 __all__ = [
-    "ACT", "GATE", "MLP", "NORM", "NORM_ACT", "Act", "AdaptivePool2d", "AnyGridRotary", "Attending", "Attention",
-    "Attention2d", "AttentionPool2d", "AttentionPoolLatent", "AttentionPoolPrr", "AvgPool2dSame", "AxialRotary",
-    "BatNonLocal", "BatchNormAct2d", "BiasTable", "BiasTableTf", "BilinearAttentionTransform", "Block",
-    "BlurPool2d", "BottleneckAttention", "Cbam", "CenteredRotary", "ChannelScale2d",
+    "ACT", "GATE", "MLP", "NORM", "NORM_ACT", "Act", "AdaptivePool2d", "AnyGridRotary", "Attending",
+    "Attention", "Attention2d", "AttentionPool2d", "AttentionPoolLatent", "AttentionPoolPrr", "AvgPool2dSame",
+    "AxialRotary", "BatNonLocal", "BatchNormAct2d", "BiasTable", "BiasTableTf", "BilinearAttentionTransform",
+    "Block", "BlurPool2d", "BottleneckAttention", "Cbam", "CenteredRotary", "ChannelScale2d",
     "CircularEfficientChannelAttention", "ClassAttention", "ClassifierHead", "Computed", "CondConv2d",
     "Conv2dSame", "ConvClassifier", "ConvClassifierHead", "ConvHead", "ConvNorm", "ConvNormAct", "ConvPosition",
     "CoordinateAttention", "CrossCovarianceAttn", "DepthToSpace", "DiffAttention", "DistanceTable",
@@ -158,22 +167,23 @@ __all__ = [
     "EvoNorm2dB0", "EvoNorm2dB1", "EvoNorm2dB2", "EvoNorm2dS0", "EvoNorm2dS0a", "EvoNorm2dS1", "EvoNorm2dS1a",
     "EvoNorm2dS2", "EvoNorm2dS2a", "FilterResponseNorm2d", "FlexiPatchEmbed", "FrozenBatchNorm2d", "GammaBlock",
     "GatherExcite", "GeGlu", "GlobalContext", "GlobalContextAdd", "GlobalLambdaLayer", "GlobalPool",
-    "GlobalResponseNorm", "GlobalResponseNormMlp", "GluMlp", "GridTable", "GroupNorm", "GroupNorm1",
-    "GroupNorm1Act", "GroupNormAct", "HaloAttention", "Head", "HiddenHead", "HiddenPool", "HybridEmbed",
-    "LambdaLayer", "LayerNorm", "LayerNorm2d", "LayerNormAct2d", "LayerNormFp32", "LayerScale", "LayerScale2d",
-    "LogSumExpPool", "LogSumExpPool2d", "MapTable", "MaxPool2dSame", "MedianPool2d", "MixedConv2d",
-    "MixedRotary", "MlDecoder", "Mlp", "MultiQueryAttention", "MultimodalRotary", "NonLocal", "Norm", "NormAct",
-    "NormLinear", "NormLinearHead", "NormMlpHead", "OffsetTable", "PairSequential", "PatchDropout", "PatchEmbed",
-    "PatchKernel", "PixelRotary", "PoolNormHead", "PositionalEncodingFourier", "QvBiasAttention", "RelPosBias",
-    "RelPosBiasTf", "RelPosMlp", "RelativeLogits", "RmsNorm", "RmsNorm2d", "RmsNormAct2d", "RotaryAttention",
-    "RotaryAttentionPool2d", "ScaledStdConv2d", "SeparableConv", "SeparableConvNormAct", "ShiftedWindows",
-    "SimPool", "SimPool2d", "SimpleCoordinateAttention", "SimpleNorm", "SimpleNorm2d", "SpaceToDepth",
-    "SplitQvBiasAttention", "SplitRotaryAttention", "SqueezeExcite", "Stage", "StdConv2d", "StripAttention",
-    "SubsampledAttention", "SwiGlu", "Table", "Tabled", "TokenPool", "TwoHeads", "WindowAttending",
-    "WindowAttention", "act_fn", "axial_table", "centered_table", "check_grid", "create_aa", "create_act",
-    "create_conv", "create_gate", "dilate", "distance_index", "drop_block_2d", "drop_path", "drop_path_of",
-    "drop_path_rates", "fast_group_norm", "fast_layer_norm", "fast_rms_norm", "fit_to_file", "fold_norm",
-    "from_grid", "from_windows", "get_act", "get_norm", "get_norm_act", "init_conv_per_group_", "init_fan_out_",
+    "GlobalResponseNorm", "GlobalResponseNormMlp", "GluMlp", "GridSequential", "GridTable", "GroupNorm",
+    "GroupNorm1", "GroupNorm1Act", "GroupNormAct", "HaloAttention", "Head", "HiddenHead", "HiddenPool",
+    "HybridEmbed", "LambdaLayer", "LayerNorm", "LayerNorm2d", "LayerNormAct2d", "LayerNormFp32", "LayerScale",
+    "LayerScale2d", "LocalAttention", "LogSumExpPool", "LogSumExpPool2d", "MapTable", "MaxPool2dSame",
+    "MedianPool2d", "MixedConv2d", "MixedRotary", "MlDecoder", "Mlp", "MultiQueryAttention", "MultimodalRotary",
+    "NonLocal", "Norm", "NormAct", "NormLinear", "NormLinearHead", "NormMlpHead", "OffsetTable",
+    "PairSequential", "PatchDropout", "PatchEmbed", "PatchKernel", "PixelRotary", "PoolNormHead",
+    "PositionalEncodingFourier", "QvBiasAttention", "RelPosBias", "RelPosBiasTf", "RelPosMlp", "RelativeLogits",
+    "RmsNorm", "RmsNorm2d", "RmsNormAct2d", "RotaryAttention", "RotaryAttentionPool2d", "ScaledStdConv2d",
+    "SeparableConv", "SeparableConvNormAct", "SharedSequential", "ShiftedWindows", "SimPool", "SimPool2d",
+    "SimpleCoordinateAttention", "SimpleNorm", "SimpleNorm2d", "SpaceToDepth", "SplitQvBiasAttention",
+    "SplitRotaryAttention", "SqueezeExcite", "Stage", "StdConv2d", "StripAttention", "SubsampledAttention",
+    "SwiGlu", "Table", "Tabled", "TokenPool", "TwoHeads", "WindowAttending", "WindowAttention", "act_fn",
+    "axial_table", "centered_table", "check_grid", "create_aa", "create_act", "create_conv", "create_gate",
+    "dilate", "distance_index", "drop_block_2d", "drop_path", "drop_path_of", "drop_path_rates",
+    "fast_group_norm", "fast_layer_norm", "fast_rms_norm", "fit_to_file", "fold_norm", "from_grid",
+    "from_windows", "get_act", "get_norm", "get_norm_act", "init_conv_per_group_", "init_fan_out_",
     "init_linear_", "layer_scale_of", "lecun_normal_", "linear_or_none", "make_divisible", "mean_pool",
     "pad_same", "pad_to_multiple", "pair", "per_stage", "pixel_table", "reparameterize", "residual_aa",
     "resize_grid", "resize_map", "resize_patch_kernel", "rotate", "rotate_patches", "same_pad", "set_fast_norm",

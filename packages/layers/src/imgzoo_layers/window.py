@@ -5,8 +5,9 @@ import torch.fx
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .attention import Attending
+from .attention import Attending, Attention
 from .init import trunc_normal_
+from .padding import pad_to_multiple
 from .tables import BiasTable, Computed, Size, Tabled
 
 
@@ -57,6 +58,23 @@ def mask_of_shift(height: int, width: int, window: Size, shift: Size, like: Tens
     region = 3 * rows[:, None] + columns  # nine regions; within a window, pixels of two never met before the shift
     flat = to_windows(region[None, :, :, None], window).squeeze(-1)
     return (flat[:, None, :] != flat[:, :, None]).to(like.dtype) * -100.0
+
+
+class LocalAttention(Attention):
+    """Self-attention within windows of a map, the last ones filled up with zeros: (B, H, W, C) -> (B, H, W, C)."""
+
+    def __init__(self, dim: int, heads: int, window: int, attn_drop: float = 0.0, proj_drop: float = 0.0):
+        super().__init__(dim, heads, attn_drop=attn_drop, proj_drop=proj_drop)
+        self.window = (window, window)
+
+    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
+        height, width = x.shape[1], x.shape[2]
+        x = pad_to_multiple(x, self.window)
+        high, wide = x.shape[1], x.shape[2]
+        qkv = self.qkv(to_windows(x, self.window)).unflatten(2, (3, self.num_heads, self.head_dim))
+        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+        x = self.proj(self.attend(q, k, v).transpose(1, 2).flatten(2))
+        return self.proj_drop(from_windows(x, self.window, high, wide)[:, :height, :width])
 
 
 class WindowAttending(Attending):

@@ -72,6 +72,15 @@ class TokenModel(ImageModel):
         """(B, in_chans, H, W) -> tokens (B, N, C) with prefix and position."""
         raise NotImplementedError
 
+    def prefix(self, batch: int) -> list[Tensor]:
+        """The tokens before the patches that `cls_token` and `reg_token` hold, (B, n, C) each."""
+        tokens: list[Tensor] = []
+        if self.cls_token is not None:
+            tokens.append(self.cls_token.expand(batch, -1, -1))
+        if self.reg_token is not None:
+            tokens.append(self.reg_token.expand(batch, -1, -1))
+        return tokens
+
     def pool(self, x: Tensor) -> Tensor:
         """Tokens (B, N, C) -> (B, C); all of them where `global_pool` is ""."""
         if self.global_pool == "":
