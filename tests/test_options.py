@@ -2,18 +2,22 @@
 
 import inspect
 import json
+from contextlib import suppress
+from functools import partial
 
 import pytest
+import torch
 from click.testing import CliRunner
 
 import imgzoo
 from imgzoo.cli.info import command
-from imgzoo.errors import CapabilityError, OptionError, UsageError, WeightsError
+from imgzoo.errors import CapabilityError, ImgzooError, OptionError, UsageError, WeightsError
 from imgzoo.options import LINES, documented, lines_of, parameters_of
 from imgzoo.registry import registry
 from imgzoo.spelling import WORDS
 
 from small import SMALLEST
+from structures import REDUCED, STRUCTURES
 
 TRANSFORMED = ("csatv2", "csatv2_21m")  # no kernel sees the image itself
 
@@ -143,3 +147,64 @@ def test_info_prints_the_options():
 def test_a_hybrids_patch_is_a_multiple_of_its_backbones_stride():
     with pytest.raises(UsageError, match="multiple of the backbone's stride 32, not 1"):
         imgzoo.create_model("vit_small_r26_s32_224", device="meta", patch_size=1)
+
+
+UNSEEN = {"zero_init_last": "initial values", "fix_stem": "widths, where they are multiplied"}
+"""Switches of constructors that change neither modules nor shapes of the catalog's networks, and what they change."""
+PARTIAL = {
+    "byoanet": "extra_conv", "byobnet": "extra_conv inverted", "cspnet": "cross_linear down_growth",
+    "efficientnet": "gate_from_expanded", "eva": "attn_only_layer_scale rope_columns_first", "fastvit": "layer_norm",
+    "maxxvit": "block_attn conv_bias expand_first expand_output gate_early head_first pool_stride pre_norm_act "
+               "shortcut_bias",
+    "mobilenetv3": "gate_from_expanded", "regnet": "linear_out",
+    "vision_transformer": "diff_attn pool_include_prefix scale_attn_norm scale_mlp_norm", "vovnet": "residual",
+}  # fmt: skip
+"""Switches about a part that not every structure of a family has: gates, a kind of block, prefix tokens."""
+
+
+def shape(value, depth: int = 0):
+    """What an attribute comes to, comparable: tensors as shapes, modules and functions as names."""
+    if isinstance(value, (int, float, str, type(None))):
+        return value
+    if isinstance(value, (tuple, list)):
+        return tuple(shape(each, depth) for each in value)
+    if isinstance(value, dict):
+        return tuple((key, shape(each, depth)) for key, each in value.items())
+    if isinstance(value, torch.Tensor):
+        return tuple(value.shape)
+    if isinstance(value, partial):
+        return shape((value.func, value.args, value.keywords), depth)
+    if callable(value):
+        return getattr(value, "__qualname__", type(value).__name__)
+    own = vars(value) if hasattr(value, "__dict__") and depth < 3 else {}
+    return type(value).__name__, tuple((key, shape(each, depth + 1)) for key, each in own.items())
+
+
+def form(model):
+    """Every module with its attributes, parameters and buffers."""
+    told = {"model_args"}
+    return [
+        (name, type(module).__qualname__, shape({k: v for k, v in vars(module).items() if k not in told}))
+        for name, module in model.named_modules()
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", STRUCTURES)
+def test_switches_of_constructors_have_their_effect(family):
+    """Whatever a constructor takes as true or false makes another network of every structure that has the part."""
+    names = STRUCTURES[family]
+    first = imgzoo.create_model(names[0], device="meta", **REDUCED.get(names[0], {}))
+    taken = inspect.signature(type(first).__init__).parameters.values()
+    switches = {each.name for each in taken if isinstance(each.default, bool)} - UNSEEN.keys()
+    idle, active = set(), set()
+    for name in names:
+        for switch in switches:
+            made = []
+            for value in (False, True):
+                with suppress(ImgzooError, ValueError):  # another option of the row may rule it out
+                    options = {**REDUCED.get(name, {}), switch: value}
+                    made.append(form(imgzoo.create_model(name, device="meta", **options)))
+            if len(made) == 2:
+                (idle if made[0] == made[1] else active).add(switch)
+    assert idle == set(PARTIAL.get(family, "").split()) and idle <= active

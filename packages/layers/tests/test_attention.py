@@ -20,6 +20,7 @@ MODULES = {
     "grouped": lambda: RotaryAttention(DIM, HEADS, kv_heads=2),
     "split": lambda: SplitRotaryAttention(DIM, HEADS, scale_norm=True),
     "qv_bias": lambda: QvBiasAttention(DIM, HEADS),
+    "no bias": lambda: QvBiasAttention(DIM, HEADS, qkv_bias=False),
     "window": lambda: WindowAttention(DIM, HEADS, (4, 4)),
 }
 

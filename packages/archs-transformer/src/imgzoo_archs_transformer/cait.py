@@ -50,6 +50,7 @@ class ClassBlock(GammaBlock):
 class Cait(TokenModel):
     """Args:
     depth_token_only: blocks at the end in which only the class token changes
+    mlp_ratio_token_only: the hidden width of their mlp, as a multiple of the width
     """
 
     parts = TokenModel.parts._replace(tail=("cls_token", "blocks_token_only"))
@@ -58,7 +59,8 @@ class Cait(TokenModel):
     def __init__(self, img_size: int | tuple[int, int] = 224, patch_size: int = 16, in_chans: int = 3,
                  num_classes: int = 1000, global_pool: str = "token", embed_dim: int = 192, depth: int = 24,
                  num_heads: int = 4, mlp_ratio: float = 4.0, layer_scale: float = 1e-5, depth_token_only: int = 2,
-                 drop_rate: float = 0.0, drop_path_rate: float = 0.0):  # fmt: skip
+                 mlp_ratio_token_only: float = 4.0, drop_rate: float = 0.0,
+                 drop_path_rate: float = 0.0):  # fmt: skip
         super().__init__(num_classes, in_chans, img_size, patch_size, embed_dim, depth, global_pool,
                          prefix=0)  # the class token joins after the last level  # fmt: skip
         self.pool_from, dim, hidden = 1, embed_dim, int(embed_dim * mlp_ratio)
@@ -71,7 +73,8 @@ class Cait(TokenModel):
             for _ in range(depth)
         ))  # fmt: skip
         self.blocks_token_only = nn.Sequential(*(
-            ClassBlock(dim, ClassAttention(dim, num_heads), Mlp(dim, hidden), LayerNorm, layer_scale)
+            ClassBlock(dim, ClassAttention(dim, num_heads), Mlp(dim, int(dim * mlp_ratio_token_only)), LayerNorm,
+                       layer_scale)
             for _ in range(depth_token_only)
         ))  # fmt: skip
         self.norm = LayerNorm(dim)

@@ -80,17 +80,20 @@ class SplitQvBiasAttention(SplitRotaryAttention):
 
 
 class QvBiasAttention(Tabled, RotaryAttention):
-    """One layer, with a bias on queries and values only (BEiT, arXiv:2106.08254)."""
+    """One layer, with a bias (unless `qkv_bias` is False) on queries and values only (BEiT, arXiv:2106.08254)."""
 
     k_bias: Tensor
     tables = {"k_bias": Computed(torch.zeros, "dim")}
 
     def make_projections(self, dim: int, inner: int, inner_kv: int, bias: bool) -> None:
-        self.q_bias = nn.Parameter(torch.zeros(dim))
-        self.v_bias = nn.Parameter(torch.zeros(dim))
+        self.q_bias = nn.Parameter(torch.zeros(dim)) if bias else None
+        self.v_bias = nn.Parameter(torch.zeros(dim)) if bias else None
         self.qkv = nn.Linear(dim, 3 * dim, bias=False)
         self.init_non_persistent_buffers()
 
     def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        q, k, v = F.linear(x, self.qkv.weight, torch.cat([self.q_bias, self.k_bias, self.v_bias])).chunk(3, dim=2)
+        bias = None
+        if self.q_bias is not None and self.v_bias is not None:
+            bias = torch.cat([self.q_bias, self.k_bias, self.v_bias])
+        q, k, v = F.linear(x, self.qkv.weight, bias).chunk(3, dim=2)
         return q, k, v
