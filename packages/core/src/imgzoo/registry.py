@@ -56,6 +56,7 @@ class Registry:
         self.aliases: dict[str, dict[str, str]] = {}
         """Deprecated name -> plugin -> the name that replaces it."""
         self._listed: dict[str, Any] | None = None
+        self._sound: Any = None
         for plugin, specs in plugins.collect(self.kind.hook, self._checked):
             for spec in specs:
                 self.rows.setdefault(spec.name, {})[plugin.name] = spec
@@ -75,9 +76,10 @@ class Registry:
             raise TypeError(f"{row.name}: the target is text, not a {type(row.target).__name__}")
         if not TARGET.fullmatch(row.target):
             raise ValueError(f"{row.name}: target '{safe(row.target[:80])}' is not 'package.module:attribute'")
-        wrong = complaint(row)
+        wrong = complaint(row, self._sound)
         if wrong:
             raise TypeError(f"{row.name}: {wrong}")
+        self._sound = row
         return row._make((*row[:-1], plugin.name))  # `plugin` is the last field; quicker than _replace
 
     def names(self) -> list[str]:

@@ -101,12 +101,18 @@ RULES: dict[type, Mapping[str, Rule]] = {
 }
 
 
-def complaint(spec: Any) -> str:
-    """What is wrong with the first field of a spec that is not as it must be; empty when all are."""
+def complaint(spec: Any, sound: Any = None) -> str:
+    """What is wrong with the first field of a spec that is not as it must be; empty when all are.
+
+    Objects that a `sound` spec has in the same fields are not looked at again: a family's rows share most.
+    """
     rules = RULES.get(type(spec))
     if rules is None:
         return f"it is a {type(spec).__name__}, and no spec"
-    return wrong_field(type(spec), ((field, getattr(spec, field)) for field in rules))
+    fields = [(field, getattr(spec, field)) for field in rules]
+    if type(sound) is type(spec):
+        fields = [(field, value) for field, value in fields if value is not getattr(sound, field)]
+    return wrong_field(type(spec), fields)
 
 
 def wrong_field(kind: type, fields: Iterable[tuple[str, Any]]) -> str:

@@ -35,8 +35,8 @@ KINDS = {
 COMMANDS = {
     "imgzoo-optim": "schedule",
     "imgzoo-data": "data",
-    "imgzoo-train": "average benchmark clean embed explain export launch predict probe push recommend search sweep "
-    "train validate",
+    "imgzoo-train": "average benchmark clean embed explain export launch predict probe push recommend report search "
+    "sweep train validate",
 }
 
 
