@@ -67,7 +67,9 @@ def seen(loader: Loader, count: int = 8, epochs: int = 4) -> list[tuple[int, lis
 
 def _shown(images: Any, transform: Transform) -> list[np.ndarray]:
     """Normalized images (B, C, H, W), or `Patches`, as uint8."""
-    mean, std = (torch.tensor(each)[:, None, None] for each in (transform.config.mean, transform.config.std))
+    mean, std = (
+        torch.tensor(each, device="cpu")[:, None, None] for each in (transform.config.mean, transform.config.std)
+    )
     if not isinstance(images, torch.Tensor):
         rows = zip(*(part.cpu() for part in images))
         whole = [unpatchify(patches[valid], places[valid], len(mean)) for patches, places, valid in rows]

@@ -60,9 +60,20 @@ def coordinates(
     return torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1)
 
 
+def sides(grid: Size, shift: float = 0.0, device: torch.device | None = None) -> list[Tensor]:
+    """Where rows and columns of a map's grid lie: (h,) and (w,). TorchScript, which has no sequences, reads this."""
+    return [torch.arange(side, dtype=torch.float32, device=device) + shift for side in grid]
+
+
+def cells(down: Tensor, across: Tensor) -> Tensor:
+    """Row and column of every cell, row by row: (h * w, 2)."""
+    return torch.stack(torch.meshgrid(down, across, indexing="ij"), dim=-1).flatten(0, 1)
+
+
 def places(grid: Size, shift: float = 0.0, device: torch.device | None = None) -> Tensor:
     """Row and column of every cell of a grid, row by row: (h * w, 2)."""
-    return coordinates(grid, shift=shift, device=device).flatten(0, 1)
+    down, across = sides(grid, shift, device)
+    return cells(down, across)
 
 
 def frequencies(dim: int, theta: float) -> Tensor:
@@ -89,7 +100,10 @@ def axial_table(
     With a `reference` grid places are measured on that one, so that its range is kept at any size (EVA-02,
     arXiv:2303.11331).
     """
-    where = coordinates(grid, "cells", reference, shift, device=bands.device).flatten(0, 1)
+    down, across = sides(grid, shift, bands.device)
+    if reference is not None:
+        down, across = down * (reference[0] / grid[0]), across * (reference[1] / grid[1])
+    where = cells(down, across)
     if columns_first:
         where = where.flip(1)
     angles = (where[:, :, None] * bands).flatten(1)
@@ -121,7 +135,11 @@ def centered_table(
     halves: bool = True,
 ) -> Tensor:  # fmt: skip
     """Places from -1 to 1 (DINOv3, arXiv:2508.10104), `moved`, channels paired by halves: (h * w, 2 * D)."""
-    where = coordinates(grid, "centered", normalize=normalize, device=periods.device).flatten(0, 1)
+    if normalize not in ("each", "max", "min"):
+        raise ValueError(f"unknown normalize '{normalize}'; use each, max or min")
+    units = [grid[0], grid[1]] if normalize == "each" else [max(grid) if normalize == "max" else min(grid)] * 2
+    down, across = sides(grid, 0.5, periods.device)
+    where = 2 * cells(down / units[0], across / units[1]) - 1
     angles = (2 * math.pi * moved(where, shift, jitter, rescale)[:, :, None] / periods).flatten(1)
     return as_table(angles.repeat(1, 2) if halves else angles.repeat_interleave(2, dim=-1))
 
