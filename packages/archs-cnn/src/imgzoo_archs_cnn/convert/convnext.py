@@ -3,7 +3,13 @@
 import re
 from typing import Any
 
-from imgzoo.loading.convert import TRUNK, Format, State, project
+from imgzoo.loading.convert import TRUNK, Format, Rule, State, project
+
+
+def _stage(found: re.Match[str]) -> str:
+    """Odd members of torchvision's list are stages, even ones the halving before the next: `block3` -> `stages.1`."""
+    return f"stages.{int(found[2]) // 2}.{'blocks' if found[1] == 'block' else 'downsample'}."
+
 
 ORIGINAL = [
     (r"^downsample_layers\.0\.", "stem."),
@@ -17,7 +23,7 @@ ORIGINAL = [
     (r"^norms\..*", ""),  # the last of them is `norm`
     (r"^head\.(weight|bias)$", r"head.fc.\1"),
 ]
-TORCHVISION = [
+TORCHVISION: list[Rule] = [
     (r"^features\.0\.", "stem."),
     (r"^features\.(\d+)\.(\d+)\.(?:layer_scale$|block\.)", r"block\1.\2."),
     (r"^features\.(\d+)\.", r"down\1."),
@@ -28,6 +34,7 @@ TORCHVISION = [
     (r"^(block\d+\.\d+\.)5\.", r"\1mlp.fc2."),
     (r"^classifier\.0\.", "head.norm."),
     (r"^classifier\.2\.", "head.fc."),
+    (r"^(block|down)(\d+)\.", _stage),
 ]
 TRANSFORMERS = [
     (r"^convnext(?:v2)?\.", ""),
@@ -61,18 +68,9 @@ def reshape(state: State, model: Any) -> State:
     return state
 
 
-def halve(state: State, model: Any) -> State:
-    """Odd members of torchvision's list are stages, even ones the halving before the next: `block3` -> `stages.1`."""
-    return reshape({re.sub(r"^(block|down)(\d+)\.", _stage, key): value for key, value in state.items()}, model)
-
-
-def _stage(found: re.Match[str]) -> str:
-    return f"stages.{int(found[2]) // 2}.{'blocks' if found[1] == 'block' else 'downsample'}."
-
-
 FORMATS = [
     Format("original", r"^downsample_layers\.", ORIGINAL, reshape),
-    Format("torchvision", r"^features\.0\.0\.", TORCHVISION, halve),
+    Format("torchvision", r"^features\.0\.0\.", TORCHVISION, reshape),
     Format(
         "transformers", r"^(?:convnext(?:v2)?\.)?(?:encoder|embeddings)\.|\.depthwise_conv\.", TRANSFORMERS, reshape
     ),

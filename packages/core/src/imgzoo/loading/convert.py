@@ -15,6 +15,10 @@ from imgzoo.errors import WeightsError
 State = dict[str, Tensor]
 
 
+Rule = tuple[str, str | Callable[[re.Match[str]], str]]
+"""A pattern and what stands in its place, as `re.sub` takes them: a function where numbers change."""
+
+
 class Format(NamedTuple):
     """One foreign format: how to know it, and how its names become ours.
 
@@ -24,7 +28,7 @@ class Format(NamedTuple):
 
     name: str
     marker: str
-    rules: Sequence[tuple[str, str]] = ()
+    rules: Sequence[Rule] = ()
     finish: Callable[[State, Any], State] | None = None
 
 
