@@ -8,7 +8,7 @@ mask (2411.16085), low-precision and complex parameters.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -29,6 +29,10 @@ Scalar = Any
 BLOCK = {"cpu": 1 << 18}
 """Elements of one block, by device type: on CPU a megabyte of float32, which keeps a rule's operands in cache."""
 BLOCK_ELSEWHERE = 1 << 24
+PLAIN = (Tensor, torch.nn.Parameter)
+"""What is no piece of a tensor over several ranks: asked first, for every tensor of every step."""
+SCALED = Kernel((), (), "u = factor * g;")
+"""A step of which each tensor has a factor of its own."""
 
 
 class Block:
@@ -40,8 +44,8 @@ class Block:
         self.owners, self.t = owners, t
         self.params, self.grads, *self.state = columns
         self.steps: list[Tensor] = []
-        self.scales: list[Tensor] | None = None
-        """Factor of each step, 0-d, where `finish` sets them."""
+        self.scales: Tensor | None = None
+        """Factor of each tensor's step, where `finish` sets them."""
         self.compiled = False
 
 
@@ -75,15 +79,13 @@ def split(columns: list[list[Tensor]], limit: int) -> Iterator[Segment]:
         yield [(owners, batch)]
 
 
-def norms(blocks: list[Block], column: Callable[[Block], list[Tensor]]) -> list[Tensor]:
-    """Euclidean norm of each tensor of a segment, from its pieces: 0-d tensors."""
-    parts = [foreach.norm(column(block)) for block in blocks]
-    if len(parts) == 1:
-        return list(parts[0])
-    return [torch.linalg.vector_norm(torch.stack([part[0] for part in parts]))]
+def norms(blocks: list[Block], column: Callable[[Block], list[Tensor]]) -> Tensor:
+    """Euclidean norm of each tensor of a segment (N,), from its pieces."""
+    parts = [kernels.norms(column(block)) for block in blocks]
+    return parts[0] if len(parts) == 1 else torch.linalg.vector_norm(torch.cat(parts)).view(1)
 
 
-def scale_(tensors: list[Tensor], factors: list[Tensor]) -> None:
+def scale_(tensors: list[Tensor], factors: Sequence[Tensor]) -> None:
     """Multiply each tensor by its own 0-d factor; one factor serves all pieces of one tensor."""
     if len(factors) == 1:
         foreach.mul_(tensors, factors[0])
@@ -103,6 +105,16 @@ def subtract_(params: list[Tensor], steps: list[Tensor], rate: Scalar) -> None:
 def low(dtype: torch.dtype) -> bool:
     """Whether a dtype is too coarse to keep state or compute in."""
     return dtype in (torch.bfloat16, torch.float16)
+
+
+def subtract_scaled_(params: list[Tensor], steps: list[Tensor], factors: Tensor) -> None:
+    """`params -= factors * steps`, a factor for each tensor."""
+    columns = [params, steps]
+    if params[0].is_cuda and not torch.compiler.is_compiling() and (run := kernels.loop(SCALED, True, columns)):
+        run(columns, (1.0, 0.0, 1.0, 1.0, 0.0), factors)
+        return
+    for param, step, factor in zip(params, steps, factors.unbind()):
+        param.addcmul_(step, factor, value=-1)
 
 
 class Optimizer(Eager, torch.optim.Optimizer):
@@ -207,17 +219,20 @@ class Optimizer(Eager, torch.optim.Optimizer):
         """Parameters with gradients, together where device, dtype and step number agree; counts the step."""
         together: dict[Any, list[Tensor]] = {}
         compiling = torch.compiler.is_compiling()
-        for param in group["params"]:
-            if param.grad is None:
-                continue
+        live = [param for param in group["params"] if param.grad is not None]
+        steps = []
+        for param in live:
             if param.grad.is_sparse:
                 raise CapabilityError(f"{type(self).__name__} takes no sparse gradients; use sgd or adagrad")
             state = self.state[param]
             if "step" not in state:
                 state["step"] = torch.zeros((), dtype=torch.float32, device="cpu")
                 self.create(state, param, group)
-            state["step"] += 1
-            t = len(together) if compiling else int(state["step"])
+            steps.append(state["step"])
+        if steps:
+            foreach.add_(steps, 1)
+        for param, step in zip(live, steps):
+            t = len(together) if compiling else int(step)
             together.setdefault((param.device, param.dtype, t), []).append(param)
         for (_, _, t), params in together.items():
             yield params, self.state[params[0]]["step"] if compiling else t
@@ -232,7 +247,8 @@ class Optimizer(Eager, torch.optim.Optimizer):
         """One step of parameters that share device, dtype and step number."""
         real, grads = [_real(_local(p)) for p in params], [_real(_local(p.grad)) for p in params]
         self.prepare(group, params, grads, t)
-        columns = [real, grads, *([_local(self.state[p][slot]) for p in params] for slot in self.slots_of(group))]
+        states = [self.state[p] for p in params]
+        columns = [real, grads, *([_local(state[slot]) for state in states] for slot in self.slots_of(group))]
         if self._compiled(group, columns, t):
             return
         limit = sum(p.numel() for p in real) if torch.compiler.is_compiling() else self.limit(params[0])
@@ -257,15 +273,15 @@ class Optimizer(Eager, torch.optim.Optimizer):
             for block, (_, pieces) in zip(blocks, segment):
                 self._apply(block, pieces[0], group)
 
-    def constants(self, group: dict[str, Any], t: int) -> tuple[float, ...]:
+    def constants(self, group: dict[str, Any], t: int) -> tuple[Scalar, ...]:
         """Values of `kernel.constants`."""
         return ()
 
-    def factors(self, group: dict[str, Any]) -> list[float] | None:
+    def factors(self, group: dict[str, Any]) -> Tensor | None:
         """One number for each tensor of the batch, which the kernel sees as `factor`."""
         return None
 
-    def _constants(self, group: dict[str, Any], t: int) -> list[float]:
+    def _constants(self, group: dict[str, Any], t: int) -> list[Scalar]:
         l2 = group["weight_decay"] if self.decay(group) == "gradient" else 0.0
         sign, last = -1.0 if group.get("maximize") else 1.0, float(self.decays_last(group))
         return [sign, l2, self.shrink(group), self.rate(group), last, *self.constants(group, t)]
@@ -276,12 +292,10 @@ class Optimizer(Eager, torch.optim.Optimizer):
             return False
         if torch.compiler.is_compiling() or isinstance(self.lr(group), Tensor):
             return False
-        if not kernels.fits(columns):
+        run = kernels.loop(self.kernel, True, columns)
+        if run is None:
             return False
-        function = kernels.compiled(self.kernel, True)
-        if function is None:
-            return False
-        kernels.run(function, columns, self._constants(group, t), self.factors(group))
+        run(columns, self._constants(group, t), self.factors(group))
         return True
 
     @staticmethod
@@ -305,20 +319,22 @@ class Optimizer(Eager, torch.optim.Optimizer):
         if torch.compiler.is_compiling() or group.get("maximize"):
             return []
         columns = [block.params, block.grads, *block.state]
-        function = kernels.compiled(kernel, False) if kernels.fits(columns) else None
-        if function is None or isinstance(self.lr(group), Tensor):
+        run = None if isinstance(self.lr(group), Tensor) else kernels.loop(kernel, False, columns)
+        if run is None:
             return []
         steps = self._workspace(block)
         constants = [1.0, 0.0, 1.0, 1.0, 0.0, *self.constants(group, block.t)]
         factors = self.factors(group)
-        kernels.run(function, [*columns, steps], constants, factors and [factors[i] for i in block.owners])
+        first, last = block.owners[0], block.owners[-1]
+        run([*columns, steps], constants, None if factors is None else factors[first : last + 1])
         block.compiled = True
         return steps
 
     def _workspace(self, block: Block) -> list[Tensor]:
         """Room for the steps of a block, used again for every segment: fresh pages cost more than the arithmetic."""
-        if self._room is None or self._room.numel() < self._need:
-            self._room = torch.empty(self._need, device="cpu")
+        device = block.params[0].device
+        if self._room is None or self._room.numel() < self._need or self._room.device != device:
+            self._room = torch.empty(self._need, device=device)
         rooms = []
         for param in block.params:
             rooms.append(torch.as_strided(self._room, param.size(), param.stride(), self._used))
@@ -349,10 +365,7 @@ class Optimizer(Eager, torch.optim.Optimizer):
         if block.scales is None:
             subtract_(block.params, block.steps, self.rate(group))
         else:
-            rate = self.rate(group)
-            factors = block.scales if len(block.scales) > 1 else block.scales * len(block.params)
-            for param, step, factor in zip(block.params, block.steps, factors):
-                param.addcmul_(step, factor * -rate)
+            subtract_scaled_(block.params, block.steps, block.scales * self.rate(group))
         if shrinks and last:
             foreach.mul_(block.params, shrink)
         if block.params is not target:
@@ -377,7 +390,7 @@ class Optimizer(Eager, torch.optim.Optimizer):
 
 def _local(x: Any) -> Tensor:
     """This rank's piece of a tensor that FSDP2 shards; elementwise rules need no more."""
-    return x.to_local() if hasattr(x, "to_local") else x
+    return x if type(x) in PLAIN or not hasattr(x, "to_local") else x.to_local()
 
 
 def _real(x: Any) -> Tensor:

@@ -19,8 +19,8 @@ class Kernel(NamedTuple):
     constants: tuple[str, ...]
     body: str
 
-    def source(self, applies: bool) -> str:
-        """The C code; it writes the parameter, or returns the step."""
+    def source(self, applies: bool, loop: str = LOOP) -> str:
+        """The C code, in the loop of a device; it writes the parameter, or returns the step."""
         names = [*self.state, *(() if applies else ("U",))]
         arrays = [name if name == "U" else f"S_{name}" for name in names]
         opened = [f"float *restrict {array} = row[{2 + k}];" for k, array in enumerate(arrays)]
@@ -33,4 +33,4 @@ class Kernel(NamedTuple):
             "STORE": " ".join(f"S_{name}[i] = {name};" for name in self.state),
             "FINISH": APPLY if applies else RETURN,
         }
-        return "".join(f"#define {name} {text}\n" for name, text in macros.items()) + LOOP
+        return "".join(f"#define {name} {text}\n" for name, text in macros.items()) + loop

@@ -1,15 +1,16 @@
-"""Update rules as compiled loops: one pass over memory instead of one an operation, on CPU and float32.
+"""Update rules as compiled loops: one pass over memory instead of one an operation, in float32, on CPU and CUDA.
 
-A rule states its arithmetic once more as a few lines of C (see `imgzoo.native`). Without a compiler, or for other
-devices and precisions, the rule's tensor operations do the same work.
+A rule states its arithmetic once more as a few lines of C (see `imgzoo.native`; `cuda` for a GPU). Without a compiler,
+or for other devices and precisions, the rule's tensor operations do the same work.
 """
 
 from __future__ import annotations
 
 import ctypes
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from torch import Tensor
 
 from imgzoo.native import library
 
+from . import foreach
 from .kernel import Kernel
 
 SHIPPED = Path(__file__).with_name("compiled")
@@ -48,38 +50,76 @@ def share(work: Callable[[int], None], threads: int) -> None:
         other.result()
 
 
-def fits(columns: Sequence[Sequence[Tensor]]) -> bool:
-    """Whether parallel lists of tensors are float32 on CPU with one dense layout a tensor."""
+Columns = Sequence[Sequence[Tensor]]
+Run = Callable[[Columns, Sequence[Any], Sequence[float] | Tensor | None], None]
+"""A loop over parallel lists of tensors, with a rule's constants and a factor for each tensor."""
+
+
+def loop(kernel: Kernel, applies: bool, columns: Columns) -> Run | None:
+    """A rule's loop for these tensors, or None where the rule's tensor operations have to do."""
+    device = columns[0][0].device
+    if device.type not in ("cpu", "cuda") or not fits(columns):
+        return None
+    if device.type == "cpu":
+        function = compiled(kernel, applies)
+        return function and functools.partial(run, function)
+    from . import cuda
+
+    if torch.cuda.is_current_stream_capturing():  # constants would be those of this step for ever
+        return None
+    launched = cuda.compiled(kernel, applies, device.index)
+    return launched and functools.partial(cuda.run, launched)
+
+
+def norms(tensors: Sequence[Tensor]) -> Tensor:
+    """Euclidean norm of each tensor (N,), on the first one's device."""
+    device = tensors[0].device
+    if device.type == "cuda" and not torch.compiler.is_compiling() and fits([tensors]):
+        from . import cuda
+
+        kernel = cuda.built(cuda.SQUARES, device.index)
+        if kernel is not None and not torch.cuda.is_current_stream_capturing():
+            return cuda.norms(kernel, tensors)
+    return torch.stack([norm.to(device) for norm in foreach.norm(tensors)])
+
+
+def fits(columns: Columns) -> bool:
+    """Whether parallel lists of tensors are float32 on one device with one dense layout a tensor."""
+    place = columns[0][0].get_device()
+    if any(x.dtype is not torch.float32 or x.get_device() != place for column in columns for x in column):
+        return False
+    if all(all(map(Tensor.is_contiguous, column)) for column in columns):
+        return True
     for row in zip(*columns):
-        first = row[0]
-        if first.device.type != "cpu" or not all(x.dtype == torch.float32 for x in row):
-            return False
+        first, stride = row[0], row[0].stride()
         if all(x.is_contiguous() for x in row):
             continue
-        stride = first.stride()
         dense = first.ndim == 4 and first.is_contiguous(memory_format=torch.channels_last)
         if not dense or any(x.stride() != stride for x in row):
             return False
     return True
 
 
+def pointers(columns: Columns) -> Iterator[int]:
+    """Addresses, a tensor's beside each other."""
+    return chain.from_iterable(zip(*(map(Tensor.data_ptr, column) for column in columns)))
+
+
 def run(
-    function: Any,
-    columns: Sequence[Sequence[Tensor]],
-    constants: Sequence[float],
-    factors: Sequence[float] | None = None,
+    function: Any, columns: Columns, constants: Sequence[Any], factors: Sequence[float] | Tensor | None = None
 ) -> None:
     """Run a compiled loop over parallel lists of tensors, shared evenly among torch's threads."""
-    rows = list(zip(*columns))
-    pointers = (ctypes.c_void_p * (len(rows) * len(columns)))(*[x.data_ptr() for row in rows for x in row])
-    sizes = (ctypes.c_long * len(rows))(*[row[0].numel() for row in rows])
-    numbers = (ctypes.c_float * len(constants))(*constants)
-    each = (ctypes.c_float * len(rows))(*factors) if factors is not None else None
+    count = len(columns[0])
+    addresses = (ctypes.c_void_p * (count * len(columns)))(*pointers(columns))
+    sizes = (ctypes.c_long * count)(*map(Tensor.numel, columns[0]))
+    numbers = (ctypes.c_float * len(constants))(*map(float, constants))
+    factors = factors.tolist() if isinstance(factors, Tensor) else factors
+    each = (ctypes.c_float * count)(*factors) if factors is not None else None
     total = sum(sizes)
     threads = min(torch.get_num_threads(), max(1, total // (1 << 15)))
     bounds = [total * k // threads for k in range(threads + 1)]
 
     def work(k: int) -> None:
-        function(len(rows), pointers, sizes, each, numbers, bounds[k], bounds[k + 1])
+        function(count, addresses, sizes, each, numbers, bounds[k], bounds[k + 1])
 
     share(work, threads)

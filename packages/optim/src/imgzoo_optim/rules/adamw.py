@@ -64,7 +64,7 @@ class AdamW(Optimizer):
         counts = [p.numel() for p in blocks[0].params]
         if len(blocks) > 1:  # the pieces of one tensor
             counts = [sum(block.params[0].numel() for block in blocks)]
-        rms = [norm / count**0.5 for norm, count in zip(norms(blocks, relative), counts, strict=True)]
+        rms = [norm / count**0.5 for norm, count in zip(norms(blocks, relative).unbind(), counts, strict=True)]
         factors = [(each / threshold).clamp_(min=1.0).reciprocal_() for each in rms]
         for block in blocks:
             scale_(block.steps, factors)

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from imgzoo_optim import foreach
-from imgzoo_optim.base import Block, Optimizer, flatten, norms
+from imgzoo_optim import foreach, kernels
+from imgzoo_optim.base import Block, Optimizer, Scalar, flatten, norms
 from imgzoo_optim.kernel import Kernel
 
 from .moments import adaptive_step, average_square_
@@ -53,18 +53,25 @@ class LAMB(Optimizer):
         grads = [p.grad for p in flatten(self.param_groups) if p.grad is not None]
         self.clip = None
         if limit is not None and grads:
-            norms = [norm.to(grads[0].device) for norm in foreach.norm(grads)]
-            self.clip = (limit / torch.linalg.vector_norm(torch.stack(norms))).clamp_(max=1.0)
+            self.clip = (limit / torch.linalg.vector_norm(kernels.norms(grads))).clamp_(max=1.0)
 
     def shrink(self, group: dict[str, Any]) -> Any:
         return 1.0
 
-    def constants(self, group: dict[str, Any], t: int) -> tuple[float, ...]:
+    def constants(self, group: dict[str, Any], t: int) -> tuple[Scalar, ...]:
         beta1, beta2 = group["betas"]
         gain = 1 - beta1 if group["grad_averaging"] else 1.0
         c1, c2 = (1 / (1 - beta1**t), (1 - beta2**t) ** -0.5) if group["bias_correction"] else (1.0, 1.0)
-        clip = 1.0 if self.clip is None else float(self.clip)
-        return clip, beta1, gain, 1 - beta2, c1, c2, group["eps"], self._joined(group)
+        return (
+            1.0 if self.clip is None else self.clip,
+            beta1,
+            gain,
+            1 - beta2,
+            c1,
+            c2,
+            group["eps"],
+            self._joined(group),
+        )
 
     @staticmethod
     def _joined(group: dict[str, Any]) -> float:
@@ -93,10 +100,10 @@ class LAMB(Optimizer):
                 foreach.add_(block.steps, block.params, alpha=decay)
         if not decay and not group["always_adapt"]:
             return
-        weights = torch.stack(norms(blocks, lambda block: block.params))
-        sizes = torch.stack(norms(blocks, lambda block: block.steps))
+        weights = norms(blocks, lambda block: block.params)
+        sizes = norms(blocks, lambda block: block.steps)
         trust = torch.where((weights > 0) & (sizes > 0), weights / sizes, torch.ones_like(weights))
         if group["trust_clip"]:
             trust.clamp_(max=1.0)
         for block in blocks:
-            block.scales = list(trust.unbind())
+            block.scales = trust

@@ -46,12 +46,15 @@ class LaProp(Optimizer):
 
     def update(self, group: dict[str, Any], params: list[Tensor], t: Any) -> None:
         lr, beta1 = self.lr(group), group["betas"][0]
-        together: dict[Any, list[Tensor]] = {}
         for param in params:
-            state = self.state[param]
-            if "exp_avg_lr" not in state:  # at a constant rate, as it was before the average was kept
-                state["exp_avg_lr"] = torch.zeros((), dtype=torch.float64, device="cpu") + lr * (1 - beta1 ** (t - 1))
-            average = state["exp_avg_lr"].mul_(beta1).add_((1 - beta1) * lr)
+            if "exp_avg_lr" not in self.state[param]:  # at a constant rate, as it was before the average was kept
+                first = torch.zeros((), dtype=torch.float64, device="cpu") + lr * (1 - beta1 ** (t - 1))
+                self.state[param]["exp_avg_lr"] = first
+        averages = [self.state[param]["exp_avg_lr"] for param in params]
+        foreach.mul_(averages, beta1)
+        foreach.add_(averages, (1 - beta1) * lr)
+        together: dict[Any, list[Tensor]] = {}
+        for param, average in zip(params, averages):
             together.setdefault(None if torch.compiler.is_compiling() else float(average), []).append(param)
         for each in together.values():
             average = self.state[each[0]]["exp_avg_lr"]

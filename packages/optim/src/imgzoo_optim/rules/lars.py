@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from imgzoo_optim import foreach
+from imgzoo_optim import foreach, kernels
 from imgzoo_optim.base import Block, Optimizer
 from imgzoo_optim.kernel import Kernel
 
@@ -49,18 +49,18 @@ class LARS(Optimizer):
     def prepare(self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor], t: Any) -> None:
         if not self.adapts(group):
             return
-        weights, sizes = torch.stack(foreach.norm(params)), torch.stack(foreach.norm(grads))
+        weights, sizes = kernels.norms(params), kernels.norms(grads)
         trust = group["trust_coeff"] * weights / (sizes + weights * group["weight_decay"] + group["eps"])
         trust = torch.where((weights > 0) & (sizes > 0), trust, torch.ones_like(trust))
         if group["trust_clip"]:
             trust = (trust / self.lr(group)).clamp_(max=1.0)
-        self.trust = list(trust.unbind())
+        self.trust = trust
 
     def constants(self, group: dict[str, Any], t: int) -> tuple[float, ...]:
         return (group["weight_decay"], *momentum_constants(group, t))
 
-    def factors(self, group: dict[str, Any]) -> list[float] | None:
-        return torch.stack(self.trust).tolist() if self.adapts(group) else None
+    def factors(self, group: dict[str, Any]) -> Tensor | None:
+        return self.trust if self.adapts(group) else None
 
     def direction(self, block: Block, group: dict[str, Any]) -> list[Tensor]:
         grads = block.grads

@@ -71,11 +71,9 @@ class MARS(Optimizer):
     def finish(self, blocks: list[Block], group: dict[str, Any]) -> None:
         plain = self.plain(blocks[0], group)
         if not plain:
-            sizes = norms(blocks, lambda block: block.steps)
-            foreach.clamp_min_(sizes, 1.0)
-            foreach.reciprocal_(sizes)
+            factors = norms(blocks, lambda block: block.steps).clamp_(min=1.0).reciprocal_().unbind()
             for block in blocks:
-                scale_(block.steps, sizes)
+                scale_(block.steps, factors)
         for block in blocks:
             block.steps = self.moments(block, group, group["betas_1d"] if plain else group["betas"], plain)
         super().finish(blocks, group)

@@ -61,8 +61,8 @@ class NovoGrad(Optimizer):
         decay = 0.0 if group["decoupled_decay"] else group["weight_decay"]
         return beta1, 1 - beta1 if group["grad_averaging"] else 1.0, decay
 
-    def factors(self, group: dict[str, Any]) -> list[float] | None:
-        return torch.stack(self.scales).tolist()
+    def factors(self, group: dict[str, Any]) -> Tensor | None:
+        return torch.stack(self.scales)
 
     def direction(self, block: Block, group: dict[str, Any]) -> list[Tensor]:
         (mean,) = block.state
