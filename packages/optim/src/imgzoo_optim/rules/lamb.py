@@ -62,16 +62,8 @@ class LAMB(Optimizer):
         beta1, beta2 = group["betas"]
         gain = 1 - beta1 if group["grad_averaging"] else 1.0
         c1, c2 = (1 / (1 - beta1**t), (1 - beta2**t) ** -0.5) if group["bias_correction"] else (1.0, 1.0)
-        return (
-            1.0 if self.clip is None else self.clip,
-            beta1,
-            gain,
-            1 - beta2,
-            c1,
-            c2,
-            group["eps"],
-            self._joined(group),
-        )
+        clip = 1.0 if self.clip is None else self.clip
+        return clip, beta1, gain, 1 - beta2, c1, c2, group["eps"], self._joined(group)
 
     @staticmethod
     def _joined(group: dict[str, Any]) -> float:
