@@ -14,19 +14,34 @@ from imgzoo.errors import PluginError
 from imgzoo.guard import attempt
 from imgzoo.registry import KINDS, fill
 
+ODD = """
+class Mute(str):
+    def __str__(self): raise RuntimeError('no text')
+    __repr__ = __format__ = __str__
+MUTE, ENDLESS, DEEP = Mute('x'), [], []
+ENDLESS.append(ENDLESS)
+for _ in range(5000):
+    DEEP = [DEEP]
+"""
 SOUND = "@hookimpl\ndef imgzoo_losses(): return [ComponentSpec('sound', 'json:loads')]\n"
 FIELDS = {
     "imgzoo_models": ("ModelSpec('acme_net', 'json:loads', {})", {
-        "aliases": ["['old']", "{'old': 3}", "None"], "weights": ["None", "[3]", "'text'"], "family": ["None", "3"],
-        "kwargs": ["None", "[1]", "{1: 2}"], "capabilities": ["'export'", "{1}"], "paper": ["3"], "spelling": ["None"],
+        "aliases": ["['old']", "{'old': 3}", "None", "{'a/b': 'acme_net'}", "{'': 'acme_net'}"],
+        "weights": ["None", "[3]", "'text'", "[WeightSpec('a/b')]", "[WeightSpec('t'), WeightSpec('t')]",
+                    "[WeightSpec('t', mean=(10**5000,))]"],
+        "family": ["None", "3", "'x' * 10**6", "MUTE"],
+        "kwargs": ["None", "[1]", "{1: 2}", "{'n': 10**5000}", "{'n': [{'n': MUTE}]}", "{'n': ENDLESS}",
+                   "{'n': DEEP}", "{'n': 'x' * 10**6}"],
+        "capabilities": ["'export'", "{1}"], "paper": ["3"], "spelling": ["None"],
     }),
     "imgzoo_weights": ("WeightSpec('t', 'net', {})", {
         "num_classes": ["10**5000", "-1", "True", "'7'"], "input_size": ["(3, 224)", "(3, 10**9, 1)", "None"],
-        "url": ["None"], "crop_pct": ["'0.9'", "float('nan')"], "mean": ["None", "'abc'"], "kwargs": ["[]"],
-        "license": ["3"], "fixed_input_size": ["1"], "test_input_size": ["0"],
+        "url": ["None", "MUTE"], "crop_pct": ["'0.9'", "float('nan')"], "kwargs": ["[]"], "license": ["3"],
+        "mean": ["None", "'abc'", "(10**5000,) * 3", "()", "(float('inf'),) * 3"],
+        "fixed_input_size": ["1"], "test_input_size": ["0"],
     }),
     "imgzoo_optimizers": ("ComponentSpec('acme', 'json:loads', {})", {
-        "kwargs": ["None"], "traits": ["['fast']"], "help": ["None"],
+        "kwargs": ["None", "{'n': 10**5000}"], "traits": ["['fast']"], "help": ["None", "MUTE"],
     }),
     "imgzoo_commands": ("CommandSpec('acme', 'json:loads', {})", {"help": ["None", "3"]}),
     "imgzoo_health_checks": ("HealthCheck('acme', 'json:loads', {})", {"help": ["b'x'"]}),
@@ -41,7 +56,7 @@ CASES = [
 
 @pytest.mark.parametrize(("hook", "call", "field"), CASES)
 def test_a_field_of_the_wrong_type_is_named_with_its_item_and_hook(site, hook, call, field):
-    site.add("bad-zoo", "bad", f"@hookimpl\ndef {hook}(): return [{call}]\n{SOUND}")
+    site.add("bad-zoo", "bad", f"{ODD}@hookimpl\ndef {hook}(): return [{call}]\n{SOUND}")
     host = site.manager()
     for kind in KINDS:
         fill(host, kind)
@@ -52,10 +67,12 @@ def test_a_field_of_the_wrong_type_is_named_with_its_item_and_hook(site, hook, c
 
 
 @pytest.mark.parametrize(
-    "spec", ["ModelSpec(3, 'a:b')", "ModelSpec('n', None)", "ModelSpec('n', 'a:b c')", "None", "7"]
-)
+    "spec",
+    ["ModelSpec(3, 'a:b')", "ModelSpec('n', None)", "ModelSpec('n', 'a:b c')", "None", "7", "ModelSpec(MUTE, 'a:b')",
+     "ModelSpec('n' * 10**6, 'a:b')"],
+)  # fmt: skip
 def test_names_and_targets_are_text(site, spec):
-    site.add("bad-zoo", "bad", f"@hookimpl\ndef imgzoo_models(): return [{spec}]\n")
+    site.add("bad-zoo", "bad", f"{ODD}@hookimpl\ndef imgzoo_models(): return [{spec}]\n")
     host = site.manager()
     assert fill(host, "models").names() == [] and host.named("bad")[0].state == "error"
 
@@ -90,6 +107,23 @@ def test_every_kind_of_death_is_told_by_plugin(site, death, where):
     assert host.named("dead")[0].state == "error"
     with pytest.raises(PluginError, match="dead"):
         fill(site.manager(IMGZOO_STRICT="1"), "losses")
+
+
+@pytest.mark.parametrize("death", ["Panic('rust')", "Mute()", "GeneratorExit()"])
+def test_a_command_that_dies_in_any_way_is_one_sentence(site, death):
+    kinds = "class Panic(BaseException): pass\nclass Mute(Exception):\n    def __str__(self): raise RuntimeError\n"
+    command = f"import click\n@click.command()\ndef die(): raise {death}\n"
+    hook = "@hookimpl\ndef imgzoo_commands(): return [CommandSpec('die', __name__ + ':die')]\n"
+    site.add("dead-zoo", "dead", kinds + command + hook)
+    done = site.run("die")
+    assert done.returncode == 1 and done.stderr.startswith(f"imgzoo: {death.partition('(')[0]}"), done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_an_error_without_end_is_told_in_part(site):
+    site.add("long-zoo", "long", "raise RuntimeError('x' * 5_000_000)")
+    (plugin,) = site.manager().named("long")
+    assert plugin.reason.startswith("RuntimeError: xxx") and len(plugin.reason) < 3000
 
 
 def test_a_slow_plugin_is_named_and_can_be_timed_out(site):

@@ -11,7 +11,7 @@ from .discovery.distributions import canonical
 from .discovery.find import RESERVED, Plugin
 from .discovery.manager import Manager, manager, set_manager
 from .errors import AmbiguousNameError, ImgzooDeprecationWarning, UnknownNameError, UsageError
-from .rules import complaint
+from .rules import TEXT, complaint
 from .specs import CommandSpec, ComponentSpec, HealthCheck, ModelSpec
 from .text import NAME, natural, safe
 
@@ -27,7 +27,7 @@ class Kind(NamedTuple):
     words: str = "letters, digits, '_' and '-'"
 
 
-SCHEME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]+")  # one letter is a drive
+SCHEME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{1,199}")  # one letter is a drive
 TARGET = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[\w.-]+")
 KINDS = {
     "models": Kind("model", "imgzoo_models", ModelSpec),
@@ -68,11 +68,11 @@ class Registry:
         if not isinstance(spec, self.kind.spec):
             raise TypeError(f"expected a {self.kind.spec.__name__}, got {type(spec).__name__}")
         row: Any = spec
-        if not isinstance(row.name, str):
+        if not TEXT.holds(row.name):
             raise TypeError(f"the name of a {self.kind.noun} is text, not a {type(row.name).__name__}")
         if not self.kind.pattern.fullmatch(row.name):
             raise ValueError(f"'{safe(row.name[:80])}' is no name for a {self.kind.noun} ({self.kind.words})")
-        if not isinstance(row.target, str):
+        if not TEXT.holds(row.target):
             raise TypeError(f"{row.name}: the target is text, not a {type(row.target).__name__}")
         if not TARGET.fullmatch(row.target):
             raise ValueError(f"{row.name}: target '{safe(row.target[:80])}' is not 'package.module:attribute'")

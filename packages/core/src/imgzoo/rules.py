@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from imgzoo.guard import attempt
 from imgzoo.specs import CommandSpec, ComponentSpec, HealthCheck, ModelSpec, WeightSpec
+from imgzoo.text import NAME
 
 MOST = 1 << 24
 """Sides of an image, channels and classes above this are mistakes."""
+MOST_TEXT, MOST_DIGITS, MOST_DEPTH = 10_000, 10**300, 20
+"""How long a text, how large a whole number and how deep a table of options may be."""
 
 
 class Rule(NamedTuple):
@@ -18,8 +22,39 @@ class Rule(NamedTuple):
     words: str
 
 
+def _is_shown(value: Any) -> bool:
+    """Whether a value of any type can be printed."""
+    shown, _ = attempt(lambda: f"{value}{value!r}")
+    return shown is not None and len(shown) <= 3 * MOST_TEXT
+
+
 def _is_text(value: Any) -> bool:
-    return isinstance(value, str)
+    return isinstance(value, str) and len(value) <= MOST_TEXT and (type(value) is str or _is_shown(value))
+
+
+def _is_tag(value: Any) -> bool:
+    return _is_text(value) and NAME.fullmatch(value) is not None
+
+
+def _is_option(value: Any, depth: int = 0) -> bool:
+    """Whether what stands in a table of options can be printed, as JSON too."""
+    kind = type(value)
+    if kind is int:
+        return -MOST_DIGITS < value < MOST_DIGITS
+    if kind is bool or kind is float or value is None:
+        return True
+    if kind is str:
+        return len(value) <= MOST_TEXT
+    if kind is dict or isinstance(value, Mapping):
+        table: Mapping[Any, Any] = value
+        inner: Any = table.values()
+        if not all(map(_is_text, table)):
+            return False
+    elif isinstance(value, list | tuple | set | frozenset):
+        inner = value
+    else:
+        return _is_shown(value)
+    return depth < MOST_DEPTH and all(_is_option(each, depth + 1) for each in inner)
 
 
 def _is_count(value: Any) -> bool:
@@ -35,29 +70,32 @@ def _is_size(value: Any) -> bool:
 
 
 def _are_channels(value: Any) -> bool:
-    return isinstance(value, tuple | list) and all(isinstance(each, int | float) for each in value)
+    listed = isinstance(value, tuple | list) and len(value) > 0
+    return listed and all(isinstance(each, int | float) and abs(each) <= MOST for each in value)
 
 
 def _is_table(value: Any) -> bool:
-    return isinstance(value, Mapping) and all(isinstance(key, str) for key in value)
+    return isinstance(value, Mapping) and _is_option(value)
 
 
 def _are_aliases(value: Any) -> bool:
-    return _is_table(value) and all(isinstance(each, str) for each in value.values())
+    return isinstance(value, Mapping) and all(_is_tag(old) and _is_text(new) for old, new in value.items())
 
 
 def _are_words(value: Any) -> bool:
-    return isinstance(value, frozenset | set) and all(isinstance(each, str) for each in value)
+    return isinstance(value, frozenset | set) and all(_is_text(each) for each in value)
 
 
 def _are_weights(value: Any) -> bool:
     if getattr(value, "checks_its_rows", False):
         return True
-    return isinstance(value, tuple | list) and not any(complaint(row) for row in value)
+    if not isinstance(value, tuple | list) or any(complaint(row) for row in value):
+        return False
+    return len({row.tag for row in value}) == len(value)
 
 
-TEXT = Rule(_is_text, "text")
-TABLE = Rule(_is_table, "a table of options by name")
+TEXT = Rule(_is_text, f"text, to {MOST_TEXT} characters")
+TABLE = Rule(_is_table, "a table of options by name that can be printed")
 WORDS = Rule(_are_words, "a set of words")
 SIZE = Rule(_is_size, "(channels, height, width)")
 COUNT = Rule(_is_count, f"a whole number up to {MOST}")
@@ -72,7 +110,7 @@ def _or_none(rule: Rule) -> Rule:
 RULES: dict[type, Mapping[str, Rule]] = {
     ModelSpec: {
         "kwargs": TABLE,
-        "weights": Rule(_are_weights, "a list of sound WeightSpecs"),
+        "weights": Rule(_are_weights, "a list of sound WeightSpecs, each tag once"),
         "family": TEXT,
         "paper": TEXT,
         "capabilities": WORDS,
@@ -81,7 +119,8 @@ RULES: dict[type, Mapping[str, Rule]] = {
         "field": WORDS,
     },
     WeightSpec: {
-        **dict.fromkeys(("tag", "arch", "url", "hf_hub_id", "hf_hub_filename", "sha256", "license"), TEXT),
+        "tag": Rule(_is_tag, "letters, digits, '_' and '-'"),
+        **dict.fromkeys(("arch", "url", "hf_hub_id", "hf_hub_filename", "sha256", "license"), TEXT),
         **dict.fromkeys(("interpolation", "crop_mode", "format", "paper", "origin_url"), TEXT),
         "num_classes": COUNT,
         "label_offset": COUNT,

@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from typing import Any
 
 _ESCAPE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-_])")
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,199}")
 """What a name of a model, tag, component or command may be."""
+MOST_TOLD = 2000
 _DIGITS = re.compile(r"(\d+)")
 
 
@@ -54,9 +55,10 @@ def first_line(error: BaseException) -> str:
 
 
 def told(error: BaseException) -> str:
-    """Kind and text of an error; one whose text cannot be had is still told."""
+    """Kind and text of an error, of a text without end the beginning; one whose text cannot be had is still told."""
     try:
-        return f"{type(error).__name__}: {error}"
+        text = f"{type(error).__name__}: {error}"
+        return text if len(text) <= MOST_TOLD else f"{text[:MOST_TOLD]}..."
     except BaseException as worse:
         return f"{type(error).__name__}, whose text raises {type(worse).__name__}"
 
@@ -97,4 +99,4 @@ def _finite(value: Any) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    return sorted(value) if isinstance(value, set | frozenset) else dict(value)
+    return sorted(value, key=str) if isinstance(value, set | frozenset) else str(value)

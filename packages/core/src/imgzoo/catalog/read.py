@@ -194,7 +194,7 @@ def weight_spec(arch: str, tag: str, cells: Row, paper: str = "") -> WeightSpec:
     if "hf_hub_id" not in full and not full.get("url"):
         full["hf_hub_id"] = f"timm/{arch}.{tag}"
     full.setdefault("paper", paper)
-    wrong = wrong_field(WeightSpec, full.items())
+    wrong = wrong_field(WeightSpec, {"tag": tag, **full}.items())
     if wrong:
         raise TypeError(wrong)
     return WeightSpec(tag, arch, **full)

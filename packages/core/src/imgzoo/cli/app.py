@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 import click
 
 from imgzoo.errors import ImgzooError, PluginError, PluginLoadError, UnknownNameError
+from imgzoo.text import told
 
 from .output import complain, show_warning
 
@@ -129,16 +130,18 @@ def run(args: list[str] | None = None) -> NoReturn:
     warnings.showwarning = show_warning
     try:
         status = cli.main(args, prog_name="imgzoo", standalone_mode=False)
-    except Exception as error:
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except SystemExit:
+        raise
+    except BaseException as error:  # a command is a plugin's, too
         if os.environ.get("IMGZOO_DEBUG"):
             raise
         sys.exit(_fail(error))
-    except KeyboardInterrupt:
-        sys.exit(130)
     sys.exit(status if isinstance(status, int) else 0)
 
 
-def _fail(error: Exception) -> int:
+def _fail(error: BaseException) -> int:
     """Print the error as one sentence; returns the exit code."""
     match error:
         case click.exceptions.NoArgsIsHelpError():
@@ -163,5 +166,5 @@ def _fail(error: Exception) -> int:
         case OSError():
             complain(error)
             return 1
-    complain(f"{type(error).__name__}: {error} (imgzoo --debug shows where)")
+    complain(f"{told(error)} (imgzoo --debug shows where)")
     return 1
