@@ -139,6 +139,31 @@ def test_a_row_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
     assert path.read_text() == '{"a": 1}\n'
 
 
+NO_ROWS = {
+    "no JSON": b"\0\0\0", "no UTF-8": b'{"kind": "train", "step": 2, "x": "\xff"}', "a list": b"[1]", "a number": b"5",
+    "too deep": b"[" * 100_000, "digits": b'{"kind": "eval", "step": ' + b"9" * 5000 + b"}",
+    "too large": b'{"kind": "eval", "step": ' + b"9" * 400 + b"}", "no step": b'{"kind": "eval"}',
+    "a step of text": b'{"kind": "eval", "step": "2"}', "no kind": b'{"step": 2}', "no epoch": b'{"kind": "eval", '
+    b'"step": 2, "epoch": null}', "a table": b'{"kind": "eval", "step": 2, "top1": {}}',
+    "true": b'{"kind": "eval", "step": 2, "top1": true}',
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("line", NO_ROWS.values(), ids=NO_ROWS)
+def test_a_damaged_line_costs_no_row_and_is_kept(tmp_path, line):
+    folder = runs.RunFolder(tmp_path)
+    for step in (1, 2, 3):
+        folder.append({"kind": "eval", "step": step, "epoch": float(step), "loss": None})
+    first, *rest = folder.metrics_file.read_bytes().splitlines(keepends=True)
+    whole = first + line + b"\n" + b"".join(rest)
+    folder.metrics_file.write_bytes(whole + b'{"kind": "eval", "st')  # the last was cut short by a crash
+    assert [row["step"] for row in folder.rows()] == [1, 2, 3]
+    assert folder.rewind(2, {"eval": True}) == 1
+    assert (tmp_path / "metrics.damaged.jsonl").read_bytes().startswith(whole)
+    assert [row["step"] for row in folder.rows()] == [1, 2]
+    assert folder.rewind(2, {"eval": True}) == 0
+
+
 def test_a_full_disk_is_known_through_safetensors_too():
     from safetensors import SafetensorError
 

@@ -142,6 +142,21 @@ def test_a_summary_with_other_values_is_refused_in_a_sentence(run):
     assert "metrics.jsonl or summary.json" in fails(command, run)
 
 
+@pytest.mark.parametrize(
+    ("file", "value"),
+    [
+        ("summary.json", {"step": 8, "best": {"top1": {}}, "metric": "top1"}),
+        ("report/evaluation.json", {"task": {}, "rates": 3}),
+        ("report/evaluation.json", {"labels": 3.5, "rates": {"n": 1.5}}),
+    ],
+)
+def test_a_damaged_run_is_not_compared(run, file, value, tmp_path):
+    other = shutil.copytree(run, tmp_path / "other")
+    (other / file).write_text(json.dumps(value))
+    words = fails(command, other, run, "--output", tmp_path / "page.html")
+    assert "is damaged" in words and not (tmp_path / "page.html").exists()
+
+
 def test_a_killed_run_and_a_running_one_have_a_page(run):
     from imgzoo_train.files.storage import held
 

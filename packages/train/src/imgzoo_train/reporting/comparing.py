@@ -7,15 +7,16 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from imgzoo.errors import UsageError
 from imgzoo.page import text
-from imgzoo.text import duration
+from imgzoo.text import duration, told
 from imgzoo_train.files.storage import replace_text
 from imgzoo_train.scores.metrics import lower_is_better
 
 from .figures import PLAIN, Figure, line, title, unit
 from .page import uncertainty
 from .parts import Sections, note, score, table, tiles
-from .reading import RunFiles, times_of
+from .reading import DAMAGED, RunFiles, times_of
 from .record import EVALUATION, FOLDER
 
 LISTED = 25
@@ -23,8 +24,15 @@ LISTED = 25
 
 
 def write_comparison(one: RunFiles, two: RunFiles, path: Path) -> Path:
-    """Write the page that compares two runs; returns where. Raises `StorageError` where it cannot be written."""
-    replace_text(path, render(one, two))
+    """Write the page that compares two runs; returns where.
+
+    Raises `StorageError` where it cannot be written, `UsageError` where a file of one of the runs is damaged.
+    """
+    try:
+        page = render(one, two)
+    except DAMAGED as error:
+        raise UsageError(f"a JSON file of {one.path} or {two.path} is damaged: {told(error)}") from error
+    replace_text(path, page)
     return path
 
 
@@ -34,12 +42,12 @@ def render(one: RunFiles, two: RunFiles) -> str:
     found.add("Curves", found.pairs(curves(one, two)) or note("Neither run has a log row yet."))
     found.add("Scores", scores(one, two))
     found.add("Classes", classes(one, two))
-    told = [{key: value for key, value in run.environment.items() if key != "data"} for run in (one, two)]
+    environments = [{key: value for key, value in run.environment.items() if key != "data"} for run in (one, two)]
     data = [run.environment.get("data") or {} for run in (one, two)]
     for kind, (a, b), same in (
         ("Settings", (one.settings, two.settings), "The settings are the same, but for the folder."),
         ("Data", data, "The data is the same, as far as environment.json says."),
-        ("Environment", told, "Both ran on the same."),
+        ("Environment", environments, "Both ran on the same."),
     ):
         found.add(
             f"{kind} that differ{'s' * (kind != 'Settings')}", differences(dict(flat(a)), dict(flat(b)), names, same)

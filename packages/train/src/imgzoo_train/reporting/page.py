@@ -16,14 +16,12 @@ from imgzoo_train.files.storage import replace_text
 from . import drawing
 from .figures import curves, reliability, scatter, title
 from .parts import Sections, note, score, table, tiles
-from .reading import RunFiles, times_of
+from .reading import DAMAGED, RunFiles, times_of
 from .record import CLASSES, EVALUATION, FOLDER, SEEN
 
 LISTED = 50
 """Most confused pairs that are listed."""
 ANSWERS = f"{FOLDER}/{EVALUATION}"
-DAMAGED = (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError, ZeroDivisionError)
-"""What reading raises where a file holds other values than a run writes."""
 SMOOTHING = (
     '<p class="axes"><label>Smoothing <input id="smoothing" type="range" min="0" max="0.95" step="0.05" value="0">'
     '</label><label><input id="log" type="checkbox"> logarithmic loss</label></p>'

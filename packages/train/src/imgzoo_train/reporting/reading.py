@@ -19,6 +19,8 @@ from imgzoo_train.scores.metrics import METRICS, better, oriented
 
 from .record import EVALUATION, FOLDER, SEEN
 
+DAMAGED = (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError, ZeroDivisionError)
+"""What reading raises where a file holds other values than a run writes."""
 AVERAGE = re.compile(r"_(ema(-[\d.e-]+)?|swa)$")
 """The end of a score's name that says which average of the weights it is of."""
 Row = Mapping[str, Any]
@@ -128,11 +130,13 @@ def open_run(path: Path) -> RunFiles:
     except (OSError, ValueError, RecursionError) as error:
         run.missing["config.toml"] = reason_of(error)
     try:
-        run.rows = [row for row in folder.rows() if isinstance(row, dict)]
-    except (OSError, ValueError, AttributeError) as error:
+        run.rows = folder.rows()
+    except OSError as error:
         run.missing["metrics.jsonl"] = reason_of(error)
     if not folder.metrics_file.is_file():
         run.missing["metrics.jsonl"] = "is not there: the run had no log row yet"
+    elif not run.rows and folder.metrics_file.stat().st_size:
+        run.missing.setdefault("metrics.jsonl", "is damaged")
     run.summary = _read(run, "summary.json", dict)
     run.environment = _read(run, "environment.json", dict)
     run.evaluation = _read(run, f"{FOLDER}/{EVALUATION}", dict)

@@ -22,6 +22,8 @@ from imgzoo_train.files import storage
 
 TIMES = ("seconds", "images_per_second", "data_wait", "eval_seconds")
 """Columns of a metrics row that no two runs share."""
+MOST = float(10**300)
+"""A number in a row of metrics beyond this is none of ours."""
 
 
 class RunFolder:
@@ -62,24 +64,27 @@ class RunFolder:
         storage.append_row(self.metrics_file, row)
 
     def rows(self) -> list[dict[str, Any]]:
-        """All rows of `metrics.jsonl`, nan where the file has null; a last line cut short by a crash is left out."""
-        if not self.metrics_file.is_file():
-            return []
-        found: list[dict[str, Any]] = []
-        for line in self.metrics_file.read_text(encoding="utf-8").splitlines():
-            try:
-                row = json.loads(line)
-            except ValueError:
-                break
-            found.append({name: math.nan if value is None else value for name, value in row.items()})
-        return found
+        """All rows of `metrics.jsonl`, nan where the file has null; lines that are none are left out."""
+        return self._read()[0]
 
-    def rewind(self, step: int, kinds: Mapping[str, bool]) -> None:
-        """Drop rows after `step`; those at `step` stay if `kinds` says that their kind was done."""
-        kept = [
-            row for row in self.rows() if row["step"] < step or (row["step"] == step and kinds.get(row["kind"], False))
-        ]
+    def _read(self) -> tuple[list[dict[str, Any]], int]:
+        """The rows, and how many lines are damaged, not counting a last one that a crash cut short."""
+        lines = self.metrics_file.read_bytes().split(b"\n") if self.metrics_file.is_file() else []
+        read = [_row(line) for line in lines]
+        damaged = sum(row is None and bool(line.strip()) for row, line in zip(read[:-1], lines))
+        return [row for row in read if row is not None], damaged
+
+    def rewind(self, step: int, kinds: Mapping[str, bool]) -> int:
+        """Drop rows after `step`; those at `step` stay if `kinds` says that their kind was done.
+
+        Returns the number of damaged lines; a file that has some is kept as `metrics.damaged.jsonl`.
+        """
+        rows, damaged = self._read()
+        if damaged:
+            os.replace(self.metrics_file, self.metrics_file.with_suffix(".damaged.jsonl"))
+        kept = [row for row in rows if row["step"] < step or (row["step"] == step and kinds.get(row["kind"], False))]
         storage.replace_text(self.metrics_file, "".join(json_text(row, None) + "\n" for row in kept))
+        return damaged
 
     def write_summary(self) -> None:
         """Write `summary.csv`, one line an evaluation, from the metrics."""
@@ -105,6 +110,22 @@ class RunFolder:
             storage.remove_folder(self.best)
         new.rename(self.best)
         storage.sync_folder(self.path)
+
+
+def _row(line: bytes) -> dict[str, Any] | None:
+    """A line of `metrics.jsonl`: a kind, a step and other numbers by name; None for what is no such row."""
+    try:
+        row = json.loads(line.decode("utf-8"))
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(row, dict) or not isinstance(row.get("kind"), str):
+        return None
+    row = {name: math.nan if value is None else value for name, value in row.items()}
+    numbers = [value for name, value in row.items() if name != "kind"]
+    if any(isinstance(value, bool) or not isinstance(value, int | float) or abs(value) > MOST for value in numbers):
+        return None
+    places = row.get("step"), row.get("epoch", 0)
+    return row if isinstance(places[0], int) and math.isfinite(places[1]) else None
 
 
 def environment() -> dict[str, Any]:

@@ -14,7 +14,7 @@ import torch
 
 from imgzoo.guard import attempt
 from imgzoo.memory import keep_memory
-from imgzoo.text import json_text, safe, told
+from imgzoo.text import counted, json_text, safe, told
 from imgzoo_train.config.settings import Config, output_folder
 from imgzoo_train.files import storage
 from imgzoo_train.files.checkpoints import Checkpoints, Retention, folder_name
@@ -189,8 +189,7 @@ class Run:
         self.world.barrier()
         found = self.store.newest()
         if found is None:
-            if self.world.main:
-                self.folder.rewind(-1, {})
+            self.rewind(-1, {})
             return
         if words := resuming.take_over(self.state, found, self.data):
             self.say(words)
@@ -203,11 +202,17 @@ class Run:
         self.store.retention.pinned = set(self.state.pinned)
         self.store.scores = {int(step): score for step, score in self.state.best.get("scores", {}).items()}
         done = len(ROWS) if self.state.rows_done is None else self.state.rows_done
-        if self.world.main:
-            self.folder.rewind(self.state.step, {kind: ROWS.index(kind) < done for kind in ("train", "eval")})
+        self.rewind(self.state.step, {kind: ROWS.index(kind) < done for kind in ("train", "eval")})
         self.world.barrier()
         if self.epoch >= (self.config.model.unfreeze_epoch or self.config.run.epochs + 1):
             self.unfreeze()
+
+    def rewind(self, step: int, kinds: Mapping[str, bool]) -> None:
+        """Drop the rows of metrics after `step`, on the main rank."""
+        damaged = self.folder.rewind(step, kinds) if self.world.main else 0
+        if damaged:
+            lines = counted(damaged, "damaged line")
+            self.say(f"{lines} of metrics.jsonl left out; the file as it was is metrics.damaged.jsonl")
 
     def fit_epochs(self) -> None:
         """Call `fit` for each epoch that is left."""
