@@ -2,7 +2,9 @@
 
 import csv
 import json
+import os
 import re
+import subprocess
 from html.parser import HTMLParser
 
 import pytest
@@ -14,6 +16,7 @@ from train_commands import TINY, fails, invoke
 from imgzoo.errors import ImgzooError
 from imgzoo_train.cli import average, benchmark, clean, predict, push, recommend, sweep, train, validate
 from imgzoo_train.cli import launch as launching
+from imgzoo_train.files import storage
 
 
 @pytest.fixture(scope="module")
@@ -288,6 +291,20 @@ def test_slurm_quotes_every_argument():
     assert set(re.findall(r"\$\w+", bare)) == {"$HEAD", "$SLURM_JOB_ID"} and "`" not in bare and "$(" not in bare
     for option in ("--partition", "--time"):
         assert "no word that Slurm takes" in fails(launching, "--slurm", option, "a\n#SBATCH --x", "train", "m")
+
+
+def test_slurm_says_words_that_no_terminal_shows_so_that_bash_reads_them_as_they_are(tmp_path):
+    words = ["run\x1b[31m'\\", "b\udce9e", "\u202e\x9b"]
+    text = invoke(launching, "--slurm", "train", *words).output
+    assert all(char.isprintable() or char == "\n" for char in text)
+    line = text[text.index("srun ") :].replace("srun ", "printf '%s\\0' ")
+    said = subprocess.run(["bash", "-c", line], capture_output=True, check=True).stdout.split(b"\0")
+    assert said[-5:-2] == [os.fsencode(word) for word in words]
+
+
+def test_cells_keep_names_apart_and_run_nothing():
+    assert storage.safe_cell("a\x1b[1m") == "a\\x1b[1m" and storage.safe_cell("b\udce9") == "b\\xe9"
+    assert storage.safe_cell("=1+1") == "'=1+1" and storage.safe_cell("plain é") == "plain é"
 
 
 def folder_of(root, classes, count=3):

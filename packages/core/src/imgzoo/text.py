@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -40,6 +41,20 @@ def _written(char: str) -> str:
     if 0xDC80 <= code <= 0xDCFF:
         return f"\\x{code - 0xDC00:02x}"
     return char.encode("unicode_escape", "surrogatepass").decode()
+
+
+def shell_word(text: str) -> str:
+    """The text as one word of bash; what is not printable is written in bytes, and so shown."""
+    import shlex
+
+    if escaped(text) == text:
+        return shlex.quote(text)
+    written = (char if char.isprintable() and char not in "'\\" else _in_bytes(char) for char in text)
+    return f"$'{''.join(written)}'"
+
+
+def _in_bytes(char: str) -> str:
+    return "".join(f"\\x{byte:02x}" for byte in os.fsencode(char))
 
 
 def natural(name: str) -> list[str | int]:

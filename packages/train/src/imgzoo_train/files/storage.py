@@ -21,7 +21,7 @@ import torch
 
 from imgzoo.errors import ImgzooError, UsageError
 from imgzoo.loading.disk import replacing
-from imgzoo.text import json_text
+from imgzoo.text import escaped, json_text
 
 DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 CHUNK = 1 << 24
@@ -256,6 +256,6 @@ def make_folder(folder: Path) -> Path:
 
 
 def safe_cell(text: str) -> str:
-    """A text as a spreadsheet cell that is never run as a formula, without control characters."""
-    text = "".join(character for character in text if character.isprintable())
+    """A text as a spreadsheet cell that is never run as a formula, control characters escaped."""
+    text = escaped(text, "")
     return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text

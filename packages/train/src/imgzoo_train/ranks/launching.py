@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 import signal
 import subprocess
 import sys
@@ -13,6 +12,7 @@ from dataclasses import dataclass
 from types import FrameType
 
 from imgzoo.errors import UsageError
+from imgzoo.text import shell_word
 
 MODULE = "imgzoo_train"
 
@@ -87,9 +87,9 @@ def sbatch(plan: Plan, arguments: Sequence[str], time: str = "24:00:00", partiti
         if not re.fullmatch(r"[\w.,:+-]*", text):
             raise UsageError(f"{option} {text!r} is no word that Slurm takes")
     plan.rendezvous, plan.job = "@HEAD", "@JOB"
-    words = [shlex.quote(word) for word in ["python", *torchrun(plan, arguments)[1:]]]
+    words = [shell_word(word) for word in ["python", *torchrun(plan, arguments)[1:]]]
     known = {"--rdzv-endpoint=@HEAD": '"--rdzv-endpoint=$HEAD:29500"', "--rdzv-id=@JOB": '"--rdzv-id=$SLURM_JOB_ID"'}
-    known = {shlex.quote(mark): word for mark, word in known.items()}
+    known = {shell_word(mark): word for mark, word in known.items()}
     own = len(words) - len(arguments)
     words[:own] = [known.get(word, word) for word in words[:own]]
     exports = "\n".join(f"export {k}={v}" for k, v in environment(plan).items() if k != "OMP_NUM_THREADS")

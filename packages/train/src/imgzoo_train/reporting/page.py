@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-import shlex
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from imgzoo.errors import UsageError
 from imgzoo.page import text
-from imgzoo.text import counted, duration, told
+from imgzoo.text import counted, duration, shell_word, told
 from imgzoo_train.files.storage import replace_text
 
 from . import drawing
@@ -262,9 +261,9 @@ def environment(run: RunFiles) -> str:
     facts = run.environment
     ranks, place = facts.get("ranks", 1), run.path.absolute()
     command = f"imgzoo {f'launch -n {ranks} ' if ranks > 1 else ''}train"
-    command += f" --config {shlex.quote(str(place / 'config.toml'))} --output {shlex.quote(f'{place}-again')}"
+    command += f" --config {shell_word(str(place / 'config.toml'))} --output {shell_word(f'{place}-again')}"
     if facts.get("folder"):  # where relative paths of the data begin
-        command = f"cd {shlex.quote(facts['folder'])} && {command}"
+        command = f"cd {shell_word(facts['folder'])} && {command}"
     again = f'<p><code id="again">{text(command)}</code> <button type="button" data-copy="again">Copy</button></p>'
     rows = [
         (name, facts[name]) for name in ("device", "ranks", "threads", "python", "torch", "platform") if name in facts
