@@ -1,6 +1,7 @@
 """Compiled functions: kept in the cache, and done without where there is no compiler."""
 
 import hashlib
+import os
 import shutil
 
 import pytest
@@ -61,6 +62,27 @@ def test_a_folder_that_others_can_write_is_not_loaded_from(cache, tmp_path):
 
 
 @needs_compiler
+def test_a_folder_that_others_can_replace_is_not_loaded_from(cache, tmp_path):
+    assert native.library(SOURCE) is not None
+    for mode, loads in ((0o777, False), (0o1777, True)):
+        tmp_path.chmod(mode)
+        native.library.cache_clear()
+        assert (native.library(SOURCE) is not None) is loads
+
+
+@needs_compiler
+def test_what_lies_in_the_working_directory_is_not_loaded(cache, tmp_path, monkeypatch):
+    assert native.library(SOURCE) is not None
+    monkeypatch.chdir(tmp_path.parent)
+    monkeypatch.setenv("IMGZOO_CACHE", tmp_path.name)
+    native.library.cache_clear()
+    assert native.library(SOURCE) is None
+    monkeypatch.setenv("IMGZOO_CACHE", "~/cache")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert native.cache_dir() == tmp_path / "cache"
+
+
+@needs_compiler
 def test_another_users_folder_is_not_loaded_from(cache, monkeypatch):
     assert native.library(SOURCE) is not None
     monkeypatch.setattr(native.os, "getuid", lambda: 12345)
@@ -68,11 +90,19 @@ def test_another_users_folder_is_not_loaded_from(cache, monkeypatch):
     assert native.library(SOURCE) is None
 
 
-def test_without_a_home_nothing_lands_in_the_working_directory(monkeypatch):
+def test_without_a_home_nothing_lands_in_the_working_directory(tmp_path, monkeypatch):
     for name in ("IMGZOO_CACHE", "XDG_CACHE_HOME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(native.os.path, "expanduser", lambda path: path)
-    assert native.cache_dir().is_absolute()
+    monkeypatch.setattr(native.tempfile, "tempdir", str(tmp_path))
+    native._homeless.cache_clear()
+    mine = native.cache_dir()
+    assert mine == tmp_path / f"imgzoo-{os.getuid()}" and mine.stat().st_mode & 0o777 == 0o700
+    mine.chmod(0o777)  # as if another user had made it
+    native._homeless.cache_clear()
+    another = native.cache_dir()
+    assert another.parent == tmp_path and another != mine and native.cache_dir() == another
+    native._homeless.cache_clear()
 
 
 def test_no_compiler_no_library(cache, monkeypatch):

@@ -6,6 +6,7 @@ called through ctypes, which lets other threads run. No torch here.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import hashlib
@@ -28,12 +29,18 @@ def cache_dir() -> Path:
     A process without a home has one of its own in the folder for temporary files; never the working directory.
     """
     if chosen := os.environ.get("IMGZOO_CACHE"):
-        return Path(chosen)
+        return Path(os.path.expanduser(chosen))
     base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    if not os.path.isabs(base):
-        user = os.getuid() if hasattr(os, "getuid") else "user"
-        return Path(tempfile.gettempdir()) / f"imgzoo-{user}"
-    return Path(base) / "imgzoo"
+    return Path(base) / "imgzoo" if os.path.isabs(base) else _homeless()
+
+
+@functools.cache
+def _homeless() -> Path:
+    """This user's folder among the temporary files; where somebody else has taken its name, one of this process."""
+    folder = Path(tempfile.gettempdir()) / f"imgzoo-{os.getuid() if hasattr(os, 'getuid') else 'user'}"
+    with contextlib.suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    return folder if _private(folder) else Path(tempfile.mkdtemp(prefix="imgzoo-"))
 
 
 def code(beside: str, name: str) -> str:
@@ -45,8 +52,8 @@ def code(beside: str, name: str) -> str:
 def library(source: str, shipped: Path | None = None) -> Any:
     """C code as a loaded library: from the folder `shipped` of a wheel, the cache, or the compiler; else None.
 
-    Of the cache nothing is loaded from a folder that another user owns or can write, and nowhere a file that is not
-    as it was compiled.
+    Of the cache nothing is loaded from a folder that another user owns, can write or can replace, nor from one that
+    depends on the working directory, and nowhere a file that is not as it was compiled.
     """
     if os.environ.get("IMGZOO_KERNELS") == "0" or ctypes.sizeof(ctypes.c_long) != 8:
         return None
@@ -69,7 +76,9 @@ def _compiled(source: str) -> Any:
         return None
     digest = hashlib.sha256("\0".join([source, *FLAGS, compiler, _processor()]).encode()).hexdigest()[:24]
     try:
-        folder = (cache_dir() / "kernels").absolute()
+        folder = cache_dir() / "kernels"
+        if not folder.is_absolute():
+            return None
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         path, proof = folder / f"{digest}.so", folder / f"{digest}.sha256"
         if not _private(folder):
@@ -89,9 +98,12 @@ def _compiled(source: str) -> Any:
 
 
 def _private(folder: Path) -> bool:
-    """Whether a folder is this user's, and no link, and nobody else can write to it."""
-    found = folder.lstat()
-    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o022
+    """Whether a folder is this user's, and no link, and nobody else can write to it or put another in its place."""
+    found, me = folder.lstat(), os.getuid()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != me or found.st_mode & 0o022:
+        return False
+    above = [each.stat() for each in folder.resolve().parents]
+    return all(each.st_uid in (0, me) and (not each.st_mode & 0o002 or each.st_mode & stat.S_ISVTX) for each in above)
 
 
 def _as_compiled(path: Path, proof: Path) -> bool:
