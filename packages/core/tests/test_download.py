@@ -80,6 +80,9 @@ class Server(http.server.BaseHTTPRequestHandler):
     def do_missing(self):
         self.answer(b"", 404)
 
+    def do_login(self):
+        self.answer(b"<html>Please sign in</html>" if self.path.endswith("w.pth") else b'{"error": "forbidden"}')
+
     def do_moved(self):
         self.answer(b"", 302, Location="/good/w.pth")
 
@@ -166,6 +169,13 @@ def test_what_comes_without_a_length_has_to_be_whole(url, kind):
         places.download(f"{url}/endless/w.bin")  # an old pickle does not say where it ends
     digest = hashlib.sha256(WHOLE["bin"]).hexdigest()
     assert places.download(f"{url}/endless/w.bin", digest).read_bytes() == WHOLE["bin"]
+
+
+@pytest.mark.parametrize("name", ["w.pth", "w.bin", "w.safetensors"])
+def test_a_page_in_the_place_of_a_file_is_not_kept(url, name):
+    with pytest.raises(WeightsError, match="is a page, and no weight file"):
+        places.download(f"{url}/login/{name}")
+    assert not places.place_of(f"{url}/login/{name}").exists()
 
 
 def test_a_planted_file_is_not_believed(url):

@@ -174,8 +174,8 @@ def place_of(url: str) -> Path:
 def download(url: str, sha256: str = "") -> Path:
     """Download a weight file into the cache and return its path; a hash given, or in the name, is verified each time.
 
-    What comes without a hash and without a length has to be whole by its own account. Raises `OfflineError` when
-    downloads are off and `WeightsError` when the file cannot be had whole.
+    What comes without a hash and without a length has to be whole by its own account; a page is not kept. Raises
+    `OfflineError` when downloads are off and `WeightsError` when the file cannot be had whole.
     """
     path = place_of(url)
     name, folder = path.name, path.parent
@@ -193,7 +193,15 @@ def download(url: str, sha256: str = "") -> Path:
             raise WeightsError(f"'{url}' arrived with sha256 {digest}, but {expected} was expected")
         if not expected and not announced and not is_whole(part, path.suffix):
             raise WeightsError(f"'{url}' came without a length and is no whole weight file; download it by other means")
+        if not expected and _is_page(part, path.suffix):
+            raise WeightsError(f"'{url}' is a page, and no weight file: is it the address that a browser shows?")
     return path
+
+
+def _is_page(path: Path, kind: str) -> bool:
+    """Whether text came (of a login, of an error) where a weight file of a kind was asked for."""
+    with path.open("rb") as file:
+        return file.read(1) in (b"<", b"{") and not (kind == ".safetensors" and is_whole(path, kind))
 
 
 def _hash_in(name: str) -> str:
