@@ -72,7 +72,7 @@ class It:
         return %s
 """
 SOUND = {
-    "optimizers": OPTIMIZER % 'p.sub_(p.grad, alpha=group["lr"])',
+    "optimizers": OPTIMIZER % 'p.sub_(p.grad + group["weight_decay"] * p, alpha=group["lr"])',
     "schedulers": "def It(total, power=1.0):\n    return lambda t, base: base * max(0.0, 1 - t / total) ** power\n",
     "losses": "import torch\nclass It(torch.nn.CrossEntropyLoss):\n    pass\n",
     "datasets": DATASET % "Sample(np.full((8, 8, 3), index, np.uint8), index % 2, str(index))",
@@ -166,6 +166,13 @@ BROKEN = {
     "brings an optimizer with a rate of its own": component(
         "optimizers", OPTIMIZER % "p.sub_(p.grad, alpha=0.01)", "follows_the_learning_rate", "learning rate 0"
     ),
+    "brings an optimizer with one rate for all": component(
+        "optimizers", OPTIMIZER % "p.sub_(p.grad, alpha=self.param_groups[0]['lr'])", "follows_the_learning_rate",
+        "goes with the others",
+    ),
+    "brings an optimizer that does not decay": component(
+        "optimizers", OPTIMIZER % 'p.sub_(p.grad, alpha=group["lr"])', "follows_the_weight_decay", "the same weights"
+    ),
     "brings an optimizer that forgets": component(
         "optimizers", OPTIMIZER % "p.sub_(p.grad, alpha=group['lr'] / (1 + self.steps))", "state_can_be_resumed", "goes"
     ),
@@ -177,6 +184,17 @@ BROKEN = {
     ),
     "brings a schedule below zero": component(
         "schedulers", "def It(total): return lambda t, base: -base\n", "gives_rates", "no learning rate"
+    ),
+    "brings a schedule without a base": component(
+        "schedulers", "def It(total): return lambda t, base: 0.1\n", "gives_rates", "the same for a base"
+    ),
+    "brings a loss of no target": component(
+        "losses", "It = lambda: lambda output, target: output.square().mean()\n", "gives_a_scalar", "no difference"
+    ),
+    "brings a loss that writes into its outputs": component(
+        "losses", "def It():\n    def loss(output, target):\n        output.data.mul_(2)\n        return "
+        "torch.nn.functional.cross_entropy(output, target)\n    import torch\n    return loss\n", "gives_a_scalar",
+        "writes into the outputs",
     ),
     "brings a loss an image": component(
         "losses", "import torch\nIt = lambda: torch.nn.CrossEntropyLoss(reduction='none')\n", "gives_a_scalar", "scalar"

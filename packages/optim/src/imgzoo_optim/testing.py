@@ -68,6 +68,27 @@ def follows_the_learning_rate(subject: Any) -> None:
         moved.append(sum((value - before[name]).norm().item() for name, value in model.state_dict().items()))
     if moved[1] > 0.01 * moved[0]:
         raise AssertionError(f"with learning rate 0 a step goes {moved[1] / moved[0]:.2g} times as far as with 0.01")
+    _, optimizer, step = _problem(subject)
+    groups = [(group["params"], copy.deepcopy(group["params"])) for group in optimizer.param_groups]
+    optimizer.param_groups[-1]["lr"] = 0.0
+    step()
+    gone = [sum((now - then).norm().item() for now, then in zip(*group)) for group in groups]
+    if len(gone) > 1 and gone[-1] > 0.01 * gone[0]:
+        raise AssertionError("a group whose learning rate is 0 goes with the others")
+
+
+def follows_the_weight_decay(subject: Any) -> None:
+    """`weight_decay` of a group has an effect."""
+    ends = []
+    for decay in (0.0, 0.9):
+        model, optimizer, step = _problem(subject)
+        for group in optimizer.param_groups:
+            group["weight_decay"] = decay
+        for _ in range(3):
+            step()
+        ends.append(model.state_dict())
+    if all(torch.equal(value, ends[1][name]) for name, value in ends[0].items()):
+        raise AssertionError("weight_decay 0 and 0.9 lead to the same weights")
 
 
 def state_can_be_resumed(subject: Any) -> None:
@@ -86,12 +107,12 @@ def state_can_be_resumed(subject: Any) -> None:
             raise AssertionError(f"resumed from its state, '{name}' goes another way")
 
 
-def _schedule(subject: Any) -> Any:
-    return create_scheduler(subject.name, total=UPDATES, warmup=3, base=0.1, **subject.options)
+def _schedule(subject: Any, base: float = 0.1) -> Any:
+    return create_scheduler(subject.name, total=UPDATES, warmup=3, base=base, **subject.options)
 
 
 def gives_rates(subject: Any) -> None:
-    """`schedule(update)` is a finite number of at least 0 for every update, the same each time."""
+    """`schedule(update)` goes by its base, and is finite and at least 0 for every update, the same each time."""
     schedule = _schedule(subject)
     for update in range(UPDATES + 5):
         value = schedule(update)
@@ -99,6 +120,9 @@ def gives_rates(subject: Any) -> None:
             raise AssertionError(f"at update {update} it gives {value!r}, and no learning rate")
         if schedule(update) != value:
             raise AssertionError(f"asked twice for update {update} it gives two values")
+    other = _schedule(subject, base=0.2)
+    if all(schedule(update) == other(update) for update in range(4, UPDATES)):
+        raise AssertionError("it gives the same for a base of 0.1 and of 0.2")
 
 
 def sets_the_groups(subject: Any) -> None:
@@ -114,5 +138,5 @@ def sets_the_groups(subject: Any) -> None:
                 raise AssertionError(f"at update {update} a group has {group['lr']}, not {wanted * group['lr_scale']}")
 
 
-OPTIMIZER = (updates_every_parameter, follows_the_learning_rate, state_can_be_resumed)
+OPTIMIZER = (updates_every_parameter, follows_the_learning_rate, follows_the_weight_decay, state_can_be_resumed)
 SCHEDULER = (gives_rates, sets_the_groups)

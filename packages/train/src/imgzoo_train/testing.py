@@ -18,7 +18,7 @@ from imgzoo_train.loop.losses import create_loss
 IMAGES, CLASSES = 6, 7
 TARGETS = {
     "classes": torch.tensor([0, 3, 6, 3, 1, 2]),
-    "shares of classes": torch.full((IMAGES, CLASSES), 1 / CLASSES),
+    "shares of classes": torch.eye(CLASSES)[:IMAGES] * 0.6 + 0.4 / CLASSES,
     "several labels": torch.eye(CLASSES)[:IMAGES],
     "numbers": torch.linspace(-1, 1, IMAGES * CLASSES).reshape(IMAGES, CLASSES),
 }
@@ -32,7 +32,9 @@ def _loss(subject: Any) -> Any:
 
 
 def gives_a_scalar(subject: Any) -> None:
-    """`loss(output, target)` of outputs (B, C) is a finite scalar with a gradient, for one kind of target at least."""
+    """`loss(output, target)` of outputs (B, C), which stay as they are, is a finite scalar with a gradient, and depends
+    on the target, for one kind of target at least.
+    """
     loss, said = _loss(subject), []
     for kind, target in TARGETS.items():
         output = torch.randn(IMAGES, CLASSES, generator=torch.Generator().manual_seed(1)).requires_grad_()
@@ -47,6 +49,11 @@ def gives_a_scalar(subject: Any) -> None:
         if not torch.isfinite(value):
             raise AssertionError(f"for {kind} it gives {value.item()}")
         value.backward()
+        given = torch.randn(IMAGES, CLASSES, generator=torch.Generator().manual_seed(1))
+        if not torch.equal(output, given):
+            raise AssertionError(f"for {kind} it writes into the outputs that it is given")
+        if torch.equal(value.detach(), loss(given, target.roll(1, 0)).detach()):
+            raise AssertionError(f"for {kind} other targets make no difference")
         if output.grad is None or not torch.isfinite(output.grad).all() or not output.grad.any():
             raise AssertionError(f"for {kind} its gradient is missing, zero or not finite")
         return
