@@ -223,6 +223,9 @@ BROKEN = {
         "transforms", TRANSFORM % "Picture(picture.tensor.roll(int(torch.randint(9, ()))))", "draws_from_its_generator",
         "equal generators",
     ),
+    "brings a transform that writes into its picture": component(
+        "transforms", TRANSFORM % "Picture(picture.tensor.zero_())", "leaves_its_input_alone", "into the picture"
+    ),
     "brings a transform of lambdas": component(
         "transforms", "It = lambda: lambda picture, rng, config: picture\n", "reaches_workers", "pickle"
     ),

@@ -57,10 +57,17 @@ def draws_from_its_generator(subject: Any) -> None:
 
 
 def leaves_its_input_alone(subject: Any) -> None:
-    image = IMAGE.copy()
-    _transform(subject).pixels(image, generator(0, 0))
+    """Neither the image nor the `Picture` of a step is written into."""
+    transform, image = _transform(subject), IMAGE.copy()
+    transform.pixels(image, generator(0, 0))
     if not np.array_equal(image, IMAGE):
         raise AssertionError("it writes into the image that it is given")
+    for step in transform.steps:
+        picture = transform.cut(image, generator(0, 0))
+        tensor, pil = picture.tensor.clone(), picture.pil.tobytes()
+        step(picture, generator(0, 0), transform.config)
+        if not torch.equal(picture.tensor, tensor) or picture.pil.tobytes() != pil:
+            raise AssertionError("it writes into the picture that it is given")
 
 
 def reaches_workers(subject: Any) -> None:
