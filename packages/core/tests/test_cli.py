@@ -328,3 +328,30 @@ def test_running_as_a_module_takes_nothing_from_the_working_directory(tmp_path, 
     done = subprocess.run([sys.executable, "-m", module, "plugins"], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0 and "planted" not in done.stdout + done.stderr
     assert not (tmp_path / "ran").exists()
+
+
+def test_everything_that_a_plugin_brings_is_listed_by_the_name_to_use(site):
+    site.add("more-zoo", "more", """
+        @hookimpl
+        def imgzoo_weights():
+            return [WeightSpec(tag, arch, url="https://x/y.pth", license="MIT")
+                    for tag, arch in (("more_in1k", "net_small"), ("own", "net_small"))]
+        @hookimpl
+        def imgzoo_losses(): return [ComponentSpec("focal", "json:loads"), ComponentSpec("clear", "json:loads")]
+        """)  # fmt: skip
+    site.add(
+        "net-zoo",
+        "net",
+        """
+        @hookimpl
+        def imgzoo_models():
+            return [ModelSpec("net_small", "json:loads", weights=(WeightSpec("own", url="https://x/z.pth"),))]
+        @hookimpl
+        def imgzoo_losses(): return [ComponentSpec("focal", "json:loads")]
+        """,
+    )
+    rows = [line.split() for line in site.run("list", "--plugin", "more").stdout.splitlines()[1:]]
+    assert rows == [["clear", "loss"], ["more/focal", "loss"], ["net_small.more_in1k", "weights"],
+                    ["more/net_small.own", "weights"]]  # fmt: skip
+    told = json.loads(site.run("list", "--plugin", "more", "--json", "*small*").stdout)
+    assert [row["name"] for row in told] == ["net_small.more_in1k", "more/net_small.own"]

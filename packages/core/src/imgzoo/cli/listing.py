@@ -71,14 +71,15 @@ def _list(pattern: tuple[str, ...], plugin: str | None, kind: str | None, as_jso
         _print_components(kind, rows, plugin is not None, as_json)
         return
     whole = only and kind is None and not set(given) - {"exclude"}  # everything that a plugin brings
-    others = (
-        _components([each for each in KINDS if each != "model"], pattern, options["exclude"], only) if whole else []
-    )
+    others: list[tuple[str, str, Any]] = []
+    if whole:
+        others = _components([each for each in KINDS if each != "model"], pattern, options["exclude"], only)
+        others += _added_weights(pattern, options["exclude"], only)
     models = _models(pattern, only, plugin is not None, as_json, options)
     if as_json:
         print_json(models + [{"kind": kind} | row for kind, row in _described(others)])
     elif others:
-        print_table([[spec.name, kind, spec.help] for kind, _, spec in others], ["name", "kind", "help"])
+        print_table([[name, kind, getattr(spec, "help", "")] for kind, name, spec in others], ["name", "kind", "help"])
 
 
 def _check_optional_values(plugin: str | None, pareto: str, pattern: tuple[str, ...]) -> None:
@@ -145,8 +146,6 @@ def _components(
     kinds: list[str], patterns: tuple[str, ...], exclude: tuple[str, ...], only: str
 ) -> list[tuple[str, str, Any]]:
     """Kind, name and spec of what is no model: of one plugin, or of all."""
-    from fnmatch import fnmatchcase
-
     from imgzoo.query import plugin_names
     from imgzoo.registry import registry
 
@@ -155,10 +154,29 @@ def _components(
         (kind, name, spec)
         for kind in kinds
         for name, spec in registry(KINDS[kind]).listed().items()
-        if (plugins is None or spec.plugin in plugins)
-        and (not patterns or any(fnmatchcase(name, each) for each in patterns))
-        and not any(fnmatchcase(name, each) for each in exclude)
+        if (plugins is None or spec.plugin in plugins) and _chosen(name, patterns, exclude)
     ]
+
+
+def _chosen(name: str, patterns: tuple[str, ...], exclude: tuple[str, ...]) -> bool:
+    from fnmatch import fnmatchcase
+
+    wanted = not patterns or any(fnmatchcase(name, each) for each in patterns)
+    return wanted and not any(fnmatchcase(name, each) for each in exclude)
+
+
+def _added_weights(patterns: tuple[str, ...], exclude: tuple[str, ...], only: str) -> list[tuple[str, str, Any]]:
+    """What `_components` gives, of weights that a plugin adds to models, by the name to use for each."""
+    from imgzoo.models import weights_name
+    from imgzoo.query import plugin_names
+    from imgzoo.registry import registry
+
+    rows: list[tuple[str, str, Any]] = []
+    for (plugin, arch, _), (spec, row) in registry("models").added.by_plugin.items():
+        name = weights_name(arch if row in spec.weights else f"{plugin}/{arch}", row)
+        if plugin in plugin_names(only) and _chosen(name, patterns, exclude):
+            rows.append(("weights", name, row))
+    return rows
 
 
 def _described(rows: list[tuple[str, str, Any]]) -> list[tuple[str, dict[str, Any]]]:
