@@ -442,6 +442,8 @@ ODD = {
     "quantized": lambda value: torch.quantize_per_tensor(value, 0.1, 0, torch.qint8),
     "nested": lambda value: torch.nested.nested_tensor([value[0]]),
     "more dimensions": lambda value: value[..., None, None, None],
+    "complex": lambda value: value.to(torch.complex64),
+    "endless": lambda value: value.new_zeros(1).expand(1 << 40),
 }
 
 
@@ -466,10 +468,16 @@ def test_a_file_that_would_run_code_names_it(tmp_path):
         def __reduce__(self):
             return os.mkdir, (str(tmp_path / "ran"),)
 
-    torch.save({"state_dict": {"a": torch.ones(1)}, "x": Runs()}, tmp_path / "w.pth")
-    with pytest.raises(WeightsError, match=r"names 'posix.mkdir', so it was not loaded: .* nothing in a file is run"):
-        imgzoo.create_model("tiny", pretrained=str(tmp_path / "w.pth"))
-    assert not (tmp_path / "ran").exists()
+    content, path = {"state_dict": {"a": torch.ones(1)}, "x": Runs()}, tmp_path / "w.pth"
+    writers = [lambda: torch.save(content, path), lambda: torch.save(content, path, pickle_protocol=4)]
+    writers += [lambda n=n: path.write_bytes(pickle.dumps(content["x"], n)) for n in range(pickle.HIGHEST_PROTOCOL + 1)]
+    for write in writers:
+        write()
+        with pytest.raises(WeightsError, match=r"names 'posix.mkdir', so it was not .* nothing in a file is run"):
+            WeightsError, match=r"names 'posix.mkdir', so it was not loaded: .* nothing in a file is run"
+        ):
+            imgzoo.create_model("tiny", pretrained=str(path))
+        assert not (tmp_path / "ran").exists()
 
 
 def test_an_array_that_unpacks_beyond_reason_is_not_unpacked(tmp_path):

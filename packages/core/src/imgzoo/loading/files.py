@@ -28,6 +28,9 @@ DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF1
           "BOOL": torch.bool, "F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2}  # fmt: skip
 MOST_PACKED, SMALL = 100, 1 << 26
 """How many times smaller an array may be packed than it is, once it has more than so many bytes."""
+MOST_PICKLE = 1 << 20
+"""How much of a refused pickle is looked at to say what it names."""
+PLAIN = ("torch.", "collections.", "numpy.", "argparse.Namespace", "_codecs.encode")
 SAFE_TORCH = (2, 6)  # older unpicklers could be tricked despite weights_only (CVE-2025-32434)
 
 
@@ -121,13 +124,18 @@ def _copy(file: Any, start: int, dtype: str, shape: list[int], data_offsets: lis
 
 
 def _refuse_odd(state: Mapping[str, Tensor], path: Path) -> None:
-    """Raise for a tensor without plain values: sparse, quantized, nested, or only described (meta)."""
+    """Raise for a tensor without plain values (sparse, quantized, nested, complex, or only described), and for one that
+    repeats few values beyond reason.
+    """
     for key, value in state.items():
-        plain = not (value.is_nested or value.is_quantized or value.is_meta) and value.layout == torch.strided
-        if not plain:
+        odd = value.is_nested or value.is_quantized or value.is_meta or value.is_complex()
+        if odd or value.layout != torch.strided:
             raise WeightsError(
-                f"'{path}' holds '{key}' as a sparse, quantized, nested or meta tensor; save plain values"
+                f"'{path}' holds '{key}' as a sparse, quantized, nested, complex or meta tensor; save plain values"
             )
+        size = value.numel() * value.itemsize
+        if size > SMALL and size > MOST_PACKED * value.untyped_storage().nbytes():
+            raise WeightsError(f"'{path}' repeats few values to {size} bytes as '{key}': these are no weights")
 
 
 def apart(state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -184,14 +192,41 @@ def _read_torch(path: Path, mapped: bool) -> Any:
         with torch.serialization.safe_globals([Namespace, *_numpy_scalars()]):  # what scripts keep beside weights
             return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped and is_zipfile(path))
     except Exception as error:  # the unpickler's errors have no common base
-        if name := re.search(r"GLOBAL (\S+)", str(error)):
+        found = re.search(r"GLOBAL (\S+)", str(error))
+        if name := found[1] if found else _called(path):
             raise WeightsError(
-                f"'{path}' names '{name[1]}', so it was not loaded: weights are tensors, and nothing in a file is run"
+                f"'{path}' names '{name}', so it was not loaded: weights are tensors, and nothing in a file is run"
             ) from error
         lines = str(error).strip().split("\n")  # the first may be advice to load unsafely
         told = next((line for line in lines if "nsupported" in line), lines[0])
         first = told.strip().split(". ")[0][:200]
         raise WeightsError(f"'{path}' is damaged or holds more than tensors, so it was not loaded: {first}") from error
+
+
+def _called(path: Path) -> str:
+    """The first function or class that a pickle of any protocol names, besides those of tensors; empty where it names
+    none. Its operations are read, not run.
+    """
+    import pickletools
+    import zipfile
+
+    texts: list[str] = []
+    try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                inner = next(name for name in archive.namelist() if name.endswith("data.pkl"))
+                data = archive.open(inner).read(MOST_PICKLE)
+        else:
+            with path.open("rb") as file:
+                data = file.read(MOST_PICKLE)
+        for code, argument, _ in pickletools.genops(data):
+            texts = [*texts[-1:], argument] if isinstance(argument, str) else texts
+            name = ".".join(texts if code.name == "STACK_GLOBAL" else str(argument).split())
+            if code.name in ("GLOBAL", "INST", "STACK_GLOBAL") and not name.startswith(PLAIN):
+                return name
+    except Exception:  # a damaged file is told as such
+        return ""
+    return ""
 
 
 def _numpy_scalars() -> list[Any]:
