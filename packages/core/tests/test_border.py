@@ -161,10 +161,19 @@ def test_switches_take_any_spelling_and_say_when_they_match_nothing(site):
     assert "IMGZOO_DISABLE_PLUGINS names 'nobody', and there is no such plugin" in done.stderr
 
 
-def test_a_plugin_for_a_newer_core_is_incompatible_though_its_import_fails(site):
-    site.add("new-zoo", "new", "IMGZOO_API = (1, 99)\nfrom imgzoo.plugin import tomorrow\n", header="")
+@pytest.mark.parametrize("stated", ["= (1, 99)", ": tuple[int, int] = (1, 99)", "= 1, 99", "=(\n    1,\n    99,\n)"])
+@pytest.mark.parametrize("death", ["from imgzoo.plugin import tomorrow", "raise SystemExit(1)", "def broken("])
+def test_a_plugin_for_a_newer_core_is_incompatible_though_its_import_fails(site, stated, death):
+    site.add("new-zoo", "new", f"IMGZOO_API {stated}\n{death}\n", header="")
     (plugin,) = site.manager().named("new")
     assert plugin.state == "incompatible" and "1.99" in plugin.reason
+
+
+@pytest.mark.parametrize("stated", ["(1, 10**5000)", "(1, -1)", "'1.0'", "None"])
+def test_an_api_that_is_none_is_incompatible(site, stated):
+    site.add("new-zoo", "new", f"IMGZOO_API = {stated}\n", header="")
+    (plugin,) = site.manager().named("new")
+    assert plugin.state == "incompatible" and "declares no IMGZOO_API" in plugin.reason
 
 
 def test_a_check_named_like_one_of_imgzoo_does_not_replace_it(site):

@@ -175,5 +175,5 @@ def api_in_text(module: str) -> tuple[int, int] | None:
         text = Path(spec.origin or "").read_text("utf-8") if spec else ""
     except (OSError, ValueError):
         return None
-    stated = re.search(r"^IMGZOO_API\s*=\s*\(\s*(\d{1,9})\s*,\s*(\d{1,9})\s*,?\s*\)", text, re.MULTILINE)
+    stated = re.search(r"^IMGZOO_API\b[^=\n]*=[\s(]*(\d{1,9})\s*,\s*(\d{1,9})\b", text, re.MULTILINE)
     return (int(stated[1]), int(stated[2])) if stated else None

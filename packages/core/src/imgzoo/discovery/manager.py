@@ -77,19 +77,18 @@ class Manager:
         return self._guarded(plugin, lambda: self._checked_import(plugin))
 
     def _checked_import(self, plugin: Plugin) -> Any:
-        try:
-            module = importlib.import_module(plugin.value)
-        except Exception:
+        module, error = attempt(lambda: importlib.import_module(plugin.value))
+        if error is not None:
             stated = api_in_text(plugin.value)  # a plugin for a newer core may ask for what this one lacks
             if stated is not None:
                 self._check_api(plugin, stated)
-            raise
+            raise error
         self._check_api(plugin, getattr(module, "IMGZOO_API", None))
         return module
 
     def _check_api(self, plugin: Plugin, api: Any) -> None:
         match api:
-            case (int(major), int(minor)):
+            case (int(major), int(minor)) if 0 <= major < 1e9 and 0 <= minor < 1e9:
                 plugin.api = major, minor
             case _:
                 raise IncompatiblePluginError(f"{plugin.value} declares no IMGZOO_API = (major, minor)")
