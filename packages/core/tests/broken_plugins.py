@@ -131,6 +131,9 @@ BROKEN = {
     "ignores drop_rate": model(
         "def __init__(self, drop_rate=0.0, **options): super().__init__(**options)", "dropout_drops", "changes nothing"
     ),
+    "holds a lambda": model(
+        "def __init__(self, **options):\n    super().__init__(**options)\n    self.f = lambda x: x", "pickles", "pickle"
+    ),
     "does not resize its table": model(TABLE, "tables_follow_the_size", "pos_embed"),
     "spares what is not there": model("no_decay = ('pos_embd',)", "no_decay_names_parameters", "'pos_embd'"),
     "names weights to spare that are not there": model(

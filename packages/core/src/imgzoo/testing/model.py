@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import tempfile
 from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
@@ -265,6 +266,14 @@ def dropout_drops(subject: ModelSubject) -> None:
         raise AssertionError("drop_rate is accepted and changes nothing")
 
 
+def pickles(subject: ModelSubject) -> None:
+    """The model can be pickled, as workers and processes that are started anew need."""
+    model = subject.create(device="meta")
+    keys = pickle.loads(pickle.dumps(model)).state_dict().keys()
+    if keys != model.state_dict().keys():
+        raise AssertionError("pickled and read again it has other parameters")
+
+
 def unknown_options_are_refused(subject: ModelSubject) -> None:
     try:
         subject.create(no_such_option_of_any_model=1)
@@ -454,7 +463,8 @@ CHECKS = [
     Check(fn.__name__, "model", fn)
     for fn in (forward_shape, parts_compose, classifier_is_named, classifier_resets, levels_are_true, features_only,
                num_features, state_survives, parameters_are_used, input_channels, eval_is_deterministic,
-               images_are_independent, init_is_seeded, rates_are_taken, dropout_drops, unknown_options_are_refused,
-               layers_are_grouped, no_decay_names_parameters, checkpointing_changes_nothing, pruning_keeps_levels,
+               images_are_independent, init_is_seeded, rates_are_taken, dropout_drops, pickles,
+               unknown_options_are_refused, layers_are_grouped, no_decay_names_parameters,
+               checkpointing_changes_nothing, pruning_keeps_levels,
                pools_are_offered, pool_is_used, builds_on_meta, takes_other_sizes, tables_follow_the_size)
 ]  # fmt: skip
