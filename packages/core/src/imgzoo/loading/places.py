@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from imgzoo.discovery.distributions import library
 from imgzoo.errors import OfflineError, WeightsError
@@ -138,7 +138,7 @@ def hub_file(repo: str, filename: str, missing_ok: bool = False) -> Any:
     repo_id, _, revision = repo.partition("@")
     try:
         return Path(
-            huggingface_hub.hf_hub_download(
+            cast(Any, huggingface_hub).hf_hub_download(
                 repo_id,
                 filename,
                 revision=revision or None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 from imgzoo.errors import UnknownNameError, WeightsError
 from imgzoo.models import find_weights, is_model, resolve_model
+from imgzoo.plain import is_list, is_table
 from imgzoo.registry import registry
 from imgzoo.specs import ModelSpec, WeightSpec
 from imgzoo.spelling import translated
@@ -36,9 +38,9 @@ class Source:
     weights: WeightSpec | None = None
     weights_from: str = ""
     """`tag`, or a location: a file, a folder, `hf-hub:...`, `package:...`, a URL, or any URI a plugin fetches."""
-    model_args: dict[str, Any] = field(default_factory=dict)
+    model_args: dict[str, Any] = field(default_factory=dict[str, Any])
     """Constructor options stored beside saved weights."""
-    config: dict[str, Any] = field(default_factory=dict)
+    config: dict[str, Any] = field(default_factory=dict[str, Any])
     """Preprocessing stored beside saved weights."""
     class_names: list[str] | None = None
     task: str = "classification"
@@ -121,7 +123,7 @@ def _describes(where: str) -> bool:
 
 def _architecture(config: dict[str, Any]) -> Any:
     stored = config.get("pretrained_cfg")
-    return config.get("architecture") or (stored.get("architecture") if isinstance(stored, dict) else None)
+    return config.get("architecture") or (stored.get("architecture") if is_table(stored) else None)
 
 
 def named(name: str) -> Source:
@@ -137,20 +139,20 @@ def from_folder(location: str) -> Source:
     if not isinstance(architecture, str):
         raise WeightsError(f"{location}: {CONFIG} names no architecture")
     source = named(architecture)
-    stored = config.get("pretrained_cfg") or config
+    stored: Mapping[str, Any] = config.get("pretrained_cfg") or config
     source.config = {key: _frozen(stored[key]) for key in PREPROCESSING if key in stored}
-    own = config.get("imgzoo") or {}
+    own: Mapping[str, Any] = config.get("imgzoo") or {}
     source.config |= {key: _frozen(own[key]) for key in OWN_PREPROCESSING if own.get(key)}
     length = source.config.get("sequence", 1)
     if isinstance(length, bool) or not isinstance(length, int) or not 1 <= length <= MOST_PATCHES:
         raise WeightsError(f"{location}: {CONFIG} says sequences of {length!r} patches; up to {MOST_PATCHES} can be")
-    theirs = config.get("model_args") or {}
+    theirs: Mapping[str, Any] = config.get("model_args") or {}
     source.model_args = {**translated(source.spec, theirs), **(own.get("model_args") or {})}
     for key in ("num_classes", "global_pool"):
         if key in config and config[key] is not None:
             source.model_args.setdefault(key, config[key])
     names = config.get("label_names") or stored.get("label_names") or config.get("labels")
-    source.class_names = [str(each) for each in names] if isinstance(names, list) else None
+    source.class_names = [str(each) for each in names] if is_list(names) else None
     source.task = own.get("task", source.task)
     if source.task not in TASKS:
         raise WeightsError(f"{location}: {CONFIG} names the task {source.task!r}; known are {', '.join(TASKS)}")
@@ -158,4 +160,4 @@ def from_folder(location: str) -> Source:
 
 
 def _frozen(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
+    return tuple(value) if is_list(value) else value
