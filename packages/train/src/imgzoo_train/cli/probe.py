@@ -11,7 +11,7 @@ import click
 from imgzoo.cli.output import print_json
 from imgzoo.errors import UsageError
 
-from .options import PRECISION, Listed, pretrained
+from .options import DEVICE, PRECISION, WORKERS, Listed, batch_size, pretrained
 
 
 @click.command("probe")
@@ -19,17 +19,17 @@ from .options import PRECISION, Listed, pretrained
 @click.option("--model", help="model name, saved folder or run folder")
 @click.option("--features", nargs=2, type=click.Path(path_type=Path), metavar="TRAIN VALIDATION",
               help="two files of imgzoo embed, in place of SOURCE and --model")  # fmt: skip
-@click.option("--train-split", default="train", show_default=True)
+@click.option("--train-split", default="train", show_default=True, help="what is learned from")
 @click.option("--split", default="validation", show_default=True, help="what is scored")
 @pretrained("weights of a model given by name")
 @click.option("-k", "k", default="10,20", type=Listed(int), show_default=True, help="neighbors that vote")
 @click.option("-C", "regularization", default="0.0001,0.001,0.01,0.1,1,10,100", type=Listed(float), show_default=True,
               help="inverse strengths of the linear probe's regularization, chosen on a fifth held back")  # fmt: skip
-@click.option("--batch-size", default=64, type=click.IntRange(1))
-@click.option("--workers", default=0, type=click.IntRange(0))
+@batch_size(64)
+@WORKERS
 @click.option("--img-size", type=click.IntRange(1), help="another input size")
 @PRECISION
-@click.option("--device", default="")
+@DEVICE
 @click.option("--json", "as_json", is_flag=True, help="print JSON")
 def command(
     source: str | None,
