@@ -174,8 +174,9 @@ def place_of(url: str) -> Path:
 def download(url: str, sha256: str = "") -> Path:
     """Download a weight file into the cache and return its path; a hash given, or in the name, is verified each time.
 
-    What comes without a hash and without a length has to be whole by its own account. Raises `OfflineError` when
-    downloads are off and `WeightsError` when the file cannot be had whole.
+    Own code, for no library at hand refuses what was cut short: what comes with neither hash nor length has to be whole
+    by its own account. Raises `OfflineError` when downloads are off and `WeightsError` when the file cannot be had
+    whole.
     """
     path = place_of(url)
     name, folder = path.name, path.parent
