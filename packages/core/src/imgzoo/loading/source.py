@@ -88,6 +88,7 @@ def locate(name: str, pretrained: bool | str | PathLike[str] = False) -> Source:
         source = from_folder(text)
         source.weights_from = text if pretrained is True else ""
     else:
+        _refuse_path(text)
         source = named(text)
         source.weights_from = "tag" if pretrained is True else ""
     if pretrained is True or not pretrained:
@@ -95,6 +96,17 @@ def locate(name: str, pretrained: bool | str | PathLike[str] = False) -> Source:
             raise WeightsError(f"{source.spec.name} has no published weights; give pretrained= a file or folder")
         return source
     return _with_weights(source, os.fspath(pretrained))
+
+
+def _refuse_path(text: str) -> None:
+    """Raise `UnknownNameError` for a file or folder that is there where a model was to be named."""
+    if os.path.isfile(text) and (means_folder(text) or text.endswith(FILES)):
+        raise UnknownNameError(
+            f"'{text}' is a file, no model: name the architecture, and give weights as pretrained (--pretrained); "
+            "of exported files the commands take those that imgzoo export --engine wrote"
+        )
+    if os.path.isdir(text) and means_folder(text):
+        raise UnknownNameError(f"'{text}' is a folder without a {CONFIG}, no model: save_model writes one")
 
 
 def _with_weights(source: Source, where: str) -> Source:
