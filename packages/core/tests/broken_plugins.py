@@ -157,6 +157,9 @@ BROKEN = {
     "adds weights to a model that is not there": plugin(
         hook("weights", WEIGHTS.format("MIT").replace("resnet18", "resnot")), "doctor_names", "'resnot'"
     ),
+    "has an old name for a model that is not there": plugin(
+        *(net("pass", aliases="{'old_net': 'gone_net'}")[:1]), "doctor_names", "'gone_net'", net("pass")[1]
+    ),
     "adds weights of another network": Broken(
         hook("weights", WEIGHTS.format("MIT")) + FETCH, "", "weights:resnet18.acme", "load_strictly", "does not fit"
     ),

@@ -179,12 +179,20 @@ def check_names(host: Manager) -> Iterator[Finding]:
                     yield "warning", plugin, f"{registry.kind.noun} '{name}' is ambiguous: say {plugin}/{name}"
                 elif plugin != owner:
                     yield "warning", plugin, f"{registry.kind.noun} '{name}' means {owner}'s: say {plugin}/{name}"
+    yield from _lost_aliases(host.registries["models"])
     for row in host.registries["models"].added.orphans:
         yield "warning", row.plugin, f"it brings weights for '{row.arch}', which no plugin or more than one brings"
     for switch, names in host.switches.named().items():
         for name in names:
             if not host.named(name):
                 yield "warning", "", f"{switch} names '{name}', and there is no such plugin"
+
+
+def _lost_aliases(models: Any) -> Iterator[Finding]:
+    for old, news in models.aliases.items():
+        for plugin, new in news.items():
+            if plugin not in models.rows.get(new.partition(".")[0], {}):
+                yield "warning", plugin, f"model '{old}' stands for '{new}', which it does not bring"
 
 
 def check_hooks(host: Manager) -> Iterator[Finding]:
