@@ -9,6 +9,7 @@ import torch
 
 import imgzoo
 from imgzoo.errors import CapabilityError, OptionError, UsageError
+from imgzoo.model.levels import Leveled
 
 sys.path.insert(0, str(Path(__file__).parent / "parity"))
 from small import QUICK, image
@@ -27,6 +28,33 @@ def test_feature_extractors_keep_no_idle_parameter(name, options):
     for indices in (None, [0], [count // 2], [count - 1], [0, count // 2]):
         features = imgzoo.create_model(name, features_only=True, out_indices=indices, **options)
         gradients_reach_all(features.train(), image(features.model))
+
+
+NORMED = [name for name in QUICK if (made := imgzoo.get_spec(name).load()) and made.parts.norm == ("norm",)
+          and not made.isotropic and made._final_norm is Leveled._final_norm]  # fmt: skip
+"""Networks of several widths whose features are the last level normalized."""
+
+
+@pytest.mark.parametrize("name", NORMED)
+@torch.no_grad()
+def test_norm_shows_the_last_level_as_the_features_are(name):
+    model = imgzoo.create_model(name, **QUICK[name]).eval()
+    for parameter in model.norm.parameters():
+        parameter.add_(torch.rand_like(parameter))
+    x = image(model)
+    features, levels = model.forward_intermediates(x, norm=True)
+    bare = model.forward_intermediates(x, intermediates_only=True)
+    normed = [not torch.equal(level, other) for level, other in zip(levels, bare, strict=True)]
+    assert normed == [channels == model.num_features for channels in model.feature_info.channels()]
+    torch.testing.assert_close(levels[-1].flatten().sort()[0], features.flatten().sort()[0])  # whatever its layout
+
+
+@pytest.mark.parametrize("name, options", QUICK.items(), ids=list(QUICK))
+@torch.no_grad()
+def test_stopping_early_leaves_no_state_behind(name, options):
+    model = imgzoo.create_model(name, **options).eval()
+    features, _ = model.forward_intermediates(image(model, 1), indices=[0], stop_early=True)
+    assert isinstance(features, torch.Tensor | list)
 
 
 def test_levels_are_normalized_named_and_kept_whole_where_asked():

@@ -100,6 +100,19 @@ def test_auxiliary_classifier(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_normalized_levels(name):
+    peer, ours = kit.pair(name)
+    x = kit.image(kit.input_sizes(name)[0], batch=1)
+    with torch.inference_mode():
+        try:
+            expected = peer.forward_intermediates(x, norm=True, intermediates_only=True)
+        except AssertionError:
+            assert FAMILY[name] in ("hiera", "hieradet_sam2"), "the peer has no norm for these alone"
+            return
+        kit.assert_equal(ours.forward_intermediates(x, norm=True, intermediates_only=True), expected, "levels")
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_training_mode(name):
     """Batch statistics and running averages move alike; dropping parts is off, since both draw at random."""
     options = {"drop_path_rate": 0.0} if FAMILY[name].startswith("swin") else {}

@@ -115,6 +115,9 @@ class DPN(ImageModel):
     def forward_features(self, x: Tensor) -> Tensor:  # (B, 3, H, W) -> (B, C, H/32, W/32)
         return self.features(x)
 
+    def _level_norm(self, index: int) -> nn.Module | None:
+        return self.features[-1] if index == len(self.feature_info) - 1 else None
+
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         x = F.dropout(self.global_pool(x), self.drop_rate, self.training)
         return x if pre_logits else self.classifier(x)

@@ -227,6 +227,9 @@ class CoaT(ImageModel):
     def _ending(self, x: Any) -> Tensor:
         return x[0]
 
+    def _level_norm(self, index: int) -> nn.Module | None:
+        return getattr(self, f"norm{index + 1}") if f"norm{index + 1}" in self.parts.norm else None
+
     def _final_norm(self, x: Any) -> Any:
         return self.norm4(x[3][0])
 

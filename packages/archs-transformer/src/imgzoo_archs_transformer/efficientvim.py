@@ -248,6 +248,10 @@ class EfficientViM(ImageModel):
         level, smaller, hidden = step(x[0])
         return [smaller, *x[1:], hidden], {path: level}
 
+    def _level_normalized(self, x: Tensor, index: int) -> Tensor:
+        norms = self.norm
+        return norms[index](x.movedim(1, -1)).movedim(-1, 1) if isinstance(norms, nn.ModuleList) else x  # or pruned
+
     def _final_norm(self, x: Any) -> list[Tensor]:
         return self._normalized(x[0], x[1:])
 

@@ -127,6 +127,9 @@ class PoolingVisionTransformer(ImageModel):
         x = self.head_drop(x[:, 0] if self.global_pool == "token" else x)
         return x if pre_logits else self.head(x)
 
+    def _level_norm(self, index: int) -> None:
+        """The norm is the class tokens', which no level shows."""
+
     def _final_norm(self, x: State) -> Tensor:
         return self.norm(x[1])
 

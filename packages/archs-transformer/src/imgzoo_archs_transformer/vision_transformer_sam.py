@@ -152,7 +152,7 @@ class VisionTransformerSAM(ImageModel):
         return self.neck(x.permute(0, 3, 1, 2))
 
     def _collect(self, x: Tensor, norm: bool) -> Tensor:
-        return x.permute(0, 3, 1, 2)
+        return self._final_norm(x) if norm else x.permute(0, 3, 1, 2)
 
     def sized(self):
         return [(block.attn, self.grid) for block in self.blocks if not block.window]

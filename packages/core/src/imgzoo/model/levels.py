@@ -84,6 +84,22 @@ class Leveled(Classified):
             return x
         return x[0] if is_grid(x[1]) else x[self.level_part]
 
+    def _level_norm(self, index: int) -> nn.Module | None:
+        """The norm of a level where no norm fits them all: that of the network for levels as wide as the last."""
+        names, levels = self.parts.norm, self.feature_info.levels
+        fits = len(names) == 1 and names[0].startswith("norm") and levels[index].channels == levels[-1].channels
+        return getattr(self, names[0]) if fits else None
+
+    def _level_normalized(self, x: Any, index: int) -> Any:
+        """A captured state with its level normalized."""
+        norm = self._level_norm(index)
+        if norm is None:
+            return x
+        if not isinstance(x, (tuple, list)):
+            return norm(x)
+        level = 0 if is_grid(x[1]) else self.level_part
+        return [norm(part) if i == level else part for i, part in enumerate(x)]
+
     def _collect(self, x: Any, norm: bool) -> Any:
         """A captured state as the level's value."""
         if isinstance(x, (tuple, list)) and is_grid(x[1]):
@@ -114,7 +130,7 @@ class Leveled(Classified):
 
         Args:
             indices: None for all levels, n for the last n, or a list; negatives count from the end.
-            norm: apply the final norm to each level, where it fits all of them.
+            norm: apply the final norm to each level that it fits: all of one width, or those as wide as the last.
             stop_early: leave out what no level needs.
             output_fmt: one of `formats`: "NCHW"; token models know "NLC" too.
         """
@@ -132,6 +148,7 @@ class Leveled(Classified):
                 values = outputs[module] if len(places) > 1 else (outputs[module],)
                 for i, value in zip(places, values, strict=True):
                     if i in chosen:
+                        value = self._level_normalized(value, i) if norm and not self.isotropic else value
                         found[i] = self._collect(value, norm)
             if (stop_early or intermediates_only) and len(found) == len(chosen):
                 break
@@ -140,6 +157,8 @@ class Leveled(Classified):
             return levels
         if self.isotropic or (steps[-1][0] == path and path not in self.parts.norm):
             x = self._final_norm(x)
+        elif isinstance(x, tuple):  # stopped between two steps
+            x = self._shown(x)
         return x, levels
 
     def _check_output_fmt(self, output_fmt: str) -> None:

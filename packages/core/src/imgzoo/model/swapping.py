@@ -5,6 +5,8 @@ Several mixins combine on one module; what carries them can be copied, pickled a
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
 from typing import Any
 
@@ -66,6 +68,28 @@ class Checkpointed:
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         inner = super().forward  # type: ignore[misc]
-        if torch.is_grad_enabled():
-            return checkpoint(inner, *args, use_reentrant=False, **kwargs)
-        return inner(*args, **kwargs)
+        return repeated(inner, self, *args, **kwargs) if torch.is_grad_enabled() else inner(*args, **kwargs)  # type: ignore[arg-type]
+
+
+def repeated(run: Callable[..., Any], module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+    """`run(*args)`, repeated in the backward pass, where nothing it writes to buffers of `module` counts again."""
+    if torch.compiler.is_compiling():  # a compiler repeats what is computed, not what is written
+        return checkpoint(run, *args, use_reentrant=False, **kwargs)
+
+    def contexts() -> tuple[AbstractContextManager[Any], AbstractContextManager[Any]]:
+        return nullcontext(), copied_buffers(module)
+
+    return checkpoint(run, *args, use_reentrant=False, context_fn=contexts, **kwargs)
+
+
+@contextmanager
+def copied_buffers(module: nn.Module) -> Iterator[None]:
+    """Inside, parts that train have copies of their buffers; afterwards the buffers themselves, as they were."""
+    kept = [(part._buffers, dict(part._buffers)) for part in module.modules() if part.training and part._buffers]
+    for own, buffers in kept:
+        own.update({name: buffer.clone() for name, buffer in buffers.items() if buffer is not None})
+    try:
+        yield
+    finally:
+        for own, buffers in kept:
+            own.update(buffers)

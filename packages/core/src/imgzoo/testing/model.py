@@ -350,6 +350,9 @@ def checkpointing_changes_nothing(subject: ModelSubject) -> None:
     for (name, a), b in zip(plain.named_parameters(), cheap.parameters()):
         if a.grad is not None:
             same(b.grad, a.grad, f"gradient of {name} with checkpointing")  # type: ignore[arg-type]
+    for (name, a), b in zip(plain.named_buffers(), cheap.buffers()):
+        if not torch.allclose(a.double(), b.double(), 1e-3, 1e-5):
+            raise AssertionError(f"with checkpointing the buffer '{name}' counts a batch twice")
 
 
 @torch.no_grad()
