@@ -13,6 +13,7 @@ from PIL import Image
 from torch import nn
 
 import imgzoo_timm
+from imgzoo.registry import registry
 from imgzoo_timm._door import rooms
 
 pytestmark = pytest.mark.parity
@@ -1060,3 +1061,121 @@ def test_tasks_go_on_from_each_others_checkpoints(tmp_path):
         same_tensors(task.trainable_module.state_dict().values(), reader.trainable_module.state_dict().values())
         meta = ours("utils", "load_checkpoint_metadata")(path)
         assert meta["epoch"] == theirs("utils", "load_checkpoint_metadata")(path)["epoch"] == 3
+
+
+def test_batches_of_several_sizes():
+    samples = torch.utils.data.SequentialSampler(range(40))
+    for options in (dict(), dict(choice_weights=(0.7, 0.2, 0.1)), dict(schedule_spread=0.3, schedule_random_mix=0.4)):
+        mine, other = (make(samples, (2, 4, 5), choice_schedule="progressive", schedule_epochs=4, **options)
+                       for make in both("data", "ScheduledBatchSampler"))  # fmt: skip
+        for epoch in range(6):
+            same_tensors(*(each.choice_weights_for_epoch(epoch) for each in (mine, other)), 1e-6)
+    for make in both("data", "ScheduledBatchSampler"):
+        kept = [len(list(make(samples, [3, 5], num_batches=count))) for count in (2, 4)]
+        assert kept == [2, 4] and all(size == 3 for _, size in make(samples, [3]).schedule)
+        assert sum(map(len, make(samples, [3], drop_last=False))) == 40
+        for bad in (dict(batch_sizes=[]), dict(batch_sizes=[0]), dict(batch_sizes=[2, 3], choice_weights=[1.0]),
+                    dict(batch_sizes=[2], num_batches=0), dict(batch_sizes=[2], choice_schedule="warm")):  # fmt: skip
+            with pytest.raises(ValueError):
+                make(samples, **bad)
+
+
+def test_parts_of_images_and_targets_of_several_labels():
+    for size in ((16, 16), (30, 8), (7, 40)):
+        same_tensors(*(torch.from_numpy(np.array(crop(PICTURE.resize((20, 11)), size)))
+                       for crop in both("data", "center_crop_or_pad")))  # fmt: skip
+        same_tensors(*(torch.from_numpy(np.array(crop(PICTURE.resize((20, 10)), -3, 5, *size)))
+                       for crop in both("data", "crop_or_pad")))  # fmt: skip
+    for options, target in ((dict(), [0, 2]), (dict(), []), (dict(dense=True), [0, 0.5, 1, 0]),
+                            (dict(), torch.tensor([1, 3]))):  # fmt: skip
+        same_tensors(*(make(4, **options)(target) for make in both("data", "MultiLabelTarget")))
+    for make in both("data", "MultiLabelTarget"):
+        for options, target in ((dict(), 2), (dict(), [7]), (dict(dense=True), [1.0])):
+            with pytest.raises(ValueError):
+                make(4, **options)(target)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # the peer leaves files open
+def test_readers_of_folders(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        for i in range(3):
+            PICTURE.save(tmp_path / name / f"{i}.png")
+    (tmp_path / "classes.txt").write_text("b\na\n")
+    mine, other = (make("", str(tmp_path)) for make in both("data", "create_reader"))
+    assert (len(mine), mine.class_to_idx) == (len(other), other.class_to_idx)
+    for i in range(6):
+        (file, target), (opened, wanted) = mine[i], other[i]
+        with opened:
+            assert file.read() == opened.read() and target == wanted
+        for options in ({}, dict(basename=True), dict(absolute=True)):
+            assert mine.filename(i, **options) == other.filename(i, **options)
+    maps = both("data.readers.class_map", "load_class_map")
+    assert maps[0]("classes.txt", str(tmp_path)) == maps[1]("classes.txt", str(tmp_path))
+    datasets = [make(str(tmp_path)) for make in both("data", "ImageDataset")]
+    assert [each[4][1] for each in datasets] == [1, 1]
+    assert datasets[0].filenames(basename=True) == datasets[1].filenames(basename=True)
+    model = small("test_vit")
+    for args in ({}, dict(img_size=64)):
+        assert len({str(tell(model, args)) for tell in both("data", "resolve_input_data_config")}) == 1
+
+
+def test_weights_of_classes_from_files(tmp_path):
+    (tmp_path / "stats.json").write_text('{"pos_counts": [1, 5, 2], "num_samples": 10}')
+    (tmp_path / "own.json").write_text('{"pos_weight": [4, 5, 6]}')
+    (tmp_path / "rows.txt").write_text("1\n2\n3\n")
+    loads, stats, resolves = (both("loss", name) for name in
+                              ("load_class_weights", "load_class_stats", "resolve_class_weights"))  # fmt: skip
+    told = [load(str(tmp_path / "stats.json")) for load in stats]
+    for value, kind in ((str(tmp_path / "own.json"), "pos_weight"), (str(tmp_path / "rows.txt"), "class_weight"),
+                        ("1,2,3", "class_weight"), ((1, 2), "class_weight"), ("neg_pos", "pos_weight"),
+                        ("inv_freq", "class_weight"), ("effective_num", "class_weight")):  # fmt: skip
+        same_tensors(*(resolve(value, kind, each) for resolve, each in zip(resolves, told)))
+    for value in (None, 2.0, 3, "2.5"):
+        assert loads[0](value) == loads[1](value)
+    for load in loads:
+        for value in ("nonsense", str(tmp_path / "own.json")):
+            with pytest.raises(ValueError):
+                load(value)
+    for resolve, each in zip(resolves, told):
+        for value, kind, known in (("neg_pos", "class_weight", each), ("inv_freq", "class_weight", None)):
+            with pytest.raises(ValueError):
+                resolve(value, kind, known)
+
+
+@pytest.mark.parametrize("method", ["fx", "hook"])
+def test_attention_is_taken_out_alike(method):
+    fused = both("layers", "set_fused_attn")
+    try:
+        for switch in fused:
+            switch(False)
+        networks = [create("test_vit", num_classes=7) for create in both("models", "create_model")]
+    finally:
+        for switch in fused:
+            switch(True)
+    networks[0].load_state_dict(networks[1].state_dict())
+    x = torch.randn(1, 3, 160, 160)
+    with torch.no_grad():
+        found, wanted = (take(model, method=method)(x) for take, model in
+                         zip(both("utils", "AttentionExtract"), networks))  # fmt: skip
+    assert list(found) == list(wanted)
+    same_tensors(found.values(), wanted.values())
+    with pytest.raises(RuntimeError):
+        ours("utils", "AttentionExtract")(networks[0], names=["nothing"], method=method)
+
+
+FIRST = {spec.family: spec.name for spec in reversed(registry("models").specs()) if spec.family}
+POOLED_APART = {"mobilenetv5", "nest"}
+"""Families whose pool the peer tells otherwise: of a map of a fixed size, and as a list."""
+
+
+@pytest.mark.parametrize("family", sorted(FIRST.keys() - POOLED_APART))
+def test_what_is_told_of_pools(family):
+    told = theirs("models", "get_pretrained_cfg")(FIRST[family])
+    if told is None:
+        return
+    with torch.device("meta"):
+        model = ours("models", "create_model")(FIRST[family])
+    size = told.input_size[-1]
+    if model.default_cfg["input_size"][-1] == size:
+        assert model.default_cfg["pool_size"] == told.pool_size

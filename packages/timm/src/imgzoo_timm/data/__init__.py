@@ -7,6 +7,13 @@ constants           .data._constants   DEFAULT_CROP_PCT DEFAULT_CROP_MODE IMAGEN
 constants           .data._constants   IMAGENET_INCEPTION_MEAN IMAGENET_INCEPTION_STD IMAGENET_DPN_MEAN IMAGENET_DPN_STD
 constants           .data._constants   OPENAI_CLIP_MEAN OPENAI_CLIP_STD
 config              .data._config      resolve_data_config resolve_model_data_config
+model_config        .data._config      resolve_input_data_config
+readers             .data._readers     create_reader get_img_extensions is_img_extension
+readers.reader      .data._readers     Reader
+readers.class_map   .data._readers     load_class_map
+scheduled_sampler   .data._scheduled   ScheduledBatchSampler ScheduledTransformDataset
+target_transforms   .data._padding     MultiLabelTarget
+transforms          .data._padding     RandomCropOrPad center_crop_or_pad crop_or_pad
 transforms          .data._transforms  ToNumpy ToTensor MaybeToTensor MaybePILToTensor RandomResizedCropAndInterpolation
 transforms          .data._transforms  ResizeKeepRatio CenterCropOrPad TrimBorder str_to_interp_mode str_to_pil_interp
 transforms          .data._transforms  interp_mode_to_str _pil_interp

@@ -20,6 +20,7 @@ model_ema        .utils._model     ModelEma ModelEmaV2 ModelEmaV3
 cuda             .utils._model     NativeScaler ApexScaler
 clip_grad        .utils._model     dispatch_clip_grad
 agc              .utils._model     adaptive_clip_grad
+attention_extract .utils._attention AttentionExtract
 """
 
 __getattr__, __dir__ = furnish(__name__, NAMES, "imgzoo trains by imgzoo_train (`imgzoo train --help`)")
