@@ -131,7 +131,8 @@ def train(bench: Bench, names: tuple[str, ...] = (), compiled: bool = False) -> 
             peaks.append(torch.cuda.max_memory_allocated() / 2**20)
         label = "compiled step" if compiled else "step"
         calls = [lambda step=step: step(x) for step in steps]
-        tell("train", f"{label} {name} bf16, AdamW", bench.pairs(*calls), peaks=peaks)
+        kind = "compiled step" if compiled else "training step"
+        tell(kind, f"{label} {name} bf16, AdamW", bench.pairs(*calls), peaks=peaks)
 
 
 def compiled(bench: Bench) -> None:

@@ -76,7 +76,7 @@ def code(name: str, top: Path = ROOT) -> str:
     digest = hashlib.sha256()
     for package in BENCHMARKS[name]:
         for path in sorted((top / "packages" / package / "src").rglob("*")):
-            if path.suffix in {".py", ".c", ".json"}:
+            if path.suffix in {".py", ".c", ".cu", ".json"}:
                 digest.update(f"{path.relative_to(top).as_posix()}\0".encode() + path.read_bytes())
     return digest.hexdigest()[:12]
 

@@ -33,6 +33,20 @@ def test_numbers_without_sense_are_refused(name, options):
                 imgzoo.create_model(name, device="meta", **{**options, option: value})
 
 
+STRIDED = [name for name in QUICK if "output_stride" in imgzoo.get_spec(name).capabilities]
+
+
+@pytest.mark.parametrize("name", STRIDED)
+def test_an_output_stride_is_had_or_refused(name):
+    for stride in (1, 2, 4, 7, 8, 12, 16, 32, 33, 64):
+        try:
+            model = imgzoo.create_model(name, device="meta", **{**QUICK[name], "output_stride": stride})
+        except UsageError as error:
+            assert "use 8, 16 or 32" in str(error) and stride not in (8, 16, 32)
+            continue
+        assert max(model.feature_info.reduction()) == stride
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name, options", QUICK.items(), ids=list(QUICK))
 def test_every_value_is_refused_in_a_sentence_or_builds(name, options):

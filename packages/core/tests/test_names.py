@@ -7,6 +7,7 @@ import pytest
 from imgzoo import models
 from imgzoo.discovery.homes import STEMS, home
 from imgzoo.errors import AmbiguousNameError, ImgzooDeprecationWarning, UnknownNameError, UsageError
+from imgzoo.loading import locate
 from imgzoo.models import get_spec, is_model, list_models, list_weights, resolve_model
 from imgzoo.registry import Registry, fill, prefer, register, registry
 
@@ -308,3 +309,21 @@ def test_a_target_must_name_module_and_attribute(site, target):
     host = site.manager()
     assert Registry("losses", host).names() == []
     assert "target" in host.plugins[-1].reason
+
+
+@pytest.mark.parametrize(
+    "name", ["m.onnx", "weights.pth", "{known}.pth", "./{known}", "./y.txt", "photos", "./{known}_"]
+)
+def test_a_path_that_holds_no_model_is_named_as_what_it_is(name, tmp_path, monkeypatch):
+    """A stranger gives a weight file, an exported file or a folder of images where a model is to be named."""
+    monkeypatch.chdir(tmp_path)
+    known = list_models()[0]
+    name = name.format(known=known)
+    path = tmp_path / name
+    if name in ("photos", f"./{known}_"):
+        path.mkdir()
+    else:
+        path.write_bytes(b"x")
+    with pytest.raises(UnknownNameError, match=r"is a file, no model: .*pretrained|is a folder without a config.json"):
+        locate(name)
+    assert locate(known).spec.name == known  # a name stays one, whatever lies here

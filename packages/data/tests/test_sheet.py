@@ -1,6 +1,7 @@
 """Pictures for people: what the network is given is what is shown, and no picture is larger than it may be."""
 
 import base64
+import io
 
 import numpy as np
 import pytest
@@ -59,16 +60,22 @@ def test_a_picture_is_no_larger_than_it_may_be(most):
     assert len(base64.b64decode(data_uri(noise, most).partition(",")[2])) <= most
 
 
-@pytest.mark.parametrize("channels", [1, 3, 5])
-def test_an_array_of_any_channels_is_shown(channels):
+@pytest.mark.parametrize("encoded", [False, True], ids=["array", "npy"])
+@pytest.mark.parametrize("asked", [3, 5])
+@pytest.mark.parametrize("channels", [1, 2, 3, 5])
+def test_an_array_of_any_channels_is_shown(channels, asked, encoded):
+    array = np.zeros((40, 80, channels), np.uint8)
+    file = io.BytesIO()
+    np.save(file, array)
+
     class Arrays:
         range = None
 
         def __getitem__(self, index):
             from imgzoo_data.sources.base import Sample
 
-            return Sample(np.zeros((40, 80, channels), np.uint8) if index else b"broken", 0, "a")
+            return Sample((file.getvalue() if encoded else array) if index else b"broken", 0, "a")
 
-    image = thumbnail(Arrays(), 1, 20, channels)
+    image = thumbnail(Arrays(), 1, 20, asked)
     assert image is not None and image.size == (20, 10) and image.mode == "RGB"
     assert thumbnail(Arrays(), 0) is None

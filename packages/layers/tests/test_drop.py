@@ -81,3 +81,10 @@ def test_patches_are_left_out_but_not_the_prefix(ordered):
     assert PatchDropout(0.5).eval()(x) is x
     with pytest.raises(ValueError, match="in \\[0, 1\\)"):
         PatchDropout(1.0)
+
+
+@pytest.mark.parametrize("rate", [-0.1, 1.5, float("nan")])
+@pytest.mark.parametrize("layer", [DropPath, DropBlock2d, PatchDropout])
+def test_a_rate_is_a_probability(layer, rate):
+    with pytest.raises(ValueError, match=r"rate|probability"):
+        layer(rate)

@@ -227,6 +227,18 @@ def test_a_probe_of_files_and_of_a_source_say_the_same(models, files):
     assert len(rows[-1]["held_back"]) == 7
 
 
+@pytest.mark.parametrize(("count", "said"), [(8, [8]), (16, [10]), (40, [10, 20])])
+def test_a_small_source_is_probed_with_as_many_neighbors_as_it_has(models, tmp_path, count, said):
+    rng = np.random.default_rng(0)
+    for split, many in (("train", count), ("val", 4)):
+        for index in range(many):
+            place = tmp_path / split / "ab"[index % 2]
+            place.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(rng.integers(0, 256, (16, 16, 3), np.uint8)).save(place / f"{index}.png")
+    rows = json.loads(invoke(probe, f"folder:{tmp_path}", "--model", models / "test_resnet", *SMALL, "--json").stdout)
+    assert [row["k"] for row in rows if row["probe"] == "k-nn"] == said
+
+
 def test_mistakes_of_probe_are_one_sentence(models, files, tmp_path):
     both = ["--features", files / "train.npy", files / "digits.npy"]
     assert "-k 2000" in fails(probe, *both, "-k", "2000")

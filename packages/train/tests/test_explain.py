@@ -252,3 +252,9 @@ def sentence_of(predictor, photo):
     with pytest.raises(UsageError) as caught:
         explain(predictor, photo, "gradcam")
     return str(caught.value)
+
+
+@pytest.mark.parametrize("given", ["run", None])
+def test_a_name_given_for_a_model_is_said(given):
+    with pytest.raises(UsageError, match=r"Predictor\.open"):
+        Predictor(given)

@@ -55,9 +55,8 @@ class RepVggDw(nn.Module):
         eye = identity_kernel(conv.out_channels, conv.groups, 3, conv.weight)
         one: Any = merged(conv, [self.conv.kernel(), point, (eye, torch.zeros_like(conv.weight[:, 0, 0, 0]))])
         if not self.legacy:
-            weight, shift = fold_norm(one.weight, self.bn)
-            scale = self.bn.weight / (self.bn.running_var + self.bn.eps).sqrt()
-            one.weight, one.bias = nn.Parameter(weight), nn.Parameter(shift + one.bias * scale)
+            weight, bias = fold_norm(one.weight, self.bn, one.bias)
+            one.weight, one.bias = nn.Parameter(weight), nn.Parameter(bias)
         self.reparam_conv = one
         self.conv = self.conv1 = self.bn = None
 

@@ -202,7 +202,7 @@ def call(build: Callable[..., Any], spec: ModelSpec, arguments: dict[str, Any], 
         if key in arguments and (isinstance(arguments[key], bool) or not isinstance(arguments[key], int)):
             raise UsageError(f"{key} must be a whole number, got {arguments[key]!r}")
     try:
-        return build(**arguments)
+        model = build(**arguments)
     except ValueError as error:
         if isinstance(error, UsageError):
             raise
@@ -215,6 +215,13 @@ def call(build: Callable[..., Any], spec: ModelSpec, arguments: dict[str, Any], 
         raise UsageError(
             f"{spec.name} cannot be built with {own} ({reason}); see imgzoo info {spec.name} --options"
         ) from error
+    stride = given.get("output_stride")
+    if stride is not None and stride != (found := max(model.feature_info.reduction(), default=stride)):
+        raise UsageError(
+            f"{spec.name}: output_stride={stride} cannot be had, a position of its last map would stand for {found} "
+            "pixels; use 8, 16 or 32"
+        )
+    return model
 
 
 def remember(model: Any, named: Source, given: dict[str, Any]) -> None:

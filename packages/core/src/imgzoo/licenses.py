@@ -7,38 +7,26 @@ import re
 PERMISSIVE = ("Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "CC-BY-4.0", "CC0-1.0", "ISC", "MIT", "Unlicense", "Zlib")
 """Licenses that allow commercial use and redistribution under notice only."""
 
-RESTRICTED = (
-    "AGPL-3.0-only",
-    "AGPL-3.0-or-later",
-    "CC-BY-NC-4.0",
-    "CC-BY-NC-ND-4.0",
-    "CC-BY-NC-SA-4.0",
-    "CC-BY-ND-4.0",
-    "CC-BY-SA-4.0",
-    "GPL-2.0-only",
-    "GPL-3.0-only",
-    "GPL-3.0-or-later",
-    "LGPL-2.1-only",
-    "LGPL-3.0-only",
-    "MPL-2.0",
-)
-"""Known SPDX ids with conditions of their own."""
-
 REFERENCE = re.compile(r"LicenseRef-[A-Za-z0-9.-]+")
-_KNOWN = {known.lower(): known for known in (*PERMISSIVE, *RESTRICTED)}
 
 
 def spdx(license: str) -> str:
-    """The SPDX spelling of a license name, `LicenseRef-<name>` for one that SPDX does not know, "" for none."""
+    """The SPDX spelling of a license or of an expression of several, `LicenseRef-<name>` for one that SPDX does not
+    know, "" for none."""
+    from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
+
     license = license.strip()
     if not license or REFERENCE.fullmatch(license):
         return license
-    return _KNOWN.get(license.lower()) or "LicenseRef-" + re.sub(r"[^A-Za-z0-9.-]+", "-", license)
+    try:
+        return canonicalize_license_expression(license)
+    except InvalidLicenseExpression:
+        return "LicenseRef-" + re.sub(r"[^A-Za-z0-9.-]+", "-", license)
 
 
 def is_known(license: str) -> bool:
-    """Whether a catalog may carry this license: an SPDX id of the tables here, or a `LicenseRef-`."""
-    return license in _KNOWN.values() or REFERENCE.fullmatch(license) is not None
+    """Whether a catalog may carry this license: one that SPDX knows, in its spelling, or a `LicenseRef-`."""
+    return bool(license) and spdx(license) == license
 
 
 def is_permissive(license: str) -> bool:

@@ -12,7 +12,8 @@ from PIL import Image, ImageDraw
 
 from imgzoo.errors import DataError
 
-from .decode import decode_image
+from .decode import decode_image, raw_pixels
+from .depth import to_8_bits
 from .loader import Loader
 from .rng import generator
 from .sources.base import Source, StreamSource
@@ -79,21 +80,32 @@ def _shown(images: Any, transform: Transform) -> list[np.ndarray]:
 
 
 def thumbnail(source: Source, index: int, side: int = 112, channels: int = 3) -> Image.Image | None:
-    """A sample as a picture that fits a square of `side` pixels; None where it cannot be read."""
+    """A sample as a picture that fits a square of `side` pixels; None where it cannot be read.
+
+    Of an image with another number of channels than is asked for, the first is shown.
+    """
     try:
         data = source[index].data
-        raw = isinstance(data, bytes | bytearray)
-        array = (
-            decode_image(data, channels, backend="fast", range=source.range)
-            if raw
-            else as_array(data, channels, values=source.range)
-        )
+        array = _decoded(data, channels, source.range)
     except (DataError, OSError):
         return None
     array = array if array.shape[2] == 3 else np.repeat(array[:, :, :1], 3, axis=2)
     image = Image.fromarray(array.copy())
     image.thumbnail((side, side))
     return image
+
+
+def _decoded(data: Any, channels: int, values: tuple[float, float] | None) -> np.ndarray:
+    """(H, W, C) uint8 of a sample, in the channels that it has where they cannot be those asked for."""
+    try:
+        if isinstance(data, bytes | bytearray):
+            return decode_image(data, channels, backend="fast", range=values)
+        return as_array(data, channels, values=values)
+    except DataError:
+        stored = raw_pixels(data)
+        if stored is None or stored.ndim not in (2, 3) or not stored.size:
+            raise
+        return to_8_bits(stored if stored.ndim == 3 else stored[:, :, None], values)
 
 
 def data_uri(image: Image.Image, most: int = 24 * 1024) -> str:

@@ -13,6 +13,8 @@ class DropPath(nn.Module):
 
     def __init__(self, rate: float = 0.0, scale_by_keep: bool = True):
         super().__init__()
+        if not 0 <= rate <= 1:
+            raise ValueError(f"DropPath drops a branch with a probability of 0 to 1, not {rate}")
         self.rate = rate
         self.scale_by_keep = scale_by_keep
 

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 Model = TypeVar("Model", bound=nn.Module)
 Kernel = tuple[Tensor, Tensor]
@@ -26,10 +27,11 @@ def reparameterize(model: Model, inplace: bool = False) -> Model:
     return model.eval()
 
 
-def fold_norm(weight: Tensor, norm: Any) -> Kernel:
-    """A convolution's weight with the batch norm behind it, by its running statistics."""
-    scale = norm.weight / (norm.running_var + norm.eps).sqrt()
-    return weight * scale[:, None, None, None], norm.bias - norm.running_mean * scale
+def fold_norm(weight: Tensor, norm: Any, bias: Tensor | None = None) -> Kernel:
+    """A convolution's weight and bias with the batch norm behind it, by its running statistics."""
+    statistics = norm.running_mean, norm.running_var, norm.eps
+    folded, shift = fuse_conv_bn_weights(weight, bias, *statistics, norm.weight, norm.bias)
+    return folded.detach(), shift.detach()
 
 
 def identity_kernel(dim: int, groups: int, size: int, like: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from imgzoo.native import code
 
-from . import kernels
+from . import foreach
 from .kernel import Kernel
 
 LOOP, SQUARES = code(__file__, "loop.cu"), code(__file__, "squares.cu")
@@ -73,7 +73,7 @@ def run(
         return
     with torch.cuda.device(device):
         stream = torch.cuda.current_stream()
-        tensors, lengths, chunks, _ = _table(device, stream.cuda_stream, tuple(kernels.pointers(columns)), sizes)
+        tensors, lengths, chunks, _ = _table(device, stream.cuda_stream, tuple(foreach.pointers(columns)), sizes)
         numbers = _floats([0.0 if isinstance(x, Tensor) else x for x in constants], device)
         for place, constant in enumerate(constants):
             if isinstance(constant, Tensor):
@@ -91,7 +91,7 @@ def norms(kernel: Any, tensors: Sequence[Tensor]) -> Tensor:
     sizes = tuple(map(Tensor.numel, tensors))
     with torch.cuda.device(device):
         stream = torch.cuda.current_stream()
-        *table, counts = _table(device, stream.cuda_stream, tuple(kernels.pointers([tensors])), sizes)
+        *table, counts = _table(device, stream.cuda_stream, tuple(foreach.pointers([tensors])), sizes)
         sums = torch.empty(len(table[-1]), device=device)
         if any(sizes):
             kernel((len(sums), 1, 1), (THREADS, 1, 1), [*table, sums], stream=stream)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import Any
 
 import torch
+from torch import Tensor
 
 _torch: Any = torch
 
@@ -33,3 +36,8 @@ sqrt = _torch._foreach_sqrt
 sqrt_ = _torch._foreach_sqrt_
 sub = _torch._foreach_sub
 sub_ = _torch._foreach_sub_
+
+
+def pointers(columns: Sequence[Sequence[Tensor]]) -> Iterator[int]:
+    """Addresses of parallel lists of tensors, what stands side by side in the lists beside each other."""
+    return chain.from_iterable(zip(*(map(Tensor.data_ptr, column) for column in columns)))

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import ctypes
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -100,17 +99,12 @@ def fits(columns: Columns) -> bool:
     return True
 
 
-def pointers(columns: Columns) -> Iterator[int]:
-    """Addresses, a tensor's beside each other."""
-    return chain.from_iterable(zip(*(map(Tensor.data_ptr, column) for column in columns)))
-
-
 def run(
     function: Any, columns: Columns, constants: Sequence[Any], factors: Sequence[float] | Tensor | None = None
 ) -> None:
     """Run a compiled loop over parallel lists of tensors, shared evenly among torch's threads."""
     count = len(columns[0])
-    addresses = (ctypes.c_void_p * (count * len(columns)))(*pointers(columns))
+    addresses = (ctypes.c_void_p * (count * len(columns)))(*foreach.pointers(columns))
     sizes = (ctypes.c_long * count)(*map(Tensor.numel, columns[0]))
     numbers = (ctypes.c_float * len(constants))(*map(float, constants))
     factors = factors.tolist() if isinstance(factors, Tensor) else factors

@@ -1,5 +1,6 @@
 """Weights: where they come from, whether they may be used, how they enter a model, how they are saved."""
 
+# pyright: reportUnsupportedDunderAll=false
 from __future__ import annotations
 
 from typing import TYPE_CHECKING

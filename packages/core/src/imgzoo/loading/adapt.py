@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
-import torch
 from torch import Tensor, nn
 
 from imgzoo.errors import WeightsError
@@ -20,18 +19,23 @@ def adapt_input(kernel: Tensor, chans: int, cells: int = 1, planes_apart: bool =
     they lie side by side, or `planes_apart`.
     """
     if planes_apart:
-        turned = adapt_input(kernel.unflatten(1, (-1, cells)).transpose(1, 2).flatten(1, 2), chans, cells)
-        return turned.unflatten(1, (cells, -1)).transpose(1, 2).flatten(1, 2)
-    parts = kernel.float().unflatten(1, (cells, -1))
+        turned = adapt_input(_turned(kernel, -1, cells), chans, cells)
+        return _turned(turned, cells, -1)
+    parts = cast(Any, kernel).float().unflatten(1, (cells, -1))
     source = parts.shape[2]
     if source == chans:
         return kernel
     if chans == 1:
         parts = parts.sum(2, keepdim=True)
     else:
-        turns = torch.arange(chans, device=kernel.device) % source
+        turns = [chan % source for chan in range(chans)]
         parts = parts[:, :, turns] * (source / chans)
     return parts.flatten(1, 2).to(kernel.dtype)
+
+
+def _turned(kernel: Any, outer: int, inner: int) -> Tensor:
+    """Kernels whose channels are `outer` times `inner`, with the two in the other order."""
+    return kernel.unflatten(1, (outer, inner)).transpose(1, 2).flatten(1, 2)
 
 
 def image_kernels(own: State, chans: int, other: State | None) -> dict[str, int]:
@@ -43,7 +47,7 @@ def image_kernels(own: State, chans: int, other: State | None) -> dict[str, int]
     return {key: own[key].shape[1] // chans for key in changed if own[key].ndim > 1}
 
 
-def first_conv(model: nn.Module) -> str:
+def first_conv(model: Any) -> str:
     """Path of the convolution that sees the image."""
     return next((name for name, module in model.named_modules() if isinstance(module, nn.Conv2d)), "")
 
@@ -56,7 +60,8 @@ def fit_state(
     `twin(chans)` gives the tensors of the same network for images of so many channels; without it, the first
     convolution is taken to be all that sees the image.
     """
-    state, notes = dict(state), []
+    notes: list[str] = []
+    state = dict(state)
     _fit_pointwise(state, own, notes)
     _fit_input(state, model, own, notes, twin)
     for path in model._heads() if hasattr(model, "_heads") else ():

@@ -64,7 +64,7 @@ def bundle(names: Iterable[str], folder: Path) -> dict[str, Any]:
 
 def verify(folder: Path) -> list[str]:
     """Check every file of a bundle; returns a sentence for each that is missing or damaged."""
-    problems = []
+    problems: list[str] = []
     for row in read_index(folder).values():
         try:
             verified(folder / row["file"], row["sha256"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from torch import nn
 
@@ -23,9 +23,9 @@ def inside(model: Any) -> tuple[Any, bool]:
     while True:
         inner = getattr(model, "_orig_mod", None)
         if inner is None and isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
-            inner = model.module
+            inner = cast(Any, model).module
         if inner is None:
-            return (model.model, True) if isinstance(model, FeatureModel) else (model, False)
+            return (model.model, True) if isinstance(model, FeatureModel) else (cast(Any, model), False)
         model = inner
 
 

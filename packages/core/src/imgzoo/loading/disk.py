@@ -8,12 +8,13 @@ import os
 import secrets
 import stat
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from imgzoo.errors import WeightsError
+from imgzoo.plain import is_table
 
 CONFIG = "config.json"
 MOST_HEADER = 100_000_000
@@ -30,7 +31,7 @@ def read_config(path: Path) -> dict[str, Any]:
         config = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise WeightsError(f"{path} is no model configuration: {error}") from error
-    if not isinstance(config, Mapping):
+    if not is_table(config):
         raise WeightsError(f"{path} is no model configuration: expected an object")
     return dict(config)
 
@@ -60,7 +61,7 @@ def is_whole(path: Path, kind: str) -> bool:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path) -> Generator[Path]:
     """A new empty file beside `path`, to be written; it takes the place of `path` when the block ends well, else goes.
 
     It lies on the disk before it does. Nobody can guess its name, and nothing that stands there before is followed or

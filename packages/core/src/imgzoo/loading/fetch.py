@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any, cast
 
 from imgzoo.discovery.manager import manager
 from imgzoo.errors import WeightsError
@@ -57,6 +58,12 @@ def _fetch_tag(source: Source) -> Path:
     raise WeightsError(f"the weights '{name}.{weights.tag}' are published nowhere")
 
 
+def _file(found: Any) -> str:
+    """The path of a file that a plugin names; empty where there is none."""
+    path: str = cast(Any, os).fspath(found) if isinstance(found, str | os.PathLike) else ""
+    return os.path.abspath(path) if os.path.isfile(path) else ""
+
+
 def fetch_url(url: str, sha256: str = "") -> Path:
     """The file at an address, from the plugin that fetches such addresses, else downloaded; a given hash is verified.
 
@@ -72,9 +79,10 @@ def fetch_url(url: str, sha256: str = "") -> Path:
             raise WeightsError(f"plugin {plugin.title} could not fetch '{url}': {safe(told(error))}") from error
         if found is None:
             continue
-        if not isinstance(found, str | os.PathLike) or not os.path.isfile(found):
+        place = _file(found)
+        if not place:
             raise WeightsError(f"plugin {plugin.title} says that '{url}' is at {found!r}, where there is no file")
         note.parent.mkdir(parents=True, exist_ok=True)
-        write_text(note, os.path.abspath(os.fspath(found)))
-        return verified(Path(os.fspath(found)), sha256)
+        write_text(note, place)
+        return verified(Path(place), sha256)
     return download(url, sha256)

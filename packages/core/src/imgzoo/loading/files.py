@@ -8,12 +8,13 @@ import os
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 from imgzoo.errors import WeightsError
+from imgzoo.plain import is_table
 
 from .disk import INDEX, read_config
 
@@ -66,7 +67,7 @@ def read_shards(
     that is damaged or leads out of its folder, and for a file or tensor that is missing.
     """
     places = read_config(path).get("weight_map")
-    if not isinstance(places, dict) or not all(isinstance(each, str) for each in places.values()):
+    if not is_table(places) or not all(isinstance(each, str) for each in places.values()):
         raise WeightsError(f"'{path}' is no index of weight files: it has no 'weight_map'")
     wanted = list(needed(list(places)))
     state: dict[str, Tensor] = {}
@@ -166,7 +167,7 @@ def _read_npz(path: Path) -> dict[str, Tensor]:
         if any(row.file_size > SMALL for row in packed):
             raise WeightsError(f"'{path}' unpacks to more than {MOST_PACKED} times its size: these are no weights")
         with np.load(path, allow_pickle=False) as arrays:
-            return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
+            return {name: cast(Any, torch).from_numpy(arrays[name]) for name in arrays.files}
     except WeightsError:
         raise
     except Exception as error:  # of the archive, its compression, or the arrays: they have no common base
@@ -206,10 +207,10 @@ def _numpy_scalars() -> list[Any]:
 def unwrap(data: Any, path: Path, use_ema: bool = True) -> dict[str, Tensor]:
     """Find the mapping from names to tensors inside a training checkpoint."""
     for _ in range(4):
-        if not isinstance(data, Mapping):
+        if not is_table(data):
             break
         tensors = {str(key): value for key, value in data.items() if isinstance(value, Tensor)}
-        inner = [key for key in WRAPPERS if isinstance(data.get(key), Mapping) and data[key]]
+        inner = [key for key in WRAPPERS if is_table(data.get(key)) and data[key]]
         if not inner and not tensors:  # a name of the script's own
             inner = [key for key, value in data.items() if _holds_tensors(value)]
             inner = inner if len(inner) == 1 else []
@@ -224,7 +225,7 @@ def unwrap(data: Any, path: Path, use_ema: bool = True) -> dict[str, Tensor]:
 
 
 def _holds_tensors(value: Any) -> bool:
-    return isinstance(value, Mapping) and bool(value) and all(isinstance(each, Tensor) for each in value.values())
+    return is_table(value) and bool(value) and all(isinstance(each, Tensor) for each in value.values())
 
 
 def strip_wrappers(state: dict[str, Tensor]) -> dict[str, Tensor]:

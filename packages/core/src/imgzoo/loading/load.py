@@ -34,11 +34,11 @@ class LoadReport:
     license: str = ""
     format: str = ""
     """Name of the foreign format they came in; empty for our own keys."""
-    adapted: list[str] = field(default_factory=list)
+    adapted: list[str] = field(default_factory=list[str])
     """A sentence for every tensor that was changed or dropped."""
-    initialized: list[str] = field(default_factory=list)
+    initialized: list[str] = field(default_factory=list[str])
     """Parameters the file lacks, left at their initial values."""
-    unused: list[str] = field(default_factory=list)
+    unused: list[str] = field(default_factory=list[str])
     """Tensors of the file the model has no place for."""
     classes: int | None = None
     """Classes of the file's classifier; None where it has none."""
@@ -153,7 +153,7 @@ def heads_of(model: Any) -> tuple[str, ...]:
 
 def misfit(path: Path, name: str, lacking: list[str], unused: list[str]) -> str:
     """One sentence on a file that belongs to another network."""
-    parts = []
+    parts: list[str] = []
     if lacking:
         parts.append(f"lacks {len(lacking)} tensors ({', '.join(lacking[:3])}, ...)")
     if unused:

@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from imgzoo.discovery.distributions import library
 from imgzoo.errors import OfflineError, WeightsError
@@ -138,7 +138,7 @@ def hub_file(repo: str, filename: str, missing_ok: bool = False) -> Any:
     repo_id, _, revision = repo.partition("@")
     try:
         return Path(
-            huggingface_hub.hf_hub_download(
+            cast(Any, huggingface_hub).hf_hub_download(
                 repo_id,
                 filename,
                 revision=revision or None,
@@ -174,8 +174,9 @@ def place_of(url: str) -> Path:
 def download(url: str, sha256: str = "") -> Path:
     """Download a weight file into the cache and return its path; a hash given, or in the name, is verified each time.
 
-    What comes without a hash and without a length has to be whole by its own account. Raises `OfflineError` when
-    downloads are off and `WeightsError` when the file cannot be had whole.
+    Own code, for no library at hand refuses what was cut short: what comes with neither hash nor length has to be whole
+    by its own account. Raises `OfflineError` when downloads are off and `WeightsError` when the file cannot be had
+    whole.
     """
     path = place_of(url)
     name, folder = path.name, path.parent

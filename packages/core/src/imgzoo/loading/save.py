@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor
 
@@ -130,7 +130,7 @@ def current_arguments(model: Any) -> dict[str, Any]:
 
 def write_tensors(state: Mapping[str, Tensor], path: Path) -> None:
     """Write tensors to a safetensors file, each with memory of its own."""
-    from safetensors.torch import save_file
+    from safetensors import torch as library
 
     seen: set[int] = set()
     plain: dict[str, Tensor] = {}
@@ -141,4 +141,4 @@ def write_tensors(state: Mapping[str, Tensor], path: Path) -> None:
         plain[key] = tensor if whole and pointer not in seen else tensor.clone()
         seen.add(pointer)
     with replacing(path) as part:
-        save_file(plain, part, metadata={"format": "pt"})
+        cast(Any, library).save_file(plain, part, metadata={"format": "pt"})

@@ -6,11 +6,11 @@ A placeholder is ordinary memory that nobody has written to, so it costs address
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Generator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import wraps
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -44,7 +44,7 @@ class _Later(TorchFunctionMode):
         kwargs = kwargs or {}
         if self.pending and function not in WITHOUT_VALUES:
             for value in (*args, *kwargs.values()):
-                for one in value if isinstance(value, (list, tuple)) else (value,):
+                for one in cast(Any, value) if isinstance(value, (list, tuple)) else (value,):
                     if id(one) in self.pending:
                         self.fill(id(one))
         return function(*args, **kwargs)
@@ -56,7 +56,7 @@ class _Later(TorchFunctionMode):
 
     def fill_all(self) -> None:
         """Fill what still waits, on torch's threads: each random parameter from a generator of its own."""
-        seeds = torch.randint(2**62, (len(self.pending),), device="cpu").tolist()
+        seeds: list[int] = cast(Any, torch.randint(2**62, (len(self.pending),), device="cpu")).tolist()
         jobs = [(key, torch.Generator().manual_seed(seed)) for key, seed in zip(list(self.pending), seeds, strict=True)]
         jobs.sort(key=lambda job: -self.pending[job[0]][0].numel())
         inference = torch.is_inference_mode_enabled()  # a thread has modes of its own
@@ -121,7 +121,7 @@ def _can_wait(tensor: Tensor) -> bool:
 
 
 @contextmanager
-def _patched() -> Iterator[None]:
+def _patched() -> Generator[None]:
     """While any thread builds a skeleton, torch's registration and initializers ask whether it is this thread."""
     global _builders
     with _lock:
@@ -180,7 +180,7 @@ def build_initialized(construct: Callable[[], Any]) -> Any:
     return model
 
 
-def assign(model: nn.Module, state: Mapping[str, Tensor]) -> None:
+def assign(model: Any, state: Mapping[str, Tensor]) -> None:
     """Put the tensors of `state` into the model as they are, without copying; names and shapes were checked before."""
     for prefix, module in model.named_modules():
         dot = f"{prefix}." if prefix else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 from imgzoo.errors import UnknownNameError, WeightsError
 from imgzoo.models import find_weights, is_model, resolve_model
+from imgzoo.plain import is_list, is_table
 from imgzoo.registry import registry
 from imgzoo.specs import ModelSpec, WeightSpec
 from imgzoo.spelling import translated
@@ -36,9 +38,9 @@ class Source:
     weights: WeightSpec | None = None
     weights_from: str = ""
     """`tag`, or a location: a file, a folder, `hf-hub:...`, `package:...`, a URL, or any URI a plugin fetches."""
-    model_args: dict[str, Any] = field(default_factory=dict)
+    model_args: dict[str, Any] = field(default_factory=dict[str, Any])
     """Constructor options stored beside saved weights."""
-    config: dict[str, Any] = field(default_factory=dict)
+    config: dict[str, Any] = field(default_factory=dict[str, Any])
     """Preprocessing stored beside saved weights."""
     class_names: list[str] | None = None
     task: str = "classification"
@@ -86,6 +88,7 @@ def locate(name: str, pretrained: bool | str | PathLike[str] = False) -> Source:
         source = from_folder(text)
         source.weights_from = text if pretrained is True else ""
     else:
+        _refuse_path(text)
         source = named(text)
         source.weights_from = "tag" if pretrained is True else ""
     if pretrained is True or not pretrained:
@@ -93,6 +96,17 @@ def locate(name: str, pretrained: bool | str | PathLike[str] = False) -> Source:
             raise WeightsError(f"{source.spec.name} has no published weights; give pretrained= a file or folder")
         return source
     return _with_weights(source, os.fspath(pretrained))
+
+
+def _refuse_path(text: str) -> None:
+    """Raise `UnknownNameError` for a file or folder that is there where a model was to be named."""
+    if os.path.isfile(text) and (means_folder(text) or text.endswith(FILES)):
+        raise UnknownNameError(
+            f"'{text}' is a file, no model: name the architecture, and give weights as pretrained (--pretrained); "
+            "of exported files the commands take those that imgzoo export --engine wrote"
+        )
+    if os.path.isdir(text) and means_folder(text):
+        raise UnknownNameError(f"'{text}' is a folder without a {CONFIG}, no model: save_model writes one")
 
 
 def _with_weights(source: Source, where: str) -> Source:
@@ -121,7 +135,7 @@ def _describes(where: str) -> bool:
 
 def _architecture(config: dict[str, Any]) -> Any:
     stored = config.get("pretrained_cfg")
-    return config.get("architecture") or (stored.get("architecture") if isinstance(stored, dict) else None)
+    return config.get("architecture") or (stored.get("architecture") if is_table(stored) else None)
 
 
 def named(name: str) -> Source:
@@ -137,20 +151,20 @@ def from_folder(location: str) -> Source:
     if not isinstance(architecture, str):
         raise WeightsError(f"{location}: {CONFIG} names no architecture")
     source = named(architecture)
-    stored = config.get("pretrained_cfg") or config
+    stored: Mapping[str, Any] = config.get("pretrained_cfg") or config
     source.config = {key: _frozen(stored[key]) for key in PREPROCESSING if key in stored}
-    own = config.get("imgzoo") or {}
+    own: Mapping[str, Any] = config.get("imgzoo") or {}
     source.config |= {key: _frozen(own[key]) for key in OWN_PREPROCESSING if own.get(key)}
     length = source.config.get("sequence", 1)
     if isinstance(length, bool) or not isinstance(length, int) or not 1 <= length <= MOST_PATCHES:
         raise WeightsError(f"{location}: {CONFIG} says sequences of {length!r} patches; up to {MOST_PATCHES} can be")
-    theirs = config.get("model_args") or {}
+    theirs: Mapping[str, Any] = config.get("model_args") or {}
     source.model_args = {**translated(source.spec, theirs), **(own.get("model_args") or {})}
     for key in ("num_classes", "global_pool"):
         if key in config and config[key] is not None:
             source.model_args.setdefault(key, config[key])
     names = config.get("label_names") or stored.get("label_names") or config.get("labels")
-    source.class_names = [str(each) for each in names] if isinstance(names, list) else None
+    source.class_names = [str(each) for each in names] if is_list(names) else None
     source.task = own.get("task", source.task)
     if source.task not in TASKS:
         raise WeightsError(f"{location}: {CONFIG} names the task {source.task!r}; known are {', '.join(TASKS)}")
@@ -158,4 +172,4 @@ def from_folder(location: str) -> Source:
 
 
 def _frozen(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
+    return tuple(value) if is_list(value) else value

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 from imgzoo.errors import OptionError, WeightsError
+from imgzoo.plain import is_list, is_table
 
 MOST_SIDE, MOST_CHANNELS, MOST_CLASSES, MOST_NUMBER, MOST_DEPTH, MOST_ITEMS = 16384, 4096, 1_000_000, 65536, 1000, 1000
 OWN = ("task", "model_args", "range", "sequence")
@@ -24,22 +25,22 @@ def _number(value: Any, low: float = -math.inf, high: float = math.inf) -> bool:
 
 
 def _numbers(value: Any) -> bool:
-    items = value if isinstance(value, list) else [value]
+    items = value if is_list(value) else [value]
     return 0 < len(items) <= MOST_CHANNELS and all(_number(item) for item in items)
 
 
 def _size(value: Any) -> bool:
-    shaped = isinstance(value, list) and len(value) == 3
-    return shaped and _whole(value[0], 1, MOST_CHANNELS) and all(_whole(side, 1, MOST_SIDE) for side in value[1:])
+    shaped = is_list(value) and len(value) == 3 and _whole(value[0], 1, MOST_CHANNELS)
+    return shaped and all(_whole(side, 1, MOST_SIDE) for side in value[1:])
 
 
 def _sides(value: Any) -> bool:
-    sides = value if isinstance(value, list) and len(value) == 2 else [value]
+    sides = value if is_list(value) and len(value) == 2 else [value]
     return all(_whole(side, 1, MOST_SIDE) for side in sides)
 
 
 def _pair(value: Any) -> bool:
-    return isinstance(value, list) and len(value) == 2 and _numbers(value)
+    return is_list(value) and len(value) == 2 and _numbers(value)
 
 
 def _text(value: Any) -> bool:
@@ -75,30 +76,28 @@ def stated(given: Mapping[str, Any] | None) -> dict[str, Any]:
         holds, words = CHECKS.get(key, (_pair, "the values of black and white"))
         if key not in STATED:
             raise OptionError(f"pretrained_cfg cannot say '{key}'; it can say {', '.join(STATED)}")
-        plain = list(value) if isinstance(value, tuple) else value
+        plain: Any = list(cast(Any, value)) if isinstance(value, tuple) else value
         if not holds(plain):
             raise OptionError(f"pretrained_cfg: '{key}' must be {words}, not {value!r}")
-        found[key] = tuple(plain) if isinstance(plain, list) else plain
+        found[key] = tuple(plain) if is_list(plain) else plain
     return found
 
 
 def check_stored(config: Mapping[str, Any], location: str) -> None:
     """Raise `WeightsError` naming the first field of a configuration that is of another type, or beyond its bounds."""
-    for key in ("pretrained_cfg", "imgzoo", "model_args"):
-        _table(config, key, location)
-    own = config.get("imgzoo") or {}
-    _table(own, "model_args", location)
+    preprocessing, own, theirs = (_table(config, key, location) for key in ("pretrained_cfg", "imgzoo", "model_args"))
+    options = _table(own, "model_args", location)
     unknown = sorted(own.keys() - set(OWN))
     if unknown:
         raise _wrong(location, f"imgzoo.{unknown[0]}", "left out: no such field is known")
-    stored = config.get("pretrained_cfg") or config
+    stored = preprocessing or config
     for key, (holds, words) in CHECKS.items():
         if stored.get(key) is not None and not holds(stored[key]):
             raise _wrong(location, key, words)
     values = own.get("range")
     if values is not None and not _pair(values):
         raise _wrong(location, "range", "the values of black and white")
-    arguments = {**(config.get("model_args") or {}), **(own.get("model_args") or {})}
+    arguments = {**theirs, **options}
     for key in ("num_classes", "global_pool"):
         arguments.setdefault(key, config.get(key))
     size = arguments.get("img_size")
@@ -108,17 +107,20 @@ def check_stored(config: Mapping[str, Any], location: str) -> None:
         _check_option(key, value, location)
 
 
-def _table(config: Mapping[str, Any], key: str, location: str) -> None:
-    if not isinstance(config.get(key) or {}, Mapping):
+def _table(config: Mapping[str, Any], key: str, location: str) -> Mapping[str, Any]:
+    """A table of a configuration, empty where it has none."""
+    found: Any = config.get(key) or {}
+    if not is_table(found):
         raise _wrong(location, key, "a table")
+    return found
 
 
 def _check_option(key: str, value: Any, location: str, depth: int = 0) -> None:
     """Raise for an option of a constructor whose numbers or lists are beyond any network."""
-    if isinstance(value, list | dict):
+    if is_list(value) or is_table(value):
         if depth > 8 or len(value) > MOST_ITEMS:
             raise _wrong(location, key, f"lists of at most {MOST_ITEMS} items")
-        for item in value.values() if isinstance(value, dict) else value:
+        for item in value.values() if is_table(value) else value:
             _check_option(key, item, location, depth + 1)
         return
     if value is None or isinstance(value, bool) or _text(value):

@@ -37,13 +37,15 @@ def _progress(label: str, quiet: bool) -> Any:
 
 @command.command()
 @click.argument("source")
-@click.option("--split", default="train", show_default=True)
+@click.option("--split", default="train", show_default=True, help="Part of SOURCE.")
 @click.option("--against", metavar="SPLIT|SOURCE", help="Look for images that are also there.")
 @click.option(
     "--near", default=3, show_default=True, type=click.IntRange(-1, 3), help="Bits two near duplicates may differ in."
 )
 @click.option("--limit", type=click.IntRange(1), help="Examine only the first samples.")
-@click.option("--workers", default=os.cpu_count() or 1, show_default="cores", type=click.IntRange(1))
+@click.option(
+    "--workers", default=os.cpu_count() or 1, show_default="cores", type=click.IntRange(1), help="Threads that decode."
+)
 @click.option("--max-pixels", type=click.IntRange(1), help="Pixels above which an image is refused unread.")
 @click.option("--report", type=click.Path(dir_okay=False, path_type=Path), help="Write an HTML page with thumbnails.")
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
@@ -93,11 +95,11 @@ def check(
 
 @command.command()
 @click.argument("source")
-@click.option("--split", default="train", show_default=True)
+@click.option("--split", default="train", show_default=True, help="Part of SOURCE.")
 @click.option(
     "--out", type=click.Path(dir_okay=False, path_type=Path), help="Where to write it; the cache folder otherwise."
 )
-@click.option("--json", "as_json", is_flag=True)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def index(source: str, split: str, out: Path | None, as_json: bool) -> None:
     """Read the headers of tars once and keep where each image lies."""
     from imgzoo.cli.output import print_json
@@ -129,17 +131,23 @@ def index(source: str, split: str, out: Path | None, as_json: bool) -> None:
 
 @command.command()
 @click.argument("source")
-@click.option("--split", default="train", show_default=True)
+@click.option("--split", default="train", show_default=True, help="Part of SOURCE.")
 @click.option("--transform", "row", metavar="ROW", help="As in 'rrc(scale=(0.3, 1)) | hflip | rand-m9-mstd0.5'.")
 @click.option("--model", help="Take size, crop and normalization of this model.")
 @click.option("--size", type=click.IntRange(1), help="Height and width in pixels.")
-@click.option("--channels", type=click.IntRange(1))
+@click.option("--channels", type=click.IntRange(1), help="Channels of the images; 3 by default.")
 @click.option("--eval", "evaluation", is_flag=True, help="The evaluation transform.")
-@click.option("--auto-augment", metavar="POLICY")
-@click.option("--count", default=8, show_default=True, type=click.IntRange(1))
-@click.option("--views", default=6, show_default=True, type=click.IntRange(1))
-@click.option("--seed", default=0, show_default=True)
-@click.option("--out", default="sheet.png", show_default=True, type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--auto-augment", metavar="POLICY", help="As in rand-m9-mstd0.5 or augmix-m5-w4.")
+@click.option("--count", default=8, show_default=True, type=click.IntRange(1), help="Images on the sheet.")
+@click.option("--views", default=6, show_default=True, type=click.IntRange(1), help="Draws of each image.")
+@click.option("--seed", default=0, show_default=True, help="Of the random draws.")
+@click.option(
+    "--out",
+    default="sheet.png",
+    show_default=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Image file to write.",
+)
 def show(
     source: str,
     split: str,

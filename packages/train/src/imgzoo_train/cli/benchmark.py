@@ -12,18 +12,18 @@ from imgzoo.cli.numbers import Number
 from imgzoo.cli.output import print_json, say
 from imgzoo.errors import ImgzooError
 
-from .options import ENGINE, PRECISION, refuse_idle
+from .options import CHANNELS_LAST, DEVICE, ENGINE, PRECISION, batch_size, refuse_idle
 
 
 @click.command("benchmark")
 @click.argument("models", nargs=-1, required=True)
 @click.option("--mode", "modes", default="inference,profile", help="inference, training, profile, with commas")
-@click.option("--batch-size", default=1, type=click.IntRange(1))
-@click.option("--img-size", type=click.IntRange(1))
-@click.option("--device", default="")
+@batch_size(1)
+@click.option("--img-size", type=click.IntRange(1), help="another input size, in pixels")
+@DEVICE
 @PRECISION
-@click.option("--channels-last", is_flag=True)
-@click.option("--compile", is_flag=True)
+@CHANNELS_LAST
+@click.option("--compile", is_flag=True, help="by torch.compile first")
 @ENGINE
 @click.option("--seconds", default=2.0, type=Number(0, 3600), help="time to measure each")
 @click.option("--json", "as_json", is_flag=True, help="print JSON")

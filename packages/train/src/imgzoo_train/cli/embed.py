@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from .options import PRECISION, TASK, pretrained
+from .options import DEVICE, PRECISION, TASK, WORKERS, batch_size, pretrained
 
 
 @click.command("embed")
@@ -20,13 +20,13 @@ from .options import PRECISION, TASK, pretrained
               help="the vector before the classifier, the last tokens, or the map of each level")  # fmt: skip
 @click.option("--task", default="classification", type=TASK,
               help="what the targets of SOURCE are")  # fmt: skip
-@click.option("--split", default="validation", show_default=True)
+@click.option("--split", default="validation", show_default=True, help="part of SOURCE")
 @pretrained("weights of a model given by name")
-@click.option("--batch-size", default=64, type=click.IntRange(1))
-@click.option("--workers", default=0, type=click.IntRange(0))
+@batch_size(64)
+@WORKERS
 @click.option("--img-size", type=click.IntRange(1), help="another input size")
 @PRECISION
-@click.option("--device", default="")
+@DEVICE
 @click.option("--resume", is_flag=True, help="go on with the parts of a run that was cut short")
 @click.option("--overwrite", is_flag=True, help="begin anew, whatever is there")
 def command(output: Path, device: str, resume: bool, overwrite: bool, **options: Any) -> None:

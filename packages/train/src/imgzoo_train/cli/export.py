@@ -18,12 +18,13 @@ from .options import pretrained as of_name
 
 @click.command("export")
 @click.argument("model")
-@click.option("--format", "form", default="onnx", type=click.Choice(["torch", "onnx", "torchscript"]))
+@click.option("--format", "form", default="onnx", type=click.Choice(["torch", "onnx", "torchscript"]),
+              help="torch: a program of torch.export")  # fmt: skip
 @click.option("--engine", type=click.Choice(ENGINES),
               help="write a deployed file, which other commands take as a model; auto: the fastest")  # fmt: skip
 @of_name("weights of a model given by name; 'false' for none")
 @click.option("--output", type=click.Path(path_type=Path), help="file to write")
-@click.option("--img-size", type=click.IntRange(1))
+@click.option("--img-size", type=click.IntRange(1), help="another input size, in pixels")
 @click.option("--sequence", type=click.IntRange(1), help="patches of an image as input, in place of images (NaFlex)")
 @click.option("--fold/--no-fold", default=False, help="fold batch norms and reparameterize first, as --engine does")
 @click.option("--fixed-batch", type=click.IntRange(1), help="the one batch size that the file takes; any by default")

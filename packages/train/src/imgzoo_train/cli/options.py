@@ -26,9 +26,14 @@ SEQUENCE = click.option(
 
 
 PRECISION = click.option(
-    "--precision", default="fp32", type=click.Choice(["fp32", "tf32", "bf16", "fp16", "pure-bf16"])
+    "--precision",
+    default="fp32",
+    type=click.Choice(["fp32", "tf32", "bf16", "fp16", "pure-bf16"]),
+    help="arithmetic of a forward pass; pure-bf16: the weights too",
 )
-"""Arithmetic of a forward pass."""
+DEVICE = click.option("--device", default="", help="cpu, cuda, cuda:1, mps...; without it the accelerator that is here")
+CHANNELS_LAST = click.option("--channels-last", is_flag=True, help="channels beside each other in memory")
+WORKERS = click.option("--workers", default=0, type=click.IntRange(0), help="processes that read images; 0: threads")
 TASK = click.Choice(["classification", "multilabel", "regression"])
 
 
@@ -50,6 +55,11 @@ class Text(click.ParamType):
         if not str(value).strip():
             self.fail("it is empty; leave the option out", param, ctx)
         return str(value)
+
+
+def batch_size(default: int) -> Callable[[Command], Command]:
+    """The option `--batch-size`."""
+    return click.option("--batch-size", default=default, type=click.IntRange(1), help="images of a forward pass")
 
 
 def pretrained(help: str) -> Callable[[Command], Command]:

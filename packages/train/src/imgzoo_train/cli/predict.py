@@ -10,7 +10,7 @@ import click
 
 from imgzoo.cli.output import print_json, say
 
-from .options import ENGINE, SEQUENCE, TTA, refuse_idle
+from .options import DEVICE, ENGINE, SEQUENCE, TTA, batch_size, refuse_idle
 from .options import pretrained as of_name
 
 Row = dict[str, Any]
@@ -24,13 +24,13 @@ Row = dict[str, Any]
 @click.option("--topk", default=5, type=click.IntRange(1), help="answers an image")
 @click.option("--embed", is_flag=True, help="add the vector that the classifier sees")
 @click.option("--features", is_flag=True, help="add the last feature map or tokens")
-@click.option("--batch-size", default=16, type=click.IntRange(1))
+@batch_size(16)
 @click.option("--img-size", type=click.IntRange(1), help="another input size")
 @SEQUENCE
 @click.option("--tta", help=f"average the answers to views of an image: {TTA}")
 @click.option("--range", "values", help="values of black and white of images of more than 8 bits, e.g. 4095 or 0,255")
 @click.option("--max-pixels", type=click.IntRange(1), help="pixels above which an image is refused unread")
-@click.option("--device", default="")
+@DEVICE
 @click.option("--json", "as_json", is_flag=True, help="print JSON")
 @click.option("--output", type=click.Path(path_type=Path), help="write a .json, .jsonl, .csv or .parquet file")
 def command(

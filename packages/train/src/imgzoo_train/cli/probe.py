@@ -11,7 +11,7 @@ import click
 from imgzoo.cli.output import print_json
 from imgzoo.errors import UsageError
 
-from .options import PRECISION, Listed, pretrained
+from .options import DEVICE, PRECISION, WORKERS, Listed, batch_size, pretrained
 
 
 @click.command("probe")
@@ -19,17 +19,18 @@ from .options import PRECISION, Listed, pretrained
 @click.option("--model", help="model name, saved folder or run folder")
 @click.option("--features", nargs=2, type=click.Path(path_type=Path), metavar="TRAIN VALIDATION",
               help="two files of imgzoo embed, in place of SOURCE and --model")  # fmt: skip
-@click.option("--train-split", default="train", show_default=True)
+@click.option("--train-split", default="train", show_default=True, help="what is learned from")
 @click.option("--split", default="validation", show_default=True, help="what is scored")
 @pretrained("weights of a model given by name")
-@click.option("-k", "k", default="10,20", type=Listed(int), show_default=True, help="neighbors that vote")
+@click.option("-k", "k", type=Listed(int),
+              help="neighbors that vote  [default: 10,20, as far as there are so many images]")  # fmt: skip
 @click.option("-C", "regularization", default="0.0001,0.001,0.01,0.1,1,10,100", type=Listed(float), show_default=True,
               help="inverse strengths of the linear probe's regularization, chosen on a fifth held back")  # fmt: skip
-@click.option("--batch-size", default=64, type=click.IntRange(1))
-@click.option("--workers", default=0, type=click.IntRange(0))
+@batch_size(64)
+@WORKERS
 @click.option("--img-size", type=click.IntRange(1), help="another input size")
 @PRECISION
-@click.option("--device", default="")
+@DEVICE
 @click.option("--json", "as_json", is_flag=True, help="print JSON")
 def command(
     source: str | None,
@@ -37,7 +38,7 @@ def command(
     features: tuple[Path, Path] | None,
     train_split: str,
     split: str,
-    k: list[int],
+    k: list[int] | None,
     regularization: list[float],
     device: str,
     as_json: bool,
@@ -48,7 +49,7 @@ def command(
 
     if bool(features) == bool(source) or bool(model) != bool(source):
         raise UsageError("give SOURCE with --model, or --features with two files of imgzoo embed")
-    if not k or min(k) < 1:
+    if k is not None and (not k or min(k) < 1):
         raise UsageError("-k takes numbers of neighbors from 1 up, as in -k 10,20")
     if not regularization or not all(0 < c < float("inf") for c in regularization):
         raise UsageError("-C takes numbers above 0, as in -C 0.01,1")
@@ -67,7 +68,7 @@ def command(
         for each in opened:
             check_labels(each.record(), f"{source} {each.settings.split}")
         pair = [in_memory(each, f"embed {each.settings.split}") for each in opened]
-    rows = probe(pair[0], pair[1], list(dict.fromkeys(k)), regularization, place)
+    rows = probe(pair[0], pair[1], k and list(dict.fromkeys(k)), regularization, place)
     if as_json:
         print_json(rows)
     else:

@@ -9,7 +9,7 @@ import click
 from imgzoo.cli.numbers import Number
 from imgzoo.cli.output import print_json, say
 
-from .options import ENGINE, PRECISION, refuse_idle
+from .options import CHANNELS_LAST, DEVICE, ENGINE, PRECISION, batch_size, refuse_idle
 
 
 @click.command("recommend")
@@ -18,10 +18,10 @@ from .options import ENGINE, PRECISION, refuse_idle
 @click.option("--min-top1", type=Number(0, 100), help="least published ImageNet accuracy in percent")
 @click.option("--max-params", type=Number(0, min_open=True), help="most parameters in millions")
 @click.option("--license", default="", help="SPDX id, or 'permissive'")
-@click.option("--batch-size", default=1, type=click.IntRange(1))
-@click.option("--device", default="")
+@batch_size(1)
+@DEVICE
 @PRECISION
-@click.option("--channels-last", is_flag=True)
+@CHANNELS_LAST
 @ENGINE
 @click.option("--measure", "most", default=12, type=click.IntRange(1), help="most models to measure")
 @click.option("--seconds", default=120.0, type=Number(1), help="most time to spend")

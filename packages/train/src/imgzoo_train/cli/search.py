@@ -9,7 +9,7 @@ import click
 from imgzoo.cli.output import print_json
 from imgzoo.errors import UsageError
 
-from .options import pretrained
+from .options import DEVICE, pretrained
 
 
 @click.command("search")
@@ -18,9 +18,10 @@ from .options import pretrained
 @click.option("--model", required=True, help="the model of that file: name, saved folder or run folder")
 @pretrained("weights of a model given by name")
 @click.option("-k", "k", default=10, type=click.IntRange(1), show_default=True, help="images to find")
-@click.option("--engine", default="exact", type=click.Choice(["exact", "faiss"]), show_default=True)
+@click.option("--engine", default="exact", type=click.Choice(["exact", "faiss"]), show_default=True,
+              help="exact: all are compared; faiss: its index, where it is installed")  # fmt: skip
 @click.option("--sheet", type=click.Path(path_type=Path), help="write a contact sheet: the query and what was found")
-@click.option("--device", default="")
+@DEVICE
 @click.option("--json", "as_json", is_flag=True, help="print JSON")
 def command(
     query: Path,

@@ -13,7 +13,19 @@ from imgzoo.cli.numbers import Number
 from imgzoo.cli.output import print_json, say
 from imgzoo.errors import ImgzooError
 
-from .options import ENGINE, PRECISION, SEQUENCE, TASK, TTA, pretrained, refuse_idle
+from .options import (
+    CHANNELS_LAST,
+    DEVICE,
+    ENGINE,
+    PRECISION,
+    SEQUENCE,
+    TASK,
+    TTA,
+    WORKERS,
+    batch_size,
+    pretrained,
+    refuse_idle,
+)
 
 Row = dict[str, Any]
 ROWS = (".parquet", ".jsonl")
@@ -39,17 +51,18 @@ SHOWN = (
 @click.command("validate")
 @click.argument("models", nargs=-1, required=True)
 @click.option("--data", "source", required=True, help="digits: or folder:PATH")
-@click.option("--split", default="validation")
+@click.option("--split", default="validation", help="part of --data")
 @click.option("--task", type=TASK,
               help="what the models must answer; they say it themselves")  # fmt: skip
 @pretrained("weights of models given by name")
 @ENGINE
-@click.option("--batch-size", default=64, type=click.IntRange(1))
-@click.option("--workers", default=0, type=click.IntRange(0))
-@click.option("--img-size", type=click.IntRange(1))
-@click.option("--crop-pct", type=Number(0, 1, min_open=True))
+@batch_size(64)
+@WORKERS
+@click.option("--img-size", type=click.IntRange(1), help="another input size, in pixels")
+@click.option("--crop-pct", type=Number(0, 1, min_open=True),
+              help="share of the resized image that the crop keeps; as trained by default")  # fmt: skip
 @PRECISION
-@click.option("--channels-last", is_flag=True)
+@CHANNELS_LAST
 @click.option("--test-pool", is_flag=True, help="join the answers to every window of a larger --img-size")
 @click.option("--threshold", type=Number(0, 1, min_open=True, max_open=True),
               help="probability above which a label holds, of several an image")  # fmt: skip
@@ -62,7 +75,7 @@ SHOWN = (
 @click.option("--confusion", is_flag=True, help="add the confusion matrix")
 @click.option("--range", help="values of black and white of images of more than 8 bits, e.g. 4095 or 0,255")
 @click.option("--max-pixels", type=click.IntRange(1), help="pixels above which an image is refused unread")
-@click.option("--device", default="")
+@DEVICE
 @click.option("--json", "as_json", is_flag=True, help="print JSON")
 @click.option("--output", type=click.Path(path_type=Path),
               help="the scores as .json or .csv, or a row an image as .parquet or .jsonl")  # fmt: skip

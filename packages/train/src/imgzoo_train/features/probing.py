@@ -14,6 +14,7 @@ from imgzoo.errors import UsageError
 from .store import Features
 
 Row = dict[str, Any]
+NEIGHBORS = (10, 20)
 TEMPERATURE = 0.07
 CHUNK = 256
 
@@ -138,13 +139,20 @@ def accuracy(scores: torch.Tensor, labels: torch.Tensor) -> Row:
 
 
 def probe(
-    train: Features, validation: Features, k: Sequence[int], regularization: Sequence[float], device: torch.device
+    train: Features,
+    validation: Features,
+    k: Sequence[int] | None,
+    regularization: Sequence[float],
+    device: torch.device,
 ) -> list[Row]:
-    """A row for each k and one for the linear classifier, scored on `validation`."""
+    """A row for each k and one for the linear classifier, scored on `validation`; without `k` for those of `NEIGHBORS`
+    that there are, or for all there are.
+    """
     check_pair(train, validation)
     labels, wanted = labels_of(train, "the training set"), labels_of(validation, "the validation set").to(device)
     labels, classes = labels.to(device), len(train.record["classes"])
     bank, queries = (torch.from_numpy(np.array(found.vectors())).to(device) for found in (train, validation))
+    k = k or [each for each in NEIGHBORS if each <= len(bank)] or [len(bank)]
     votes = nearest(bank, labels, queries, k, classes)
     rows: list[Row] = [{"probe": "k-nn", "k": each, **accuracy(votes[each], wanted)} for each in k]
     model, c, tried = linear_probe(bank, labels, classes, regularization)

@@ -38,6 +38,8 @@ class Predictor:
     ) -> None:
         from imgzoo_data import create_transform, resolve_data_config
 
+        if not callable(model):
+            raise UsageError(f"a Predictor takes a model; Predictor.open({str(model)!r}) takes a name, folder or file")
         self.model: Any = model.eval()
         self.views = parse_views(tta)
         self.device = device or torch.device("cpu")
