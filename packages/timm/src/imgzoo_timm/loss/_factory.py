@@ -51,7 +51,7 @@ def load_class_stats(path: str | None) -> tuple[Tensor, int] | None:
         return None
     told = json.loads(Path(path).read_text())
     if not isinstance(told, dict) or not {"pos_counts", "num_samples"} <= told.keys():
-        raise ValueError(f"{path} has no pos_counts and num_samples: `imgzoo data check` counts classes of a source")
+        raise ValueError(f"{path} has no pos_counts and num_samples: write both into it")
     return torch.tensor(told["pos_counts"], dtype=torch.float32), int(told["num_samples"])
 
 
