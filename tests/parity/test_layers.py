@@ -50,6 +50,9 @@ PAIRS = {
                            map_attention.Attention2d(16, 24, 2, False, True, True), MAP),
     "one head of keys": (peer.MultiQueryAttentionV2(16, 12, 2, 4, 6),
                          map_attention.MultiQueryAttention(16, 12, 2, 4, 6), MAP),
+    "one head of keys on small maps": (
+        peer.MultiQueryAttention2d(16, 12, 2, 4, 6, 1, 2, padding="same"),
+        map_attention.MultiQueryAttention2d(16, 12, 2, 4, 6, 1, 2, padding="same"), MAP),
     "rotary pool": (peer.RotAttentionPool2d(16, head_dim=8), rotary_pool.RotaryAttentionPool2d(16, head_dim=8), MAP),
     "rotary pool of a token": (peer.RotAttentionPool2d(16, 10, (5, 7), None, None, 2, class_token=True),
                                rotary_pool.RotaryAttentionPool2d(16, 10, (5, 7), None, 2, class_token=True), MAP),

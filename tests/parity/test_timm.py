@@ -13,6 +13,7 @@ from PIL import Image
 from torch import nn
 
 import imgzoo_timm
+from imgzoo.registry import registry
 from imgzoo_timm._door import rooms
 
 pytestmark = pytest.mark.parity
@@ -175,6 +176,16 @@ LAYERS = [
     ("ClNormMlpClassifierHead", (24, 10), dict(pool_type="", input_fmt="NLC"), TOKENS),
     ("RelPosBiasTf", ((4, 4), 3), {}, torch.randn(2, 3, 16, 16)),
     ("RelPosMlp", ((4, 4), 3), {}, torch.randn(2, 3, 16, 16)),
+    *(("SelectiveKernel", (24,), options, MAP) for options in (dict(), dict(out_channels=16, stride=2, groups=4),
+      dict(kernel_size=[3, 5, 7], dilation=2), dict(keep_3x3=False, rd_channels=5),
+      dict(kernel_size=5, split_input=False),
+      dict(drop_layer=nn.Dropout, act_layer=nn.SiLU, norm_layer=nn.BatchNorm2d))),
+    *(("SplitAttn", (24,), options, MAP) for options in (dict(), dict(out_channels=16, groups=2, stride=2, bias=True),
+      dict(radix=1, norm_layer=nn.BatchNorm2d), dict(radix=3, padding=0), dict(rd_channels=8, kernel_size=5),
+      dict(drop_layer=nn.Dropout, dilation=2, act_layer=nn.SiLU))),
+    *(("MultiQueryAttention2d", (24,), options, MAP) for options in (dict(), dict(dim_out=12, key_dim=4, value_dim=6),
+      dict(num_heads=3, query_strides=2, kv_stride=2, use_bias=True), dict(query_strides=(4, 2), padding="same"),
+      dict(kv_stride=2, padding="same", dw_kernel_size=5))),
     ("SplitBatchNorm2d", (24,), {}, MAP), ("Swish", (), {}, MAP), ("HardSwish", (), {}, MAP), ("HardMish", (), {}, MAP),
     ("QuickGELU", (), {}, MAP), ("PReLU", (), {}, MAP), ("RelPosBias", ((4, 4), 3), {}, torch.randn(2, 3, 16, 16)),
 ]  # fmt: skip
@@ -185,6 +196,45 @@ def test_layers_give_the_same_numbers(row):
     name, args, options, x = row
     mine, other = (layer(*args, **options) for layer in both("layers", name))
     on_shared_weights(mine, other, x)
+
+
+def test_forms_that_carry_no_weights():
+    table = torch.randn(16, 3)
+    for options in ((), ("bilinear", False)):
+        same_tensors(
+            *(resize(table, (36, 3), *options) for resize in both("layers", "resize_rel_pos_bias_table_levit"))
+        )
+    filled = []
+    for initializer in both("layers", "get_condconv_initializer"):
+        torch.manual_seed(0)
+        filled.append(torch.zeros(3, 72))
+        initializer(nn.init.kaiming_normal_, 3, (4, 2, 3, 3))(filled[-1])
+        with pytest.raises(ValueError):
+            initializer(nn.init.ones_, 2, (4, 2, 3, 3))(filled[-1])
+    same_tensors(*filled, 0)
+    mine, other = (
+        norm(24, act_layer="elu") for norm in both("layers", "InplaceAbn")
+    )  # the peer's needs a library to run
+    assert list(mine.state_dict()) == list(other.state_dict()) and mine.act_name == other.act_name
+    kernel, bias = torch.randn(10, 3, 4, 4), torch.randn(10)
+    for options in ({}, dict(interpolation="bilinear", antialias=False), dict(channels_last=False)):
+        mine, other = (embed((4, 4), 3, 10, **options) for embed in both("layers", "PatchEmbedInterpolator"))
+        last = options.get("channels_last", True)
+        patches, flat = torch.randn(2, 7, *((6, 5, 3) if last else (3, 6, 5))), torch.randn(10, 48)
+        same_tensors(*(each(patches, flat, bias, (6, 5)) for each in (mine, other)), 1e-4)
+        same_tensors(*(each(patches.flatten(2)[..., :48], flat) for each in (mine, other)))
+        image = torch.randn(2, 3, 12, 10)
+        same_tensors(*(each(image, kernel, bias, (6, 5), False) for each in (mine, other)), 1e-4)
+
+
+@pytest.mark.parametrize("options", [{}, dict(qkv_separate=True), dict(class_token=True, pool_type="")], ids=str)
+def test_pools_script_to_the_same_numbers(options):
+    for name in ("AttentionPool2d", "RotAttentionPool2d"):
+        mine, other = (pool(24, head_dim=8, **options).eval() for pool in both("layers", name))
+        mine.load_state_dict(other.state_dict())
+        x = MAP[..., :7, :7]
+        with torch.no_grad():
+            same_tensors(torch.jit.script(mine)(x), other(x), 5e-5)
 
 
 ROPE = {
@@ -695,6 +745,77 @@ def test_optimizers_by_name_have_the_groups():
     assert rows[0] == rows[1]
 
 
+@pytest.mark.filterwarnings("ignore:It is highly recommended")
+def test_optimizers_by_name_are_the_classes():
+    model = nn.Linear(3, 4)
+    names = [name for name in theirs("optim", "list_optimizers")() if not name.startswith(("bnb", "fused"))]
+    for name in names:
+        mine, other = (create(model, name, lr=0.1) for create in both("optim", "create_optimizer_v2"))
+        assert type(mine).__name__ == type(other).__name__, name
+        assert isinstance(mine, ours("optim", "get_optimizer_class")(name, bind_defaults=False))
+        mine, other = (tell(name) for tell in both("optim", "get_optimizer_info"))
+        for key in ("has_eps", "has_momentum", "has_betas", "num_betas", "second_order", "defaults"):
+            assert getattr(mine, key) == getattr(other, key), (name, key)
+    assert type(ours("optim", "create_optimizer_v2")(model, "lookahead_lion", lr=0.1)) is ours("optim", "Lookahead")
+
+
+def test_what_optimizers_refuse():
+    model = nn.Linear(3, 4)
+    for refused, args, options in (
+        (ValueError, (model, "nobody"), {}), (ValueError, (model, ""), {}), (ValueError, (model, "lookahead_"), {}),
+        (ValueError, (model, "adamw"), dict(lr=-1.0)), (ValueError, (model, "adamw"), dict(betas=(1.1, 0.9))),
+        (TypeError, (model, "adamw"), dict(nonsense=1)), (TypeError, (torch.zeros(2), "sgd"), dict(lr=0.1)),
+        (TypeError, (model, "kron"), dict(foreach=True)), (ValueError, ([], "sgd"), dict(lr=0.1)),
+    ):  # fmt: skip
+        for create in both("optim", "create_optimizer_v2"):
+            with pytest.raises(refused):
+                create(*args, **options)
+    for options in (dict(eps=1e-6, foreach=False), dict(betas=(0.8, 0.9))):
+        for create in both("optim", "create_optimizer_v2"):
+            create(model, "lion" if "eps" in options else "sgd", lr=0.1, **options)
+    for find in (*both("optim", "get_optimizer_info"), *both("optim", "get_optimizer_class")):
+        with pytest.raises(ValueError):
+            find("nobody")
+
+
+def test_registries_of_optimizers():
+    answers = []
+    for name in (0, 1):
+        path = (ours, theirs)[name]
+        names, told = path("optim", "OptimizerRegistry")(), path("optim", "OptimInfo")
+        names.register(told("Mine", torch.optim.SGD, "of a script", has_eps=False, has_momentum=True))
+        names.register(told("other", "torch.optim.RMSprop", defaults=dict(alpha=0.5)))
+        names.register_alias("my", "mine")
+        with pytest.raises(KeyError):
+            names.register_alias("nothing", "nobody")
+        with pytest.raises(ValueError):
+            names.create_optimizer(nn.Linear(3, 4), "nobody")
+        made = names.create_optimizer(nn.Linear(3, 4), "my", lr=0.1, weight_decay=0.2, momentum=0.7, eps=1e-3)
+        second = names.create_optimizer(nn.Linear(3, 4).parameters(), "lookahead_other", lr=0.1, eps=1e-3)
+        answers.append([names.list_optimizers(), names.list_optimizers("m*", with_description=True),
+                        names.get_optimizer_class("other").keywords, type(second).__name__,
+                        [(each["weight_decay"], each["momentum"], len(each["params"])) for each in made.param_groups],
+                        [group["alpha"] for group in second.param_groups]])  # fmt: skip
+    assert answers[0] == answers[1]
+
+
+def test_layers_of_networks_that_tell_of_none():
+    for classifier in (None, "2"):
+        model = nn.Sequential(nn.Linear(3, 4), nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4)), nn.Linear(4, 2))
+        if classifier:
+            model.pretrained_cfg = {"classifier": classifier}
+        for options in ({}, dict(layers_per_group=2), dict(num_groups=2)):
+            mine, other = (group(model, **options) for group in both("optim", "auto_group_layers"))
+            assert mine == other
+        for options in ({}, dict(layer_decay_min_scale=0.7)):
+            rows = []
+            for create in both("optim", "create_optimizer_v2"):
+                made = create(model, "sgd", lr=0.1, weight_decay=0.2, layer_decay=0.5, **options)
+                rows.append(sorted((group["lr_scale"], group["weight_decay"], len(group["params"]))
+                                   for group in made.param_groups))  # fmt: skip
+            assert rows[0] == rows[1]
+
+
 LOSSES = [("LabelSmoothingCrossEntropy", (0.2,), {}, "hard"), ("SoftTargetCrossEntropy", (), {}, "soft"),
           ("BinaryCrossEntropy", (), {}, "hard"), ("BinaryCrossEntropy", (),
           dict(target_threshold=0.2, sum_classes=True), "soft"),
@@ -821,3 +942,240 @@ def test_weights_of_classes(method):
         mine, other = (make([0, *COUNTS], 100, method, **options) for make in both("loss", "compute_class_weights"))
         assert mine[0] == other[0]
         same_tensors(mine[1], other[1])
+
+
+# tasks
+
+
+def small(name="test_resnet", seed=0, **options):
+    """The same network of both, by the peer's class: tasks take any."""
+    torch.manual_seed(seed)
+    return theirs("models", "create_model")(name, num_classes=7, **options)
+
+
+IMAGES, LABELS = torch.randn(4, 3, 64, 64, generator=torch.Generator().manual_seed(0)), torch.arange(4)
+DENSE = torch.nn.functional.one_hot(LABELS, 7).float()
+TASKS = [
+    ("ClassificationTask", {}), ("ClassificationTask", dict(criterion_kwargs=dict(smoothing=0.1))),
+    ("ClassificationTask", dict(criterion=nn.MultiMarginLoss())), ("MultiLabelClassificationTask", {}),
+    *(("LogitDistillationTask", options) for options in ({}, dict(temperature=3.0), dict(task_loss_weight=0.3),
+      dict(distill_loss_weight=0.2), dict(distill_loss_weight=0.2, task_loss_weight=0.1))),
+    ("FeatureDistillationTask", {}), ("FeatureDistillationTask", dict(student="test_efficientnet")),
+    ("TokenDistillationTask", {}), ("TokenDistillationTask", dict(distill_type="hard", task_loss_weight=0.4)),
+]  # fmt: skip
+
+
+def tasks(name, options):
+    """One of each library, over equal networks."""
+    options, made = dict(options), []
+    student = options.pop("student", "test_resnet")
+    for task in both("task", name):
+        if name == "TokenDistillationTask":
+            model = small("deit_tiny_distilled_patch16_224", img_size=64, depth=1)
+        else:
+            model = small(student)
+        teacher = {} if name.endswith("ClassificationTask") else {"teacher_model": small(seed=1)}
+        made.append(task(model, **teacher, **options, verbose=False))
+    return made
+
+
+@pytest.mark.parametrize(("name", "options"), TASKS)
+def test_tasks_give_the_same_losses(name, options):
+    mine, other = tasks(name, options)
+    assert list(mine.state_dict()) == list(other.state_dict())
+    mine.load_state_dict(other.state_dict())
+    target = DENSE if name.startswith("Multi") else LABELS
+    for mode in (True, False)[: 1 if name.startswith("Token") else 2]:  # the peer's has one output in evaluation
+        found, wanted = (each.train(mode)(IMAGES, target) for each in (mine, other))
+        assert list(found) == list(wanted)
+        same_tensors(found.values(), wanted.values(), 1e-4)
+    for exclude in (False, True):
+        assert len({len(list(each.get_clip_parameters(exclude))) for each in (mine, other)}) == 1
+    for ema in (False, True):
+        states = [each.get_checkpoint_state(ema=ema) for each in (mine, other)]
+        found, wanted = ({key: list(value) for key, value in each.items()} for each in states)
+        assert found == wanted
+        mine.setup_ema(decay=0.5), other.setup_ema(decay=0.5)
+    assert mine.has_ema() and mine.get_eval_model().num_classes == 7
+    for public in [key for key in vars(type(other)) if not key.startswith("_")]:
+        if inspect.isfunction(getattr(type(other), public)):
+            assert parameters(getattr(type(mine), public)) == parameters(getattr(type(other), public)), public
+
+
+@pytest.mark.parametrize("name", ["ClassificationEvaluator", "MultiLabelClassificationEvaluator"])
+def test_evaluators_give_the_same_scores(name):
+    output = torch.randn(20, 7, generator=torch.Generator().manual_seed(0))
+    target = (output + torch.randn(20, 7, generator=torch.Generator().manual_seed(1)) > 0).float()
+    target = target if name.startswith("Multi") else torch.arange(20) % 7
+    for limit in (None, 13, 0):
+        mine, other = (make(max_samples=limit) for make in both("task", name))
+        assert (mine.metric_names, mine.default_metric) == (other.metric_names, other.default_metric)
+        for each in (mine, other):
+            each.update(output[:8], target[:8]), each.update(output[8:], target[8:])
+        for told in ("compute", "summary"):
+            rows = [getattr(each, told)() for each in (mine, other)]
+            assert list(rows[0]) == list(rows[1])
+            np.testing.assert_allclose(list(rows[0].values()), list(rows[1].values()), rtol=1e-5)
+    for share in range(3):
+        sampler = theirs("data.distributed_sampler", "OrderedDistributedSampler")(range(11), 3, share)
+        own = ours("data", "OrderedDistributedSampler")(range(11), 3, share)
+        assert ours("task", "evaluation_sample_limit")(argparse.Namespace(sampler=own)) == theirs(
+            "task", "evaluation_sample_limit")(torch.utils.data.DataLoader(range(11), sampler=sampler))  # fmt: skip
+
+
+def test_what_tasks_refuse():
+    for name, options in (("LogitDistillationTask", dict(loss_type="l1")), ("TokenDistillationTask", {}),
+                          ("TokenDistillationTask", dict(distill_type="warm")), ("ClassificationTask", dict(
+                              criterion=nn.CrossEntropyLoss(), criterion_kwargs=dict(smoothing=0.1)))):  # fmt: skip
+        for task in both("task", name):
+            teacher = {} if name == "ClassificationTask" else {"teacher_model": small()}
+            with pytest.raises(ValueError):
+                task(small(), **teacher, **options, verbose=False)
+    for evaluator in both("task", "MultiLabelClassificationEvaluator"):
+        with pytest.raises(ValueError):
+            evaluator(threshold=2.0)
+        with pytest.raises(ValueError):
+            evaluator().update(torch.randn(3, 4), LABELS)
+
+
+def test_tasks_go_on_from_each_others_checkpoints(tmp_path):
+    options = dict(student="test_efficientnet")
+    for writer in (0, 1):
+        made = tasks("FeatureDistillationTask", options)
+        task, reader = made[writer], made[1 - writer]
+        task.setup_ema(decay=0.5)
+        reader.setup_ema(decay=0.5)
+        with torch.no_grad():
+            for value in task.trainable_module_ema.parameters():
+                value.add_(1.0)
+        optimizer = torch.optim.SGD(task.parameters(), 0.1)
+        saver = (ours, theirs)[writer]("utils", "CheckpointSaver")(
+            task.get_eval_model(), optimizer, checkpoint_dir=str(tmp_path), task=task
+        )
+        saver.save_checkpoint(3, 1.0)
+        resume = (theirs, ours)[writer]("task", "resume_task_checkpoint")
+        path = str(tmp_path / "last.pth.tar")
+        assert resume(reader, path, torch.optim.SGD(reader.parameters(), 0.1), weights_only=False) == 4
+        (theirs, ours)[writer]("task", "load_task_ema_checkpoint")(reader, path, weights_only=False)
+        same_tensors(task.trainable_module_ema.state_dict().values(), reader.trainable_module_ema.state_dict().values())
+        same_tensors(task.trainable_module.state_dict().values(), reader.trainable_module.state_dict().values())
+        meta = ours("utils", "load_checkpoint_metadata")(path)
+        assert meta["epoch"] == theirs("utils", "load_checkpoint_metadata")(path)["epoch"] == 3
+
+
+def test_batches_of_several_sizes():
+    samples = torch.utils.data.SequentialSampler(range(40))
+    for options in (dict(), dict(choice_weights=(0.7, 0.2, 0.1)), dict(schedule_spread=0.3, schedule_random_mix=0.4)):
+        mine, other = (make(samples, (2, 4, 5), choice_schedule="progressive", schedule_epochs=4, **options)
+                       for make in both("data", "ScheduledBatchSampler"))  # fmt: skip
+        for epoch in range(6):
+            same_tensors(*(each.choice_weights_for_epoch(epoch) for each in (mine, other)), 1e-6)
+    for make in both("data", "ScheduledBatchSampler"):
+        kept = [len(list(make(samples, [3, 5], num_batches=count))) for count in (2, 4)]
+        assert kept == [2, 4] and all(size == 3 for _, size in make(samples, [3]).schedule)
+        assert sum(map(len, make(samples, [3], drop_last=False))) == 40
+        for bad in (dict(batch_sizes=[]), dict(batch_sizes=[0]), dict(batch_sizes=[2, 3], choice_weights=[1.0]),
+                    dict(batch_sizes=[2], num_batches=0), dict(batch_sizes=[2], choice_schedule="warm")):  # fmt: skip
+            with pytest.raises(ValueError):
+                make(samples, **bad)
+
+
+def test_parts_of_images_and_targets_of_several_labels():
+    for size in ((16, 16), (30, 8), (7, 40)):
+        same_tensors(*(torch.from_numpy(np.array(crop(PICTURE.resize((20, 11)), size)))
+                       for crop in both("data", "center_crop_or_pad")))  # fmt: skip
+        same_tensors(*(torch.from_numpy(np.array(crop(PICTURE.resize((20, 10)), -3, 5, *size)))
+                       for crop in both("data", "crop_or_pad")))  # fmt: skip
+    for options, target in ((dict(), [0, 2]), (dict(), []), (dict(dense=True), [0, 0.5, 1, 0]),
+                            (dict(), torch.tensor([1, 3]))):  # fmt: skip
+        same_tensors(*(make(4, **options)(target) for make in both("data", "MultiLabelTarget")))
+    for make in both("data", "MultiLabelTarget"):
+        for options, target in ((dict(), 2), (dict(), [7]), (dict(dense=True), [1.0])):
+            with pytest.raises(ValueError):
+                make(4, **options)(target)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # the peer leaves files open
+def test_readers_of_folders(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        for i in range(3):
+            PICTURE.save(tmp_path / name / f"{i}.png")
+    (tmp_path / "classes.txt").write_text("b\na\n")
+    mine, other = (make("", str(tmp_path)) for make in both("data", "create_reader"))
+    assert (len(mine), mine.class_to_idx) == (len(other), other.class_to_idx)
+    for i in range(6):
+        (file, target), (opened, wanted) = mine[i], other[i]
+        with opened:
+            assert file.read() == opened.read() and target == wanted
+        for options in ({}, dict(basename=True), dict(absolute=True)):
+            assert mine.filename(i, **options) == other.filename(i, **options)
+    maps = both("data.readers.class_map", "load_class_map")
+    assert maps[0]("classes.txt", str(tmp_path)) == maps[1]("classes.txt", str(tmp_path))
+    datasets = [make(str(tmp_path)) for make in both("data", "ImageDataset")]
+    assert [each[4][1] for each in datasets] == [1, 1]
+    assert datasets[0].filenames(basename=True) == datasets[1].filenames(basename=True)
+    model = small("test_vit")
+    for args in ({}, dict(img_size=64)):
+        assert len({str(tell(model, args)) for tell in both("data", "resolve_input_data_config")}) == 1
+
+
+def test_weights_of_classes_from_files(tmp_path):
+    (tmp_path / "stats.json").write_text('{"pos_counts": [1, 5, 2], "num_samples": 10}')
+    (tmp_path / "own.json").write_text('{"pos_weight": [4, 5, 6]}')
+    (tmp_path / "rows.txt").write_text("1\n2\n3\n")
+    loads, stats, resolves = (both("loss", name) for name in
+                              ("load_class_weights", "load_class_stats", "resolve_class_weights"))  # fmt: skip
+    told = [load(str(tmp_path / "stats.json")) for load in stats]
+    for value, kind in ((str(tmp_path / "own.json"), "pos_weight"), (str(tmp_path / "rows.txt"), "class_weight"),
+                        ("1,2,3", "class_weight"), ((1, 2), "class_weight"), ("neg_pos", "pos_weight"),
+                        ("inv_freq", "class_weight"), ("effective_num", "class_weight")):  # fmt: skip
+        same_tensors(*(resolve(value, kind, each) for resolve, each in zip(resolves, told)))
+    for value in (None, 2.0, 3, "2.5"):
+        assert loads[0](value) == loads[1](value)
+    for load in loads:
+        for value in ("nonsense", str(tmp_path / "own.json")):
+            with pytest.raises(ValueError):
+                load(value)
+    for resolve, each in zip(resolves, told):
+        for value, kind, known in (("neg_pos", "class_weight", each), ("inv_freq", "class_weight", None)):
+            with pytest.raises(ValueError):
+                resolve(value, kind, known)
+
+
+@pytest.mark.parametrize("method", ["fx", "hook"])
+def test_attention_is_taken_out_alike(method):
+    fused = both("layers", "set_fused_attn")
+    try:
+        for switch in fused:
+            switch(False)
+        networks = [create("test_vit", num_classes=7) for create in both("models", "create_model")]
+    finally:
+        for switch in fused:
+            switch(True)
+    networks[0].load_state_dict(networks[1].state_dict())
+    x = torch.randn(1, 3, 160, 160)
+    with torch.no_grad():
+        found, wanted = (take(model, method=method)(x) for take, model in
+                         zip(both("utils", "AttentionExtract"), networks))  # fmt: skip
+    assert list(found) == list(wanted)
+    same_tensors(found.values(), wanted.values())
+    with pytest.raises(RuntimeError):
+        ours("utils", "AttentionExtract")(networks[0], names=["nothing"], method=method)
+
+
+FIRST = {spec.family: spec.name for spec in reversed(registry("models").specs()) if spec.family}
+POOLED_APART = {"mobilenetv5", "nest"}
+"""Families whose pool the peer tells otherwise: of a map of a fixed size, and as a list."""
+
+
+@pytest.mark.parametrize("family", sorted(FIRST.keys() - POOLED_APART))
+def test_what_is_told_of_pools(family):
+    told = theirs("models", "get_pretrained_cfg")(FIRST[family])
+    if told is None:
+        return
+    with torch.device("meta"):
+        model = ours("models", "create_model")(FIRST[family])
+    size = told.input_size[-1]
+    if model.default_cfg["input_size"][-1] == size:
+        assert model.default_cfg["pool_size"] == told.pool_size

@@ -10,7 +10,7 @@ from imgzoo_layers.bat import BilinearAttentionTransform
 from imgzoo_layers.bottleneck_attention import BottleneckAttention
 from imgzoo_layers.halo import HaloAttention
 from imgzoo_layers.lambda_ import GlobalLambdaLayer, LambdaLayer
-from imgzoo_layers.map_attention import Attention2d, MultiQueryAttention
+from imgzoo_layers.map_attention import Attention2d, MultiQueryAttention, MultiQueryAttention2d
 from imgzoo_layers.relative_logits import RelativeLogits
 
 BATCH, DIM = 2, 16
@@ -230,6 +230,31 @@ def test_all_heads_share_one_of_keys_and_values(elsewhere):
                 seen = attend(query, keys[b], values[b], torch.zeros(asked.shape[1]), 0.5)
                 expected[b, :, n] += layer.out_proj[:, h] @ seen
     torch.testing.assert_close(layer(x, memory), expected.unflatten(2, (3, 2)))
+
+
+@pytest.mark.parametrize("stride", [(1, 1), (2, 3)])
+def test_queries_and_keys_of_subsampled_maps(stride):
+    layer = filled(MultiQueryAttention2d(DIM, 12, heads=2, key_dim=4, value_dim=6, query_stride=stride, kv_stride=2))
+    x, height, width = image(4, 6), 4 // stride[0], 6 // stride[1]
+    pooled = x.unflatten(2, (height, -1)).unflatten(4, (width, -1)).mean((3, 5))
+    queries = layer.query.proj(pooled if stride == (1, 1) else layer.query.norm(pooled)).flatten(2)
+    keys, values = (
+        part.proj(part.norm(torch.nn.functional.conv2d(x, part.down_conv.weight, None, 2, 1, 1, DIM))).flatten(2).mT
+        for part in (layer.key, layer.value)
+    )
+    bias = torch.randn(1, 2, height * width, 6, dtype=torch.float64)
+    found = torch.zeros(BATCH, 12, height * width, dtype=x.dtype)
+    for b in range(BATCH):
+        for h in range(2):
+            for n in range(height * width):
+                seen = attend(queries[b, 4 * h : 4 * h + 4, n], keys[b], values[b], bias[0, h, n], 0.5)
+                found[b, 6 * h : 6 * h + 6, n] = seen
+    found = found.unflatten(2, (height, width))
+    if stride != (1, 1):
+        found = torch.nn.functional.interpolate(found, (4, 6), mode="bilinear")
+    torch.testing.assert_close(layer(x, bias), layer.output.proj(found))
+    torch.testing.assert_close(torch.jit.script(layer)(x), layer(x))
+    assert layer(image(5, 7)).shape == (BATCH, 12, 5, 7)
 
 
 def test_logits_are_read_at_the_distance():

@@ -92,6 +92,23 @@ def test_what_is_missing_is_one_sentence(path):
         assert len(str(raised.value).splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    ("statement", "way"),
+    [
+        ("from imgzoo_timm.data import NaFlexMixup", "sequence="),
+        ("from imgzoo_timm.data import create_naflex_loader", "sequence="),
+        ("import imgzoo_timm.data.naflex_dataset", "sequence="),
+        ("from imgzoo_timm.data.transforms import ResizeToSequence", "sequence="),
+        ("from imgzoo_timm.data.auto_augment import RandAugment", "rand_augment_transform"),
+        ("from imgzoo_timm.data import IterableImageDataset", "imgzoo.create_dataset"),
+        ("import imgzoo_timm.data.readers.reader_wds", "imgzoo.create_dataset"),
+    ],
+)
+def test_what_is_not_here_on_purpose_names_the_way(statement, way):
+    with pytest.raises(ImportError, match=f"imgzoo_timm.data.* has no .*{way}"):
+        exec(statement)
+
+
 def test_every_name_can_be_had():
     for name in imgzoo_timm.PACKAGES:
         importlib.import_module(f"imgzoo_timm.{name}")

@@ -17,12 +17,12 @@ PATHS = 2  # a 3x3 kernel and a 5x5 one; the latter is a dilated 3x3
 class Selection(nn.Module):
     """Weigh the paths by their common content, channel by channel: (B, paths, C, H, W) -> (B, C, H, W)."""
 
-    def __init__(self, dim: int, hidden: int, norm, act):
+    def __init__(self, dim: int, hidden: int, norm, act, paths: int = PATHS):
         super().__init__()
         self.fc_reduce = nn.Conv2d(dim, hidden, 1, bias=False)
         self.bn = norm(hidden)
         self.act = act()
-        self.fc_select = nn.Conv2d(hidden, dim * PATHS, 1, bias=False)
+        self.fc_select = nn.Conv2d(hidden, dim * paths, 1, bias=False)
 
     def forward(self, paths: Tensor) -> Tensor:
         common = paths.sum(1).mean((2, 3), keepdim=True)

@@ -7,11 +7,12 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 
 from imgzoo_layers.act import Act, create_act
-from imgzoo_layers.attention import Attending, LayerScale2d
+from imgzoo_layers.attention import LayerScale2d
 from imgzoo_layers.conv import CondConv2d, ConvNormAct, create_conv
 from imgzoo_layers.drop import drop_path_of
 from imgzoo_layers.gate import create_gate
 from imgzoo_layers.init import init_conv_per_group_
+from imgzoo_layers.map_attention import MultiQueryAttention2d
 from imgzoo_layers.norm_act import NormAct
 from imgzoo_layers.pool import create_aa
 from imgzoo_layers.util import make_divisible
@@ -241,31 +242,6 @@ class UniversalInvertedResidual(nn.Module):
         return self.drop_path(y) + x if self.skip else y
 
 
-class MultiQueryAttention2d(Attending):
-    """Attention over a map with one key and value for all heads, on a subsampled map (arXiv:2404.10518, section 4)."""
-
-    def __init__(self, dim, heads, head_dim, kernel, kv_stride, dilation, padding, norm):
-        super().__init__(heads, head_dim)
-        self.query = nn.Sequential()
-        self.query.add_module("proj", nn.Conv2d(dim, heads * head_dim, 1, bias=False))
-        self.key, self.value = nn.Sequential(), nn.Sequential()
-        for part in (self.key, self.value):
-            if kv_stride > 1:
-                part.add_module("down_conv", create_conv(dim, dim, kernel, kv_stride, padding, dilation, dim))
-                part.add_module("norm", norm(dim))
-            part.add_module("proj", nn.Conv2d(dim, head_dim, 1, bias=False))
-        self.output = nn.Sequential()
-        self.output.add_module("proj", nn.Conv2d(heads * head_dim, dim, 1, bias=False))
-
-    def forward(self, x: Tensor) -> Tensor:
-        height, width = x.shape[-2], x.shape[-1]
-        q = self.query(x).unflatten(1, (self.num_heads, self.head_dim)).flatten(3).transpose(2, 3)  # (B, H, N, D)
-        k = self.key(x).flatten(2).transpose(1, 2).unsqueeze(1)  # (B, 1, n, D)
-        v = self.value(x).flatten(2).transpose(1, 2).unsqueeze(1)
-        y = self.attend(q, k.expand(-1, self.num_heads, -1, -1), v.expand(-1, self.num_heads, -1, -1))
-        return self.output(y.transpose(2, 3).flatten(1, 2).unflatten(2, (height, width)))
-
-
 class MobileAttention(nn.Module):
     """Multi-query attention on a residual: (B, C, H, W) -> (B, C, H, W)."""
 
@@ -273,8 +249,10 @@ class MobileAttention(nn.Module):
         super().__init__()
         self.skip = skip
         self.norm = common.norm(dim, apply_act=False)
-        self.attn = MultiQueryAttention2d(dim, heads, head_dim, kernel, kv_stride, dilation, common.padding,
-                                          partial(common.norm, apply_act=False))  # fmt: skip
+        self.attn = MultiQueryAttention2d(dim, heads=heads, key_dim=head_dim, value_dim=head_dim,
+                                          kv_stride=kv_stride, kernel=kernel, dilation=dilation,
+                                          padding=common.padding,
+                                          norm=partial(common.norm, apply_act=False))  # fmt: skip
         scale = common.layer_scale
         self.layer_scale = LayerScale2d(dim, scale) if scale is not None else nn.Identity()
         self.drop_path = drop_path_of(drop_path)

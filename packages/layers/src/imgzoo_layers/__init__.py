@@ -50,7 +50,7 @@ from .init import (
 )
 from .lambda_ import GlobalLambdaLayer, LambdaLayer
 from .learned_pool import LogSumExpPool, LogSumExpPool2d, SimPool, SimPool2d
-from .map_attention import Attention2d, MultiQueryAttention
+from .map_attention import Attention2d, MultiQueryAttention, MultiQueryAttention2d
 from .ml_decoder import MlDecoder
 from .mlp import MLP, GeGlu, GlobalResponseNorm, GlobalResponseNormMlp, GluMlp, Mlp, SwiGlu
 from .non_local import NonLocal
@@ -171,7 +171,8 @@ __all__ = [
     "GroupNorm1", "GroupNorm1Act", "GroupNormAct", "HaloAttention", "Head", "HiddenHead", "HiddenPool",
     "HybridEmbed", "LambdaLayer", "LayerNorm", "LayerNorm2d", "LayerNormAct2d", "LayerNormFp32", "LayerScale",
     "LayerScale2d", "LocalAttention", "LogSumExpPool", "LogSumExpPool2d", "MapTable", "MaxPool2dSame",
-    "MedianPool2d", "MixedConv2d", "MixedRotary", "MlDecoder", "Mlp", "MultiQueryAttention", "MultimodalRotary",
+    "MedianPool2d", "MixedConv2d", "MixedRotary", "MlDecoder", "Mlp", "MultiQueryAttention", "MultiQueryAttention2d",
+    "MultimodalRotary",
     "NonLocal", "Norm", "NormAct", "NormLinear", "NormLinearHead", "NormMlpHead", "OffsetTable",
     "PairSequential", "PatchDropout", "PatchEmbed", "PatchKernel", "PixelRotary", "PoolNormHead",
     "PositionalEncodingFourier", "QvBiasAttention", "RelPosBias", "RelPosBiasTf", "RelPosMlp", "RelativeLogits",

@@ -4,8 +4,12 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from .attention import Attending, head_width
+from .conv import create_conv
+from .pool import AvgPool2dSame
+from .util import pair
 
 
 class Attention2d(Attending):
@@ -68,3 +72,48 @@ class MultiQueryAttention(Attending):
         k, v = (asked @ self.key_proj)[:, None], (asked @ self.value_proj)[:, None]  # one head for all
         y = self.attend(q, k.expand(-1, self.num_heads, -1, -1), v.expand(-1, self.num_heads, -1, -1))
         return self.proj_drop(torch.einsum("bhnv,dhv->bdn", y, self.out_proj).unflatten(2, size))
+
+
+class MultiQueryAttention2d(Attending):
+    """The same on subsampled maps (MobileNetV4, arXiv:2404.10518, section 4): (B, C, H, W) -> (B, D, H, W).
+
+    Queries are pooled by `query_stride`, and what they find is enlarged again; keys and values are strided depthwise
+    convolutions, by `kv_stride`. Keys `query`, `key`, `value`, `output`.
+    """
+
+    def __init__(self, dim: int, dim_out: int | None = None, heads: int = 8, key_dim: int | None = None,
+                 value_dim: int | None = None, query_stride: int | tuple[int, int] = 1, kv_stride: int = 1,
+                 kernel: int = 3, dilation: int = 1, padding: str | int | tuple[int, int] = "", attn_drop: float = 0.0,
+                 proj_drop: float = 0.0, norm: Callable[[int], nn.Module] = nn.BatchNorm2d,
+                 bias: bool = False):  # fmt: skip
+        dim_out = dim_out or dim
+        key_dim, value_dim = key_dim or dim // heads, value_dim or dim // heads
+        super().__init__(heads, key_dim, attn_drop)
+        stride = pair(query_stride)
+        self.pooled = stride != (1, 1)
+        self.query, self.key, self.value, self.output = (nn.Sequential() for _ in range(4))
+        if self.pooled:
+            pool = AvgPool2dSame if padding == "same" else nn.AvgPool2d
+            self.query.add_module("down_pool", pool(stride, stride))
+            self.query.add_module("norm", norm(dim))
+        self.query.add_module("proj", nn.Conv2d(dim, heads * key_dim, 1, bias=bias))
+        for part, width in ((self.key, key_dim), (self.value, value_dim)):
+            if kv_stride > 1:
+                part.add_module("down_conv", create_conv(dim, dim, kernel, kv_stride, padding, dilation, dim))
+                part.add_module("norm", norm(dim))
+            part.add_module("proj", nn.Conv2d(dim, width, 1, bias=bias))
+        self.output.add_module("proj", nn.Conv2d(heads * value_dim, dim_out, 1, bias=bias))
+        self.output.add_module("drop", nn.Dropout(proj_drop))
+
+    def forward(self, x: Tensor, attn_mask: Tensor | None = None) -> Tensor:
+        """`attn_mask` (B or 1, heads or 1, queries, keys) is added to the scores."""
+        q = self.query(x)
+        size = (q.shape[2], q.shape[3])
+        q = q.unflatten(1, (self.num_heads, self.head_dim)).flatten(3).transpose(2, 3)  # (B, H, N, D)
+        k = self.key(x).flatten(2).transpose(1, 2).unsqueeze(1)  # (B, 1, n, D)
+        v = self.value(x).flatten(2).transpose(1, 2).unsqueeze(1)
+        y = self.attend(q, k.expand(-1, self.num_heads, -1, -1), v.expand(-1, self.num_heads, -1, -1), attn_mask)
+        y = y.transpose(2, 3).flatten(1, 2).unflatten(2, size)
+        if self.pooled:
+            y = F.interpolate(y, (x.shape[2], x.shape[3]), mode="bilinear", align_corners=False)
+        return self.output(y)

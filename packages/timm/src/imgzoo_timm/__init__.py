@@ -14,6 +14,6 @@ NAMES = """
 -  .models._factory   create_model
 -  .layers._config    is_exportable is_scriptable set_exportable set_scriptable
 """
-PACKAGES = ("data", "layers", "loss", "models", "optim", "scheduler", "utils", "version")
+PACKAGES = ("data", "layers", "loss", "models", "optim", "scheduler", "task", "utils", "version")
 
 __getattr__, __dir__ = furnish(__name__, NAMES, "imgzoo's own interface is `import imgzoo`", PACKAGES)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from fnmatch import fnmatchcase
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
@@ -40,6 +41,7 @@ class Room:
 
     def __init__(self, path: str, advice: str, fallback: Fallback | None = None):
         self.path, self.advice, self.fallback = path, advice, fallback
+        self.instead: Mapping[str, str] = {}
         self.homes: dict[str, tuple[str, str]] = {}
 
     def find(self, name: str) -> Any:
@@ -55,7 +57,8 @@ class Room:
         raise MissingName(self.sentence(name))
 
     def sentence(self, name: str) -> str:
-        return f"{self.path} has no {name}: {self.advice}"
+        advice = next((way for pattern, way in self.instead.items() if fnmatchcase(name.lower(), pattern)), self.advice)
+        return f"{self.path} has no {name}: {advice}"
 
     def names(self) -> list[str]:
         inside = (path.rpartition(".") for path in rooms)
@@ -67,9 +70,13 @@ rooms: dict[str, Room] = {}
 
 
 def furnish(
-    package: str, table: str, advice: str, packages: Iterable[str] = (), fallback: Fallback | None = None
-) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """`__getattr__` and `__dir__` of a package, which shows all names of its table; its paths become importable."""
+    package: str, table: str, advice: str, packages: Iterable[str] = (), fallback: Fallback | None = None,
+    instead: Mapping[str, str] | None = None,
+) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:  # fmt: skip
+    """`__getattr__` and `__dir__` of a package, which shows all names of its table; its paths become importable.
+
+    `instead` has an advice of its own for names, in lower case, by their patterns.
+    """
     own = rooms.setdefault(package, Room(package, advice, fallback))
     own.advice, own.fallback = advice, fallback
     for line in table.strip().splitlines():
@@ -84,6 +91,9 @@ def furnish(
                 room.homes.setdefault(name, (module, attribute or name))
             if path != "-":
                 shown[1].homes[name] = (module, attribute or name)
+    own.instead = instead or {}
+    for path in {line.split()[0] for line in table.strip().splitlines()} - {"-"}:
+        rooms[f"{package}.{path}"].instead = own.instead
     for name in packages:
         rooms.setdefault(f"{package}.{name}", Room(f"{package}.{name}", advice))
     sys.modules[package].__class__ = Package

@@ -56,6 +56,16 @@ def resolve_data_config(args: Any = None, pretrained_cfg: Any = None, model: Any
     return found
 
 
+def resolve_input_data_config(model: Any, args: Any = None, pretrained_cfg: Any = None, use_test_size: bool = False,
+                              verbose: bool = False) -> dict[str, Any]:  # fmt: skip
+    """The same of a model, or of its name."""
+    if isinstance(model, str):
+        from imgzoo_timm.models._registry import get_pretrained_cfg
+
+        return resolve_data_config(args, pretrained_cfg or get_pretrained_cfg(model), None, use_test_size, verbose)
+    return resolve_data_config(args, pretrained_cfg, model, use_test_size, verbose)
+
+
 def resolve_model_data_config(model: Any, args: Any = None, pretrained_cfg: Any = None, use_test_size: bool = False,
                               verbose: bool = False) -> dict[str, Any]:  # fmt: skip
     return resolve_data_config(args, pretrained_cfg, model, use_test_size, verbose)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -19,9 +18,10 @@ from imgzoo_data.info import DatasetInfo, RealLabels
 from imgzoo_data.info import ImageNetInfo as NativeImageNet
 
 from ._constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from ._readers import SCHEMES, Reader, SourceReader, source_of
+from ._scheduled import ScheduledBatchSampler, ScheduledTransformDataset
 from ._transforms import RandomErasing, create_transform
 
-SCHEMES = {"hfds": "hf", "hfids": "hf", "tfds": "tfds", "wds": "wds", "torch": "torchvision", "csv": "csv"}
 Transform = Callable[[Any], Any]
 
 
@@ -38,21 +38,21 @@ class ImageDataset(Dataset):
         self.source = reader if reader is not None and not isinstance(reader, str) else \
             imgzoo.create_dataset(str(root), split, **options, **kwargs)  # fmt: skip
         self.transform, self.target_transform = transform, target_transform
-        self.load_bytes, self.input_img_mode = load_bytes, input_img_mode
+        self.load_bytes, self.input_img_mode, self.root = load_bytes, input_img_mode, root
 
     @property
     def reader(self) -> Any:
-        return self.source
+        return self.source if isinstance(self.source, Reader) else SourceReader(self.source, self.root)
 
     def __len__(self) -> int:
         return len(self.source)
 
     def __getitem__(self, index: int) -> tuple[Any, Any]:
-        sample = self.source[index]
-        image, target = sample.data, sample.target
-        if not self.load_bytes:
-            image = Image.open(io.BytesIO(image)) if isinstance(image, (bytes, memoryview)) else \
-                Image.fromarray(np.asarray(image))  # fmt: skip
+        image, target = self.source[index][:2]
+        if self.load_bytes:
+            image = image.read() if hasattr(image, "read") else image
+        else:
+            image = opened(image)
             if self.input_img_mode:
                 image = image.convert(self.input_img_mode)
         if self.transform is not None:
@@ -62,11 +62,17 @@ class ImageDataset(Dataset):
         return image, target
 
     def filename(self, index: int, basename: bool = False, absolute: bool = False) -> str:
-        name = self.source.key(index)
-        return os.path.basename(name) if basename else name
+        return self.reader.filename(index, basename, absolute)
 
     def filenames(self, basename: bool = False, absolute: bool = False) -> list[str]:
         return [self.filename(i, basename, absolute) for i in range(len(self))]
+
+
+def opened(stored: Any) -> Image.Image:
+    """An image as it is stored: a file, bytes, or an array."""
+    if isinstance(stored, (bytes, memoryview)):
+        stored = io.BytesIO(stored)
+    return Image.open(stored) if hasattr(stored, "read") else Image.fromarray(np.asarray(stored))
 
 
 class AugMixDataset(Dataset):
@@ -106,15 +112,11 @@ def create_dataset(name: str, root: str | None = None, split: str = "validation"
                    batch_size: int = 1, num_samples: int | None = None, seed: int = 42, repeats: int = 0,
                    input_img_mode: str = "RGB", trust_remote_code: bool = False, **kwargs: Any) -> Any:  # fmt: skip
     """A dataset by the field's names: "" for a folder or an archive, `hfds/...`, `torch/...`, `wds/...`, `tfds/...`."""
-    scheme, _, rest = (name or "").partition("/")
     options = {key: value for key, value in kwargs.items() if value is not None}
     if download:
         options["download"] = True
-    if scheme in SCHEMES:
-        place = rest or str(root)
-        if scheme in ("torch", "tfds") and root:
-            options["root"] = str(root)
-        source = imgzoo.create_dataset(f"{SCHEMES[scheme]}:{place}", split, **options)
+    if (name or "").partition("/")[0] in SCHEMES:
+        source = source_of(name, root, split, options)
         return ImageDataset(root, source, split, load_bytes=load_bytes, input_img_mode=input_img_mode)
     return ImageDataset(root, None, split, class_map, load_bytes, input_img_mode, **options)
 
@@ -158,7 +160,8 @@ class PrefetchLoader:
 
     @property
     def sampler(self) -> Any:
-        return self.loader.sampler
+        batches = self.loader.batch_sampler
+        return batches if isinstance(batches, ScheduledBatchSampler) else self.loader.sampler
 
     @property
     def dataset(self) -> Any:
@@ -242,23 +245,34 @@ def create_loader(
     batch_schedule_random_mix: float = 0.1, num_batches: int | None = None,
 ) -> Any:  # fmt: skip
     """Batches of a dataset whose transform is set here: normalized, on the device with `use_prefetcher`."""
-    if input_size_choices or batch_size_choices:
-        raise ValueError("batches of several sizes: see imgzoo.create_loader(schedule=)")
     splits = num_aug_splits if re_split else 0
-    dataset.transform = create_transform(
-        input_size, is_training, no_aug, train_crop_mode, scale, ratio, hflip, vflip, color_jitter, color_jitter_prob,
+    sizes, counts = list(input_size_choices or ()), list(batch_size_choices or ())
+    if (sizes or counts) and (not is_training or num_aug_splits or (counts and len(counts) != len(sizes))):
+        raise ValueError("batches of several sizes are for training without splits: as many batch_size_choices as "
+                         "input_size_choices, or none")  # fmt: skip
+    transforms = [create_transform(
+        size, is_training, no_aug, train_crop_mode, scale, ratio, hflip, vflip, color_jitter, color_jitter_prob,
         grayscale_prob, gaussian_blur_prob, auto_augment, interpolation, mean, std, re_prob, re_mode, re_count, splits,
         crop_pct, crop_mode, crop_border_pixels, tf_preprocessing, use_prefetcher=use_prefetcher,
-        separate=num_aug_splits > 0)  # fmt: skip
+        separate=num_aug_splits > 0) for size in sizes or [input_size]]  # fmt: skip
+    dataset.transform = None if sizes else transforms[0]
     sampler: Any = None
     if distributed:
         sampler = DistributedSampler(dataset) if is_training and not num_aug_repeats else \
             RepeatAugSampler(dataset, num_repeats=num_aug_repeats) if is_training else \
             OrderedDistributedSampler(dataset)  # fmt: skip
+    batches: dict[str, Any] = dict(batch_size=batch_size, shuffle=sampler is None and is_training, sampler=sampler,
+                                   drop_last=is_training)  # fmt: skip
+    if sizes:
+        dataset = ScheduledTransformDataset(dataset, transforms)
+        batches = {"batch_sampler": ScheduledBatchSampler(
+            sampler or torch.utils.data.RandomSampler(dataset), counts or [batch_size] * len(sizes),
+            batch_choice_weights, batch_choice_seed, num_batches=num_batches, choice_schedule=batch_choice_schedule,
+            schedule_epochs=batch_schedule_epochs, schedule_spread=batch_schedule_spread,
+            schedule_random_mix=batch_schedule_random_mix)}  # fmt: skip
     loader: Any = DataLoader(
-        dataset, batch_size, shuffle=sampler is None and is_training, sampler=sampler, num_workers=num_workers,
-        collate_fn=collate_fn or (fast_collate if use_prefetcher else None), pin_memory=pin_memory,
-        drop_last=is_training, persistent_workers=persistent_workers and num_workers > 0)  # fmt: skip
+        dataset, num_workers=num_workers, collate_fn=collate_fn or (fast_collate if use_prefetcher else None),
+        pin_memory=pin_memory, persistent_workers=persistent_workers and num_workers > 0, **batches)  # fmt: skip
     if not use_prefetcher:
         return loader
     chans = input_size[0] if isinstance(input_size, (tuple, list)) and len(input_size) == 3 else 3

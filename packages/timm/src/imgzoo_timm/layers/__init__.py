@@ -25,10 +25,14 @@ attention            .layers._attention  Attention AttentionRope maybe_add_mask 
 diff_attention       .layers._attention  DiffAttention
 layer_scale          .layers._attention  LayerScale LayerScale2d
 attention_pool       .layers._attention  AttentionPoolLatent AttentionPoolPrr
-attention2d          .layers._map_attention Attention2d MultiQueryAttentionV2
+attention2d          .layers._map_attention Attention2d MultiQueryAttentionV2 MultiQueryAttention2d
+selective_kernel     .layers._selective  SelectiveKernel
+split_attn           .layers._selective  SplitAttn
+inplace_abn          .layers._selective  InplaceAbn
 other_pool           .layers._map_attention LsePlus1d LsePlus2d SimPool1d SimPool2d
 attention_pool2d     .layers._attention  AttentionPool2d RotAttentionPool2d
 patch_embed          .layers._patch_embed PatchEmbed PatchEmbedWithSize resample_patch_embed
+patch_embed          .layers._patch_embed PatchEmbedInterpolator
 hybrid_embed         .layers._patch_embed HybridEmbed HybridEmbedWithSize
 format               .layers._patch_embed Format nchw_to nhwc_to get_spatial_dim get_channel_dim
 pos_embed            .layers._patch_embed resample_abs_pos_embed resample_abs_pos_embed_nhwc
@@ -42,7 +46,7 @@ pos_embed_sincos     .layers._rotary     rope_rotate_half swap_shape_xy _build_g
 pos_embed_sincos     .layers._rotary     _apply_coord_augs
 pos_embed_rel        .layers._position   RelPosBias RelPosBiasTf RelPosMlp gen_relative_log_coords
 pos_embed_rel        .layers._position   gen_relative_position_index resize_rel_pos_bias_table
-pos_embed_rel        .layers._position   resize_rel_pos_bias_table_simple
+pos_embed_rel        .layers._position   resize_rel_pos_bias_table_simple resize_rel_pos_bias_table_levit
 norm                 .layers._norm       LayerNorm LayerNorm2d LayerNormFp32 GroupNorm GroupNorm1 RmsNorm RmsNorm2d
 norm                 .layers._norm       SimpleNorm SimpleNorm2d
 norm                 .layers._norm_forms LayerNorm2dFp32 RmsNormFp32 RmsNorm2dFp32 SimpleNormFp32 SimpleNorm2dFp32
@@ -65,7 +69,7 @@ create_conv2d        .layers._conv       create_conv2d
 conv_bn_act          .layers._conv       ConvNormAct ConvBnAct ConvNormActAa
 separable_conv       .layers._conv       SeparableConv2d SeparableConvNormAct
 mixed_conv2d         .layers._conv       MixedConv2d
-cond_conv2d          .layers._conv       CondConv2d
+cond_conv2d          .layers._conv       CondConv2d get_condconv_initializer
 space_to_depth       .layers._conv       SpaceToDepth DepthToSpace
 pool2d_same          .layers._conv       AvgPool2dSame MaxPool2dSame create_pool2d max_pool2d_same
 pool2d_same          .layers._conv       avg_pool2d_same

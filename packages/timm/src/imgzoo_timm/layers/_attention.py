@@ -275,11 +275,12 @@ class MapPool(nn.Module):
 
     def heads(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         split = (self.num_heads, self.head_dim)
-        if self.qkv is None:
-            q, k, v = (layer(x).unflatten(2, split).transpose(1, 2) for layer in (self.q, self.k, self.v))  # type: ignore[misc]
-            return q, k, v
-        q, k, v = self.qkv(x).unflatten(2, (3, *split)).permute(2, 0, 3, 1, 4).unbind(0)
-        return q, k, v
+        if self.q is not None and self.k is not None and self.v is not None:
+            q, k, v = self.q(x), self.k(x), self.v(x)
+        else:
+            q, k, v = self.qkv(x).chunk(3, dim=2)  # type: ignore[misc]
+        return (q.unflatten(2, split).transpose(1, 2), k.unflatten(2, split).transpose(1, 2),
+                v.unflatten(2, split).transpose(1, 2))  # fmt: skip
 
     def ended(self, x: Tensor, grid: tuple[int, int], pre_logits: bool) -> Tensor:
         x = x.transpose(1, 2).flatten(2)
@@ -332,12 +333,36 @@ class RotAttentionPool2d(MapPool):
         if rope_type == "dinov3":
             kept["rotate_half"] = False
         self.pos_embed = create_rope_embed(rope_type, self.embed_dim, self.num_heads, **kept)
+        self.rope_type, self.halves = rope_type, bool(self.pos_embed.halves)
         self.init_weights()
+
+    def table(self, grid: tuple[int, int]) -> Tensor:
+        return self.pos_embed.joined(list(grid))  # type: ignore[operator]
+
+    def __prepare_scriptable__(self) -> nn.Module:
+        """The same tensors in a module whose table is a native one, which scripts."""
+        kind, grid, copy = self.rope_type, self.ref_feat_size, Scripted.__new__(Scripted)
+        copy.__dict__.update(self.__dict__)
+        if kind == "mrope":
+            table: nn.Module = rotary.MultimodalRotary(self.head_dim)
+        elif kind == "dinov3":
+            table = rotary.CenteredRotary(self.head_dim, grid, halves=False)
+        else:
+            table = rotary.AxialRotary(self.head_dim, grid, reference=grid)
+        copy.__dict__["_modules"] = {**self._modules, "pos_embed": table.to(next(self.parameters()).device)}
+        return copy
 
     def forward(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         grid = (x.shape[2], x.shape[3])
-        table = self.pos_embed.joined(list(grid))  # type: ignore[operator]
+        table = self.table(grid)
         q, k, v = self.heads(self.with_first(x))
-        halves = self.pos_embed.halves
-        q, k = (rotary.rotate_patches(each, table, 1, halves).to(v.dtype) for each in (q, k))  # type: ignore[arg-type]
+        q = rotary.rotate_patches(q, table, 1, self.halves).to(v.dtype)
+        k = rotary.rotate_patches(k, table, 1, self.halves).to(v.dtype)
         return self.ended(F.scaled_dot_product_attention(q, k, v), grid, pre_logits)
+
+
+class Scripted(RotAttentionPool2d):
+    """What scripts of it: the table is a native module's."""
+
+    def table(self, grid: tuple[int, int]) -> Tensor:
+        return self.pos_embed(grid)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from torch import Tensor, nn
@@ -276,6 +277,18 @@ class CondConv2d(native.CondConv2d):
                          num_experts)  # fmt: skip
         for kernels in self.weight.detach():
             nn.init.kaiming_uniform_(kernels.view(self.shape), a=5**0.5)
+
+
+def get_condconv_initializer(initializer: Any, num_experts: int, expert_shape: Any) -> Any:
+    """A function that fills the flat kernels (experts, numbers) of `CondConv2d`, each as a kernel of its own."""
+
+    def initialize(weight: Tensor) -> None:
+        if tuple(weight.shape) != (num_experts, math.prod(expert_shape)):
+            raise ValueError(f"kernels of {num_experts} experts are flat, not {tuple(weight.shape)}")
+        for kernel in weight:
+            initializer(kernel.view(*expert_shape))
+
+    return initialize
 
 
 class SpaceToDepth(space_to_depth.SpaceToDepth):

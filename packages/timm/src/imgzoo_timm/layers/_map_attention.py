@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from imgzoo_layers import learned_pool, map_attention
 
 from ._base import adapter, placed
+from ._helpers import to_2tuple
 
 
 @adapter
@@ -32,6 +33,19 @@ class MultiQueryAttentionV2(map_attention.MultiQueryAttention):
 
     def forward(self, x: Tensor, m: Tensor | None = None) -> Tensor:
         return super().forward(x, m)
+
+
+@adapter
+@placed
+class MultiQueryAttention2d(map_attention.MultiQueryAttention2d):
+    def __init__(self, dim: int, dim_out: int | None = None, num_heads: int = 8, key_dim: int | None = None,
+                 value_dim: int | None = None, query_strides: Any = 1, kv_stride: int = 1, dw_kernel_size: int = 3,
+                 dilation: int = 1, padding: Any = "", attn_drop: float = 0.0, proj_drop: float = 0.0,
+                 norm_layer: Any = nn.BatchNorm2d, use_bias: bool = False):  # fmt: skip
+        padding = padding.lower() if isinstance(padding, str) else padding
+        super().__init__(dim, dim_out, num_heads, key_dim, value_dim, to_2tuple(query_strides), kv_stride,
+                         dw_kernel_size, dilation, padding, attn_drop, proj_drop, norm_layer, use_bias)  # fmt: skip
+        self.query_strides, self.kv_stride = to_2tuple(query_strides), kv_stride
 
 
 @adapter

@@ -244,11 +244,15 @@ def resample_patch_embed(patch_embed: Tensor, new_size: list[int], interpolation
     """Patch kernels (D, C, h, w) for another patch size, by the pseudo-inverse of resizing (arXiv:2212.08013)."""
     if interpolation == "bicubic" and antialias:
         return native.resize_patch_kernel(patch_embed, (new_size[0], new_size[1]))
-    old = tuple(patch_embed.shape[-2:])
+    old, new = (patch_embed.shape[-2], patch_embed.shape[-1]), (new_size[0], new_size[1])
+    made = patch_embed.float().flatten(2) @ resizing(old, new, interpolation, antialias)
+    return made.unflatten(2, new).to(patch_embed.dtype)
+
+
+def resizing(old: Size, new: Size, interpolation: str, antialias: bool) -> Tensor:
+    """What makes flat kernels of one size those of another, by the inverse of resizing: (h * w, h' * w')."""
     basis = torch.eye(old[0] * old[1]).reshape(-1, 1, *old)
-    resize = F.interpolate(basis, size=tuple(new_size), mode=interpolation, antialias=antialias).flatten(1)
-    inverse = torch.linalg.pinv(resize)
-    return (patch_embed.float().flatten(2) @ inverse.T).unflatten(2, tuple(new_size)).to(patch_embed.dtype)
+    return torch.linalg.pinv(F.interpolate(basis, new, mode=interpolation, antialias=antialias).flatten(1)).T
 
 
 def resample_abs_pos_embed(posemb: Tensor, new_size: list[int], old_size: list[int] | None = None,
@@ -275,3 +279,55 @@ def resample_abs_pos_embed_nhwc(posemb: Tensor, new_size: list[int], interpolati
     grid = posemb.float().permute(0, 3, 1, 2)
     grid = F.interpolate(grid, size=tuple(new_size), mode=interpolation, antialias=antialias)
     return grid.permute(0, 2, 3, 1).to(posemb.dtype)
+
+
+class PatchEmbedInterpolator(nn.Module):
+    """Embeds patches of any size by the kernels of one, which are resized (arXiv:2212.08013); maps are kept."""
+
+    def __init__(self, base_patch_size: tuple[int, int], in_chans: int = 3, embed_dim: int = 768,
+                 interpolation: str = "bicubic", antialias: bool = True, channels_last: bool = True,
+                 device: Any = None):  # fmt: skip
+        super().__init__()
+        self.base_patch_size: Size = (base_patch_size[0], base_patch_size[1])
+        self.in_chans, self.embed_dim = in_chans, embed_dim
+        self.interpolation, self.antialias, self.channels_last = interpolation, antialias, channels_last
+        self.maps: dict[Size, Tensor] = {}
+
+    def map_to(self, size: Size) -> Tensor:
+        """What makes flat kernels (..., h * w) those of another size."""
+        if size not in self.maps:
+            self.maps[size] = resizing(self.base_patch_size, size, self.interpolation, self.antialias)
+        return self.maps[size]
+
+    def prewarm(self, target_patch_sizes: Any, device: Any = None) -> None:
+        """Compute the maps of sizes ahead."""
+        for size in target_patch_sizes:
+            if to_2tuple(size) != self.base_patch_size:
+                self.maps[to_2tuple(size)] = self.map_to(to_2tuple(size)).to(device)
+
+    def resample_linear_weight(self, weight: Tensor, target_patch_size: Size) -> Tensor:
+        """Kernels (D, h * w * C), or (D, C * h * w) unless channels are last."""
+        if self.channels_last:
+            kernel = weight.unflatten(1, (*self.base_patch_size, self.in_chans)).permute(0, 3, 1, 2)
+            return self.resample_conv_weight(kernel, target_patch_size).permute(0, 2, 3, 1).flatten(1)
+        return self.resample_conv_weight(weight.unflatten(1, (self.in_chans, *self.base_patch_size)),
+                                         target_patch_size).flatten(1)  # fmt: skip
+
+    def resample_conv_weight(self, weight: Tensor, target_patch_size: Size) -> Tensor:
+        """Kernels (D, C, h, w)."""
+        size = to_2tuple(target_patch_size)
+        if size == self.base_patch_size:
+            return weight
+        kernel = weight.float().flatten(2) @ self.map_to(size).to(weight.device)
+        return kernel.unflatten(2, size).to(weight.dtype)
+
+    def forward(self, patches: Tensor, proj_weight: Tensor, proj_bias: Tensor | None = None,
+                patch_size: Size | None = None, is_linear: bool = True) -> Tensor:  # fmt: skip
+        """Patches (B, N, h, w, C), or (B, N, C, h, w) -> (B, N, D); an image (B, C, H, W) unless `is_linear`."""
+        size = self.base_patch_size if patch_size is None else to_2tuple(patch_size)
+        if not is_linear:
+            return F.conv2d(patches, self.resample_conv_weight(proj_weight, size), proj_bias, size)
+        if size != self.base_patch_size and patches.ndim != 5:
+            raise ValueError("patches of another size are (B, N, h, w, C), or (B, N, C, h, w), not flat")
+        flat = patches.flatten(2) if patches.ndim == 5 else patches
+        return F.linear(flat, self.resample_linear_weight(proj_weight, size), proj_bias)

@@ -69,6 +69,20 @@ def resize_rel_pos_bias_table_simple(rel_pos_bias: Tensor, new_window_size: Any,
     return torch.cat([image[0].flatten(1).T.to(body.dtype), tail])
 
 
+def resize_rel_pos_bias_table_levit(position_bias_table: Tensor, new_size: Any, interpolation: str = "bicubic",
+                                    antialias: bool = True) -> Tensor:  # fmt: skip
+    """A table of distances (side * side, heads) for the shape of another."""
+    rows, heads = position_bias_table.shape
+    if heads != new_size[1]:
+        raise ValueError(f"a table of {heads} heads cannot be one of {new_size[1]}")
+    if rows == new_size[0]:
+        return position_bias_table
+    old, new = math.isqrt(rows), math.isqrt(new_size[0])
+    image = position_bias_table.T.reshape(1, heads, old, old).float()
+    image = F.interpolate(image, (new, new), mode=interpolation, antialias=antialias)
+    return image[0].flatten(1).T.to(position_bias_table.dtype)
+
+
 class RelPosBias(rel_pos.RelPosBias):
     """A learned bias for each head and offset, added to scores (B, heads, N, N)."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import torch
@@ -156,16 +157,22 @@ def convert_splitbn_model(module: nn.Module, num_splits: int = 2) -> nn.Module:
     return module
 
 
+def settled(model: nn.Module) -> dict[str, Any]:
+    """The defaults of what a network takes beside its images: tracers see one path."""
+    signature = inspect.signature(model.forward).parameters.values()
+    return {each.name: each.default for each in signature if each.default is not each.empty}
+
+
 def create_feature_extractor(model: nn.Module, return_nodes: Any) -> nn.Module:
     from torchvision.models.feature_extraction import create_feature_extractor as create
 
-    return create(model, return_nodes)
+    return create(model, return_nodes, concrete_args=settled(model))
 
 
 def get_graph_node_names(model: nn.Module) -> Any:
     from torchvision.models.feature_extraction import get_graph_node_names as names
 
-    return names(model)
+    return names(model, concrete_args=settled(model))
 
 
 _leaf_modules: set[type] = set()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -41,6 +43,54 @@ def compute_class_weights(pos_counts: Any, num_samples: int, method: str = "neg_
         weights = weights / weights.mean()
     weights = weights if max_weight is None else weights.clamp(max=max_weight)
     return CLASS_WEIGHT_METHOD_KINDS[method], weights.float()
+
+
+def load_class_stats(path: str | None) -> tuple[Tensor, int] | None:
+    """Positives of each class and the number of samples, of a JSON file with `pos_counts` and `num_samples`."""
+    if not path:
+        return None
+    told = json.loads(Path(path).read_text())
+    if not isinstance(told, dict) or not {"pos_counts", "num_samples"} <= told.keys():
+        raise ValueError(f"{path} has no pos_counts and num_samples: write both into it")
+    return torch.tensor(told["pos_counts"], dtype=torch.float32), int(told["num_samples"])
+
+
+def load_class_weights(value: Any, key: str = "class_weight") -> Tensor | float | None:
+    """One weight, several, or those of a file: JSON (a list, or a table with `key`), or numbers between commas."""
+    if value is None or isinstance(value, (int, float)):
+        return None if value is None else float(value)
+    if isinstance(value, str):
+        value = _weights_of(value, key)
+    return value if isinstance(value, float) else torch.as_tensor(value, dtype=torch.float32)
+
+
+def _weights_of(text: str, key: str) -> list[float] | float:
+    path = Path(text)
+    if path.is_file():
+        text = path.read_text()
+        if path.suffix == ".json":
+            told = json.loads(text)
+            if isinstance(told, dict) and key not in told:
+                raise ValueError(f"{path} has no {key}: it has {', '.join(sorted(told))}")
+            return told[key] if isinstance(told, dict) else told
+    try:
+        found = [float(each) for each in text.replace(",", " ").split()]
+    except ValueError:
+        raise ValueError(f"{key} is a number, numbers between commas or a file, not {text[:80]!r}") from None
+    return found if len(found) != 1 or path.is_file() else found[0]
+
+
+def resolve_class_weights(value: Any, kind: str = "class_weight", class_stats: tuple[Tensor, int] | None = None,
+                          power: float = 1.0, beta: float = 0.999,
+                          max_weight: float | None = None) -> Tensor | float | None:  # fmt: skip
+    """The same, or the weights that a method finds from the statistics of `load_class_stats`."""
+    if not isinstance(value, str) or value not in MODES:
+        return load_class_weights(value, kind)
+    if CLASS_WEIGHT_METHOD_KINDS[value] != kind:
+        raise ValueError(f"the method {value} finds {CLASS_WEIGHT_METHOD_KINDS[value]}, not {kind}")
+    if class_stats is None:
+        raise ValueError(f"the method {value} needs the statistics of load_class_stats")
+    return compute_class_weights(class_stats[0], class_stats[1], value, power, beta, max_weight)[1]
 
 
 def _weight(value: Any) -> Tensor | None:

@@ -13,6 +13,7 @@ from torch import nn
 import imgzoo
 from imgzoo.errors import UsageError
 from imgzoo.loading.files import read_state, strip_wrappers
+from imgzoo_timm.utils._training import load_checkpoint_metadata
 
 __all__ = ["clean_state_dict", "load_checkpoint", "load_state_dict", "remap_state_dict", "resume_checkpoint"]
 
@@ -72,7 +73,7 @@ def resume_checkpoint(model: nn.Module, checkpoint_path: str, optimizer: Any = N
 
     The file is read by torch's weights-only reader, whatever `weights_only` says.
     """
-    stored = torch.load(existing(checkpoint_path), map_location="cpu", weights_only=True)
+    stored = load_checkpoint_metadata(existing(checkpoint_path))
     if not isinstance(stored, dict) or "state_dict" not in stored:
         model.load_state_dict(clean_state_dict(stored))
         return None

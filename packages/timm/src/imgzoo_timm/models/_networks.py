@@ -124,6 +124,11 @@ def load_adapters(native: type) -> None:
 
 UNPADDED = {"inception_v3": 43, "inception_v4": 43, "inception_resnet_v2": 43}
 """How many pixels of a side convolutions without padding leave out, by family."""
+TOKENS = {
+    "coat", "crossvit", "efficientformer", "efficientformer_v2", "efficientvim", "hiera", "levit", "mvitv2", "pit",
+    "sequencer", "swiftformer", "twins", "volo",
+}  # fmt: skip
+"""Families of several sizes whose last map is no map to a pool of the field."""
 
 
 def described(model: Any, overlay: Mapping[str, Any]) -> dict[str, Any]:
@@ -139,7 +144,7 @@ def described(model: Any, overlay: Mapping[str, Any]) -> dict[str, Any]:
     family, step = type(model).__module__.rpartition(".")[2], max(strides)
     cut = UNPADDED.get(family)
     sides = [-(side // -step) if cut is None else (side - cut) // step for side in cfg["input_size"][1:]]
-    cfg["pool_size"] = None if isotropic else tuple(sides)
+    cfg["pool_size"] = None if isotropic or family in TOKENS else tuple(sides)
     if "license" in cfg:
         cfg["license"] = cfg["license"].lower()
     return {**cfg, **{key: value for key, value in overlay.items() if key != "state_dict"}}

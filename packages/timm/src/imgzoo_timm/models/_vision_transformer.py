@@ -163,7 +163,7 @@ class VisionTransformer(Network, native.VisionTransformer):
     def _pos_embed(self, x: Tensor) -> Tensor:
         """Patches (B, N, C), or (B, H, W, C) -> tokens with prefix and position."""
         grid = self.grid
-        if x.ndim == 4:
+        if self.dynamic_img_size:
             grid, x = (x.shape[1], x.shape[2]), x.flatten(1, 2)
         return self.pos_drop(self.add_position(x, grid))
 

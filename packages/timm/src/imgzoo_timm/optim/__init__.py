@@ -3,11 +3,13 @@
 from imgzoo_timm._door import furnish
 
 NAMES = """
-_optim_factory .optim._factory   create_optimizer create_optimizer_v2 optimizer_kwargs list_optimizers OptimInfo
+_optim_factory .optim._factory   create_optimizer create_optimizer_v2 optimizer_kwargs list_optimizers
 _optim_factory .optim._factory   get_optimizer_class get_optimizer_info
+_optim_factory .optim._registry  OptimizerRegistry OptimInfo default_registry
 optim_factory  .optim._factory   create_optimizer create_optimizer_v2 optimizer_kwargs
-optim_factory  .optim._factory   param_groups_weight_decay param_groups_layer_decay
-_param_groups  .optim._factory   param_groups_weight_decay param_groups_layer_decay
+optim_factory  .optim._groups    param_groups_weight_decay param_groups_layer_decay
+_param_groups  .optim._groups    auto_group_layers
+_param_groups  .optim._groups    param_groups_weight_decay param_groups_layer_decay
 adabelief      .optim._classes   AdaBelief
 adafactor      .optim._classes   Adafactor
 adafactor_bv   .optim._classes   AdafactorBigVision

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import csv
 import glob
 import logging
@@ -106,6 +107,18 @@ def update_summary(epoch: int, train_metrics: dict[str, Any], eval_metrics: dict
         if header:
             writer.writeheader()
         writer.writerow(row)
+
+
+def trim_summary(filename: str, start_epoch: int) -> None:
+    """Drop the rows of a summary from an epoch on, before a run goes on there."""
+    if not os.path.exists(filename):
+        return
+    with open(filename, newline="") as file:
+        header, *rows = list(csv.reader(file)) or [[]]
+    column = header.index("epoch") if "epoch" in header else 0
+    with replacing(Path(filename)) as part, open(part, "w", newline="") as file:
+        kept = [row for row in rows if row and int(row[column]) < start_epoch]
+        csv.writer(file).writerows([header, *kept] if header else kept)
 
 
 def decay_batch_step(batch_size: int, num_intra_steps: int = 2, no_odd: bool = False) -> int:
@@ -245,12 +258,15 @@ class CheckpointSaver:
     def _state(self, epoch: int, metric: float | None = None) -> dict[str, Any]:
         named = getattr(self.model, "default_cfg", None) or {}
         state = {"epoch": epoch, "arch": getattr(self.args, "model", None) or named.get("architecture", ""),
-                 "state_dict": get_state_dict(self.model, self.unwrap_fn), "optimizer": self.optimizer.state_dict(),
-                 "version": 2}  # fmt: skip
+                 "optimizer": self.optimizer.state_dict(), "version": 2}  # fmt: skip
         if self.args is not None:
             state["args"] = {key: value for key, value in vars(self.args).items() if _plain(value)}
         if self.amp_scaler is not None:
             state[self.amp_scaler.state_dict_key] = self.amp_scaler.state_dict()
+        if self.task is not None:
+            state |= self.task.get_checkpoint_state(unwrap_fn=self.unwrap_fn)
+            state |= self.task.get_checkpoint_state(ema=True, unwrap_fn=self.unwrap_fn)
+        state.setdefault("state_dict", get_state_dict(self.model, self.unwrap_fn))
         if self.model_ema is not None:
             state["state_dict_ema"] = get_state_dict(self.model_ema, self.unwrap_fn)
         if metric is not None:
@@ -298,6 +314,12 @@ class CheckpointSaver:
         pattern = os.path.join(self.recovery_dir, self.recovery_prefix)
         files = sorted(glob.glob(f"{glob.escape(pattern)}*{self.extension}"), key=os.path.getmtime)
         return files[-1] if files else ""
+
+
+def load_checkpoint_metadata(checkpoint_path: str) -> dict[str, Any]:
+    """What a checkpoint holds; nothing in it is ever run."""
+    with torch.serialization.safe_globals([argparse.Namespace]):  # the options of the script that wrote it
+        return torch.load(checkpoint_path, map_location="cpu", weights_only=True)
 
 
 def _plain(value: Any) -> bool:

@@ -1,0 +1,125 @@
+"""Tasks of training scripts: losses, what checkpoints keep, scores."""
+
+import argparse
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from imgzoo_timm.models import create_model
+from imgzoo_timm.task import (
+    ClassificationEvaluator,
+    ClassificationTask,
+    DistillationTeacher,
+    FeatureDistillationTask,
+    LogitDistillationTask,
+    MultiLabelClassificationEvaluator,
+    MultiLabelClassificationTask,
+    TokenDistillationTask,
+    load_task_ema_checkpoint,
+    resume_task_checkpoint,
+)
+from imgzoo_timm.utils import CheckpointSaver, load_checkpoint_metadata, trim_summary
+
+IMAGES, LABELS = torch.randn(4, 3, 64, 64), torch.arange(4)
+
+
+def small(name="test_resnet", **options):
+    return create_model(name, num_classes=7, **options)
+
+
+def test_a_task_is_a_network_and_a_loss():
+    task = ClassificationTask(small(), criterion_kwargs={"smoothing": 0.1}).eval()
+    found = task(IMAGES, LABELS)
+    expected = F.cross_entropy(found["output"], LABELS, label_smoothing=0.1)
+    torch.testing.assert_close(found["loss"], expected)
+    assert len(list(task.get_clip_parameters(exclude_head=True))) == len(list(task.get_clip_parameters())) - 2
+    with task.no_sync():
+        found["loss"].backward()
+    with pytest.raises(ValueError, match="not both"):
+        ClassificationTask(small(), nn.CrossEntropyLoss(), {"smoothing": 0.1})
+    with pytest.raises(ValueError, match="batch, classes"):
+        MultiLabelClassificationTask(small())(IMAGES, LABELS)
+
+
+def test_a_teacher_sees_images_as_it_learned_to():
+    student, teacher = small(), small()
+    student.pretrained_cfg["mean"], student.pretrained_cfg["std"] = (0.1, 0.2, 0.3), (0.4, 0.5, 0.6)
+    task = LogitDistillationTask(student, teacher, temperature=2.0, task_loss_weight=0.25)
+    assert not task.train().teacher.training and task.trainable_module.training
+    found = task.eval()(IMAGES, LABELS)
+    mean, std = (torch.tensor(student.pretrained_cfg[key]).view(1, 3, 1, 1) for key in ("mean", "std"))
+    own = [torch.tensor(teacher.pretrained_cfg[key]).view(1, 3, 1, 1) for key in ("mean", "std")]
+    with torch.no_grad():
+        wanted = (teacher((IMAGES * std + mean - own[0]) / own[1]) / 2).log_softmax(1)
+    copied = 4 * F.kl_div((found["output"] / 2).log_softmax(1), wanted, log_target=True, reduction="batchmean")
+    torch.testing.assert_close(found["kd_loss"], copied)
+    torch.testing.assert_close(found["loss"], 0.25 * found["task_loss"] + 0.75 * copied)
+    with pytest.raises(TypeError, match="a name or a network"):
+        DistillationTeacher(3)
+
+
+def test_the_second_head_learns_from_the_teacher():
+    with pytest.raises(ValueError, match="no distillation token"):
+        TokenDistillationTask(small(), small())
+    student = small("deit_tiny_distilled_patch16_224", img_size=64, depth=1)
+    task = TokenDistillationTask(student, small(), distill_type="hard").train()
+    found = task(IMAGES, LABELS)
+    decided = task.taught(IMAGES).argmax(1)
+    torch.testing.assert_close(found["distill_loss"], F.cross_entropy(student(IMAGES)[1], decided))
+    assert "distill_loss" in task.eval()(IMAGES, LABELS)
+
+
+def test_checkpoints_keep_what_a_task_has_beside_its_network(tmp_path):
+    made = [FeatureDistillationTask(small("test_efficientnet"), small()) for _ in range(2)]
+    for task in made:
+        task.setup_ema(decay=0.5)
+    with torch.no_grad():
+        made[0].trainable_module.projection.bias.fill_(3.0)
+    made[0].update_ema()
+    assert made[0].trainable_module_ema.module.projection.bias.mean() > 1
+    optimizers = [torch.optim.SGD(task.parameters(), 0.1) for task in made]
+    saver = CheckpointSaver(made[0].get_eval_model(), optimizers[0], argparse.Namespace(model="test", lr=0.1),
+                            checkpoint_dir=str(tmp_path), task=made[0])  # fmt: skip
+    saver.save_checkpoint(3, 1.0)
+    path = str(tmp_path / "last.pth.tar")
+    assert resume_task_checkpoint(made[1], path, optimizers[1]) == 4
+    load_task_ema_checkpoint(made[1], path)
+    for ema in (False, True):
+        states = [task.get_trainable_module(ema=ema).state_dict() for task in made]
+        torch.testing.assert_close(*states)
+    assert load_checkpoint_metadata(path)["arch"] == "test"
+    torch.save({"args": argparse.Namespace(lr=1), "state_dict": {}}, tmp_path / "of_the_field.pth")
+    assert load_checkpoint_metadata(str(tmp_path / "of_the_field.pth"))["args"].lr == 1
+    with pytest.raises(FileNotFoundError, match="no checkpoint"):
+        resume_task_checkpoint(made[1], str(tmp_path / "nowhere.pth"))
+    with pytest.raises(ValueError, match="setup_ema"):
+        ClassificationTask(small()).load_checkpoint_state({}, ema=True)
+
+
+def test_scores_of_batches_are_those_of_all():
+    output, labels = torch.randn(20, 7), torch.arange(20) % 7
+    single, several = ClassificationTask(small()).create_evaluator(), ClassificationEvaluator(max_samples=13)
+    for evaluator, step in ((single, 20), (several, 8)):
+        for start in range(0, 20, step):
+            evaluator.update(output[start : start + step], labels[start : start + step])
+    assert several.num_samples == 13
+    found = single.compute()
+    assert found["top1"] == pytest.approx(100 * (output.argmax(1) == labels).float().mean().item())
+    assert found["loss"] == pytest.approx(F.cross_entropy(output, labels).item())
+    many = MultiLabelClassificationTask(small(), threshold=0.3).create_evaluator()
+    assert many.threshold == 0.3 and many.compute()["map"] == 0
+    dense = F.one_hot(labels, 7).float()
+    many.update(100 * dense - 50, dense)
+    assert all(many.compute()[key] == pytest.approx(100) for key in ("map", "micro_f1", "macro_f1", "sample_f1"))
+    with pytest.raises(ValueError, match="probability"):
+        MultiLabelClassificationEvaluator(threshold=1.5)
+
+
+def test_a_summary_ends_where_a_run_goes_on(tmp_path):
+    path = tmp_path / "summary.csv"
+    trim_summary(str(path), 2)
+    path.write_text("epoch,loss\n0,3\n1,2\n2,1\n")
+    trim_summary(str(path), 2)
+    assert path.read_text().split() == ["epoch,loss", "0,3", "1,2"]
