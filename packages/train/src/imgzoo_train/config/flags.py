@@ -113,5 +113,6 @@ COMMAND_LINE = "the command line"
 
 def called(key: str, where: str) -> str:
     """What a message calls the setting `key` of `where`: by its flag where it was typed, else by its key."""
-    flag = FLAGS[key][0] if key in FLAGS and where == COMMAND_LINE else ""
-    return flag or f"'{key}' in {where}"
+    if where != COMMAND_LINE or not (key in FLAGS or key.startswith("data.augment.")):
+        return f"'{key}' in {where}"
+    return FLAGS[key][0] if key in FLAGS else "--" + key.rpartition(".")[2].replace("_", "-")
