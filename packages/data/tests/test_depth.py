@@ -180,6 +180,24 @@ def test_a_dark_image_among_others_of_16_bits_is_no_riddle(tmp_path):
     assert len(next(iter(loader)).images) == 2
 
 
+def test_values_of_14_bits_are_said_to_be_dark(tmp_path):
+    def notes(most, **options):
+        (tmp_path / "0.npy").write_bytes(npy((GRAY / GRAY.max() * most).astype("uint16")))
+        return create_dataset(f"folder:{tmp_path}?labels=false", **options).describe().notes
+
+    assert [note for note in notes(16383) if "--range 16383" in note]
+    assert not [note for note in notes(16383, range="16383") + notes(30000) if "dark" in note]
+
+
+def test_a_declared_range_is_not_said_of_images_that_have_8_bits(tmp_path):
+    Image.fromarray(GRAY.astype("uint8")).save(tmp_path / "0.png")
+    source = create_dataset(f"folder:{tmp_path}?labels=false&range=4095")
+    assert "declared" not in source.describe().values
+    assert decode_image(source[0].data, 1, range=source.range).max() == GRAY.max()
+    (tmp_path / "1.npy").write_bytes(npy((GRAY * 16).astype("uint16")))
+    assert "declared as 0 and 4095" in create_dataset(f"folder:{tmp_path}?labels=false&range=4095").describe().values
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("kind", ["TIFF", "PNG", "JPEG", "AVIF"])
 def test_every_orientation_is_applied_once(kind, orientation):

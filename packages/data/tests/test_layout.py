@@ -105,6 +105,17 @@ def test_names_that_differ_by_spaces_or_composition_are_refused(tmp_path):
     assert "differ by case" in str(create_dataset(f"folder:{tmp_path / 'c'}").describe())
 
 
+def test_names_that_differ_by_case_alone_are_said_wherever_they_come_from(tmp_path):
+    write_folder(tmp_path / "pets", {"Cat": 1, "cat": 1, "dog": 1})
+    rows = ["image,label", "Cat/0.jpg,Cat", "cat/0.jpg,cat", "dog/0.jpg,dog"]
+    (tmp_path / "pets" / "list.csv").write_text("\n".join(rows))
+    listing = f"csv:{tmp_path / 'pets' / 'list.csv'}"
+    for name in (f"folder:{tmp_path / 'pets'}", listing, f"{listing}?target_format=labels"):
+        source = create_dataset(name)
+        assert source.num_classes == 3
+        assert "classes that differ by case alone: Cat and cat" in source.notes
+
+
 def test_names_that_are_not_utf_8_or_hold_escapes_can_be_printed(tmp_path):
     for name in (b"caf\xe9", b"\x1b[31mred", b"dog"):
         folder = os.path.join(os.fsencode(tmp_path), name)
@@ -272,6 +283,8 @@ def test_options_have_the_types_that_the_scheme_declares(tmp_path):
         parse_source("csv:f.csv?num_classes=many")
     with pytest.raises(OptionError, match="true or false"):
         parse_source("folder:f?labels=perhaps")
+    with pytest.raises(OptionError, match=r"option root of 'f.csv' is given twice, as 'a' and as 'b'"):
+        parse_source("csv:f.csv?root=a&root=b")
 
 
 def test_a_question_mark_may_belong_to_a_path(tmp_path):

@@ -254,7 +254,7 @@ def test_csv_with_lists_and_with_multi_hot_columns(tmp_path):
 def test_csv_with_numbers_to_predict(tmp_path):
     name = csv_file(tmp_path, "path,target,x,y\na.jpg,0.25,1,-2\nb.jpg,-7,3e2,4.5\n")
     one = create_dataset(name, task="regression")
-    assert list(one.class_names) == [] and one.num_classes == 1 and not one.multi_label
+    assert list(one.class_names) == [] and one.num_classes == 1 and not one.multi_label and one.numeric
     batch = next(iter(create_loader(one, create_transform(input_size=(3, 16, 16)), 2)))
     assert batch.targets.tolist() == [0.25, -7.0]
     two = create_dataset(name, task="regression", target_key="x,y")
@@ -276,6 +276,7 @@ def test_a_target_that_is_no_number_is_named(tmp_path, cell):
         ("path,label\n/etc/passwd,a\n", "leaves the folder"),
         ("path,label\na.jpg\n", "number of cells"),
         ("path,label\n", "no rows"),
+        ("", "list.csv is empty: its first line names the columns"),
         ("x,y\n1,2\n", "image_key"),
         ("path,label,label\na.jpg,cat,dog\n", "several columns are called 'label'"),
         ("path;label\na.jpg;cat\n", "single column 'path;label'; pass delimiter=;"),

@@ -315,3 +315,15 @@ def test_cells_of_several_labels_are_said_to_look_like_them(tmp_path, mark):
     assert read.class_names == ["ant", "bee", "cat", "dog"] and not read.notes
     (tmp_path / "list.tsv").write_text(text.replace(f"ant{mark}bee", f"fir{mark}elm"))
     assert not create_dataset(f"csv:{tmp_path / 'list.tsv'}").notes  # a mark alone is a name as any other
+
+
+@pytest.mark.parametrize(
+    ("cells", "said"), [(("1.5", "2", "-3e2"), True), (("1", "2", "3"), False), (("1.5", "v2", "3"), False)]
+)
+def test_names_that_are_numbers_with_fractions_are_said_to_look_like_them(tmp_path, cells, said):
+    write_folder(tmp_path, {"a": 3})
+    rows = [f"a/{number}.jpg,{cell}" for number, cell in enumerate(cells)]
+    (tmp_path / "list.csv").write_text("\n".join(["image,label", *rows]))
+    notes = create_dataset(f"csv:{tmp_path / 'list.csv'}").notes
+    assert [note for note in notes if "--task regression" in note] == list(notes)
+    assert bool(notes) == said

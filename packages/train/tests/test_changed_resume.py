@@ -142,6 +142,7 @@ def test_an_optimizers_numbers_are_taken_over(go):
     [
         ({"optim__name": "lion"}, "--opt adamw -> lion"),
         ({"model__freeze": ["backbone"]}, "--freeze"),
+        ({"model__pretrained": "elsewhere"}, "--pretrained none -> elsewhere"),
         ({"optim__layer_decay": 0.7}, "--layer-decay none -> 0.7"),
         ({"model__name": "test_vit"}, "MODEL test_resnet -> test_vit"),
         ({"loss__task": "regression"}, "--task classification -> regression"),

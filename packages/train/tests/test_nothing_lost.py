@@ -6,7 +6,9 @@ import errno
 import json
 import math
 import os
+import resource
 import shutil
+import signal
 import subprocess
 import sys
 
@@ -19,7 +21,7 @@ from train_commands import fails, invoke
 
 from imgzoo.errors import DataError, UsageError
 from imgzoo_train import Checkpoints
-from imgzoo_train.cli import benchmark, export, predict
+from imgzoo_train.cli import benchmark, clean, export, predict
 from imgzoo_train.cli import validate as score
 from imgzoo_train.config.settings import Config, nested
 from imgzoo_train.files import storage
@@ -83,6 +85,18 @@ def better_at(best, step, results):
     best.setdefault("scores", {})[str(step)] = float(step)
     best |= {"step": step, "variant": "", "oriented": float(step), "metrics": results[""].metrics}
     return ""
+
+
+def test_weights_that_find_no_space_leave_the_old_ones(go, monkeypatch, tmp_path):  # noqa: F811
+    go(epochs=1)
+    output = tmp_path / "weights.safetensors"
+    invoke(clean, go.folder, "--output", output)
+    before = output.read_bytes()
+    monkeypatch.setattr(storage._Writer, "write", full)
+    with pytest.raises(OSError, match="No space left"):
+        invoke(clean, go.folder, "--output", output)
+    assert output.read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir() if "weights" in path.name] == [output.name]
 
 
 def test_rows_that_find_no_space_are_printed(go, monkeypatch, tmp_path):  # noqa: F811
@@ -164,10 +178,27 @@ def test_a_damaged_line_costs_no_row_and_is_kept(tmp_path, line):
     assert folder.rewind(2, {"eval": True}) == 0
 
 
-def test_a_full_disk_is_known_through_safetensors_too():
+@pytest.mark.parametrize("number", sorted(runs.storage.DISK_FULL))
+def test_a_full_disk_is_known_through_safetensors_too(number):
     from safetensors import SafetensorError
 
-    assert runs.storage.is_disk_full(SafetensorError("Error: I/O error: No space left on device (os error 28)"))
+    said = SafetensorError(f"Error: I/O error: {os.strerror(number)} (os error {number})")
+    assert runs.storage.is_disk_full(said)
+    assert not runs.storage.is_disk_full(SafetensorError("Error: I/O error: Is a directory (os error 21)"))
+
+
+def test_a_limit_on_the_size_of_files_ends_a_run_at_its_end(go):  # noqa: F811
+    """As `ulimit -f` sets it: no checkpoint and no best model fits, and the scores are there."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, limits[1]))
+    try:
+        with pytest.raises(StorageError, match="no space was left for the best model"):
+            go()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert (go.folder / "summary.csv").read_text().count("\n") == 3
 
 
 def test_a_logger_that_fails_is_left_out(go, monkeypatch):  # noqa: F811
@@ -254,6 +285,8 @@ def test_what_cannot_work_is_refused_before_the_first_batch(tmp_path, monkeypatc
         config = Config().merged(nested(settings), "test")
         planning.dry_run(config) if way == "dry-run" else runs.train(config, quiet=True)
     assert "\n" not in str(error.value)
+    if key == "data.augment.color_jitter":
+        assert str(error.value).startswith("--color-jitter must be")
     assert not (tmp_path / "run").exists()
 
 
@@ -267,7 +300,11 @@ def test_a_run_that_is_there_is_seen_by_the_dry_run(go, tmp_path):  # noqa: F811
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"data__batch_size": 1, "data__input_size": 16}, "a larger --batch-size"),
+        (
+            {"data__batch_size": 1, "data__input_size": 16},
+            "--batch-size 1 at this size leaves: use a larger --batch-size",
+        ),
+        ({"data__batch_size": 63, "data__input_size": 16, "data__last_batch": True}, "leave --last-batch out"),
         ({"model__name": "test_vit", "data__input_size": 50}, "cannot take images of 50x50"),
         ({"model__name": "swin_tiny_patch4_window7_224", "data__input_size": 57}, "cannot take images of 57x57"),
     ],

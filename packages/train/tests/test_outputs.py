@@ -19,6 +19,8 @@ from imgzoo.errors import DataError, UsageError
 from imgzoo_train import Predictor
 from imgzoo_train.cli import export, predict, train, validate
 from imgzoo_train.cli.options import TTA
+from imgzoo_train.config.flags import FLAGS
+from imgzoo_train.config.settings import Config
 from imgzoo_train.models.views import VIEWS, views_of
 
 
@@ -229,6 +231,12 @@ def test_help_is_grouped_and_shows_defaults():
     for words in ("[default: 64]", "[default: adamw]", "[default: cosine]", "[default: 0.05]"):
         assert words in text
     assert "[default: ]" not in text
+    plain, defaults = " ".join(text.split()), Config()
+    for key, (flag, _) in FLAGS.items():
+        section, _, name = key.rpartition(".")
+        value = getattr(getattr(defaults, section) if section else defaults, name)
+        if isinstance(value, bool):
+            assert f"[default: {flag if value else f'--no-{flag[2:]}'}]" in plain, flag
 
 
 @pytest.mark.parametrize(

@@ -43,12 +43,13 @@ class Facts:
 
     `class_names` is empty for unlabelled sources, whose targets are -1, and where targets are numbers to predict.
     `num_classes` counts the classes (left out: their names), or those numbers; `multi_label` says that targets are
-    vectors (num_classes,) of 0 and 1.
+    vectors (num_classes,) of 0 and 1, `numeric` that they are numbers to predict.
     """
 
     class_names: Sequence[str] = ()
     num_classes: int = 0
     multi_label: bool = False
+    numeric: bool = False
     name: str = ""
     """How the source was asked for, `scheme:location`."""
     split: str = ""

@@ -15,7 +15,7 @@ from imgzoo_data.depth import EIGHT_BITS, TWELVE_BITS, Observed, contradiction
 
 from .base import Facts, Source
 
-_DARK, _SHOWN, _LOOKED_FOR = 31, 5, 20_000
+_DARK, _DIM, _SHOWN, _LOOKED_FOR = 31, 16383, 5, 20_000
 
 
 @dataclass
@@ -83,6 +83,9 @@ def describe(source: Facts, most: int = 32) -> Description:
     highest = max((item.high for item in seen if item.kind == EIGHT_BITS), default=255)
     if 0 < highest <= _DARK:
         notes.append(f"8-bit values end at {highest:g}: nearly black")
+    deepest = max((item.high for item in seen if item.kind == "16-bit"), default=0)
+    if source.range is None and TWELVE_BITS < deepest <= _DIM:
+        notes.append(f"16-bit values end at {deepest:g} of 65535: dark, unless --range {_DIM} says that this is white")
     contradictions = [text for text in (contradiction(seen, source.range), _missing(source, notes)) if text]
     return Description(
         source=source.name,
@@ -167,4 +170,5 @@ def _spoken(seen: list[Observed], declared: tuple[float, float] | None) -> str:
         f"{kind} values {min(i.low for i in items):g}..{max(i.high for i in items):g}" for kind, items in kinds.items()
     ]
     text = ", ".join(parts)
-    return f"{text}, black and white declared as {declared[0]:g} and {declared[1]:g}" if declared else text
+    deep = declared and kinds.keys() != {EIGHT_BITS}  # images of 8 bits are taken as they are
+    return f"{text}, black and white declared as {declared[0]:g} and {declared[1]:g}" if declared and deep else text

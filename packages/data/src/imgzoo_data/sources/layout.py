@@ -190,7 +190,7 @@ def classify(
         if strict:
             _refuse_vanished(folders, first, last, what)
         numbers = {name: i for i, name in enumerate(natural_sorted(names.values()))}
-        notes = _case_twins(numbers)
+        notes = case_twins(numbers)
     else:
         rule, notes = f"{rule}, by the class map", []
     of = {path: numbers.get(names[raw], numbers.get(raw, -1)) for path, raw in chosen.items()}
@@ -248,7 +248,8 @@ def _refuse_twins(names: Mapping[str, str], what: str) -> None:
             )
 
 
-def _case_twins(names: Iterable[str]) -> list[str]:
+def case_twins(names: Iterable[str]) -> list[str]:
+    """A note on classes whose names differ by case alone, where there are any."""
     groups: dict[str, list[str]] = defaultdict(list)
     for name in names:
         groups[name.casefold()].append(name)

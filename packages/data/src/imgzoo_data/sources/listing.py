@@ -189,6 +189,8 @@ def _read_rows(path: Path, delimiter: str | None, encoding: str) -> tuple[list[s
 
 def _check_columns(path: Path, columns: Sequence[str], delimiter: str) -> None:
     """Raise for a header that another delimiter would part, and for one that names a column twice."""
+    if not any(column.strip() for column in columns):
+        raise DataError(f"{path.name} is empty: its first line names the columns")
     other = next((mark for mark in _DELIMITERS if len(columns) == 1 and mark != delimiter and mark in columns[0]), "")
     if other:
         word = "tab" if other == "\t" else other

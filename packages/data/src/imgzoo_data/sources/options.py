@@ -53,8 +53,11 @@ def _cut(text: str) -> tuple[str, dict[str, str]]:
     if not places:
         return text, {}
     place = next((place for place in places if place and Path(text[:place]).exists()), places[0])
-    pairs = (part.partition("=") for part in _NEXT.split(text[place + 1 :]))
-    return text[:place], {name: value for name, _, value in pairs}
+    found: dict[str, str] = {}
+    for name, _, value in (part.partition("=") for part in _NEXT.split(text[place + 1 :])):
+        if found.setdefault(name, value) != value:
+            raise OptionError(f"option {name} of '{text[:place]}' is given twice, as '{found[name]}' and as '{value}'")
+    return text[:place], found
 
 
 def _scheme_of_path(path: Path) -> str:

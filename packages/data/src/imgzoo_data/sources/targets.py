@@ -11,7 +11,7 @@ import numpy as np
 from imgzoo.errors import DataError, UsageError
 
 from .classes import load_class_map, multi_hot, names_of, natural_sorted, number_of
-from .layout import clean_name
+from .layout import case_twins, clean_name
 
 FORMATS = ("class", "labels", "multihot", "value", "number")
 MOST_CLASSES = 1 << 22
@@ -69,24 +69,37 @@ class Targets:
     def multi_label(self) -> bool:
         return self.form in ("labels", "multihot")
 
+    @property
+    def numeric(self) -> bool:
+        return self.form == "value"
+
     def tell(self, source: Any) -> None:
         """Give a source what is known of its labels."""
-        source.class_names, source.num_classes = self.names, self.num_classes
-        source.multi_label, source.rule, source.notes = self.multi_label, self.rule, [*source.notes, *self.notes]
+        source.class_names, source.num_classes = [] if self.numeric else self.names, self.num_classes
+        source.multi_label, source.numeric = self.multi_label, self.numeric
+        source.rule, source.notes = self.rule, [*source.notes, *self.notes]
 
     @property
     def notes(self) -> list[str]:
-        """What may be meant otherwise: class names that are several joined by a mark."""
-        if self.form != "class" or self.declared:
+        """What may be meant otherwise: names that differ by case, that are several joined by a mark, or numbers with
+        fractions.
+        """
+        if self.form not in ("class", "labels") or self.declared:
             return []
+        twins = case_twins(self.names)
+        if self.form == "labels":
+            return twins
+        if any("." in name for name in self.names) and all(map(_is_number, self.names)):
+            return [f"classes such as {self.names[0]!r} look like numbers; --task regression predicts them"]
         joined = {name: parts for name in self.names if len(parts := _parts(name)) > 1}
         known = Counter(part for name in self.names for part in joined.get(name, [name]))
         found = [name for name, parts in joined.items() if any(known[part] > 1 for part in parts)]
         if not found:
-            return []
+            return twins
         return [
+            *twins,
             f"classes such as {found[0]!r} look like several labels of one image; add target_format=labels to read "
-            "them so"
+            "them so",
         ]
 
     @property
@@ -210,6 +223,13 @@ def _parts(text: str) -> list[str]:
     """The names in a cell, parted by the first of `;`, `|` and `,` that it holds."""
     mark = next((mark for mark in ";|," if mark in text), None)
     return [part.strip() for part in text.split(mark) if part.strip()] if mark else [text.strip()]
+
+
+def _is_number(name: str) -> bool:
+    try:
+        return np.isfinite(float(name)).item()
+    except ValueError:
+        return False
 
 
 def label_name(label: Any) -> str:

@@ -119,6 +119,7 @@ class PairSource(Source):
             raise DataError("the labels of the pairs are of different kinds; give class numbers, names, or vectors")
         self.multi_label = self._targets.ndim > 1
         whole = self._targets.dtype.kind in "iu" and not self.multi_label
+        self.numeric = not (whole or self.multi_label)
         count = self._targets.shape[1] if self.multi_label else int(self._targets.max()) + 1 if whole else 1
         self.class_names = [str(name) for name in names] if names is not None and (whole or self.multi_label) else []
         if not self.class_names and (whole or self.multi_label):

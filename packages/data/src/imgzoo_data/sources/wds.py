@@ -171,7 +171,7 @@ def wds_source(
     shards, served, whole = find_shards(location, split)
     reader = Reader(image_key, target_key, class_map, num_classes, target_format)
     source = WdsStream(shards, reader, shuffle) if streaming else WdsSource(shards, reader)
-    source.served, source.whole, source.rule = served, whole, reader.targets.rule
+    source.served, source.whole = served, whole
     return source
 
 
@@ -197,14 +197,12 @@ class WdsSource(Source):
             raise DataError(f"no images in the {len(shards)} shards; looked for {', '.join(reader.images)}")
         reader.settle(cells)
         targets = [reader.label(key, cell) for key, cell in zip(keys, cells)]
-        self.multi_label = reader.targets.multi_label
         builder = IndexBuilder()
         for key, offset, size in zip(keys, offsets, sizes):
             builder.add(key, -1, offset, size)
         self.index, self.which = builder.build(), np.array(which, np.int32)
         self._targets = np.array(targets, reader.targets.dtype)
-        self.num_classes = reader.targets.num_classes
-        self.class_names = reader.targets.names if reader.form != "value" else []
+        reader.targets.tell(self)
 
     def __len__(self) -> int:
         return len(self.index)
@@ -244,9 +242,9 @@ class WdsStream(StreamSource):
         known = (
             reader.form == "value" or reader.class_map is not None or reader.num_classes or len(reader.choices[0]) > 1
         )
-        self.class_names = reader.targets.names if known else []
-        self.num_classes = reader.targets.num_classes if known else 0
-        self.multi_label = reader.targets.multi_label
+        reader.targets.tell(self)
+        if not known:
+            self.class_names, self.num_classes = [], 0
 
     def _first_cell(self, shard: Path) -> list[Any]:
         fd = os.open(shard, os.O_RDONLY)

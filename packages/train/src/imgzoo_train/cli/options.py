@@ -132,12 +132,14 @@ class Grouped(click.Command):
                     formatter.write_dl(records)
 
 
-def _with_default(help: str, key: str, defaults: Config) -> str:
+def _with_default(help: str, flag: str, key: str, defaults: Config) -> str:
     """The help of a setting with its default, where it has one that says something."""
     section, _, name = key.rpartition(".")
     value = getattr(getattr(defaults, section) if section else defaults, name)
-    if value is None or value in ("", [], {}) or isinstance(value, bool):
+    if value is None or value in ("", [], {}):
         return help
+    if isinstance(value, bool):
+        value = flag if value else f"--no-{flag[2:]}"
     return f"{help}  [default: {value}]"
 
 
@@ -152,12 +154,11 @@ def config_options(command: Command) -> Command:
         chosen = click.Choice(kind) if isinstance(kind, tuple) else None if kind is bool else click_type(kind)
         command = click.option(spelling, f"data__augment__{name}", type=chosen, default=None, help=help)(command)
     for key, (flag, help) in reversed(FLAGS.items()):
-        name, help = key.replace(".", "__"), _with_default(help, key, defaults)
+        name, help = key.replace(".", "__"), _with_default(help, flag, key, defaults)
         if flag == "MODEL":
             command = click.argument(name, metavar="[MODEL]", required=False)(command)
         elif table[key] is bool:
-            spelling = flag if "/" in flag else f"{flag}/--no-{flag[2:]}"
-            command = click.option(spelling, name, default=None, help=help)(command)
+            command = click.option(f"{flag}/--no-{flag[2:]}", name, default=None, help=help)(command)
         else:
             command = click.option(flag, name, type=click_type(table[key]), default=None, help=help)(command)
     command = click.option(

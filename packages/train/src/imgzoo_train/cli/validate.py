@@ -170,7 +170,8 @@ def _show(rows: list[Row], as_json: bool) -> None:
     from imgzoo_train.terminal.tables import show
 
     show(rows, SHOWN)
-    for table in (classes_of(rows), pairs_of(rows)):
+    occurring = [each for each in classes_of(rows) if each["n"]]  # files have all
+    for table in (occurring, pairs_of(rows)):
         if table:
             say()
             show(table, list(dict.fromkeys(key for row in table for key in row)))

@@ -87,7 +87,7 @@ FLAGS = {
     "run.sync_bn": ("--sync-bn", "batch-norm statistics over all ranks"),
     "run.dist_bn": ("--dist-bn", "how ranks agree on running statistics"),
     "run.ema": ("--ema", "decays of weight averages, evaluated beside the raw weights"),
-    "run.ema_warmup": ("--ema-warmup/--no-ema-warmup", "let the average forget its start"),
+    "run.ema_warmup": ("--ema-warmup", "let the average forget its start"),
     "run.ema_cpu": ("--ema-cpu", "keep the averages on the CPU"),
     "run.ema_precision": ("--ema-precision", "how averages of half-precision weights are kept"),
     "run.swa_epochs": ("--swa-epochs", "epochs at the end whose weights are averaged"),
@@ -113,5 +113,6 @@ COMMAND_LINE = "the command line"
 
 def called(key: str, where: str) -> str:
     """What a message calls the setting `key` of `where`: by its flag where it was typed, else by its key."""
-    flag = FLAGS[key][0].partition("/")[0] if key in FLAGS and where == COMMAND_LINE else ""
-    return flag or f"'{key}' in {where}"
+    if where != COMMAND_LINE or not (key in FLAGS or key.startswith("data.augment.")):
+        return f"'{key}' in {where}"
+    return FLAGS[key][0] if key in FLAGS else "--" + key.rpartition(".")[2].replace("_", "-")

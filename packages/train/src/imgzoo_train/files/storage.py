@@ -49,7 +49,8 @@ class StorageError(ImgzooError, OSError):
 def is_disk_full(error: BaseException | None) -> bool:
     """Whether `error`, or what caused it, says that no space was left."""
     while error is not None:
-        if (isinstance(error, OSError) and error.errno in DISK_FULL) or "No space left on device" in str(error):
+        known = isinstance(error, OSError) and error.errno in DISK_FULL
+        if known or any(os.strerror(number) in str(error) for number in DISK_FULL):
             return True  # safetensors has errors of its own, with the system's words in them
         error = error.__cause__ or error.__context__
     return False

@@ -105,28 +105,32 @@ def answer_of(model: Any) -> Answer:
     return Answer(task, count, tuple(map(lemma, synsets)) or names, synsets)
 
 
-def answer_of_data(source: Any, task: str) -> Answer:
-    """What a source asks for under a task. Raises `UsageError` where its labels are of another kind."""
+def answer_of_data(source: Any, task: str, what: str = "") -> Answer:
+    """What a source asks for under a task, `what` being the model whose task it is, unless it was asked for.
+
+    Raises `UsageError` where its labels are of another kind.
+    """
     names = tuple(str(name) for name in source.class_names)
-    several = bool(getattr(source, "multi_label", False))
+    several, numeric = bool(getattr(source, "multi_label", False)), bool(getattr(source, "numeric", False))
     if task == "regression":  # classes that are called by their number are that number
         kind, fits = KINDS["multilabel"], not several
         if fits and names != tuple(map(str, range(len(names)))):
             raise UsageError(
-                f"{source.name or 'the data'} has the classes {_listed(names)}, --task regression needs numbers: "
-                "give them in a table, as csv:"
+                f"{source.name or 'the data'} has the classes {_listed(names)}, {what or '--task regression'} needs "
+                "numbers: give them in a table, as csv:"
             )
         count = 1 if names else int(source.num_classes)
         names = ()
     else:
-        kind = KINDS["multilabel" if several else "classification"]
-        fits, count = several == (task == "multilabel"), int(source.num_classes)
+        found = ("regression" if numeric else "classification", "multilabel")[several]
+        kind, fits, count = KINDS[found], found == task, int(source.num_classes)
     if not fits:
         table = str(getattr(source, "rule", "")).startswith(("names in", "class numbers in"))
         lists = (
             "; ?target_format=labels after the source reads lists of names" if table and task == "multilabel" else ""
         )
-        raise UsageError(f"{source.name or 'the data'} has {kind}, so --task {task} does not fit it{lists}")
+        said = f"{what} answers with {KINDS[task]}" if what else f"so --task {task} does not fit it"
+        raise UsageError(f"{source.name or 'the data'} has {kind}, {said}{lists}")
     if count < 1:
         raise UsageError(f"{source.name or 'the data'} has no classes: its images need labels")
     return Answer(task, count, names if len(names) == count else ())

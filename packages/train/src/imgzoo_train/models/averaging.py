@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from imgzoo.errors import UsageError
+from imgzoo.loading.disk import replacing
 from imgzoo_train.files import storage
 from imgzoo_train.files.checkpoints import Checkpoints, read
 from imgzoo_train.runs.folder import RunFolder
@@ -105,7 +106,8 @@ def write_weights(weights: Weights, template: Path | None, output: Path, dtype: 
     if template is None or output.suffix == ".safetensors":
         target = output if output.suffix == ".safetensors" else output / "model.safetensors"
         storage.make_folder(target.parent)
-        storage.write_tensors(target, {name: tensor.contiguous() for name, tensor in weights.items()})
+        with replacing(target) as part:
+            storage.write_tensors(part, {name: tensor.contiguous() for name, tensor in weights.items()})
         return target
     from imgzoo import create_model, save_model
 

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from imgzoo.errors import DataError, UsageError
 from imgzoo.registry import registry
 from imgzoo.text import counted
+from imgzoo_train.config.flags import COMMAND_LINE
 from imgzoo_train.config.limits import check_threads, checked_value
 from imgzoo_train.config.settings import Config, DistillSection
 from imgzoo_train.loop.losses import DEFAULT_LOSS, options_of
@@ -92,7 +93,7 @@ def check_augmentations(given: Mapping[str, Any]) -> None:
         kind, value = AUGMENTATIONS[name][0], given[name]
         kind = Literal[kind] if isinstance(kind, tuple) else kind
         value = [value] if kind == list[float] and isinstance(value, (int, float)) else value
-        checked_value(value, kind, f"data.augment.{name}", "the settings")
+        checked_value(value, kind, f"data.augment.{name}", COMMAND_LINE)
 
 
 def check_output(folder: Path, resume: bool) -> None:
@@ -144,9 +145,12 @@ def explained(config: Config) -> Iterator[None]:
     except ValueError as error:
         if "more than 1 value per channel" not in str(error):
             raise
+        size = config.data.batch_size
+        alone = "the last batch, of one image," if size > 1 and config.data.last_batch else f"--batch-size {size}"
+        advice = "leave --last-batch out, or use another" if alone.startswith("the") else "use a larger"
         raise UsageError(
-            f"batch norm cannot train on one value a channel, which --batch-size {config.data.batch_size} at this size "
-            "leaves: use a larger --batch-size or --input-size, or --freeze norm"
+            f"batch norm cannot train on one value a channel, which {alone} at this size leaves: {advice} --batch-size "
+            "or a larger --input-size, or --freeze norm"
         ) from error
     except RuntimeError as error:
         found = re.search(r"(\S+) does not have a deterministic implementation", str(error))

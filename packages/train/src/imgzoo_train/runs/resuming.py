@@ -18,9 +18,10 @@ from imgzoo_train.runs.folder import RunFolder
 
 FIXED = frozenset(
     [
-        "model.name", "model.in_chans", "model.img_size", "model.global_pool", "model.num_classes", "model.freeze",
-        "model.unfreeze_epoch", "model.lora", "model.split_bn", "model.options", "optim.name", "optim.layer_decay",
-        "loss.task", "distill.kind", "run.seed", "run.trainer", "data.val_share", "data.folds", "data.fold",
+        "model.name", "model.pretrained", "model.in_chans", "model.img_size", "model.global_pool", "model.num_classes",
+        "model.freeze", "model.unfreeze_epoch", "model.lora", "model.split_bn", "model.options", "optim.name",
+        "optim.layer_decay", "loss.task", "distill.kind", "run.seed", "run.trainer", "data.val_share", "data.folds",
+        "data.fold",
     ]
 )  # fmt: skip
 """Settings that decide what a checkpoint holds, what its numbers mean, or which images it has not seen."""

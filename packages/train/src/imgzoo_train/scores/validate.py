@@ -191,7 +191,7 @@ def _open(settings: Settings, answer: Answer, model: Any, name: str, say: Callab
 
     given: dict[str, Any] = {"range": settings.range} if settings.range else {}
     source = open_split(settings.source, settings.split, answer.task, **given)
-    lined_up = align(answer, answer_of_data(source, answer.task), name, settings.source)
+    lined_up = align(answer, answer_of_data(source, answer.task, "" if settings.task else name), name, settings.source)
     for line in settle(source, resolve_data_config(model).range).lines():
         if say is not None:
             say(line)
