@@ -179,6 +179,10 @@ class VOLO(ImageModel):
             x = step(x)
         return self._final_norm(x)
 
+    def _level_norm(self, index: int) -> nn.Module | None:
+        levels = self.feature_info.levels
+        return self.norm if levels[index].channels == levels[-1].channels else None
+
     def _final_norm(self, x: Tensor) -> Tensor:
         """The class token joins and gathers from the finished patches."""
         if self.cls_token is None:  # pruned

@@ -85,9 +85,9 @@ class Leveled(Classified):
         return x[0] if is_grid(x[1]) else x[self.level_part]
 
     def _level_norm(self, index: int) -> nn.Module | None:
-        """The norm of a level where no norm fits them all: that of the network for levels as wide as the last."""
-        names, levels = self.parts.norm, self.feature_info.levels
-        fits = len(names) == 1 and names[0].startswith("norm") and levels[index].channels == levels[-1].channels
+        """The norm of a level where no norm fits them all: that of the network for the last."""
+        names, last = self.parts.norm, len(self.feature_info) - 1
+        fits = len(names) == 1 and names[0].startswith("norm") and index == last
         return getattr(self, names[0]) if fits else None
 
     def _level_normalized(self, x: Any, index: int) -> Any:
@@ -130,7 +130,7 @@ class Leveled(Classified):
 
         Args:
             indices: None for all levels, n for the last n, or a list; negatives count from the end.
-            norm: apply the final norm to each level that it fits: all of one width, or those as wide as the last.
+            norm: apply the final norm to each level, or to the last one where levels are of several widths.
             stop_early: leave out what no level needs.
             output_fmt: one of `formats`: "NCHW"; token models know "NLC" too.
         """
