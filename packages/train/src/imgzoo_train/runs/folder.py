@@ -81,7 +81,7 @@ class RunFolder:
         """
         rows, damaged = self._read()
         if damaged:
-            os.replace(self.metrics_file, self.metrics_file.with_suffix(".damaged.jsonl"))
+            self.metrics_file.replace(self.metrics_file.with_suffix(".damaged.jsonl"))
         kept = [row for row in rows if row["step"] < step or (row["step"] == step and kinds.get(row["kind"], False))]
         storage.replace_text(self.metrics_file, "".join(json_text(row, None) + "\n" for row in kept))
         return damaged
