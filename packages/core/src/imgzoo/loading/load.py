@@ -91,7 +91,10 @@ def create_pretrained(
         parameters = dict(model.named_parameters())
         model, _ = build_skeleton(construct, real={numbers[id(parameters[name])] for name in report.initialized})
     assign(model, cast_like(state, own))
-    model.to(device=device or torch.get_default_device(), dtype=dtype)
+    made_on = torch.get_default_device()
+    place = torch.device(device or made_on)
+    if dtype is not None or {place.type, made_on.type} != {"cpu"}:  # a walk over all modules
+        model.to(device=place, dtype=dtype)
     model.load_report = report
     return model
 
