@@ -172,9 +172,10 @@ def _added_weights(patterns: tuple[str, ...], exclude: tuple[str, ...], only: st
     from imgzoo.registry import registry
 
     rows: list[tuple[str, str, Any]] = []
+    plugins = plugin_names(only)
     for (plugin, arch, _), (spec, row) in registry("models").added.by_plugin.items():
         name = weights_name(arch if row in spec.weights else f"{plugin}/{arch}", row)
-        if plugin in plugin_names(only) and _chosen(name, patterns, exclude):
+        if plugin in plugins and _chosen(name, patterns, exclude):
             rows.append(("weights", name, row))
     return rows
 

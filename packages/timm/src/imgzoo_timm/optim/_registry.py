@@ -101,12 +101,7 @@ class OptimizerRegistry:
         name = opt.lower().removeprefix("lookahead_")
         info = self.get_optimizer_info(name)
         made = self.get_optimizer_class(info)
-        options = {key: value for key, value in kwargs.items() if value is not None}
-        for word, has in (("eps", info.has_eps), ("betas", info.has_betas)):
-            if not has:
-                options.pop(word, None)
-        if info.has_momentum:
-            options["momentum"] = momentum
+        options = taken(info, momentum, kwargs)
         if foreach is None and name in self._foreach_defaults:
             foreach = True
         if foreach is not None:
@@ -134,6 +129,15 @@ def params_of(model_or_params: Any) -> Any:
     if isinstance(model_or_params, Tensor):
         raise TypeError("parameters are given as several: a list, a generator or groups")
     return model_or_params if isinstance(model_or_params, nn.Module) else list(model_or_params)
+
+
+def taken(info: OptimInfo, momentum: float, given: dict[str, Any]) -> dict[str, Any]:
+    """The options that were given, without those that an optimizer does not have."""
+    options = {key: value for key, value in given.items() if value is not None}
+    for word, has in (("eps", info.has_eps), ("betas", info.has_betas)):
+        if not has:
+            options.pop(word, None)
+    return options | ({"momentum": momentum} if info.has_momentum else {})
 
 
 def by_foreach(foreach: bool, shown: Any, native: Any) -> dict[str, bool]:
@@ -181,12 +185,7 @@ class Catalog(OptimizerRegistry):
                 fallback_no_weight_decay, layer_decay, layer_decay_min_scale, layer_decay_no_opt_scale, param_group_fn,
                 **kwargs)  # fmt: skip
         info = self.get_optimizer_info(name)
-        options = {key: value for key, value in kwargs.items() if value is not None}
-        for word, has in (("eps", info.has_eps), ("betas", info.has_betas)):
-            if not has:
-                options.pop(word, None)
-        if info.has_momentum:
-            options["momentum"] = momentum
+        options = taken(info, momentum, kwargs)
         if foreach is not None:
             options |= by_foreach(foreach, info.opt_class, registry("optimizers").resolve(name).load())
         model = params_of(model_or_params)
