@@ -124,7 +124,7 @@ class Optimizer(Eager, torch.optim.Optimizer):
     whole: ClassVar[bool] = False
     """The step of a tensor depends on all of it (norms): `finish` then sees all its blocks at once."""
     kernel: ClassVar[Kernel | None] = None
-    """The same arithmetic as `direction`, for the compiled path on CPU."""
+    """The same arithmetic as `direction`, for the compiled loops."""
     _room: Tensor | None = None
     _used = _need = 0
     ranges: ClassVar[Mapping[str, Range]] = NOTHING

@@ -28,9 +28,13 @@ TABLES = 64
 """Tables of tensors that stay on the device: a step mostly meets those of the step before."""
 
 
-@functools.cache
 def built(source: str, device: int) -> Any:
-    """A text as a kernel of a device, or None."""
+    """A text as a kernel of a device, or None; none while a graph is captured, which would keep a step's constants."""
+    return None if torch.cuda.is_current_stream_capturing() else _built(source, device)
+
+
+@functools.cache
+def _built(source: str, device: int) -> Any:
     compiler = getattr(torch.cuda, "_compile_kernel", None)
     if compiler is None or torch.version.cuda is None or os.environ.get("IMGZOO_KERNELS") == "0":
         return None
@@ -43,7 +47,12 @@ def built(source: str, device: int) -> Any:
 
 def compiled(kernel: Kernel, applies: bool, device: int) -> Any:
     """A rule's loop as a kernel of a device, or None."""
-    return built(kernel.source(applies, LOOP), device)
+    return built(_text(kernel, applies), device)
+
+
+@functools.cache
+def _text(kernel: Kernel, applies: bool) -> str:
+    return kernel.source(applies, LOOP)
 
 
 def chunks_of(sizes: Sequence[int]) -> np.ndarray:

@@ -64,8 +64,6 @@ def loop(kernel: Kernel, applies: bool, columns: Columns) -> Run | None:
         return function and functools.partial(run, function)
     from . import cuda
 
-    if torch.cuda.is_current_stream_capturing():  # constants would be those of this step for ever
-        return None
     launched = cuda.compiled(kernel, applies, device.index)
     return launched and functools.partial(cuda.run, launched)
 
@@ -77,7 +75,7 @@ def norms(tensors: Sequence[Tensor]) -> Tensor:
         from . import cuda
 
         kernel = cuda.built(cuda.SQUARES, device.index)
-        if kernel is not None and not torch.cuda.is_current_stream_capturing():
+        if kernel is not None:
             return cuda.norms(kernel, tensors)
     return torch.stack([norm.to(device) for norm in foreach.norm(tensors)])
 
