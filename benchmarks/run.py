@@ -92,8 +92,9 @@ def ages() -> list[str]:
 
 def circumstances(name: str) -> dict[str, object]:
     """When, on what and on which code a benchmark ran."""
-    asked = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--exclude", "*"]
-    commit = subprocess.run(asked, capture_output=True, text=True).stdout.strip()
+    commit = git("describe", "--always", "--exclude", "*")
+    if git("status", "--porcelain", "packages"):
+        commit += "-dirty"
     ran = {"date": datetime.date.today().isoformat(), "commit": commit or "no commit", "code": code(name), **machine()}
     if name == "gpu":
         import torch
@@ -101,6 +102,10 @@ def circumstances(name: str) -> dict[str, object]:
         if torch.cuda.is_available():
             ran["cpu"] = f"{ran['cpu']}, {torch.cuda.get_device_name()}"
     return ran
+
+
+def git(*words: str) -> str:
+    return subprocess.run(("git", "-C", str(ROOT), *words), capture_output=True, text=True).stdout.strip()
 
 
 def machine() -> dict[str, object]:

@@ -122,7 +122,7 @@ def test_into_wrapped_models_and_feature_extractors(model, tmp_path):
     torch.save(model.state_dict(), tmp_path / "w.pth")
     wrapped = nn.DataParallel(imgzoo.create_model("tiny", num_classes=7))
     load_checkpoint(wrapped, tmp_path / "w.pth")
-    assert torch.equal(wrapped.module.fc.weight, model.fc.weight)
+    assert torch.equal(wrapped.module.fc.weight.cpu(), model.fc.weight)
     levels = imgzoo.create_model("tiny", features_only=True, out_indices=[0]).eval()
     report = load_checkpoint(levels, tmp_path / "w.pth")
     assert report.unused and not report.initialized

@@ -3,6 +3,7 @@ the table again, the parity tests compare."""
 
 import importlib
 import inspect
+from enum import EnumMeta
 from pathlib import Path
 
 import imgzoo_timm
@@ -23,6 +24,11 @@ def default(parameter):
     return "" if parameter.default is parameter.empty else f"={shown(parameter.default)}"
 
 
+def inherited(thing):
+    """Whether Python or torch, whose versions differ in that, say how a class is made."""
+    return isinstance(thing, EnumMeta) or getattr(thing.__init__, "__module__", "").startswith("torch.")
+
+
 def lines():
     for name in imgzoo_timm.PACKAGES:
         importlib.import_module(f"imgzoo_timm.{name}")
@@ -31,11 +37,11 @@ def lines():
     for path in sorted(path for path in rooms if path.count(".") == 1):
         for name, _ in sorted(rooms[path].homes.items()):
             thing = getattr(importlib.import_module(path), name)
+            if not callable(thing) or inherited(thing):
+                continue
             try:
-                parameters = inspect.signature(thing).parameters.values() if callable(thing) else None
+                parameters = inspect.signature(thing).parameters.values()
             except (TypeError, ValueError):
-                parameters = None
-            if parameters is None:
                 continue
             words = [STARS.get(each.kind, "") + each.name + default(each) for each in parameters]
             yield f"{path.removeprefix('imgzoo_timm.')}.{name}({', '.join(words)})"

@@ -89,7 +89,7 @@ def test_a_network_of_patches_exports_them(form, tmp_path):
     (["--sizes", "16,24"], "--sequence and --sizes do not go together"),
     (["--teacher", "test_vit"], "--sequence and --teacher do not go together"),
     (["--torchscript", "trace"], "--sequence and --torchscript do not go together"),
-    (["--sequence", "0"], "--sequence 0 is no number of patches"),
+    (["--sequence", "0"], "--sequence must be from 1 to 65536 patches, not 0"),
 ])  # fmt: skip
 def test_what_contradicts_sequences_is_refused(more, text, photos, tmp_path):
     arguments = [*NAFLEX, "--data", f"folder:{photos}", "--sequence", "24", *more, *QUICK, "--output", tmp_path / "run"]

@@ -18,14 +18,13 @@ from imgzoo.spelling import translated
 
 from .disk import CONFIG, FILES, read_config
 from .places import fetch_config, package_license
-from .stored import check_stored
+from .stored import MOST_PATCHES, check_stored
 
 SCHEMES = ("hf-hub:", "local-dir:", "package:")
 TASKS = ("classification", "multilabel", "regression")
 PREPROCESSING = ("input_size", "test_input_size", "min_input_size", "fixed_input_size", "interpolation", "crop_pct",
                  "test_crop_pct", "crop_mode", "mean", "std", "num_classes", "label_offset", "license", "url",
                  "hf_hub_id", "origin_url")  # fmt: skip
-MOST_PATCHES = 65536
 OWN_PREPROCESSING = ("range", "sequence")
 """Values of black and white in images of more than 8 bits; most patches of an image at its own shape."""
 

@@ -10,6 +10,7 @@ from imgzoo.errors import OptionError, WeightsError
 from imgzoo.plain import is_list, is_table
 
 MOST_SIDE, MOST_CHANNELS, MOST_CLASSES, MOST_NUMBER, MOST_DEPTH, MOST_ITEMS = 16384, 4096, 1_000_000, 65536, 1000, 1000
+MOST_PATCHES = 65536
 OWN = ("task", "model_args", "range", "sequence")
 """Fields of the section `imgzoo`."""
 DEPTHS = ("depth", "layer", "block", "repeat", "stage")

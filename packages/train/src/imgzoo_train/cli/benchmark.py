@@ -12,14 +12,14 @@ from imgzoo.cli.numbers import Number
 from imgzoo.cli.output import print_json, say
 from imgzoo.errors import ImgzooError
 
-from .options import CHANNELS_LAST, DEVICE, ENGINE, PRECISION, batch_size, refuse_idle
+from .options import CHANNELS_LAST, DEVICE, ENGINE, IMG_SIZE, PRECISION, batch_size, refuse_idle
 
 
 @click.command("benchmark")
 @click.argument("models", nargs=-1, required=True)
 @click.option("--mode", "modes", default="inference,profile", help="inference, training, profile, with commas")
 @batch_size(1)
-@click.option("--img-size", type=click.IntRange(1), help="another input size, in pixels")
+@IMG_SIZE
 @DEVICE
 @PRECISION
 @CHANNELS_LAST

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from .options import DEVICE, PRECISION, TASK, WORKERS, batch_size, pretrained
+from .options import DEVICE, IMG_SIZE, PRECISION, TASK, WORKERS, batch_size, pretrained
 
 
 @click.command("embed")
@@ -24,7 +24,7 @@ from .options import DEVICE, PRECISION, TASK, WORKERS, batch_size, pretrained
 @pretrained("weights of a model given by name")
 @batch_size(64)
 @WORKERS
-@click.option("--img-size", type=click.IntRange(1), help="another input size")
+@IMG_SIZE
 @PRECISION
 @DEVICE
 @click.option("--resume", is_flag=True, help="go on with the parts of a run that was cut short")

@@ -8,7 +8,7 @@ import click
 
 from imgzoo.cli.output import say
 
-from .options import DEVICE, Text
+from .options import DEVICE, IMG_SIZE, Text
 from .options import pretrained as of_name
 
 METHODS = ("gradcam", "rollout", "integrated-gradients", "occlusion")
@@ -21,7 +21,7 @@ METHODS = ("gradcam", "rollout", "integrated-gradients", "occlusion")
 @of_name("weights of a model given by name")
 @click.option("--method", required=True, type=click.Choice(METHODS), help="how; occlusion needs nothing of the model")
 @click.option("--class", "wanted", type=Text(), help="class to explain, by name or number  [default: the answer]")
-@click.option("--img-size", type=click.IntRange(1), help="another input size")
+@IMG_SIZE
 @DEVICE
 @click.option(
     "--output", default=".", type=click.Path(path_type=Path), help="a .png, or a folder; the page stands beside it"

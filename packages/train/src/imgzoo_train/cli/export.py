@@ -11,8 +11,9 @@ import click
 from imgzoo.cli.numbers import Number
 from imgzoo.cli.output import print_json, say
 from imgzoo.errors import UsageError
+from imgzoo.loading.stored import MOST_PATCHES
 
-from .options import ENGINES, refuse_idle
+from .options import ENGINES, IMG_SIZE, refuse_idle
 from .options import pretrained as of_name
 
 
@@ -24,8 +25,10 @@ from .options import pretrained as of_name
               help="write a deployed file, which other commands take as a model; auto: the fastest")  # fmt: skip
 @of_name("weights of a model given by name; 'false' for none")
 @click.option("--output", type=click.Path(path_type=Path), help="file to write")
-@click.option("--img-size", type=click.IntRange(1), help="another input size, in pixels")
-@click.option("--sequence", type=click.IntRange(1), help="patches of an image as input, in place of images (NaFlex)")
+@IMG_SIZE
+@click.option(
+    "--sequence", type=click.IntRange(1, MOST_PATCHES), help="patches of an image as input, in place of images (NaFlex)"
+)
 @click.option("--fold/--no-fold", default=False, help="fold batch norms and reparameterize first, as --engine does")
 @click.option("--fixed-batch", type=click.IntRange(1), help="the one batch size that the file takes; any by default")
 @click.option("--whole", is_flag=True, help="normalization and softmax or sigmoid inside: images of 0 to 1 go in")

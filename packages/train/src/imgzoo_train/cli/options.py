@@ -11,6 +11,7 @@ from typing import Any, Literal
 import click
 
 from imgzoo.errors import UsageError
+from imgzoo.loading.stored import MOST_PATCHES, MOST_SIDE
 from imgzoo_train.config.flags import COMMAND_LINE, FLAGS
 from imgzoo_train.config.recipes import load_recipe
 from imgzoo_train.config.settings import Config, nested, parse_setting, rows
@@ -18,9 +19,10 @@ from imgzoo_train.config.settings import Config, nested, parse_setting, rows
 Command = Callable[..., Any]
 TTA = "flip, five-crops, scales, or several of them, as flip,scales; all of what the network sees, after its crop"
 """The views of `scores.views`, which need torch, for the help of `--tta`."""
+IMG_SIZE = click.option("--img-size", type=click.IntRange(1, MOST_SIDE), help="another input size, in pixels")
 SEQUENCE = click.option(
     "--sequence",
-    type=click.IntRange(0),
+    type=click.IntRange(0, MOST_PATCHES),
     help="most patches of an image at its own shape; 0: one size; as trained by default",
 )
 

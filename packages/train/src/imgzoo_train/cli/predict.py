@@ -10,7 +10,7 @@ import click
 
 from imgzoo.cli.output import print_json, say
 
-from .options import DEVICE, ENGINE, SEQUENCE, TTA, batch_size, refuse_idle
+from .options import DEVICE, ENGINE, IMG_SIZE, SEQUENCE, TTA, batch_size, refuse_idle
 from .options import pretrained as of_name
 
 Row = dict[str, Any]
@@ -25,7 +25,7 @@ Row = dict[str, Any]
 @click.option("--embed", is_flag=True, help="add the vector that the classifier sees")
 @click.option("--features", is_flag=True, help="add the last feature map or tokens")
 @batch_size(16)
-@click.option("--img-size", type=click.IntRange(1), help="another input size")
+@IMG_SIZE
 @SEQUENCE
 @click.option("--tta", help=f"average the answers to views of an image: {TTA}")
 @click.option("--range", "values", help="values of black and white of images of more than 8 bits, e.g. 4095 or 0,255")

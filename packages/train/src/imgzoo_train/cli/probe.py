@@ -11,7 +11,7 @@ import click
 from imgzoo.cli.output import print_json
 from imgzoo.errors import UsageError
 
-from .options import DEVICE, PRECISION, WORKERS, Listed, batch_size, pretrained
+from .options import DEVICE, IMG_SIZE, PRECISION, WORKERS, Listed, batch_size, pretrained
 
 
 @click.command("probe")
@@ -28,7 +28,7 @@ from .options import DEVICE, PRECISION, WORKERS, Listed, batch_size, pretrained
               help="inverse strengths of the linear probe's regularization, chosen on a fifth held back")  # fmt: skip
 @batch_size(64)
 @WORKERS
-@click.option("--img-size", type=click.IntRange(1), help="another input size")
+@IMG_SIZE
 @PRECISION
 @DEVICE
 @click.option("--json", "as_json", is_flag=True, help="print JSON")

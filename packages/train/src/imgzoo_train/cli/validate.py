@@ -17,6 +17,7 @@ from .options import (
     CHANNELS_LAST,
     DEVICE,
     ENGINE,
+    IMG_SIZE,
     PRECISION,
     SEQUENCE,
     TASK,
@@ -58,7 +59,7 @@ SHOWN = (
 @ENGINE
 @batch_size(64)
 @WORKERS
-@click.option("--img-size", type=click.IntRange(1), help="another input size, in pixels")
+@IMG_SIZE
 @click.option("--crop-pct", type=Number(0, 1, min_open=True),
               help="share of the resized image that the crop keeps; as trained by default")  # fmt: skip
 @PRECISION

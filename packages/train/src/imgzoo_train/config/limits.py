@@ -9,6 +9,7 @@ import typing
 from typing import Any, Literal, cast
 
 from imgzoo.errors import UsageError
+from imgzoo.loading.stored import MOST_PATCHES, MOST_SIDE
 
 from .flags import called
 
@@ -16,10 +17,8 @@ POSITIVE = frozenset(
     {
         "model.num_classes",
         "model.in_chans",
-        "model.img_size",
         "data.batch_size",
         "data.val_batch_size",
-        "data.input_size",
         "data.repeats",
         "data.max_pixels",
         "optim.accumulate",
@@ -58,6 +57,10 @@ BOUNDS = {
     **dict.fromkeys(("data.mix_prob", "distill.weight"), _SHARE),
     "loss.threshold": Bounds("above 0 and below 1", high=1.0, low_too=False, high_too=False),
     **dict.fromkeys(("optim.layer_decay", "data.crop_pct", "run.rollback_lr"), _FACTOR),
+    **dict.fromkeys(
+        ("model.img_size", "data.input_size", "data.sizes"), Bounds(f"from 1 to {MOST_SIDE}", 1, MOST_SIDE)
+    ),
+    "data.sequence": Bounds(f"from 1 to {MOST_PATCHES} patches", 1, MOST_PATCHES),
     "run.threads": Bounds("from 0 to 1024", high=1024),
     **dict.fromkeys(("distill.temperature", "optim.clip", "data.std"), _ABOVE),
 }

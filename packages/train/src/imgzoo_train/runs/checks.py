@@ -72,8 +72,6 @@ def check_loss_options(name: str, config: Config) -> None:
 
 def check_sequence(config: Config) -> None:
     """Raise `UsageError` for a setting that images as sequences of patches contradict."""
-    if min(config.data.sequence) < 1:
-        raise UsageError(f"--sequence {min(config.data.sequence)} is no number of patches; it is at least 1")
     splits = config.data.augment.get("splits", 1) > 1
     for flag, given in (
         ("--sizes", config.data.sizes),
