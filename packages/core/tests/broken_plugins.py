@@ -131,6 +131,10 @@ BROKEN = {
     "ignores drop_rate": model(
         "def __init__(self, drop_rate=0.0, **options): super().__init__(**options)", "dropout_drops", "changes nothing"
     ),
+    "ignores drop_path_rate": model(
+        "def __init__(self, drop_path_rate=0.0, **options): super().__init__(**options)",
+        "drop_path_drops", "changes nothing",
+    ),
     "holds a lambda": model(
         "def __init__(self, **options):\n    super().__init__(**options)\n    self.f = lambda x: x", "pickles", "pickle"
     ),
@@ -178,6 +182,11 @@ BROKEN = {
     ),
     "brings an optimizer that does not decay": component(
         "optimizers", OPTIMIZER % 'p.sub_(p.grad, alpha=group["lr"])', "follows_the_weight_decay", "the same weights"
+    ),
+    "brings an optimizer that writes its gradients": component(
+        "optimizers",
+        OPTIMIZER % "p.sub_(p.grad.add_(p, alpha=group['weight_decay']), alpha=group['lr'])",
+        "leaves_the_gradients", "the gradient of '0.weight'",
     ),
     "brings an optimizer that forgets": component(
         "optimizers", OPTIMIZER % "p.sub_(p.grad, alpha=group['lr'] / (1 + self.steps))", "state_can_be_resumed", "goes"

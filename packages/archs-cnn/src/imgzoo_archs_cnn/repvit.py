@@ -7,23 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from imgzoo.model import Feature, FeatureInfo, ImageModel, Parts
-from imgzoo_layers.conv import create_conv
+from imgzoo_layers.conv import ConvBn
 from imgzoo_layers.gate import SqueezeExcite
 from imgzoo_layers.norm_linear import NormLinearHead, TwoHeads, check_pool
 from imgzoo_layers.pool import GlobalPool
-from imgzoo_layers.reparam import Kernel, fold_norm, identity_kernel, merged
-
-
-class ConvNorm(nn.Sequential):
-    """Convolution and batch norm; keys `c` and `bn`."""
-
-    def __init__(self, dim: int, dim_out: int, kernel: int = 1, stride: int = 1, groups: int = 1):
-        super().__init__()
-        self.c: Any = create_conv(dim, dim_out, kernel, stride, groups=groups)
-        self.bn = nn.BatchNorm2d(dim_out)
-
-    def kernel(self) -> Kernel:
-        return fold_norm(self.c.weight, self.bn)
+from imgzoo_layers.reparam import fold_norm, identity_kernel, merged
 
 
 class RepVggDw(nn.Module):
@@ -34,8 +22,8 @@ class RepVggDw(nn.Module):
 
     def __init__(self, dim: int, legacy: bool):
         super().__init__()
-        self.conv: Any = ConvNorm(dim, dim, 3, groups=dim)
-        self.conv1: Any = ConvNorm(dim, dim, 1, groups=dim) if legacy else nn.Conv2d(dim, dim, 1, groups=dim)
+        self.conv: Any = ConvBn(dim, dim, 3, groups=dim)
+        self.conv1: Any = ConvBn(dim, dim, 1, groups=dim) if legacy else nn.Conv2d(dim, dim, 1, groups=dim)
         self.bn: Any = nn.Identity() if legacy else nn.BatchNorm2d(dim)
         self.legacy = legacy
         self.reparam_conv: nn.Conv2d | None = None
@@ -51,9 +39,11 @@ class RepVggDw(nn.Module):
         if self.reparam_conv is not None:
             return
         conv = self.conv.c
-        point = self.conv1.kernel() if self.legacy else (self.conv1.weight, self.conv1.bias)
+        main = fold_norm(conv.weight, self.conv.bn)
+        side = self.conv1
+        point = fold_norm(side.c.weight, side.bn) if self.legacy else (side.weight, side.bias)
         eye = identity_kernel(conv.out_channels, conv.groups, 3, conv.weight)
-        one: Any = merged(conv, [self.conv.kernel(), point, (eye, torch.zeros_like(conv.weight[:, 0, 0, 0]))])
+        one: Any = merged(conv, [main, point, (eye, torch.zeros_like(conv.weight[:, 0, 0, 0]))])
         if not self.legacy:
             weight, bias = fold_norm(one.weight, self.bn, one.bias)
             one.weight, one.bias = nn.Parameter(weight), nn.Parameter(bias)
@@ -66,9 +56,9 @@ class Mlp(nn.Module):
 
     def __init__(self, dim: int):
         super().__init__()
-        self.conv1 = ConvNorm(dim, 2 * dim)
+        self.conv1 = ConvBn(dim, 2 * dim)
         self.act = nn.GELU()
-        self.conv2 = ConvNorm(2 * dim, dim)
+        self.conv2 = ConvBn(2 * dim, dim)
         nn.init.zeros_(self.conv2.bn.weight)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -95,8 +85,8 @@ class Downsample(nn.Module):
     def __init__(self, dim_in: int, dim: int, legacy: bool):
         super().__init__()
         self.pre_block = Block(dim_in, False, legacy)
-        self.spatial_downsample = ConvNorm(dim_in, dim_in, 3, 2, groups=dim_in)
-        self.channel_downsample = ConvNorm(dim_in, dim)
+        self.spatial_downsample = ConvBn(dim_in, dim_in, 3, 2, groups=dim_in)
+        self.channel_downsample = ConvBn(dim_in, dim)
         self.ffn = Mlp(dim)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -121,9 +111,9 @@ class Stem(nn.Module):
 
     def __init__(self, in_chans: int, dim: int):
         super().__init__()
-        self.conv1 = ConvNorm(in_chans, dim // 2, 3, 2)
+        self.conv1 = ConvBn(in_chans, dim // 2, 3, 2)
         self.act1 = nn.GELU()
-        self.conv2 = ConvNorm(dim // 2, dim, 3, 2)
+        self.conv2 = ConvBn(dim // 2, dim, 3, 2)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.conv2(self.act1(self.conv1(x)))

@@ -1,5 +1,4 @@
-"""iFormer: ConvNeXt-like blocks of convolutions with norms, and single-head attention modulated by a gate
-(arXiv:2501.15369)."""
+"""iFormer: ConvNeXt-like blocks, and single-head attention modulated by a gate (arXiv:2501.15369)."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,14 +8,13 @@ from torch import Tensor, nn
 
 from imgzoo.model import Feature, FeatureInfo, ImageModel, Parts
 from imgzoo_layers.attention import Attending
+from imgzoo_layers.conv import ConvBn
 from imgzoo_layers.drop import drop_path_of, drop_path_rates
 from imgzoo_layers.init import trunc_normal_
 from imgzoo_layers.norm_linear import NormLinearHead, TwoHeads, check_pool
 from imgzoo_layers.pool import GlobalPool
 from imgzoo_layers.reparam import fold_norm, identity_kernel, merged
 from imgzoo_layers.stage import Stage
-
-from .shvit import ConvNorm
 
 
 class Residual(nn.Module):
@@ -51,7 +49,7 @@ class Position(nn.Module):
 
     def __init__(self, dim: int):
         super().__init__()
-        self.cpe: Any = Residual(dim, ConvNorm(dim, dim, 3, groups=dim), 0.0, 0.0)
+        self.cpe: Any = Residual(dim, ConvBn(dim, dim, 3, groups=dim), 0.0, 0.0)
         self.reparam_conv: nn.Conv2d | None = None
 
     def forward(self, x: Tensor) -> Tensor:
@@ -72,10 +70,10 @@ class ModulationAttention(Attending):
     def __init__(self, dim: int, head_dim: int):
         super().__init__(1, head_dim)
         self.dim = dim
-        self.q = ConvNorm(dim, head_dim)
-        self.k = ConvNorm(dim, head_dim)
-        self.v_gate = ConvNorm(dim, 2 * dim)
-        self.proj = ConvNorm(dim, dim)
+        self.q = ConvBn(dim, head_dim)
+        self.k = ConvBn(dim, head_dim)
+        self.v_gate = ConvBn(dim, 2 * dim)
+        self.proj = ConvBn(dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
         height, width = x.shape[2:]
@@ -93,11 +91,11 @@ class Stem(nn.Module):
 
     def __init__(self, in_chans: int, dim: int):
         super().__init__()
-        self.conv1 = ConvNorm(in_chans, dim // 2, 5, 2)
+        self.conv1 = ConvBn(in_chans, dim // 2, 5, 2)
         self.act1 = nn.GELU()
-        self.conv2 = ConvNorm(dim // 2, 2 * dim, 5, 2)
+        self.conv2 = ConvBn(dim // 2, 2 * dim, 5, 2)
         self.act2 = nn.GELU()
-        self.conv3 = ConvNorm(2 * dim, dim)
+        self.conv3 = ConvBn(2 * dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.conv3(self.act2(self.conv2(self.act1(self.conv1(x)))))
@@ -146,7 +144,7 @@ class IFormer(NormLinearHead, ImageModel):
                     attends = place % 3 == 1
                     module = ModulationAttention(dim, dim // head_reductions[i]) if attends else ffn(dim, ffn_ratio)
                     blocks.append(Mixed(dim, module, layer_scale, drop))
-            down = ConvNorm(dims[i - 1], dim, 3, 2) if i else nn.Identity()
+            down = ConvBn(dims[i - 1], dim, 3, 2) if i else nn.Identity()
             stages.append(Stage(down, *blocks))
             levels.append(Feature(dim, 4 * 2**i, f"stages.{i}"))
         self.stages = nn.Sequential(*stages)
@@ -179,9 +177,9 @@ class IFormer(NormLinearHead, ImageModel):
 
 def conv_mixer(dim: int, ratio: int) -> nn.Sequential:
     """7x7 of each channel, then two pointwise layers."""
-    return nn.Sequential(ConvNorm(dim, dim, 7, groups=dim), *ffn(dim, ratio))
+    return nn.Sequential(ConvBn(dim, dim, 7, groups=dim), *ffn(dim, ratio))
 
 
 def ffn(dim: int, ratio: int) -> nn.Sequential:
     """Two pointwise layers."""
-    return nn.Sequential(ConvNorm(dim, ratio * dim), nn.GELU(), ConvNorm(ratio * dim, dim))
+    return nn.Sequential(ConvBn(dim, ratio * dim), nn.GELU(), ConvBn(ratio * dim, dim))

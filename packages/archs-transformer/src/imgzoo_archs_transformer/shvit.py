@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from imgzoo.model import Feature, FeatureInfo, ImageModel, Parts
 from imgzoo_layers.attention import Attending
-from imgzoo_layers.conv import create_conv
+from imgzoo_layers.conv import ConvBn
 from imgzoo_layers.gate import SqueezeExcite
 from imgzoo_layers.norm import GroupNorm1
 from imgzoo_layers.norm_linear import NormLinear, NormLinearHead, check_pool
@@ -16,17 +16,7 @@ from imgzoo_layers.stage import Stage
 
 KEY_DIM = 16
 Layer = Callable[..., nn.Module]
-"""Makes a convolution with a norm, as `ConvNorm` does."""
-
-
-class ConvNorm(nn.Sequential):
-    """Convolution and batch norm whose weights start at `scale`; keys `c` and `bn`."""
-
-    def __init__(self, dim: int, dim_out: int, kernel: int = 1, stride: int = 1, groups: int = 1, scale: float = 1.0):
-        super().__init__()
-        self.c = create_conv(dim, dim_out, kernel, stride, groups=groups)
-        self.bn = nn.BatchNorm2d(dim_out)
-        nn.init.constant_(self.bn.weight, scale)
+"""Makes a convolution with a norm, as `ConvBn` does."""
 
 
 class Residual(nn.Module):
@@ -43,7 +33,7 @@ class Residual(nn.Module):
 class PatchMerging(nn.Module):
     """Expand, halve the map depthwise, gate, project: (B, C, H, W) -> (B, dim_out, H/2, W/2)."""
 
-    def __init__(self, dim: int, dim_out: int, layer: Layer = ConvNorm):
+    def __init__(self, dim: int, dim_out: int, layer: Layer = ConvBn):
         super().__init__()
         self.conv1 = layer(dim, 4 * dim)
         self.act1 = nn.ReLU()
@@ -60,7 +50,7 @@ class PatchMerging(nn.Module):
 class Mlp(nn.Module):
     """Two pointwise convolutions with norms, the hidden width doubled: (B, C, H, W) -> (B, C, H, W)."""
 
-    def __init__(self, dim: int, layer: Layer = ConvNorm):
+    def __init__(self, dim: int, layer: Layer = ConvBn):
         super().__init__()
         self.pw1 = layer(dim, 2 * dim)
         self.act = nn.ReLU()
@@ -77,8 +67,8 @@ class SingleHeadAttention(Attending):
         super().__init__(1, KEY_DIM)
         self.splits, self.widths = [part, dim - part], [KEY_DIM, KEY_DIM, part]
         self.pre_norm = GroupNorm1(part)
-        self.qkv = ConvNorm(part, 2 * KEY_DIM + part)
-        self.proj = nn.Sequential(nn.ReLU(), ConvNorm(dim, dim, scale=0.0))
+        self.qkv = ConvBn(part, 2 * KEY_DIM + part)
+        self.proj = nn.Sequential(nn.ReLU(), ConvBn(dim, dim, scale=0.0))
 
     def forward(self, x: Tensor) -> Tensor:
         part, others = torch.split(x, self.splits, 1)
@@ -121,7 +111,7 @@ class SHViT(NormLinearHead, ImageModel):
         super().__init__(num_classes, in_chans)
         dim, stem = in_chans, []
         for share in (8, 4, 2, 1):
-            stem += [ConvNorm(dim, embed_dim[0] // share, 3, 2), nn.ReLU()]
+            stem += [ConvBn(dim, embed_dim[0] // share, 3, 2), nn.ReLU()]
             dim = embed_dim[0] // share
         self.patch_embed = nn.Sequential(*stem[:-1])
         stages, levels = [], []
@@ -152,4 +142,4 @@ class SHViT(NormLinearHead, ImageModel):
 
 def depthwise(dim: int, scale: float = 1.0) -> nn.Module:
     """3x3 on a residual."""
-    return Residual(ConvNorm(dim, dim, 3, groups=dim, scale=scale))
+    return Residual(ConvBn(dim, dim, 3, groups=dim, scale=scale))

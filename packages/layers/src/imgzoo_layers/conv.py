@@ -119,6 +119,16 @@ class ConvNorm(nn.Sequential):
         nn.init.constant_(self.bn.weight, scale)
 
 
+class ConvBn(nn.Sequential):
+    """`ConvNorm` under the keys `c` and `bn`."""
+
+    def __init__(self, dim: int, dim_out: int, kernel: int = 1, stride: int = 1, groups: int = 1, scale: float = 1.0):
+        super().__init__()
+        self.c = nn.Conv2d(dim, dim_out, kernel, stride, kernel // 2, groups=groups, bias=False)
+        self.bn = nn.BatchNorm2d(dim_out)
+        nn.init.constant_(self.bn.weight, scale)
+
+
 class SeparableConv(nn.Module):
     """Each channel by itself, then a pointwise convolution: (B, C, H, W) -> (B, C', H/stride, W/stride).
 

@@ -91,6 +91,23 @@ def follows_the_weight_decay(subject: Any) -> None:
         raise AssertionError("weight_decay 0 and 0.9 lead to the same weights")
 
 
+def leaves_the_gradients(subject: Any) -> None:
+    """A step changes no gradient: clipping, loggers and the next accumulation read them."""
+    model, optimizer, step = _problem(subject)
+    if "closure" in subject.spec.traits:
+        return  # it makes them itself, as often as it likes
+    grads: dict[str, torch.Tensor] = {}
+
+    def keep(*_: Any) -> None:
+        grads.update((name, p.grad.detach().clone()) for name, p in model.named_parameters() if p.grad is not None)
+
+    optimizer.register_step_pre_hook(keep)
+    step()
+    for name, param in model.named_parameters():
+        if name in grads and (param.grad is None or not torch.equal(param.grad, grads[name])):
+            raise AssertionError(f"a step changes the gradient of '{name}'")
+
+
 def state_can_be_resumed(subject: Any) -> None:
     """Loaded from `state_dict`, another optimizer goes on as the first one does, bit for bit."""
     model, optimizer, step = _problem(subject)
@@ -138,5 +155,6 @@ def sets_the_groups(subject: Any) -> None:
                 raise AssertionError(f"at update {update} a group has {group['lr']}, not {wanted * group['lr_scale']}")
 
 
-OPTIMIZER = (updates_every_parameter, follows_the_learning_rate, follows_the_weight_decay, state_can_be_resumed)
+OPTIMIZER = (updates_every_parameter, follows_the_learning_rate, follows_the_weight_decay, leaves_the_gradients,
+             state_can_be_resumed)  # fmt: skip
 SCHEDULER = (gives_rates, sets_the_groups)

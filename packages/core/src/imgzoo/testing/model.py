@@ -266,6 +266,25 @@ def dropout_drops(subject: ModelSubject) -> None:
         raise AssertionError("drop_rate is accepted and changes nothing")
 
 
+@torch.no_grad()
+def drop_path_drops(subject: ModelSubject) -> None:
+    """`drop_path_rate`, where it is an option, has its effect: in training some draws give other answers."""
+    try:
+        model = subject.create(drop_path_rate=0.5).train()
+    except (CapabilityError, OptionError):
+        return
+    for parameter in model.parameters():  # branches that begin at zero may be there or not
+        parameter.add_(torch.randn_like(parameter) * 0.02)
+    x = subject.image(model, batch=4)
+    answers = []
+    for seed in range(8):
+        torch.manual_seed(seed)
+        answers.append(_logits(model(x)))
+        if not torch.equal(answers[0], answers[-1]):
+            return
+    raise AssertionError("drop_path_rate is accepted and changes nothing")
+
+
 def pickles(subject: ModelSubject) -> None:
     """The model can be pickled, as workers and processes that are started anew need."""
     model = subject.create(device="meta")
@@ -466,7 +485,7 @@ CHECKS = [
     Check(fn.__name__, "model", fn)
     for fn in (forward_shape, parts_compose, classifier_is_named, classifier_resets, levels_are_true, features_only,
                num_features, state_survives, parameters_are_used, input_channels, eval_is_deterministic,
-               images_are_independent, init_is_seeded, rates_are_taken, dropout_drops, pickles,
+               images_are_independent, init_is_seeded, rates_are_taken, dropout_drops, drop_path_drops, pickles,
                unknown_options_are_refused, layers_are_grouped, no_decay_names_parameters,
                checkpointing_changes_nothing, pruning_keeps_levels,
                pools_are_offered, pool_is_used, builds_on_meta, takes_other_sizes, tables_follow_the_size)
