@@ -53,9 +53,10 @@ class ConvMlp(nn.Sequential):
         self.fc1 = nn.Conv2d(dim, 4 * dim, 1)
         self.norm1 = nn.BatchNorm2d(4 * dim)
         self.act = nn.GELU()
+        self.drop1 = nn.Dropout(drop)
         self.fc2 = nn.Conv2d(4 * dim, dim, 1)
         self.norm2 = nn.BatchNorm2d(dim)
-        self.drop = nn.Dropout(drop)
+        self.drop2 = nn.Dropout(drop)
 
 
 class MetaBlock2d(nn.Module):

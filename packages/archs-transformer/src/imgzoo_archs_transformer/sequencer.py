@@ -36,13 +36,13 @@ class Lstm2d(nn.Module):
 class Block(nn.Module):
     """Mix positions, then channels: (B, H, W, C) -> (B, H, W, C)."""
 
-    def __init__(self, dim: int, hidden: int, mlp_ratio: float, drop_path: float):
+    def __init__(self, dim: int, hidden: int, mlp_ratio: float, proj_drop: float, drop_path: float):
         super().__init__()
         self.norm1 = LayerNorm(dim)
         self.rnn_tokens = Lstm2d(dim, hidden)
         self.drop_path = drop_path_of(drop_path)
         self.norm2 = LayerNorm(dim)
-        self.mlp_channels = Mlp(dim, int(dim * mlp_ratio))
+        self.mlp_channels = Mlp(dim, int(dim * mlp_ratio), drop=proj_drop)
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.drop_path(self.rnn_tokens(self.norm1(x)))
@@ -93,7 +93,7 @@ class Sequencer2d(ImageModel):
     def __init__(self, depths: Sequence[int] = (4, 3, 8, 3), patch_sizes: Sequence[int] = (7, 2, 1, 1),
                  embed_dims: Sequence[int] = (192, 384, 384, 384), hidden_sizes: Sequence[int] = (48, 96, 96, 96),
                  mlp_ratio: float = 3.0, num_classes: int = 1000, in_chans: int = 3, global_pool: str = "avg",
-                 drop_rate: float = 0.0, drop_path_rate: float = 0.0):  # fmt: skip
+                 drop_rate: float = 0.0, proj_drop_rate: float = 0.0, drop_path_rate: float = 0.0):  # fmt: skip
         super().__init__(num_classes, in_chans)
         self.stem = Patches(in_chans, embed_dims[0], patch_sizes[0])
         stages, levels, reached = [], [], patch_sizes[0]
@@ -101,7 +101,8 @@ class Sequencer2d(ImageModel):
             dim, down = embed_dims[i], nn.Identity()
             if i:
                 down, reached = Downsample(embed_dims[i - 1], dim, patch_sizes[i]), reached * patch_sizes[i]
-            stages.append(Stage(down, *(Block(dim, hidden_sizes[i], mlp_ratio, drop) for drop in drops)))
+            options = (dim, hidden_sizes[i], mlp_ratio, proj_drop_rate)
+            stages.append(Stage(down, *(Block(*options, drop) for drop in drops)))
             levels.append(Feature(dim, reached, f"stages.{i}"))
         self.stages = nn.Sequential(*stages)
         self.feature_info = FeatureInfo(levels)
