@@ -56,7 +56,8 @@ FOLDERS = {  # what is not of the row is said so that the peer understands
     "test_vit2": {"class_token": False, "global_pool": "avg", "norm": "rmsnorm", "drop_path_rate": 0.1},
     "test_vit3": {"depth": 3, "num_heads": 2, "pre_norm": True, "qkv_bias": False, "proj_drop_rate": 0.1},
     "deit_tiny_distilled_patch16_224": {"depth": 2, "layer_scale": 0.1, "qk_norm": True},
-    "beit_base_patch16_224": {"depth": 2, "embed_dim": 96, "num_heads": 3, "layer_scale": 0.2, "img_size": 64},
+    "beit_base_patch16_224": {"depth": 2, "embed_dim": 96, "num_heads": 3, "layer_scale": 0.2, "img_size": 64,
+                              "rel_pos": False, "shared_rel_pos": True, "attn_drop_rate": 0.1},
     "eva02_tiny_patch14_224": {"depth": 2, "reg_tokens": 2, "img_size": 112, "global_pool": "token"},
     "test_convnext": {"act": "silu", "layer_scale": 0.1, "kernels": [7, 5, 5, 3], "eps": 0.1, "drop_path_rate": 0.1},
     "test_convnext2": {"depths": [1, 1, 1, 1], "conv_mlp": True, "head_hidden": 32, "global_pool": "max"},
@@ -67,8 +68,8 @@ FOLDERS = {  # what is not of the row is said so that the peer understands
     "mobilenetv3_small_050": {"act": "relu", "eps": 0.01, "padding": "same"},
     "swinv2_tiny_window8_256": {"depths": [2, 2], "num_heads": [3, 6], "window_size": 4, "img_size": 128},
     "swin_tiny_patch4_window7_224": {"depths": [2, 2], "num_heads": [3, 6], "window_size": 4, "img_size": 128},
-    "xcit_nano_12_p16_224": {"depth": 2, "layer_scale": 0.1, "mlp_ratio": 2.0},
-    "cait_xxs24_224": {"depth": 2, "layer_scale": 0.1},
+    "xcit_nano_12_p16_224": {"depth": 2, "layer_scale": 0.1, "mlp_ratio": 2.0, "attn_drop_rate": 0.1},
+    "cait_xxs24_224": {"depth": 2, "layer_scale": 0.1, "pos_drop_rate": 0.1, "proj_drop_rate": 0.1},
 }  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from imgzoo_layers.drop import (
     drop_path,
     drop_path_of,
     drop_path_rates,
+    dropout_of,
 )
 
 
@@ -31,6 +32,7 @@ def test_paths_stay_in_evaluation_and_at_rate_zero():
     x = torch.randn(4, 3)
     assert DropPath(0.9).eval()(x) is x and drop_path(x, 0.0, True) is x
     assert isinstance(drop_path_of(0.0), torch.nn.Identity) and isinstance(drop_path_of(0.1), DropPath)
+    assert isinstance(dropout_of(0.0), torch.nn.Identity) and dropout_of(0.1).p == 0.1
     assert drop_path(x, 1.0, True).abs().max() == 0
 
 
@@ -78,7 +80,11 @@ def test_patches_are_left_out_but_not_the_prefix(ordered):
     assert all(len(row.unique()) == 11 for row in y) and not torch.equal(y[0], y[1])
     assert (y[:, 2:].diff(dim=1) > 0).all() == ordered
     assert PatchDropout(0.99, 0).train()(x).shape == (3, 1, 1)
-    assert PatchDropout(0.5).eval()(x) is x
+    y, kept = PatchDropout(0.5, 2, ordered).train().thin(x)
+    assert kept is not None and torch.equal(y[:, 2:, 0], kept + 2.0)
+    valid = torch.arange(18).expand(3, 18) < 9
+    assert (PatchDropout(0.5, 2, ordered).train().thin(x, valid)[1] < 9).all()
+    assert PatchDropout(0.5).eval()(x) is x and PatchDropout(0.0).train().thin(x)[1] is None
     with pytest.raises(ValueError, match="in \\[0, 1\\)"):
         PatchDropout(1.0)
 

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from imgzoo.model import TokenModel
 from imgzoo_layers.attention import Attending, head_width
 from imgzoo_layers.class_attention import ClassAttention
+from imgzoo_layers.drop import dropout_of
 from imgzoo_layers.init import init_linear_, trunc_normal_
 from imgzoo_layers.mlp import Mlp
 from imgzoo_layers.norm import LayerNorm
@@ -18,10 +19,11 @@ from imgzoo_layers.util import pair
 class TalkingHeadAttention(Attending):
     """Self-attention whose heads are mixed before and after the softmax (arXiv:2003.02436): (B, N, C) -> (B, N, C)."""
 
-    def __init__(self, dim: int, heads: int):
-        super().__init__(heads, head_width(dim, heads))
+    def __init__(self, dim: int, heads: int, attn_drop: float, proj_drop: float):
+        super().__init__(heads, head_width(dim, heads), attn_drop)
         self.qkv = nn.Linear(dim, 3 * dim)
         self.proj = nn.Linear(dim, dim)
+        self.proj_drop = dropout_of(proj_drop)
         self.proj_l = nn.Linear(heads, heads)
         self.proj_w = nn.Linear(heads, heads)
 
@@ -30,7 +32,7 @@ class TalkingHeadAttention(Attending):
         attn = q * self.scale @ k.transpose(-2, -1)  # (B, heads, N, N)
         attn = mix_heads(attn, self.proj_l.weight, self.proj_l.bias).softmax(-1)
         attn = mix_heads(attn, self.proj_w.weight, self.proj_w.bias)
-        return self.proj((self.attn_drop(attn) @ v).transpose(1, 2).flatten(2))
+        return self.proj_drop(self.proj((self.attn_drop(attn) @ v).transpose(1, 2).flatten(2)))
 
 
 def mix_heads(attn: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -48,9 +50,11 @@ class ClassBlock(GammaBlock):
 
 
 class Cait(TokenModel):
-    """Args:
-    depth_token_only: blocks at the end in which only the class token changes
-    mlp_ratio_token_only: the hidden width of their mlp, as a multiple of the width
+    """The class token's blocks drop nothing.
+
+    Args:
+        depth_token_only: blocks at the end in which only the class token changes
+        mlp_ratio_token_only: the hidden width of their mlp, as a multiple of the width
     """
 
     parts = TokenModel.parts._replace(tail=("cls_token", "blocks_token_only"))
@@ -59,17 +63,18 @@ class Cait(TokenModel):
     def __init__(self, img_size: int | tuple[int, int] = 224, patch_size: int = 16, in_chans: int = 3,
                  num_classes: int = 1000, global_pool: str = "token", embed_dim: int = 192, depth: int = 24,
                  num_heads: int = 4, mlp_ratio: float = 4.0, layer_scale: float = 1e-5, depth_token_only: int = 2,
-                 mlp_ratio_token_only: float = 4.0, drop_rate: float = 0.0,
-                 drop_path_rate: float = 0.0):  # fmt: skip
+                 mlp_ratio_token_only: float = 4.0, drop_rate: float = 0.0, pos_drop_rate: float = 0.0,
+                 proj_drop_rate: float = 0.0, attn_drop_rate: float = 0.0, drop_path_rate: float = 0.0):  # fmt: skip
         super().__init__(num_classes, in_chans, img_size, patch_size, embed_dim, depth, global_pool,
                          prefix=0)  # the class token joins after the last level  # fmt: skip
         self.pool_from, dim, hidden = 1, embed_dim, int(embed_dim * mlp_ratio)
         self.cls_token = nn.Parameter(torch.empty(1, 1, dim))
         self.pos_embed = nn.Parameter(torch.empty(1, self.grid[0] * self.grid[1], dim))
         self.patch_embed = PatchEmbed(pair(patch_size), in_chans, dim)
+        self.pos_drop = dropout_of(pos_drop_rate)
         self.blocks = nn.Sequential(*(
-            GammaBlock(dim, TalkingHeadAttention(dim, num_heads), Mlp(dim, hidden), LayerNorm, layer_scale,
-                       drop_path_rate)
+            GammaBlock(dim, TalkingHeadAttention(dim, num_heads, attn_drop_rate, proj_drop_rate),
+                       Mlp(dim, hidden, drop=proj_drop_rate), LayerNorm, layer_scale, drop_path_rate)
             for _ in range(depth)
         ))  # fmt: skip
         self.blocks_token_only = nn.Sequential(*(
@@ -84,7 +89,7 @@ class Cait(TokenModel):
         trunc_normal_(self.pos_embed, std=0.02)
 
     def embed(self, x: Tensor) -> Tensor:  # (B, 3, H, W) -> (B, N, C)
-        return self.patch_embed(self.sized_input(x)) + self.pos_embed
+        return self.pos_drop(self.patch_embed(self.sized_input(x)) + self.pos_embed)
 
     def ask(self, x: Tensor) -> Tensor:
         """The class token joins and gathers from the finished patches: (B, N, C) -> (B, 1 + N, C)."""

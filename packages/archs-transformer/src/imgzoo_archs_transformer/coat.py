@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from imgzoo.errors import UsageError
 from imgzoo.model import FeatureInfo, ImageModel, Parts, Shortened
-from imgzoo_layers.drop import drop_path_of
+from imgzoo_layers.drop import drop_path_of, dropout_of
 from imgzoo_layers.init import init_linear_, trunc_normal_
 from imgzoo_layers.mlp import Mlp
 from imgzoo_layers.norm import LayerNorm
@@ -64,30 +64,32 @@ class ConvRelPosEnc(nn.Module):
 class FactorAttention(nn.Module):
     """Attention in linear time, keys and values first (arXiv:1812.01243), plus relative position: (B, 1 + N, C)."""
 
-    def __init__(self, dim: int, crpe: ConvRelPosEnc):
+    def __init__(self, dim: int, crpe: ConvRelPosEnc, proj_drop: float):
         super().__init__()
         self.heads = HEADS
         self.scale = (dim // HEADS) ** -0.5
         self.qkv = nn.Linear(dim, 3 * dim)
         self.proj = nn.Linear(dim, dim)
+        self.proj_drop = dropout_of(proj_drop)
         self.crpe = crpe
 
     def forward(self, x: Tensor, size: Size) -> Tensor:
         q, k, v = self.qkv(x).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
         context = k.softmax(dim=2).transpose(-1, -2) @ v  # (B, heads, c, c)
         x = self.scale * (q @ context) + self.crpe(q, v, size)
-        return self.proj(x.transpose(1, 2).flatten(2))
+        return self.proj_drop(self.proj(x.transpose(1, 2).flatten(2)))
 
 
 class SerialBlock(nn.Module):
-    def __init__(self, dim: int, mlp_ratio: float, cpe: ConvPosition, crpe: ConvRelPosEnc, drop_path: float):
+    def __init__(self, dim: int, mlp_ratio: float, cpe: ConvPosition, crpe: ConvRelPosEnc, proj_drop: float,
+                 drop_path: float):  # fmt: skip
         super().__init__()
         self.cpe = cpe
         self.norm1 = LayerNorm(dim)
-        self.factoratt_crpe = FactorAttention(dim, crpe)
+        self.factoratt_crpe = FactorAttention(dim, crpe, proj_drop)
         self.drop_path = drop_path_of(drop_path)
         self.norm2 = LayerNorm(dim)
-        self.mlp = Mlp(dim, int(dim * mlp_ratio))
+        self.mlp = Mlp(dim, int(dim * mlp_ratio), drop=proj_drop)
 
     def forward(self, x: Tensor, size: Size) -> Tensor:
         x = self.cpe(x, size)
@@ -105,13 +107,16 @@ class SerialBlocks(nn.Sequential):
 class ParallelBlock(nn.Module):
     """Three scales attend apart and add each other's results, resized; one mlp serves all (figure 3)."""
 
-    def __init__(self, dim: int, mlp_ratio: float, crpes: Sequence[ConvRelPosEnc], drop_path: float):
+    def __init__(self, dim: int, mlp_ratio: float, crpes: Sequence[ConvRelPosEnc], proj_drop: float,
+                 drop_path: float):  # fmt: skip
         super().__init__()
         self.norm12, self.norm13, self.norm14 = LayerNorm(dim), LayerNorm(dim), LayerNorm(dim)
-        self.factoratt_crpe2, self.factoratt_crpe3, self.factoratt_crpe4 = (FactorAttention(dim, c) for c in crpes)
+        self.factoratt_crpe2, self.factoratt_crpe3, self.factoratt_crpe4 = (
+            FactorAttention(dim, crpe, proj_drop) for crpe in crpes
+        )
         self.drop_path = drop_path_of(drop_path)
         self.norm22, self.norm23, self.norm24 = LayerNorm(dim), LayerNorm(dim), LayerNorm(dim)
-        self.mlp2 = self.mlp3 = self.mlp4 = Mlp(dim, int(dim * mlp_ratio))
+        self.mlp2 = self.mlp3 = self.mlp4 = Mlp(dim, int(dim * mlp_ratio), drop=proj_drop)
 
     def forward(
         self, x2: Tensor, x3: Tensor, x4: Tensor, s2: Size, s3: Size, s4: Size
@@ -151,7 +156,7 @@ class CoaT(ImageModel):
     def __init__(self, embed_dims: Sequence[int] = (64, 128, 256, 320), serial_depths: Sequence[int] = (2, 2, 2, 2),
                  parallel_depth: int = 0, mlp_ratios: Sequence[float] = (4, 4, 4, 4), num_classes: int = 1000,
                  in_chans: int = 3, global_pool: str = "token", drop_rate: float = 0.0,
-                 drop_path_rate: float = 0.0):  # fmt: skip
+                 proj_drop_rate: float = 0.0, drop_path_rate: float = 0.0):  # fmt: skip
         super().__init__(num_classes, in_chans)
         self._set_pool(global_pool)
         self.num_features = self.head_hidden_size = embed_dims[-1]
@@ -168,12 +173,13 @@ class CoaT(ImageModel):
         for i, _ in widths:
             self.add_module(f"crpe{i}", crpes[i - 1])
         for i, dim in widths:
-            options = (dim, mlp_ratios[i - 1], cpes[i - 1], crpes[i - 1], drop_path_rate)
+            options = (dim, mlp_ratios[i - 1], cpes[i - 1], crpes[i - 1], proj_drop_rate, drop_path_rate)
             blocks = [SerialBlock(*options) for _ in range(serial_depths[i - 1])]
             self.add_module(f"serial_blocks{i}", SerialBlocks(*blocks))
         if self.parallel:
             blocks = [
-                ParallelBlock(embed_dims[3], mlp_ratios[3], crpes[1:], drop_path_rate) for _ in range(parallel_depth)
+                ParallelBlock(embed_dims[3], mlp_ratios[3], crpes[1:], proj_drop_rate, drop_path_rate)
+                for _ in range(parallel_depth)
             ]
             self.parallel_blocks = nn.ModuleList(blocks)
             self.norm2, self.norm3 = LayerNorm(embed_dims[1]), LayerNorm(embed_dims[2])

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from imgzoo.errors import UsageError
 from imgzoo.model import TokenModel
 from imgzoo_layers.attention import Attending, Attention, head_width
-from imgzoo_layers.drop import drop_path_rates
+from imgzoo_layers.drop import drop_path_rates, dropout_of
 from imgzoo_layers.init import init_linear_, trunc_normal_
 from imgzoo_layers.mlp import Mlp
 from imgzoo_layers.norm import LayerNorm
@@ -19,12 +19,13 @@ from imgzoo_layers.util import pair
 class GatedPositionalAttention(Attending):
     """Attention by content and by offset, weighed by a gate a head (equation 7): (B, N, C) -> (B, N, C)."""
 
-    def __init__(self, dim: int, heads: int):
-        super().__init__(heads, head_width(dim, heads))
+    def __init__(self, dim: int, heads: int, attn_drop: float, proj_drop: float):
+        super().__init__(heads, head_width(dim, heads), attn_drop)
         self.gating_param = nn.Parameter(torch.ones(heads))
         self.qk = nn.Linear(dim, 2 * dim, bias=False)
         self.v = nn.Linear(dim, dim, bias=False)
         self.proj = nn.Linear(dim, dim)
+        self.proj_drop = dropout_of(proj_drop)
         self.pos_proj = nn.Linear(3, heads)
 
     def init_local(self) -> None:
@@ -42,15 +43,19 @@ class GatedPositionalAttention(Attending):
         v = self.v(x).unflatten(2, (self.num_heads, -1)).transpose(1, 2)
         place = self.pos_proj(offsets).permute(2, 0, 1).softmax(-1)  # (heads, N, N)
         gate = self.gating_param.sigmoid().view(-1, 1, 1)
-        x = (1 - gate) * self.attend(q, k, v) + (gate * place) @ v
-        return self.proj(x.transpose(1, 2).flatten(2))
+        if self.fused_attn and not (self.training and self.attn_drop.p > 0):
+            x = (1 - gate) * self.attend(q, k, v) + (gate * place) @ v
+        else:  # the weights as one
+            attn = (1 - gate) * (q * self.scale @ k.transpose(-2, -1)).softmax(-1) + gate * place
+            x = self.attn_drop(attn) @ v
+        return self.proj_drop(self.proj(x.transpose(1, 2).flatten(2)))
 
 
 class LocalBlock(Block):
     """The patches attend by content and place; the class token, first of (B, 1 + N, C), waits."""
 
-    def __init__(self, dim: int, heads: int, mlp_ratio: float, drop_path: float, grid: tuple[int, int]):
-        super().__init__(dim, GatedPositionalAttention(dim, heads), Mlp(dim, int(dim * mlp_ratio)), drop_path=drop_path)
+    def __init__(self, dim: int, attn: nn.Module, mlp: nn.Module, grid: tuple[int, int], drop_path: float):
+        super().__init__(dim, attn, mlp, drop_path=drop_path)
         self.grid = grid
 
     def set_size(self, grid: tuple[int, int]) -> None:
@@ -82,6 +87,7 @@ class ConVit(TokenModel):
     def __init__(self, img_size: int | tuple[int, int] = 224, patch_size: int = 16, in_chans: int = 3,
                  num_classes: int = 1000, global_pool: str = "token", embed_dim: int = 48, depth: int = 12,
                  num_heads: int = 4, mlp_ratio: float = 4.0, local_up_to_layer: int = 10, drop_rate: float = 0.0,
+                 pos_drop_rate: float = 0.0, proj_drop_rate: float = 0.0, attn_drop_rate: float = 0.0,
                  drop_path_rate: float = 0.0):  # fmt: skip
         dim = embed_dim * num_heads
         super().__init__(num_classes, in_chans, img_size, patch_size, dim, depth, global_pool)
@@ -91,13 +97,16 @@ class ConVit(TokenModel):
         self.cls_token = nn.Parameter(torch.empty(1, 1, dim))
         self.pos_embed = nn.Parameter(torch.empty(1, self.grid[0] * self.grid[1], dim))
         self.patch_embed = PatchEmbed(pair(patch_size), in_chans, dim)
+        self.pos_drop = dropout_of(pos_drop_rate)
         blocks: list[Block] = []
         for i, drop in enumerate(drop_path_rates(drop_path_rate, depth)[0]):
+            mlp = Mlp(dim, int(dim * mlp_ratio), drop=proj_drop_rate)
             if i < local_up_to_layer:
-                blocks.append(LocalBlock(dim, num_heads, mlp_ratio, drop, self.grid))
+                attn = GatedPositionalAttention(dim, num_heads, attn_drop_rate, proj_drop_rate)
+                blocks.append(LocalBlock(dim, attn, mlp, self.grid, drop))
             else:
-                attn = Attention(dim, num_heads, qkv_bias=False)
-                blocks.append(Block(dim, attn, Mlp(dim, int(dim * mlp_ratio)), drop_path=drop))
+                attn = Attention(dim, num_heads, False, attn_drop=attn_drop_rate, proj_drop=proj_drop_rate)
+                blocks.append(Block(dim, attn, mlp, drop_path=drop))
         self.blocks = nn.Sequential(*blocks)
         self.norm = LayerNorm(dim)
         self.add_head(drop_rate)
@@ -109,7 +118,7 @@ class ConVit(TokenModel):
                 block.attn.init_local()
 
     def embed(self, x: Tensor) -> Tensor:  # (B, 3, H, W) -> (B, 1 + N, C)
-        x = self.patch_embed(self.sized_input(x)) + self.pos_embed
+        x = self.pos_drop(self.patch_embed(self.sized_input(x)) + self.pos_embed)
         return torch.cat([self.cls_token.expand(x.shape[0], -1, -1), x], dim=1)
 
     def forward_features(self, x: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from imgzoo.features import to_map
 from imgzoo.model import Feature, FeatureInfo, ImageModel, Parts, swap_in
 from imgzoo_layers.attention import Attending, Attention, head_width
-from imgzoo_layers.drop import drop_path_of, drop_path_rates
+from imgzoo_layers.drop import drop_path_of, drop_path_rates, dropout_of
 from imgzoo_layers.init import init_linear_, trunc_normal_
 from imgzoo_layers.mlp import Mlp
 from imgzoo_layers.norm import LayerNorm
@@ -48,27 +48,28 @@ class PatchEmbed(nn.Module):
 class CrossAttention(Attending):
     """The first token asks all: (B, 1 + N, C) -> (B, 1, C)."""
 
-    def __init__(self, dim: int, heads: int):
-        super().__init__(heads, head_width(dim, heads))
+    def __init__(self, dim: int, heads: int, attn_drop: float, proj_drop: float):
+        super().__init__(heads, head_width(dim, heads), attn_drop)
         self.wq = nn.Linear(dim, dim)
         self.wk = nn.Linear(dim, dim)
         self.wv = nn.Linear(dim, dim)
         self.proj = nn.Linear(dim, dim)
+        self.proj_drop = dropout_of(proj_drop)
 
     def forward(self, x: Tensor) -> Tensor:
         q = self.wq(x[:, :1]).unflatten(2, (self.num_heads, -1)).transpose(1, 2)
         k = self.wk(x).unflatten(2, (self.num_heads, -1)).transpose(1, 2)
         v = self.wv(x).unflatten(2, (self.num_heads, -1)).transpose(1, 2)
-        return self.proj(self.attend(q, k, v).transpose(1, 2).flatten(2))
+        return self.proj_drop(self.proj(self.attend(q, k, v).transpose(1, 2).flatten(2)))
 
 
 class CrossAttentionBlock(nn.Module):
     """The visiting class token with what it gathered: (B, 1 + N, C) -> (B, 1, C)."""
 
-    def __init__(self, dim: int, heads: int, drop_path: float):
+    def __init__(self, dim: int, heads: int, attn_drop: float, proj_drop: float, drop_path: float):
         super().__init__()
         self.norm1 = LayerNorm(dim)
-        self.attn = CrossAttention(dim, heads)
+        self.attn = CrossAttention(dim, heads, attn_drop, proj_drop)
         self.drop_path = drop_path_of(drop_path)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -83,18 +84,19 @@ def project(dim: int, dim_out: int) -> nn.Sequential:
 class MultiScaleBlock(nn.Module):
     """Blocks of each branch, then each class token goes to the other branch, gathers, and returns (figure 3)."""
 
-    def __init__(
-        self, dims: Sequence[int], heads: int, mlp_ratio: float, depths: Sequence[int], drops: Sequence[float]
-    ):
+    def __init__(self, dims: Sequence[int], heads: int, mlp_ratio: float, depths: Sequence[int], attn_drop: float,
+                 proj_drop: float, drop_paths: Sequence[float]):  # fmt: skip
         super().__init__()
         self.blocks = nn.ModuleList()
         for dim, depth in zip(dims, depths, strict=True):
-            blocks = [Block(dim, Attention(dim, heads), Mlp(dim, int(dim * mlp_ratio)), drop_path=drops[i])
+            blocks = [Block(dim, Attention(dim, heads, attn_drop=attn_drop, proj_drop=proj_drop),
+                            Mlp(dim, int(dim * mlp_ratio), drop=proj_drop), drop_path=drop_paths[i])
                       for i in range(depth)]  # fmt: skip
             self.blocks.append(nn.Sequential(*blocks))
         small, large = dims
         self.projs = nn.ModuleList([project(small, large), project(large, small)])
-        self.fusion = nn.ModuleList(CrossAttentionBlock(dim, heads, drops[-1]) for dim in (large, small))
+        drops = (attn_drop, proj_drop, drop_paths[-1])
+        self.fusion = nn.ModuleList(CrossAttentionBlock(dim, heads, *drops) for dim in (large, small))
         self.revert_projs = nn.ModuleList([project(large, small), project(small, large)])
 
     def forward(self, x: State) -> State:
@@ -142,7 +144,8 @@ class CrossVit(ImageModel):
     def __init__(self, img_size: int | tuple[int, int] = 240, img_scale: float = 224 / 240,
                  embed_dims: Sequence[int] = (128, 256), depth: int = 3, stages: int = 3, num_heads: int = 4,
                  mlp_ratio: float = 3.0, multi_conv: bool = False, num_classes: int = 1000, in_chans: int = 3,
-                 global_pool: str = "token", drop_rate: float = 0.0, drop_path_rate: float = 0.0):  # fmt: skip
+                 global_pool: str = "token", drop_rate: float = 0.0, pos_drop_rate: float = 0.0,
+                 proj_drop_rate: float = 0.0, attn_drop_rate: float = 0.0, drop_path_rate: float = 0.0):  # fmt: skip
         super().__init__(num_classes, in_chans)
         self.img_scale, self.embed_dims = img_scale, list(embed_dims)
         self.measure(pair(img_size))
@@ -152,9 +155,10 @@ class CrossVit(ImageModel):
             self.register_parameter(f"pos_embed_{i}", nn.Parameter(torch.empty(1, 1 + grid[0] * grid[1], dim)))
             self.register_parameter(f"cls_token_{i}", nn.Parameter(torch.empty(1, 1, dim)))
         self.patch_embed = nn.ModuleList(PatchEmbed(in_chans, d, p, multi_conv) for d, p in zip(embed_dims, PATCHES))
+        self.pos_drop = dropout_of(pos_drop_rate)
         self.blocks = PairSequential(*(
-            MultiScaleBlock(embed_dims, num_heads, mlp_ratio, (1, depth), drops)
-            for drops in drop_path_rates(drop_path_rate, [depth] * stages)
+            MultiScaleBlock(embed_dims, num_heads, mlp_ratio, (1, depth), attn_drop_rate, proj_drop_rate, drop_paths)
+            for drop_paths in drop_path_rates(drop_path_rate, [depth] * stages)
         ))  # fmt: skip
         reductions = (PATCHES[0], round(PATCHES[1] / img_scale))
         self.feature_info = FeatureInfo(Feature(dim, reduction, f"blocks.{i}")
@@ -186,7 +190,7 @@ class CrossVit(ImageModel):
         smaller = F.interpolate(x, size=self.second, mode="bicubic", align_corners=False)
         a = torch.cat([self.cls_token_0.expand(batch, -1, -1), self.patch_embed[0](x)], dim=1) + self.pos_embed_0
         b = torch.cat([self.cls_token_1.expand(batch, -1, -1), self.patch_embed[1](smaller)], dim=1) + self.pos_embed_1
-        return a, b
+        return self.pos_drop(a), self.pos_drop(b)
 
     def forward_features(self, x: Tensor) -> list[Tensor]:  # type: ignore[override]
         """(B, 3, H, W) -> the tokens of both branches."""

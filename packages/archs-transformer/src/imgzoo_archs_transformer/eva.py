@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from imgzoo.model import TokenModel
 from imgzoo_layers.attention_pool import AttentionPoolLatent
-from imgzoo_layers.drop import drop_path_of, drop_path_rates
+from imgzoo_layers.drop import PatchDropout, drop_path_of, drop_path_rates
 from imgzoo_layers.init import init_linear_, trunc_normal_
 from imgzoo_layers.mlp import MLP
 from imgzoo_layers.norm import get_norm
@@ -99,7 +99,8 @@ class Eva(TokenModel):
                  class_token: bool = True, reg_tokens: int = 0, pre_norm: bool = False, final_norm: bool = True,
                  fc_norm: bool | None = None, attn_pool_heads: int | None = None, dynamic_img_size: bool = False,
                  norm: str = "layernorm", eps: float = 1e-6, drop_rate: float = 0.0, pos_drop_rate: float = 0.0,
-                 proj_drop_rate: float = 0.0, attn_drop_rate: float = 0.0, drop_path_rate: float = 0.0):  # fmt: skip
+                 patch_drop_rate: float = 0.0, proj_drop_rate: float = 0.0, attn_drop_rate: float = 0.0,
+                 drop_path_rate: float = 0.0):  # fmt: skip
         prefix = int(class_token) + reg_tokens
         super().__init__(num_classes, in_chans, img_size, patch_size, embed_dim, depth, global_pool, class_token,
                          prefix, dynamic_img_size, pool_include_prefix=global_pool == "map")  # fmt: skip
@@ -112,6 +113,7 @@ class Eva(TokenModel):
         self.pos_embed = nn.Parameter(torch.empty(1, rows, dim)) if abs_pos else None
         self.patch_embed = PatchEmbed(self.patch_size, in_chans, dim, bias=not pre_norm)
         self.pos_drop = nn.Dropout(pos_drop_rate)
+        self.patch_drop = PatchDropout(patch_drop_rate, prefix) if patch_drop_rate else None
         self.rope: nn.Module | None = None
         if rope == "mixed":
             if rope_halves:
@@ -167,10 +169,12 @@ class Eva(TokenModel):
             x = torch.cat(tokens + [x + table], dim=1)
         else:
             x = torch.cat(tokens + [x], dim=1) + table
-        x = self.norm_pre(self.pos_drop(x))
-        if self.rope is None:
-            return x, None
-        return x, self.rope(grid) if self.dynamic_img_size else self.rope(None)
+        x, rope = self.norm_pre(self.pos_drop(x)), self.rope
+        turns = None if rope is None else rope(grid if self.dynamic_img_size else None)
+        if self.patch_drop is None:
+            return x, turns
+        x, kept = self.patch_drop.thin(x)
+        return x, turns if turns is None or kept is None else rows_of(turns, kept)
 
     def forward_features(self, x: Tensor) -> Tensor:
         return self.norm(self.blocks(self.embed(x))[0])
@@ -181,3 +185,9 @@ class Eva(TokenModel):
 
     def sized(self):
         return [] if self.rope is None else [(self.rope, self.grid)]
+
+
+def rows_of(table: Tensor, kept: Tensor) -> Tensor:
+    """The rows of the patches that each image kept (B, n): (N, 2D) -> (B, 1, n, 2D), or one a depth and head."""
+    rows = table[..., kept, :]
+    return rows.unsqueeze(1) if table.ndim == 2 else rows.transpose(1, 2)

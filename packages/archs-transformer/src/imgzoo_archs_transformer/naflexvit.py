@@ -11,7 +11,7 @@ from imgzoo.errors import UsageError
 from imgzoo.model import ImageModel, Patches, TokenModel, is_patches
 from imgzoo_layers.attention import Attention
 from imgzoo_layers.attention_pool import AttentionPoolLatent
-from imgzoo_layers.drop import drop_path_rates
+from imgzoo_layers.drop import PatchDropout, drop_path_rates
 from imgzoo_layers.init import init_linear_, trunc_normal_
 from imgzoo_layers.mlp import Mlp
 from imgzoo_layers.norm import LayerNorm
@@ -104,7 +104,8 @@ class NaFlexViT(TokenModel):
                  pos_grid: Size = (16, 16), pos_factorized: bool = False, pos_mode: str = "bicubic",
                  pos_antialias: bool = True, pos_align_corners: bool = False, pos_square: bool = False,
                  final_norm: bool = True, drop_rate: float = 0.0, pos_drop_rate: float = 0.0,
-                 proj_drop_rate: float = 0.0, attn_drop_rate: float = 0.0, drop_path_rate: float = 0.0):  # fmt: skip
+                 patch_drop_rate: float = 0.0, proj_drop_rate: float = 0.0, attn_drop_rate: float = 0.0,
+                 drop_path_rate: float = 0.0):  # fmt: skip
         super().__init__(num_classes, in_chans, img_size, patch_size, embed_dim, depth, global_pool, class_token,
                          int(class_token) + reg_tokens, dynamic=True)  # fmt: skip
         self._pool_options = (num_heads, mlp_ratio, act)
@@ -112,6 +113,7 @@ class NaFlexViT(TokenModel):
         self.embeds = NaFlexEmbeds(patch, in_chans, dim, class_token, reg_tokens, pos_grid, pos_factorized, pos_mode,
                                    pos_antialias, pos_align_corners, pos_square)  # fmt: skip
         self.pos_drop = nn.Dropout(pos_drop_rate)
+        self.patch_drop = PatchDropout(patch_drop_rate, self.num_prefix_tokens) if patch_drop_rate else None
         self.blocks = SharedSequential(*(
             MaskedBlock(dim, Attention(dim, num_heads, qkv_bias, qk_norm, attn_drop=attn_drop_rate,
                                        proj_drop=proj_drop_rate),
@@ -141,21 +143,30 @@ class NaFlexViT(TokenModel):
         if is_patches(x):
             patches, coordinates, valid = Patches.of(x)
             tokens = self.embeds(patches.flatten(2), self.embeds.of_patches(coordinates, valid))
-            return self.pos_drop(tokens), score_bias(valid, self.num_prefix_tokens, tokens.dtype)
+            tokens, kept = self.thin(tokens, valid)
+            if kept is not None:  # of each image the share that it keeps alone
+                left = (valid.sum(1, keepdim=True) * kept.shape[1] // valid.shape[1]).clamp(min=1)
+                valid = torch.ones_like(kept).cumsum(1) <= left
+            return tokens, score_bias(valid, self.num_prefix_tokens, tokens.dtype)
         grid, (down, across) = self.grid_of(x.shape[-2], x.shape[-1]), self.patch_size
         x = self.sized_input(x).unflatten(3, (-1, across)).unflatten(2, (-1, down))  # (B, C, h, p, w, p)
         x = x.permute(0, 2, 4, 3, 5, 1).flatten(3).flatten(1, 2)
-        return self.pos_drop(self.embeds(x, self.embeds.position(grid))), None
+        return self.thin(self.embeds(x, self.embeds.position(grid)))[0], None
+
+    def thin(self, tokens: Tensor, valid: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """Drop of what the embedding gives: tokens, and which patches are left, None while all are."""
+        tokens = self.pos_drop(tokens)
+        return (tokens, None) if self.patch_drop is None else self.patch_drop.thin(tokens, valid)
 
     def forward_features(self, x: Any) -> Tensor:
         """-> (B, prefix + N, C); rows that were filled up hold nothing of use."""
         return self.norm(self.blocks(self.embed(x))[0])
 
     def forward(self, x: Any) -> Tensor:
-        if is_patches(x):
-            x = Patches.of(x)
-            return self.forward_head(self.forward_features(x), valid=x.valid)
-        return self.forward_head(self.forward_features(x))
+        if not is_patches(x):
+            return self.forward_head(self.forward_features(x))
+        x, bias = self.blocks(self.embed(x))
+        return self.forward_head(self.norm(x), valid=bias[:, 0, 0, self.num_prefix_tokens :] == 0)  # of what is left
 
     def forward_head(self, x: Tensor, pre_logits: bool = False, valid: Tensor | None = None) -> Tensor:
         """`valid` (B, N) leaves out of the pool the patches that were filled up."""

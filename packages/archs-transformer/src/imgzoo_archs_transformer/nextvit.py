@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from imgzoo.model import Feature, FeatureInfo, ImageModel, Parts
 from imgzoo_layers.attention import Attending
-from imgzoo_layers.drop import drop_path_of, drop_path_rates
+from imgzoo_layers.drop import drop_path_of, drop_path_rates, dropout_of
 from imgzoo_layers.head import ClassifierHead
 from imgzoo_layers.init import init_linear_, trunc_normal_
 from imgzoo_layers.mlp import Mlp
@@ -46,22 +46,30 @@ class ConvAttention(nn.Module):
 class EfficientAttention(Attending):
     """All positions ask the means of `ratio` squared in a row: (B, N, C) -> (B, N, C); section 3.3."""
 
-    def __init__(self, dim: int, head_dim: int, ratio: int, attn_drop: float):
+    def __init__(self, dim: int, head_dim: int, ratio: int, attn_drop: float, proj_drop: float):
         super().__init__(dim // head_dim, head_dim, attn_drop)
         self.q = nn.Linear(dim, dim)
         self.k = nn.Linear(dim, dim)
         self.v = nn.Linear(dim, dim)
         self.proj = nn.Linear(dim, dim)
+        self.proj_drop = dropout_of(proj_drop)
         self.sr = nn.AvgPool1d(ratio**2, ratio**2) if ratio > 1 else nn.Identity()
         self.norm = nn.BatchNorm1d(dim) if ratio > 1 else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         few = self.norm(self.sr(x.transpose(1, 2))).transpose(1, 2)
         q, k, v = self.split(self.q(x)), self.split(self.k(few)), self.split(self.v(few))
-        return self.proj(self.attend(q, k, v).transpose(1, 2).flatten(2))
+        return self.proj_drop(self.proj(self.attend(q, k, v).transpose(1, 2).flatten(2)))
 
     def split(self, x: Tensor) -> Tensor:  # (B, N, C) -> (B, H, N, D)
         return x.unflatten(2, (self.num_heads, self.head_dim)).transpose(1, 2)
+
+
+def mlp(dim: int, hidden: int, drop: float) -> Mlp:
+    """Two pointwise layers with dropout between them only."""
+    made = Mlp(dim, hidden, act="relu", drop=drop, conv=True)
+    made.drop2.p = 0.0
+    return made
 
 
 class ConvBlock(nn.Module):
@@ -73,7 +81,7 @@ class ConvBlock(nn.Module):
         self.mhca = ConvAttention(dim_out, head_dim)
         self.attn_drop_path = drop_path_of(drop_path)
         self.norm = nn.BatchNorm2d(dim_out)
-        self.mlp = Mlp(dim_out, 3 * dim_out, act="relu", drop=drop, conv=True)
+        self.mlp = mlp(dim_out, 3 * dim_out, drop)
         self.mlp_drop_path = drop_path_of(drop_path)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -91,13 +99,13 @@ class TransformerBlock(nn.Module):
         attends = make_divisible(int(0.75 * dim_out), 32)
         self.patch_embed = PatchEmbed(dim, attends, stride)
         self.norm1 = nn.BatchNorm2d(attends)
-        self.e_mhsa = EfficientAttention(attends, head_dim, ratio, attn_drop)
+        self.e_mhsa = EfficientAttention(attends, head_dim, ratio, attn_drop, drop)
         self.mhsa_drop_path = drop_path_of(0.75 * drop_path)
         self.projection = PatchEmbed(attends, dim_out - attends)
         self.mhca = ConvAttention(dim_out - attends, head_dim)
         self.mhca_drop_path = drop_path_of(0.25 * drop_path)
         self.norm2 = nn.BatchNorm2d(dim_out)
-        self.mlp = Mlp(dim_out, 2 * dim_out, act="relu", drop=drop, conv=True)
+        self.mlp = mlp(dim_out, 2 * dim_out, drop)
         self.mlp_drop_path = drop_path_of(drop_path)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from imgzoo.model import DistilledTokens, Feature, FeatureInfo, ImageModel, Parts
 from imgzoo_layers.attention import Attention
-from imgzoo_layers.drop import drop_path_rates
+from imgzoo_layers.drop import drop_path_rates, dropout_of
 from imgzoo_layers.init import trunc_normal_
 from imgzoo_layers.mlp import Mlp
 from imgzoo_layers.norm import LayerNorm
@@ -82,6 +82,7 @@ class PoolingVisionTransformer(ImageModel):
                  embed_dims: Sequence[int] = (64, 128, 256), depths: Sequence[int] = (2, 6, 4),
                  num_heads: Sequence[int] = (2, 4, 8), mlp_ratio: float = 4.0, num_classes: int = 1000,
                  in_chans: int = 3, global_pool: str = "token", drop_rate: float = 0.0,
+                 pos_drop_rate: float = 0.0, proj_drop_rate: float = 0.0, attn_drop_rate: float = 0.0,
                  drop_path_rate: float = 0.0):  # fmt: skip
         super().__init__(num_classes, in_chans)
         self.img_size, self.patch_size, self.stride = pair(img_size), patch_size, stride
@@ -91,12 +92,14 @@ class PoolingVisionTransformer(ImageModel):
         self.pos_embed = nn.Parameter(torch.empty(1, embed_dims[0], *self.grid))
         self.cls_token = nn.Parameter(torch.empty(1, self.num_tokens, embed_dims[0]))
         self.patch_embed = ConvEmbedding(in_chans, embed_dims[0], patch_size, stride)
+        self.pos_drop = dropout_of(pos_drop_rate)
         stages = []
         for i, (dim, drops) in enumerate(zip(embed_dims, drop_path_rates(drop_path_rate, list(depths)), strict=True)):
             blocks: list[nn.Module] = [
-                Block(dim, Attention(dim, num_heads[i]), Mlp(dim, int(dim * mlp_ratio)), drop_path=drop)
+                Block(dim, Attention(dim, num_heads[i], attn_drop=attn_drop_rate, proj_drop=proj_drop_rate),
+                      Mlp(dim, int(dim * mlp_ratio), drop=proj_drop_rate), drop_path=drop)
                 for drop in drops
-            ]
+            ]  # fmt: skip
             stages.append(Stage(Pooling(embed_dims[i - 1], dim) if i else None, blocks))
         self.transformers = PairSequential(*stages)
         self.feature_info = FeatureInfo(
@@ -118,7 +121,7 @@ class PoolingVisionTransformer(ImageModel):
 
     def embed(self, x: Tensor) -> State:
         x = self.patch_embed(self.sized_input(x))
-        return x + self.pos_embed, self.cls_token.expand(x.shape[0], -1, -1)
+        return self.pos_drop(x + self.pos_embed), self.cls_token.expand(x.shape[0], -1, -1)
 
     def forward_features(self, x: Tensor) -> Tensor:  # (B, 3, H, W) -> class tokens (B, T, C)
         return self.norm(self.transformers(self.embed(x))[1])

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from imgzoo.model import TokenModel
 from imgzoo_layers.attention import Attending, head_width
-from imgzoo_layers.drop import drop_path_of, drop_path_rates
+from imgzoo_layers.drop import drop_path_of, drop_path_rates, dropout_of
 from imgzoo_layers.init import init_linear_, trunc_normal_
 from imgzoo_layers.mlp import Mlp
 from imgzoo_layers.sequential import PairSequential
@@ -18,16 +18,17 @@ State = tuple[Tensor, Tensor]
 class Attention(Attending):
     """Self-attention with the values' layer apart: (B, N, C) -> (B, N, C)."""
 
-    def __init__(self, dim: int, heads: int):
-        super().__init__(heads, head_width(dim, heads))
+    def __init__(self, dim: int, heads: int, attn_drop: float, proj_drop: float):
+        super().__init__(heads, head_width(dim, heads), attn_drop)
         self.qk = nn.Linear(dim, 2 * dim, bias=False)
         self.v = nn.Linear(dim, dim, bias=False)
         self.proj = nn.Linear(dim, dim)
+        self.proj_drop = dropout_of(proj_drop)
 
     def forward(self, x: Tensor) -> Tensor:
         q, k = self.qk(x).unflatten(2, (2, self.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
         v = self.v(x).unflatten(2, (self.num_heads, -1)).transpose(1, 2)
-        return self.proj(self.attend(q, k, v).transpose(1, 2).flatten(2))
+        return self.proj_drop(self.proj(self.attend(q, k, v).transpose(1, 2).flatten(2)))
 
 
 class Block(nn.Module):
@@ -37,21 +38,21 @@ class Block(nn.Module):
     """
 
     def __init__(self, dim: int, heads: int, inner: int, inner_heads: int, pixels: int, mlp_ratio: float, legacy: bool,
-                 drop_path: float):  # fmt: skip
+                 attn_drop: float, proj_drop: float, drop_path: float):  # fmt: skip
         super().__init__()
         self.legacy = legacy
         self.norm_in = nn.LayerNorm(inner)
-        self.attn_in = Attention(inner, inner_heads)
+        self.attn_in = Attention(inner, inner_heads, attn_drop, proj_drop)
         self.norm_mlp_in = nn.LayerNorm(inner)
-        self.mlp_in = Mlp(inner, inner * 4)
+        self.mlp_in = Mlp(inner, inner * 4, drop=proj_drop)
         self.norm1_proj = nn.LayerNorm(inner if legacy else inner * pixels)
         self.proj = nn.Linear(inner * pixels, dim, bias=legacy)
         self.norm2_proj = nn.Identity() if legacy else nn.LayerNorm(dim)
         self.norm_out = nn.LayerNorm(dim)
-        self.attn_out = Attention(dim, heads)
+        self.attn_out = Attention(dim, heads, attn_drop, proj_drop)
         self.drop_path = drop_path_of(drop_path)
         self.norm_mlp = nn.LayerNorm(dim)
-        self.mlp = Mlp(dim, int(dim * mlp_ratio))
+        self.mlp = Mlp(dim, int(dim * mlp_ratio), drop=proj_drop)
 
     def forward(self, x: State) -> State:
         pixels, patches = x
@@ -104,7 +105,8 @@ class TNT(TokenModel):
     def __init__(self, img_size: int | tuple[int, int] = 224, patch_size: int = 16, in_chans: int = 3,
                  num_classes: int = 1000, global_pool: str = "token", embed_dim: int = 384, inner_dim: int = 24,
                  depth: int = 12, num_heads: int = 6, inner_heads: int = 4, mlp_ratio: float = 4.0,
-                 legacy: bool = False, drop_rate: float = 0.0, drop_path_rate: float = 0.0):  # fmt: skip
+                 legacy: bool = False, drop_rate: float = 0.0, pos_drop_rate: float = 0.0, proj_drop_rate: float = 0.0,
+                 attn_drop_rate: float = 0.0, drop_path_rate: float = 0.0):  # fmt: skip
         super().__init__(num_classes, in_chans, img_size, patch_size, embed_dim, depth, global_pool)
         side = patch_size // 4
         self.cls_token = nn.Parameter(torch.empty(1, 1, embed_dim))
@@ -114,8 +116,10 @@ class TNT(TokenModel):
         self.norm1_proj = nn.LayerNorm(inner_dim * side * side)
         self.proj = nn.Linear(inner_dim * side * side, embed_dim)
         self.norm2_proj = nn.LayerNorm(embed_dim)
+        self.pos_drop = dropout_of(pos_drop_rate)
         self.blocks = PairSequential(*(
-            Block(embed_dim, num_heads, inner_dim, inner_heads, side * side, mlp_ratio, legacy, drop)
+            Block(embed_dim, num_heads, inner_dim, inner_heads, side * side, mlp_ratio, legacy, attn_drop_rate,
+                  proj_drop_rate, drop)
             for drop in drop_path_rates(drop_path_rate, depth)[0]
         ))  # fmt: skip
         self.norm = nn.LayerNorm(embed_dim)
@@ -129,7 +133,7 @@ class TNT(TokenModel):
         pixels = (self.pixel_embed(self.sized_input(x)) + self.pixel_pos).flatten(2).transpose(1, 2)  # (B * N, n, c)
         patches = self.norm2_proj(self.proj(self.norm1_proj(pixels.reshape(batch, self.grid[0] * self.grid[1], -1))))
         patches = torch.cat([self.cls_token.expand(batch, -1, -1), patches], dim=1) + self.patch_pos
-        return pixels, patches
+        return pixels, self.pos_drop(patches)
 
     def forward_features(self, x: Tensor) -> Tensor:
         return self.norm(self.blocks(self.embed(x))[1])

@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from imgzoo.model import Feature, FeatureInfo, ImageModel, Parts
-from imgzoo_layers.drop import drop_path_rates
+from imgzoo_layers.drop import drop_path_rates, dropout_of
 from imgzoo_layers.head import linear_or_none
 from imgzoo_layers.init import init_conv_per_group_, init_linear_
 from imgzoo_layers.mlp import Mlp
@@ -65,12 +65,14 @@ class Twins(ImageModel):
                  num_heads: Sequence[int] = (1, 2, 5, 8), mlp_ratios: Sequence[float] = (8, 8, 4, 4),
                  sr_ratios: Sequence[int] = (8, 4, 2, 1), patch_size: int = 4, window: int | None = None,
                  num_classes: int = 1000, in_chans: int = 3, global_pool: str = "avg", drop_rate: float = 0.0,
-                 proj_drop_rate: float = 0.0, attn_drop_rate: float = 0.0, drop_path_rate: float = 0.0):  # fmt: skip
+                 pos_drop_rate: float = 0.0, proj_drop_rate: float = 0.0, attn_drop_rate: float = 0.0,
+                 drop_path_rate: float = 0.0):  # fmt: skip
         super().__init__(num_classes, in_chans)
         dims, dim = [in_chans, *embed_dims], embed_dims[-1]
         self.patch_embeds = nn.Sequential(
             *(PatchEmbed(dims[i], out, 2 if i else patch_size) for i, out in enumerate(embed_dims))
         )
+        self.pos_drop = dropout_of(pos_drop_rate)
         drops = (attn_drop_rate, proj_drop_rate)
         self.blocks = nn.Sequential()
         for i, (out, rates) in enumerate(zip(embed_dims, drop_path_rates(drop_path_rate, depths), strict=True)):
@@ -104,7 +106,7 @@ class Twins(ImageModel):
         """Stages: patches, a block, position, the other blocks: (B, H, W, C), or the image, -> (B, H', W', C')."""
         for i, (embed, blocks, position) in enumerate(zip(self.patch_embeds, self.blocks, self.pos_block)):
             if first <= i < end:
-                x = embed(x.permute(0, 3, 1, 2) if i else x)
+                x = self.pos_drop(embed(x.permute(0, 3, 1, 2) if i else x))
                 for j, block in enumerate(blocks):  # type: ignore[arg-type]
                     x = block(x)
                     if j == 0:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from imgzoo.model import Feature, FeatureInfo, ImageModel, Parts, Shortened
 from imgzoo_layers.attention import Attending, head_width
-from imgzoo_layers.drop import drop_path_of, drop_path_rates
+from imgzoo_layers.drop import drop_path_of, drop_path_rates, dropout_of
 from imgzoo_layers.head import linear_or_none
 from imgzoo_layers.init import trunc_normal_
 from imgzoo_layers.pool import GlobalPool
@@ -31,32 +31,36 @@ class PatchEmbed(nn.Module):
 class SpatialMlp(nn.Module):
     """Two pointwise layers; with `groups` a grouped 3x3 between them: (B, C, H, W) -> (B, C, H, W)."""
 
-    def __init__(self, dim: int, hidden: int, groups: int):
+    def __init__(self, dim: int, hidden: int, groups: int, drop: float):
         super().__init__()
         self.conv1 = nn.Conv2d(dim, hidden, 1, bias=False)
         self.act1 = nn.GELU()
+        self.drop1 = dropout_of(drop)
         spatial = nn.Conv2d(hidden, hidden, 3, padding=1, groups=groups, bias=False) if groups else nn.Identity()
         self.conv2: nn.Module = spatial
         self.act2 = nn.GELU() if groups else nn.Identity()
         self.conv3 = nn.Conv2d(hidden, dim, 1, bias=False)
+        self.drop3 = dropout_of(drop)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv3(self.act2(self.conv2(self.act1(self.conv1(x)))))
+        return self.drop3(self.conv3(self.act2(self.conv2(self.drop1(self.act1(self.conv1(x)))))))
 
 
 class Attention(Attending):
     """Self-attention between the positions of a map: (B, C, H, W) -> (B, C, H, W)."""
 
-    def __init__(self, dim: int, heads: int):
-        super().__init__(heads, head_width(dim, heads))
+    def __init__(self, dim: int, heads: int, attn_drop: float, proj_drop: float):
+        super().__init__(heads, head_width(dim, heads), attn_drop)
         self.qkv = nn.Conv2d(dim, 3 * dim, 1, bias=False)
         self.proj = nn.Conv2d(dim, dim, 1, bias=False)
+        self.proj_drop = dropout_of(proj_drop)
 
     def forward(self, x: Tensor) -> Tensor:
         height, width = x.shape[2:]
         qkv = self.qkv(x).flatten(2).unflatten(1, (3, self.num_heads, self.head_dim))
         q, k, v = qkv.permute(1, 0, 2, 4, 3).unbind(0)
-        return self.proj(self.attend(q, k, v).transpose(2, 3).flatten(1, 2).unflatten(2, (height, width)))
+        x = self.attend(q, k, v).transpose(2, 3).flatten(1, 2).unflatten(2, (height, width))
+        return self.proj_drop(self.proj(x))
 
 
 class SpatialBlock(nn.Module):
@@ -75,10 +79,10 @@ class SpatialBlock(nn.Module):
 class AttentionBlock(nn.Module):
     """Attention, then an mlp, each on a residual: (B, C, H, W) -> (B, C, H, W)."""
 
-    def __init__(self, dim: int, heads: int, mlp: nn.Module, drop_path: float):
+    def __init__(self, dim: int, attn: nn.Module, mlp: nn.Module, drop_path: float):
         super().__init__()
         self.norm1 = nn.BatchNorm2d(dim)
-        self.attn = Attention(dim, heads)
+        self.attn = attn
         self.norm2 = nn.BatchNorm2d(dim)
         self.mlp = mlp
         self.drop_path = drop_path_of(drop_path)
@@ -113,6 +117,7 @@ class Visformer(ImageModel):
     def __init__(self, img_size: int | tuple[int, int] = 224, init_channels: int = 32, embed_dim: int = 384,
                  depths: Sequence[int] = (7, 4, 4), num_heads: int = 6, mlp_ratio: float = 4.0, groups: int = 8,
                  num_classes: int = 1000, in_chans: int = 3, global_pool: str = "avg", drop_rate: float = 0.0,
+                 pos_drop_rate: float = 0.0, proj_drop_rate: float = 0.0, attn_drop_rate: float = 0.0,
                  drop_path_rate: float = 0.0):  # fmt: skip
         super().__init__(num_classes, in_chans)
         self.img_size = pair(img_size)
@@ -127,19 +132,17 @@ class Visformer(ImageModel):
             nn.BatchNorm2d(init_channels),
             nn.ReLU(inplace=True),
         )
-        drops = drop_path_rates(drop_path_rate, depths)
+        self.pos_drop = dropout_of(pos_drop_rate)
+        rates = drop_path_rates(drop_path_rate, depths)
+        drops = (attn_drop_rate, proj_drop_rate)
         self.patch_embed1 = PatchEmbed(init_channels, dims[0], 4)
         self.stage1 = nn.Sequential(
-            *(SpatialBlock(dims[0], SpatialMlp(dims[0], 2 * dims[0], groups), drop) for drop in drops[0])
+            *(SpatialBlock(dims[0], SpatialMlp(dims[0], 2 * dims[0], groups, drops[1]), rate) for rate in rates[0])
         )
-        self.patch_embed2, self.stage2 = (
-            PatchEmbed(dims[0], dims[1], 2),
-            attend(dims[1], num_heads, mlp_ratio, drops[1]),
-        )
-        self.patch_embed3, self.stage3 = (
-            PatchEmbed(dims[1], dims[2], 2),
-            attend(dims[2], num_heads, mlp_ratio, drops[2]),
-        )
+        self.patch_embed2 = PatchEmbed(dims[0], dims[1], 2)
+        self.stage2 = attend(dims[1], num_heads, mlp_ratio, *drops, rates[1])
+        self.patch_embed3 = PatchEmbed(dims[1], dims[2], 2)
+        self.stage3 = attend(dims[2], num_heads, mlp_ratio, *drops, rates[2])
         self.feature_info = FeatureInfo(Feature(dim, 8 * 2**i, f"stage{i + 1}") for i, dim in enumerate(dims))
         self.num_features = dims[2]
         self.norm = nn.BatchNorm2d(dims[2])
@@ -159,23 +162,27 @@ class Visformer(ImageModel):
         self._set_grids(img_size)
 
     def forward_features(self, x: Tensor) -> Tensor:  # (B, 3, H, W) -> (B, C, H/32, W/32)
-        x = self.stage1(self.patch_embed1(self.stem(self.sized_input(x))) + self.pos_embed1)
-        x = self.stage2(self.patch_embed2(x) + self.pos_embed2)
-        return self.norm(self.stage3(self.patch_embed3(x) + self.pos_embed3))
+        x = self.stage1(self.pos_drop(self.patch_embed1(self.stem(self.sized_input(x))) + self.pos_embed1))
+        x = self.stage2(self.pos_drop(self.patch_embed2(x) + self.pos_embed2))
+        return self.norm(self.stage3(self.pos_drop(self.patch_embed3(x) + self.pos_embed3)))
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         x = self.head_drop(self.global_pool(x))
         return x if pre_logits else self.head(x)
 
     def _advance(self, path: str, step: Any, x: Any) -> tuple[Any, dict[str, Any]]:
-        x = x + step if path.startswith("pos_embed") else step(x)
+        x = self.pos_drop(x + step) if path.startswith("pos_embed") else step(x)
         return x, {path: x}
 
 
-def attend(dim: int, heads: int, mlp_ratio: float, drops: list[float]) -> nn.Sequential:
+def attend(dim: int, heads: int, mlp_ratio: float, attn_drop: float, proj_drop: float,
+           rates: list[float]) -> nn.Sequential:  # fmt: skip
     """Blocks of attention."""
-    hidden = int(dim * mlp_ratio)
-    return nn.Sequential(*(AttentionBlock(dim, heads, SpatialMlp(dim, hidden, 0), drop) for drop in drops))
+    return nn.Sequential(*(
+        AttentionBlock(dim, Attention(dim, heads, attn_drop, proj_drop),
+                       SpatialMlp(dim, int(dim * mlp_ratio), 0, proj_drop), rate)
+        for rate in rates
+    ))  # fmt: skip
 
 
 def init_(model: Visformer) -> None:

@@ -33,8 +33,8 @@ class LastTable(MapTable):
 class OutlookAttention(Attending):
     """The mean of a 2x2 square makes by a linear layer the weights of its 3x3 window: (B, H, W, C) -> the same."""
 
-    def __init__(self, dim: int, heads: int):
-        super().__init__(heads, head_width(dim, heads))
+    def __init__(self, dim: int, heads: int, attn_drop: float):
+        super().__init__(heads, head_width(dim, heads), attn_drop)
         self.window, self.stride, self.area = 3, 2, 9
         self.v = nn.Linear(dim, dim, bias=False)
         self.attn = nn.Linear(dim, heads * self.area * self.area)
@@ -63,8 +63,8 @@ class MapAttention(Attention):
 class ClassAttention(Attending):
     """The first token asks all: (B, 1 + N, C) -> (B, 1, C)."""
 
-    def __init__(self, dim: int, heads: int):
-        super().__init__(heads, head_width(dim, heads))
+    def __init__(self, dim: int, heads: int, attn_drop: float):
+        super().__init__(heads, head_width(dim, heads), attn_drop)
         self.kv = nn.Linear(dim, 2 * dim, bias=False)
         self.q = nn.Linear(dim, dim, bias=False)
         self.proj = nn.Linear(dim, dim)
@@ -131,7 +131,7 @@ class VOLO(ImageModel):
                  embed_dims: Sequence[int] = (192, 384, 384, 384), num_heads: Sequence[int] = (6, 12, 12, 12),
                  mlp_ratio: float = 3.0, stem_dim: int = 64, num_classes: int = 1000, in_chans: int = 3,
                  global_pool: str = "token", drop_rate: float = 0.0, pos_drop_rate: float = 0.0,
-                 drop_path_rate: float = 0.0):  # fmt: skip
+                 attn_drop_rate: float = 0.0, drop_path_rate: float = 0.0):  # fmt: skip
         super().__init__(num_classes, in_chans)
         self.img_size = pair(img_size)
         self.grid = grid_of(self.img_size)
@@ -145,19 +145,20 @@ class VOLO(ImageModel):
         def block(cls: type, attn: nn.Module, width: int, drop: float = 0.0) -> nn.Module:
             return cls(width, attn, Mlp(width, int(mlp_ratio * width)), nn.LayerNorm, drop_path=drop)
 
-        outlook = (block(Block, OutlookAttention(first, num_heads[0]), first) for _ in range(layers[0]))
+        outlook = (block(Block, OutlookAttention(first, num_heads[0], attn_drop_rate), first) for _ in range(layers[0]))
         network = [nn.Sequential(*outlook), Downsample(first, embed_dims[1])]
         levels = [Feature(first, 8, "network.0")]
         rates = drop_path_rates(drop_path_rate, layers)
         for i in range(1, len(layers)):
-            attns = [MapAttention(embed_dims[i], num_heads[i], qkv_bias=False) for _ in rates[i]]
+            options = (embed_dims[i], num_heads[i], False)
+            attns = [MapAttention(*options, attn_drop=attn_drop_rate) for _ in rates[i]]
             blocks = [block(Block, attn, embed_dims[i], drop) for attn, drop in zip(attns, rates[i])]
             network.append(nn.Sequential(*blocks))
             levels.append(Feature(embed_dims[i], 16, f"network.{i + 1}"))
         self.network = nn.Sequential(*network)
         self.feature_info = FeatureInfo(levels)
         self.num_features = self.head_hidden_size = dim
-        asking = (block(ClassBlock, ClassAttention(dim, num_heads[-1]), dim) for _ in range(2))
+        asking = (block(ClassBlock, ClassAttention(dim, num_heads[-1], attn_drop_rate), dim) for _ in range(2))
         self.post_network = nn.Sequential(*asking)
         self.aux_head = linear_or_none(dim, num_classes)
         self.norm = nn.LayerNorm(dim)

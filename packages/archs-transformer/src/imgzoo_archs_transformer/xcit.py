@@ -56,14 +56,15 @@ class LocalPatchInteraction(nn.Module):
 class Block(nn.Module):
     """Attention between channels, local interaction, mlp, each on a scaled residual."""
 
-    def __init__(self, dim: int, heads: int, mlp_ratio: float, layer_scale: float, drop_path: float):
+    def __init__(self, dim: int, heads: int, mlp_ratio: float, layer_scale: float, attn_drop: float, proj_drop: float,
+                 drop_path: float):  # fmt: skip
         super().__init__()
         self.norm1 = LayerNorm(dim)
-        self.attn = CrossCovarianceAttn(dim, heads)
+        self.attn = CrossCovarianceAttn(dim, heads, attn_drop, proj_drop)
         self.norm3 = LayerNorm(dim)
         self.local_mp = LocalPatchInteraction(dim)
         self.norm2 = LayerNorm(dim)
-        self.mlp = Mlp(dim, int(dim * mlp_ratio))
+        self.mlp = Mlp(dim, int(dim * mlp_ratio), drop=proj_drop)
         self.drop_path = drop_path_of(drop_path)
         for name in ("gamma1", "gamma3", "gamma2"):
             self.register_parameter(name, nn.Parameter(torch.full((dim,), layer_scale)))
@@ -78,13 +79,14 @@ class Block(nn.Module):
 class ClassBlock(nn.Module):
     """The class token asks the patches and passes an mlp; `tokens_norm` normalizes the patches too before it."""
 
-    def __init__(self, dim: int, heads: int, mlp_ratio: float, layer_scale: float, tokens_norm: bool):
+    def __init__(self, dim: int, heads: int, mlp_ratio: float, layer_scale: float, attn_drop: float, proj_drop: float,
+                 tokens_norm: bool):  # fmt: skip
         super().__init__()
         self.tokens_norm = tokens_norm
         self.norm1 = LayerNorm(dim)
-        self.attn = ClassAttention(dim, heads)
+        self.attn = ClassAttention(dim, heads, True, attn_drop, proj_drop)
         self.norm2 = LayerNorm(dim)
-        self.mlp = Mlp(dim, int(dim * mlp_ratio))
+        self.mlp = Mlp(dim, int(dim * mlp_ratio), drop=proj_drop)
         self.gamma1 = nn.Parameter(torch.full((dim,), layer_scale))
         self.gamma2 = nn.Parameter(torch.full((dim,), layer_scale))
 
@@ -107,7 +109,8 @@ class Xcit(TokenModel):
     def __init__(self, img_size: int | Size = 224, patch_size: int = 16, embed_dim: int = 384, depth: int = 12,
                  num_heads: int = 8, mlp_ratio: float = 4.0, layer_scale: float = 1.0, tokens_norm: bool = True,
                  num_classes: int = 1000, in_chans: int = 3, global_pool: str = "token", drop_rate: float = 0.0,
-                 pos_drop_rate: float = 0.0, drop_path_rate: float = 0.0):  # fmt: skip
+                 pos_drop_rate: float = 0.0, proj_drop_rate: float = 0.0, attn_drop_rate: float = 0.0,
+                 drop_path_rate: float = 0.0):  # fmt: skip
         super().__init__(num_classes, in_chans, img_size, patch_size, embed_dim, depth, global_pool, prefix=0,
                          dynamic=True)  # the class token joins after the last level  # fmt: skip
         self.pool_from, dim = 1, embed_dim
@@ -115,7 +118,7 @@ class Xcit(TokenModel):
         self.patch_embed = ConvPatchEmbed(patch_size, in_chans, dim)
         self.pos_embed = PositionalEncodingFourier(dim)
         self.pos_drop = nn.Dropout(pos_drop_rate)
-        options = (dim, num_heads, mlp_ratio, layer_scale)
+        options = (dim, num_heads, mlp_ratio, layer_scale, attn_drop_rate, proj_drop_rate)
         self.blocks = GridSequential(*(Block(*options, drop_path_rate) for _ in range(depth)))
         self.cls_attn_blocks = nn.Sequential(*(ClassBlock(*options, tokens_norm) for _ in range(2)))
         self.norm = LayerNorm(dim)

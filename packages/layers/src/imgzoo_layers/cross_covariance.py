@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .attention import Attending, head_width
+from .drop import dropout_of
 
 
 class PositionalEncodingFourier(nn.Module):
@@ -32,14 +33,15 @@ class PositionalEncodingFourier(nn.Module):
 class CrossCovarianceAttn(Attending):
     """Attention between channels of a head instead of positions (section 3.2): (B, N, C) -> (B, N, C)."""
 
-    def __init__(self, dim: int, heads: int):
-        super().__init__(heads, head_width(dim, heads))
+    def __init__(self, dim: int, heads: int, attn_drop: float = 0.0, proj_drop: float = 0.0):
+        super().__init__(heads, head_width(dim, heads), attn_drop)
         self.temperature = nn.Parameter(torch.ones(heads, 1, 1))
         self.qkv = nn.Linear(dim, 3 * dim)
         self.proj = nn.Linear(dim, dim)
+        self.proj_drop = dropout_of(proj_drop)
 
     def forward(self, x: Tensor) -> Tensor:
         q, k, v = self.qkv(x).unflatten(2, (3, self.num_heads, self.head_dim)).permute(2, 0, 3, 4, 1).unbind(0)
         attn = F.normalize(q, dim=-1) @ F.normalize(k, dim=-1).transpose(-1, -2) * self.temperature
         y = self.attn_drop(attn.softmax(-1)) @ v  # (B, heads, D, N)
-        return self.proj(y.permute(0, 3, 1, 2).flatten(2))
+        return self.proj_drop(self.proj(y.permute(0, 3, 1, 2).flatten(2)))

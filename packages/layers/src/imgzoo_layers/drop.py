@@ -119,21 +119,26 @@ class PatchDropout(nn.Module):
         self.ordered = ordered
 
     def forward(self, x: Tensor) -> Tensor:
+        return self.thin(x)[0]
+
+    def thin(self, x: Tensor, valid: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """The tokens that are kept, and which patches they are (B, n); None while all are. Those that are not `valid`
+        (B, N) go first."""
         if not self.training or self.rate == 0.0:
-            return x
-        return patches_dropped(x, self.rate, self.num_prefix_tokens, self.ordered)
+            return x, None
+        kept = kept_patches(x, valid, self.rate, self.num_prefix_tokens, self.ordered)
+        patches = x[:, self.num_prefix_tokens :].gather(1, kept.unsqueeze(-1).expand(-1, -1, x.shape[2]))
+        return torch.cat([x[:, : self.num_prefix_tokens], patches], dim=1), kept
 
 
-def patches_dropped(x: Tensor, rate: float, prefix: int, ordered: bool) -> Tensor:
-    patches = x[:, prefix:]
-    count = patches.shape[1]
-    keep = max(1, int(count * (1.0 - rate)))
-    chosen = torch.rand(patches.shape[0], count, device=x.device).argsort(dim=1)[:, :keep]
-    if ordered:
-        chosen = chosen.sort(dim=1)[0]
-    kept = patches.gather(1, chosen.unsqueeze(-1).expand(-1, -1, patches.shape[2]))
-    return torch.cat([x[:, :prefix], kept], dim=1)
+def kept_patches(x: Tensor, valid: Tensor | None, rate: float, prefix: int, ordered: bool) -> Tensor:
+    count = x.shape[1] - prefix
+    order = torch.randn(x.shape[0], count, device=x.device)
+    if valid is not None:
+        order = order.masked_fill(~valid, float("inf"))
+    kept = order.argsort(dim=1)[:, : max(1, int(count * (1.0 - rate)))]
+    return kept.sort(dim=1)[0] if ordered else kept
 
 
-for leaf in ("branch_dropped", "squares_dropped", "patches_dropped"):
+for leaf in ("branch_dropped", "squares_dropped", "kept_patches"):
     torch.fx.wrap(leaf)  # tracers see one call: what is drawn follows the batch

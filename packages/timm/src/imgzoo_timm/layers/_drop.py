@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from imgzoo_layers import drop as native
@@ -87,14 +86,7 @@ def patch_dropout_forward(
     x: Tensor, prob: float, num_prefix_tokens: int, ordered: bool, training: bool
 ) -> tuple[Tensor, Tensor | None]:
     """Tokens (B, N, C) without a random part of the patches, and the indices of those kept; None where all are."""
-    if not training or prob == 0.0:
-        return x, None
-    prefix, patches = x[:, :num_prefix_tokens], x[:, num_prefix_tokens:]
-    count = patches.shape[1]
-    kept = torch.argsort(torch.randn(x.shape[0], count, device=x.device), dim=-1)[:, : max(1, int(count * (1 - prob)))]
-    if ordered:
-        kept = kept.sort(dim=-1)[0]
-    return torch.cat([prefix, patches.gather(1, kept[..., None].expand(-1, -1, x.shape[-1]))], dim=1), kept
+    return native.PatchDropout(prob, num_prefix_tokens, ordered).train(training).thin(x)
 
 
 class PatchDropoutWithIndices(nn.Module):
