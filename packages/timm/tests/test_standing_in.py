@@ -95,12 +95,8 @@ def test_what_is_missing_is_one_sentence(path):
 @pytest.mark.parametrize(
     ("statement", "way"),
     [
-        ("from imgzoo_timm.data import NaFlexMixup", "sequence="),
-        ("from imgzoo_timm.data import create_naflex_loader", "sequence="),
-        ("import imgzoo_timm.data.naflex_dataset", "sequence="),
-        ("from imgzoo_timm.data.transforms import ResizeToSequence", "sequence="),
-        ("from imgzoo_timm.data.auto_augment import RandAugment", "rand_augment_transform"),
-        ("from imgzoo_timm.data import IterableImageDataset", "imgzoo.create_dataset"),
+        ("from imgzoo_timm.data import set_img_extensions", "a csv source"),
+        ("import imgzoo_timm.data.tf_preprocessing", "as Pillow does"),
         ("import imgzoo_timm.data.readers.reader_wds", "imgzoo.create_dataset"),
     ],
 )
