@@ -35,7 +35,11 @@ def ours(path, name):
 
 
 def theirs(path, name):
-    return getattr(importlib.import_module(f"timm.{path}"), name)
+    module = importlib.import_module(f"timm.{path}")
+    if not hasattr(module, name):  # only the module that it stands in shows it
+        own = f"imgzoo_timm.{path}."
+        module = next(peer_module(each) for each in PATHS if each.startswith(own) and name in rooms[each].homes)
+    return getattr(module, name)
 
 
 def both(path, name):
@@ -158,7 +162,11 @@ LAYERS = [
     ("FilterResponseNormAct2d", (24,), dict(act_layer="silu"), MAP), ("FilterResponseNormTlu2d", (24,), {}, MAP),
     ("GlobalContext", (24,), {}, MAP), ("GlobalContext", (24,), dict(fuse_add=True, use_attn=False), MAP),
     ("GlobalContext", (24,), dict(fuse_add=True, fuse_scale=False, rd_channels=5, gate_layer="hard_sigmoid"), MAP),
-    ("GatherExcite", (24,), dict(use_mlp=False), MAP), ("GatherExcite", (24,), dict(use_mlp=False, extent=2), MAP),
+    ("CbamModule", (24,), {}, MAP),
+    ("CbamModule", (24,), dict(rd_channels=5, spatial_kernel_size=3, mlp_bias=True), MAP),
+    ("LightCbamModule", (24,), {}, MAP), ("GlobalResponseNorm", (24,), {}, MAP.permute(0, 2, 3, 1)),
+    ("GlobalResponseNorm", (24,), dict(channels_last=False), MAP), ("GatherExcite", (24,), dict(use_mlp=False), MAP),
+    ("GatherExcite", (24,), dict(use_mlp=False, extent=2), MAP),
     ("NonLocalAttn", (24,), {}, MAP), ("BatNonLocalAttn", (24,), dict(block_size=4), MAP),
     ("ScaledStdConv2d", (24, 12, 3), {}, MAP), ("ScaledStdConv2dSame", (24, 12, 3), dict(stride=2, gamma=1.7), MAP),
     ("SeparableConv2d", (24, 12), dict(stride=2), MAP), ("MixedConv2d", (24, 12, [3, 5]), {}, MAP),
@@ -1372,3 +1380,71 @@ def test_names_of_classes():
         mine, other = ({tuple(make.get_params(PICTURE.resize((10, 8)), size)) for _ in range(400)}
                        for make in both("data", "RandomPad"))  # fmt: skip
         assert size == (4, 4) or mine == other
+
+
+# networks by their configurations
+
+
+FAMILIES_OF_CONFIGS = {"byobnet": "ByobNet", "byoanet": "ByobNet", "maxxvit": "MaxxVit", "nfnet": "NormFreeNet",
+                       "regnet": "RegNet", "mvitv2": "MultiScaleVit"}  # fmt: skip
+
+
+@pytest.mark.parametrize("family", FAMILIES_OF_CONFIGS)
+def test_published_configurations_build_the_networks(family):
+    size = dict(img_size=256) if family == "byoanet" else {}
+    published = list(importlib.import_module(f"timm.models.{family}").model_cfgs.items())
+    for name, cfg in published[:: max(1, len(published) // 6)]:
+        options = dict(img_size=224) if name.startswith("resnet") and cfg.head_type == "attn_abs" else size
+        with torch.device("meta"):
+            mine, other = (make(cfg, **options) for make in both("models", FAMILIES_OF_CONFIGS[family]))
+        shapes = [[(key, value.shape) for key, value in each.state_dict().items()] for each in (mine, other)]
+        assert shapes[0] == shapes[1], name
+
+
+def byo_configs(models):
+    block, cfg = models.ByoBlockCfg, models.ByoModelCfg
+    yield cfg(blocks=(block("edge", 1, 32, 2, 0, 0.5), block("bottle", 2, 64, 2, 16, 0.5)), stem_chs=24,
+              downsample="avg", attn_layer="se", attn_kwargs=dict(rd_ratio=0.25), stem_pool="")  # fmt: skip
+    yield cfg(blocks=(block("bottle", 2, 32, 1, 0, 2.0), block("bottle", 1, 64, 2, 8, 2.0)), downsample="",
+              act_layer="silu", block_kwargs=dict(bottle_in=True, linear_out=True), num_features=48,
+              width_factor=1.5)  # fmt: skip
+    yield cfg(blocks=(block("rep", 2, 32, 2, 0, 1.0), block("basic", 1, 64, 2, 0, 1.0)), stem_type="rep", stem_chs=16)
+    yield cfg(blocks=((block("bottle", 1, 32, 1, 0, 0.25), block("self_attn", 1, 32, 1, 0, 0.25)),
+                      block("self_attn", 1, 64, 2, 0, 0.25)), stem_type="tiered",
+              self_attn_layer="halo", self_attn_kwargs=dict(block_size=8, halo_size=2, dim_head=8))  # fmt: skip
+    yield cfg(blocks=(block("dark", 1, 32, 2, None, 0.5), block("dark", 1, 48)), stem_type="7x7", stem_chs=16,
+              head_type="mlp", head_hidden_size=20)  # fmt: skip
+    yield cfg(blocks=(block("basic", 1, 32, 2, None, 0.5), block("basic", 1, 48)), stem_type="3x3", stem_chs=16)
+
+
+@pytest.mark.parametrize("row", range(6))
+def test_networks_of_ones_own_blocks_give_the_same_numbers(row):
+    libraries = [importlib.import_module(f"{library}.models") for library in ("imgzoo_timm", "timm")]
+    made = [each.ByobNet(list(byo_configs(each))[row], num_classes=7, img_size=64) for each in libraries]
+    on_shared_weights(*made, torch.randn(1, 3, 64, 64))
+
+
+def other_configs(models):
+    yield models.MaxxVit, models.MaxxVitCfg(
+        embed_dim=(32, 64), depths=(1, 2), block_type=("C", ("C", "T")), stem_width=(16, 32)
+    ), dict(img_size=64)  # fmt: skip
+    yield models.MaxxVit, models.MaxxVitCfg(
+        embed_dim=(32, 64), depths=(1, 1), block_type=("M", "M"), stem_width=16,
+        conv_cfg=models.MaxxVitConvCfg(block_type="convnext"),
+        transformer_cfg=models.MaxxVitTransformerCfg(no_block_attn=True, init_values=0.1)
+    ), dict(img_size=64)  # fmt: skip
+    yield models.NormFreeNet, models.NfCfg((1, 1, 1, 1), (16, 32, 48, 64), attn_layer="se", attn_kwargs={}), {}
+    yield models.RegNet, models.RegNetCfg(
+        depth=6, w0=16, wa=36.0, wm=2.5, group_size=8, downsample="", linear_out=True), {}  # fmt: skip
+    yield models.MultiScaleVit, models.MultiScaleVitCfg(depths=(1, 1, 1, 1), embed_dim=24), dict(img_size=(64, 64))
+    yield models.NaFlexVit, models.NaFlexVitCfg(
+        depth=1, embed_dim=48, num_heads=3, class_token=True, reg_tokens=2, init_values=0.1, global_pool="token",
+        pos_embed_ar_preserving=True), {}  # fmt: skip
+
+
+@pytest.mark.parametrize("row", range(6))
+def test_networks_of_ones_own_configurations_give_the_same_numbers(row):
+    libraries = [importlib.import_module(f"{library}.models") for library in ("imgzoo_timm", "timm")]
+    rows = [list(other_configs(each))[row] for each in libraries]
+    assert repr(rows[0][1]) == repr(rows[1][1])
+    on_shared_weights(*(make(cfg, num_classes=7, **options) for make, cfg, options in rows), torch.randn(1, 3, 64, 64))

@@ -9,6 +9,8 @@ constants           .data._constants   OPENAI_CLIP_MEAN OPENAI_CLIP_STD
 config              .data._config      resolve_data_config resolve_model_data_config
 model_config        .data._config      resolve_input_data_config
 readers             .data._readers     create_reader get_img_extensions is_img_extension
+readers.reader_factory .data._readers  create_reader
+readers.img_extensions .data._readers  get_img_extensions is_img_extension
 readers.reader      .data._readers     Reader
 readers.class_map   .data._readers     load_class_map
 scheduled_sampler   .data._scheduled   ScheduledBatchSampler ScheduledTransformDataset
