@@ -1448,3 +1448,27 @@ def test_networks_of_ones_own_configurations_give_the_same_numbers(row):
     rows = [list(other_configs(each))[row] for each in libraries]
     assert repr(rows[0][1]) == repr(rows[1][1])
     on_shared_weights(*(make(cfg, num_classes=7, **options) for make, cfg, options in rows), torch.randn(1, 3, 64, 64))
+
+
+WITHOUT = {
+    "data": {"add_img_extensions", "del_img_extensions", "set_img_extensions"},
+    "models": {"ClassAttn", "EfficientNetFeatures", "EfficientVitLarge", "HighResolutionNetFeatures",
+               "LayerScaleBlock", "LayerScaleBlockClassAttn", "MixerBlock", "MobileNetV3Features",
+               "MobileNetV5Encoder", "TalkingHeadAttn", "adapt_model_from_string", "create_block", "create_byob_stem",
+               "load_custom_pretrained", "set_pretrained_check_hash", "set_pretrained_download_progress"},
+}  # fmt: skip
+"""Public names of the peer that have no equivalent here."""
+
+
+@pytest.mark.filterwarnings("ignore::imgzoo.errors.ImgzooDeprecationWarning")
+@pytest.mark.parametrize("path", imgzoo_timm.PACKAGES)
+def test_public_names_without_an_equivalent_are_known_and_told(path):
+    module, peer = importlib.import_module(f"imgzoo_timm.{path}"), importlib.import_module(f"timm.{path}")
+    public = [name for name, value in vars(peer).items()
+              if not name.startswith("_") and getattr(value, "__module__", "").startswith("timm")]  # fmt: skip
+    missing = {name for name in public if not hasattr(module, name)}
+    assert missing == WITHOUT.get(path, set())
+    for name in missing:
+        with pytest.raises(AttributeError, match=f"has no {name}: ") as raised:
+            getattr(module, name)
+        assert str(raised.value).partition(": ")[2] not in (rooms[f"imgzoo_timm.{path}"].advice, "")

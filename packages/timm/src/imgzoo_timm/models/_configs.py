@@ -132,10 +132,12 @@ class NfCfg:
     bottle_ratio: float = 0.5
     num_features: int = 0
     ch_div: int = 8
+    """What channels are a multiple of: 8 alone in imgzoo's networks, as alpha is 0.2 and attn_gain 2."""
     reg: bool = False
     extra_conv: bool = False
     gamma_in_act: bool = False
     same_padding: bool = False
+    """With gamma_in_act and skipinit, as DeepMind published it, or none of the three."""
     std_conv_eps: float = 1e-5
     skipinit: bool = False
     zero_init_fc: bool = False
