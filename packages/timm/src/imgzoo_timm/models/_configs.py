@@ -129,9 +129,9 @@ class NfCfg:
     attn_kwargs: Options | None = None
     attn_gain: float = 2.0
     width_factor: float = 1.0
-    bottle_ratio: float = 0.5
+    bottle_ratio: float = 1 / 2
     num_features: int = 0
-    ch_div: int = 8
+    ch_div: Any = 8
     """What channels are a multiple of: 8 alone in imgzoo's networks, as alpha is 0.2 and attn_gain 2."""
     reg: bool = False
     extra_conv: bool = False
