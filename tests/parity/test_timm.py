@@ -35,7 +35,11 @@ def ours(path, name):
 
 
 def theirs(path, name):
-    return getattr(importlib.import_module(f"timm.{path}"), name)
+    module = importlib.import_module(f"timm.{path}")
+    if not hasattr(module, name):  # only the module that it stands in shows it
+        own = f"imgzoo_timm.{path}."
+        module = next(peer_module(each) for each in PATHS if each.startswith(own) and name in rooms[each].homes)
+    return getattr(module, name)
 
 
 def both(path, name):
@@ -158,7 +162,11 @@ LAYERS = [
     ("FilterResponseNormAct2d", (24,), dict(act_layer="silu"), MAP), ("FilterResponseNormTlu2d", (24,), {}, MAP),
     ("GlobalContext", (24,), {}, MAP), ("GlobalContext", (24,), dict(fuse_add=True, use_attn=False), MAP),
     ("GlobalContext", (24,), dict(fuse_add=True, fuse_scale=False, rd_channels=5, gate_layer="hard_sigmoid"), MAP),
-    ("GatherExcite", (24,), dict(use_mlp=False), MAP), ("GatherExcite", (24,), dict(use_mlp=False, extent=2), MAP),
+    ("CbamModule", (24,), {}, MAP),
+    ("CbamModule", (24,), dict(rd_channels=5, spatial_kernel_size=3, mlp_bias=True), MAP),
+    ("LightCbamModule", (24,), {}, MAP), ("GlobalResponseNorm", (24,), {}, MAP.permute(0, 2, 3, 1)),
+    ("GlobalResponseNorm", (24,), dict(channels_last=False), MAP), ("GatherExcite", (24,), dict(use_mlp=False), MAP),
+    ("GatherExcite", (24,), dict(use_mlp=False, extent=2), MAP),
     ("NonLocalAttn", (24,), {}, MAP), ("BatNonLocalAttn", (24,), dict(block_size=4), MAP),
     ("ScaledStdConv2d", (24, 12, 3), {}, MAP), ("ScaledStdConv2dSame", (24, 12, 3), dict(stride=2, gamma=1.7), MAP),
     ("SeparableConv2d", (24, 12), dict(stride=2), MAP), ("MixedConv2d", (24, 12, [3, 5]), {}, MAP),
@@ -631,9 +639,7 @@ def test_training_transforms_have_the_steps():
         for create in both("data", "create_transform"):
             made = create(224, is_training=True, **options)
             parts = made if isinstance(made, tuple) else (made,)
-            rows.append(
-                [[type(step).__name__.replace("Policy", "RandAugment") for step in part.transforms] for part in parts]
-            )
+            rows.append([[type(step).__name__ for step in part.transforms] for part in parts])
         assert rows[0] == rows[1]
 
 
@@ -1179,3 +1185,290 @@ def test_what_is_told_of_pools(family):
     size = told.input_size[-1]
     if model.default_cfg["input_size"][-1] == size:
         assert model.default_cfg["pool_size"] == told.pool_size
+
+
+# patches of images of any shape, and policies as lists
+
+
+SIDES = [(90, 120), (500, 20), (33, 17), (7, 900), (333, 331)]
+
+
+def test_sizes_and_patches_of_sequences():
+    sizes = both("data.naflex_transforms", "get_image_size_for_seq")
+    for sides in SIDES:
+        for length in (1, 3, 7, 20, 48, 333, 576):
+            for options in (dict(), dict(max_ratio=1.1), dict(patch_size=(16, 8))):
+                mine, other = (size(sides, max_seq_len=length, **options) for size in sizes)
+                assert mine[1] == other[1] and mine[0] == pytest.approx(other[0], abs=1e-4, rel=1e-3), (
+                    sides,
+                    length,
+                    options,
+                )
+    image = torch.randn(3, 40, 70)
+    for options in ({}, dict(channels_last=False), dict(flatten_patches=False), dict(include_info=False),
+                    dict(flatten_patches=False, channels_last=False)):  # fmt: skip
+        same_tensors(*(cut(image, (16, 8), **options) for cut in both("data", "patchify_image")), 0)
+    mine, other = (make(16)(PICTURE) for make in both("data", "Patchify"))
+    assert list(mine) == list(other)
+    same_tensors(mine.values(), other.values(), 0)
+    for name in ("ResizeToSequence", "CenterCropToSequence"):
+        for sides in SIDES[:3]:
+            for length in (20, 200):
+                mine, other = (make(16, length)(PICTURE.resize(sides)) for make in both("data", name))
+                same_tensors(torch.from_numpy(np.array(mine)), torch.from_numpy(np.array(other)), 0)
+    for name in ("ResizeKeepRatioToSequence", "RandomCropToSequence"):
+        assert len({make(16, 48)(PICTURE).size for make in both("data", name)}) == 1
+    random.seed(0)
+    areas = [np.mean([np.prod(make(16, 48, scale=(0.3, 0.6))(PICTURE).size) for _ in range(60)])
+             for make in both("data", "RandomResizedCropToSequence")]  # fmt: skip
+    assert areas[0] == pytest.approx(areas[1], rel=0.1)
+
+
+@pytest.mark.parametrize("options", [
+    dict(), dict(is_training=True), dict(patchify=True), dict(is_training=True, no_aug=True, patchify=True),
+    dict(is_training=True, patchify=True, re_prob=0.2, auto_augment="rand-m9"), dict(crop_border_pixels=4),
+    dict(patchify=True, use_prefetcher=True), dict(patchify=True, naflex=False)])  # fmt: skip
+def test_transforms_of_sequences_have_the_steps(options):
+    made = [
+        create(224, **{"naflex": True, "max_seq_len": 50, **options}) for create in both("data", "create_transform")
+    ]
+    assert len({str([type(step).__name__ for step in each.transforms]) for each in made}) == 1
+    if not options.get("is_training") or options.get("no_aug"):
+        mine, other = (each(PICTURE) for each in made)
+        if options.get("patchify"):
+            mine, other = mine.values(), other.values()
+        same_tensors(mine, other)
+
+
+class Pictures(torch.utils.data.Dataset):
+    transform = target_transform = None
+
+    def __init__(self, count=37):
+        self.count = count
+
+    def __len__(self):
+        return self.count
+
+    def __getitem__(self, i):
+        image = Image.fromarray(np.full((40 + i % 40, 90 - i % 40, 3), i % 250, np.uint8))
+        return (self.transform(image) if self.transform else image), i % 5
+
+
+def batches_of(loader):
+    return [({key: getattr(value, "shape", value) for key, value in row.items()}, targets.shape, row["patches"].dtype,
+             targets.dtype) for row, targets in loader]  # fmt: skip
+
+
+@pytest.mark.parametrize("prefetch", [False, True])
+def test_batches_of_sequences(prefetch):
+    for args in ((16384, 128), (16384, 576), (16384, 576, 20, 8), (1000, 576, None, 8), (16384, 700, None, 8, "round"),
+                 (16384, 576, None, 8, "ceil")):  # fmt: skip
+        assert len({size(*args) for size in both("data", "calculate_naflex_batch_size")}) == 1, args
+    shared = dict(train_seq_lens=(4, 9, 16), max_seq_len=9, batch_size=4, num_workers=0, persistent_workers=False,
+                  pin_memory=False, color_jitter=0, use_prefetcher=prefetch, device=torch.device("cpu"))  # fmt: skip
+    mine, other = (make(Pictures(), patch_size=16, **shared) for make in both("data", "create_naflex_loader"))
+    assert len(mine) == len(other) and batches_of(mine) == batches_of(other)
+    for (rows, targets), (wanted, classes) in zip(mine, other):
+        same_tensors([targets, rows["patch_coord"]], [classes, wanted["patch_coord"]], 0)
+        same_tensors(rows["patches"][rows["patch_valid"]], wanted["patches"][wanted["patch_valid"]], 1e-4)
+    kinds = []
+    for make, mixup in zip(both("data", "create_naflex_loader"), both("data", "NaFlexMixup")):
+        for options in (dict(patch_size=16), dict(patch_size_choices=[8, 16]), dict(mixup_fn=mixup(num_classes=5))):
+            loader = make(Pictures(400), is_training=True, **options, **shared)
+            rows = batches_of(loader)
+            assert sum(targets[0] for _, targets, *_ in rows) == 400 and len(rows) == len(loader)
+            kinds.append({(row["patches"][2:], row["seq_len"], targets[1:], kind, other) for row, targets, kind, other
+                          in rows})  # fmt: skip
+            sizes = {row["seq_len"]: set() for row, *_ in rows}
+            for row, targets, *_ in rows[:-1]:
+                sizes[row["seq_len"]].add(targets[0])
+            assert sizes.keys() <= {4, 9, 16} and all(max(each) <= max(1, 64 // size) for size, each in sizes.items())
+    assert kinds[:3] == kinds[3:]
+
+
+def test_mixing_of_images_of_any_shape():
+    sizes = [(1, 8, 8 + 4 * i) for i in range(5)]
+    shares, pairs = [], []
+    for mix in both("data", "mix_batch_variable_size"):
+        for cut in (False, True):
+            drawn = []
+            for seed in range(400):
+                random.seed(seed), np.random.seed(seed)
+                images = [torch.full(size, float(i)) for i, size in enumerate(sizes)]
+                mixed, lam, partner = mix(images, mixup_alpha=0.0 if cut else 1.0, cutmix_alpha=1.0 if cut else 0.0)
+                for i, other in partner.items():
+                    assert partner[other] == i and mixed[i].shape == sizes[i]
+                    expected = lam[i] * i + (1 - lam[i]) * other
+                    assert mixed[i].mean().item() == pytest.approx(expected, abs=1e-4)
+                assert lam[4] == 1.0 and 4 not in partner
+                drawn += lam[:4]
+            shares.append(np.mean(drawn))
+        pairs.append(pairs)
+    np.testing.assert_allclose(shares[:2], shares[2:], atol=0.04)
+    for target, options in ((torch.tensor([0, 1, 2]), dict(smoothing=0.3)),
+                            (torch.eye(3), dict(smoothing=0.3, multi_label=True))):  # fmt: skip
+        same_tensors(*(make(target, {0: 1, 1: 0}, [0.7, 0.6, 1.0], num_classes=3, **options)
+                       for make in both("data", "pairwise_mixup_target")))  # fmt: skip
+
+
+@pytest.mark.parametrize("spatial", ["region", "patch"])
+def test_patches_are_erased_as_often(spatial):
+    coord, shares = torch.cartesian_prod(torch.arange(20), torch.arange(20))[None], []
+    for erasing in both("data.naflex_random_erasing", "PatchRandomErasing"):
+        random.seed(0), torch.manual_seed(0), np.random.seed(0)
+        erase, gone = erasing(1.0, device="cpu", spatial_mode=spatial), []
+        for _ in range(200):
+            patches = torch.ones(1, 400, 1, 1, 3)
+            erase(patches, coord, torch.ones(1, 400, dtype=torch.bool))
+            gone.append((patches == 0).float().mean().item())
+        shares.append([np.mean(gone), np.min(gone), np.max(gone)])
+    np.testing.assert_allclose(*shares, atol=0.03)
+
+
+def test_policies_hold_the_operations():
+    def rows(policy):
+        ops = getattr(policy, "ops", None) or [op for row in policy.policy for op in row]
+        return sorted((op.name, op.prob, op.magnitude, op.magnitude_std) for op in ops)
+
+    module = "data.auto_augment"
+    for text in ("rand-m9-n3-mstd0.5", "rand-m9-mstd0.5-inc1", "rand-m7-tweights", "rand-m7-p0.3-t3aw"):
+        mine, other = (make(text, {}) for make in both(module, "rand_augment_transform"))
+        assert rows(mine) == rows(other) and mine.num_layers == other.num_layers
+        assert (mine.choice_weights is None) == (other.choice_weights is None)
+        if mine.choice_weights is not None:
+            weights = [{op.name: round(each, 6) for op, each in zip(made.ops, made.choice_weights)}
+                       for made in (mine, other)]  # fmt: skip
+            assert weights[0] == weights[1]
+    for own in (["Rotate", "Color"], {"Rotate": 1, "Color": 3}):
+        mine, other = (make("rand-m9", {}, own) for make in both(module, "rand_augment_transform"))
+        assert rows(mine) == rows(other)
+        assert np.array_equal(mine.choice_weights, other.choice_weights)
+    for text in ("original", "originalr", "v0", "v0r", "3a", "original-mstd0.5"):
+        mine, other = (make(text, {}) for make in both(module, "auto_augment_transform"))
+        assert rows(mine) == rows(other)
+    mine, other = (make("augmix-m5-w4-d2-b1", {}) for make in both(module, "augment_and_mix_transform"))
+    assert rows(mine) == rows(other)
+    assert {name: getattr(mine, name) for name in ("alpha", "width", "depth", "blended")} == {
+        name: getattr(other, name) for name in ("alpha", "width", "depth", "blended")}  # fmt: skip
+    names = [op.name for op in ours("data", "rand_augment_ops")()]
+    assert names == [op.name for op in theirs("data", "rand_augment_ops")()]
+    hparams = dict(img_mean=(1, 2, 3), interpolation=Image.Resampling.BILINEAR, translate_pct=0.2)
+    rows_of = ours("data", "auto_augment_policy")
+    names += [op.name for text in ("original", "v0", "3a") for row in rows_of(text) for op in row]
+    for name in sorted({*names} - {"GaussianBlurRand"}):
+        found = [{np.array(op(PICTURE)).tobytes() for _ in range(24)} for op in (
+                 make(name, 1.0, 7, hparams) for make in both(module, "AugmentOp"))]  # fmt: skip
+        assert found[0] & found[1] and (len(found[0]) > 4 or found[0] == found[1]), name
+
+
+def test_names_of_classes():
+    told = {"a": "x", "b": "y"}
+    infos = [(make(["a", "b"], told), make({0: "a", 5: "b"}, told), net())
+             for make, net in zip(both("data", "CustomDatasetInfo"), both("data", "ImageNetInfo"))]  # fmt: skip
+    for mine, other in zip(*infos):
+        for name in ("num_classes", "label_names", "label_descriptions", "label_indices"):
+            assert getattr(mine, name)() == getattr(other, name)(), name
+        assert mine.label_descriptions(True, True) == other.label_descriptions(True, True)
+        for number in other.label_indices()[:3]:
+            assert mine.index_to_description(number, True) == other.index_to_description(number, True)
+        for kind in ("name", "description", "detailed"):
+            maps = [make(info, kind) for make, info in zip(both("data", "DatasetInfoLabelMapper"), (mine, other))]
+            for number in (0, 3, 5, 5000):
+                assert maps[0](number) == maps[1](number)
+            assert maps[0].coverage(4) == maps[1].coverage(4)
+    for size in ((12, 16), (6, 16), (4, 4)):
+        mine, other = ({tuple(make.get_params(PICTURE.resize((10, 8)), size)) for _ in range(400)}
+                       for make in both("data", "RandomPad"))  # fmt: skip
+        assert size == (4, 4) or mine == other
+
+
+# networks by their configurations
+
+
+FAMILIES_OF_CONFIGS = {"byobnet": "ByobNet", "byoanet": "ByobNet", "maxxvit": "MaxxVit", "nfnet": "NormFreeNet",
+                       "regnet": "RegNet", "mvitv2": "MultiScaleVit"}  # fmt: skip
+
+
+@pytest.mark.parametrize("family", FAMILIES_OF_CONFIGS)
+def test_published_configurations_build_the_networks(family):
+    size = dict(img_size=256) if family == "byoanet" else {}
+    published = list(importlib.import_module(f"timm.models.{family}").model_cfgs.items())
+    for name, cfg in published[:: max(1, len(published) // 6)]:
+        options = dict(img_size=224) if name.startswith("resnet") and cfg.head_type == "attn_abs" else size
+        with torch.device("meta"):
+            mine, other = (make(cfg, **options) for make in both("models", FAMILIES_OF_CONFIGS[family]))
+        shapes = [[(key, value.shape) for key, value in each.state_dict().items()] for each in (mine, other)]
+        assert shapes[0] == shapes[1], name
+
+
+def byo_configs(models):
+    block, cfg = models.ByoBlockCfg, models.ByoModelCfg
+    yield cfg(blocks=(block("edge", 1, 32, 2, 0, 0.5), block("bottle", 2, 64, 2, 16, 0.5)), stem_chs=24,
+              downsample="avg", attn_layer="se", attn_kwargs=dict(rd_ratio=0.25), stem_pool="")  # fmt: skip
+    yield cfg(blocks=(block("bottle", 2, 32, 1, 0, 2.0), block("bottle", 1, 64, 2, 8, 2.0)), downsample="",
+              act_layer="silu", block_kwargs=dict(bottle_in=True, linear_out=True), num_features=48,
+              width_factor=1.5)  # fmt: skip
+    yield cfg(blocks=(block("rep", 2, 32, 2, 0, 1.0), block("basic", 1, 64, 2, 0, 1.0)), stem_type="rep", stem_chs=16)
+    yield cfg(blocks=((block("bottle", 1, 32, 1, 0, 0.25), block("self_attn", 1, 32, 1, 0, 0.25)),
+                      block("self_attn", 1, 64, 2, 0, 0.25)), stem_type="tiered",
+              self_attn_layer="halo", self_attn_kwargs=dict(block_size=8, halo_size=2, dim_head=8))  # fmt: skip
+    yield cfg(blocks=(block("dark", 1, 32, 2, None, 0.5), block("dark", 1, 48)), stem_type="7x7", stem_chs=16,
+              head_type="mlp", head_hidden_size=20)  # fmt: skip
+    yield cfg(blocks=(block("basic", 1, 32, 2, None, 0.5), block("basic", 1, 48)), stem_type="3x3", stem_chs=16)
+
+
+@pytest.mark.parametrize("row", range(6))
+def test_networks_of_ones_own_blocks_give_the_same_numbers(row):
+    libraries = [importlib.import_module(f"{library}.models") for library in ("imgzoo_timm", "timm")]
+    made = [each.ByobNet(list(byo_configs(each))[row], num_classes=7, img_size=64) for each in libraries]
+    on_shared_weights(*made, torch.randn(1, 3, 64, 64))
+
+
+def other_configs(models):
+    yield models.MaxxVit, models.MaxxVitCfg(
+        embed_dim=(32, 64), depths=(1, 2), block_type=("C", ("C", "T")), stem_width=(16, 32)
+    ), dict(img_size=64)  # fmt: skip
+    yield models.MaxxVit, models.MaxxVitCfg(
+        embed_dim=(32, 64), depths=(1, 1), block_type=("M", "M"), stem_width=16,
+        conv_cfg=models.MaxxVitConvCfg(block_type="convnext"),
+        transformer_cfg=models.MaxxVitTransformerCfg(no_block_attn=True, init_values=0.1)
+    ), dict(img_size=64)  # fmt: skip
+    yield models.NormFreeNet, models.NfCfg((1, 1, 1, 1), (16, 32, 48, 64), attn_layer="se", attn_kwargs={}), {}
+    yield models.RegNet, models.RegNetCfg(
+        depth=6, w0=16, wa=36.0, wm=2.5, group_size=8, downsample="", linear_out=True), {}  # fmt: skip
+    yield models.MultiScaleVit, models.MultiScaleVitCfg(depths=(1, 1, 1, 1), embed_dim=24), dict(img_size=(64, 64))
+    yield models.NaFlexVit, models.NaFlexVitCfg(
+        depth=1, embed_dim=48, num_heads=3, class_token=True, reg_tokens=2, init_values=0.1, global_pool="token",
+        pos_embed_ar_preserving=True), {}  # fmt: skip
+
+
+@pytest.mark.parametrize("row", range(6))
+def test_networks_of_ones_own_configurations_give_the_same_numbers(row):
+    libraries = [importlib.import_module(f"{library}.models") for library in ("imgzoo_timm", "timm")]
+    rows = [list(other_configs(each))[row] for each in libraries]
+    assert repr(rows[0][1]) == repr(rows[1][1])
+    on_shared_weights(*(make(cfg, num_classes=7, **options) for make, cfg, options in rows), torch.randn(1, 3, 64, 64))
+
+
+WITHOUT = {
+    "data": {"add_img_extensions", "del_img_extensions", "set_img_extensions"},
+    "models": {"ClassAttn", "EfficientNetFeatures", "EfficientVitLarge", "HighResolutionNetFeatures",
+               "LayerScaleBlock", "LayerScaleBlockClassAttn", "MixerBlock", "MobileNetV3Features",
+               "MobileNetV5Encoder", "TalkingHeadAttn", "adapt_model_from_string", "create_block", "create_byob_stem",
+               "load_custom_pretrained", "set_pretrained_check_hash", "set_pretrained_download_progress"},
+}  # fmt: skip
+"""Public names of the peer that have no equivalent here."""
+
+
+@pytest.mark.filterwarnings("ignore::imgzoo.errors.ImgzooDeprecationWarning")
+@pytest.mark.parametrize("path", imgzoo_timm.PACKAGES)
+def test_public_names_without_an_equivalent_are_known_and_told(path):
+    module, peer = importlib.import_module(f"imgzoo_timm.{path}"), importlib.import_module(f"timm.{path}")
+    public = [name for name, value in vars(peer).items()
+              if not name.startswith("_") and getattr(value, "__module__", "").startswith("timm")]  # fmt: skip
+    missing = {name for name in public if not hasattr(module, name)}
+    assert missing == WITHOUT.get(path, set())
+    for name in missing:
+        with pytest.raises(AttributeError, match=f"has no {name}: ") as raised:
+            getattr(module, name)
+        assert str(raised.value).partition(": ")[2] not in (rooms[f"imgzoo_timm.{path}"].advice, "")

@@ -246,6 +246,12 @@ def test_grids_fit_and_nearly_fill_the_length(height, width, patch, length):
         assert abs(np.log(rows / columns * width / height)) < 0.5
 
 
+@pytest.mark.parametrize(("size", "length", "grid"), [((90, 120), 333, (15, 20)), ((5.625, 7.5), 333, (15, 20)),
+                                                      ((48, 64), 13, (3, 4))])  # fmt: skip
+def test_sides_that_grow_at_once_keep_the_aspect(size, length, grid):
+    assert fit_grid(*size, 16 if size[0] > 6 else 1, length) == grid
+
+
 def test_patches_are_the_image():
     image = torch.arange(3 * 8 * 12, dtype=torch.int16).view(3, 8, 12)
     patches, places = patchify(image, 4)

@@ -213,6 +213,7 @@ class StemRow(NamedTuple):
 
 
 STEM = {
+    "3x3": StemRow((1.0,)),
     "7x7": StemRow((1.0,), 7),
     "deep": StemRow((1.0, 1.0, 1.0)),
     "clip": StemRow((0.5, 0.5, 1.0)),
@@ -225,7 +226,7 @@ POOL = {"max": partial(nn.MaxPool2d, 3, 2, 1), "avg": partial(nn.AvgPool2d, 2)}
 
 def make_stem(kind: str, in_chans: int, dim: int, pool: str | None, make: Makers) -> tuple[nn.Module, Feature]:
     """One layer that halves the image, or several (and a pool) that quarter it; and the level of stride 2."""
-    if kind == "3x3":
+    if kind == "3x3" and not pool:
         return make.conv(in_chans, dim, 3, 2), Feature(dim, 2, "stem")
     if kind in BLOCKS:
         sizes = Sizes(in_chans, dim, dim, 2, 1, 1, 1, (0, 0))

@@ -16,7 +16,7 @@ from .crops import CropStep, RandomResizedCrop, _interpolation
 from .resample import Crop
 
 
-def fit_grid(height: int, width: int, patch: int, length: int) -> tuple[int, int]:
+def fit_grid(height: float, width: float, patch: int, length: int) -> tuple[int, int]:
     """The (rows, columns) of patches, at most `length`, that keep the aspect of (height, width) best: the largest
     scale whose
     sides, rounded up to whole patches, fit."""
@@ -33,7 +33,7 @@ def fit_grid(height: int, width: int, patch: int, length: int) -> tuple[int, int
             low = middle
         else:
             high = middle
-    rows, columns = grid(low)
+    rows, columns = grid(low * (1 - 1e-8))  # where both sides grow at once, neither alone does
     return min(rows, length), min(columns, max(1, length // min(rows, length)))
 
 

@@ -10,17 +10,20 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_info
 from torch.utils.data.distributed import DistributedSampler
 
 import imgzoo
-from imgzoo_data.info import DatasetInfo, RealLabels
-from imgzoo_data.info import ImageNetInfo as NativeImageNet
+from imgzoo.errors import UsageError
+from imgzoo_data.info import RealLabels
+from imgzoo_data.order import permutation
+from imgzoo_data.sources.base import StreamSource
 
 from ._constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from ._factory import create_transform
 from ._readers import SCHEMES, Reader, SourceReader, source_of
 from ._scheduled import ScheduledBatchSampler, ScheduledTransformDataset
-from ._transforms import RandomErasing, create_transform
+from ._transforms import RandomErasing
 
 Transform = Callable[[Any], Any]
 
@@ -75,6 +78,66 @@ def opened(stored: Any) -> Image.Image:
     return Image.open(stored) if hasattr(stored, "read") else Image.fromarray(np.asarray(stored))
 
 
+class IterableImageDataset(IterableDataset):
+    """The same in the order of the source, shuffled in training: each worker of each process has its share."""
+
+    def __init__(self, root: Any, reader: Any = None, split: str = "train", class_map: Any = None,
+                 is_training: bool = False, batch_size: int = 1, num_samples: int | None = None, seed: int = 42,
+                 repeats: int = 0, download: bool = False, input_img_mode: str = "RGB", input_key: str | None = None,
+                 target_key: str | None = None, transform: Transform | None = None,
+                 target_transform: Transform | None = None, max_steps: int | None = None, **kwargs: Any):  # fmt: skip
+        if max_steps is not None:
+            raise UsageError("max_steps is not taken here: num_samples says how long an epoch is")
+        options = {
+            "class_map": class_map,
+            "input_key": input_key,
+            "target_key": target_key,
+            "download": download or None,
+        }
+        self.source = reader if reader is not None and not isinstance(reader, str) else \
+            source_of(reader, root, split, {**options, **kwargs})  # fmt: skip
+        self.transform, self.target_transform, self.input_img_mode = transform, target_transform, input_img_mode
+        self.is_training, self.batch_size, self.num_samples = is_training, batch_size, num_samples
+        self.seed, self.repeats = seed, repeats
+        self.epoch = torch.tensor(0).share_memory_()  # living workers see it too
+
+    def _samples(self) -> Iterator[Any]:
+        info, world = get_worker_info(), torch.distributed
+        worker, workers = (info.id, info.num_workers) if info is not None else (0, 1)
+        if world.is_available() and world.is_initialized():
+            worker, workers = world.get_rank() * workers + worker, world.get_world_size() * workers
+        for turn in range(self.repeats or 1):
+            epoch = int(self.epoch) * (self.repeats or 1) + turn
+            if isinstance(self.source, StreamSource):
+                yield from self.source.stream(self.seed, epoch, worker, workers, self.is_training)
+            else:
+                count = len(self.source)
+                order = permutation(count, self.seed, epoch) if self.is_training else range(count)
+                yield from (self.source[int(i)] for i in order[worker::workers])
+
+    def __iter__(self) -> Iterator[tuple[Any, Any]]:
+        for image, target, *_ in self._samples():
+            image = opened(image)
+            image = image.convert(self.input_img_mode) if self.input_img_mode else image
+            yield (self.transform(image) if self.transform is not None else image,
+                   self.target_transform(target) if self.target_transform is not None else target)  # fmt: skip
+
+    def __len__(self) -> int:
+        return (self.num_samples or len(self.source)) * (self.repeats or 1)
+
+    def set_epoch(self, count: int) -> None:
+        self.epoch.fill_(count)
+
+    def set_loader_cfg(self, num_workers: int | None = None) -> None:
+        """Nothing: workers are told apart when they begin."""
+
+    def filename(self, index: int, basename: bool = False, absolute: bool = False) -> str:
+        raise UsageError("samples in a source's own order have no numbers: ImageDataset has file names")
+
+    def filenames(self, basename: bool = False, absolute: bool = False) -> list[str]:
+        return [self.filename(0)]
+
+
 class AugMixDataset(Dataset):
     """Each image as it is and in `num_splits - 1` augmented forms; the transform is three (`separate=True`)."""
 
@@ -117,6 +180,9 @@ def create_dataset(name: str, root: str | None = None, split: str = "validation"
         options["download"] = True
     if (name or "").partition("/")[0] in SCHEMES:
         source = source_of(name, root, split, options)
+        if isinstance(source, StreamSource):
+            return IterableImageDataset(root, source, split, None, is_training, batch_size, num_samples, seed, repeats,
+                                        input_img_mode=input_img_mode)  # fmt: skip
         return ImageDataset(root, source, split, load_bytes=load_bytes, input_img_mode=input_img_mode)
     return ImageDataset(root, None, split, class_map, load_bytes, input_img_mode, **options)
 
@@ -257,12 +323,13 @@ def create_loader(
         separate=num_aug_splits > 0) for size in sizes or [input_size]]  # fmt: skip
     dataset.transform = None if sizes else transforms[0]
     sampler: Any = None
-    if distributed:
+    streams = isinstance(dataset, IterableDataset)  # and has an order and a share of its own
+    if distributed and not streams:
         sampler = DistributedSampler(dataset) if is_training and not num_aug_repeats else \
             RepeatAugSampler(dataset, num_repeats=num_aug_repeats) if is_training else \
             OrderedDistributedSampler(dataset)  # fmt: skip
-    batches: dict[str, Any] = dict(batch_size=batch_size, shuffle=sampler is None and is_training, sampler=sampler,
-                                   drop_last=is_training)  # fmt: skip
+    batches: dict[str, Any] = dict(batch_size=batch_size, shuffle=sampler is None and is_training and not streams,
+                                   sampler=sampler, drop_last=is_training)  # fmt: skip
     if sizes:
         dataset = ScheduledTransformDataset(dataset, transforms)
         batches = {"batch_sampler": ScheduledBatchSampler(
@@ -278,22 +345,6 @@ def create_loader(
     chans = input_size[0] if isinstance(input_size, (tuple, list)) and len(input_size) == 3 else 3
     return PrefetchLoader(loader, mean, std, chans, device, img_dtype, fp16, 0.0 if no_aug or not is_training else
                           re_prob, re_mode, re_count, splits)  # fmt: skip
-
-
-class CustomDatasetInfo(DatasetInfo):
-    def __init__(self, label_names: Any, label_descriptions: Any = None):
-        super().__init__(label_names, label_descriptions)
-
-    def label_name_to_description(self, label: str, detailed: bool = False) -> str:
-        return self.describe(label, detailed)
-
-
-class ImageNetInfo(NativeImageNet):
-    def __init__(self, subset: str = "imagenet-1k"):
-        super().__init__(subset)
-
-    def label_name_to_description(self, label: str, detailed: bool = False) -> str:
-        return self.describe(label, detailed)
 
 
 class RealLabelsImagenet:

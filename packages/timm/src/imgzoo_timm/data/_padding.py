@@ -48,6 +48,24 @@ class RandomCropOrPad(nn.Module):
         return crop_or_pad(img, top, left, self.size[0], self.size[1], self.fill, self.padding_mode)
 
 
+class RandomPad:
+    """An image somewhere on a ground of `input_size` (height, width); a larger one is left as it is."""
+
+    def __init__(self, input_size: Any, fill: Any = 0):
+        self.input_size, self.fill = to_2tuple(input_size), fill
+
+    @staticmethod
+    def get_params(img: Any, input_size: Any) -> tuple[int, int, int, int]:
+        """What is added to the left, above, to the right and below."""
+        wide, high = F.get_image_size(img)
+        down, right = max(input_size[0] - high, 0), max(input_size[1] - wide, 0)
+        left, top = random.randint(0, right), random.randint(0, down)
+        return left, top, right - left, down - top
+
+    def __call__(self, img: Any) -> Any:
+        return F.pad(img, list(self.get_params(img, self.input_size)), fill=self.fill)
+
+
 class MultiLabelTarget:
     """Class numbers, or with `dense` a vector of all classes, as float (classes)."""
 

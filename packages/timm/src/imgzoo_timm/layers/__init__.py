@@ -82,6 +82,8 @@ classifier           .layers._pool       ClassifierHead NormMlpClassifierHead
 classifier           .layers._pool       ClNormMlpClassifierHead create_classifier
 test_time_pool       .layers._pool       TestTimePoolHead apply_test_time_pool
 squeeze_excite       .layers._gate       SqueezeExcite SEModule EffectiveSqueezeExcite EffectiveSEModule
+cbam                 .layers._gate       CbamModule LightCbamModule
+grn                  .layers._mlp        GlobalResponseNorm
 eca                  .layers._gate       EcaModule CecaModule EfficientChannelAttn CircularEfficientChannelAttn
 gather_excite        .layers._gate       GatherExcite
 global_context       .layers._gate       GlobalContext
@@ -94,4 +96,16 @@ grid                 .layers._training   ndgrid meshgrid
 typing               .layers._typing     LayerType PadType
 """
 
-__getattr__, __dir__ = furnish(__name__, NAMES, "imgzoo's blocks are in imgzoo_layers")
+INSTEAD = {
+    "*_me": "activations of imgzoo_timm.layers keep no more than they need, by no names of their own",
+    "bottleneck_attn": "imgzoo_layers.bottleneck_attention has it",
+    "halo_attn": "imgzoo_layers.halo has it",
+    "lambda_layer": "imgzoo_layers.lambda_ has it",
+    "ml_decoder": "imgzoo_layers.ml_decoder has it",
+    "coord_attn": "create_attn makes them by name: coord, scoord, ela, strip (imgzoo_layers.place_gate)",
+    "median_pool": "no network of imgzoo has it: torch.nn.functional.unfold and a median make it",
+    "interpolate": "resample_abs_pos_embed and resize_rel_pos_bias_table of imgzoo_timm.layers resize tables",
+}
+"""What is not here on purpose, and imgzoo's way."""
+
+__getattr__, __dir__ = furnish(__name__, NAMES, "imgzoo's blocks are in imgzoo_layers", instead=INSTEAD)

@@ -142,10 +142,25 @@ class BatNonLocalAttn(bat.BatNonLocal):
         super().__init__(in_channels, rd_ratio, rd_divisor, block_size, groups, drop_rate)
 
 
+@placed
+class CbamModule(place_gate.Cbam):
+    light = False
+
+    def __init__(self, channels: int, rd_ratio: float = 1.0 / 16, rd_channels: int | None = None, rd_divisor: int = 1,
+                 spatial_kernel_size: int = 7, act_layer: Any = nn.ReLU, gate_layer: Any = "sigmoid",
+                 mlp_bias: bool = False):  # fmt: skip
+        super().__init__(channels, rd_ratio, rd_channels, rd_divisor, spatial_kernel_size, get_act_layer(act_layer),
+                         get_act_layer(gate_layer), mlp_bias, type(self).light)  # fmt: skip
+
+
+class LightCbamModule(CbamModule):
+    light = True
+
+
 GATES: dict[str, Any] = {
     "se": SqueezeExcite, "ese": EffectiveSqueezeExcite, "eca": EcaModule, "ceca": CecaModule, "gc": GlobalContext,
     "gca": partial(GlobalContext, fuse_add=True, fuse_scale=False), "ge": GatherExcite, "nl": NonLocalAttn,
-    "bat": BatNonLocalAttn,
+    "bat": BatNonLocalAttn, "cbam": CbamModule, "lcbam": LightCbamModule,
 }  # fmt: skip
 
 

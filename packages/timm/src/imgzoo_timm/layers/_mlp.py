@@ -81,6 +81,13 @@ class SwiGLU(native.SwiGlu):
 
 @adapter
 @placed
+class GlobalResponseNorm(native.GlobalResponseNorm):
+    def __init__(self, dim: int, eps: float = 1e-6, channels_last: bool = True):
+        super().__init__(dim, eps, channels_last)
+
+
+@adapter
+@placed
 class GlobalResponseNormMlp(native.GlobalResponseNormMlp):
     def __init__(self, in_features: int, hidden_features: int | None = None, out_features: int | None = None,
                  act_layer: Any = nn.GELU, bias: Any = True, drop: Any = 0.0, use_conv: bool = False):  # fmt: skip

@@ -45,6 +45,8 @@ _hub           .models._hub        load_model_config_from_path
 hub            .models._hub        load_model_config_from_hf load_state_dict_from_hf push_to_hf_hub
 -              .models._vision_transformer  VisionTransformer VisionTransformerDistilled
 -              .models._families   BasicBlock Bottleneck ResNet SwinTransformer ConvNeXt EfficientNet
+-              .models._configs    ByoBlockCfg ByoModelCfg MaxxVitCfg MaxxVitConvCfg MaxxVitTransformerCfg
+-              .models._configs    NfCfg RegNetCfg MultiScaleVitCfg NaFlexVitCfg
 _efficientnet_builder .models._families  decode_arch_def round_channels get_bn_args_tf resolve_bn_args resolve_act_layer
 """
 FAMILIES = {
@@ -62,11 +64,22 @@ imgzoo_timm.layers           AttentionPoolLatent RmsNorm get_act_layer get_norm_
 imgzoo_timm.layers PatchEmbed Mlp DropPath ClassifierHead to_2tuple trunc_normal_
 """,
     "convnext": "._families ConvNeXt",
+    "byobnet": "._configs ByoBlockCfg ByoModelCfg",
+    "maxxvit": "._configs MaxxVitCfg MaxxVitConvCfg MaxxVitTransformerCfg",
+    "mvitv2": "._configs MultiScaleVitCfg",
+    "naflexvit": "._configs NaFlexVitCfg",
+    "nfnet": "._configs NfCfg",
+    "regnet": "._configs RegNetCfg",
     "efficientnet": """
 ._families EfficientNet decode_arch_def round_channels resolve_bn_args resolve_act_layer
 """,
 }
 """What stands in the modules of families beside their networks and functions; every one has `_cfg` and its kin too."""
+CALLED = {"NormFreeNet": "NFNet", "NaFlexVit": "NaFlexViT", "EfficientViMDistilled": "DistilledEfficientViM",
+          "DeepseekVitClassifier": "DeepSeekViT", "DeepseekVitEncoder": "DeepSeekEncoder",
+          "Gemma4VitClassifier": "Gemma4ViT", "Gemma4VitEncoder": "Gemma4Encoder",
+          "Qwen3VitClassifier": "Qwen3ViT", "Qwen3VitEncoder": "Qwen3Encoder"}  # fmt: skip
+"""Networks that have another name here."""
 COMMON = """
 imgzoo_timm.models._registry    register_model generate_default_cfgs
 imgzoo_timm.models._builder     build_model_with_cfg
@@ -106,7 +119,7 @@ def family_name(family: str, name: str) -> Any:
     if name[:1].isupper():
         from ._networks import find_class
 
-        return find_class(family, name)
+        return find_class(family, CALLED.get(name, name))
     return None
 
 
@@ -155,7 +168,27 @@ def _created(family: str, variant: str, pretrained: bool = False, **kwargs: Any)
     return build_model_with_cfg(find_class(family, name.partition(":")[2]), variant, pretrained, **kwargs)
 
 
-__getattr__, __dir__ = furnish(__name__, NAMES, ADVICE, fallback=model_name)
+EXTRACTORS = "create_model(name, features_only=True) gives the levels of a network"
+CATALOG = "imgzoo.create_model makes it by name, with options"
+INSTEAD = {
+    "*features": EXTRACTORS,
+    "mobilenetv5encoder": CATALOG,
+    "efficientvitlarge": CATALOG,
+    "create_block": CATALOG,
+    "create_byob_stem": CATALOG,
+    "*cfg": "imgzoo.create_model takes the fields of a configuration as options",
+    "adapt_model_from_string": "pruned networks are models of the catalog (`imgzoo list '*pruned*'`)",
+    "_prune": "pruned networks are models of the catalog (`imgzoo list '*pruned*'`)",
+    "_efficientnet_blocks": "imgzoo_archs_efficientnet.builder makes blocks by the strings of decode_arch_def",
+    "load_custom_pretrained": "imgzoo.load_checkpoint reads the files of every library that imgzoo converts",
+    "set_pretrained_check_hash": "hashes that are known are always checked",
+    "set_pretrained_download_progress": "HF_HUB_DISABLE_PROGRESS_BARS=1 keeps downloads quiet",
+    "*attn": "blocks of a network are parts of it: imgzoo.get_spec(name).target says where they are defined",
+    "*block*": "blocks of a network are parts of it: imgzoo.get_spec(name).target says where they are defined",
+}
+"""What is not here on purpose, and imgzoo's way."""
+
+__getattr__, __dir__ = furnish(__name__, NAMES, ADVICE, fallback=model_name, instead=INSTEAD)
 
 
 def families() -> set[str]:
@@ -169,8 +202,10 @@ def families() -> set[str]:
 
 
 add_rooms(__name__, families(), ADVICE, family_name)
+for each in families():
+    rooms[f"{__name__}.{each}"].instead = INSTEAD
 for path, room in list(rooms.items()):
     if path.startswith("imgzoo_timm.layers"):
         alias = f"{__name__}.layers{path.removeprefix('imgzoo_timm.layers')}"
         rooms[alias] = Room(alias, room.advice, room.fallback)
-        rooms[alias].homes = room.homes
+        rooms[alias].homes, rooms[alias].instead = room.homes, room.instead

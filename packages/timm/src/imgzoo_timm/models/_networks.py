@@ -22,6 +22,7 @@ from imgzoo_timm.layers._config import use_fused_attn
 from imgzoo_timm.layers._helpers import to_2tuple
 from imgzoo_timm.layers._patch_embed import PatchEmbed
 
+from ._config_options import options_of
 from ._features import FeatureInfo
 
 
@@ -90,9 +91,13 @@ def network_class(native: type) -> type:
         return ADAPTERS[native]
 
     def __init__(self: Any, *args: Any, device: Any = None, dtype: Any = None, **options: Any) -> None:
-        if args:
+        if len(args) > 1 or (args and "cfg" in options):
             raise OptionError(f"{native.__name__} takes its options by name here")
-        native.__init__(self, **spelled(native, options))  # type: ignore[misc]
+        made: dict[str, Any] = {}
+        if args or "cfg" in options:
+            options = options_of(native, args[0] if args else options.pop("cfg"), options)
+            made = {key: None for key in parameters_of(native)[0] if options.get(key, 0) is None}
+        native.__init__(self, **made, **spelled(native, options))  # type: ignore[misc]
         self.after_construction()
         self.to(device=device, dtype=dtype)
 

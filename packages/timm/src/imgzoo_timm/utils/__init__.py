@@ -23,4 +23,5 @@ agc              .utils._model     adaptive_clip_grad
 attention_extract .utils._attention AttentionExtract
 """
 
-__getattr__, __dir__ = furnish(__name__, NAMES, "imgzoo trains by imgzoo_train (`imgzoo train --help`)")
+__getattr__, __dir__ = furnish(__name__, NAMES, "imgzoo trains by imgzoo_train (`imgzoo train --help`)",
+                               instead={"onnx": "imgzoo export writes ONNX (`imgzoo export --help`)"})  # fmt: skip
