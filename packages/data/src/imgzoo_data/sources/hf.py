@@ -56,7 +56,7 @@ def hf_source(
     reach = None if anywhere else _reach(location)
     if not streaming:
         source = HfSource(found, image, targets, reach)
-        source.whole = found.split is None and Path(location).expanduser().is_dir()  # saved without splits
+        source.whole = _is_one_table(Path(location).expanduser())
         return source
     if target_format == "value":
         targets.learn(cell_of(row, keys) for row in found.take(1))
@@ -74,6 +74,11 @@ def _reach(location: str) -> list[Path]:
     own = Path(location).expanduser()
     folders = [*map(Path, caches), *([own if own.is_dir() else own.parent] if own.exists() else [])]
     return [folder.resolve() for folder in folders]
+
+
+def _is_one_table(path: Path) -> bool:
+    """Whether a data set was saved without splits: whatever is asked for, all of it is read."""
+    return (path / "dataset_info.json").is_file() and not (path / "dataset_dict.json").is_file()
 
 
 def load(library: Any, location: str, split: str, name: str | None, revision: str | None, streaming: bool) -> Any:

@@ -51,6 +51,7 @@ def dry_run(config: Config) -> str:
         f"data        {config.data.source}: {counted(len(parts.sources.train), 'image')} to train on, "
         f"{len(parts.sources.validation):,} to validate, {counted(parts.sources.classes, 'class')}",
         *(f"  {line}" for line in parts.sources.splits.lines()),
+        *(f"  {line}" for line in getattr(parts.model, "changes", ())),
         f"images      {_shape(config, transform)}, {transform.interpolation}, "
         f"mean {_numbers(transform.mean)}, std {_numbers(transform.std)}",
         f"batches     {config.data.batch_size} x {config.optim.accumulate} images a step and rank, "
@@ -189,3 +190,9 @@ ACTIONS: dict[str, Callable[[Config], str]] = {
     "find-batch": find_batch_size,
     "profile": profile,
 }
+
+
+def act(name: str, config: Config) -> str:
+    """Do one of `ACTIONS`; what it dies of is said as a run says it."""
+    with checks.explained(config):
+        return ACTIONS[name](config)

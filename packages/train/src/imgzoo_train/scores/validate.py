@@ -145,6 +145,8 @@ def validate(
                 raise
             size //= 2
     seconds = time.perf_counter() - start
+    if say is not None and world.main and (absent := found.scores.absent):
+        say(f"{absent} of {data.align.classes} classes have no image here: means over classes leave them out")
     row: Row = {"model": text, **found.metrics, "img_size": _size(model, settings), "batch_size": size}
     return {**row, "params_m": round(count / 1e6, 3), "seconds": round(seconds, 2)}, found
 
