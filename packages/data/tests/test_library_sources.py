@@ -58,9 +58,14 @@ def test_a_saved_set_has_the_splits_it_was_saved_with(tmp_path, split):
         return datasets.Dataset.from_dict(cells, split=split and datasets.NamedSplit(split))
 
     datasets.DatasetDict(train=table(0, 6), validation=table(10, 4)).save_to_disk(str(tmp_path / "both"))
+    datasets.DatasetDict(Training=table(0, 6), VAL=table(10, 4)).save_to_disk(str(tmp_path / "cased"))
+    datasets.DatasetDict(train=table(0, 6), test=table(10, 4), meta=table(20, 1)).save_to_disk(str(tmp_path / "more"))
     table(0, 6).save_to_disk(str(tmp_path / "one"))
-    found = open_splits(f"hf:{tmp_path / 'both'}")
-    assert (len(found.train), len(found.validation)) == (6, 4)
+    for name in ("both", "cased"):
+        found = open_splits(f"hf:{tmp_path / name}")
+        assert (len(found.train), len(found.validation)) == (6, 4)
+    with pytest.raises(SplitError, match=r"or choose one with --val-split test$"):
+        open_splits(f"hf:{tmp_path / 'more'}")
     with pytest.raises(SplitError, match="it is all one: hold back training images with --val-share"):
         open_splits(f"hf:{tmp_path / 'one'}")
     assert len(open_splits(f"hf:{tmp_path / 'one'}", val_share=0.34).validation) == 2

@@ -76,6 +76,8 @@ def check(
     from imgzoo_data.examine import KINDS, diagnose, examine_all
     from imgzoo_data.report import write_report
 
+    if report is not None and report.suffix.lower() != ".html":
+        raise UsageError(f"--report takes a page, a .html file, not '{report}'")
     opened = _open(source, split, values)
     described, most = opened.describe(), max_pixels or MAX_PIXELS
     records = examine_all(opened, workers, limit, _progress("examining", as_json), most)

@@ -12,7 +12,7 @@ import numpy as np
 from imgzoo.errors import DataError, MissingDependencyError, UsageError
 
 from .base import TRAIN, Sample, Source, StreamSource, split_words
-from .layout import SplitError, no_split
+from .layout import SplitError, canonical_split, no_split
 from .listing import cell_of, image_bytes, pick_image, pick_targets
 from .targets import Targets, read_all
 
@@ -88,7 +88,8 @@ def load(library: Any, location: str, split: str, name: str | None, revision: st
         saved = library.load_from_disk(str(path))
         if not hasattr(saved, "keys"):
             return saved
-        word = next((w for w in split_words(split) if w in saved), None)
+        word = next((word for word in split_words(split) if word in saved), None)
+        word = word or next((word for word in saved if canonical_split(word) == canonical_split(split)), None)
         if word is None:
             raise no_split(f"'{location}'", split, saved)
         return saved[word]

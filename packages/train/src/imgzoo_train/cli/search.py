@@ -51,6 +51,8 @@ def command(
     check_file(sheet, "--sheet")
     if not query.is_file():
         raise UsageError(f"there is no image {query}")
+    if sheet is not None and sheet.exists() and sheet.samefile(query):
+        raise UsageError(f"--sheet {sheet} is the image that is looked for; choose another file")
     found = read_features(features)
     found.vectors()
     embedder = Embedder(model, pretrained, device=pick_device(device))

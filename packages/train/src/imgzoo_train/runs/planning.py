@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from imgzoo.memory import is_short
 from imgzoo.text import counted
 from imgzoo_train.config.settings import Config
 from imgzoo_train.files.storage import make_folder
@@ -147,7 +148,9 @@ def find_batch_size(config: Config, seconds: float = 60.0) -> str:
         batch = _Batch(images, targets)
         try:
             times = [_timed(parts, batch) for _ in range(3)]
-        except torch.OutOfMemoryError:
+        except (RuntimeError, MemoryError) as error:
+            if not is_short(error) or not rows:
+                raise
             break
         rows.append((size, size / min(times)))
         size *= 2
