@@ -9,7 +9,7 @@ from imgzoo_layers.act import create_act
 from imgzoo_layers.conv import ConvNormAct
 from imgzoo_layers.drop import drop_path_of
 from imgzoo_layers.norm_act import NormAct
-from imgzoo_layers.reparam import fold_norm, identity_kernel, merged
+from imgzoo_layers.reparam import added, fold_norm, identity_kernel, merged
 
 
 class Sizes(NamedTuple):
@@ -246,11 +246,11 @@ class MobileOneBlock(MergeableBlock):
         y = self.conv_kxk[0](x)
         for i, conv in enumerate(self.conv_kxk):
             if i > 0:
-                y = y + conv(x)
+                y = added(y, conv(x))
         if self.conv_scale is not None:
-            y = y + self.conv_scale(x)
+            y = added(y, self.conv_scale(x))
         if self.identity is not None:
-            y = self.drop_path(y) + self.identity(x)
+            y = added(self.drop_path(y), self.identity(x))
         return y
 
     def convolutions(self) -> list[Any]:

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from imgzoo.model import Distilled, Feature, FeatureInfo, ImageModel, Parts
 from imgzoo_layers.attention import LayerScale2d
 from imgzoo_layers.conv import ConvNorm
+from imgzoo_layers.distance_bias import distance_bias
 from imgzoo_layers.drop import drop_path_of, drop_path_rates
 from imgzoo_layers.head import linear_or_none
 from imgzoo_layers.init import init_linear_
@@ -49,7 +50,7 @@ class Attention2d(DistanceAttention):
     def forward(self, x: Tensor) -> Tensor:
         y = self.stride_conv(x)
         q, k, v = self.heads_of(self.q(y)), self.heads_of(self.k(y)), self.v(y)
-        scores = (q * self.scale) @ k.transpose(2, 3) + self.attention_biases[:, self.attention_bias_idxs]
+        scores = (q * self.scale) @ k.transpose(2, 3) + distance_bias(self.attention_biases, self.attention_bias_idxs)
         scores = self.talking_head2(self.attn_drop(self.talking_head1(scores).softmax(-1)))
         local = self.v_local(v)
         y = (scores @ self.heads_of(v)).transpose(2, 3).reshape(local.shape) + local
@@ -89,7 +90,7 @@ class Attention2dDownsample(DistanceAttention):
     def forward(self, x: Tensor) -> Tensor:
         q, k, v = self.heads_of(self.q(x)), self.heads_of(self.k(x)), self.v(x)
         local = self.v_local(v)
-        y = self.attend(q, k, self.heads_of(v), self.attention_biases[:, self.attention_bias_idxs])
+        y = self.attend(q, k, self.heads_of(v), distance_bias(self.attention_biases, self.attention_bias_idxs))
         return self.proj(self.act(y.transpose(2, 3).reshape(local.shape) + local))
 
 

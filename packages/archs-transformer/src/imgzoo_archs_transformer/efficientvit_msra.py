@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from imgzoo.model import Feature, FeatureInfo, ImageModel, Parts
 from imgzoo_layers.attention import Attending
 from imgzoo_layers.conv import ConvNorm
-from imgzoo_layers.distance_bias import DistanceTable, distance_index
+from imgzoo_layers.distance_bias import DistanceTable, distance_bias, distance_index
 from imgzoo_layers.norm_linear import NormLinear, NormLinearHead, check_pool
 from imgzoo_layers.padding import pad_to_multiple
 from imgzoo_layers.pool import GlobalPool
@@ -34,7 +34,7 @@ class CascadedGroupAttention(Tabled, Attending):
 
     def __init__(self, dim: int, kernels: Sequence[int], window: Size):
         heads, share = len(kernels), dim // len(kernels)
-        super().__init__(heads, KEY_DIM)
+        super().__init__(heads, KEY_DIM, fused=False)
         self.window, self.widths = window, [KEY_DIM, KEY_DIM, share]
         self.attention_biases = nn.Parameter(torch.zeros(heads, window[0] * window[1]))
         self.qkvs = nn.ModuleList(ConvNorm(share, sum(self.widths)) for _ in kernels)
@@ -44,7 +44,7 @@ class CascadedGroupAttention(Tabled, Attending):
 
     def forward(self, x: Tensor) -> Tensor:
         size, shares = (x.shape[2], x.shape[3]), x.chunk(self.num_heads, 1)
-        biases = self.attention_biases[:, self.attention_bias_idxs]
+        biases = distance_bias(self.attention_biases, self.attention_bias_idxs)
         found: list[Tensor] = []
         for i, (qkv, dw) in enumerate(zip(self.qkvs, self.dws)):
             y = shares[i] + found[-1] if i else shares[i]

@@ -16,7 +16,7 @@ from imgzoo_layers.gate import SqueezeExcite
 from imgzoo_layers.head import ClassifierHead
 from imgzoo_layers.init import trunc_normal_
 from imgzoo_layers.norm import LayerNorm2d, Norm
-from imgzoo_layers.reparam import Kernel, fold_norm, identity_kernel, merged
+from imgzoo_layers.reparam import Kernel, added, fold_norm, identity_kernel, merged
 
 LinearConv = partial(ConvNormAct, apply_act=False)
 
@@ -48,9 +48,9 @@ class MobileOneBlock(nn.Module):
             return self.act(self.se(self.reparam_conv(x)))
         y = self.conv_kxk[0](x)
         if self.conv_scale is not None:
-            y = y + self.conv_scale(x)
+            y = added(y, self.conv_scale(x))
         if self.identity is not None:
-            y = y + self.identity(x)
+            y = added(y, self.identity(x))
         return self.act(self.se(y))
 
     def kernels(self) -> list[Kernel]:
@@ -81,7 +81,7 @@ class LargeKernelConv(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if self.reparam_conv is not None:
             return self.act(self.se(self.reparam_conv(x)))
-        return self.act(self.se(self.large_conv(x) + self.small_conv(x)))
+        return self.act(self.se(added(self.large_conv(x), self.small_conv(x))))
 
     def reparameterize(self) -> None:
         """Replace the branches by one convolution, for inference."""

@@ -68,7 +68,7 @@ class ModulationAttention(Attending):
     """One head attends, a gate modulates what it found: (B, C, H, W) -> (B, C, H, W); section 3.3."""
 
     def __init__(self, dim: int, head_dim: int):
-        super().__init__(1, head_dim)
+        super().__init__(1, head_dim, fused=False)
         self.dim = dim
         self.q = ConvBn(dim, head_dim)
         self.k = ConvBn(dim, head_dim)

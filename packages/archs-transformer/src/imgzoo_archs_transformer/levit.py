@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from imgzoo.model import Distilled, Feature, FeatureInfo, ImageModel, Parts
 from imgzoo_layers.act import create_act
 from imgzoo_layers.attention import Attending
-from imgzoo_layers.distance_bias import DistanceTable, distance_index
+from imgzoo_layers.distance_bias import DistanceTable, distance_bias, distance_index
 from imgzoo_layers.drop import drop_path_of
 from imgzoo_layers.norm_linear import NormLinear, NormLinearHead, check_pool
 from imgzoo_layers.pool import GlobalPool
@@ -59,7 +59,7 @@ class DistanceAttention(Tabled, Attending):
     stride = 1
 
     def __init__(self, heads: int, key_dim: int, grid: Size, conv: bool):
-        super().__init__(heads, key_dim)
+        super().__init__(heads, key_dim, fused=False)
         self.grid, self.conv = grid, conv
         self.attention_biases = nn.Parameter(torch.zeros(heads, grid[0] * grid[1]))
 
@@ -71,7 +71,7 @@ class DistanceAttention(Tabled, Attending):
 
     def mix(self, q: Tensor, k: Tensor, v: Tensor, grid: Size) -> Tensor:
         """Attend, and project the heads' output, of a map of that grid."""
-        x = self.attend(q, k, v, self.attention_biases[:, self.attention_bias_idxs])
+        x = self.attend(q, k, v, distance_bias(self.attention_biases, self.attention_bias_idxs))
         x = x.transpose(2, 3).flatten(1, 2).unflatten(2, grid) if self.conv else x.transpose(1, 2).flatten(2)
         return self.proj(x)
 

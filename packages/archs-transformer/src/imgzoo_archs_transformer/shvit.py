@@ -64,7 +64,7 @@ class SingleHeadAttention(Attending):
     """One head attends with `part` of the channels, the others pass; all projected: (B, C, H, W) -> (B, C, H, W)."""
 
     def __init__(self, dim: int, part: int):
-        super().__init__(1, KEY_DIM)
+        super().__init__(1, KEY_DIM, fused=False)
         self.splits, self.widths = [part, dim - part], [KEY_DIM, KEY_DIM, part]
         self.pre_norm = GroupNorm1(part)
         self.qkv = ConvBn(part, 2 * KEY_DIM + part)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from imgzoo.model import Feature, FeatureInfo, ImageModel, Parts
 from imgzoo_layers.attention import head_width
 from imgzoo_layers.conv import ConvNorm
-from imgzoo_layers.distance_bias import DistanceTable, distance_index
+from imgzoo_layers.distance_bias import DistanceTable, distance_bias, distance_index
 from imgzoo_layers.drop import drop_path_of, drop_path_rates
 from imgzoo_layers.head import NormMlpHead
 from imgzoo_layers.init import init_linear_
@@ -85,7 +85,7 @@ class Attention(Tabled, WindowAttending):
         high, wide = x.shape[1], x.shape[2]
         qkv = self.qkv(self.norm(to_windows(x, self.window))).unflatten(2, (self.num_heads, 3, self.head_dim))
         q, k, v = qkv.permute(3, 0, 2, 1, 4).unbind(0)
-        bias = self.attention_biases[:, self.attention_bias_idxs].unsqueeze(0)
+        bias = distance_bias(self.attention_biases, self.attention_bias_idxs).unsqueeze(0)
         x = self.proj(self.attend_windows(q, k, v, bias, None))
         return from_windows(x, self.window, high, wide)[:, :height, :width]
 

@@ -13,14 +13,14 @@ class Attending(nn.Module):
     """What modules of multi-head attention share: widths, dropout of the weights, and the attention itself.
 
     With `fused_attn` off the weights pass through `attn_drop`, where hooks see them; `set_fused_attn` switches a whole
-    network.
+    network. It starts off, as `fused` says, where values are wider than keys, which no fused kernel of a CPU takes.
     """
 
-    def __init__(self, heads: int, head_dim: int, attn_drop: float = 0.0):
+    def __init__(self, heads: int, head_dim: int, attn_drop: float = 0.0, fused: bool = True):
         super().__init__()
         self.num_heads, self.head_dim = heads, head_dim
         self.scale = head_dim**-0.5
-        self.fused_attn = True
+        self.fused_attn = fused
         self.attn_drop = nn.Dropout(attn_drop)
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:

@@ -24,3 +24,8 @@ def distance_index(size: Size, stride: int = 1) -> Tensor:
     down = down[::stride, ::stride].reshape(-1, 1) - down.flatten()
     across = across[::stride, ::stride].reshape(-1, 1) - across.flatten()
     return down.abs() * size[1] + across.abs()
+
+
+def distance_bias(biases: Tensor, index: Tensor) -> Tensor:
+    """What is added to the scores (heads, queries, keys): of a table the columns that `distance_index` gives."""
+    return biases.index_select(1, index.flatten()).unflatten(1, index.shape)

@@ -14,6 +14,14 @@ Kernel = tuple[Tensor, Tensor]
 """Weight (out, in / groups, k, k) and bias (out,) of a convolution."""
 
 
+def added(total: Tensor, branch: Tensor) -> Tensor:
+    """The sum of branches; where no gradient is asked for it takes the place of `total`, which its caller made.
+
+    A hook that keeps a branch's output then finds the sum: it should keep a copy.
+    """
+    return total + branch if torch.is_grad_enabled() else total.add_(branch)
+
+
 def reparameterize(model: Model, inplace: bool = False) -> Model:
     """A copy of the model in eval mode with every module merged that knows how (it has a method `reparameterize`).
 
