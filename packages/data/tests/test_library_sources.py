@@ -90,6 +90,32 @@ def test_declared_classes_are_told_apart_as_folders_are(tmp_path, names):
     assert any("by case" in note for note in create_dataset(saved(tmp_path / "case", ["Cat", "cat"])).notes)
 
 
+@pytest.mark.parametrize("content", [b"", b"x" * 2000, b"PAR1" + b"x" * 90 + b"PAR1"])
+def test_a_damaged_parquet_file_is_one_sentence(tmp_path, content):
+    pytest.importorskip("pyarrow")
+    (tmp_path / "d.parquet").write_bytes(content)
+    with pytest.raises(DataError, match=r"d.parquet' is damaged, or not what its name says") as error:
+        create_dataset(f"parquet:{tmp_path / 'd.parquet'}")
+    assert "\n" not in str(error.value)
+    parquet_file(tmp_path / "e.parquet", [{"image": noise(i), "label": "ab"[i % 2]} for i in range(6)])
+    source = create_dataset(f"parquet:{tmp_path / 'e.parquet'}")
+    whole = (tmp_path / "e.parquet").read_bytes()
+    (tmp_path / "e.parquet").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DataError, match="is damaged"):
+        source[4]
+
+
+def test_a_damaged_saved_set_is_one_sentence(tmp_path):
+    datasets = pytest.importorskip("datasets")
+    cells = {"image": [{"bytes": noise(i), "path": None} for i in range(4)], "label": list("abab")}
+    datasets.Dataset.from_dict(cells).save_to_disk(str(tmp_path / "d"))
+    for path in (tmp_path / "d").glob("*.arrow"):
+        path.write_bytes(path.read_bytes()[:40])
+    with pytest.raises(DataError, match="is damaged, or not what its name says") as error:
+        create_dataset(f"hf:{tmp_path / 'd'}")
+    assert "\n" not in str(error.value)
+
+
 def test_a_cell_opens_no_file_elsewhere_unless_asked(tmp_path):
     datasets = pytest.importorskip("datasets")
     (tmp_path / "secret.jpg").write_bytes(noise(0))

@@ -13,7 +13,7 @@ from imgzoo.errors import DataError, MissingDependencyError, UsageError
 
 from .base import TRAIN, Sample, Source, StreamSource, split_words
 from .layout import SplitError, canonical_split, no_split
-from .listing import cell_of, image_bytes, pick_image, pick_targets
+from .listing import cell_of, image_bytes, pick_image, pick_targets, readable
 from .targets import Targets, read_all
 
 
@@ -85,7 +85,8 @@ def load(library: Any, location: str, split: str, name: str | None, revision: st
     """Load one split of a data set, under whichever synonym it has."""
     path = Path(location).expanduser()
     if (path / "dataset_info.json").is_file() or (path / "dataset_dict.json").is_file():
-        saved = library.load_from_disk(str(path))
+        with readable(path):
+            saved = library.load_from_disk(str(path))
         if not hasattr(saved, "keys"):
             return saved
         word = next((word for word in split_words(split) if word in saved), None)
