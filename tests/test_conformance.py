@@ -17,6 +17,9 @@ PLUGINS = ("core", "archs-cnn", "archs-transformer", "archs-efficientnet", "opti
 SMALL = 15_000_000
 EXAMPLES = {"dataset:digits": "", "loss:class-balanced": {"counts": range(1, 8)},
             "loss:distribution-balanced": {"counts": range(1, 8), "total": 50}}  # fmt: skip
+IDLE = {"ese_vovnet19b_slim", "ese_vovnet19b_slim_dw", "vovnet39a", "test_efficientnet", "halonet_h1", "mobileone_s0",
+        "mobileone_s4", "lowformer_e1", "lowformer_e3"}  # fmt: skip
+"""Variants without the parts that a rate of their family drops: shortcuts, 3x3 convolutions or mlps."""
 OWN = [row for name in PLUGINS for row in iter_checks(name, tiers=("static", "component"), examples=EXAMPLES)]
 
 
@@ -38,6 +41,8 @@ def models():
 def cases(family, name, options, suffix, always):
     for subject, check in model_checks(imgzoo.get_spec(name), options=options):
         marks = [] if always else [pytest.mark.slow]
+        if check.name == "rates_drop" and name in IDLE:
+            marks.append(pytest.mark.xfail(raises=AssertionError, strict=True))
         yield pytest.param(subject, check, id=f"{family}-{name}-{check.name}{suffix}", marks=marks)
 
 

@@ -133,7 +133,11 @@ BROKEN = {
     ),
     "ignores drop_path_rate": model(
         "def __init__(self, drop_path_rate=0.0, **options): super().__init__(**options)",
-        "drop_path_drops", "changes nothing",
+        "rates_drop", "drop_path_rate is accepted and changes nothing",
+    ),
+    "ignores proj_drop_rate": model(
+        "def __init__(self, proj_drop_rate=0.0, **options): super().__init__(**options)",
+        "rates_drop", "proj_drop_rate is accepted and changes nothing",
     ),
     "holds a lambda": model(
         "def __init__(self, **options):\n    super().__init__(**options)\n    self.f = lambda x: x", "pickles", "pickle"

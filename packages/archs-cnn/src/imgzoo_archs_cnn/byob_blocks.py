@@ -30,6 +30,8 @@ class Makers(NamedTuple):
 
     norm: NormAct
     conv: Callable[..., ConvNormAct]
+    conv_drop: Callable[..., ConvNormAct]
+    """The same with DropBlock behind the norm, for the one convolution of a block that has it."""
     gate: Callable[[int], nn.Module]
     attention: Callable[..., Any] | None
     shortcut: Callable[[Sizes], nn.Module | None]
@@ -77,7 +79,7 @@ class BasicBlock(Residual):
     def __init__(self, sizes: Sizes, make: Makers, drop_path: float):
         super().__init__(sizes, make, drop_path)
         self.conv1_kxk = make.conv(sizes.dim_in, sizes.hidden, 3, sizes.stride, dilation=sizes.before)
-        self.conv2_kxk = make.conv(sizes.hidden, sizes.dim, 3, dilation=sizes.dilation, apply_act=False)
+        self.conv2_kxk = make.conv_drop(sizes.hidden, sizes.dim, 3, dilation=sizes.dilation, apply_act=False)
         self.attn_last = make.gate(sizes.dim)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -92,7 +94,8 @@ class DarkBlock(Residual):
     def __init__(self, sizes: Sizes, make: Makers, drop_path: float):
         super().__init__(sizes, make, drop_path)
         self.conv1_1x1 = make.conv(sizes.dim_in, sizes.hidden)
-        self.conv2_kxk = make.conv(sizes.hidden, sizes.dim, 3, sizes.stride, dilation=sizes.before, apply_act=False)
+        self.conv2_kxk = make.conv_drop(sizes.hidden, sizes.dim, 3, sizes.stride, dilation=sizes.before,
+                                        apply_act=False)  # fmt: skip
         self.attn_last = make.gate(sizes.dim)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -106,7 +109,7 @@ class EdgeBlock(Residual):
 
     def __init__(self, sizes: Sizes, make: Makers, drop_path: float):
         super().__init__(sizes, make, drop_path)
-        self.conv1_kxk = make.conv(sizes.dim_in, sizes.hidden, 3, sizes.stride, dilation=sizes.before)
+        self.conv1_kxk = make.conv_drop(sizes.dim_in, sizes.hidden, 3, sizes.stride, dilation=sizes.before)
         self.attn = make.gate(sizes.hidden)
         self.conv2_1x1 = make.conv(sizes.hidden, sizes.dim, apply_act=False)
 
@@ -123,7 +126,7 @@ class BottleneckBlock(Residual):
         super().__init__(sizes, make, drop_path)
         hidden, groups = sizes.hidden, sizes.groups
         self.conv1_1x1 = make.conv(sizes.dim_in, hidden)
-        self.conv2_kxk = make.conv(hidden, hidden, 3, sizes.stride, dilation=sizes.before, groups=groups)
+        self.conv2_kxk = make.conv_drop(hidden, hidden, 3, sizes.stride, dilation=sizes.before, groups=groups)
         self.conv2b_kxk: nn.Module = nn.Identity()
         if make.extra_conv:
             self.conv2b_kxk = make.conv(hidden, hidden, 3, dilation=sizes.dilation, groups=groups)
@@ -204,8 +207,8 @@ class RepVggBlock(MergeableBlock):
     groups = 1
 
     def add_branches(self, sizes: Sizes, make: Makers) -> None:
-        self.conv_kxk = make.conv(sizes.dim_in, sizes.dim, 3, sizes.stride, dilation=sizes.before,
-                                  groups=self.groups, apply_act=False)  # fmt: skip
+        self.conv_kxk = make.conv_drop(sizes.dim_in, sizes.dim, 3, sizes.stride, dilation=sizes.before,
+                                       groups=self.groups, apply_act=False)  # fmt: skip
         self.conv_1x1 = make.conv(sizes.dim_in, sizes.dim, 1, sizes.stride, groups=self.groups, apply_act=False)
 
     def branches(self, x: Tensor) -> Tensor:

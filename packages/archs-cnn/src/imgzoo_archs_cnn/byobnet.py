@@ -28,6 +28,7 @@ from imgzoo_layers.util import dilate, make_divisible, pair, per_stage
 
 from .byob_blocks import BLOCK, Makers, RepVggBlock, Residual, Sizes
 from .mobilevit_blocks import MobileVitBlock, MobileVitV2Block, linear_transformer, transformer
+from .resnet import make_drop_block
 
 Options = Mapping[str, Any]
 Step = tuple[int, int, int]
@@ -71,12 +72,17 @@ class ByobNet(ImageModel):
                  head_hidden: int = 0, attention_pool: bool = False, act: str = "relu", norm: str = "batchnorm",
                  norm_group: int | None = None, aa: str | None = None, img_size: int | tuple[int, int] = 224,
                  num_classes: int = 1000, in_chans: int = 3, global_pool: str | None = None, output_stride: int = 32,
-                 drop_rate: float = 0.0, drop_path_rate: float = 0.0, zero_init_last: bool = True):  # fmt: skip
+                 drop_rate: float = 0.0, drop_path_rate: float = 0.0, drop_block_rate: float = 0.0,
+                 zero_init_last: bool = True):  # fmt: skip
         super().__init__(num_classes, in_chans)
+        if drop_block_rate and norm.startswith("evo"):
+            raise CapabilityError("an evolved norm has no place for DropBlock before its activation: leave "
+                                  "drop_block_rate out")  # fmt: skip
         make_norm = get_norm_act(norm, act, **({"group_size": norm_group} if norm_group else {}))
         make_conv = partial(ConvNormAct, norm=make_norm)
+        conv = partial(make_conv, aa=residual_aa(aa))
         make = Makers(
-            norm=make_norm, conv=partial(make_conv, aa=residual_aa(aa)), attention=None,
+            norm=make_norm, conv=conv, conv_drop=conv, attention=None,
             gate=partial(create_gate, gate, **(gate_options or {})),
             shortcut=partial(make_shortcut, downsample, conv=make_conv),
             act=act, act_out=None if inverted else act, inverted=inverted, extra_conv=extra_conv, branches=branches,
@@ -84,7 +90,7 @@ class ByobNet(ImageModel):
         plain = [max(gate_after - sum(depths[:i]), 0) for i in range(len(depths))]
         shared = (blocks, dims, bottle_ratio, group_size, plain, self_attn, self_attn_options)
         rows = [Stage(*row) for row in zip(*(per_stage(option, len(depths)) for option in shared))]
-        plainly = make._replace(conv=make_conv, branches=1)
+        plainly = make._replace(conv=make_conv, conv_drop=make_conv, branches=1)
         self.stem, level = make_stem(stem, in_chans, stem_width, stem_pool, ungated(plainly) if gate_after else plainly)
         dim, levels, size = stem_width, [level], pair(img_size)
         self.reached = [2 if level.module == "stem" else 4]  # the stride to the image before each stage
@@ -100,6 +106,9 @@ class ByobNet(ImageModel):
                     levels.clear()  # the first stage keeps the stem's size and takes its place
                 levels.append(Feature(dim, self.reached[-1], f"stages.{i - 1}"))
             grid = grid_of(size, self.reached[-1])
+            if drop_block_rate and i >= len(depths) - 2:
+                drop = partial(make_drop_block, drop_block_rate, i + 4 - len(depths))
+                make = make._replace(conv_drop=partial(conv, norm=partial(make_norm, drop=drop)))
             stage, dim = make_stage(rows[i], dim, (stride, before, dilation), grid, drops, make)
             stages.append(stage)
             self.reached.append(self.reached[-1] * stride)

@@ -102,7 +102,8 @@ class CspNext(ImageModel):
         self.stem = nn.Sequential(conv_act(in_chans, half, 3, 2), conv_act(half, half, 3), conv_act(half, dim, 3))
         stages, levels, reached = [], [Feature(dim, 2, "stem")], 2
         steps = dilate((2, 2, 2, 2), output_stride, start=2)
-        for i, (drops, (stride, before, dilation)) in enumerate(zip(drop_path_rates(drop_path_rate, depths), steps)):
+        rates = [*drop_path_rates(drop_path_rate, depths[:-1]), [0.0] * depths[-1]]  # the last blocks have no shortcut
+        for i, (drops, (stride, before, dilation)) in enumerate(zip(rates, steps)):
             last, out = i == len(dims) - 1, dims[i]
             layers = [conv_act(dim, out, 3, stride, dilation=before), *([PyramidPooling(out)] if last else [])]
             stages.append(nn.Sequential(*layers, Layer(out, dilation, not last, drops)))

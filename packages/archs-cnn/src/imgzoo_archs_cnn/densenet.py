@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from imgzoo.model import Feature, FeatureInfo, ImageModel, Parts
+from imgzoo_layers.drop import dropout_of
 from imgzoo_layers.head import linear_or_none
 from imgzoo_layers.norm_act import BatchNormAct2d
 from imgzoo_layers.pool import GlobalPool, create_aa
@@ -16,17 +17,18 @@ from imgzoo_layers.pool import GlobalPool, create_aa
 class DenseLayer(nn.Module):
     """All earlier maps of the block, joined, to `growth` new channels through a 1x1 bottleneck of four times that."""
 
-    def __init__(self, dim_in: int, growth: int):
+    def __init__(self, dim_in: int, growth: int, drop: float):
         super().__init__()
         hidden = 4 * growth
         self.norm1 = BatchNormAct2d(dim_in)
         self.conv1 = nn.Conv2d(dim_in, hidden, 1, bias=False)
         self.norm2 = BatchNormAct2d(hidden)
         self.conv2 = nn.Conv2d(hidden, growth, 3, padding=1, bias=False)
+        self.drop = dropout_of(drop)
 
     def forward(self, maps: list[Tensor]) -> Tensor:
         x = self.conv1(self.norm1(torch.cat(maps, 1)))
-        return self.conv2(self.norm2(x))
+        return self.drop(self.conv2(self.norm2(x)))
 
 
 class DenseBlock(nn.Sequential):
@@ -67,7 +69,7 @@ class DenseNet(ImageModel):
 
     def __init__(self, depths: Sequence[int] = (6, 12, 24, 16), growth: int = 32, stem: str = "",
                  aa: str | None = None, num_classes: int = 1000, in_chans: int = 3, global_pool: str = "avg",
-                 drop_rate: float = 0.0):  # fmt: skip
+                 drop_rate: float = 0.0, proj_drop_rate: float = 0.0):  # fmt: skip
         super().__init__(num_classes, in_chans)
         self.drop_rate = drop_rate
         dim = 2 * growth
@@ -81,7 +83,7 @@ class DenseNet(ImageModel):
                 dim, reached = dim // 2, reached * 2
             block = DenseBlock()
             for j in range(depth):
-                block.add_module(f"denselayer{j + 1}", DenseLayer(dim + j * growth, growth))
+                block.add_module(f"denselayer{j + 1}", DenseLayer(dim + j * growth, growth, proj_drop_rate))
             layers[f"denseblock{i}"] = block
             dim += depth * growth
             levels.append(Feature(dim, reached, f"features.denseblock{i}"))

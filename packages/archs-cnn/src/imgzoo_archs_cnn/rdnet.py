@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from imgzoo.model import Feature, FeatureInfo, ImageModel, Parts
-from imgzoo_layers.drop import drop_path_of, drop_path_rates
+from imgzoo_layers.drop import drop_path_of, drop_path_rates, dropout_of
 from imgzoo_layers.gate import EffectiveSqueezeExcite
 from imgzoo_layers.head import NormMlpHead
 from imgzoo_layers.hidden_head import HiddenHead
@@ -20,7 +20,7 @@ BLOCKS = 3
 class DenseBlock(nn.Module):
     """New features from all before, scaled: (B, C, H, W) -> (B, growth, H, W)."""
 
-    def __init__(self, dim: int, growth: int, gated: bool, layer_scale: float, drop_path: float):
+    def __init__(self, dim: int, growth: int, gated: bool, layer_scale: float, drop: float, drop_path: float):
         super().__init__()
         self.gamma = nn.Parameter(torch.full((growth,), layer_scale))
         layers = [nn.Conv2d(dim, dim, 7, padding=3, groups=dim), LayerNorm2d(dim), nn.Conv2d(dim, 4 * dim, 1),
@@ -29,9 +29,10 @@ class DenseBlock(nn.Module):
             layers.append(EffectiveSqueezeExcite(growth))
         self.layers = nn.Sequential(OrderedDict(layers=nn.Sequential(*layers)))
         self.drop_path = drop_path_of(drop_path)
+        self.drop = dropout_of(drop)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.drop_path(self.layers(x) * self.gamma[:, None, None])
+        return self.drop(self.drop_path(self.layers(x) * self.gamma[:, None, None]))
 
 
 class DenseStage(nn.Sequential):
@@ -58,7 +59,7 @@ class RDNet(HiddenHead, ImageModel):
     def __init__(self, stem_dim: int = 64, depths: Sequence[int] = (1, 1, 4, 1),
                  growth_rates: Sequence[int] = (64, 104, 128, 224), layer_scale: float = 1e-6, num_classes: int = 1000,
                  in_chans: int = 3, global_pool: str = "avg", drop_rate: float = 0.0,
-                 drop_path_rate: float = 0.0):  # fmt: skip
+                 proj_drop_rate: float = 0.0, drop_path_rate: float = 0.0):  # fmt: skip
         super().__init__(num_classes, in_chans)
         dim = stem_dim
         self.stem = nn.Sequential(nn.Conv2d(in_chans, dim, 4, 4), LayerNorm2d(dim))
@@ -73,7 +74,7 @@ class RDNet(HiddenHead, ImageModel):
                     dim = out
                 blocks: OrderedDict[str, nn.Module] = OrderedDict()
                 for k, drop in enumerate(next(drops)):
-                    blocks[f"dense_block{k}"] = DenseBlock(dim, growth, i > 1, layer_scale, drop)
+                    blocks[f"dense_block{k}"] = DenseBlock(dim, growth, i > 1, layer_scale, proj_drop_rate, drop)
                     dim += growth
                 stages.append(nn.Sequential(*layers, DenseStage(blocks)))
             levels.append(Feature(dim, 4 * 2**i, f"dense_stages.{len(stages) - 1}"))

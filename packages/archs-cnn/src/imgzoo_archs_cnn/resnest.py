@@ -16,12 +16,13 @@ class SplitAttention(nn.Module):
     Radix 1 leaves one map, scaled by a sigmoid as squeeze-excite does.
     """
 
-    def __init__(self, dim, dilation, cardinality, radix, norm, act):
+    def __init__(self, dim, dilation, cardinality, radix, norm, act, drop_block):
         super().__init__()
         self.radix, self.cardinality = radix, cardinality
         hidden = make_divisible(dim * radix / 4, 8, minimum=32, round_limit=0.0)
         self.conv = conv3x3(dim, dim * radix, 1, dilation, cardinality * radix)
         self.bn0 = norm(dim * radix)
+        self.drop = drop_block() or nn.Identity()
         self.act0 = act()
         self.fc1 = nn.Conv2d(dim, hidden, 1, groups=cardinality)
         self.bn1 = norm(hidden)
@@ -29,7 +30,7 @@ class SplitAttention(nn.Module):
         self.fc2 = nn.Conv2d(hidden, dim * radix, 1, groups=cardinality)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.act0(self.bn0(self.conv(x)))
+        x = self.act0(self.drop(self.bn0(self.conv(x))))
         splits = x.unflatten(1, (self.radix, x.shape[1] // self.radix))  # (B, radix, C, H, W)
         weights = self.fc2(self.act1(self.bn1(self.fc1(splits.sum(1).mean((2, 3), keepdim=True)))))
         if self.radix == 1:
@@ -57,8 +58,7 @@ class Bottleneck(nn.Module):
         self.bn1 = norm(width)
         self.act1 = act()
         self.avd_first = pool if avd_first else nn.Identity()
-        self.conv2 = SplitAttention(width, before, cardinality, radix, norm, act)
-        self.drop_block = drop_block() or nn.Identity()
+        self.conv2 = SplitAttention(width, before, cardinality, radix, norm, act, drop_block)
         self.avd_last = nn.Identity() if avd_first else pool
         self.conv3 = nn.Conv2d(width, out, 1, bias=False)
         self.bn3 = norm(out)
@@ -71,7 +71,7 @@ class Bottleneck(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.avd_first(self.act1(self.bn1(self.conv1(x))))
-        y = self.avd_last(self.drop_block(self.conv2(y)))
+        y = self.avd_last(self.conv2(y))
         y = self.drop_path(self.bn3(self.conv3(y)))
         return self.act3(y + (x if self.downsample is None else self.downsample(x)))
 

@@ -34,12 +34,14 @@ class Selection(nn.Module):
 class SelectiveKernel(nn.Module):
     """Two kernels side by side, then the choice; with `split_input` each sees half of the channels."""
 
-    def __init__(self, dim, dim_out, stride, dilation, groups, norm, act, rd_ratio, rd_divisor, split_input):
+    def __init__(self, dim, dim_out, stride, dilation, groups, norm, act, drop_block, rd_ratio, rd_divisor,
+                 split_input):  # fmt: skip
         super().__init__()
         self.split_input = split_input
         dim = dim // PATHS if split_input else dim
         self.paths = nn.ModuleList(
-            conv_norm_act(dim, dim_out, 3, norm, act, stride, dilation * (i + 1), groups) for i in range(PATHS)
+            conv_norm_act(dim, dim_out, 3, norm, act, stride, dilation * (i + 1), groups, drop_block())
+            for i in range(PATHS)
         )
         self.attn = Selection(dim_out, make_divisible(dim_out * rd_ratio, rd_divisor), norm, act)
 
@@ -58,8 +60,7 @@ class BasicBlock(nn.Module):
         super().__init__()
         refuse(aa, gate)
         hidden = dim // reduce_first
-        self.conv1 = SelectiveKernel(dim_in, hidden, stride, before, 1, norm, act, **selection)
-        self.drop_block = drop_block() or nn.Identity()
+        self.conv1 = SelectiveKernel(dim_in, hidden, stride, before, 1, norm, act, drop_block, **selection)
         self.conv2 = conv_norm_act(hidden, dim, 3, norm, nn.Identity, 1, dilation)
         self.act = act()
         self.downsample = downsample
@@ -69,7 +70,7 @@ class BasicBlock(nn.Module):
         nn.init.zeros_(self.conv2.get_parameter("bn.weight"))
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.drop_path(self.conv2(self.drop_block(self.conv1(x))))
+        y = self.drop_path(self.conv2(self.conv1(x)))
         return self.act(y + (x if self.downsample is None else self.downsample(x)))
 
 
@@ -85,8 +86,7 @@ class Bottleneck(nn.Module):
         width, out = int(dim * base_width / 64) * cardinality, dim * self.expansion
         hidden = width // reduce_first
         self.conv1 = conv_norm_act(dim_in, hidden, 1, norm, act)
-        self.conv2 = SelectiveKernel(hidden, width, stride, before, cardinality, norm, act, **selection)
-        self.drop_block = drop_block() or nn.Identity()
+        self.conv2 = SelectiveKernel(hidden, width, stride, before, cardinality, norm, act, drop_block, **selection)
         self.conv3 = conv_norm_act(width, out, 1, norm, nn.Identity)
         self.act = act()
         self.downsample = downsample
@@ -96,7 +96,7 @@ class Bottleneck(nn.Module):
         nn.init.zeros_(self.conv3.get_parameter("bn.weight"))
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.drop_path(self.conv3(self.drop_block(self.conv2(self.conv1(x)))))
+        y = self.drop_path(self.conv3(self.conv2(self.conv1(x))))
         return self.act(y + (x if self.downsample is None else self.downsample(x)))
 
 
@@ -118,9 +118,9 @@ class SKNet(ResNet):
 BLOCK = {"basic": BasicBlock, "bottleneck": Bottleneck}
 
 
-def conv_norm_act(dim, dim_out, kernel, norm, act, stride=1, dilation=1, groups=1) -> nn.Sequential:
+def conv_norm_act(dim, dim_out, kernel, norm, act, stride=1, dilation=1, groups=1, drop=None) -> nn.Sequential:
     conv = nn.Conv2d(dim, dim_out, kernel, stride, kernel // 2 * dilation, dilation, groups, bias=False)
-    return nn.Sequential(OrderedDict(conv=conv, bn=norm(dim_out), act=act()))
+    return nn.Sequential(OrderedDict(conv=conv, bn=norm(dim_out), **({"drop": drop} if drop else {}), act=act()))
 
 
 def refuse(aa, gate) -> None:

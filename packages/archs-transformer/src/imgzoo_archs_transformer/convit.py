@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from imgzoo.errors import UsageError
 from imgzoo.model import TokenModel
 from imgzoo_layers.attention import Attending, Attention, head_width
 from imgzoo_layers.drop import drop_path_rates
@@ -84,6 +85,9 @@ class ConVit(TokenModel):
                  drop_path_rate: float = 0.0):  # fmt: skip
         dim = embed_dim * num_heads
         super().__init__(num_classes, in_chans, img_size, patch_size, dim, depth, global_pool)
+        if local_up_to_layer >= depth:
+            raise UsageError(f"the class token sees patches behind the local blocks only, so local_up_to_layer must be "
+                             f"below depth={depth}, not {local_up_to_layer}")  # fmt: skip
         self.cls_token = nn.Parameter(torch.empty(1, 1, dim))
         self.pos_embed = nn.Parameter(torch.empty(1, self.grid[0] * self.grid[1], dim))
         self.patch_embed = PatchEmbed(pair(patch_size), in_chans, dim)

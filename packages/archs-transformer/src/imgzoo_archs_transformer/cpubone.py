@@ -65,7 +65,6 @@ class CPUBone(HiddenHead, ImageModel):
 
     Args:
         norms: which layers of a mobile block have one: "all", the last two ("depth") or the "last"
-        mlp_drop_rate: dropout of the mlps, 0 to 1
     """
 
     parts = ImageModel.parts._replace(head="head.classifier.linear")
@@ -74,10 +73,10 @@ class CPUBone(HiddenHead, ImageModel):
 
     def __init__(self, widths: Sequence[int] = (16, 32, 64, 128, 256), depths: Sequence[int] = (0, 1, 1, 3, 4),
                  head_widths: Sequence[int] = (1536, 1600), norms: str = "last", expand: int = 4,
-                 mlp_drop_rate: float = 0.1, num_classes: int = 1000, in_chans: int = 3, global_pool: str = "avg",
-                 drop_rate: float = 0.0, drop_path_rate: float = 0.0):  # fmt: skip
+                 num_classes: int = 1000, in_chans: int = 3, global_pool: str = "avg", drop_rate: float = 0.0,
+                 proj_drop_rate: float = 0.1, drop_path_rate: float = 0.0):  # fmt: skip
         super().__init__(num_classes, in_chans)
-        style, make = Style(groups=2), partial(Block, norms=norms, mlp_drop=mlp_drop_rate)
+        style, make = Style(groups=2), partial(Block, norms=norms, mlp_drop=proj_drop_rate)
         stages = build_stages(style, in_chans, widths, depths, expand, drop_path_rate, make)
         self.stem, self.stages, self.feature_info = stages
         self.num_features, self.head_hidden_size = widths[-1], head_widths[1]

@@ -118,11 +118,13 @@ class Lone:
 
 
 class CrossVit(ImageModel):
-    """Args:
-    img_scale: side of the second branch's image as a share of the first's
-    depth: blocks of the fine branch in a stage
-    stages: number of stages
-    multi_conv: patches by three convolutions
+    """An image of another size is seen as it is, by tables that `set_input_size` resizes; it is never scaled to fit.
+
+    Args:
+        img_scale: side of the second branch's image as a share of the first's
+        depth: blocks of the fine branch in a stage
+        stages: number of stages
+        multi_conv: patches by three convolutions
     """
 
     default_levels = (2, 5)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from imgzoo.model import Distilled, Feature, FeatureInfo, ImageModel, Parts
 from imgzoo_layers.attention import LayerScale, LayerScale2d
 from imgzoo_layers.distance_bias import distance_index
-from imgzoo_layers.drop import drop_path_of, drop_path_rates
+from imgzoo_layers.drop import drop_path_of, drop_path_rates, dropout_of
 from imgzoo_layers.head import linear_or_none
 from imgzoo_layers.init import init_linear_
 from imgzoo_layers.mlp import Mlp
@@ -53,9 +53,10 @@ class ConvMlp(nn.Sequential):
         self.fc1 = nn.Conv2d(dim, 4 * dim, 1)
         self.norm1 = nn.BatchNorm2d(4 * dim)
         self.act = nn.GELU()
+        self.drop1 = dropout_of(drop)
         self.fc2 = nn.Conv2d(4 * dim, dim, 1)
         self.norm2 = nn.BatchNorm2d(dim)
-        self.drop = nn.Dropout(drop)
+        self.drop2 = dropout_of(drop)
 
 
 class MetaBlock2d(nn.Module):

@@ -101,11 +101,11 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         share = self.alpha.sigmoid()[:, :, None, None]
-        x = (1 - share[0]) * x + share[0] * self.drop_path(self.dwconv1(x))
+        x = x + self.drop_path(share[0] * (self.dwconv1(x) - x))  # what is skipped leaves x as it is
         y, hidden = self.mixer(self.norm(x))
-        x = (1 - share[1]) * x + share[1] * self.drop_path(y)
-        x = (1 - share[2]) * x + share[2] * self.drop_path(self.dwconv2(x))
-        return (1 - share[3]) * x + share[3] * self.drop_path(self.ffn(x)), hidden
+        x = x + self.drop_path(share[1] * (y - x))
+        x = x + self.drop_path(share[2] * (self.dwconv2(x) - x))
+        return x + self.drop_path(share[3] * (self.ffn(x) - x)), hidden
 
 
 class PatchMerging(nn.Module):

@@ -101,7 +101,10 @@ class Block(nn.Module):
 
 
 class EfficientVitMsra(NormLinearHead, ImageModel):
-    """`kernels` are those of the heads, of which a stage has at most as many."""
+    """`kernels` are those of the heads, of which a stage has at most as many.
+
+    Windows are as large as maps allow: `set_input_size` fits them and their tables to the size of the image.
+    """
 
     parts = Parts(stem=("patch_embed",), pool="global_pool", head="head.linear")
     layer_groups = {
@@ -135,8 +138,7 @@ class EfficientVitMsra(NormLinearHead, ImageModel):
         check_pool(global_pool, num_classes)
         self.global_pool = GlobalPool(global_pool)
         self.head_hidden_size = dim * self.global_pool.width
-        self.head_drop = nn.Dropout(drop_rate)
-        self.head = NormLinear(self.head_hidden_size, num_classes, "linear")
+        self.head = NormLinear(self.head_hidden_size, num_classes, "linear", drop_rate)
 
     def grid(self, stage: int) -> Size:
         """Height and width of a stage's map."""
@@ -152,7 +154,7 @@ class EfficientVitMsra(NormLinearHead, ImageModel):
         return self.stages(self.patch_embed(self.sized_input(x)))
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        x = self.head_drop(self.global_pool(x))
+        x = self.global_pool(x)
         return x if pre_logits else self.head(x)
 
 

@@ -11,7 +11,7 @@ from imgzoo.model import Feature, FeatureInfo, ImageModel
 from imgzoo_layers.attention import Attention
 from imgzoo_layers.channel_scale import ChannelScale2d
 from imgzoo_layers.conv import ConvNormAct
-from imgzoo_layers.drop import drop_path_of, drop_path_rates
+from imgzoo_layers.drop import drop_path_of, drop_path_rates, dropout_of
 from imgzoo_layers.gate import SqueezeExcite
 from imgzoo_layers.head import ClassifierHead
 from imgzoo_layers.init import trunc_normal_
@@ -155,28 +155,29 @@ class PositionalEncoding(nn.Module):
 class ConvMlp(nn.Module):
     """A 7x7 of each channel with a norm, then two pointwise layers: (B, C, H, W) -> (B, C, H, W)."""
 
-    def __init__(self, dim: int, hidden: int):
+    def __init__(self, dim: int, hidden: int, drop: float):
         super().__init__()
         self.conv = LinearConv(dim, dim, 7, groups=dim)
         self.fc1 = nn.Conv2d(dim, hidden, 1)
         self.act = nn.GELU()
         self.fc2 = nn.Conv2d(hidden, dim, 1)
+        self.drop = dropout_of(drop)
         for module in (self.conv.conv, self.fc1, self.fc2):
             trunc_normal_(cast(Tensor, module.weight), std=0.02)
         for module in (self.fc1, self.fc2):
             nn.init.constant_(cast(Tensor, module.bias), 0.0)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(self.act(self.fc1(self.conv(x))))
+        return self.drop(self.fc2(self.drop(self.act(self.fc1(self.conv(x))))))
 
 
 class RepMixerBlock(nn.Module):
     """Mix space by convolution, then channels: (B, C, H, W) -> (B, C, H, W)."""
 
-    def __init__(self, dim: int, mlp_ratio: float, norm: Norm, layer_scale: float, drop_path: float):
+    def __init__(self, dim: int, mlp_ratio: float, norm: Norm, layer_scale: float, drop: float, drop_path: float):
         super().__init__()
         self.token_mixer = RepMixer(dim, layer_scale)
-        self.mlp = ConvMlp(dim, int(dim * mlp_ratio))
+        self.mlp = ConvMlp(dim, int(dim * mlp_ratio), drop)
         self.layer_scale = ChannelScale2d(dim, layer_scale)
         self.drop_path = drop_path_of(drop_path)
 
@@ -199,13 +200,13 @@ class MapAttention(Attention):
 class AttentionBlock(nn.Module):
     """Mix space by attention in heads of 32, then channels: (B, C, H, W) -> (B, C, H, W)."""
 
-    def __init__(self, dim: int, mlp_ratio: float, norm: Norm, layer_scale: float, drop_path: float):
+    def __init__(self, dim: int, mlp_ratio: float, norm: Norm, layer_scale: float, drop: float, drop_path: float):
         super().__init__()
         self.norm = norm(dim)
         self.token_mixer = MapAttention(dim, dim // 32, qkv_bias=False)
         self.layer_scale_1 = ChannelScale2d(dim, layer_scale)
         self.drop_path1 = drop_path_of(drop_path)
-        self.mlp = ConvMlp(dim, int(dim * mlp_ratio))
+        self.mlp = ConvMlp(dim, int(dim * mlp_ratio), drop)
         self.layer_scale_2 = ChannelScale2d(dim, layer_scale)
         self.drop_path2 = drop_path_of(drop_path)
 
@@ -265,7 +266,7 @@ class FastVit(ImageModel):
                  mlp_ratio: float = 4.0, attention: int = 0, gated: int = 0, downsample_act: bool = False,
                  stem_scale: bool = True, layer_norm: bool = False, layer_scale: float = 1e-5,
                  num_classes: int = 1000, in_chans: int = 3, global_pool: str = "avg", drop_rate: float = 0.0,
-                 drop_path_rate: float = 0.0):  # fmt: skip
+                 proj_drop_rate: float = 0.0, drop_path_rate: float = 0.0):  # fmt: skip
         super().__init__(num_classes, in_chans)
         dim, count = embed_dims[0], len(depths)
         self.stem = nn.Sequential(
@@ -281,7 +282,8 @@ class FastVit(ImageModel):
                 down = Downsample(dim, embed_dims[i], i >= count - gated, downsample_act)
             dim, attends = embed_dims[i], i >= count - attention
             block = AttentionBlock if attends else RepMixerBlock
-            blocks: list[nn.Module] = [block(dim, mlp_ratio, norm, layer_scale, drop) for drop in drops]
+            common = (dim, mlp_ratio, norm, layer_scale, proj_drop_rate)
+            blocks: list[nn.Module] = [block(*common, drop) for drop in drops]
             stages.append(Stage(down, PositionalEncoding(dim) if attends else nn.Identity(), blocks))
             levels.append(Feature(dim, 4 * 2**i, f"stages.{i}"))
         self.stages = nn.Sequential(*stages)

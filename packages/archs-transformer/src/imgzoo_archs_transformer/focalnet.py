@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from imgzoo.model import Feature, FeatureInfo, ImageModel
 from imgzoo_layers.attention import LayerScale2d
-from imgzoo_layers.drop import drop_path_of, drop_path_rates
+from imgzoo_layers.drop import drop_path_of, drop_path_rates, dropout_of
 from imgzoo_layers.head import ClassifierHead
 from imgzoo_layers.init import trunc_normal_
 from imgzoo_layers.mlp import Mlp
@@ -19,13 +19,14 @@ from imgzoo_layers.stage import Stage
 class FocalModulation(nn.Module):
     """query * h(gated sum of contexts), projected; the last context is global: (B, C, H, W) -> (B, C, H, W)."""
 
-    def __init__(self, dim: int, levels: int, window: int, norm: bool):
+    def __init__(self, dim: int, levels: int, window: int, norm: bool, drop: float):
         super().__init__()
         self.splits = [dim, dim, levels + 1]
         self.f = nn.Conv2d(dim, 2 * dim + levels + 1, 1)
         self.h = nn.Conv2d(dim, dim, 1)
         self.act = nn.GELU()
         self.proj = nn.Conv2d(dim, dim, 1)
+        self.proj_drop = dropout_of(drop)
         kernels = [window + 2 * i for i in range(levels)]
         self.focal_layers = nn.ModuleList(
             nn.Sequential(nn.Conv2d(dim, dim, k, padding=k // 2, groups=dim, bias=False), nn.GELU()) for k in kernels
@@ -39,24 +40,24 @@ class FocalModulation(nn.Module):
             context = layer(context)
             total = total + context * gates[:, i : i + 1]
         total = total + self.act(context.mean((2, 3), keepdim=True)) * gates[:, -1:]
-        return self.proj(self.norm(query * self.h(total)))
+        return self.proj_drop(self.proj(self.norm(query * self.h(total))))
 
 
 class Block(nn.Module):
     """Modulation, then an mlp, each on a residual, with the norm before or (`post`) behind: (B, C, H, W) -> same."""
 
     def __init__(self, dim: int, levels: int, window: int, mlp_ratio: float, post: bool, inner_norm: bool,
-                 layer_scale: float | None, drop_path: float):  # fmt: skip
+                 layer_scale: float | None, drop: float, drop_path: float):  # fmt: skip
         super().__init__()
         norms = [LayerNorm2d(dim, eps=1e-5) for _ in range(2)]
         scales = [LayerScale2d(dim, layer_scale) if layer_scale else nn.Identity() for _ in range(2)]
         self.norm1 = nn.Identity() if post else norms[0]
-        self.modulation = FocalModulation(dim, levels, window, inner_norm)
+        self.modulation = FocalModulation(dim, levels, window, inner_norm, drop)
         self.norm1_post = norms[0] if post else nn.Identity()
         self.ls1 = scales[0]
         self.drop_path1 = drop_path_of(drop_path)
         self.norm2 = nn.Identity() if post else norms[1]
-        self.mlp = Mlp(dim, int(dim * mlp_ratio), conv=True)
+        self.mlp = Mlp(dim, int(dim * mlp_ratio), drop=drop, conv=True)
         self.norm2_post = norms[1] if post else nn.Identity()
         self.ls2 = scales[1]
         self.drop_path2 = drop_path_of(drop_path)
@@ -89,7 +90,7 @@ class FocalNet(ImageModel):
     def __init__(self, depths: Sequence[int] = (2, 2, 6, 2), embed_dim: int = 96, focal_level: int = 2,
                  focal_window: int = 3, mlp_ratio: float = 4.0, overlap: bool = False, post_norm: bool = False,
                  modulation_norm: bool = False, layer_scale: float | None = None, num_classes: int = 1000,
-                 in_chans: int = 3, global_pool: str = "avg", drop_rate: float = 0.0,
+                 in_chans: int = 3, global_pool: str = "avg", drop_rate: float = 0.0, proj_drop_rate: float = 0.0,
                  drop_path_rate: float = 0.1):  # fmt: skip
         super().__init__(num_classes, in_chans)
         dim = embed_dim
@@ -99,7 +100,8 @@ class FocalNet(ImageModel):
             down: nn.Module = nn.Identity()
             if i:
                 down, dim = downsample(dim, 2 * dim, *((3, 2, 1) if overlap else (2, 2, 0))), 2 * dim
-            options = (dim, focal_level, focal_window, mlp_ratio, post_norm, modulation_norm, layer_scale)
+            options = (dim, focal_level, focal_window, mlp_ratio, post_norm, modulation_norm, layer_scale,
+                       proj_drop_rate)  # fmt: skip
             stages.append(Stage(down, *(Block(*options, drop) for drop in drops)))
             levels.append(Feature(dim, 4 * 2**i, f"layers.{i}"))
         self.layers = nn.Sequential(*stages)

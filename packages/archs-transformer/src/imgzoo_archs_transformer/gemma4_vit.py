@@ -89,16 +89,15 @@ class GemmaAttention(Attending):
 class GemmaMlp(nn.Module):
     """act(gate(x)) * up(x), down."""
 
-    def __init__(self, dim: int, hidden: int, clips: bool, drop: float):
+    def __init__(self, dim: int, hidden: int, clips: bool):
         super().__init__()
         self.gate_proj = ClippedLinear(dim, hidden, clips)
         self.up_proj = ClippedLinear(dim, hidden, clips)
         self.down_proj = ClippedLinear(hidden, dim, clips)
         self.act = create_act("gelu_tanh")
-        self.drop = nn.Dropout(drop)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.drop(self.down_proj(self.act(self.gate_proj(x)) * self.up_proj(x)))
+        return self.down_proj(self.act(self.gate_proj(x)) * self.up_proj(x))
 
 
 class GemmaBlock(nn.Module):
@@ -166,7 +165,7 @@ class Gemma4Encoder(Encoder):
         self.rotary_emb = AnyGridRotary(head_dim, rope_theta, apart=True)
         self.blocks = Blocks(*(
             GemmaBlock(dim, GemmaAttention(dim, num_heads, head_dim, clips, norm, attn_drop_rate, proj_drop_rate),
-                       GemmaMlp(dim, hidden, clips, proj_drop_rate), norm, drop)
+                       GemmaMlp(dim, hidden, clips), norm, drop)
             for drop in drop_path_rates(drop_path_rate, depth)[0]
         ))  # fmt: skip
         self.pooler = SoftPool(dim, pool_side) if pool_side else nn.Identity()

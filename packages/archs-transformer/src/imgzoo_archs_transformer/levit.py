@@ -194,8 +194,7 @@ class Levit(NormLinearHead, ImageModel):
         if not use_conv:
             self.global_pool.dims = (1,)
         self.head_hidden_size = dim * self.global_pool.width
-        self.head_drop = nn.Dropout(drop_rate)
-        self.head: nn.Module = NormLinear(self.head_hidden_size, num_classes, "linear")
+        self.head: nn.Module = NormLinear(self.head_hidden_size, num_classes, "linear", drop_rate)
 
     def grid(self, stage: int) -> Size:
         """Height and width of a stage's map."""
@@ -217,7 +216,7 @@ class Levit(NormLinearHead, ImageModel):
         return self.stages(self.embed(x))
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        x = self.head_drop(self.global_pool(x))
+        x = self.global_pool(x)
         return x if pre_logits else self.head(x)
 
     def _advance(self, path, step, x):
@@ -230,9 +229,10 @@ class LevitDistilled(Distilled, Levit):
 
     parts = Levit.parts._replace(head=("head.linear", "head_dist.linear"))
 
-    def __init__(self, num_classes: int = 1000, **options):
-        super().__init__(num_classes=num_classes, **options)
-        self.head_dist: nn.Module = NormLinear(self.head_hidden_size, num_classes, "linear")
+    def __init__(self, num_classes: int = 1000, drop_rate: float = 0.0, **options):
+        super().__init__(num_classes=num_classes, drop_rate=drop_rate, **options)
+        self.head_drop = nn.Identity()  # each head drops behind its norm
+        self.head_dist: nn.Module = NormLinear(self.head_hidden_size, num_classes, "linear", drop_rate)
 
 
 def layer_of(conv: bool) -> type[nn.Module]:

@@ -47,7 +47,7 @@ def attended_width(dim: int) -> int:
     return dim // 2 // heads * heads
 
 
-def conv_mlp(dim: int, drop: float = 0.0) -> nn.Sequential:
+def conv_mlp(dim: int, drop: float) -> nn.Sequential:
     """Norm and two pointwise layers."""
     return nn.Sequential(GroupNorm1(dim), nn.Conv2d(dim, 4 * dim, 1), nn.GELU(), nn.Conv2d(4 * dim, dim, 1),
                          nn.Dropout(drop))  # fmt: skip
@@ -56,7 +56,7 @@ def conv_mlp(dim: int, drop: float = 0.0) -> nn.Sequential:
 class Block(nn.Module):
     """Attention, mlp and a mobile convolution, each on a residual: (B, C, H, W) -> (B, C, H, W)."""
 
-    def __init__(self, style: Style, dim: int, stride: int, drop_path: float, attn: bool, mlp: bool):
+    def __init__(self, style: Style, dim: int, stride: int, drop_path: float, attn: bool, mlp: bool, mlp_drop: float):
         super().__init__()
         self.attn: nn.Module = nn.Identity()
         self.mlp: nn.Module = nn.Identity()
@@ -66,7 +66,7 @@ class Block(nn.Module):
             main = nn.Sequential(GroupNorm1(dim), attention) if mlp else attention
             self.attn = Residual(main, drop_path=drop_path)
         if mlp:
-            self.mlp = Residual(conv_mlp(dim), drop_path=drop_path)
+            self.mlp = Residual(conv_mlp(dim, mlp_drop), drop_path=drop_path)
         local = fused(style, dim, dim, 4, bias=True) if dim < FUSED else inverted(style, dim, dim, 4, norms="last")
         self.local = Residual(local, drop_path=drop_path)
 
@@ -113,9 +113,9 @@ class LowFormer(HiddenHead, ImageModel):
     def __init__(self, widths: Sequence[int] = (16, 32, 64, 128, 256), depths: Sequence[int] = (0, 1, 1, 3, 4),
                  head_widths: Sequence[int] = (1536, 1600), attn: bool = True, attn_mlp: bool = True, expand: int = 4,
                  num_classes: int = 1000, in_chans: int = 3, global_pool: str = "avg", drop_rate: float = 0.0,
-                 drop_path_rate: float = 0.0):  # fmt: skip
+                 proj_drop_rate: float = 0.0, drop_path_rate: float = 0.0):  # fmt: skip
         super().__init__(num_classes, in_chans)
-        style, make = Style(), partial(Block, attn=attn, mlp=attn_mlp)
+        style, make = Style(), partial(Block, attn=attn, mlp=attn_mlp, mlp_drop=proj_drop_rate)
         stages = build_stages(style, in_chans, widths, depths, expand, drop_path_rate, make)
         self.stem, self.stages, self.feature_info = stages
         wide, hidden = head_widths

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from imgzoo.model import Feature, FeatureInfo, ImageModel
 from imgzoo_layers.attention import Attention
-from imgzoo_layers.drop import drop_path_of, drop_path_rates
+from imgzoo_layers.drop import drop_path_of, drop_path_rates, dropout_of
 from imgzoo_layers.head import NormMlpHead
 from imgzoo_layers.init import trunc_normal_
 from imgzoo_layers.mlp import pointwise
@@ -64,40 +64,41 @@ class SepConv(nn.Module):
         return self.pwconv2(self.dwconv(self.act1(self.pwconv1(x))))
 
 
-def attention(dim: int) -> Attention:
-    return Attention(dim, dim // 32, qkv_bias=False, proj_bias=False)
-
-
-MIXER = {"pool": Pooling, "conv": SepConv, "attention": attention}
+def make_mixer(kind: str, dim: int, drop: float) -> nn.Module:
+    if kind == "attention":
+        return Attention(dim, dim // 32, qkv_bias=False, proj_bias=False, proj_drop=drop)
+    return {"pool": Pooling, "conv": SepConv}[kind](dim)
 
 
 class Mlp(nn.Module):
     """Widen fourfold, activate, narrow."""
 
-    def __init__(self, dim: int, legacy: bool, tokens: bool):
+    def __init__(self, dim: int, legacy: bool, tokens: bool, drop: float):
         super().__init__()
         self.fc1 = pointwise(dim, 4 * dim, legacy, conv=not tokens)
         self.act = nn.GELU() if legacy else StarReLU()
+        self.drop1 = dropout_of(drop)
         self.fc2 = pointwise(4 * dim, dim, legacy, conv=not tokens)
+        self.drop2 = dropout_of(drop)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(self.act(self.fc1(x)))
+        return self.drop2(self.fc2(self.drop1(self.act(self.fc1(x)))))
 
 
 class Block(nn.Module):
     """Mix positions, then channels, on scaled skips or branches: maps, or tokens (B, N, C) for attention."""
 
     def __init__(self, dim: int, mixer: str, legacy: bool, layer_scale: float | None, res_scale: float | None,
-                 drop_path: float):  # fmt: skip
+                 drop: float, drop_path: float):  # fmt: skip
         super().__init__()
         tokens = mixer == "attention"
         scales = [Scale(dim, layer_scale, tokens) if layer_scale else nn.Identity() for _ in range(2)]
         skips = [Scale(dim, res_scale, tokens) if res_scale else nn.Identity() for _ in range(2)]
         self.norm1 = block_norm(dim, mixer, legacy)
-        self.token_mixer = MIXER[mixer](dim)
+        self.token_mixer = make_mixer(mixer, dim, drop)
         self.drop_path1, self.layer_scale1, self.res_scale1 = drop_path_of(drop_path), scales[0], skips[0]
         self.norm2 = block_norm(dim, mixer, legacy)
-        self.mlp = Mlp(dim, legacy, tokens)
+        self.mlp = Mlp(dim, legacy, tokens, drop)
         self.drop_path2, self.layer_scale2, self.res_scale2 = drop_path_of(drop_path), scales[1], skips[1]
 
     def forward(self, x: Tensor) -> Tensor:
@@ -187,7 +188,7 @@ class MetaFormer(ImageModel):
                  token_mixers: str | Sequence[str] = "conv", legacy: bool = False, layer_scale: float | None = None,
                  res_scale: Sequence[float | None] = (None, None, 1.0, 1.0), mlp_head: bool = True,
                  num_classes: int = 1000, in_chans: int = 3, global_pool: str = "avg", drop_rate: float = 0.0,
-                 drop_path_rate: float = 0.0):  # fmt: skip
+                 proj_drop_rate: float = 0.0, drop_path_rate: float = 0.0):  # fmt: skip
         super().__init__(num_classes, in_chans)
         self.mlp_head = mlp_head
         self.stem = Stem(in_chans, dims[0], size_norm(dims[0], legacy))
@@ -196,7 +197,8 @@ class MetaFormer(ImageModel):
         for i, drops in enumerate(drop_path_rates(drop_path_rate, depths)):
             dim, mixer, skip = dims[i], mixers[i], None if legacy else res_scale[i]
             down = Downsample(dims[i - 1], dim, size_norm(dims[i - 1], legacy)) if i else nn.Identity()
-            blocks: list[nn.Module] = [Block(dim, mixer, legacy, layer_scale, skip, drop) for drop in drops]
+            common = (dim, mixer, legacy, layer_scale, skip, proj_drop_rate)
+            blocks: list[nn.Module] = [Block(*common, drop) for drop in drops]
             stages.append(Stage(down, blocks, mixer == "attention"))
             levels.append(Feature(dim, 4 * 2**i, f"stages.{i}"))
         self.stages = nn.Sequential(*stages)

@@ -139,6 +139,8 @@ class Stage(nn.Module):
 class MultiScaleVit(ImageModel):
     """The width grows in the attention of a stage's first block, or, without `expand_attn`, in the mlp before it.
 
+    `set_input_size` resizes tables of distances around their middle, no distance.
+
     Args:
         stride_kv: stride of the pooled keys and values of each stage
         expand_attn: widen in the attention of a stage's first block, not in the mlp before

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from imgzoo.model import Feature, FeatureInfo, ImageModel
-from imgzoo_layers.drop import drop_path_of, drop_path_rates
+from imgzoo_layers.drop import drop_path_of
 from imgzoo_layers.head import ClassifierHead
 from imgzoo_layers.init import lecun_normal_
 from imgzoo_layers.mlp import Mlp
@@ -36,13 +36,13 @@ class Lstm2d(nn.Module):
 class Block(nn.Module):
     """Mix positions, then channels: (B, H, W, C) -> (B, H, W, C)."""
 
-    def __init__(self, dim: int, hidden: int, mlp_ratio: float, drop_path: float):
+    def __init__(self, dim: int, hidden: int, mlp_ratio: float, drop: float, drop_path: float):
         super().__init__()
         self.norm1 = LayerNorm(dim)
         self.rnn_tokens = Lstm2d(dim, hidden)
         self.drop_path = drop_path_of(drop_path)
         self.norm2 = LayerNorm(dim)
-        self.mlp_channels = Mlp(dim, int(dim * mlp_ratio))
+        self.mlp_channels = Mlp(dim, int(dim * mlp_ratio), drop=drop)
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.drop_path(self.rnn_tokens(self.norm1(x)))
@@ -75,6 +75,7 @@ class Sequencer2d(ImageModel):
     """Args:
     patch_sizes: how much each stage reduces the map, along a side
     hidden_sizes: states of each direction of the recurrent layers
+    drop_path_rate: stochastic depth: probability that a block is skipped, the same for all
     """
 
     default_levels = (0, 1, 2)
@@ -93,15 +94,16 @@ class Sequencer2d(ImageModel):
     def __init__(self, depths: Sequence[int] = (4, 3, 8, 3), patch_sizes: Sequence[int] = (7, 2, 1, 1),
                  embed_dims: Sequence[int] = (192, 384, 384, 384), hidden_sizes: Sequence[int] = (48, 96, 96, 96),
                  mlp_ratio: float = 3.0, num_classes: int = 1000, in_chans: int = 3, global_pool: str = "avg",
-                 drop_rate: float = 0.0, drop_path_rate: float = 0.0):  # fmt: skip
+                 drop_rate: float = 0.0, proj_drop_rate: float = 0.0, drop_path_rate: float = 0.0):  # fmt: skip
         super().__init__(num_classes, in_chans)
         self.stem = Patches(in_chans, embed_dims[0], patch_sizes[0])
         stages, levels, reached = [], [], patch_sizes[0]
-        for i, drops in enumerate(drop_path_rates(drop_path_rate, depths)):
+        for i, depth in enumerate(depths):
             dim, down = embed_dims[i], nn.Identity()
             if i:
                 down, reached = Downsample(embed_dims[i - 1], dim, patch_sizes[i]), reached * patch_sizes[i]
-            stages.append(Stage(down, *(Block(dim, hidden_sizes[i], mlp_ratio, drop) for drop in drops)))
+            options = (dim, hidden_sizes[i], mlp_ratio, proj_drop_rate, drop_path_rate)
+            stages.append(Stage(down, *(Block(*options) for _ in range(depth))))
             levels.append(Feature(dim, reached, f"stages.{i}"))
         self.stages = nn.Sequential(*stages)
         self.feature_info = FeatureInfo(levels)

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from imgzoo.model import Distilled, Feature, FeatureInfo, ImageModel, Parts
 from imgzoo_layers.channel_scale import ChannelScale2d
-from imgzoo_layers.drop import drop_path_of, drop_path_rates
+from imgzoo_layers.drop import drop_path_of, drop_path_rates, dropout_of
 from imgzoo_layers.head import linear_or_none
 from imgzoo_layers.init import trunc_normal_
 from imgzoo_layers.pool import GlobalPool
@@ -57,25 +57,26 @@ class AdditiveAttention(nn.Module):
 class Mlp(nn.Module):
     """Norm and two pointwise layers: (B, C, H, W) -> (B, C, H, W)."""
 
-    def __init__(self, dim: int, hidden: int):
+    def __init__(self, dim: int, hidden: int, drop: float):
         super().__init__()
         self.norm1 = nn.BatchNorm2d(dim)
         self.fc1 = nn.Conv2d(dim, hidden, 1)
         self.act = nn.GELU()
         self.fc2 = nn.Conv2d(hidden, dim, 1)
+        self.drop = dropout_of(drop)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(self.act(self.fc1(self.norm1(x))))
+        return self.drop(self.fc2(self.drop(self.act(self.fc1(self.norm1(x))))))
 
 
 class Block(nn.Module):
     """Mix near positions, then all, then channels: (B, C, H, W) -> (B, C, H, W)."""
 
-    def __init__(self, dim: int, mlp_ratio: float, layer_scale: float, drop_path: float):
+    def __init__(self, dim: int, mlp_ratio: float, layer_scale: float, drop: float, drop_path: float):
         super().__init__()
         self.local_representation = ConvEncoder(dim, 1)
         self.attn = AdditiveAttention(dim)
-        self.linear = Mlp(dim, int(dim * mlp_ratio))
+        self.linear = Mlp(dim, int(dim * mlp_ratio), drop)
         self.drop_path = drop_path_of(drop_path)
         self.layer_scale_1 = ChannelScale2d(dim, layer_scale)
         self.layer_scale_2 = ChannelScale2d(dim, layer_scale)
@@ -114,7 +115,8 @@ class SwiftFormer(Distilled, ImageModel):
 
     def __init__(self, depths: Sequence[int] = (3, 3, 6, 4), embed_dims: Sequence[int] = (48, 56, 112, 220),
                  mlp_ratio: int = 4, layer_scale: float = 1e-5, num_classes: int = 1000, in_chans: int = 3,
-                 global_pool: str = "avg", drop_rate: float = 0.0, drop_path_rate: float = 0.0):  # fmt: skip
+                 global_pool: str = "avg", drop_rate: float = 0.0, proj_drop_rate: float = 0.0,
+                 drop_path_rate: float = 0.0):  # fmt: skip
         super().__init__(num_classes, in_chans)
         dim = embed_dims[0]
         self.stem = nn.Sequential(
@@ -126,7 +128,7 @@ class SwiftFormer(Distilled, ImageModel):
             dim = embed_dims[i]
             down = Downsample(embed_dims[i - 1], dim) if i else nn.Identity()
             blocks: list[nn.Module] = [ConvEncoder(dim, mlp_ratio, drop) for drop in drops[:-1]]
-            stages.append(Stage(down, *blocks, Block(dim, mlp_ratio, layer_scale, drops[-1])))
+            stages.append(Stage(down, *blocks, Block(dim, mlp_ratio, layer_scale, proj_drop_rate, drops[-1])))
             levels.append(Feature(dim, 4 * 2**i, f"stages.{i}"))
         self.stages = nn.Sequential(*stages)
         self.feature_info = FeatureInfo(levels)

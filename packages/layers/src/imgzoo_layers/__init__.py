@@ -22,7 +22,16 @@ from .conv import (
 )
 from .cross_covariance import CrossCovarianceAttn, PositionalEncodingFourier
 from .distance_bias import DistanceTable, distance_index
-from .drop import DropBlock2d, DropPath, PatchDropout, drop_block_2d, drop_path, drop_path_of, drop_path_rates
+from .drop import (
+    DropBlock2d,
+    DropPath,
+    PatchDropout,
+    drop_block_2d,
+    drop_path,
+    drop_path_of,
+    drop_path_rates,
+    dropout_of,
+)
 from .evo_norm import EvoNorm2dS0, EvoNorm2dS0a, EvoNorm2dS1, EvoNorm2dS1a, EvoNorm2dS2, EvoNorm2dS2a
 from .evo_norm_batch import EvoNorm2dB0, EvoNorm2dB1, EvoNorm2dB2
 from .fast_norm import fast_group_norm, fast_layer_norm, fast_rms_norm, set_fast_norm
@@ -182,7 +191,7 @@ __all__ = [
     "SplitRotaryAttention", "SqueezeExcite", "Stage", "StdConv2d", "StripAttention", "SubsampledAttention",
     "SwiGlu", "Table", "Tabled", "TokenPool", "TwoHeads", "WindowAttending", "WindowAttention", "act_fn",
     "axial_table", "centered_table", "check_grid", "create_aa", "create_act", "create_conv", "create_gate",
-    "dilate", "distance_index", "drop_block_2d", "drop_path", "drop_path_of", "drop_path_rates",
+    "dilate", "distance_index", "drop_block_2d", "drop_path", "drop_path_of", "drop_path_rates", "dropout_of",
     "fast_group_norm", "fast_layer_norm", "fast_rms_norm", "fit_to_file", "fold_norm", "from_grid",
     "from_windows", "get_act", "get_norm", "get_norm_act", "init_conv_per_group_", "init_fan_out_",
     "init_linear_", "layer_scale_of", "lecun_normal_", "linear_or_none", "make_divisible", "mean_pool",

@@ -43,6 +43,11 @@ def drop_path_of(rate: float) -> nn.Module:
     return DropPath(rate) if rate > 0 else nn.Identity()
 
 
+def dropout_of(rate: float) -> nn.Module:
+    """`torch.nn.Dropout`, or nothing where the rate is zero."""
+    return nn.Dropout(rate) if rate else nn.Identity()
+
+
 def drop_path_rates(rate: float, depths: int | Sequence[int]) -> list[list[float]]:
     """Rates growing linearly from 0 to `rate` over all blocks, one list a stage (an int is a single stage)."""
     stages = [depths] if isinstance(depths, int) else list(depths)

@@ -5,16 +5,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .drop import dropout_of
 from .head import linear_or_none
 from .init import trunc_normal_
 
 
 class NormLinear(nn.Sequential):
-    """Batch norm, linear: (B, C) -> (B, num_classes); neither of both without classes. Keys `bn` and that given."""
+    """Batch norm, dropout, linear: (B, C) -> (B, num_classes); no norm nor linear layer without classes. Keys `bn` and
+    that given."""
 
-    def __init__(self, dim: int, num_classes: int, key: str = "l"):
+    def __init__(self, dim: int, num_classes: int, key: str = "l", drop_rate: float = 0.0):
         super().__init__()
         self.bn: nn.Module = nn.BatchNorm1d(dim) if num_classes else nn.Identity()
+        self.drop = dropout_of(drop_rate)
         linear = linear_or_none(dim, num_classes)
         self.add_module(key, linear)
         if isinstance(linear, nn.Linear):

@@ -14,6 +14,7 @@ from torch import Tensor
 from imgzoo.errors import CapabilityError, OptionError, UsageError
 from imgzoo.factory import create_model
 from imgzoo.groups import layer_ids
+from imgzoo.options import parameters_of
 from imgzoo.registry import registry
 from imgzoo.specs import NOTHING, ModelSpec
 
@@ -267,22 +268,31 @@ def dropout_drops(subject: ModelSubject) -> None:
 
 
 @torch.no_grad()
-def drop_path_drops(subject: ModelSubject) -> None:
-    """`drop_path_rate`, where it is an option, has its effect: in training some draws give other answers."""
-    try:
-        model = subject.create(drop_path_rate=0.5).train()
-    except (CapabilityError, OptionError):
-        return
-    for parameter in model.parameters():  # branches that begin at zero may be there or not
-        parameter.add_(torch.randn_like(parameter) * 0.02)
-    x = subject.image(model, batch=4)
+def rates_drop(subject: ModelSubject) -> None:
+    """Every other rate of dropout or stochastic depth among the options has its effect: in training some draws give
+    other answers."""
+    taken, _ = parameters_of(subject.spec.load())
+    rates = [name for name in taken if "drop" in name and name.endswith("_rate") and name != "drop_rate"]
+    off: dict[str, Any] = {name: 0.0 for name in rates if taken[name].default}
+    for rate in rates:
+        try:
+            model = subject.create(**{**off, rate: 0.5}).train()
+        except CapabilityError:
+            continue
+        for parameter in model.parameters():  # branches that begin at zero may be there or not
+            parameter.add_(torch.randn_like(parameter) * 0.02)
+        if not _draws_differ(model, subject.image(model, batch=4)):
+            raise AssertionError(f"{rate} is accepted and changes nothing")
+
+
+def _draws_differ(model: Any, x: Tensor) -> bool:
     answers = []
     for seed in range(8):
         torch.manual_seed(seed)
         answers.append(_logits(model(x)))
         if not torch.equal(answers[0], answers[-1]):
-            return
-    raise AssertionError("drop_path_rate is accepted and changes nothing")
+            return True
+    return False
 
 
 def pickles(subject: ModelSubject) -> None:
@@ -485,7 +495,7 @@ CHECKS = [
     Check(fn.__name__, "model", fn)
     for fn in (forward_shape, parts_compose, classifier_is_named, classifier_resets, levels_are_true, features_only,
                num_features, state_survives, parameters_are_used, input_channels, eval_is_deterministic,
-               images_are_independent, init_is_seeded, rates_are_taken, dropout_drops, drop_path_drops, pickles,
+               images_are_independent, init_is_seeded, rates_are_taken, dropout_drops, rates_drop, pickles,
                unknown_options_are_refused, layers_are_grouped, no_decay_names_parameters,
                checkpointing_changes_nothing, pruning_keeps_levels,
                pools_are_offered, pool_is_used, builds_on_meta, takes_other_sizes, tables_follow_the_size)
