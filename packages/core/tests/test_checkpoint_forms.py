@@ -88,7 +88,7 @@ def test_one_common_prefix_is_stripped_and_reported(model, tmp_path, prefix):
     torch.save({**state, "projector.weight": torch.zeros(2, 2)}, tmp_path / "w.pth")
     again = imgzoo.create_model("tiny", pretrained=tmp_path / "w.pth").eval()
     assert torch.equal(again(IMAGE), model(IMAGE))
-    assert f"the prefix '{prefix}' stripped, 1 tensors outside it left out" in str(again.load_report)
+    assert f"the prefix '{prefix}' stripped, 1 tensor outside it left out" in str(again.load_report)
     save_file({key: value.clone() for key, value in state.items()}, tmp_path / "w.safetensors")
     other = imgzoo.create_model("tiny")
     load_checkpoint(other, tmp_path / "w.safetensors", strict=False)

@@ -48,3 +48,15 @@ def test_an_older_glibc_takes_its_own_highest_threshold(monkeypatch):
     monkeypatch.setattr(memory.ctypes, "CDLL", lambda name: Older())
     assert memory.keep_memory() is True
     assert taken == {memory.M_MMAP_THRESHOLD: 32 << 20, memory.M_TRIM_THRESHOLD: 2**31 - 1}
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: cannot allocate")])
+def test_too_little_memory_is_known_and_said(error, monkeypatch, capsys):
+    from imgzoo.cli import app
+
+    assert memory.is_short(error) and not memory.is_short(RuntimeError("memory of an elephant"))
+    monkeypatch.setattr(app.cli, "main", lambda *arguments, **options: (_ for _ in ()).throw(error))
+    with pytest.raises(SystemExit) as ended:
+        app.run([])
+    assert ended.value.code == 1
+    assert capsys.readouterr().err.startswith("imgzoo: there is not enough memory for it (")

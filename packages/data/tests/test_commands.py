@@ -10,6 +10,7 @@ from click.testing import CliRunner
 from data_helpers import encode, noise, photo, tar_bytes, write_folder
 from PIL import Image
 
+from imgzoo.errors import UsageError
 from imgzoo_data.cli.data import command
 from imgzoo_data.examine import near_pairs
 
@@ -174,3 +175,11 @@ def test_check_tells_values_outside_their_range(tmp_path):
 def test_check_has_a_pixel_limit(tmp_path):
     write_folder(tmp_path, {"a": 1, "b": 1})
     assert "too large" in run("check", f"folder:{tmp_path}", "--max-pixels", 100, code=1)
+
+
+def test_a_page_is_written_over_no_other_file(sick):
+    photo = sick / "val" / "a" / "leak.jpg"
+    arguments = ["check", f"folder:{sick}", "--report", str(photo)]
+    error = CliRunner().invoke(command, arguments, standalone_mode=False).exception
+    assert isinstance(error, UsageError) and "a .html file, not" in str(error)
+    assert photo.read_bytes() == noise(60)

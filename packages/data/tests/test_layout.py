@@ -96,7 +96,7 @@ def test_notes_beside_images_are_left_out_and_counted(tmp_path, kind):
 
 def test_names_that_differ_by_spaces_or_composition_are_refused(tmp_path):
     write_folder(tmp_path / "a", {"cat": 1, "cat ": 1})
-    with pytest.raises(DataError, match="differ by spaces"):
+    with pytest.raises(DataError, match=r"the class folders .* differ by spaces"):
         create_dataset(f"folder:{tmp_path / 'a'}")
     write_folder(tmp_path / "b", {"caf\u00e9": 1, "cafe\u0301": 1})
     with pytest.raises(DataError, match="composed"):
@@ -365,3 +365,19 @@ def test_a_label_of_2e9_is_a_name(tmp_path):
     csv_of(tmp_path, "path,label\n0.png,2000000000\n1.png,5\n")
     source = create_dataset(f"csv:{tmp_path / 'x.csv'}")
     assert list(source.class_names) == ["5", "2000000000"] and source.num_classes == 2
+
+
+@pytest.mark.parametrize("kind", ["tar", "zip"])
+def test_a_class_may_be_called_as_nothing_else_is(tmp_path, kind):
+    """What stands for an archive's name among the labels is no name that a folder can have."""
+    names = ["<b>", "<d>", "plain"]
+    files = {f"{name}/{i}.jpg": noise(10 * place + i) for place, name in enumerate(names) for i in range(2)}
+    if kind == "tar":
+        (tmp_path / "d.tar").write_bytes(tar_bytes(files))
+    else:
+        with zipfile.ZipFile(tmp_path / "d.zip", "w") as archive:
+            for name, content in files.items():
+                archive.writestr(name, content)
+    for _ in range(2):  # the second time from the index that is kept
+        found = create_dataset(f"{kind}:{tmp_path / f'd.{kind}'}")
+        assert (list(found.class_names), len(found), found.left_out) == (names, 6, {})

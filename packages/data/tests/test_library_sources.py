@@ -8,7 +8,8 @@ import pytest
 from data_helpers import noise, write_folder
 
 from imgzoo.errors import DataError, MissingDependencyError, UsageError
-from imgzoo_data import create_dataset, create_loader, create_transform
+from imgzoo_data import create_dataset, create_loader, create_transform, open_splits
+from imgzoo_data.sources.layout import SplitError
 from imgzoo_data.sources.listing import image_bytes
 
 
@@ -44,6 +45,75 @@ def test_hugging_face_sets(tmp_path, streaming):
     loader = create_loader(source, create_transform(input_size=(3, 8, 8)), 4)
     targets = [t for batch in loader for t in batch.targets.tolist()]
     assert sorted(targets) == ([0, 0, 0, 1, 1] if streaming else [0, 1])
+
+
+@pytest.mark.parametrize("split", [None, "train"])
+def test_a_saved_set_has_the_splits_it_was_saved_with(tmp_path, split):
+    """`Dataset.from_dict` names no split: what counts is whether a dictionary of splits was saved, or one table."""
+    datasets = pytest.importorskip("datasets")
+
+    def table(first, count):
+        cells = {"image": [{"bytes": noise(first + i), "path": None} for i in range(count)], "label": list("ab") * 4}
+        cells["label"] = cells["label"][:count]
+        return datasets.Dataset.from_dict(cells, split=split and datasets.NamedSplit(split))
+
+    datasets.DatasetDict(train=table(0, 6), validation=table(10, 4)).save_to_disk(str(tmp_path / "both"))
+    datasets.DatasetDict(Training=table(0, 6), VAL=table(10, 4)).save_to_disk(str(tmp_path / "cased"))
+    datasets.DatasetDict(train=table(0, 6), test=table(10, 4), meta=table(20, 1)).save_to_disk(str(tmp_path / "more"))
+    table(0, 6).save_to_disk(str(tmp_path / "one"))
+    for name in ("both", "cased"):
+        found = open_splits(f"hf:{tmp_path / name}")
+        assert (len(found.train), len(found.validation)) == (6, 4)
+    with pytest.raises(SplitError, match=r"or choose one with --val-split test$"):
+        open_splits(f"hf:{tmp_path / 'more'}")
+    with pytest.raises(SplitError, match="it is all one: hold back training images with --val-share"):
+        open_splits(f"hf:{tmp_path / 'one'}")
+    assert len(open_splits(f"hf:{tmp_path / 'one'}", val_share=0.34).validation) == 2
+
+
+@pytest.mark.parametrize("names", [["cat", "cat "], ["\u00e9", "e\u0301"]])
+def test_declared_classes_are_told_apart_as_folders_are(tmp_path, names):
+    datasets = pytest.importorskip("datasets")
+
+    def saved(folder, names):
+        features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=names)})
+        cells = {"image": [{"bytes": noise(i), "path": None} for i in range(4)], "label": [0, 1, 0, 1]}
+        datasets.Dataset.from_dict(cells, features=features).save_to_disk(str(folder))
+        return f"hf:{folder}"
+
+    with pytest.raises(DataError, match=r"declares the classes .* differ by spaces or by how letters are composed"):
+        create_dataset(saved(tmp_path / "twins", names))
+    found = create_dataset(saved(tmp_path / "twins", names), class_map={name: 0 for name in names})
+    assert found.num_classes == 1
+    found = create_dataset(saved(tmp_path / "odd", ["a\x1b[31m", " b"]))
+    assert list(found.class_names) == ["a\\x1b[31m", "b"] and found.targets().tolist() == [0, 1, 0, 1]
+    assert any("by case" in note for note in create_dataset(saved(tmp_path / "case", ["Cat", "cat"])).notes)
+
+
+@pytest.mark.parametrize("content", [b"", b"x" * 2000, b"PAR1" + b"x" * 90 + b"PAR1"])
+def test_a_damaged_parquet_file_is_one_sentence(tmp_path, content):
+    pytest.importorskip("pyarrow")
+    (tmp_path / "d.parquet").write_bytes(content)
+    with pytest.raises(DataError, match=r"d.parquet' is damaged, or not what its name says") as error:
+        create_dataset(f"parquet:{tmp_path / 'd.parquet'}")
+    assert "\n" not in str(error.value)
+    parquet_file(tmp_path / "e.parquet", [{"image": noise(i), "label": "ab"[i % 2]} for i in range(6)])
+    source = create_dataset(f"parquet:{tmp_path / 'e.parquet'}")
+    whole = (tmp_path / "e.parquet").read_bytes()
+    (tmp_path / "e.parquet").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DataError, match="is damaged"):
+        source[4]
+
+
+def test_a_damaged_saved_set_is_one_sentence(tmp_path):
+    datasets = pytest.importorskip("datasets")
+    cells = {"image": [{"bytes": noise(i), "path": None} for i in range(4)], "label": list("abab")}
+    datasets.Dataset.from_dict(cells).save_to_disk(str(tmp_path / "d"))
+    for path in (tmp_path / "d").glob("*.arrow"):
+        path.write_bytes(path.read_bytes()[:40])
+    with pytest.raises(DataError, match="is damaged, or not what its name says") as error:
+        create_dataset(f"hf:{tmp_path / 'd'}")
+    assert "\n" not in str(error.value)
 
 
 def test_a_cell_opens_no_file_elsewhere_unless_asked(tmp_path):

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from imgzoo.errors import UsageError
 from imgzoo_data import Mixer, SizeSchedule, create_dataset, create_loader, create_transform
-from imgzoo_data.order import Order
+from imgzoo_data.order import Choice, Order
 
 DIGITS = create_dataset("digits:")
 ROW = create_transform(input_size=(1, 16, 16), training=True, erase=0.5, erase_mode="pixel")
@@ -213,6 +213,20 @@ def test_scheduled_sizes_are_equal_for_workers_worlds_and_seeks():
     assert hashes(loaders(2, schedule=whole)) == expected
     assert hashes(loaders(1, world=2, schedule=schedule)) == expected
     assert hashes(loaders(schedule=whole, start_step=20)) == expected[20:]
+
+
+@pytest.mark.parametrize("spread", [0.0, 1e-3, 0.5])
+@pytest.mark.parametrize("weights", [None, (0.0, 1.0, 1.0)])
+def test_progressive_sizes_have_probabilities_in_every_epoch(spread, weights):
+    """Also where an epoch lies midway between two sizes, which are far apart for the width of the window."""
+    for count in (2, 3, 4) if weights is None else (3,):
+        for epochs in range(1, 12):
+            options = {"schedule": "progressive", "epochs": epochs, "random_mix": 0, "spread": spread}
+            schedule = SizeSchedule(tuple(Choice((8 * i, 8 * i), 4) for i in range(1, count + 1)), weights, **options)
+            table = np.array([schedule.probabilities(epoch) for epoch in range(epochs + 1)])
+            np.testing.assert_allclose(table.sum(1), 1)
+            assert (np.diff(table @ np.arange(count)) > -1e-9).all()
+            schedule.plan(20, 1, 0, epochs // 2, None)
 
 
 def test_progressive_sizes_grow():

@@ -21,7 +21,7 @@ from imgzoo_train.loop.distillation import Teacher
 from imgzoo_train.loop.state import State
 from imgzoo_train.models.answers import Answer, align, answer_of, answer_of_data
 from imgzoo_train.models.opening import open_model
-from imgzoo_train.runs import assembly
+from imgzoo_train.runs import assembly, planning
 from imgzoo_train.runs.run import train
 from imgzoo_train.scores.validate import Settings
 from imgzoo_train.scores.validate import validate as score
@@ -510,3 +510,59 @@ def test_a_pretrained_classifier_is_sorted_or_begun_anew(folders, names, kept):
     assert (wanted is not None and torch.equal(model.fc.weight, wanted)) == kept
     if not kept:
         assert not torch.equal(model.fc.weight, old.fc.weight)
+
+
+@pytest.mark.parametrize("task", ["classification", "multilabel"])
+def test_the_classifier_of_a_pretrained_run_is_sorted_by_name(folders, data, task):
+    data(task, "same", training=VARIANTS["permuted"])
+    model = assembly.build_model(tuned(folders[task], task), 4, VARIANTS["permuted"])
+    old = create_model(folders[task], pretrained=True)
+    assert torch.equal(model.fc.weight, old.fc.weight[[NAMES.index(name) for name in VARIANTS["permuted"]]])
+    assert model.changes == []
+
+
+def tuned(pretrained, task="classification"):
+    settings = {"model.name": "test_resnet", "model.pretrained": str(pretrained), "loss.task": task,
+                "data.source": "pictures:", "data.batch_size": 16, "data.input_size": 16}  # fmt: skip
+    return Config().merged(nested(settings), "test")
+
+
+BEGUN = {
+    "other names": ("classification", ["w", "x", "y", "z"], "know 4 classes ('ant', 'bee', 'cat', 'dog'), this run has "
+                    "4 classes ('w', 'x', 'y', 'z'); it is kept where both have the same"),
+    "more": ("classification", [*NAMES, "fox"], "know 4 classes ('ant', 'bee', 'cat', 'dog'), this run has 5 classes"),
+    "fewer": ("classification", NAMES[:2], "know 4 classes ('ant', 'bee', 'cat', 'dog'), this run has 2 classes"),
+    "another task": ("multilabel", NAMES, "'dog'), one label an image, this run has 4 classes ('ant', 'bee', 'cat', "
+                     "'dog'), several labels an image"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BEGUN)
+def test_a_classifier_that_begins_anew_is_said_at_the_start_and_in_the_plan(folders, data, case, monkeypatch):
+    task, names, words = BEGUN[case]
+    data(task, "same", training=names)
+    monkeypatch.setattr(imgzoo_data, "create_dataset", lambda *given, **options: Pictures(task, names))
+    monkeypatch.setitem(COLORS, "w", (1, 2, 3))
+    config = tuned(folders["classification"], task)
+    model = assembly.build_model(config, len(names), names)
+    assert len(model.changes) == 1 and model.changes[0].startswith("the classifier begins anew: the weights ")
+    assert words in model.changes[0]
+    assert model.changes[0] in planning.dry_run(config)
+
+
+def test_what_was_changed_of_weights_is_said(tmp_path, recwarn):
+    old = create_model("test_resnet", num_classes=7)
+    torch.save({f"encoder.{name}": value for name, value in old.state_dict().items()}, tmp_path / "seven.pth")
+    said = assembly.build_model(tuned(tmp_path / "seven.pth"), 2, ["north", "east"]).changes
+    anew = "this run has 2 classes ('north', 'east'); it is kept where both have the same"
+    anew = f"the classifier begins anew: the weights know 7 classes, {anew}"
+    assert said == ["weights: the prefix 'encoder.' stripped", anew]
+    torch.save({**torch.load(tmp_path / "seven.pth"), "queue": torch.zeros(2)}, tmp_path / "more.pth")
+    said = assembly.build_model(tuned(tmp_path / "more.pth"), 7, list("abcdefg")).changes
+    assert said == ["weights: the prefix 'encoder.' stripped, 1 tensor outside it left out"]
+    torch.save(create_model("test_resnet", num_classes=0).state_dict(), tmp_path / "none.pth")
+    said = assembly.build_model(tuned(tmp_path / "none.pth"), 2, ["north", "east"]).changes
+    assert said == ["the classifier begins anew: the weights bring none"]
+    assert assembly.build_model(tuned(""), 2, ["north", "east"]).changes == []
+    torch.save(create_model("test_resnet", num_classes=1).state_dict(), tmp_path / "value.pth")  # of numbers, it seems
+    assert assembly.build_model(tuned(tmp_path / "value.pth", "regression"), 1, []).changes == []

@@ -210,6 +210,28 @@ def test_benchmark_measures_and_counts():
     assert 0 < row["gmacs"] < 0.1
 
 
+@pytest.mark.parametrize("precision", ["bf16", "pure-bf16"])
+def test_every_mode_of_benchmark_takes_every_precision(precision):
+    arguments = ["test_resnet", "--img-size", 32, "--batch-size", 2, "--seconds", 0, "--json", "--device", "cpu"]
+    modes = ["--mode", "inference,training,profile", "--precision", precision]
+    assert json.loads(invoke(benchmark, *arguments, *modes).stdout)["gmacs"] > 0
+
+
+def test_a_batch_that_finds_no_memory_on_the_processor_is_halved(monkeypatch):
+    from imgzoo_train.models import speed
+
+    made = speed.images_for
+
+    def short(model, settings):
+        if settings.batch_size > 3:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+        return made(model, settings)
+
+    monkeypatch.setattr(speed, "images_for", short)
+    arguments = ["test_resnet", "--img-size", 32, "--batch-size", 8, "--seconds", 0, "--json"]
+    assert json.loads(invoke(benchmark, *arguments).stdout)["batch_size"] == 2
+
+
 def test_recommend_takes_the_most_accurate_that_fits(monkeypatch):
     from imgzoo_train.models import recommending
     from imgzoo_train.models.speed import Settings

@@ -300,6 +300,7 @@ def test_mistakes_of_search_are_one_sentence(models, files, photo, tmp_path, mon
     assert "there is no file" in fails(search, path, "--features", tmp_path / "none.npy", *model)
     assert "not from '.txt'" in fails(search, path, "--features", tmp_path / "none.txt", *model)
     assert "--sheet takes" in fails(search, path, *features, *model, "--sheet", tmp_path / "sheet.gif")
+    assert "is the image that is looked for" in fails(search, path, *features, *model, "--sheet", path)
     levels = tmp_path / "levels.safetensors"
     invoke(embed, "digits:", *model, "--kind", "levels", "--img-size", "32", "--output", levels)
     assert "--kind pooled" in fails(search, path, "--features", levels, *model)

@@ -176,10 +176,14 @@ def test_the_first_module_that_breaks_is_named():
         fit(state, batches(*make_data(8), 8), cross_entropy, None, 1)
 
 
-def test_out_of_memory_halves_the_batch_until_it_fits_and_changes_nothing():
+@pytest.mark.parametrize("short", [
+    torch.OutOfMemoryError("no memory"), MemoryError(),
+    RuntimeError("[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory"),
+], ids=["accelerator", "python", "processor"])  # fmt: skip
+def test_out_of_memory_halves_the_batch_until_it_fits_and_changes_nothing(short):
     def hungry(model, batch):
         if len(batch.targets) > 3:
-            raise torch.OutOfMemoryError("no memory")
+            raise short
         return cross_entropy(model, batch)
 
     data = batches(*make_data(40), 8)

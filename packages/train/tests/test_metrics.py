@@ -84,6 +84,19 @@ def test_a_threshold_moves_what_is_said_to_hold():
             MultiLabel(CLASSES, threshold=threshold)
 
 
+def test_a_class_without_an_image_has_no_recall_and_is_in_no_mean():
+    output = torch.tensor([[9.0, 0, 0, 0], [0, 9, 0, 0], [0, 0, 0, 9]])  # the last is answered and never right
+    one = filled(Classification(4), output, torch.tensor([0, 1, 0]))
+    several = filled(MultiLabel(4), output - 5, torch.eye(4)[torch.tensor([0, 1, 0])])
+    for scores in (one, several):
+        recalls, precisions = zip(*((row["recall"], row["precision"]) for row in scores.per_class()))
+        assert recalls[:2] == (50, 100) and math.isnan(recalls[2]) and math.isnan(recalls[3])
+        assert precisions[:2] == (100, 100) and math.isnan(precisions[2]) and precisions[3] == 0
+        assert scores.absent == 2
+    assert one.result()["balanced_accuracy"] == 75 and one.result()["f1"] == pytest.approx(500 / 6)
+    assert several.result()["f1_macro"] == pytest.approx(500 / 6)
+
+
 @pytest.mark.parametrize("task", METRICS)
 def test_metrics_are_named_before_anything_is_measured(task):
     assert tuple(METRICS[task](2).result()) == METRICS[task].names and METRICS[task].score in METRICS[task].names

@@ -52,10 +52,12 @@ def test_classes_and_confusion_have_names_everywhere(tmp_path, folders, data):  
     row = json.loads(invoke(validate, *common, "--json"))
     assert [each["class"] for each in row["per_class"]] == NAMES
     assert row["confusion"] == {"classes": NAMES, "rows": [[0] * 4, [0] * 4, [0, 0, 16, 0], [0, 0, 0, 16]]}
-    text = invoke(validate, *common, "--output", tmp_path / "scores.csv")
-    assert text.count("cat") >= 3
+    shown = CliRunner().invoke(validate.command, [*map(str, common), "--output", str(tmp_path / "scores.csv")])
+    assert shown.stdout.count("cat") >= 3
+    assert "2 of 4 classes have no image here: means over classes leave them out" in shown.stderr
     classes = list(csv.DictReader((tmp_path / "scores.per_class.csv").read_text().splitlines()))
-    assert {each["class"]: float(each["recall"]) for each in classes}["dog"] == 100
+    assert [each["recall"] for each in classes] == ["", "", "100.0", "100.0"]
+    assert [each["recall"] for each in row["per_class"]] == [None, None, 100, 100]
     pairs = list(csv.DictReader((tmp_path / "scores.confusion.csv").read_text().splitlines()))
     assert next(pair for pair in pairs if pair["true"] == "cat")["cat"] == "16"
     with pytest.raises(UsageError, match="--output takes"):

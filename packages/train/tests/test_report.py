@@ -174,6 +174,9 @@ def test_what_is_no_run_is_refused_and_so_are_three(tmp_path, run):
     assert "is no run folder" in fails(command, tmp_path)
     assert "one run, or two to compare, not 3" in fails(command, run, run, run)
     assert "choose another --output" in fails(command, run, "--output", tmp_path / "none" / "page.html")
+    (tmp_path / "photo.png").write_bytes(b"a picture")
+    assert "a .html file" in fails(command, run, "--output", tmp_path / "photo.png")
+    assert (tmp_path / "photo.png").read_bytes() == b"a picture"
 
 
 def test_two_runs_are_compared(run, tmp_path, monkeypatch):

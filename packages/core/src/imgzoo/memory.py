@@ -1,4 +1,4 @@
-"""What this process does with the memory it has freed. No torch here."""
+"""What this process does with the memory it has freed, and how one knows that there is too little. No torch here."""
 
 from __future__ import annotations
 
@@ -8,6 +8,12 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 GIVEN_BACK = 1 << 30
 """Blocks above this many bytes, and twice as much unused at the end of the heap, still return to the system."""
 OLDER_GLIBC = 32 << 20
+
+
+def is_short(error: BaseException) -> bool:
+    """Whether an error says that there is not enough memory, of Python, of torch here, or on an accelerator."""
+    kinds = {each.__name__ for each in type(error).__mro__}
+    return bool(kinds & {"MemoryError", "OutOfMemoryError"}) or "DefaultCPUAllocator" in str(error)
 
 
 def keep_memory() -> bool:

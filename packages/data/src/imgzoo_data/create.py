@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -83,8 +82,7 @@ def create_loader(
         source = create_dataset(source, "train" if shuffled else "validation")
     else:
         source = as_source(source)
-    if source.range is not None:
-        transform = replace(transform, config=replace(transform.config, range=source.range))
+    transform = transform.ranged(source.range)
     policy = _policy(bad, shuffled)
     if mixer is not None and transform.splits > 1:
         raise UsageError("mixing and augmentation splits do not go together; use one of them")

@@ -56,6 +56,17 @@ class _Orders:
         return max(0, self.order.steps(self.epoch) - self.step)
 
 
+ADVICE = "see bad='skip' to go on without it"
+
+
+class BadSampleError(DataError):
+    """A sample that cannot be used where none may be left out; `found` says why, without the `advice`, if any."""
+
+    def __init__(self, found: str, advice: str = "") -> None:
+        super().__init__(f"{found}; {advice or ADVICE}")
+        self.found, self.advice = found, advice
+
+
 class Quarantine:
     """Counts bad samples against a budget and writes each once to a JSON-lines file."""
 
@@ -71,9 +82,7 @@ class Quarantine:
             if new and self.path is not None:
                 self._write(self.path, fault)
             if self.policy == "raise":
-                raise DataError(
-                    f"sample '{fault.key}' cannot be used: {fault.error}; see bad='skip' to go on without it"
-                )
+                raise BadSampleError(f"sample '{fault.key}' cannot be used: {fault.error}")
             if new:
                 log.warning("left out '%s': %s", escaped(fault.key), escaped(fault.error))
             if len(self.seen) > self.budget:

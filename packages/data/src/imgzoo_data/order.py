@@ -116,7 +116,8 @@ class SizeSchedule:
         if self.schedule == "constant":
             return base
         place = (len(base) - 1) * min(1.0, epoch / max(1, self.epochs - 1))
-        window = base * np.exp(-0.5 * ((np.arange(len(base)) - place) / max(self.spread, 1e-3)) ** 2)
+        far = 0.5 * ((np.arange(len(base)) - place) / max(self.spread, 1e-3)) ** 2
+        window = base * np.exp(np.minimum(0, far[base > 0].min() - far))  # between two sizes something is left of it
         return (1 - self.random_mix) * window / window.sum() + self.random_mix * base
 
     def plan(self, length: int, world: int, seed: int, epoch: int, steps: int | None) -> tuple[np.ndarray, np.ndarray]:

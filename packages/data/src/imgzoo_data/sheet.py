@@ -27,7 +27,7 @@ def contact_sheet(
     source: Source, transform: Transform, count: int = 8, views: int = 6, seed: int = 0, epoch: int = 0
 ) -> Image.Image:
     """Rows of samples spread over the source; columns are augmentations in successive epochs (evaluation: one)."""
-    views = views if transform.training else 1
+    views, transform = views if transform.training else 1, transform.ranged(source.range)
     rows = []
     picked = np.linspace(0, len(source) - 1, min(count, len(source))).round().astype(int)
     for index in dict.fromkeys(picked.tolist()):

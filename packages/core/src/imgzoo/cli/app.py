@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 import click
 
 from imgzoo.errors import ImgzooError, PluginError, PluginLoadError, UnknownNameError
+from imgzoo.memory import is_short
 from imgzoo.text import told
 
 from .output import complain, show_warning
@@ -162,6 +163,9 @@ def _fail(error: BaseException) -> int:
             return error.exit_code
         case BrokenPipeError():
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 1
+        case _ if is_short(error):
+            complain(f"there is not enough memory for it ({told(error)}); smaller images or batches need less")
             return 1
         case OSError():
             complain(error)

@@ -12,6 +12,7 @@ import torch
 
 from imgzoo.errors import WeightsError
 from imgzoo.registry import registry
+from imgzoo.text import counted
 
 from .adapt import State, cast_like, check_fit, fit_state
 from .convert import convert, needed
@@ -42,6 +43,8 @@ class LoadReport:
     """Tensors of the file the model has no place for."""
     classes: int | None = None
     """Classes of the file's classifier; None where it has none."""
+    class_names: list[str] = field(default_factory=list[str])
+    """Their names, where something says them."""
 
     def __str__(self) -> str:
         lines = [f"weights from {self.file}, license {self.license or 'unknown'}"]
@@ -80,6 +83,8 @@ def create_pretrained(
         own = model.state_dict()
         fitted, report = fit(state, model, own, source, path, twin)
     state = fitted
+    if len(source.class_names or ()) == report.classes:
+        report.class_names = list(source.class_names or ())
     missing, unused = check_fit(state, own, source.spec.name)
     allowed = {f"{head}.{part}" for head in model._heads() for part in ("weight", "bias")}
     buffers = {name for name, _ in model.named_buffers() if not name.endswith(STATISTICS)}
@@ -124,11 +129,12 @@ def fit(
     target = source.spec.target if source else target_of(model)
     heads = heads_of(model)
     names = [name for name, _ in model.named_parameters() if not name.startswith(tuple(f"{head}." for head in heads))]
-    whole = len(state)
+    whole, outside = len(state), 0
     named, prefix = _asked(source), ""
     state, report.format = convert(state, model, own, target, named)
     if not report.format:  # a format that is known may have prefixes of its own
         state, prefix = strip_prefix(state, names)
+        outside = whole - len(state)
         state, report.format = convert(state, model, own, target, named) if prefix else (state, "")
     offset = weights.label_offset if weights else 0
     known = [state[f"{head}.weight"] for head in heads if f"{head}.weight" in state]
@@ -136,7 +142,7 @@ def fit(
     report.classes = rows[0] if rows else None
     state, report.adapted = fit_state(state, model, own, offset, twin)
     if prefix:
-        others = f", {whole - len(state)} tensors outside it left out" if whole > len(state) else ""
+        others = f", {counted(outside, 'tensor')} outside it left out" if outside else ""
         report.adapted.insert(0, f"the prefix '{prefix}' stripped{others}")
     return state, report
 

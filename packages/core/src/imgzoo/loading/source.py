@@ -92,7 +92,7 @@ def locate(name: str, pretrained: bool | str | PathLike[str] = False) -> Source:
         source.weights_from = "tag" if pretrained is True else ""
     if pretrained is True or not pretrained:
         if source.weights_from == "tag" and not (source.weights and source.weights.published):
-            raise WeightsError(f"{source.spec.name} has no published weights; give pretrained= a file or folder")
+            raise WeightsError(f"{source.spec.name} has no published weights; give a file or folder as pretrained")
         return source
     return _with_weights(source, os.fspath(pretrained))
 

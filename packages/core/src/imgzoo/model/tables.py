@@ -184,7 +184,7 @@ def check_size(x: Tensor, size: Size) -> Tensor:
 
 def check_divides(x: Tensor, step: Size) -> Tensor:
     if x.shape[-2] % step[0] != 0 or x.shape[-1] % step[1] != 0:
-        raise ValueError("the image does not divide into patches: use dynamic_img_pad=True")
+        raise ValueError("the image does not divide into whole patches")
     return x
 
 

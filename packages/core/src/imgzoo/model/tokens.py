@@ -145,7 +145,7 @@ class TokenModel(ImageModel):
         rest = any(side % patch for side, patch in zip(self.img_size, self.patch_size))
         if rest and self.dynamic_img_size and not self.dynamic_img_pad:
             patches = f"img_size {self.img_size} does not divide into patches of {self.patch_size}"
-            raise UsageError(f"{patches}: use dynamic_img_pad=True")
+            raise UsageError(f"{patches}; {_whole(self.img_size, self.patch_size)} do")
         return grid
 
     def sized_input(self, x: Tensor) -> Tensor:
@@ -211,6 +211,13 @@ class DistilledTokens(Distilled):
             return (first + second) / 2
         first, second = self.head(self.head_drop(first)), self.head_dist(self.head_drop(second))  # type: ignore[attr-defined]
         return self.join_heads(first, second)
+
+
+def _whole(size: Size, patch: Size) -> str:
+    """The nearest sizes that patches divide, the smaller and the larger."""
+    sides = list(zip(size, patch))
+    smaller, larger = (tuple(max(p, s // p * p) for s, p in sides), tuple(-(s // -p) * p for s, p in sides))
+    return f"{smaller} and {larger}"
 
 
 torch.fx.wrap("check_size")

@@ -18,10 +18,17 @@ def command() -> None:
     """Look after image sources: check them, index them, show what a network will see."""
 
 
-def _open(source: str, split: str, **options: Any) -> Any:
+RANGE = click.option(
+    "--range", "values", help="Values of black and white of images of more than 8 bits, e.g. 4095 or 0,255."
+)
+MAX_PIXELS = click.option("--max-pixels", type=click.IntRange(1), help="Pixels above which an image is refused unread.")
+
+
+def _open(source: str, split: str, values: str | None = None) -> Any:
     from imgzoo_data.sources.base import StreamSource, create_dataset
 
-    opened = create_dataset(source, split, **options)
+    given: dict[str, Any] = {"range": values} if values else {}
+    opened = create_dataset(source, split, **given)
     if isinstance(opened, StreamSource):
         raise UsageError("this needs a source with random access, not a stream")
     return opened
@@ -46,7 +53,8 @@ def _progress(label: str, quiet: bool) -> Any:
 @click.option(
     "--workers", default=os.cpu_count() or 1, show_default="cores", type=click.IntRange(1), help="Threads that decode."
 )
-@click.option("--max-pixels", type=click.IntRange(1), help="Pixels above which an image is refused unread.")
+@RANGE
+@MAX_PIXELS
 @click.option("--report", type=click.Path(dir_okay=False, path_type=Path), help="Write an HTML page with thumbnails.")
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 def check(
@@ -56,6 +64,7 @@ def check(
     near: int,
     limit: int | None,
     workers: int,
+    values: str | None,
     max_pixels: int | None,
     report: Path | None,
     as_json: bool,
@@ -67,12 +76,15 @@ def check(
     from imgzoo_data.examine import KINDS, diagnose, examine_all
     from imgzoo_data.report import write_report
 
-    opened = _open(source, split)
+    if report is not None and report.suffix.lower() != ".html":
+        raise UsageError(f"--report takes a page, a .html file, not '{report}'")
+    opened = _open(source, split, values)
     described, most = opened.describe(), max_pixels or MAX_PIXELS
     records = examine_all(opened, workers, limit, _progress("examining", as_json), most)
     others = None
     if against:
-        other = _open(against, "train") if ":" in against or os.path.exists(against) else _open(source, against)
+        there = ":" in against or os.path.exists(against)
+        other = _open(against, "train", values) if there else _open(source, against, values)
         others = examine_all(other, workers, limit, _progress(f"examining {escaped(against)}", as_json), most)
     health = diagnose(opened, records, others, near, against or "")
     if report:
@@ -141,6 +153,8 @@ def index(source: str, split: str, out: Path | None, as_json: bool) -> None:
 @click.option("--count", default=8, show_default=True, type=click.IntRange(1), help="Images on the sheet.")
 @click.option("--views", default=6, show_default=True, type=click.IntRange(1), help="Draws of each image.")
 @click.option("--seed", default=0, show_default=True, help="Of the random draws.")
+@RANGE
+@MAX_PIXELS
 @click.option(
     "--out",
     default="sheet.png",
@@ -160,6 +174,8 @@ def show(
     count: int,
     views: int,
     seed: int,
+    values: str | None,
+    max_pixels: int | None,
     out: Path,
 ) -> None:
     """Draw a contact sheet of what a network will see; prints the transform as a row that can be given back."""
@@ -173,8 +189,14 @@ def show(
         spec = get_spec(model)
         config = spec.weights[0]._asdict() if spec.weights else None
     transform = create_transform(
-        config, training=not evaluation, row=row, auto_augment=auto_augment, img_size=size, in_chans=channels
+        config,
+        training=not evaluation,
+        row=row,
+        auto_augment=auto_augment,
+        img_size=size,
+        in_chans=channels,
+        max_pixels=max_pixels,
     )
-    contact_sheet(_open(source, split), transform, count, views, seed).save(out)
+    contact_sheet(_open(source, split, values), transform, count, views, seed).save(out)
     say(transform)
     say(out)

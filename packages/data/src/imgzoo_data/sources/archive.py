@@ -28,7 +28,7 @@ from .layout import (
     split_of_file,
     split_prefix,
 )
-from .tarindex import TarTable
+from .tarindex import LOOSE, TarTable
 
 _MOST_OPEN = 128
 _LARGE = 1 << 26
@@ -199,8 +199,8 @@ class ArchiveSource(Source):
 
 def _folder(label: str, shards: bool) -> str:
     """The folder of a label; files at the root of an archive lie in one named after it, unless it is a mere shard."""
-    if label.startswith("<"):
-        return "" if shards else label[1:-1]
+    if label.startswith(LOOSE):
+        return "" if shards else label.removeprefix(LOOSE)
     return label
 
 

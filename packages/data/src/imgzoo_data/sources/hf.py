@@ -12,8 +12,8 @@ import numpy as np
 from imgzoo.errors import DataError, MissingDependencyError, UsageError
 
 from .base import TRAIN, Sample, Source, StreamSource, split_words
-from .layout import SplitError, no_split
-from .listing import cell_of, image_bytes, pick_image, pick_targets
+from .layout import SplitError, canonical_split, no_split
+from .listing import cell_of, image_bytes, pick_image, pick_targets, readable
 from .targets import Targets, read_all
 
 
@@ -56,7 +56,7 @@ def hf_source(
     reach = None if anywhere else _reach(location)
     if not streaming:
         source = HfSource(found, image, targets, reach)
-        source.whole = found.split is None and Path(location).expanduser().is_dir()  # saved without splits
+        source.whole = _is_one_table(Path(location).expanduser())
         return source
     if target_format == "value":
         targets.learn(cell_of(row, keys) for row in found.take(1))
@@ -76,14 +76,21 @@ def _reach(location: str) -> list[Path]:
     return [folder.resolve() for folder in folders]
 
 
+def _is_one_table(path: Path) -> bool:
+    """Whether a data set was saved without splits: whatever is asked for, all of it is read."""
+    return (path / "dataset_info.json").is_file() and not (path / "dataset_dict.json").is_file()
+
+
 def load(library: Any, location: str, split: str, name: str | None, revision: str | None, streaming: bool) -> Any:
     """Load one split of a data set, under whichever synonym it has."""
     path = Path(location).expanduser()
     if (path / "dataset_info.json").is_file() or (path / "dataset_dict.json").is_file():
-        saved = library.load_from_disk(str(path))
+        with readable(path):
+            saved = library.load_from_disk(str(path))
         if not hasattr(saved, "keys"):
             return saved
-        word = next((w for w in split_words(split) if w in saved), None)
+        word = next((word for word in split_words(split) if word in saved), None)
+        word = word or next((word for word in saved if canonical_split(word) == canonical_split(split)), None)
         if word is None:
             raise no_split(f"'{location}'", split, saved)
         return saved[word]

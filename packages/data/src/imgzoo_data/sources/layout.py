@@ -185,7 +185,7 @@ def classify(
         rule = "the innermost folder" if any("/" in path[len(base) :] for path in paths) else "the folder's name"
     chosen = first if class_from == "first" else last
     names = {raw: clean_name(raw) for raw in set(chosen.values())}
-    _refuse_twins(names, what)
+    refuse_twins(names.items(), f"{what}: the class folders")
     if numbers is None:
         if strict:
             _refuse_vanished(folders, first, last, what)
@@ -237,14 +237,15 @@ def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
 
 
-def _refuse_twins(names: Mapping[str, str], what: str) -> None:
+def refuse_twins(names: Iterable[tuple[str, str]], what: str) -> None:
+    """Raise `DataError` where two of the pairs (as it stands, as a class name) have one class name."""
     seen: dict[str, str] = {}
-    for raw, name in names.items():
+    for raw, name in names:
         other = seen.setdefault(name, raw)
         if other != raw:
             raise DataError(
-                f"{what}: the class folders {raw!r} and {other!r} differ by spaces or by how letters are composed; "
-                "rename one, or give a class_map"
+                f"{what} {raw!r} and {other!r} differ by spaces or by how letters are composed; rename one, or give a "
+                "class_map"
             )
 
 

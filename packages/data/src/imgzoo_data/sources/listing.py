@@ -6,14 +6,15 @@ import bisect
 import csv
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from imgzoo.errors import DataError, MissingDependencyError, UsageError
-from imgzoo.text import escaped
+from imgzoo.errors import DataError, ImgzooError, MissingDependencyError, UsageError
+from imgzoo.text import escaped, first_line
 
 from .base import TRAIN, Sample, Source, real_place, require_path
 from .classes import natural_sorted
@@ -274,17 +275,18 @@ class ParquetSource(Source):
         path = require_path(location, "parquet")
         self.paths, self.served, self.whole = _parquet_files(path, split)
         self.root = Path(root).expanduser() if root else (path.parent if path.is_file() else path)
-        first = self._parquet.ParquetFile(self.paths[0])
-        columns = first.schema_arrow.names
+        with readable(self.paths[0]):
+            columns = self._parquet.ParquetFile(self.paths[0]).schema_arrow.names
         self.image, self.keys = pick_image(image_key, columns), pick_targets(target_key, columns)
         self._groups: list[tuple[int, int]] = []
         starts, cells = [0], []
         for number, file in enumerate(self.paths):
-            opened = self._parquet.ParquetFile(file)
-            for group in range(opened.metadata.num_row_groups):
-                self._groups.append((number, group))
-                starts.append(starts[-1] + opened.metadata.row_group(group).num_rows)
-            cells += _target_cells(opened, self.keys)
+            with readable(file):
+                opened = self._parquet.ParquetFile(file)
+                for group in range(opened.metadata.num_row_groups):
+                    self._groups.append((number, group))
+                    starts.append(starts[-1] + opened.metadata.row_group(group).num_rows)
+                cells += _target_cells(opened, self.keys)
         self._starts = starts
         targets = Targets(target_format, class_map, num_classes, self.keys)
         self._targets = read_all(targets, cells, lambda row: f"{self.key(row)}, field {', '.join(self.keys)}")
@@ -299,8 +301,9 @@ class ParquetSource(Source):
         held, column = self._held  # taken at once: other threads read other groups
         if held != group:
             file, part = self._groups[group]
-            table = self._parquet.ParquetFile(self.paths[file]).read_row_group(part, columns=[self.image.split("/")[0]])
-            column = table.column(0)
+            path, columns = self.paths[file], [self.image.split("/")[0]]
+            with readable(path):
+                column = self._parquet.ParquetFile(path).read_row_group(part, columns=columns).column(0)
             self._held = (group, column)
         cell = column[index - self._starts[group]].as_py()
         target = self._targets[index]
@@ -345,6 +348,17 @@ def image_bytes(cell: Any, root: Path | None, reach: Sequence[Path] | None = Non
 def _target_cells(file: Any, keys: list[str]) -> list[Any]:
     roots = list(dict.fromkeys(key.split("/")[0] for key in keys))
     return [cell_of(row, keys) for row in file.read(columns=roots).to_pylist()]
+
+
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Say in one `DataError` what a library finds in a file or folder that is not what its name says."""
+    try:
+        yield
+    except ImgzooError:
+        raise
+    except Exception as error:  # of whatever kind the library's are
+        raise DataError(f"'{path}' is damaged, or not what its name says: {first_line(error)}") from error
 
 
 def _parquet_files(path: Path, split: str) -> tuple[list[Path], str, bool]:

@@ -123,6 +123,7 @@ def _open_validation(
         validation = create_dataset(val_source or source, val_split or VALIDATION, task=task, **options)
     except SplitError as error:
         names = [word for name in error.found if (word := _other_split(name))]
+        names.sort(key=lambda name: split_of(name) is not None)  # a split of a usual name before any other
         other = f", or choose one with --val-split {names[-1]}" if names and not val_split else ""
         raise SplitError(f"{error}: {advice}{other}", error.found) from error
     if validation.whole and train.whole and not val_source:

@@ -11,7 +11,7 @@ import numpy as np
 from imgzoo.errors import DataError, UsageError
 
 from .classes import load_class_map, multi_hot, names_of, natural_sorted, number_of
-from .layout import case_twins, clean_name
+from .layout import case_twins, clean_name, refuse_twins
 
 FORMATS = ("class", "labels", "multihot", "value", "number")
 MOST_CLASSES = 1 << 22
@@ -84,10 +84,10 @@ class Targets:
         """What may be meant otherwise: names that differ by case, that are several joined by a mark, or numbers with
         fractions.
         """
-        if self.form not in ("class", "labels") or self.declared:
+        if self.form not in ("class", "labels"):
             return []
         twins = case_twins(self.names)
-        if self.form == "labels":
+        if self.form == "labels" or self.declared:
             return twins
         if any("." in name for name in self.names) and all(map(_is_number, self.names)):
             return [f"classes such as {self.names[0]!r} look like numbers; --task regression predicts them"]
@@ -123,7 +123,8 @@ class Targets:
             return
         self.declared = list(names)
         if self.numbers is None:
-            self.names, self.num_classes = list(names), self.num_classes or len(names)
+            self.names, self.num_classes = list(map(label_name, names)), self.num_classes or len(names)
+            refuse_twins(zip(names, self.names), "the data set declares the classes")
 
     def labels(self, raw: Any) -> list[Any]:
         """The labels of one raw cell."""

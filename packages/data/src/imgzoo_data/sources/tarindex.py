@@ -37,7 +37,9 @@ MAX_EXTENDED = 1 << 20
 _PLAIN = (b"0", b"\0", b"7")
 _LINKS = (b"1", b"2")
 _SKIPPED = (b"5", b"g", b"V", b"M")  # folders, global headers, volume labels
-_CACHE_VERSION = 2
+_CACHE_VERSION = 3
+LOOSE = "\0"
+"""What the label of files at the root of an archive begins with, before its name; no folder's name can."""
 _EDGE = 65536
 _TOLD = ("label_names", "unread", "left_out")  # fields of a table that are no arrays
 _MOST_HOPS = 4
@@ -260,7 +262,7 @@ def build_table(tars: Sequence[Path], extensions: tuple[str, ...]) -> TarTable:
     for number, tar in enumerate(tars):
         fd = os.open(tar, os.O_RDONLY | getattr(os, "O_BINARY", 0))
         try:
-            several = f"<{tar.stem}>" if len(tars) > 1 else ""
+            several = f"{LOOSE}{tar.stem}" if len(tars) > 1 else ""
             for member, label in _walk(fd, 0, os.fstat(fd).st_size, several, refused, ""):
                 if is_hidden(member.name):
                     left_out["hidden files"] += 1

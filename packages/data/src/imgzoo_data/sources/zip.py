@@ -20,7 +20,7 @@ from .archive import ArchiveFiles, ArchiveSource, find_archives
 from .base import TRAIN, Sample
 from .folder import wanted_endings
 from .index import IndexBuilder
-from .tarindex import TarTable, is_hidden
+from .tarindex import LOOSE, TarTable, is_hidden
 
 _HEADER, _MAGIC = 30, b"PK\x03\x04"
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
@@ -85,7 +85,7 @@ def read_directories(
     for number, path in enumerate(paths):
         for member in _directory(path):
             name = _name(member)
-            folder = os.path.dirname(name) or (f"<{path.stem}>" if len(paths) > 1 else "")
+            folder = os.path.dirname(name) or (f"{LOOSE}{path.stem}" if len(paths) > 1 else "")
             if is_hidden(name):
                 left_out["hidden files"] += 1
             elif not name.lower().endswith(extensions):

@@ -7,7 +7,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -75,6 +75,10 @@ class Transform:
         if self.erase.p > 0:
             erase_batch(pixels[None], self.erase, int(rng.integers(1 << 62)), 0, [0], [0])
         return pixels
+
+    def ranged(self, values: tuple[float, float] | None) -> Transform:
+        """The transform for a source that declares its values of black and white; itself where it declares none."""
+        return self if values is None else replace(self, config=replace(self.config, range=values))
 
     def _draw(self) -> Generator:
         """A generator seeded by torch's; that one is not touched where nothing is random."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from .options import DEVICE, IMG_SIZE, PRECISION, TASK, WORKERS, batch_size, pretrained
+from .options import DEVICE, IMG_SIZE, MAX_PIXELS, PRECISION, RANGE, TASK, WORKERS, batch_size, pretrained
 
 
 @click.command("embed")
@@ -26,6 +26,8 @@ from .options import DEVICE, IMG_SIZE, PRECISION, TASK, WORKERS, batch_size, pre
 @WORKERS
 @IMG_SIZE
 @PRECISION
+@RANGE
+@MAX_PIXELS
 @DEVICE
 @click.option("--resume", is_flag=True, help="go on with the parts of a run that was cut short")
 @click.option("--overwrite", is_flag=True, help="begin anew, whatever is there")

@@ -8,7 +8,7 @@ import click
 
 from imgzoo.cli.output import say
 
-from .options import DEVICE, IMG_SIZE, Text
+from .options import DEVICE, IMG_SIZE, MAX_PIXELS, RANGE, Text
 from .options import pretrained as of_name
 
 METHODS = ("gradcam", "rollout", "integrated-gradients", "occlusion")
@@ -22,6 +22,8 @@ METHODS = ("gradcam", "rollout", "integrated-gradients", "occlusion")
 @click.option("--method", required=True, type=click.Choice(METHODS), help="how; occlusion needs nothing of the model")
 @click.option("--class", "wanted", type=Text(), help="class to explain, by name or number  [default: the answer]")
 @IMG_SIZE
+@RANGE
+@MAX_PIXELS
 @DEVICE
 @click.option(
     "--output", default=".", type=click.Path(path_type=Path), help="a .png, or a folder; the page stands beside it"
@@ -33,6 +35,8 @@ def command(
     method: str,
     wanted: str | None,
     img_size: int | None,
+    range: str | None,
+    max_pixels: int | None,
     device: str,
     output: Path,
 ) -> None:
@@ -47,7 +51,8 @@ def command(
     if wanted is not None and method == "rollout":
         raise UsageError("rollout is the same for every class: leave --class out, or use --method gradcam")
     files = files_for(output, image, method)
-    predictor = Predictor.open(name, pretrained, device=pick_device(device), img_size=img_size, sequence=0)
+    options = {"img_size": img_size, "range": range, "max_pixels": max_pixels}
+    predictor = Predictor.open(name, pretrained, device=pick_device(device), sequence=0, **options)
     explanation = explain(predictor, image, method, wanted)
     write(explanation, files)
     if not explanation.relevance.any():

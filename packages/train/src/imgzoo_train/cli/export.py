@@ -13,7 +13,7 @@ from imgzoo.cli.output import print_json, say
 from imgzoo.errors import UsageError
 from imgzoo.loading.stored import MOST_PATCHES
 
-from .options import ENGINES, IMG_SIZE, refuse_idle
+from .options import ENGINES, IMG_SIZE, MAX_PIXELS, RANGE, refuse_idle
 from .options import pretrained as of_name
 
 
@@ -37,6 +37,8 @@ from .options import pretrained as of_name
               help="with --engine; bf16 and fp16 only where they are measured to be faster")  # fmt: skip
 @click.option("--calibrate", metavar="SOURCE", help="images that int8 is calibrated and scored on, as folder:PATH")
 @click.option("--split", default="validation", help="part of --calibrate")
+@RANGE
+@MAX_PIXELS
 @click.option("--max-loss", default=0.02, type=Number(0, 1), help="most accuracy that int8 may lose, as a share")
 @click.option("--threads", type=click.IntRange(1), help="threads that --engine is measured with")
 @click.option("--tolerance", type=Number(0), help="largest relative difference that passes  [default: 1e-3; 0.1 in "
@@ -57,7 +59,7 @@ def command(
     refuse_idle(img_size="not sequence")
     refuse_idle(**dict.fromkeys(("form", "whole", "sequence", "fold"), "not engine"))
     refuse_idle(**dict.fromkeys(("precision", "threads", "calibrate"), "engine"))
-    refuse_idle(split="calibrate", max_loss="calibrate")
+    refuse_idle(**dict.fromkeys(("split", "max_loss", "range", "max_pixels"), "calibrate"))
     check_threads(threads or 1)
     output = output or Path(f"{Path(model).name}{SUFFIX if engine else SUFFIXES[options['form']]}")
     if engine and output.suffix != SUFFIX:
@@ -142,7 +144,8 @@ def _deployed(
         raise UsageError(f"{model} is deployed already: give the model that it was made of")
     calibrate = options["calibrate"]
     if calibrate is not None:
-        calibrate = Calibration(calibrate, options["split"], max_loss=options["max_loss"])
+        asked = {name: options[name] for name in ("split", "max_loss", "range", "max_pixels")}
+        calibrate = Calibration(calibrate, **asked)
     example = example_images(opened, fixed or 2, seen_size(opened, options["img_size"]))
     deployed = deploy(
         opened,

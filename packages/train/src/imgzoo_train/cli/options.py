@@ -34,6 +34,8 @@ PRECISION = click.option(
     help="arithmetic of a forward pass; pure-bf16: the weights too",
 )
 DEVICE = click.option("--device", default="", help="cpu, cuda, cuda:1, mps...; without it the accelerator that is here")
+RANGE = click.option("--range", help="values of black and white of images of more than 8 bits, e.g. 4095 or 0,255")
+MAX_PIXELS = click.option("--max-pixels", type=click.IntRange(1), help="pixels above which an image is refused unread")
 CHANNELS_LAST = click.option("--channels-last", is_flag=True, help="channels beside each other in memory")
 WORKERS = click.option("--workers", default=0, type=click.IntRange(0), help="processes that read images; 0: threads")
 TASK = click.Choice(["classification", "multilabel", "regression"])

@@ -10,7 +10,7 @@ import click
 
 from imgzoo.cli.output import print_json, say
 
-from .options import DEVICE, ENGINE, IMG_SIZE, SEQUENCE, TTA, batch_size, refuse_idle
+from .options import DEVICE, ENGINE, IMG_SIZE, MAX_PIXELS, RANGE, SEQUENCE, TTA, batch_size, refuse_idle
 from .options import pretrained as of_name
 
 Row = dict[str, Any]
@@ -28,8 +28,8 @@ Row = dict[str, Any]
 @IMG_SIZE
 @SEQUENCE
 @click.option("--tta", help=f"average the answers to views of an image: {TTA}")
-@click.option("--range", "values", help="values of black and white of images of more than 8 bits, e.g. 4095 or 0,255")
-@click.option("--max-pixels", type=click.IntRange(1), help="pixels above which an image is refused unread")
+@RANGE
+@MAX_PIXELS
 @DEVICE
 @click.option("--json", "as_json", is_flag=True, help="print JSON")
 @click.option("--output", type=click.Path(path_type=Path), help="write a .json, .jsonl, .csv or .parquet file")
@@ -45,7 +45,7 @@ def command(
     img_size: int | None,
     sequence: int | None,
     tta: str | None,
-    values: str | None,
+    range: str | None,
     max_pixels: int | None,
     device: str,
     as_json: bool,
@@ -62,7 +62,7 @@ def command(
     files = find_images(paths)
     check_name(output)
     options: dict[str, Any] = {"img_size": img_size, "sequence": sequence, "max_pixels": max_pixels, "tta": tta}
-    options |= {"range": values, "engine": engine, "batch": min(batch_size, len(files))}
+    options |= {"range": range, "engine": engine, "batch": min(batch_size, len(files))}
     predictor = Predictor.open(name, pretrained, device=pick_device(device), **options)
     found = predictor.rows(files, topk=topk, embed=embed, features=features, batch_size=batch_size)
     rows = list(Watched(found, len(files), "predict", least=32))

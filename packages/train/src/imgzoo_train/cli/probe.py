@@ -11,7 +11,7 @@ import click
 from imgzoo.cli.output import print_json
 from imgzoo.errors import UsageError
 
-from .options import DEVICE, IMG_SIZE, PRECISION, WORKERS, Listed, batch_size, pretrained
+from .options import DEVICE, IMG_SIZE, MAX_PIXELS, PRECISION, RANGE, WORKERS, Listed, batch_size, pretrained
 
 
 @click.command("probe")
@@ -30,6 +30,8 @@ from .options import DEVICE, IMG_SIZE, PRECISION, WORKERS, Listed, batch_size, p
 @WORKERS
 @IMG_SIZE
 @PRECISION
+@RANGE
+@MAX_PIXELS
 @DEVICE
 @click.option("--json", "as_json", is_flag=True, help="print JSON")
 def command(

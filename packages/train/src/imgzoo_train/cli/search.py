@@ -9,7 +9,7 @@ import click
 from imgzoo.cli.output import print_json
 from imgzoo.errors import UsageError
 
-from .options import DEVICE, pretrained
+from .options import DEVICE, MAX_PIXELS, RANGE, pretrained
 
 
 @click.command("search")
@@ -21,6 +21,8 @@ from .options import DEVICE, pretrained
 @click.option("--engine", default="exact", type=click.Choice(["exact", "faiss"]), show_default=True,
               help="exact: all are compared; faiss: its index, where it is installed")  # fmt: skip
 @click.option("--sheet", type=click.Path(path_type=Path), help="write a contact sheet: the query and what was found")
+@RANGE
+@MAX_PIXELS
 @DEVICE
 @click.option("--json", "as_json", is_flag=True, help="print JSON")
 def command(
@@ -31,6 +33,8 @@ def command(
     k: int,
     engine: str,
     sheet: Path | None,
+    range: str | None,
+    max_pixels: int | None,
     device: str,
     as_json: bool,
 ) -> None:
@@ -47,10 +51,13 @@ def command(
     check_file(sheet, "--sheet")
     if not query.is_file():
         raise UsageError(f"there is no image {query}")
+    if sheet is not None and sheet.exists() and sheet.samefile(query):
+        raise UsageError(f"--sheet {sheet} is the image that is looked for; choose another file")
     found = read_features(features)
     found.vectors()
     embedder = Embedder(model, pretrained, device=pick_device(device))
-    rows = search(query_vector(query, found, embedder, features), found, k, engine)
+    vector = query_vector(query, found, embedder, features, range=range, max_pixels=max_pixels)
+    rows = search(vector, found, k, engine)
     if sheet is not None:
         draw(query, found, rows, sheet)
     if as_json:

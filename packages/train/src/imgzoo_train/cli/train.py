@@ -64,7 +64,7 @@ def command(
     if chosen:
         from imgzoo_train.runs import planning
 
-        say_text(planning.ACTIONS[chosen[0]](config))
+        say_text(planning.act(chosen[0], config))
         return
     from imgzoo_train.runs.trainers import trainer
 

@@ -18,7 +18,9 @@ from .options import (
     DEVICE,
     ENGINE,
     IMG_SIZE,
+    MAX_PIXELS,
     PRECISION,
+    RANGE,
     SEQUENCE,
     TASK,
     TTA,
@@ -74,8 +76,8 @@ SHOWN = (
               help="share, or from 1 number, of unreadable images to leave out and count")  # fmt: skip
 @click.option("--per-class", is_flag=True, help="add scores of each class")
 @click.option("--confusion", is_flag=True, help="add the confusion matrix")
-@click.option("--range", help="values of black and white of images of more than 8 bits, e.g. 4095 or 0,255")
-@click.option("--max-pixels", type=click.IntRange(1), help="pixels above which an image is refused unread")
+@RANGE
+@MAX_PIXELS
 @DEVICE
 @click.option("--json", "as_json", is_flag=True, help="print JSON")
 @click.option("--output", type=click.Path(path_type=Path),

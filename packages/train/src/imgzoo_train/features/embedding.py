@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from imgzoo.errors import CapabilityError, UsageError
-from imgzoo_train.models.opening import open_model, open_split
+from imgzoo_train.models.opening import advised, examined, open_model, open_split
 from imgzoo_train.models.prediction import NOT_FINITE
 from imgzoo_train.models.sizes import check_size
 from imgzoo_train.techniques.precision import create_precision
@@ -38,6 +38,9 @@ class Settings:
     workers: int = 0
     img_size: int | None = None
     precision: str = "fp32"
+    range: str | None = None
+    """Values of black and white of images of more than 8 bits; None takes the source's, or the model's."""
+    max_pixels: int | None = None
 
 
 @dataclass
@@ -118,6 +121,7 @@ class Embedding:
         from imgzoo_data import StreamSource, settle
 
         self.settings = settings
+        given: dict[str, Any] = {"range": settings.range} if settings.range else {}
         self.embedder = embedder or Embedder(
             settings.model,
             settings.pretrained,
@@ -126,7 +130,7 @@ class Embedding:
             precision=settings.precision,
             device=device,
         )
-        self.source = open_split(settings.source, settings.split, settings.task)
+        self.source = open_split(settings.source, settings.split, settings.task, **given)
         if isinstance(self.source, StreamSource):
             raise UsageError(
                 f"{settings.source} is a stream, whose order is not fixed; embed a source with random access"
@@ -159,7 +163,7 @@ class Embedding:
         settings = self.settings
         loader = create_loader(
             self.source,
-            create_transform(self.config, training=False),
+            create_transform(self.config, training=False, max_pixels=settings.max_pixels),
             settings.batch_size,
             training=False,
             workers=settings.workers,
@@ -168,7 +172,7 @@ class Embedding:
         )
         held: list[Part] = []
         begun = time.perf_counter()
-        for batch in watch(loader):
+        for batch in advised(watch(loader), examined(settings.source, settings.split)):
             held.append(Part(self.embedder(batch.images), batch.targets.cpu().numpy()))
             size = sum(array.nbytes for part in held for array in part.features.values())
             if size >= PART_BYTES or time.perf_counter() - begun >= PART_SECONDS:

@@ -17,12 +17,24 @@ from .store import Features
 Row = dict[str, Any]
 
 
-def query_vector(path: Path, found: Features, embedder: Embedder, name: Path) -> np.ndarray:
-    """(D,) vector of an image, prepared as those of the file `name` were. Raises `UsageError` for another model's."""
+def query_vector(
+    path: Path,
+    found: Features,
+    embedder: Embedder,
+    name: Path,
+    *,
+    range: Any = None,
+    max_pixels: int | None = None,
+) -> np.ndarray:
+    """(D,) vector of an image, prepared as those of the file `name` were, but for a `range` of values of its own.
+
+    Raises `UsageError` for another model's, `DataError` for an image that cannot be read.
+    """
     from imgzoo_data import create_transform, resolve_data_config
 
     same_model(found.record, embedder, name)
-    transform = create_transform(resolve_data_config(found.record["preprocessing"]), training=False)
+    config = resolve_data_config(found.record["preprocessing"], range=range)
+    transform = create_transform(config, training=False, max_pixels=max_pixels)
     return embedder(transform(path.read_bytes())[None])["features"][0]
 
 

@@ -46,7 +46,7 @@ class Features:
     def vectors(self) -> np.ndarray:
         """(N, D) vectors an image. Raises `UsageError` for tokens and levels."""
         if self.record.get("kind") != "pooled":
-            raise UsageError(f"these are {self.record.get('kind')}; embed the source with --kind pooled")
+            raise UsageError(f"these are {self.record.get('kind')}; embed the source with `imgzoo embed --kind pooled`")
         return self.arrays["features"]
 
 

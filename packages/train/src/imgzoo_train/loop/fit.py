@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
+from imgzoo.memory import is_short
 from imgzoo_optim.clip import gathered
 from imgzoo_train.ranks.seeds import reseed
 
@@ -130,9 +131,9 @@ def _backward_with_memory(state: State, group: list[Any], loss_fn: LossFn) -> to
     while True:
         try:
             return _backward(state, group, loss_fn)
-        except torch.OutOfMemoryError:
+        except (RuntimeError, MemoryError) as error:
             largest = max(len(batch.targets) for batch in group)
-            if state.world.size > 1 or state.micro >= largest:
+            if not is_short(error) or state.world.size > 1 or state.micro >= largest:
                 raise
             state.optimizer.zero_grad(set_to_none=True)
             state.micro *= 2

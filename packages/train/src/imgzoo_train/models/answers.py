@@ -116,7 +116,7 @@ def answer_of_data(source: Any, task: str, what: str = "") -> Answer:
         kind, fits = KINDS["multilabel"], not several
         if fits and names != tuple(map(str, range(len(names)))):
             raise UsageError(
-                f"{source.name or 'the data'} has the classes {_listed(names)}, {what or '--task regression'} needs "
+                f"{source.name or 'the data'} has the classes {listed(names)}, {what or '--task regression'} needs "
                 "numbers: give them in a table, as csv:"
             )
         count = 1 if names else int(source.num_classes)
@@ -153,13 +153,13 @@ def align(answer: Answer, data: Answer, what: str = "the model", where: str = "t
     missing = [name for name, place in zip(data.names, places) if place is None]
     if missing:
         raise UsageError(
-            f"{where} has {_listed(missing)}, which {what} does not know; it answers {_listed(answer.names)}"
+            f"{where} has {listed(missing)}, which {what} does not know; it answers {listed(answer.names)}"
         )
     found = [place for place in places if place is not None]
     counts = Counter(found)
     twice = [name for name, place in zip(data.names, found) if counts[place] > 1]
     if twice:
-        raise UsageError(f"{_listed(twice)} of {where} are one class of {what}; merge them, or use a class_map")
+        raise UsageError(f"{listed(twice)} of {where} are one class of {what}; merge them, or use a class_map")
     same = found == list(range(len(answer.names)))
     if answer.task == "multilabel":
         return Alignment(len(found), None if same else torch.tensor(found))
@@ -173,7 +173,7 @@ def place_of(text: str, answer: Answer, what: str) -> int:
     if place is None and text.isdecimal() and int(text) < answer.count:
         place = int(text)
     if place is None:
-        known = f"it answers {_listed(answer.names)}, or " if answer.names else "take "
+        known = f"it answers {listed(answer.names)}, or " if answer.names else "take "
         raise UsageError(f"{what} knows no class '{text}'; {known}a number from 0 to {answer.count - 1}")
     return place
 
@@ -221,6 +221,7 @@ def _plain(name: str) -> str:
     return re.sub(r"[\s_\-]+", " ", name).strip().casefold()
 
 
-def _listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str]) -> str:
+    """Some names, and how many more there are."""
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return ", ".join(f"'{name}'" for name in names[:SHOWN]) + more

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +47,28 @@ def open_split(source: str, split: str, task: str, **given: Any) -> Any:
         return create_dataset(source, split, task=task, **given)
     except SplitError as error:
         raise SplitError(f"{error}; name one with --split", error.found) from error
+
+
+@contextmanager
+def advising(advice: str) -> Iterator[None]:
+    """Say of a sample that cannot be used what the command offers, where nobody said it inside."""
+    from imgzoo_data.loader import BadSampleError
+
+    try:
+        yield
+    except BadSampleError as error:
+        raise error if error.advice else BadSampleError(error.found, advice) from error
+
+
+def advised(batches: Iterable[Any], advice: str) -> Iterator[Any]:
+    """`batches`, with what the command offers in the error about one that cannot be read."""
+    with advising(advice):
+        yield from batches
+
+
+def examined(source: str, split: str) -> str:
+    """What to do about bad samples where every image counts."""
+    return f"none can be left out here; `imgzoo data check {source} --split {split}` lists all of them"
 
 
 def heads_of(model: Any) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from torch import nn
 from imgzoo.errors import UsageError
 from imgzoo_train.engines.base import WEIGHTS, Engine, ExportError, multiplies_bytes
 from imgzoo_train.models.deployed import Deployed
-from imgzoo_train.models.opening import open_split
+from imgzoo_train.models.opening import advised, examined, open_split
 from imgzoo_train.models.parity import first_output
 
 if TYPE_CHECKING:
@@ -40,6 +40,9 @@ class Calibration:
     scored: int = 1000
     max_loss: float = 0.02
     """Most that may be lost, as a share: of the score of the task where labels line up, else of same answers."""
+    range: Any = None
+    """Values of black and white of images of more than 8 bits; None takes the source's, or the model's."""
+    max_pixels: int | None = None
 
 
 @dataclass
@@ -119,7 +122,8 @@ def _from_source(model: Any, size: tuple[int, ...], asked: Calibration) -> Pictu
     from imgzoo_train.models.answers import align, answer_of, answer_of_data
 
     answer, config = answer_of(model), resolve_data_config(model, img_size=size[1:], use_test_size=True)
-    source = open_split(asked.source, asked.split, answer.task)
+    given: dict[str, Any] = {"range": asked.range} if asked.range else {}
+    source = open_split(asked.source, asked.split, answer.task, **given)
     try:
         lined_up = align(answer, answer_of_data(source, answer.task))
     except UsageError:
@@ -127,9 +131,10 @@ def _from_source(model: Any, size: tuple[int, ...], asked: Calibration) -> Pictu
     settle(source, config.range)
     if len(source) > asked.scored:
         source = Subset(source, torch.linspace(0, len(source) - 1, asked.scored).long().numpy())
-    loader = create_loader(source, create_transform(config, training=False), AT_ONCE, training=False)
+    transform = create_transform(config, training=False, max_pixels=asked.max_pixels)
+    loader = create_loader(source, transform, AT_ONCE, training=False)
     found = Pictures([], align=lined_up)
-    for batch in loader:
+    for batch in advised(loader, examined(asked.source, asked.split)):
         found.batches.append(batch.images)
         if lined_up is not None:
             found.targets.append(lined_up.targets(batch.targets))

@@ -22,7 +22,7 @@ def check_size(model: Any, *sizes: Any) -> None:
         except ImgzooError:
             raise
         except (RuntimeError, ValueError, AssertionError, IndexError) as error:
-            reason = first_line(error)
+            reason = first_line(error).partition(": use ")[0]  # options of Python, which no command has
             name = getattr(model, "name", "the model")
             raise UsageError(
                 f"{name} cannot take images of {height}x{width} ({reason}); its own size is "

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from imgzoo.errors import UsageError
+from imgzoo.memory import is_short
 from imgzoo_train.models.deployed import Deployed, parameter_count
 from imgzoo_train.models.deployment import deploy
 from imgzoo_train.models.sizes import check_size
@@ -147,7 +148,7 @@ def profile(model: Any, settings: Settings) -> Row:
     model.requires_grad_(False)  # the counter looks for the gradient of a parameter that a module is given
     try:
         with counter:
-            model(images_for(model, settings)[:1])
+            model(images_for(model, settings)[:1].to(next(model.parameters()).dtype))
     finally:
         for handle in handles:
             handle.remove()
@@ -185,8 +186,8 @@ def benchmark(name: str, settings: Settings, modes: list[str]) -> Row:
             try:
                 row |= {f"{prefix}{key}": value for key, value in MODES[mode](model, settings).items()}
                 break
-            except torch.OutOfMemoryError:
-                if settings.batch_size == 1:
+            except (RuntimeError, MemoryError) as error:
+                if not is_short(error) or settings.batch_size == 1:
                     raise
                 settings.batch_size //= 2
                 row["batch_size"] = settings.batch_size

@@ -186,13 +186,16 @@ def confusion(found: Sections, labels: Sequence[str], rows: list[int], columns: 
 
 
 def classes(labels: Sequence[str], rates: Mapping[str, list[Any]]) -> str:
-    """A row a class with bars, the lowest scores first."""
+    """A row a class with bars, the lowest scores first, classes without images last."""
     key, name = ("ap", "average precision") if "ap" in rates else ("recall", "recall")
     rows = []
     for label, n, value, recall, precision in zip(labels, rates["n"], rates[key], rates["recall"], rates["precision"]):
-        value, f1 = value or 0.0, 2 * recall * precision / max(1e-9, recall + precision)
-        figures = [f"{value:.1f}"] + ([f"{recall:.1f}"] if key == "ap" else []) + [f"{precision:.1f}", f"{f1:.1f}"]
-        rows.append((value, (label, f"{n:,}", [value / 100], *figures)))
+        f1 = None
+        if recall is not None and precision is not None:
+            f1 = 2 * recall * precision / max(1e-9, recall + precision)
+        figures = [value, *([recall] if key == "ap" else []), precision, f1]
+        shown = ["" if figure is None else f"{figure:.1f}" for figure in figures]
+        rows.append((101 if value is None else value, (label, f"{n:,}", [(value or 0) / 100], *shown)))
     rows.sort(key=lambda row: row[0])
     columns = [f"{name} %", *(["recall %"] if key == "ap" else []), "precision %", "F1 %"]
     return table(("class", "images", name, *columns), [cells for _, cells in rows])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -17,13 +17,13 @@ from torch import nn
 from imgzoo.errors import UsageError
 from imgzoo.options import parameters_of
 from imgzoo.registry import registry
-from imgzoo.text import first_line
+from imgzoo.text import counted, first_line
 from imgzoo_train.config.settings import Config, size_of
 from imgzoo_train.loop.fit import LossFn
 from imgzoo_train.loop.losses import DEFAULT_LOSS, create_loss
 from imgzoo_train.loop.state import State
 from imgzoo_train.loop.weighting import class_weights, parse_weights, read_class_counts, read_class_weights
-from imgzoo_train.models.answers import Alignment, Answer, align, answer_of, answer_of_data
+from imgzoo_train.models.answers import KINDS, Alignment, Answer, align, answer_of, answer_of_data, listed
 from imgzoo_train.models.opening import heads_of, weights_argument
 from imgzoo_train.models.sequences import begin, patch_of, size_schedule
 from imgzoo_train.ranks.world import World
@@ -92,27 +92,55 @@ def build_model(config: Config, classes: int, names: list[str]) -> nn.Module:
         drop_path_rate=part.drop_path_rate,
         **part.options,
     )
-    line_up_head(model, Answer(config.loss.task, classes, tuple(names)))
+    model.changes = line_up_head(model, Answer(config.loss.task, classes, tuple(names)))
     if part.grad_checkpointing:
         model.set_grad_checkpointing()
     return begin(model, config.data.sequence)
 
 
 @torch.no_grad()
-def line_up_head(model: Any, wanted: Answer) -> None:
-    """Let the model answer what is wanted: a classifier of other classes is begun anew, one in another order sorted."""
-    report = getattr(model, "load_report", None)
-    loaded = report is not None and not any(name.startswith(heads_of(model)) for name in report.initialized)
-    if loaded and wanted.task == "classification":
+def line_up_head(model: Any, wanted: Answer) -> list[str]:
+    """Let the model answer what is wanted: a classifier of other classes is begun anew, one in another order sorted.
+
+    Returns what was changed of loaded weights on their way, in sentences, a classifier that was not kept among them.
+    """
+    report, known = getattr(model, "load_report", None), answer_of(model)
+    kept = report is not None and not any(name.startswith(heads_of(model)) for name in report.initialized)
+    if kept:
+        unsaid = known.task == "classification" and not known.names
         try:
-            found = align(answer_of(model), wanted, "the pretrained classifier")
+            found = align(replace(known, task=wanted.task) if unsaid else known, wanted, "the pretrained classifier")
         except UsageError:
             model.reset_classifier(wanted.count)
+            kept = False
         else:
-            for head in model._heads() if found.places is not None else ():
+            places = found.columns if found.places is None else found.places
+            for head in model._heads() if places is not None else ():
                 for parameter in model.get_submodule(head).parameters():
-                    parameter.copy_(parameter[found.places])
+                    parameter.copy_(parameter[places])
     model.task, model.class_names = wanted.task, list(wanted.names) or None
+    if report is None:
+        return []
+    heads = tuple(f"{head}: " for head in model._heads())
+    said = [f"weights: {note}" for note in report.adapted if not note.startswith(heads)]
+    return said if kept else [*said, _begun_anew(report, known.task, wanted)]
+
+
+def _begun_anew(report: Any, task: str, wanted: Answer) -> str:
+    """Why the classifier is not that of the weights, which answer with `task`."""
+    if report.classes is None:
+        return "the classifier begins anew: the weights bring none"
+    theirs = _outputs(Answer(task, report.classes, tuple(report.class_names)), task != wanted.task)
+    return (
+        f"the classifier begins anew: the weights know {theirs}, this run has {_outputs(wanted, task != wanted.task)}; "
+        "it is kept where both have the same"
+    )
+
+
+def _outputs(answer: Answer, tell: bool) -> str:
+    """How many classes or values there are, their names, and of what kind of label where that is to `tell`."""
+    count = counted(answer.count, "value" if answer.task == "regression" else "class")
+    return count + (f" ({listed(answer.names)})" if answer.names else "") + (f", {KINDS[answer.task]}" if tell else "")
 
 
 def data_config(config: Config, model: nn.Module, sources: Sources) -> Any:

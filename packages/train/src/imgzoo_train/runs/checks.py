@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
-from imgzoo.errors import DataError, UsageError
+from imgzoo.errors import UsageError
 from imgzoo.registry import registry
 from imgzoo.text import counted
 from imgzoo_train.config.flags import COMMAND_LINE
@@ -17,6 +17,7 @@ from imgzoo_train.config.limits import check_threads, checked_value
 from imgzoo_train.config.settings import Config, DistillSection
 from imgzoo_train.loop.losses import DEFAULT_LOSS, options_of
 from imgzoo_train.loop.weighting import parse_weights
+from imgzoo_train.models.opening import advising
 from imgzoo_train.scores.metrics import METRICS
 
 from . import idle, resuming
@@ -133,13 +134,8 @@ def worth_saying(config: Config, samples: int, ranks: int = 1) -> list[str]:
 def explained(config: Config) -> Iterator[None]:
     """Say what the user can do about errors of the loader, and torch's own of a training step."""
     try:
-        yield
-    except DataError as error:
-        if "see bad=" not in str(error):
-            raise
-        from imgzoo_train.scores.evaluation import advised
-
-        raise advised(error, "--max-bad replaces such samples by others") from error
+        with advising("--max-bad replaces such samples by others"):
+            yield
     except ValueError as error:
         if "more than 1 value per channel" not in str(error):
             raise

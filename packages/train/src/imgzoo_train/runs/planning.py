@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from imgzoo.memory import is_short
 from imgzoo.text import counted
 from imgzoo_train.config.settings import Config
 from imgzoo_train.files.storage import make_folder
@@ -51,6 +52,7 @@ def dry_run(config: Config) -> str:
         f"data        {config.data.source}: {counted(len(parts.sources.train), 'image')} to train on, "
         f"{len(parts.sources.validation):,} to validate, {counted(parts.sources.classes, 'class')}",
         *(f"  {line}" for line in parts.sources.splits.lines()),
+        *(f"  {line}" for line in getattr(parts.model, "changes", ())),
         f"images      {_shape(config, transform)}, {transform.interpolation}, "
         f"mean {_numbers(transform.mean)}, std {_numbers(transform.std)}",
         f"batches     {config.data.batch_size} x {config.optim.accumulate} images a step and rank, "
@@ -146,7 +148,9 @@ def find_batch_size(config: Config, seconds: float = 60.0) -> str:
         batch = _Batch(images, targets)
         try:
             times = [_timed(parts, batch) for _ in range(3)]
-        except torch.OutOfMemoryError:
+        except (RuntimeError, MemoryError) as error:
+            if not is_short(error) or not rows:
+                raise
             break
         rows.append((size, size / min(times)))
         size *= 2
@@ -189,3 +193,9 @@ ACTIONS: dict[str, Callable[[Config], str]] = {
     "find-batch": find_batch_size,
     "profile": profile,
 }
+
+
+def act(name: str, config: Config) -> str:
+    """Do one of `ACTIONS`; what it dies of is said as a run says it."""
+    with checks.explained(config):
+        return ACTIONS[name](config)

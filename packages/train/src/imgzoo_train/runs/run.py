@@ -164,6 +164,7 @@ class Run:
                 self.unharmed(sheet, "sheet of inputs")
                 for line in (
                     *self.sources.splits.lines(),
+                    *getattr(self.state.plain, "changes", ()),
                     *checks.worth_saying(self.config, self.data["count"], self.world.size),
                 ):
                     self.say(line)

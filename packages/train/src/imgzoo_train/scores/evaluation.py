@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,8 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from imgzoo.errors import DataError
 from imgzoo_train.models.answers import Alignment
+from imgzoo_train.models.opening import advised
 from imgzoo_train.ranks.world import World
 from imgzoo_train.techniques.precision import FP32, Precision
 
@@ -82,7 +81,7 @@ def evaluate(
     training = model.training
     model.eval()
     try:
-        for batch in padded(_advised(batches, advice), steps):
+        for batch in padded(advised(batches, f"{advice} leaves such samples out and counts them"), steps):
             if poll is not None:
                 poll()
             if batch is None:
@@ -111,19 +110,6 @@ def evaluate(
     counted = {"left_out": left_out, "nonfinite": int(world.reduce(broken))}
     metrics = scores.result() | {name: count for name, count in counted.items() if count}
     return Evaluation(metrics, scores, **looks)
-
-
-def advised(error: DataError, advice: str) -> DataError:
-    """The loader's error with what can be done about it on the command line."""
-    return DataError(f"{re.sub(r'; see bad=.*', '', str(error))}; {advice}")
-
-
-def _advised(batches: Iterable[Any], option: str) -> Iterable[Any]:
-    """`batches`, with the option that helps in the message about one that cannot be read."""
-    try:
-        yield from batches
-    except DataError as error:
-        raise advised(error, f"{option} leaves such samples out and counts them") from error
 
 
 def padded(batches: Iterable[Any], steps: int | None) -> Iterable[Any]:

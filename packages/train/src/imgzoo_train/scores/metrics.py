@@ -78,16 +78,21 @@ class Classification:
         }
 
     def per_class(self) -> list[dict[str, float]]:
-        """Samples, recall and precision of each class, in percent."""
+        """Samples, recall and precision of each class, in percent; NaN where there is none."""
         seen, predicted, hits = self.confusion.sum(1), self.confusion.sum(0), self.confusion.diagonal()
         return _rates(seen, predicted, hits)
+
+    @property
+    def absent(self) -> int:
+        """Classes without an image, which means over classes leave out."""
+        return int((self.confusion.sum(1) == 0).sum())
 
 
 class MultiLabel:
     """Mean average precision, F1 and exact matches of (B, C) logits against (B, C) zeros and ones.
 
     A label is said to hold where its probability is above `threshold`. F1 is over all answers (`micro`), the mean over
-    classes (`macro`) and the mean over images (`samples`); without a label said or true it is 0.
+    classes that occur (`macro`) and the mean over images (`samples`); without a label said or true it is 0.
     """
 
     score = "map"
@@ -126,7 +131,7 @@ class MultiLabel:
             "loss": float(losses.sum()) / count,
             "map": 100 * _mean(known),
             "f1_micro": 100 * float(2 * both.sum() / either.sum().clamp(min=1)),
-            "f1_macro": 100 * _mean(f1),
+            "f1_macro": 100 * _mean(f1[truths.sum(0) > 0]),
             "f1_samples": 100 * _mean(f1_samples),
             "exact": 100 * float((guess == truths).all(1).double().sum()) / count,
         }
@@ -138,10 +143,16 @@ class MultiLabel:
         rates = _rates(truths.sum(0), guess.sum(0), (guess * truths).sum(0))
         return [{**rate, "ap": 100 * average_precision(scores[:, c], truths[:, c])} for c, rate in enumerate(rates)]
 
+    @property
+    def absent(self) -> int:
+        """Classes that no image has, which means over classes leave out."""
+        return int((torch.cat(self.truths).sum(0) == 0).sum())
+
 
 def _rates(yes: torch.Tensor, said: torch.Tensor, hits: torch.Tensor) -> list[dict[str, float]]:
+    """Of each class; a class without an image has no recall, one that is never said no precision: NaN."""
     return [
-        {"n": int(n), "recall": 100 * h / max(1, n), "precision": 100 * h / max(1, p)}
+        {"n": int(n), "recall": 100 * h / n if n else math.nan, "precision": 100 * h / p if p else math.nan}
         for n, p, h in zip(yes.tolist(), said.tolist(), hits.tolist())
     ]
 
@@ -165,6 +176,7 @@ class Regression:
 
     score = "r2"
     names = ("n", "loss", "mae", "r2")
+    absent = 0
 
     def __init__(self, classes: int, device: torch.device | None = None) -> None:
         self.totals = torch.zeros(

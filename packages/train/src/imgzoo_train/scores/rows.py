@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -75,17 +76,21 @@ def _jsonl(rows: list[dict[str, Any]]) -> bytes:
 
 
 def _csv(rows: list[dict[str, Any]]) -> bytes:
-    """Nested cells become JSON text, so that a sheet has one column a field."""
+    """Nested cells become JSON text, so that a sheet has one column a field; what is no finite number is empty."""
     out = io.StringIO()
     writer = csv.DictWriter(out, list(dict.fromkeys(name for row in rows for name in row)))
     writer.writeheader()
     for row in rows:
-        cells = {
-            key: value if value is None or isinstance(value, (str, int, float)) else json_text(value, None)
-            for key, value in row.items()
-        }
-        writer.writerow({key: safe_cell(cell) if isinstance(cell, str) else cell for key, cell in cells.items()})
+        writer.writerow({key: _cell(value) for key, value in row.items()})
     return out.getvalue().encode(errors="backslashreplace")
+
+
+def _cell(value: Any) -> Any:
+    if value is None or isinstance(value, int):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return safe_cell(value if isinstance(value, str) else json_text(value, None))
 
 
 ENCODERS = {".parquet": _parquet, ".json": _json, ".jsonl": _jsonl, ".csv": _csv}

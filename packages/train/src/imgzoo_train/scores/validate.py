@@ -13,6 +13,7 @@ import torch
 
 from imgzoo.errors import UsageError
 from imgzoo.loading.source import means_folder
+from imgzoo.memory import is_short
 from imgzoo_train.models.answers import KINDS, Alignment, Answer, align, answer_of, answer_of_data
 from imgzoo_train.models.deployed import Deployed, parameter_count
 from imgzoo_train.models.opening import model_folder, open_ready, open_split
@@ -140,11 +141,13 @@ def validate(
         try:
             found = _score(model, data, settings, size, world, precision, text, sequence)
             break
-        except torch.OutOfMemoryError:
-            if size == 1 or world.size > 1:
+        except (RuntimeError, MemoryError) as error:
+            if not is_short(error) or size == 1 or world.size > 1:
                 raise
             size //= 2
     seconds = time.perf_counter() - start
+    if say is not None and world.main and (absent := found.scores.absent):
+        say(f"{absent} of {data.align.classes} classes have no image here: means over classes leave them out")
     row: Row = {"model": text, **found.metrics, "img_size": _size(model, settings), "batch_size": size}
     return {**row, "params_m": round(count / 1e6, 3), "seconds": round(seconds, 2)}, found
 
