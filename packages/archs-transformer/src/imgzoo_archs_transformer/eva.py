@@ -138,7 +138,7 @@ class Eva(TokenModel):
                   i if rope == "mixed" else None)
             for i, drop in enumerate(drop_path_rates(drop_path_rate, depth)[0])
         ))  # fmt: skip
-        after_pool = global_pool in ("avg", "max", "avgmax") if fc_norm is None else fc_norm
+        after_pool = global_pool == "avg" if fc_norm is None else fc_norm
         self.norm = make_norm(dim) if final_norm and not after_pool else nn.Identity()
         self.add_head(drop_rate, make_norm(dim) if final_norm and after_pool else None)
         self.init_weights()
@@ -156,6 +156,10 @@ class Eva(TokenModel):
                 block.mlp.fc2.weight.div_((2 * depth) ** 0.5)
             if isinstance(self.head, nn.Linear):
                 self.head.weight.mul_(0.001)
+
+    def _set_pool(self, global_pool: str) -> None:
+        super()._set_pool(global_pool)
+        self.pool_from = 0 if global_pool == "map" else self.num_prefix_tokens
 
     def embed(self, x: Tensor) -> State:  # (B, 3, H, W) -> (B, prefix + N, C)
         grid = self.grid_of(x.shape[-2], x.shape[-1])

@@ -103,9 +103,9 @@ class NaFlexViT(TokenModel):
                  layer_scale: float | None = 1e-5, act: str = "gelu", class_token: bool = False, reg_tokens: int = 4,
                  pos_grid: Size = (16, 16), pos_factorized: bool = False, pos_mode: str = "bicubic",
                  pos_antialias: bool = True, pos_align_corners: bool = False, pos_square: bool = False,
-                 final_norm: bool = True, drop_rate: float = 0.0, pos_drop_rate: float = 0.0,
-                 patch_drop_rate: float = 0.0, proj_drop_rate: float = 0.0, attn_drop_rate: float = 0.0,
-                 drop_path_rate: float = 0.0):  # fmt: skip
+                 final_norm: bool = True, fc_norm: bool | None = None, drop_rate: float = 0.0,
+                 pos_drop_rate: float = 0.0, patch_drop_rate: float = 0.0, proj_drop_rate: float = 0.0,
+                 attn_drop_rate: float = 0.0, drop_path_rate: float = 0.0):  # fmt: skip
         super().__init__(num_classes, in_chans, img_size, patch_size, embed_dim, depth, global_pool, class_token,
                          int(class_token) + reg_tokens, dynamic=True)  # fmt: skip
         self._pool_options = (num_heads, mlp_ratio, act)
@@ -120,7 +120,7 @@ class NaFlexViT(TokenModel):
                         Mlp(dim, int(dim * mlp_ratio), act=act, drop=proj_drop_rate), LayerNorm, layer_scale, drop)
             for drop in drop_path_rates(drop_path_rate, depth)[0]
         ))  # fmt: skip
-        after_pool = global_pool in ("avg", "max", "avgmax")
+        after_pool = global_pool == "avg" if fc_norm is None else fc_norm
         self.norm = LayerNorm(dim) if final_norm and not after_pool else nn.Identity()
         self.add_head(drop_rate, LayerNorm(dim) if final_norm and after_pool else None)
         self.init_weights()

@@ -1,0 +1,42 @@
+"""Whatever pool a network is made with, or given a new classifier with, its keys are the peer's."""
+
+import pytest
+import torch
+
+import imgzoo
+from imgzoo.errors import ImgzooError
+
+from kit import timm
+from small import SMALLEST
+
+WORDS = ("", "token", "avg", "max", "avgmax", "map")
+ONE_HEAD = {"repvit"}
+"""Families whose distilled head the peer takes away as it resets the other; here both begin anew."""
+
+
+def keys(library, name, word, anew):
+    """The keys of a network that pools so, or None where the library refuses it."""
+    try:
+        with torch.device("meta"):
+            if not anew:
+                return {*library.create_model(name, num_classes=5, global_pool=word).state_dict()}
+            model = library.create_model(name)
+            model.reset_classifier(5, word)
+            return {*model.state_dict()}
+    except (ImgzooError, AssertionError, ValueError, KeyError, RuntimeError, TypeError, AttributeError):
+        return None
+
+
+@pytest.mark.parametrize("anew", [False, True], ids=["made", "reset"])
+@pytest.mark.parametrize("family", sorted(SMALLEST))
+def test_pools_have_the_same_keys(family, anew):
+    if anew and family in ONE_HEAD:
+        pytest.skip("the peer takes the distilled head away")
+    compared = 0
+    for word in WORDS:
+        mine, theirs = (keys(library, SMALLEST[family], word, anew) for library in (imgzoo, timm))
+        if mine is not None and theirs is not None:
+            assert mine == theirs, word
+            compared += 1
+    if not compared:
+        pytest.skip("no pool that both take")
