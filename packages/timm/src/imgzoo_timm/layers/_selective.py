@@ -62,7 +62,8 @@ class SplitAttn(resnest.SplitAttention):
         self.conv = nn.Conv2d(in_channels, out * radix, kernel_size, stride, padding, dilation, groups * radix,
                               bias=bias, **kwargs)  # fmt: skip
         self.bn0 = made(norm_layer, out * radix)
-        self.act0 = act() if drop_layer is None else nn.Sequential(drop_layer(), act())
+        self.drop = nn.Identity() if drop_layer is None else drop_layer()
+        self.act0 = act()
         self.fc1 = nn.Conv2d(out, hidden, 1, groups=groups)
         self.bn1 = made(norm_layer, hidden)
         self.act1 = act()
