@@ -1,0 +1,268 @@
+"""Networks made and derived through imgzoo-timm beside the peer's: the same attributes, keys and numbers."""
+
+import importlib
+from functools import partial
+
+import pytest
+import torch
+from timm_kit import (
+    both,
+    on_shared_weights,
+    same_tensors,
+)
+from torch import nn
+
+pytestmark = pytest.mark.parity
+
+
+def test_vision_transformer_has_the_attributes():
+    options = dict(img_size=32, patch_size=8, embed_dim=24, depth=2, num_heads=3, num_classes=7)
+    mine, other = (each(**options) for each in both("models", "VisionTransformer"))
+    shared = ("num_classes", "num_features", "head_hidden_size", "embed_dim", "num_prefix_tokens", "num_reg_tokens",
+              "has_class_token", "no_embed_class", "global_pool", "in_chans", "grad_checkpointing",
+              "dynamic_img_size")  # fmt: skip
+    assert {name: getattr(mine, name) for name in shared} == {name: getattr(other, name) for name in shared}
+    for name in ("img_size", "patch_size", "grid_size", "num_patches", "flatten", "strict_img_size"):
+        assert getattr(mine.patch_embed, name) == getattr(other.patch_embed, name), name
+    for name in ("num_heads", "head_dim", "attn_dim", "scale", "fused_attn"):
+        assert getattr(mine.blocks[0].attn, name) == getattr(other.blocks[0].attn, name), name
+    parts = [sorted(type(each).__name__ for each in model.modules()) for model in (mine, other)]
+    assert parts[0] == parts[1]
+
+
+VITS = [dict(), dict(norm_layer=partial(nn.LayerNorm, eps=1e-6), qkv_bias=False), dict(norm_layer=nn.LayerNorm),
+        dict(global_pool="avg", init_values=1e-5, class_token=False), dict(reg_tokens=2, no_embed_class=True),
+        dict(act_layer="quick_gelu", pre_norm=True), dict(dynamic_img_size=True), dict(qk_norm=True, fc_norm=True),
+        dict(global_pool="map")]  # fmt: skip
+
+
+@pytest.mark.parametrize("options", VITS, ids=lambda options: "-".join(options) or "plain")
+def test_vision_transformers_give_the_same_numbers(options):
+    size = dict(img_size=32, patch_size=8, embed_dim=24, depth=2, num_heads=3, num_classes=7)
+    mine, other = (each(**size, **options) for each in both("models", "VisionTransformer"))
+    x = torch.randn(2, 3, 40 if "dynamic_img_size" in options else 32, 32)
+    on_shared_weights(mine, other, x)
+    same_tensors(mine.forward_features(x), other.forward_features(x))
+    same_tensors(mine._pos_embed(mine.patch_embed(x)), other._pos_embed(other.patch_embed(x)))
+    same_tensors(mine.get_intermediate_layers(x, 2), other.get_intermediate_layers(x, 2))
+
+
+def test_a_mask_reaches_the_attention():
+    size = dict(img_size=32, patch_size=8, embed_dim=24, depth=2, num_heads=3, num_classes=7)
+    mine, other = (each(**size).eval() for each in both("models", "VisionTransformer"))
+    mine.load_state_dict(other.state_dict())
+    x, mask = torch.randn(2, 3, 32, 32), torch.randn(17, 17)
+    with torch.no_grad():
+        same_tensors(mine(x, attn_mask=mask), other(x, attn_mask=mask))
+
+
+def derived(library):  # noqa: C901  (three classes)
+    """Three networks as research code writes them, over one library or the other."""
+    vit = importlib.import_module(f"{library}.models.vision_transformer")
+    layers = importlib.import_module(f"{library}.layers")
+
+    class Distilled(vit.VisionTransformer):  # in the manner of DeiT
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            self.dist_token = nn.Parameter(torch.zeros(1, 1, self.embed_dim))
+            self.pos_embed = nn.Parameter(torch.zeros(1, self.patch_embed.num_patches + 2, self.embed_dim))
+            self.head_dist = nn.Linear(self.embed_dim, self.num_classes)
+            layers.trunc_normal_(self.dist_token, std=0.02)
+            self.head_dist.apply(self._init_weights)
+
+        def forward_features(self, x):
+            x = self.patch_embed(x)
+            tokens = [each.expand(len(x), -1, -1) for each in (self.cls_token, self.dist_token)]
+            x = self.pos_drop(torch.cat([*tokens, x], dim=1) + self.pos_embed)
+            for block in self.blocks:
+                x = block(x)
+            x = self.norm(x)
+            return x[:, 0], x[:, 1]
+
+        def forward(self, x):
+            x, dist = self.forward_features(x)
+            return (self.head(x) + self.head_dist(dist)) / 2
+
+    class Masked(nn.Module):  # in the manner of MAE
+        def __init__(self, dim=24):
+            super().__init__()
+            self.patch_embed = vit.PatchEmbed(32, 8, 3, dim)
+            self.cls_token = nn.Parameter(torch.zeros(1, 1, dim))
+            self.pos_embed = nn.Parameter(torch.zeros(1, self.patch_embed.num_patches + 1, dim))
+            self.blocks = nn.ModuleList(vit.Block(dim, 3, 4, qkv_bias=True, norm_layer=nn.LayerNorm) for _ in range(2))
+            self.norm = nn.LayerNorm(dim)
+            self.pred = nn.Linear(dim, self.patch_embed.patch_size[0] ** 2 * 3)
+
+        def forward(self, x):
+            x = self.patch_embed(x) + self.pos_embed[:, 1:]
+            x = x[:, ::2]
+            x = torch.cat([(self.cls_token + self.pos_embed[:, :1]).expand(len(x), -1, -1), x], dim=1)
+            for block in self.blocks:
+                x = block(x)
+            return self.pred(self.norm(x))
+
+    class Pooled(vit.VisionTransformer):  # MAE's fine-tuning
+        def __init__(self, global_pool=False, **kwargs):
+            super().__init__(**kwargs)
+            self.mean = global_pool
+            if global_pool:
+                self.fc_norm = kwargs["norm_layer"](kwargs["embed_dim"])
+                del self.norm
+
+        def forward_features(self, x):
+            x = self.patch_embed(x)
+            x = torch.cat((self.cls_token.expand(len(x), -1, -1), x), dim=1) + self.pos_embed
+            x = self.pos_drop(x)
+            for block in self.blocks:
+                x = block(x)
+            return self.fc_norm(x[:, 1:].mean(dim=1))
+
+        def forward_head(self, x):
+            return self.head(x)
+
+        def forward(self, x):
+            return self.forward_head(self.forward_features(x))
+
+    size = dict(img_size=32, patch_size=8, embed_dim=24, depth=2, num_heads=3, num_classes=7, mlp_ratio=4,
+                qkv_bias=True, norm_layer=partial(nn.LayerNorm, eps=1e-6))  # fmt: skip
+    return [Distilled(**size), Masked(), Pooled(global_pool=True, **size)]
+
+
+@pytest.mark.parametrize("which", [0, 1, 2], ids=["deit", "mae", "mae-finetune"])
+def test_derived_networks_give_the_same_numbers(which):
+    on_shared_weights(derived("imgzoo_timm")[which], derived("timm")[which], torch.randn(2, 3, 32, 32))
+
+
+def test_blocks_of_the_callers_own():
+    def build(library):
+        vit = importlib.import_module(f"{library}.models.vision_transformer")
+
+        class Own(vit.Block):
+            def forward(self, x):
+                return x + self.drop_path1(self.attn(self.norm1(x)))
+
+        return vit.VisionTransformer(img_size=32, patch_size=8, embed_dim=24, depth=2, num_heads=3, block_fn=Own)
+
+    on_shared_weights(build("imgzoo_timm"), build("timm"), torch.randn(2, 3, 32, 32))
+
+
+RESNETS = [("BasicBlock", dict()), ("Bottleneck", dict(cardinality=4, base_width=8, stem_type="deep", stem_width=16)),
+           ("Bottleneck", dict(block_args=dict(attn_layer="se"), avg_down=True, act_layer=nn.SiLU)),
+           ("BasicBlock", dict(output_stride=8, drop_path_rate=0.2, aa_layer="avg"))]  # fmt: skip
+
+
+@pytest.mark.parametrize("row", RESNETS, ids=lambda row: "-".join([row[0], *row[1]]))
+def test_resnets_give_the_same_numbers(row):
+    def build(library):
+        home = importlib.import_module(f"{library}.models.resnet")
+        options = dict(row[1])
+        if options.get("aa_layer") == "avg":
+            options["aa_layer"] = nn.AvgPool2d
+        return home.ResNet(getattr(home, row[0]), [1, 2, 1, 1], num_classes=7, **options)
+
+    on_shared_weights(build("imgzoo_timm"), build("timm"), torch.randn(2, 3, 64, 64))
+
+
+def test_a_residual_block_of_the_callers_own():
+    def build(library):
+        home = importlib.import_module(f"{library}.models.resnet")
+
+        class Scaled(home.BasicBlock):
+            def __init__(self, *args, factor=1.0, **kwargs):
+                super().__init__(*args, **kwargs)
+                self.factor = factor
+
+            def forward(self, x):
+                return super().forward(x) * self.factor
+
+        return home.ResNet(Scaled, [1, 1, 1, 1], num_classes=7, block_args=dict(factor=0.5))
+
+    on_shared_weights(build("imgzoo_timm"), build("timm"), torch.randn(2, 3, 64, 64))
+
+
+def test_swin_convnext_and_efficientnet_give_the_same_numbers():
+    x = torch.randn(2, 3, 64, 64)
+    swin = dict(img_size=64, window_size=4, embed_dim=24, depths=(1, 2), num_heads=(2, 4), num_classes=7,
+                norm_layer=nn.LayerNorm)  # fmt: skip
+    on_shared_weights(*(each(**swin) for each in both("models", "SwinTransformer")), x)
+    for options in (dict(), dict(use_grn=True, ls_init_value=None), dict(conv_mlp=True, act_layer="relu"),
+                    dict(kernel_sizes=5, head_norm_first=True)):  # fmt: skip
+        size = dict(depths=(1, 1, 1, 1), dims=(8, 16, 24, 32), num_classes=7)
+        on_shared_weights(*(each(**size, **options) for each in both("models", "ConvNeXt")), x)
+    stages = [["ds_r1_k3_s1_e1_c16_se0.25"], ["ir_r2_k3_s2_e6_c24_se0.25", "ir_r1_k5_s1_e4_c24_noskip"],
+              ["er_r1_k3_s2_e2_c32"], ["cn_r1_k1_s1_c40"]]  # fmt: skip
+
+    def build(library):
+        home = importlib.import_module(f"{library}.models.efficientnet")
+        blocks = home.decode_arch_def(stages, 1.5)
+        width = partial(home.round_channels, multiplier=1.1)
+        return home.EfficientNet(blocks, num_classes=7, num_features=home.round_channels(64, 1.1), stem_size=16,
+                                 round_chs_fn=width, act_layer=nn.SiLU,
+                                 norm_layer=partial(nn.BatchNorm2d, eps=1e-3))  # fmt: skip
+
+    on_shared_weights(build("imgzoo_timm"), build("timm"), x)
+
+
+FAMILIES_OF_CONFIGS = {"byobnet": "ByobNet", "byoanet": "ByobNet", "maxxvit": "MaxxVit", "nfnet": "NormFreeNet",
+                       "regnet": "RegNet", "mvitv2": "MultiScaleVit"}  # fmt: skip
+
+
+@pytest.mark.parametrize("family", FAMILIES_OF_CONFIGS)
+def test_published_configurations_build_the_networks(family):
+    size = dict(img_size=256) if family == "byoanet" else {}
+    published = list(importlib.import_module(f"timm.models.{family}").model_cfgs.items())
+    for name, cfg in published[:: max(1, len(published) // 6)]:
+        options = dict(img_size=224) if name.startswith("resnet") and cfg.head_type == "attn_abs" else size
+        with torch.device("meta"):
+            mine, other = (make(cfg, **options) for make in both("models", FAMILIES_OF_CONFIGS[family]))
+        shapes = [[(key, value.shape) for key, value in each.state_dict().items()] for each in (mine, other)]
+        assert shapes[0] == shapes[1], name
+
+
+def byo_configs(models):
+    block, cfg = models.ByoBlockCfg, models.ByoModelCfg
+    yield cfg(blocks=(block("edge", 1, 32, 2, 0, 0.5), block("bottle", 2, 64, 2, 16, 0.5)), stem_chs=24,
+              downsample="avg", attn_layer="se", attn_kwargs=dict(rd_ratio=0.25), stem_pool="")  # fmt: skip
+    yield cfg(blocks=(block("bottle", 2, 32, 1, 0, 2.0), block("bottle", 1, 64, 2, 8, 2.0)), downsample="",
+              act_layer="silu", block_kwargs=dict(bottle_in=True, linear_out=True), num_features=48,
+              width_factor=1.5)  # fmt: skip
+    yield cfg(blocks=(block("rep", 2, 32, 2, 0, 1.0), block("basic", 1, 64, 2, 0, 1.0)), stem_type="rep", stem_chs=16)
+    yield cfg(blocks=((block("bottle", 1, 32, 1, 0, 0.25), block("self_attn", 1, 32, 1, 0, 0.25)),
+                      block("self_attn", 1, 64, 2, 0, 0.25)), stem_type="tiered",
+              self_attn_layer="halo", self_attn_kwargs=dict(block_size=8, halo_size=2, dim_head=8))  # fmt: skip
+    yield cfg(blocks=(block("dark", 1, 32, 2, None, 0.5), block("dark", 1, 48)), stem_type="7x7", stem_chs=16,
+              head_type="mlp", head_hidden_size=20)  # fmt: skip
+    yield cfg(blocks=(block("basic", 1, 32, 2, None, 0.5), block("basic", 1, 48)), stem_type="3x3", stem_chs=16)
+
+
+@pytest.mark.parametrize("row", range(6))
+def test_networks_of_ones_own_blocks_give_the_same_numbers(row):
+    libraries = [importlib.import_module(f"{library}.models") for library in ("imgzoo_timm", "timm")]
+    made = [each.ByobNet(list(byo_configs(each))[row], num_classes=7, img_size=64) for each in libraries]
+    on_shared_weights(*made, torch.randn(1, 3, 64, 64))
+
+
+def other_configs(models):
+    yield models.MaxxVit, models.MaxxVitCfg(
+        embed_dim=(32, 64), depths=(1, 2), block_type=("C", ("C", "T")), stem_width=(16, 32)
+    ), dict(img_size=64)  # fmt: skip
+    yield models.MaxxVit, models.MaxxVitCfg(
+        embed_dim=(32, 64), depths=(1, 1), block_type=("M", "M"), stem_width=16,
+        conv_cfg=models.MaxxVitConvCfg(block_type="convnext"),
+        transformer_cfg=models.MaxxVitTransformerCfg(no_block_attn=True, init_values=0.1)
+    ), dict(img_size=64)  # fmt: skip
+    yield models.NormFreeNet, models.NfCfg((1, 1, 1, 1), (16, 32, 48, 64), attn_layer="se", attn_kwargs={}), {}
+    yield models.RegNet, models.RegNetCfg(
+        depth=6, w0=16, wa=36.0, wm=2.5, group_size=8, downsample="", linear_out=True), {}  # fmt: skip
+    yield models.MultiScaleVit, models.MultiScaleVitCfg(depths=(1, 1, 1, 1), embed_dim=24), dict(img_size=(64, 64))
+    yield models.NaFlexVit, models.NaFlexVitCfg(
+        depth=1, embed_dim=48, num_heads=3, class_token=True, reg_tokens=2, init_values=0.1, global_pool="token",
+        pos_embed_ar_preserving=True), {}  # fmt: skip
+
+
+@pytest.mark.parametrize("row", range(6))
+def test_networks_of_ones_own_configurations_give_the_same_numbers(row):
+    libraries = [importlib.import_module(f"{library}.models") for library in ("imgzoo_timm", "timm")]
+    rows = [list(other_configs(each))[row] for each in libraries]
+    assert repr(rows[0][1]) == repr(rows[1][1])
+    on_shared_weights(*(make(cfg, num_classes=7, **options) for make, cfg, options in rows), torch.randn(1, 3, 64, 64))
