@@ -37,7 +37,7 @@ PROCESSOR = {
     "OMP_NUM_THREADS": ("1", "2"),
 }
 CARD = shutil.which("nvidia-smi") is not None
-FLOOR = ("torch==2.6.0", "torchvision==0.21.0")  # the oldest that the packages ask for
+FLOOR = ("torch==2.8.0", "torchvision==0.23.0")  # the oldest that the packages ask for
 PEER = ("timm==1.0.31", "pyyaml")
 SITE = ("mkdocs==1.6.1", "mkdocs-material==9.8.2", "mkdocstrings==1.0.8", "mkdocstrings-python==2.0.11", "matplotlib")
 CLIENTS = {  # what imports timm, and what it needs that the shared environment has not
