@@ -84,6 +84,20 @@ def test_levels_are_normalized_named_and_kept_whole_where_asked():
     assert list(levels(names=True)[1]) == ["blocks.1", "blocks.2"]
 
 
+@pytest.mark.parametrize(
+    ("options", "prefix"), [({}, 1), ({"reg_tokens": 2}, 3), ({"class_token": False, "global_pool": "avg"}, 0)]
+)
+def test_prefix_tokens_come_beside_the_levels_where_there_are_any(options, prefix):
+    model = imgzoo.create_model("vit_tiny_patch16_224", depth=1, img_size=32, **options).eval()
+    (level,) = model.forward_intermediates(
+        torch.zeros(1, 3, 32, 32), [0], intermediates_only=True, return_prefix_tokens=True
+    )
+    if prefix:
+        level, tokens = level
+        assert tokens.shape == (1, prefix, 192)
+    assert level.shape == (1, 192, 2, 2)
+
+
 def test_senseless_levels_are_refused():
     def make(name="test_resnet", **options):
         imgzoo.create_model(name, device="meta", **options)

@@ -184,14 +184,15 @@ class TokenModel(ImageModel):
         intermediates_only: bool = False,
         return_prefix_tokens: bool = False,
     ) -> Any:
-        """As `ImageModel.forward_intermediates`; "NLC" gives tokens, `return_prefix_tokens` pairs (level, prefix)."""
+        """As `ImageModel.forward_intermediates`; "NLC" gives tokens, `return_prefix_tokens` pairs (level, prefix) where
+        the network has such tokens."""
         grid = self.grid_of(x.shape[-2], x.shape[-1])
         result = super().forward_intermediates(x, indices, norm, stop_early, output_fmt, intermediates_only)
         levels = result if intermediates_only else result[1]
         prefix = self.num_prefix_tokens
         for i, level in enumerate(levels):
             body = to_map(level[:, prefix:], grid) if output_fmt == "NCHW" else level[:, prefix:]
-            levels[i] = (body, level[:, :prefix]) if return_prefix_tokens else body
+            levels[i] = (body, level[:, :prefix]) if return_prefix_tokens and prefix else body
         return result
 
 
