@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ctypes
 
+from imgzoo.text import told
+
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 GIVEN_BACK = 1 << 30
 """Blocks above this many bytes, and twice as much unused at the end of the heap, still return to the system."""
@@ -13,7 +15,7 @@ OLDER_GLIBC = 32 << 20
 def is_short(error: BaseException) -> bool:
     """Whether an error says that there is not enough memory, of Python, of torch here, or on an accelerator."""
     kinds = {each.__name__ for each in type(error).__mro__}
-    return bool(kinds & {"MemoryError", "OutOfMemoryError"}) or "DefaultCPUAllocator" in str(error)
+    return bool(kinds & {"MemoryError", "OutOfMemoryError"}) or "DefaultCPUAllocator" in told(error)
 
 
 def keep_memory() -> bool:
