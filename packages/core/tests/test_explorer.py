@@ -109,7 +109,10 @@ def test_in_a_browser(browser, columns):
 
     find("everything").click()
     wait(browser, lambda: find("line").text.startswith(f"{count} of"))
-    browser.execute_script("document.querySelector('#x').value = 'ms'; document.querySelector('#x').onchange?.()")
+    browser.execute_script("at('x').value = 'params'; at('x').dispatchEvent(new Event('change'))")
+    assert browser.execute_script("return at('chart').layout.xaxis.title.text") == "M params"
+    place = "const head = document.querySelector('#head [data-column=top1]').getBoundingClientRect(); return head.right"
+    assert browser.execute_script(place) < browser.execute_script("return innerWidth"), "what sorts is out of sight"
     theme = marked(browser, "theme")
     find("theme").click()
     assert {theme, marked(browser, "theme")} == {"dark", "light"}
