@@ -142,6 +142,12 @@ def test_the_site_is_built_so_that_a_broken_link_fails():
     assert "docs" in asked_for((ROOT / ".ci/run").read_text())
 
 
+def test_a_weakness_has_an_address():
+    """The code of conduct sends to it too."""
+    links = load(ROOT / ".github/ISSUE_TEMPLATE/config.yml")["contact_links"]
+    assert f"<{links[0]['url']}>" in (ROOT / "SECURITY.md").read_text()
+
+
 def load_site():
     return yaml.safe_load((ROOT / "mkdocs.yml").read_text())
 
@@ -158,7 +164,7 @@ def test_every_page_has_a_place_in_the_site():
 
 
 BRITISH = re.compile(
-    r"\b(licence|catalogue|colour|behaviour|neighbour|favour|centre|grey"
+    r"\b(licence|catalogue|colour|behaviour|neighbour|favour|centre|grey|(?:un|re|mis)?labell|modell|travell"
     r"|[a-z]{3,}(?:alis|imis|aris|eris)(?:e[sd]?|ing|ation))\w*",
     re.IGNORECASE,
 )
