@@ -259,7 +259,9 @@ def test_every_family_has_a_page_with_its_variants_weights_and_options():
         assert [spec.name for spec in own if f"| `{spec.name}` |" not in page] == []
         tags = [f"{spec.name}.{each.tag}" for spec in own for each in spec.weights if each.published]
         assert tags and [tag for tag in tags if f"`{tag}`" not in page] == []
-        assert "| `drop_path_rate` |" in page and "arxiv.org/abs/" in page
+        assert "| `drop_path_rate` |" in page
+        told = {*re.findall(r"arXiv:([\d.]+\d)", families.about(own[0]))}
+        assert told and told <= {*re.findall(r"\(https://arxiv.org/abs/([\d.]+)\)", page)}
 
 
 @pytest.mark.slow
