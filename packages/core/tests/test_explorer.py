@@ -7,6 +7,7 @@ import pytest
 from chromium import marked, wait, window
 
 import imgzoo
+from imgzoo.cli.explore import command
 from imgzoo.errors import UsageError
 from imgzoo.explorer import all_rows, page, read_measured, table
 from imgzoo.query import Query, pareto_front, search
@@ -55,6 +56,14 @@ def test_a_name_cannot_end_the_script():
 def test_other_files_are_refused(text):
     with pytest.raises(UsageError, match="imgzoo benchmark --json"):
         read_measured(text, "some.json")
+
+
+def test_a_file_that_is_no_page_is_not_written_over(tmp_path):
+    photo = tmp_path / "photo.png"
+    photo.write_bytes(b"mine")
+    with pytest.raises(UsageError, match=r"a \.html file"):
+        command.main(["--output", str(photo)], standalone_mode=False)
+    assert photo.read_bytes() == b"mine"
 
 
 def test_measured_rows_are_read():
