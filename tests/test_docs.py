@@ -14,6 +14,7 @@ import shlex
 import subprocess
 import sys
 from functools import cache
+from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple
 
@@ -258,7 +259,9 @@ def test_every_family_has_a_page_with_its_variants_weights_and_options():
         assert [spec.name for spec in own if f"| `{spec.name}` |" not in page] == []
         tags = [f"{spec.name}.{each.tag}" for spec in own for each in spec.weights if each.published]
         assert tags and [tag for tag in tags if f"`{tag}`" not in page] == []
-        assert "| `drop_path_rate` |" in page and "arxiv.org/abs/" in page
+        assert "| `drop_path_rate` |" in page
+        told = {*re.findall(r"arXiv:([\d.]+\d)", families.about(own[0]))}
+        assert told and told <= {*re.findall(r"\(https://arxiv.org/abs/([\d.]+)\)", page)}
 
 
 @pytest.mark.slow
@@ -283,5 +286,9 @@ def test_the_picture_has_every_package_and_its_imports():
     names = {path.name for path in ROOT.glob("packages/*/src/imgzoo*")}
     assert names == {name for row in architecture.layers() for name in row}
     assert all(f">{name}</text>" in architecture.picture() for name in names)
+    assert re.match(r'<figure><svg width="\d+" height="\d+" ', architecture.picture()), "without a size it has none"
+    spots = [*architecture.places().values()]
+    beside = [abs(x - other) for (x, y), (other, level) in combinations(spots, 2) if y == level]
+    assert beside and min(beside) > architecture.WIDTH, "boxes overlap"
     assert architecture.imports()["imgzoo_train", "imgzoo_data"] > 5
     assert not [pair for pair in architecture.imports() if pair[0] == "imgzoo"], "the core imports a package above it"

@@ -77,7 +77,10 @@ def test_the_workflow_tests_every_python_that_packages_declare():
 
 
 def test_pre_commit_has_the_formatter_of_the_lint_session():
-    rows = load(ROOT / ".pre-commit-config.yaml")["repos"]
+    hooks = load(ROOT / ".pre-commit-config.yaml")
+    rows = hooks["repos"]
+    stages = {stage for row in rows for hook in row["hooks"] for stage in hook.get("stages", ())}
+    assert stages <= {*hooks["default_install_hook_types"]}, "`pre-commit install` leaves hooks out"
     ruff = next(row["rev"] for row in rows if "ruff" in row["repo"])
     assert f'"ruff=={ruff.removeprefix("v")}"' in (ROOT / "noxfile.py").read_text()
     for row in rows:
@@ -142,6 +145,20 @@ def test_the_site_is_built_so_that_a_broken_link_fails():
     assert "docs" in asked_for((ROOT / ".ci/run").read_text())
 
 
+@pytest.mark.parametrize("name", PROJECTS)
+def test_links_of_a_readme_work_where_the_package_is_published(name):
+    """The package index shows it alone: a link to a file beside it leads nowhere."""
+    text = (ROOT / "packages" / name / "README.md").read_text()
+    links = re.findall(r"\]\(([^)\s]+)\)", text)
+    assert [link for link in links if not link.startswith(("https://", "#"))] == []
+
+
+def test_a_weakness_has_an_address():
+    """The code of conduct sends to it too."""
+    links = load(ROOT / ".github/ISSUE_TEMPLATE/config.yml")["contact_links"]
+    assert f"<{links[0]['url']}>" in (ROOT / "SECURITY.md").read_text()
+
+
 def load_site():
     return yaml.safe_load((ROOT / "mkdocs.yml").read_text())
 
@@ -158,17 +175,20 @@ def test_every_page_has_a_place_in_the_site():
 
 
 BRITISH = re.compile(
-    r"\b(licence|catalogue|colour|behaviour|neighbour|favour|centre|grey"
+    r"\b(licence|catalogue|colour|behaviour|neighbour|favour|centre|grey|(?:un|re|mis)?labell|modell|travell"
     r"|[a-z]{3,}(?:alis|imis|aris|eris)(?:e[sd]?|ing|ation))\w*",
     re.IGNORECASE,
 )
+
+
+WRITTEN = {".py", ".md", ".c", ".toml", ".yml", ".cff", ".js", ".html", ".css"}
 
 
 def test_spelling_is_american():
     listed = subprocess.run(
         ("git", "ls-files"), cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout.splitlines()
-    texts = [ROOT / name for name in listed if name.endswith((".py", ".md", ".c", ".toml", ".yml", ".cff"))]
+    texts = [ROOT / name for name in listed if Path(name).suffix in WRITTEN]
     found = {}
     for path in texts:
         if path.exists() and path != Path(__file__):

@@ -7,6 +7,7 @@ import pytest
 from chromium import marked, wait, window
 
 import imgzoo
+from imgzoo.cli.explore import command
 from imgzoo.errors import UsageError
 from imgzoo.explorer import all_rows, page, read_measured, table
 from imgzoo.query import Query, pareto_front, search
@@ -55,6 +56,14 @@ def test_a_name_cannot_end_the_script():
 def test_other_files_are_refused(text):
     with pytest.raises(UsageError, match="imgzoo benchmark --json"):
         read_measured(text, "some.json")
+
+
+def test_a_file_that_is_no_page_is_not_written_over(tmp_path):
+    photo = tmp_path / "photo.png"
+    photo.write_bytes(b"mine")
+    with pytest.raises(UsageError, match=r"a \.html file"):
+        command.main(["--output", str(photo)], standalone_mode=False)
+    assert photo.read_bytes() == b"mine"
 
 
 def test_measured_rows_are_read():
@@ -109,7 +118,10 @@ def test_in_a_browser(browser, columns):
 
     find("everything").click()
     wait(browser, lambda: find("line").text.startswith(f"{count} of"))
-    browser.execute_script("document.querySelector('#x').value = 'ms'; document.querySelector('#x').onchange?.()")
+    browser.execute_script("at('x').value = 'params'; at('x').dispatchEvent(new Event('change'))")
+    assert browser.execute_script("return at('chart').layout.xaxis.title.text") == "M params"
+    place = "const head = document.querySelector('#head [data-column=top1]').getBoundingClientRect(); return head.right"
+    assert browser.execute_script(place) < browser.execute_script("return innerWidth"), "what sorts is out of sight"
     theme = marked(browser, "theme")
     find("theme").click()
     assert {theme, marked(browser, "theme")} == {"dark", "light"}

@@ -11,7 +11,8 @@ import torch
 from tiny_models import TinyNet, plugin
 
 import imgzoo
-from imgzoo.errors import ImgzooError, LicenseError, OfflineError, UnknownNameError, WeightsError
+from imgzoo.cli.weights import lock_command
+from imgzoo.errors import ImgzooError, LicenseError, OfflineError, UnknownNameError, UsageError, WeightsError
 from imgzoo.loading import load_checkpoint, locate, save_model
 from imgzoo.loading.adapt import adapt_input
 from imgzoo.loading.bundle import bundle, verify
@@ -277,6 +278,17 @@ def test_bundle_holds_verified_copies(monkeypatch, saved, tmp_path):
     with pytest.raises(WeightsError, match="damaged"):
         imgzoo.create_model("tiny", pretrained=True)
     assert len(verify(tmp_path / "bundle")) == 1
+
+
+def test_a_lock_is_not_written_over_weights(saved, monkeypatch):
+    monkeypatch.setattr("imgzoo.loading.bundle.lock", lambda names: {"weights": {}})
+    weights = saved / "model.safetensors"
+    before = weights.read_bytes()
+    with pytest.raises(UsageError, match=r"a \.json file"):
+        lock_command.main(["test_resnet", "-o", str(weights)], standalone_mode=False)
+    assert weights.read_bytes() == before
+    lock_command.main(["test_resnet", "-o", str(saved / "weights.lock.json")], standalone_mode=False)
+    assert json.loads((saved / "weights.lock.json").read_text()) == {"weights": {}}
 
 
 def test_a_bundle_cannot_point_out_of_its_folder(tmp_path):

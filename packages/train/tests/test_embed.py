@@ -251,8 +251,8 @@ def test_mistakes_of_probe_are_one_sentence(models, files, tmp_path):
     assert "differ in their weights" in fails(probe, "--features", files / "train.npy", tmp_path / "other.npy")
     for index in range(2):
         Image.new("RGB", (20, 20)).save(tmp_path / f"{index}.png")
-    unlabelled = ["--train-split", "validation", "--model", models / "test_resnet", *SMALL]
-    assert "one label an image" in fails(probe, f"folder:{tmp_path}", *unlabelled)
+    unlabeled = ["--train-split", "validation", "--model", models / "test_resnet", *SMALL]
+    assert "one label an image" in fails(probe, f"folder:{tmp_path}", *unlabeled)
 
 
 @pytest.fixture(scope="module")

@@ -23,6 +23,7 @@ from imgzoo.features import Feature, FeatureInfo
 from imgzoo_train import Predictor
 from imgzoo_train.cli import explain as command
 from imgzoo_train.explaining import METHODS, explain, methods
+from imgzoo_train.explaining.explanation import files_for
 from imgzoo_train.models.opening import open_model
 
 SIDE, PATCH = 160, 80
@@ -241,6 +242,9 @@ def test_mistakes_get_one_sentence(folder, photo, tmp_path):
     assert "notes.png" in sentence(image=text)
     assert "there is no file" in sentence(image=tmp_path / "none.png")
     assert "taken.html exists" in sentence(output=tmp_path / "taken.png")
+    assert "taken.html exists" in sentence(output=tmp_path / "taken.html")
+    assert "neither .png nor .html" in sentence(output=tmp_path / "new.jpg") and not (tmp_path / "new.jpg").exists()
+    assert files_for(tmp_path / "new.html", photo, "gradcam") == (tmp_path / "new.png", tmp_path / "new.html")
     for name in ("test_resnet", "test_maxvit", "test_vit3"):  # no attention, in windows, and hidden in the pool
         lacking = sentence(model=name, method="rollout", more=("--pretrained", "false"))
         assert "--method gradcam" in lacking

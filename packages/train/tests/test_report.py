@@ -74,6 +74,11 @@ def test_the_page_of_a_run_says_what_how_good_how_long_and_what_bound_it(run):
     assert again and again[2].endswith("/run/config.toml")
     own = re.sub(r'<script id="charts".*?</script>', "", (run / "report.html").read_text(), flags=re.S)
     assert not re.search(r"https?:|src=.(?!data:)|@import|url\(", own)
+    tables = re.findall(r'role="region" aria-label="(.*?)"', own)
+    assert "Table of right, given, images, of the class" in tables and len({*tables} - {"Table"}) >= 2
+    told = (run / "config.toml").read_text()
+    (run / "config.toml").write_text(re.sub(r'^source = ".*"', 'source = "digits:"', told, flags=re.M))
+    assert page.headline(reading.open_run(run)).startswith("test_resnet on digits: ")
 
 
 def test_the_figures_are_those_of_the_run(run):

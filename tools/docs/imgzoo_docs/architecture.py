@@ -7,7 +7,9 @@ import tomllib
 from collections import Counter
 from collections.abc import Iterator
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
+from statistics import fmean
 
 from .markdown import code, table
 
@@ -68,18 +70,27 @@ def direct() -> list[tuple[str, str]]:
 
 
 def places() -> dict[str, tuple[float, float]]:
-    """Middle of each box: the broadest row evenly, the others over or under what they are tied to."""
+    """Middle of each box: the broadest row evenly, the others near what they are tied to, none over another."""
     drawn, spot = rows(), {}
     broadest = max(range(len(drawn)), key=lambda index: len(drawn[index]))
     across = {name: (WIDTH + SPACE) * (index + 0.5) for index, name in enumerate(drawn[broadest])}
     for index in (*range(broadest - 1, -1, -1), *range(broadest + 1, len(drawn))):
         tied = {name: [across[other] for pair in direct() if name in pair for other in pair if other in across]
                 for name in drawn[index]}  # fmt: skip
-        across |= {name: sum(found) / len(found) for name, found in tied.items()}
+        across |= apart({name: fmean(found) for name, found in tied.items()})
     for index, row in enumerate(drawn):
         for name in row:
             spot[name] = across[name], HEIGHT / 2 + 8 + index * (HEIGHT + GAP)
     return spot
+
+
+def apart(wanted: dict[str, float]) -> dict[str, float]:
+    """Places in the order of those wanted, a box and a space from each other, around the same middle."""
+    placed = dict(sorted(wanted.items(), key=lambda item: item[1]))
+    for left, right in pairwise(placed):
+        placed[right] = max(placed[right], placed[left] + WIDTH + SPACE)
+    moved = fmean(placed.values()) - fmean(wanted.values())
+    return {name: place - moved for name, place in placed.items()}
 
 
 def picture() -> str:
@@ -96,8 +107,9 @@ def picture() -> str:
                      f'font-size="15">{name}</text>')  # fmt: skip
     broad, high = max(x for x, _ in spot.values()) + WIDTH / 2, max(y for _, y in spot.values()) + HEIGHT / 2 + 8
     drawing = "".join(lines + boxes)
-    return (f'<figure><svg viewBox="0 0 {broad:.0f} {high:.0f}" role="img" aria-label="Packages of imgzoo and their '
-            f'imports" font-family="sans-serif">{drawing}</svg></figure>')  # fmt: skip
+    size = f'width="{broad:.0f}" height="{high:.0f}" viewBox="0 0 {broad:.0f} {high:.0f}"'
+    label = 'role="img" aria-label="Packages of imgzoo and their imports"'
+    return f'<figure><svg {size} {label} font-family="sans-serif">{drawing}</svg></figure>'
 
 
 def counts() -> str:

@@ -56,11 +56,12 @@ def index(families: dict[str, list[ModelSpec]]) -> str:
 def page(family: str, specs: list[ModelSpec]) -> str:
     targets = list(dict.fromkeys(spec.target for spec in specs))
     weights = [each for spec in specs for each in spec.weights if each.published]
-    papers = dict.fromkeys(paper for spec in specs for paper in (spec.paper, *(w.paper for w in spec.weights)) if paper)
+    papers = [paper for spec in specs for paper in (spec.paper, *(each.paper for each in spec.weights)) if paper]
+    papers += re.findall(r"arXiv:(\d{4}\.\d{4,5})", about(specs[0]))
     able = sorted(set.intersection(*(set(spec.capabilities) for spec in specs)))
     facts = [
         ("package", code(f"imgzoo-{specs[0].plugin}")),
-        ("papers", ", ".join(f"[{paper}]({link(paper)})" for paper in papers)),
+        ("papers", ", ".join(f"[{paper}]({link(paper)})" for paper in dict.fromkeys(papers))),
         ("licenses of the weights", ", ".join(dict.fromkeys(each.license for each in weights))),
         ("every variant can", ", ".join(map(code, able))),
     ]

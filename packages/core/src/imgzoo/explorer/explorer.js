@@ -1,8 +1,8 @@
 "use strict";
 const { columns, version } = data;
-const TITLES = { name: "name", family: "family", license: "license", plugin: "plugin", size: "size", params: "M params",
-  gmacs: "GMACs", macts: "M activations", ms: "ms", top1: "ImageNet", real: "ReaL", v2: "V2", a: "A", r: "R",
-  sketch: "Sketch" };
+const TITLES = { name: "name", top1: "ImageNet", gmacs: "GMACs", params: "M params", ms: "ms", size: "size",
+  family: "family", license: "license", plugin: "plugin", real: "ReaL", v2: "V2", a: "A", r: "R", sketch: "Sketch",
+  macts: "M activations" };
 const WORDS = ["name", "family", "license", "plugin"];
 const SCORES = ["top1", "real", "v2", "a", "r", "sketch"];
 const COSTS = ["gmacs", "params", "macts", "ms", "size"];

@@ -41,7 +41,7 @@ class Sample(NamedTuple):
 class Facts:
     """What is known of a source beside its samples; `describe()` puts it into words.
 
-    `class_names` is empty for unlabelled sources, whose targets are -1, and where targets are numbers to predict.
+    `class_names` is empty for unlabeled sources, whose targets are -1, and where targets are numbers to predict.
     `num_classes` counts the classes (left out: their names), or those numbers; `multi_label` says that targets are
     vectors (num_classes,) of 0 and 1, `numeric` that they are numbers to predict.
     """

@@ -26,7 +26,7 @@ METHODS = ("gradcam", "rollout", "integrated-gradients", "occlusion")
 @MAX_PIXELS
 @DEVICE
 @click.option(
-    "--output", default=".", type=click.Path(path_type=Path), help="a .png, or a folder; the page stands beside it"
+    "--output", default=".", type=click.Path(path_type=Path), help="a .png or .html, each beside the other, or a folder"
 )
 def command(
     image: Path,

@@ -113,14 +113,17 @@ def png(pixels: Tensor) -> bytes:
 
 
 def files_for(output: Path, image: Path, method: str) -> tuple[Path, Path]:
-    """The PNG and the page: `output` where it ends in .png, or IMAGE-METHOD in that folder, which is made.
+    """The PNG and the page: `output` where it ends in .png or .html, or IMAGE-METHOD in that folder, which is made.
 
-    Raises `UsageError` where one of them exists or cannot be written.
+    Raises `UsageError` where one of them exists or cannot be written, or `output` is a picture of another kind.
     """
+    suffix = output.suffix.lower()
+    if suffix in (".jpg", ".jpeg", ".webp", ".svg", ".pdf", ".htm"):
+        raise UsageError(f"--output {output} ends in neither .png nor .html, and reads as no folder")
     picture = output
-    if output.suffix.lower() != ".png":
+    if suffix not in (".png", ".html"):
         picture = make_folder(output) / f"{image.stem}-{method}.png"
-    files = picture, picture.with_suffix(".html")
+    files = (picture.with_suffix(".png"), picture) if suffix == ".html" else (picture, picture.with_suffix(".html"))
     for file in files:
         if file.exists():
             raise UsageError(f"{file} exists; choose another --output")

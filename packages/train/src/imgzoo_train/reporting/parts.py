@@ -57,9 +57,6 @@ def _anchor(name: str) -> str:
     return "part-" + name.lower().replace(" ", "-")
 
 
-SCROLL = 'class="scroll" tabindex="0" role="region" aria-label="Table"'
-
-
 def note(words: str) -> str:
     return f'<p class="note">{text(words)}</p>'
 
@@ -81,7 +78,9 @@ def table(head: Sequence[str], rows: Iterable[Sequence[Any]], words: Sequence[in
     if not body:
         return ""
     top = "".join(f"<th{' class=word' if place in words else ''}>{text(each)}</th>" for place, each in enumerate(head))
-    return f"<div {SCROLL}><table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>"
+    named = f"Table of {', '.join(filter(None, head))}" if any(head) else "Table"
+    frame = f'class="scroll" tabindex="0" role="region" aria-label="{text(named)}"'
+    return f"<div {frame}><table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>"
 
 
 def tiles(rows: Iterable[tuple[str, str, str]]) -> str:

@@ -63,7 +63,7 @@ class RunFiles:
 
     @property
     def source(self) -> str:
-        return str(self.setting("data.source") or "unknown data")
+        return str(self.setting("data.source") or "unknown data").removesuffix(":")
 
     @property
     def metric(self) -> str:
