@@ -6,6 +6,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from torch import nn
+from train_commands import fails
 
 from imgzoo import create_model, deploy
 from imgzoo_train.models.exporting import export
@@ -126,3 +127,14 @@ def test_the_command_reports_parity(tmp_path):
     assert result.exit_code == 0, result.output
     assert "same answer 100%" in result.output
     assert target.is_file()
+
+
+@pytest.mark.parametrize("form", ["onnx", "torch", "torchscript"])
+def test_a_file_of_another_kind_is_not_written_over(tmp_path, form):
+    from imgzoo_train.cli import export as module
+
+    picture = tmp_path / "photo.png"
+    picture.write_bytes(b"pixels")
+    said = fails(module, "test_resnet", "--pretrained", "false", "--format", form, "--output", picture)
+    assert "is there, and is no" in said
+    assert picture.read_bytes() == b"pixels"

@@ -32,7 +32,6 @@ MOST_PACKED, SMALL = 100, 1 << 26
 MOST_PICKLE = 1 << 20
 """How much of a refused pickle is looked at to say what it names."""
 PLAIN = ("torch.", "collections.", "numpy.", "argparse.Namespace", "_codecs.encode")
-SAFE_TORCH = (2, 6)  # older unpicklers could be tricked despite weights_only (CVE-2025-32434)
 
 
 def read_state(path: str | os.PathLike[str], use_ema: bool = True, mapped: bool = False) -> dict[str, Tensor]:
@@ -183,9 +182,6 @@ def _read_npz(path: Path) -> dict[str, Tensor]:
 
 
 def _read_torch(path: Path, mapped: bool) -> Any:
-    version = tuple(int(part) for part in torch.__version__.split("+")[0].split(".")[:2])
-    if version < SAFE_TORCH:
-        raise WeightsError(f"reading '{path.name}' safely needs torch 2.6 or newer; convert it to .safetensors there")
     from argparse import Namespace
     from zipfile import is_zipfile
 

@@ -61,9 +61,12 @@ def command(
     refuse_idle(**dict.fromkeys(("precision", "threads", "calibrate"), "engine"))
     refuse_idle(**dict.fromkeys(("split", "max_loss", "range", "max_pixels"), "calibrate"))
     check_threads(threads or 1)
-    output = output or Path(f"{Path(model).name}{SUFFIX if engine else SUFFIXES[options['form']]}")
-    if engine and output.suffix != SUFFIX:
-        raise UsageError(f"a deployed file is known by its end: call --output {output.with_suffix(SUFFIX).name}")
+    suffix = SUFFIX if engine else SUFFIXES[options["form"]]
+    output = output or Path(f"{Path(model).name}{suffix}")
+    if engine and output.suffix != suffix:
+        raise UsageError(f"a deployed file is known by its end: call --output {output.with_suffix(suffix).name}")
+    if output.suffix != suffix and output.exists():
+        raise UsageError(f"{output} is there, and is no {suffix} file: call --output {output.with_suffix(suffix).name}")
     check_file(output)
     with working(f"export {model}") as step:
         if engine:

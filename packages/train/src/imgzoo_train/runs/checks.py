@@ -46,7 +46,9 @@ def check_settings(config: Config, *, resume: bool = False, output: bool = True)
         raise UsageError("distillation needs a teacher: add --teacher MODEL, or leave the --distill options out")
     for flag, epochs in (("--warmup-epochs", config.schedule.warmup_epochs), ("--swa-epochs", run.swa_epochs)):
         if epochs and epochs >= run.epochs + (flag == "--swa-epochs"):
-            raise UsageError(f"{flag} {epochs:g} is longer than the run of --epochs {run.epochs}")
+            raise UsageError(
+                f"{flag} {epochs:g} is longer than the run of --epochs {run.epochs}: give less, or 0 for none"
+            )
     idle.check_idle(config)
     check_threads(run.threads)
     if config.data.sequence:
