@@ -173,8 +173,10 @@ class Eva(TokenModel):
             x = torch.cat(tokens + [x + table], dim=1)
         else:
             x = torch.cat(tokens + [x], dim=1) + table
-        x, rope = self.norm_pre(self.pos_drop(x)), self.rope
-        turns = None if rope is None else rope(grid if self.dynamic_img_size else None)
+        x = self.norm_pre(self.pos_drop(x))
+        turns: Tensor | None = None
+        if self.rope is not None:
+            turns = self.rope(grid) if self.dynamic_img_size else self.rope(None)
         if self.patch_drop is None:
             return x, turns
         x, kept = self.patch_drop.thin(x)
