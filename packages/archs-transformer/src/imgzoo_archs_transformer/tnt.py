@@ -81,7 +81,7 @@ class PixelEmbed(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if self.legacy:
             x = self.proj(x)
-        height, width = (side // self.side * self.side for side in x.shape[2:])
+        height, width = x.shape[2] // self.side * self.side, x.shape[3] // self.side * self.side
         x = x[:, :, :height, :width].unflatten(3, (-1, self.side)).unflatten(2, (-1, self.side))  # (B, C, H, p, W, p)
         x = x.permute(0, 2, 4, 1, 3, 5).flatten(0, 2)
         return x if self.legacy else self.proj(x)
