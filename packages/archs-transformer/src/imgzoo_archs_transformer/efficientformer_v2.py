@@ -151,6 +151,7 @@ class EfficientFormerV2(Distilled, ImageModel):
     """
 
     parts = Parts(norm=("norm",), pool="global_pool", head=("head", "head_dist"))
+    flat_parts = ("stem",)
     layer_groups = {"stem": r"^stem", "blocks": [(r"^stages\.(\d+)", None), (r"^norm", (99999,))]}
     no_decay = ("*attention_biases",)
 

@@ -93,6 +93,7 @@ class EfficientVit(HiddenHead, ImageModel):
 
     parts = ImageModel.parts._replace(head="head.classifier.4")
     hidden = ("head.in_conv", "head.classifier.0", "head.classifier.1", "head.classifier.2")
+    flat_parts = ("stem",)
     layer_groups = {
         "stem": r"^stem",
         "blocks": r"^stages\.(\d+)\.\w+\.(\d+)",

@@ -107,6 +107,7 @@ class EfficientVitMsra(NormLinearHead, ImageModel):
     """
 
     parts = Parts(stem=("patch_embed",), pool="global_pool", head="head.linear")
+    flat_parts = ("patch_embed",)
     layer_groups = {
         "stem": r"^patch_embed",
         "blocks": [(r"^stages\.(\d+)\.downsample", (0,)), (r"^stages\.(\d+)\.\w+\.(\d+)", None)],

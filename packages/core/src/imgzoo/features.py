@@ -123,7 +123,7 @@ class FeatureModel(nn.Module):
         rows = set[str]()
         for name, part in self.model.named_children() if inside and self.model.flat_levels else ():
             numbered = isinstance(part, (nn.Sequential, nn.ModuleList)) and all(row.isdigit() for row in part._modules)
-            if name in inside or numbered:
+            if name in inside or numbered or name in self.model.flat_parts:
                 rows.add(name)
         return rows
 

@@ -31,6 +31,8 @@ class ImageModel(Leveled):
     """Levels that `features_only` gives where none are asked for; None for the usual ones."""
     flat_levels: ClassVar[bool] = True
     """Whether extractors of the field join the rows of its blocks to their name (`stages_0`)."""
+    flat_parts: ClassVar[tuple[str, ...]] = ()
+    """Sequences of named parts that extractors of the field take apart, too."""
     takes_patches: ClassVar[bool] = False
     """Whether `forward` takes `Patches` of images of mixed shapes; `take_patches` lets others do so."""
 
