@@ -8,7 +8,7 @@ import imgzoo
 
 import kit
 from small import SMALLEST
-from structures import COMPARED
+from structures import COMPARED, DOUBLE
 
 pytestmark = pytest.mark.parity
 
@@ -33,6 +33,8 @@ def test_extractors_exchange_weights(name):
         peer.feature_info.out_indices
     )
     x = kit.image(kit.input_sizes(name)[0])
+    if name in DOUBLE:
+        ours, peer, x = ours.double(), peer.double(), x.double()
     with torch.inference_mode():
         for level, expected in zip(ours(x), peer(x), strict=True):
             if expected.shape != level.shape:  # channels last
