@@ -132,9 +132,10 @@ def test_the_command_reports_parity(tmp_path):
 @pytest.mark.parametrize("form", ["onnx", "torch", "torchscript"])
 def test_a_file_of_another_kind_is_not_written_over(tmp_path, form):
     from imgzoo_train.cli import export as module
+    from imgzoo_train.models.exporting import SUFFIXES
 
     picture = tmp_path / "photo.png"
     picture.write_bytes(b"pixels")
     said = fails(module, "test_resnet", "--pretrained", "false", "--format", form, "--output", picture)
-    assert "is there, and is no" in said
+    assert f"--output takes {SUFFIXES[form]}, not 'photo.png'" in said
     assert picture.read_bytes() == b"pixels"

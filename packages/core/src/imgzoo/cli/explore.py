@@ -17,12 +17,10 @@ from .output import say
 def command(output: Path, measured: Path | None) -> None:
     """Write one page with every model and weight: search, filters, a table, and accuracy against cost."""
     from imgzoo import __version__
-    from imgzoo.errors import UsageError
     from imgzoo.explorer import all_rows, page, read_measured, table
-    from imgzoo.loading.disk import write_text
+    from imgzoo.loading.disk import check_end, write_text
 
-    if output.suffix.lower() != ".html":
-        raise UsageError(f"--output takes a page, a .html file, not '{output}'")
+    check_end(output, ".html")
     times = read_measured(measured.read_text(encoding="utf-8"), str(measured)) if measured else None
     rows = all_rows()
     write_text(output, page(table(rows, times), __version__))

@@ -22,12 +22,10 @@ def command() -> None:
 @click.option("-o", "--output", type=PATH, default="weights.lock.json", show_default=True, help="Where to write it.")
 def lock_command(names: tuple[str, ...], output: Path) -> None:
     """Write where the weights of each NAME[.TAG] are, with sha256, size and license."""
-    from imgzoo.errors import UsageError
     from imgzoo.loading.bundle import lock
-    from imgzoo.loading.disk import write_text
+    from imgzoo.loading.disk import check_end, write_text
 
-    if output.suffix.lower() != ".json":
-        raise UsageError(f"--output takes a lock file, a .json file, not '{output}'")
+    check_end(output, ".json")
     index = lock(names)
     write_text(output, json.dumps(index, indent=1) + "\n")
     say(f"{output}: {len(index['weights'])} weight files")

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from imgzoo.errors import WeightsError
+from imgzoo.errors import UsageError, WeightsError
 from imgzoo.plain import is_table
 
 CONFIG = "config.json"
@@ -34,6 +34,12 @@ def read_config(path: Path) -> dict[str, Any]:
     if not is_table(config):
         raise WeightsError(f"{path} is no model configuration: expected an object")
     return dict(config)
+
+
+def check_end(path: Path, *ends: str, option: str = "--output") -> None:
+    """Raise `UsageError` for a file to be written whose name ends otherwise: it may be a file of another kind."""
+    if path.suffix.lower() not in ends:
+        raise UsageError(f"{option} takes {', '.join(ends)}, not '{path.name}'")
 
 
 def sha256_of(path: Path) -> str:

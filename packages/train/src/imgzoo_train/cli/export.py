@@ -63,11 +63,8 @@ def command(
     check_threads(threads or 1)
     suffix = SUFFIX if engine else SUFFIXES[options["form"]]
     output = output or Path(f"{Path(model).name}{suffix}")
-    if engine and output.suffix != suffix:
-        raise UsageError(f"a deployed file is known by its end: call --output {output.with_suffix(suffix).name}")
-    if output.suffix != suffix and output.exists():
-        raise UsageError(f"{output} is there, and is no {suffix} file: call --output {output.with_suffix(suffix).name}")
-    check_file(output)
+    known = engine or output.exists()  # a new file may be called anything, a deployed one is known by its end
+    check_file(output, *((suffix,) if known else ()))
     with working(f"export {model}") as step:
         if engine:
             report = _deployed(model, output, engine, threads, step, **options)

@@ -68,7 +68,7 @@ def command(
     rows = list(Watched(found, len(files), "predict", least=32))
     if output is not None:
         try:
-            write_rows(flat(rows) if output.suffix in (".csv", ".parquet") else rows, output)
+            write_rows(flat(rows) if output.suffix.lower() in (".csv", ".parquet") else rows, output)
         except StorageError:
             print_json(rows)  # they are not lost
             raise

@@ -25,9 +25,7 @@ def command(runs: tuple[Path, ...], output: Path | None) -> None:
         raise UsageError(f"imgzoo report takes one run, or two to compare, not {len(runs)}")
     files = [open_run(run) for run in runs]
     path = output or (runs[0] / "report.html" if len(runs) == 1 else Path("comparison.html"))
-    if path.suffix.lower() != ".html":
-        raise UsageError(f"--output takes a page, a .html file, not '{path}'")
-    check_file(path)
+    check_file(path, ".html")
     if len(files) == 1:
         write_report(files[0], path)
     else:

@@ -46,9 +46,7 @@ def command(
     from imgzoo_train.ranks.world import pick_device
     from imgzoo_train.terminal.tables import show
 
-    if sheet is not None and sheet.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
-        raise UsageError(f"--sheet takes .png, .jpg or .webp, not '{sheet.suffix}'")
-    check_file(sheet, "--sheet")
+    check_file(sheet, ".png", ".jpg", ".jpeg", ".webp", option="--sheet")
     if not query.is_file():
         raise UsageError(f"there is no image {query}")
     if sheet is not None and sheet.exists() and sheet.samefile(query):

@@ -99,7 +99,7 @@ def command(
 
     check_name(output)
     refuse_idle(crop_pct="not test_pool", channels_last="not engine", sequence="not engine")
-    each_image = output is not None and output.suffix in ROWS
+    each_image = output is not None and output.suffix.lower() in ROWS
     settings, rows, samples, failed = Settings(rows=each_image, **options), [], [], False
     names, say = find_models(models), functools.cache(Bar(0, 0).say)  # the same data is described once
     with join_world(device) as world:
@@ -137,9 +137,9 @@ def _write(rows: list[Row], samples: list[Row], path: Path | None) -> None:
 
     if path is None:
         return
-    if path.suffix in ROWS:
+    if path.suffix.lower() in ROWS:
         write_rows(samples, path)
-    elif path.suffix == ".json":
+    elif path.suffix.lower() == ".json":
         write_rows(rows, path)
     else:
         for name, table in {"": _plain(rows), "per_class": classes_of(rows), "confusion": pairs_of(rows)}.items():

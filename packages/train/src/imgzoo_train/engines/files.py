@@ -33,7 +33,7 @@ class Scratch:
 
 def is_deployed(path: Path) -> bool:
     """Whether a path is meant as a deployed file."""
-    return path.suffix == SUFFIX and not path.is_dir()
+    return path.suffix.lower() == SUFFIX and not path.is_dir()
 
 
 def pack(folder: Path, record: Mapping[str, Any], path: Path) -> Path:

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from imgzoo.errors import ImgzooError, UsageError
-from imgzoo.loading.disk import replacing
+from imgzoo.loading.disk import check_end, replacing
 from imgzoo.text import escaped, json_text
 
 DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
@@ -191,8 +191,11 @@ def remove_folder(folder: Path) -> None:
     shutil.rmtree(trash, ignore_errors=True)
 
 
-def check_file(path: Path | None, option: str = "--output") -> None:
-    """Raise `UsageError` for a file that cannot be written, before the work whose result it takes; leaves nothing."""
+def check_file(path: Path | None, *ends: str, option: str = "--output") -> None:
+    """Raise `UsageError` for a file that cannot be written, before the work whose result it takes; leaves nothing.
+
+    Where `ends` are given, a file whose name ends otherwise is refused too.
+    """
     if path is None:
         return
     try:
@@ -201,6 +204,8 @@ def check_file(path: Path | None, option: str = "--output") -> None:
         tempfile.TemporaryFile(dir=path.absolute().parent).close()
     except OSError as error:
         raise UsageError(f"cannot write {path} ({error.strerror}); choose another {option}") from error
+    if ends:
+        check_end(path, *ends, option=option)
 
 
 @contextmanager

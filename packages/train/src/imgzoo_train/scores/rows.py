@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from imgzoo.errors import MissingDependencyError, UsageError
+from imgzoo.errors import MissingDependencyError
 from imgzoo.text import json_text
 from imgzoo_train.files.storage import check_file, replace_file, safe_cell
 from imgzoo_train.models.answers import Answer
@@ -53,7 +53,7 @@ def write_rows(rows: list[dict[str, Any]], path: Path) -> None:
 
     Raises `StorageError` where the file cannot be written.
     """
-    replace_file(path, ENCODERS[path.suffix](rows))
+    replace_file(path, ENCODERS[path.suffix.lower()](rows))
 
 
 def _parquet(rows: list[dict[str, Any]]) -> bytes:
@@ -96,8 +96,6 @@ def _cell(value: Any) -> Any:
 ENCODERS = {".parquet": _parquet, ".json": _json, ".jsonl": _jsonl, ".csv": _csv}
 
 
-def check_name(path: Path | None, option: str = "--output") -> None:
+def check_name(path: Path | None) -> None:
     """Raise `UsageError` for a file of another kind, and for one that cannot be written; leaves nothing."""
-    if path is not None and path.suffix not in ENCODERS:
-        raise UsageError(f"{option} takes {', '.join(ENCODERS)}, not '{path.suffix}'")
-    check_file(path, option)
+    check_file(path, *ENCODERS)
