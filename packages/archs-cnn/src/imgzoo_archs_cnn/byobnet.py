@@ -24,7 +24,7 @@ from imgzoo_layers.lambda_ import GlobalLambdaLayer, LambdaLayer
 from imgzoo_layers.norm_act import get_norm_act
 from imgzoo_layers.pool import mean_pool, residual_aa
 from imgzoo_layers.reparam import reparameterize
-from imgzoo_layers.util import dilate, make_divisible, pair, per_stage
+from imgzoo_layers.util import Layer, dilate, make_divisible, pair, per_stage
 
 from .byob_blocks import BLOCK, Makers, RepVggBlock, Residual, Sizes
 from .mobilevit_blocks import MobileVitBlock, MobileVitV2Block, linear_transformer, transformer
@@ -243,7 +243,7 @@ def make_stem(kind: str, in_chans: int, dim: int, pool: str | None, make: Makers
     return nn.Sequential(layers), Feature(widths[level], 2, f"stem.conv{level}")
 
 
-def make_shortcut(kind: str | None, sizes: Sizes, conv) -> nn.Module | None:
+def make_shortcut(kind: str | None, sizes: Sizes, conv: Layer) -> nn.Module | None:
     """What the sum adds: the input, or where width or size changes a 1x1 ("conv1x1"), a mean and a 1x1, or nothing."""
     if sizes.dim_in == sizes.dim and sizes.stride == 1 and sizes.before == sizes.dilation:
         return nn.Identity()

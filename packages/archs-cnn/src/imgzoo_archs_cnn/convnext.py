@@ -13,15 +13,16 @@ from imgzoo_layers.drop import drop_path_of, drop_path_rates
 from imgzoo_layers.head import ClassifierHead, NormMlpHead
 from imgzoo_layers.init import trunc_normal_
 from imgzoo_layers.mlp import GlobalResponseNormMlp, Mlp
-from imgzoo_layers.norm import get_norm
+from imgzoo_layers.norm import Norm, get_norm
 from imgzoo_layers.stage import Stage
-from imgzoo_layers.util import dilate, make_divisible
+from imgzoo_layers.util import Layer, dilate, make_divisible
 
 
 class Block(nn.Module):
     """Mix space depthwise, then channels pointwise, on one scaled residual: (B, C, H, W) -> (B, C, H, W)."""
 
-    def __init__(self, dim, kernel, dilation, norm, mlp, layer_scale, drop_path):
+    def __init__(self, dim: int, kernel: int, dilation: int, norm: Norm, mlp: Layer, layer_scale: float | None,
+                 drop_path: float):  # fmt: skip
         super().__init__()
         self.conv_dw = create_conv(dim, dim, kernel, dilation=dilation, groups=dim, bias=True)
         self.norm = norm(dim)
@@ -112,7 +113,7 @@ class ConvNeXt(ImageModel):
         return self.norm_pre(self.stages(self.stem(x)))
 
 
-def make_stem(kind: str, in_chans: int, dim: int, norm, act: str) -> nn.Sequential:
+def make_stem(kind: str, in_chans: int, dim: int, norm: Norm, act: str) -> nn.Sequential:
     """(B, 3, H, W) -> (B, dim, H/4, W/4): one 4x4 patch convolution, or two that overlap (the first half as wide if
     "overlap_tiered", an activation between if "overlap_act")."""
     if kind == "patch":

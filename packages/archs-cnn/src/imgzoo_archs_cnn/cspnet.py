@@ -13,15 +13,16 @@ from imgzoo.model import Feature, FeatureInfo, ImageModel
 from imgzoo_layers.act import create_act
 from imgzoo_layers.conv import ConvNormAct
 from imgzoo_layers.drop import drop_path_of, drop_path_rates
-from imgzoo_layers.gate import SqueezeExcite
+from imgzoo_layers.gate import Gate, SqueezeExcite
 from imgzoo_layers.head import ClassifierHead
-from imgzoo_layers.util import dilate, per_stage
+from imgzoo_layers.util import Layer, dilate, per_stage
 
 
 class BottleneckBlock(nn.Module):
     """1x1, grouped 3x3, gate, 1x1 on a residual, activated after it: (B, C, H, W) -> (B, C, H, W)."""
 
-    def __init__(self, dim, hidden, dilation, groups, conv, act, gate, drop_path):
+    def __init__(self, dim: int, hidden: int, dilation: int, groups: int, conv: Layer, act: str, gate: Gate,
+                 drop_path: float):  # fmt: skip
         super().__init__()
         self.conv1 = conv(dim, hidden)
         self.conv2 = conv(hidden, hidden, 3, dilation=dilation, groups=groups)
@@ -31,7 +32,7 @@ class BottleneckBlock(nn.Module):
         self.act3 = create_act(act)
 
     def zero_init_last(self) -> None:
-        nn.init.zeros_(self.conv3.bn.weight)
+        nn.init.zeros_(self.get_parameter("conv3.bn.weight"))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.act3(self.drop_path(self.conv3(self.attn2(self.conv2(self.conv1(x))))) + x)
@@ -40,7 +41,8 @@ class BottleneckBlock(nn.Module):
 class DarkBlock(nn.Module):
     """1x1, gate, grouped 3x3 on a residual: (B, C, H, W) -> (B, C, H, W)."""
 
-    def __init__(self, dim, hidden, dilation, groups, conv, act, gate, drop_path):
+    def __init__(self, dim: int, hidden: int, dilation: int, groups: int, conv: Layer, act: str, gate: Gate,
+                 drop_path: float):  # fmt: skip
         super().__init__()
         self.conv1 = conv(dim, hidden)
         self.attn = gate(hidden)
@@ -48,7 +50,7 @@ class DarkBlock(nn.Module):
         self.drop_path = drop_path_of(drop_path)
 
     def zero_init_last(self) -> None:
-        nn.init.zeros_(self.conv2.bn.weight)
+        nn.init.zeros_(self.get_parameter("conv2.bn.weight"))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.drop_path(self.conv2(self.attn(self.conv1(x)))) + x
@@ -57,7 +59,8 @@ class DarkBlock(nn.Module):
 class EdgeBlock(DarkBlock):
     """Grouped 3x3, gate, 1x1 on a residual."""
 
-    def __init__(self, dim, hidden, dilation, groups, conv, act, gate, drop_path):
+    def __init__(self, dim: int, hidden: int, dilation: int, groups: int, conv: Layer, act: str, gate: Gate,
+                 drop_path: float):  # fmt: skip
         super().__init__(dim, hidden, dilation, groups, conv, act, gate, drop_path)
         self.conv1 = conv(dim, hidden, 3, dilation=dilation, groups=groups)
         self.conv2 = conv(hidden, dim)
@@ -78,7 +81,7 @@ class DarkStage(nn.Module):
 class CrossStage(nn.Module):
     """Halve the map, widen it, send the second half of the channels through blocks, and join (figure 2b)."""
 
-    def __init__(self, down: nn.Module, widen: nn.Module, blocks: list[nn.Module], dim: int, dim_out: int, conv):
+    def __init__(self, down: nn.Module, widen: nn.Module, blocks: list[nn.Module], dim: int, dim_out: int, conv: Layer):
         super().__init__()
         self.conv_down = down
         self.conv_exp = widen
@@ -94,7 +97,7 @@ class CrossStage(nn.Module):
 class CrossStage3(nn.Module):
     """The same with blocks on the first half and no convolution behind them."""
 
-    def __init__(self, down: nn.Module, widen: nn.Module, blocks: list[nn.Module], dim: int, dim_out: int, conv):
+    def __init__(self, down: nn.Module, widen: nn.Module, blocks: list[nn.Module], dim: int, dim_out: int, conv: Layer):
         super().__init__()
         self.conv_down = down
         self.conv_exp = widen
@@ -180,7 +183,7 @@ BLOCK: dict[str, Any] = {"bottle": BottleneckBlock, "dark": DarkBlock, "edge": E
 CROSS_STAGE = {"csp": CrossStage, "cs3": CrossStage3}
 
 
-def make_stem(in_chans: int, dims: Sequence[int], kernel: int, stride: int, conv) -> nn.Sequential:
+def make_stem(in_chans: int, dims: Sequence[int], kernel: int, stride: int, conv: Layer) -> nn.Sequential:
     """Convolutions, the first of stride 2 unless `stride` is 1; a stride of 4 pools behind them."""
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     for i, dim in enumerate(dims):
@@ -191,7 +194,8 @@ def make_stem(in_chans: int, dims: Sequence[int], kernel: int, stride: int, conv
     return nn.Sequential(layers)
 
 
-def make_downsample(dim: int, dim_out: int, stride: int, dilation: int, groups: int, avg: bool, conv) -> nn.Module:
+def make_downsample(dim: int, dim_out: int, stride: int, dilation: int, groups: int, avg: bool,
+                    conv: Layer) -> nn.Module:  # fmt: skip
     """A strided 3x3, or a mean and a 1x1 against aliasing."""
     if avg:
         pool = nn.AvgPool2d(2) if stride == 2 else nn.Identity()

@@ -11,6 +11,7 @@ from imgzoo.model import Feature, FeatureInfo, ImageModel, Parts
 from imgzoo_layers.head import ConvClassifier
 from imgzoo_layers.init import init_fan_out_
 from imgzoo_layers.pool import GlobalPool
+from imgzoo_layers.util import Layer
 
 
 class BasicBlock(nn.Module):
@@ -97,7 +98,7 @@ class Root(nn.Module):
 class Twig(nn.Module):
     """The lowest tree: two blocks and a root that fuses them with what the trees above hand down."""
 
-    def __init__(self, dim_in, dim, stride, below, level_root, block, shortcut):
+    def __init__(self, dim_in: int, dim: int, stride: int, below: int, level_root: bool, block: Layer, shortcut: bool):
         super().__init__()
         self.downsample = nn.MaxPool2d(stride, stride, ceil_mode=True) if stride > 1 else nn.Identity()
         self.project: nn.Module = nn.Identity()
@@ -121,7 +122,8 @@ class Twig(nn.Module):
 class Tree(nn.Module):
     """Two trees, the second of which fuses the first's output, too; a `level_root` also the level's input."""
 
-    def __init__(self, levels, dim_in, dim, stride, below, level_root, block, shortcut):
+    def __init__(self, levels: int, dim_in: int, dim: int, stride: int, below: int, level_root: bool, block: Layer,
+                 shortcut: bool):  # fmt: skip
         super().__init__()
         self.downsample = nn.MaxPool2d(stride, stride, ceil_mode=True) if level_root and stride > 1 else nn.Identity()
         self.tree1 = make_tree(levels - 1, dim_in, dim, stride, 0, False, block, shortcut)
@@ -212,7 +214,8 @@ def make_level(dim: int, dim_out: int, depth: int, stride: int) -> nn.Sequential
     return nn.Sequential(*layers)
 
 
-def make_tree(levels, dim, dim_out, stride, below, level_root, block, shortcut) -> nn.Module:
+def make_tree(levels: int, dim: int, dim_out: int, stride: int, below: int, level_root: bool, block: Layer,
+              shortcut: bool) -> nn.Module:  # fmt: skip
     """A tree of 2^levels blocks; its last root fuses `below` more channels that are handed down."""
     if levels == 1:
         return Twig(dim, dim_out, stride, below, level_root, block, shortcut)

@@ -45,7 +45,8 @@ class DualPathBlock(nn.Module):
     norm and activation are shared by a convolution for each path.
     """
 
-    def __init__(self, dim_in, dim, hidden, grow, groups, stride, first, apart):
+    def __init__(self, dim_in: int, dim: int, hidden: int, grow: int, groups: int, stride: int, first: bool,
+                 apart: bool):  # fmt: skip
         super().__init__()
         self.dim = dim
         project = NormActConv(dim_in, dim + 2 * grow, 1, stride) if first else None

@@ -91,7 +91,8 @@ class Block(nn.Module):
     `light` makes each a 1x1 and a depthwise one.
     """
 
-    def __init__(self, dim_in, hidden, dim, layers, kernel, light, v2, lab, residual, drop_path):
+    def __init__(self, dim_in: int, hidden: int, dim: int, layers: int, kernel: int, light: bool, v2: bool, lab: bool,
+                 residual: bool, drop_path: float):  # fmt: skip
         super().__init__()
         self.residual = residual
         widths = [dim_in] + [hidden] * layers

@@ -173,7 +173,7 @@ class HighResolutionNet(ImageModel):
         return self.forward_join(x)
 
 
-def make_block(cls, dim: int, width: int) -> nn.Module:
+def make_block(cls: type[BasicBlock] | type[Bottleneck], dim: int, width: int) -> nn.Module:
     """A block of ResNet of stride 1, with a convolution as the shortcut where the width changes."""
     out = width * cls.expansion
     down = None if dim == out else nn.Sequential(nn.Conv2d(dim, out, 1, bias=False), nn.BatchNorm2d(out))

@@ -36,7 +36,8 @@ class InceptionDWConv2d(nn.Module):
 class Block(nn.Module):
     """Mix space, then channels, on one scaled residual: (B, C, H, W) -> (B, C, H, W)."""
 
-    def __init__(self, dim, band, ratio, dilation, mlp_ratio, layer_scale, drop_path):
+    def __init__(self, dim: int, band: int, ratio: float, dilation: int, mlp_ratio: int, layer_scale: float,
+                 drop_path: float):  # fmt: skip
         super().__init__()
         self.token_mixer = InceptionDWConv2d(dim, band, ratio, dilation)
         self.norm = nn.BatchNorm2d(dim)

@@ -60,7 +60,8 @@ class DownsampleNormFirst(nn.Module):
 class GatedConvBlock(nn.Module):
     """act(gate) * (some channels mixed depthwise, some not), on a residual: (B, H, W, C) -> (B, H, W, C)."""
 
-    def __init__(self, dim, expansion_ratio, conv_ratio, act, layer_scale, drop_path):
+    def __init__(self, dim: int, expansion_ratio: float, conv_ratio: float, act: str, layer_scale: float | None,
+                 drop_path: float):  # fmt: skip
         super().__init__()
         hidden, mixed = int(expansion_ratio * dim), int(conv_ratio * dim)
         self.norm = LayerNorm(dim)

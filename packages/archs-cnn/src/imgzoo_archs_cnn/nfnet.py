@@ -15,12 +15,12 @@ from imgzoo.errors import UsageError
 from imgzoo.model import Feature, FeatureInfo, ImageModel, Parts
 from imgzoo_layers.act import create_act
 from imgzoo_layers.drop import drop_path_of, drop_path_rates
-from imgzoo_layers.gate import create_gate
+from imgzoo_layers.gate import Gate, create_gate
 from imgzoo_layers.head import ClassifierHead
 from imgzoo_layers.init import variance_scaling_
 from imgzoo_layers.pool import mean_pool
 from imgzoo_layers.std_conv import ScaledStdConv2d
-from imgzoo_layers.util import dilate, make_divisible
+from imgzoo_layers.util import Layer, dilate, make_divisible
 
 ALPHA = 0.2
 """Share of a block's residual branch: each block adds ALPHA squared to the variance."""
@@ -45,8 +45,9 @@ class GammaAct(nn.Module):
 class Block(nn.Module):
     """x / std -> activation, 1x1, 3x3 (twice if `twice`), 1x1; scaled, then added: (B, C, H, W) -> (B, dim, H', W')."""
 
-    def __init__(self, dim_in, dim, hidden, stride, before, dilation, std, groups, conv, act, gate, gate_inside,
-                 twice, skip_gain, drop_path):  # fmt: skip
+    def __init__(self, dim_in: int, dim: int, hidden: int, stride: int, before: int, dilation: int, std: float,
+                 groups: int, conv: Layer, act: Layer, gate: Gate | None, gate_inside: bool, twice: bool,
+                 skip_gain: bool, drop_path: float):  # fmt: skip
         super().__init__()
         self.beta = 1.0 / std
         self.alpha, self.gate_gain = ALPHA, GATE_GAIN
@@ -68,7 +69,7 @@ class Block(nn.Module):
             self.skipinit_gain = nn.Parameter(torch.tensor(0.0))
         else:
             self.skipinit_gain = None
-            nn.init.zeros_(self.conv3.gain)
+            nn.init.zeros_(self.get_parameter("conv3.gain"))
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.act1(x) * self.beta
@@ -166,7 +167,7 @@ STEM = {
 """(share of the width, kernel, stride) of the convolutions of a stem."""
 
 
-def make_stem(kind: str, in_chans: int, dim: int, conv, act) -> tuple[nn.Sequential, str]:
+def make_stem(kind: str, in_chans: int, dim: int, conv: Layer, act: Layer) -> tuple[nn.Sequential, str]:
     """(B, 3, H, W) -> (B, dim, H/2, W/2), or a quarter with a pool or four convolutions; the name of its last
     convolution of half the size, before the last of several."""
     rows = STEM.get(kind.removesuffix("_pool"))
@@ -183,7 +184,7 @@ def make_stem(kind: str, in_chans: int, dim: int, conv, act) -> tuple[nn.Sequent
     return nn.Sequential(layers), f"conv{len(rows) - 1}" if len(rows) > 1 else "conv"
 
 
-def make_downsample(dim: int, dim_out: int, stride: int, dilation: int, conv) -> nn.Sequential:
+def make_downsample(dim: int, dim_out: int, stride: int, dilation: int, conv: Layer) -> nn.Sequential:
     """The shortcut where width or size changes: average pooling where the size does, then a 1x1."""
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     if max(stride, dilation) > 1:

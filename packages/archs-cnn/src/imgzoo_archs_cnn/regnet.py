@@ -11,10 +11,10 @@ from imgzoo.model import Feature, FeatureInfo, ImageModel, Parts
 from imgzoo_layers.act import create_act
 from imgzoo_layers.conv import ConvNormAct
 from imgzoo_layers.drop import drop_path_of, drop_path_rates
-from imgzoo_layers.gate import SqueezeExcite
+from imgzoo_layers.gate import Gate, SqueezeExcite
 from imgzoo_layers.head import ClassifierHead
 from imgzoo_layers.init import init_conv_per_group_
-from imgzoo_layers.norm_act import get_norm_act
+from imgzoo_layers.norm_act import NormAct, get_norm_act
 from imgzoo_layers.pool import mean_pool
 from imgzoo_layers.util import dilate, make_divisible
 
@@ -22,8 +22,8 @@ from imgzoo_layers.util import dilate, make_divisible
 class Bottleneck(nn.Module):
     """1x1, grouped 3x3, gate, 1x1 on a residual, activated after it: (B, C, H, W) -> (B, dim, H/stride, W/stride)."""
 
-    def __init__(self, dim_in, dim, hidden, stride, dilation, groups, gate, downsample,
-                 norm, act_out, drop_path):  # fmt: skip
+    def __init__(self, dim_in: int, dim: int, hidden: int, stride: int, dilation: int, groups: int, gate: Gate,
+                 downsample: nn.Module | None, norm: NormAct, act_out: str | None, drop_path: float):  # fmt: skip
         super().__init__()
         self.conv1 = ConvNormAct(dim_in, hidden, norm=norm)
         self.conv2 = ConvNormAct(hidden, hidden, 3, stride, dilation=dilation, groups=groups, norm=norm)
@@ -43,8 +43,8 @@ class Bottleneck(nn.Module):
 class PreBottleneck(nn.Module):
     """The same with norm and activation before each convolution (arXiv:1603.05027), the shortcut behind the first."""
 
-    def __init__(self, dim_in, dim, hidden, stride, dilation, groups, gate, downsample,
-                 norm, act_out, drop_path):  # fmt: skip
+    def __init__(self, dim_in: int, dim: int, hidden: int, stride: int, dilation: int, groups: int, gate: Gate,
+                 downsample: nn.Module, norm: NormAct, act_out: str, drop_path: float):  # fmt: skip
         super().__init__()
         self.norm1 = norm(dim_in)
         self.conv1 = nn.Conv2d(dim_in, hidden, 1, bias=False)
@@ -143,7 +143,7 @@ def stage_shapes(depth: int, w0: int, wa: float, wm: float, group_size: int, bot
     return shapes
 
 
-def make_downsample(kind: str | None, dim: int, dim_out: int, stride: int, dilation: int, preact: bool, norm):
+def make_downsample(kind: str | None, dim: int, dim_out: int, stride: int, dilation: int, preact: bool, norm: NormAct):
     """The shortcut where width or size changes: a strided 1x1 convolution, average pooling and 1x1, or none (Z)."""
     if kind is None:
         return None

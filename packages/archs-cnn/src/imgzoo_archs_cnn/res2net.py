@@ -6,8 +6,11 @@ import torch
 from torch import Tensor, nn
 
 from imgzoo_layers.drop import drop_path_of
+from imgzoo_layers.gate import Gate
+from imgzoo_layers.norm import Norm
+from imgzoo_layers.util import Layer
 
-from .resnet import ResNet, conv3x3
+from .resnet import MakeDrop, ResNet, conv3x3
 
 
 class Bottle2neck(nn.Module):
@@ -19,8 +22,9 @@ class Bottle2neck(nn.Module):
 
     expansion = 4
 
-    def __init__(self, dim_in, dim, stride, before, dilation, downsample, norm, act, aa, gate, drop_block, drop_path,
-                 cardinality=1, base_width=26, reduce_first=1, scale=4):  # fmt: skip
+    def __init__(self, dim_in: int, dim: int, stride: int, before: int, dilation: int, downsample: nn.Module | None,
+                 norm: Norm, act: Layer, aa: str | None, gate: Gate | None, drop_block: MakeDrop, drop_path: float,
+                 cardinality: int = 1, base_width: int = 26, reduce_first: int = 1, scale: int = 4):  # fmt: skip
         super().__init__()
         if aa or reduce_first > 1:
             raise ValueError("Res2Net has no anti-aliased and no reduced form; leave aa and reduce_first out")
@@ -41,7 +45,7 @@ class Bottle2neck(nn.Module):
         self.drop_path = drop_path_of(drop_path)
 
     def zero_init_last(self) -> None:
-        nn.init.zeros_(self.bn3.weight)
+        nn.init.zeros_(self.get_parameter("bn3.weight"))
 
     def forward(self, x: Tensor) -> Tensor:
         shares = torch.split(self.relu(self.bn1(self.conv1(x))), self.width, 1)

@@ -5,9 +5,11 @@ from functools import partial
 from torch import Tensor, nn
 
 from imgzoo_layers.drop import drop_path_of
-from imgzoo_layers.util import make_divisible
+from imgzoo_layers.gate import Gate
+from imgzoo_layers.norm import Norm
+from imgzoo_layers.util import Layer, make_divisible
 
-from .resnet import ResNet, conv3x3
+from .resnet import MakeDrop, ResNet, conv3x3
 
 
 class SplitAttention(nn.Module):
@@ -16,7 +18,8 @@ class SplitAttention(nn.Module):
     Radix 1 leaves one map, scaled by a sigmoid as squeeze-excite does.
     """
 
-    def __init__(self, dim, dilation, cardinality, radix, norm, act, drop_block):
+    def __init__(self, dim: int, dilation: int, cardinality: int, radix: int, norm: Norm, act: Layer,
+                 drop_block: MakeDrop):  # fmt: skip
         super().__init__()
         self.radix, self.cardinality = radix, cardinality
         hidden = make_divisible(dim * radix / 4, 8, minimum=32, round_limit=0.0)
@@ -46,8 +49,10 @@ class Bottleneck(nn.Module):
 
     expansion = 4
 
-    def __init__(self, dim_in, dim, stride, before, dilation, downsample, norm, act, aa, gate, drop_block, drop_path,
-                 cardinality=1, base_width=64, reduce_first=1, radix=2, avd_first=False):  # fmt: skip
+    def __init__(self, dim_in: int, dim: int, stride: int, before: int, dilation: int, downsample: nn.Module | None,
+                 norm: Norm, act: Layer, aa: str | None, gate: Gate | None, drop_block: MakeDrop, drop_path: float,
+                 cardinality: int = 1, base_width: int = 64, reduce_first: int = 1, radix: int = 2,
+                 avd_first: bool = False):  # fmt: skip
         super().__init__()
         if aa or gate or reduce_first > 1:
             raise ValueError("ResNeSt has its own attention and downsampling; leave aa, gate and reduce_first out")
@@ -67,7 +72,7 @@ class Bottleneck(nn.Module):
         self.drop_path = drop_path_of(drop_path)
 
     def zero_init_last(self) -> None:
-        nn.init.zeros_(self.bn3.weight)
+        nn.init.zeros_(self.get_parameter("bn3.weight"))
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.avd_first(self.act1(self.bn1(self.conv1(x))))

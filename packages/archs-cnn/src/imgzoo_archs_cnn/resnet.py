@@ -9,12 +9,15 @@ from torch.nn import functional as F
 from imgzoo.model import Feature, FeatureInfo, ImageModel, Parts
 from imgzoo_layers.act import create_act
 from imgzoo_layers.drop import DropBlock2d, DropPath, drop_path_rates
-from imgzoo_layers.gate import create_gate
+from imgzoo_layers.gate import Gate, create_gate
 from imgzoo_layers.init import init_fan_out_
-from imgzoo_layers.norm import get_norm
+from imgzoo_layers.norm import Norm, get_norm
 from imgzoo_layers.pool import GlobalPool, create_aa, mean_pool, residual_aa
 from imgzoo_layers.prune import fit_to_file, out_channels
-from imgzoo_layers.util import dilate
+from imgzoo_layers.util import Layer, dilate
+
+MakeDrop = Callable[[], nn.Module | None]
+"""Makes the DropBlock behind a convolution, or none."""
 
 
 class BasicBlock(nn.Module):
@@ -22,8 +25,9 @@ class BasicBlock(nn.Module):
 
     expansion = 1
 
-    def __init__(self, dim_in, dim, stride, before, dilation, downsample, norm, act, aa, gate, drop_block, drop_path,
-                 cardinality=1, base_width=64, reduce_first=1):  # fmt: skip
+    def __init__(self, dim_in: int, dim: int, stride: int, before: int, dilation: int, downsample: nn.Module | None,
+                 norm: Norm, act: Layer, aa: str | None, gate: Gate | None, drop_block: MakeDrop, drop_path: float,
+                 cardinality: int = 1, base_width: int = 64, reduce_first: int = 1):  # fmt: skip
         super().__init__()
         hidden, out = dim // reduce_first, dim * self.expansion
         blurred = bool(aa) and (stride == 2 or before != dilation)
@@ -40,7 +44,7 @@ class BasicBlock(nn.Module):
         self.drop_path = DropPath(drop_path) if drop_path else None
 
     def zero_init_last(self) -> None:
-        nn.init.zeros_(self.bn2.weight)
+        nn.init.zeros_(self.get_parameter("bn2.weight"))
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.bn1(self.conv1(x))
@@ -63,8 +67,9 @@ class Bottleneck(nn.Module):
 
     expansion = 4
 
-    def __init__(self, dim_in, dim, stride, before, dilation, downsample, norm, act, aa, gate, drop_block, drop_path,
-                 cardinality=1, base_width=64, reduce_first=1):  # fmt: skip
+    def __init__(self, dim_in: int, dim: int, stride: int, before: int, dilation: int, downsample: nn.Module | None,
+                 norm: Norm, act: Layer, aa: str | None, gate: Gate | None, drop_block: MakeDrop, drop_path: float,
+                 cardinality: int = 1, base_width: int = 64, reduce_first: int = 1):  # fmt: skip
         super().__init__()
         width, out = int(dim * base_width / 64) * cardinality, dim * self.expansion
         hidden = width // reduce_first
@@ -85,7 +90,7 @@ class Bottleneck(nn.Module):
         self.drop_path = DropPath(drop_path) if drop_path else None
 
     def zero_init_last(self) -> None:
-        nn.init.zeros_(self.bn3.weight)
+        nn.init.zeros_(self.get_parameter("bn3.weight"))
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.act1(self.bn1(self.conv1(x)))
@@ -106,15 +111,15 @@ class Bottleneck(nn.Module):
 
 BLOCK = {"basic": BasicBlock, "bottleneck": Bottleneck}
 
-Block = str | Callable[..., nn.Module]
+Block = str | Layer
 """A name in `BLOCK`, or a class like those there, perhaps with options bound to it: the blocks of families after it."""
 
 
-def get_block(block: Block) -> Callable[..., nn.Module]:
+def get_block(block: Block) -> Layer:
     return BLOCK[block] if isinstance(block, str) else block
 
 
-def expansion_of(make: Callable[..., nn.Module]) -> int:
+def expansion_of(make: Layer) -> int:
     """Channels that a block puts out for each of its width."""
     return getattr(make, "func", make).expansion
 
@@ -199,7 +204,7 @@ def conv3x3(dim: int, dim_out: int, stride: int, dilation: int, groups: int = 1)
     return nn.Conv2d(dim, dim_out, 3, stride, dilation, dilation, groups, bias=False)
 
 
-def make_stem(kind: str, in_chans: int, width: int, dim: int, norm, act) -> nn.Module:
+def make_stem(kind: str, in_chans: int, width: int, dim: int, norm: Norm, act: Layer) -> nn.Module:
     """Halve the image: one 7x7, or three 3x3 ("deep"; "deep_tiered" grows them step by step)."""
     if not kind:
         return nn.Conv2d(in_chans, dim, 7, 2, 3, bias=False)
@@ -211,7 +216,7 @@ def make_stem(kind: str, in_chans: int, width: int, dim: int, norm, act) -> nn.M
     )  # fmt: skip
 
 
-def make_stem_pool(dim: int, replace: bool, aa: str | None, norm, act) -> nn.Module:
+def make_stem_pool(dim: int, replace: bool, aa: str | None, norm: Norm, act: Layer) -> nn.Module:
     """Halve the stem's map: maximum, blurred maximum, or a strided convolution (ResNet-RS)."""
     if replace:
         down = [conv3x3(dim, dim, 1, 1), create_aa(aa, dim)] if aa else [conv3x3(dim, dim, 2, 1)]
@@ -221,7 +226,8 @@ def make_stem_pool(dim: int, replace: bool, aa: str | None, norm, act) -> nn.Mod
     return create_aa(aa, dim) if aa == "avg" else nn.Sequential(nn.MaxPool2d(3, 1, 1), create_aa(aa, dim))
 
 
-def make_downsample(dim, dim_out, stride, before, dilation, avg, kernel, norm) -> nn.Sequential:
+def make_downsample(dim: int, dim_out: int, stride: int, before: int, dilation: int, avg: bool, kernel: int,
+                    norm: Norm) -> nn.Sequential:  # fmt: skip
     """The shortcut where width or size changes: a strided convolution, or average pooling and a 1x1 ("d" forms)."""
     if avg:
         return nn.Sequential(mean_pool(stride, dilation), nn.Conv2d(dim, dim_out, 1, bias=False), norm(dim_out))

@@ -15,16 +15,17 @@ from imgzoo_layers.conv import create_conv
 from imgzoo_layers.drop import drop_path_of, drop_path_rates
 from imgzoo_layers.head import ConvClassifier, ConvClassifierHead
 from imgzoo_layers.init import init_fan_out_
-from imgzoo_layers.norm_act import get_norm_act
+from imgzoo_layers.norm_act import NormAct, get_norm_act
 from imgzoo_layers.pool import MaxPool2dSame, mean_pool
 from imgzoo_layers.std_conv import StdConv2d
-from imgzoo_layers.util import dilate, is_exporting, make_divisible
+from imgzoo_layers.util import Layer, dilate, make_divisible
 
 
 class PreBasicBlock(nn.Module):
     """Two 3x3 convolutions, each behind norm and activation: (B, C, H, W) -> (B, dim, H/stride, W/stride)."""
 
-    def __init__(self, dim_in, dim, hidden, stride, before, dilation, downsample, conv, norm, drop_path):
+    def __init__(self, dim_in: int, dim: int, hidden: int, stride: int, before: int, dilation: int,
+                 downsample: nn.Module | None, conv: Layer, norm: NormAct, drop_path: float):  # fmt: skip
         super().__init__()
         self.downsample = downsample
         self.norm1 = norm(dim_in)
@@ -43,7 +44,8 @@ class PreBasicBlock(nn.Module):
 class PreBottleneck(nn.Module):
     """1x1, 3x3, 1x1, each behind norm and activation: (B, C, H, W) -> (B, dim, H/stride, W/stride)."""
 
-    def __init__(self, dim_in, dim, hidden, stride, before, dilation, downsample, conv, norm, drop_path):
+    def __init__(self, dim_in: int, dim: int, hidden: int, stride: int, before: int, dilation: int,
+                 downsample: nn.Module | None, conv: Layer, norm: NormAct, drop_path: float):  # fmt: skip
         super().__init__()
         self.downsample = downsample
         self.norm1 = norm(dim_in)
@@ -64,7 +66,8 @@ class PreBottleneck(nn.Module):
 class Bottleneck(nn.Module):
     """The same with norm and activation behind: the stems of hybrid transformers (arXiv:2010.11929)."""
 
-    def __init__(self, dim_in, dim, hidden, stride, before, dilation, downsample, conv, norm, drop_path):
+    def __init__(self, dim_in: int, dim: int, hidden: int, stride: int, before: int, dilation: int,
+                 downsample: nn.Module | None, conv: Layer, norm: NormAct, drop_path: float):  # fmt: skip
         super().__init__()
         self.downsample = downsample
         self.conv1 = conv(dim_in, hidden, 1)
@@ -93,7 +96,7 @@ class Border(nn.ConstantPad2d):
         super().__init__(1, 0.0)
 
     def forward(self, x: Tensor) -> Tensor:
-        exporting = False if torch.jit.is_scripting() else is_exporting()
+        exporting = False if torch.jit.is_scripting() else torch.compiler.is_exporting()
         if not exporting:
             return F.pad(x, self.padding, value=self.value)
         for dim in (2, 3):
@@ -168,7 +171,7 @@ BLOCK = {(True, True): PreBasicBlock, (False, True): PreBottleneck, (False, Fals
 TIERS = {"deep": (32, 32), "tiered": (24, 32)}
 
 
-def make_stem(kind: str, in_chans: int, dim: int, preact: bool, conv, norm) -> nn.Sequential:
+def make_stem(kind: str, in_chans: int, dim: int, preact: bool, conv: Layer, norm: NormAct) -> nn.Sequential:
     """(B, 3, H, W) -> (B, dim, H/4, W/4): one 7x7 or three 3x3 ("deep", "tiered"), then the maximum of 3x3.
 
     The maximum ignores the border; with "fixed" it sees zeros there, with "same" it pads as TensorFlow does.
@@ -190,7 +193,8 @@ def make_stem(kind: str, in_chans: int, dim: int, preact: bool, conv, norm) -> n
     return nn.Sequential(layers)
 
 
-def make_downsample(dim, dim_out, stride, dilation, avg, conv, norm) -> nn.Sequential:
+def make_downsample(dim: int, dim_out: int, stride: int, dilation: int, avg: bool, conv: Layer,
+                    norm: NormAct | None) -> nn.Sequential:  # fmt: skip
     """The shortcut where width or size changes: a strided 1x1, or average pooling and a 1x1; a norm if not None."""
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     if avg and max(stride, dilation) > 1:

@@ -7,9 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from imgzoo_layers.drop import drop_path_of
-from imgzoo_layers.util import make_divisible
+from imgzoo_layers.gate import Gate
+from imgzoo_layers.norm import Norm
+from imgzoo_layers.util import Layer, make_divisible
 
-from .resnet import ResNet
+from .resnet import MakeDrop, ResNet
 
 PATHS = 2  # a 3x3 kernel and a 5x5 one; the latter is a dilated 3x3
 
@@ -17,7 +19,7 @@ PATHS = 2  # a 3x3 kernel and a 5x5 one; the latter is a dilated 3x3
 class Selection(nn.Module):
     """Weigh the paths by their common content, channel by channel: (B, paths, C, H, W) -> (B, C, H, W)."""
 
-    def __init__(self, dim: int, hidden: int, norm, act, paths: int = PATHS):
+    def __init__(self, dim: int, hidden: int, norm: Norm, act: Layer, paths: int = PATHS):
         super().__init__()
         self.fc_reduce = nn.Conv2d(dim, hidden, 1, bias=False)
         self.bn = norm(hidden)
@@ -34,8 +36,8 @@ class Selection(nn.Module):
 class SelectiveKernel(nn.Module):
     """Two kernels side by side, then the choice; with `split_input` each sees half of the channels."""
 
-    def __init__(self, dim, dim_out, stride, dilation, groups, norm, act, drop_block, rd_ratio, rd_divisor,
-                 split_input):  # fmt: skip
+    def __init__(self, dim: int, dim_out: int, stride: int, dilation: int, groups: int, norm: Norm, act: Layer,
+                 drop_block: MakeDrop, rd_ratio: float, rd_divisor: int, split_input: bool):  # fmt: skip
         super().__init__()
         self.split_input = split_input
         dim = dim // PATHS if split_input else dim
@@ -55,8 +57,9 @@ class BasicBlock(nn.Module):
 
     expansion = 1
 
-    def __init__(self, dim_in, dim, stride, before, dilation, downsample, norm, act, aa, gate, drop_block, drop_path,
-                 cardinality=1, base_width=64, reduce_first=1, **selection):  # fmt: skip
+    def __init__(self, dim_in: int, dim: int, stride: int, before: int, dilation: int, downsample: nn.Module | None,
+                 norm: Norm, act: Layer, aa: str | None, gate: Gate | None, drop_block: MakeDrop, drop_path: float,
+                 cardinality: int = 1, base_width: int = 64, reduce_first: int = 1, **selection):  # fmt: skip
         super().__init__()
         refuse(aa, gate)
         hidden = dim // reduce_first
@@ -79,8 +82,9 @@ class Bottleneck(nn.Module):
 
     expansion = 4
 
-    def __init__(self, dim_in, dim, stride, before, dilation, downsample, norm, act, aa, gate, drop_block, drop_path,
-                 cardinality=1, base_width=64, reduce_first=1, **selection):  # fmt: skip
+    def __init__(self, dim_in: int, dim: int, stride: int, before: int, dilation: int, downsample: nn.Module | None,
+                 norm: Norm, act: Layer, aa: str | None, gate: Gate | None, drop_block: MakeDrop, drop_path: float,
+                 cardinality: int = 1, base_width: int = 64, reduce_first: int = 1, **selection):  # fmt: skip
         super().__init__()
         refuse(aa, gate)
         width, out = int(dim * base_width / 64) * cardinality, dim * self.expansion
@@ -118,12 +122,13 @@ class SKNet(ResNet):
 BLOCK = {"basic": BasicBlock, "bottleneck": Bottleneck}
 
 
-def conv_norm_act(dim, dim_out, kernel, norm, act, stride=1, dilation=1, groups=1, drop=None) -> nn.Sequential:
+def conv_norm_act(dim: int, dim_out: int, kernel: int, norm: Norm, act: Layer, stride: int = 1, dilation: int = 1,
+                  groups: int = 1, drop: nn.Module | None = None) -> nn.Sequential:  # fmt: skip
     conv = nn.Conv2d(dim, dim_out, kernel, stride, kernel // 2 * dilation, dilation, groups, bias=False)
     return nn.Sequential(OrderedDict(conv=conv, bn=norm(dim_out), **({"drop": drop} if drop else {}), act=act()))
 
 
-def refuse(aa, gate) -> None:
+def refuse(aa: str | None, gate: Gate | None) -> None:
     """Raise for what `ResNet` offers and these blocks do not have."""
     if aa or gate:
         raise ValueError("SKNet has no anti-aliased form and attention of its own; leave aa and gate out")

@@ -12,13 +12,14 @@ from imgzoo_layers.drop import drop_path_of, drop_path_rates
 from imgzoo_layers.gate import create_gate
 from imgzoo_layers.head import ClassifierHead
 from imgzoo_layers.init import init_fan_out_
-from imgzoo_layers.norm_act import get_norm_act
+from imgzoo_layers.norm_act import NormAct, get_norm_act
 
 
 class Block(nn.Module):
     """One-shot aggregation: (B, C, H, W) -> (B, dim_out, H, W). A residual around it where `residual` is set."""
 
-    def __init__(self, dim, hidden, dim_out, layers, residual, depthwise, gate, norm, drop_path):
+    def __init__(self, dim: int, hidden: int, dim_out: int, layers: int, residual: bool, depthwise: bool,
+                 gate: str | None, norm: NormAct, drop_path: float):  # fmt: skip
         super().__init__()
         self.residual = residual
         dim_all = dim + layers * hidden
@@ -76,13 +77,12 @@ class VovNet(ImageModel):
         first = ConvNormAct(in_chans, 64, 3, 2, norm=make_norm)
         self.stem = nn.Sequential(first, conv(64, 64, 1), conv(64, stem_width, 2))
         stages, levels, dim = [], [Feature(64, 2, "stem.1")], stem_width
-        shared = dict(layers=layers, depthwise=depthwise, norm=make_norm)
         for i, drops in enumerate(drop_path_rates(drop_path_rate, list(depths))):
             blocks: list[nn.Module] = []
             for j, drop in enumerate(drops):
                 last = gate if j == len(drops) - 1 else None
                 blocks.append(Block(dim, hidden[i], dims[i], residual=residual and j > 0, gate=last,
-                                    drop_path=drop, **shared))  # fmt: skip
+                                    drop_path=drop, layers=layers, depthwise=depthwise, norm=make_norm))  # fmt: skip
                 dim = dims[i]
             stages.append(Stage(nn.MaxPool2d(3, 2, ceil_mode=True) if i else nn.Identity(), blocks))
             levels.append(Feature(dim, 4 * 2**i, f"stages.{i}"))
@@ -99,7 +99,7 @@ class VovNet(ImageModel):
         return self.stages(self.stem(x))
 
 
-def make_conv(depthwise: bool, dim: int, dim_out: int, stride: int, norm) -> nn.Module:
+def make_conv(depthwise: bool, dim: int, dim_out: int, stride: int, norm: NormAct) -> nn.Module:
     """A 3x3 convolution, whole or separable, with norm and activation."""
     if depthwise:
         return SeparableConvNormAct(dim, dim_out, stride=stride, norm=norm)

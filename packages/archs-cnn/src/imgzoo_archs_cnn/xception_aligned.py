@@ -10,14 +10,14 @@ from imgzoo.model import Feature, FeatureInfo, ImageModel, swap_in
 from imgzoo_layers.conv import ConvNormAct
 from imgzoo_layers.drop import drop_path_of, drop_path_rates
 from imgzoo_layers.head import ClassifierHead
-from imgzoo_layers.norm_act import BatchNormAct2d
+from imgzoo_layers.norm_act import BatchNormAct2d, NormAct
 from imgzoo_layers.util import dilate
 
 
 class SeparableConv2d(nn.Module):
     """Depthwise 3x3 and 1x1, each with a norm, and with an activation where `activate` is set."""
 
-    def __init__(self, dim: int, dim_out: int, stride: int, dilation: int, norm, activate: bool):
+    def __init__(self, dim: int, dim_out: int, stride: int, dilation: int, norm: NormAct, activate: bool):
         super().__init__()
         self.conv_dw = nn.Conv2d(dim, dim, 3, stride, dilation, dilation, dim, bias=False)
         self.bn_dw = norm(dim, apply_act=activate)
@@ -31,7 +31,7 @@ class SeparableConv2d(nn.Module):
 class PreSeparableConv2d(nn.Module):
     """Norm and activation (where there is a norm), depthwise 3x3, 1x1."""
 
-    def __init__(self, dim: int, dim_out: int, stride: int, dilation: int, norm):
+    def __init__(self, dim: int, dim_out: int, stride: int, dilation: int, norm: NormAct):
         super().__init__()
         self.norm = norm(dim)
         self.conv_dw = nn.Conv2d(dim, dim, 3, stride, dilation, dilation, dim, bias=False)
@@ -47,7 +47,8 @@ class Block(nn.Module):
     `skip` is off in the last block of the network, whose activations follow the convolutions.
     """
 
-    def __init__(self, dim: int, dims: Sequence[int], stride: int, dilation: int, norm, skip: bool, drop_path: float):
+    def __init__(self, dim: int, dims: Sequence[int], stride: int, dilation: int, norm: NormAct, skip: bool,
+                 drop_path: float):  # fmt: skip
         super().__init__()
         self.skip = skip
         project = skip and (dim != dims[-1] or stride > 1)
@@ -59,13 +60,13 @@ class Block(nn.Module):
             dim = dim_out
         self.drop_path = drop_path_of(drop_path if skip else 0.0)
 
-    def make_norm(self, dim: int, norm) -> nn.Module:
+    def make_norm(self, dim: int, norm: NormAct) -> nn.Module:
         return nn.Identity()
 
-    def make_shortcut(self, dim: int, dim_out: int, stride: int, norm) -> nn.Module:
+    def make_shortcut(self, dim: int, dim_out: int, stride: int, norm: NormAct) -> nn.Module:
         return ConvNormAct(dim, dim_out, 1, stride, norm=norm, apply_act=False)
 
-    def add_conv(self, i: int, dim: int, dim_out: int, stride: int, dilation: int, norm) -> None:
+    def add_conv(self, i: int, dim: int, dim_out: int, stride: int, dilation: int, norm: NormAct) -> None:
         if self.skip:
             self.stack.add_module(f"act{i}", nn.ReLU(inplace=i > 1))  # the first would write over the shortcut
         self.stack.add_module(f"conv{i}", SeparableConv2d(dim, dim_out, stride, dilation, norm, not self.skip))
@@ -81,13 +82,13 @@ class Block(nn.Module):
 class PreBlock(Block):
     """The same with norm and activation before each convolution, the shortcut behind the first."""
 
-    def make_norm(self, dim: int, norm) -> nn.Module:
+    def make_norm(self, dim: int, norm: NormAct) -> nn.Module:
         return norm(dim)
 
-    def make_shortcut(self, dim: int, dim_out: int, stride: int, norm) -> nn.Module:
+    def make_shortcut(self, dim: int, dim_out: int, stride: int, norm: NormAct) -> nn.Module:
         return nn.Conv2d(dim, dim_out, 1, stride, bias=False)
 
-    def add_conv(self, i: int, dim: int, dim_out: int, stride: int, dilation: int, norm) -> None:
+    def add_conv(self, i: int, dim: int, dim_out: int, stride: int, dilation: int, norm: NormAct) -> None:
         conv = PreSeparableConv2d(dim, dim_out, stride, dilation, norm if i > 1 else nn.Identity)
         self.stack.add_module(f"conv{i}", conv)
 

@@ -1,6 +1,5 @@
 """The mobile blocks: depthwise-separable, inverted residual, edge residual and their descendants."""
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -10,11 +9,11 @@ from imgzoo_layers.act import Act, create_act
 from imgzoo_layers.attention import LayerScale2d
 from imgzoo_layers.conv import CondConv2d, ConvNormAct, create_conv
 from imgzoo_layers.drop import drop_path_of
-from imgzoo_layers.gate import create_gate
+from imgzoo_layers.gate import Gate, create_gate
 from imgzoo_layers.init import init_conv_per_group_
 from imgzoo_layers.map_attention import MultiQueryAttention2d
 from imgzoo_layers.norm_act import NormAct
-from imgzoo_layers.pool import create_aa
+from imgzoo_layers.pool import Sides, create_aa
 from imgzoo_layers.util import make_divisible
 
 
@@ -25,7 +24,7 @@ class Common(NamedTuple):
     act: Act
     padding: str
     aa: str | None
-    gate: Callable[..., nn.Module] | None
+    gate: Gate | None
     gate_act: Act
     gate_from_expanded: bool
     layer_scale: float | None
@@ -69,7 +68,7 @@ def make_gate(common: Common, dim: int, ratio: float, act: Act, expansion: float
     return common.gate(dim, rd_ratio=ratio, act=common.gate_act or act)
 
 
-def get_gate(gate: str | Callable[..., nn.Module] | None) -> Callable[..., nn.Module] | None:
+def get_gate(gate: str | Gate | None) -> Gate | None:
     """The maker of a gate from `(dim, rd_ratio, act)`; one by name is told no more than it takes."""
     if not isinstance(gate, str):
         return gate
@@ -83,7 +82,8 @@ def get_gate(gate: str | Callable[..., nn.Module] | None) -> Callable[..., nn.Mo
 class ConvBnAct(nn.Module):
     """One convolution with norm and activation, on a residual where `skip` says so."""
 
-    def __init__(self, common: Common, dim, dim_out, kernel, stride, dilation, act, drop_path, skip, group_size):
+    def __init__(self, common: Common, dim: int, dim_out: int, kernel: int, stride: int, dilation: int, act: str,
+                 drop_path: float, skip: bool, group_size: int):  # fmt: skip
         super().__init__()
         blurred = stride > 1 and bool(common.aa)
         self.skip = skip and stride == 1 and dim == dim_out
@@ -104,8 +104,9 @@ class DepthwiseSeparable(nn.Module):
     `s2d` first trades space for channels by a 2x2 convolution, as EfficientNet-X does (arXiv:2102.05610).
     """
 
-    def __init__(self, common: Common, dim, dim_out, kernel, stride, dilation, act, drop_path, skip, group_size,
-                 gate, gate_base, s2d, act_out):  # fmt: skip
+    def __init__(self, common: Common, dim: int, dim_out: int, kernel: int, stride: int, dilation: int, act: str,
+                 drop_path: float, skip: bool, group_size: int, gate: float, gate_base: float, s2d: bool,
+                 act_out: bool):  # fmt: skip
         super().__init__()
         blurred = stride > 1 and bool(common.aa)
         self.skip = skip and stride == 1 and dim == dim_out and not s2d
@@ -137,8 +138,9 @@ class DepthwiseSeparable(nn.Module):
 class InvertedResidual(nn.Module):
     """Expand pointwise, mix depthwise, gate, project pointwise (MBConv, arXiv:1801.04381)."""
 
-    def __init__(self, common: Common, dim, dim_out, kernel, stride, dilation, act, drop_path, skip, group_size,
-                 expansion, gate, kernel_in, kernel_out):  # fmt: skip
+    def __init__(self, common: Common, dim: int, dim_out: int, kernel: Sides | list[int], stride: int, dilation: int,
+                 act: str, drop_path: float, skip: bool, group_size: int, expansion: float, gate: float,
+                 kernel_in: Sides | list[int], kernel_out: Sides | list[int]):  # fmt: skip
         super().__init__()
         hidden, padding = make_divisible(dim * expansion), common.padding
         blurred = stride > 1 and bool(common.aa)
@@ -163,8 +165,8 @@ class InvertedResidual(nn.Module):
 class CondConvResidual(nn.Module):
     """An inverted residual whose kernels are mixed from experts for each sample (arXiv:1904.04971)."""
 
-    def __init__(self, common: Common, dim, dim_out, kernel, stride, dilation, act, drop_path, skip,
-                 expansion, gate, experts):  # fmt: skip
+    def __init__(self, common: Common, dim: int, dim_out: int, kernel: int, stride: int, dilation: int, act: str,
+                 drop_path: float, skip: bool, expansion: float, gate: float, experts: int):  # fmt: skip
         super().__init__()
         hidden, padding = make_divisible(dim * expansion), common.padding
         self.skip = skip and stride == 1 and dim == dim_out
@@ -189,8 +191,8 @@ class CondConvResidual(nn.Module):
 class EdgeResidual(nn.Module):
     """Expand by a full convolution, gate, project pointwise (fused MBConv, arXiv:2003.02838)."""
 
-    def __init__(self, common: Common, dim, dim_out, kernel, stride, dilation, act, drop_path, skip, group_size,
-                 expansion, gate, base):  # fmt: skip
+    def __init__(self, common: Common, dim: int, dim_out: int, kernel: int, stride: int, dilation: int, act: str,
+                 drop_path: float, skip: bool, group_size: int, expansion: float, gate: float, base: int):  # fmt: skip
         super().__init__()
         hidden = make_divisible((base or dim) * expansion)
         blurred = stride > 1 and bool(common.aa)
@@ -213,8 +215,9 @@ class EdgeResidual(nn.Module):
 class UniversalInvertedResidual(nn.Module):
     """An inverted residual with optional depthwise convolutions before, inside and after (arXiv:2404.10518)."""
 
-    def __init__(self, common: Common, dim, dim_out, kernel, stride, dilation, act, drop_path, skip, group_size,
-                 expansion, gate, kernel_in, kernel_out):  # fmt: skip
+    def __init__(self, common: Common, dim: int, dim_out: int, kernel: int, stride: int, dilation: int, act: str,
+                 drop_path: float, skip: bool, group_size: int, expansion: float, gate: float, kernel_in: int,
+                 kernel_out: int):  # fmt: skip
         super().__init__()
         hidden = make_divisible(dim * expansion)
         self.skip = skip and stride == 1 and dim == dim_out
@@ -245,7 +248,8 @@ class UniversalInvertedResidual(nn.Module):
 class MobileAttention(nn.Module):
     """Multi-query attention on a residual: (B, C, H, W) -> (B, C, H, W)."""
 
-    def __init__(self, common: Common, dim, kernel, heads, head_dim, kv_stride, dilation, drop_path, skip):
+    def __init__(self, common: Common, dim: int, kernel: int, heads: int, head_dim: int, kv_stride: int, dilation: int,
+                 drop_path: float, skip: bool):  # fmt: skip
         super().__init__()
         self.skip = skip
         self.norm = common.norm(dim, apply_act=False)

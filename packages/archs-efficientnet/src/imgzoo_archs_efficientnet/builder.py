@@ -138,9 +138,9 @@ def build_stages(
                 else:
                     reached *= stride
             drop = drop_path_rate * count / total
-            options = dict(dim=dim, dim_out=dim_out, stride=stride, dilation=before, drop_path=drop, s2d=s2d,
-                           expansion=expansion, group_size=group_size, experts=experts, rounding=rounding)  # fmt: skip
-            blocks.append(build_block(row, common, **options))
+            blocks.append(build_block(row, common, dim=dim, dim_out=dim_out, stride=stride, dilation=before,
+                                      drop_path=drop, s2d=s2d, expansion=expansion, group_size=group_size,
+                                      experts=experts, rounding=rounding))  # fmt: skip
             dim, count = dim_out, count + 1
         built.append(nn.Sequential(*blocks))
         previous = Feature(dim, reached, f"blocks.{i}")
@@ -152,8 +152,9 @@ def _packs(row: Row) -> bool:
     return row.kind == "ds" and row.number("d") == 1
 
 
-def build_block(row: Row, common: Common, *, dim, dim_out, stride, dilation, drop_path, s2d, expansion, group_size,
-                experts, rounding) -> nn.Module:  # fmt: skip
+def build_block(row: Row, common: Common, *, dim: int, dim_out: int, stride: int, dilation: int, drop_path: float,
+                s2d: bool, expansion: float, group_size: int | None, experts: int,
+                rounding: Rounding) -> nn.Module:  # fmt: skip
     """The block of one row."""
     act, gate = row.act or common.act, row.ratio("se", 0.0)
     kernel: Any = row.kernel("k")

@@ -6,6 +6,7 @@ from torch.nn import functional as F
 
 from imgzoo.model import Parts
 from imgzoo_layers.conv import create_conv
+from imgzoo_layers.norm_act import NormAct
 
 from .trunk import MobileTrunk
 
@@ -21,7 +22,7 @@ class EfficientNet(MobileTrunk):
         "coarse": [(r"^blocks\.(\d+)", None), (r"conv_head|bn2", (99999,))],
     }
 
-    def _add_head(self, dim, width, make_norm, act, padding) -> None:
+    def _add_head(self, dim: int, width: int, make_norm: NormAct, act: str, padding: str) -> None:
         self.num_features = width or dim
         self.head_hidden_size = self.num_features * self.global_pool.width
         self.conv_head = create_conv(dim, width, 1, 1, padding) if width else nn.Identity()

@@ -1,14 +1,14 @@
 """What GhostNet and RepGhost share: bottlenecks of two ghost modules, the plan of a network, its head."""
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from torch import Tensor, nn
 
 from imgzoo.model import Feature, FeatureInfo, ImageModel, Parts
 from imgzoo_layers.conv import create_conv
 from imgzoo_layers.hidden_head import ConvHead
-from imgzoo_layers.util import make_divisible
+from imgzoo_layers.util import Layer, make_divisible
 
 from .blocks import SqueezeExcite
 
@@ -69,7 +69,7 @@ class GhostTrunk(ConvHead, ImageModel):
         "coarse": [(r"^blocks\.(\d+)", None), (r"conv_head", (99999,))],
     }
 
-    def __init__(self, stages: Sequence[Sequence[Row]], make_block: Callable[..., nn.Module], last: int, /,
+    def __init__(self, stages: Sequence[Sequence[Row]], make_block: Layer, last: int, /,
                  width: float = 1.0, num_classes: int = 1000, in_chans: int = 3, global_pool: str = "avg",
                  drop_rate: float = 0.2):  # fmt: skip
         super().__init__(num_classes, in_chans)

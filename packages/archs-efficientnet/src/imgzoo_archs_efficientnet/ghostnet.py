@@ -118,7 +118,8 @@ class GhostV3(Ghost):
 class BottleneckV3(nn.Module):
     """As `Bottleneck`, its strided convolution a sum, too."""
 
-    def __init__(self, dim, hidden, ghost1, ghost2, dim_out, kernel, stride, gated):
+    def __init__(self, dim: int, hidden: int, ghost1: nn.Module, ghost2: nn.Module, dim_out: int, kernel: int,
+                 stride: int, gated: bool):  # fmt: skip
         super().__init__()
         self.ghost1 = ghost1
         self.strided = stride > 1
@@ -161,7 +162,8 @@ class GhostNet(GhostTrunk):
     def __init__(self, version: int = 1, **options):
         make_ghost, make_bottleneck = (GhostV3, BottleneckV3) if version == 3 else (Ghost, Bottleneck)
 
-        def make_block(dim, hidden, dim_out, kernel, stride, gated, stage) -> nn.Module:
+        def make_block(dim: int, hidden: int, dim_out: int, kernel: int, stride: int, gated: bool,
+                       stage: int) -> nn.Module:  # fmt: skip
             ghosts = make_ghost(dim, hidden, True, version > 1 and stage > 1), make_ghost(hidden, dim_out, False, False)
             return make_bottleneck(dim, hidden, *ghosts, dim_out, kernel, stride, gated)
 

@@ -5,6 +5,7 @@ from torch.nn import functional as F
 
 from imgzoo.model import Parts
 from imgzoo_layers.act import create_act
+from imgzoo_layers.norm_act import NormAct
 
 from .trunk import MobileTrunk
 
@@ -29,7 +30,7 @@ class MobileNetV3(MobileTrunk):
         self._head_bias, self._head_norm = head_bias, head_norm
         super().__init__(gate_from_expanded=gate_from_expanded, **options)
 
-    def _add_head(self, dim, width, make_norm, act, padding) -> None:
+    def _add_head(self, dim: int, width: int, make_norm: NormAct, act: str, padding: str) -> None:
         self.num_features, self.head_hidden_size = dim, width
         self.conv_head = nn.Conv2d(dim * self.global_pool.width, width, 1, bias=self._head_bias)
         self.norm_head = make_norm(width) if self._head_norm else nn.Identity()

@@ -49,7 +49,8 @@ class RepGhost(nn.Module):
 
 class RepGhostNet(GhostTrunk):
     def __init__(self, **options):
-        def make_block(dim, hidden, dim_out, kernel, stride, gated, stage) -> nn.Module:
+        def make_block(dim: int, hidden: int, dim_out: int, kernel: int, stride: int, gated: bool,
+                       stage: int) -> nn.Module:  # fmt: skip
             ghosts = RepGhost(dim, hidden, True), RepGhost(hidden, dim_out, False)
             return Bottleneck(dim, hidden, *ghosts, dim_out, kernel, stride, gated)
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from imgzoo.model import FeatureInfo, ImageModel
 from imgzoo_layers.conv import create_conv
-from imgzoo_layers.norm_act import get_norm_act
+from imgzoo_layers.norm_act import NormAct, get_norm_act
 from imgzoo_layers.pool import GlobalPool
 from imgzoo_layers.prune import fit_to_file, out_channels
 
@@ -66,7 +66,7 @@ class MobileTrunk(ImageModel):
             init_mobile_(self)
         self.feature_info = FeatureInfo(levels)
 
-    def _add_head(self, dim: int, width: int, make_norm, act: str, padding: str) -> None:
+    def _add_head(self, dim: int, width: int, make_norm: NormAct, act: str, padding: str) -> None:
         """Add what stands between the stages of `dim` channels and the classifier; set the two feature sizes."""
         raise NotImplementedError
 

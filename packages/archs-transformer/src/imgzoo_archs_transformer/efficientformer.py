@@ -157,10 +157,10 @@ class EfficientFormer(Distilled, ImageModel):
     def forward_features(self, x: Tensor) -> Tensor:  # (B, 3, H, W) -> (B, N, C)
         return self.norm(self.stages(self.stem(self.sized_input(x))))
 
-    def _advance(self, path, step, x):
+    def _advance(self, path: str, step: Any, x: Any) -> tuple[Any, dict[str, Any]]:
         x = step(x)
         return x, {path: (x, self.grid) if path == self.feature_info.levels[-1].module else x}
 
-    def _cut(self, level, chosen):
+    def _cut(self, level: str, chosen: list[int]) -> None:
         if level != self.feature_info.levels[-1].module:  # what is left ends in a map
             self.global_pool.dims = (2, 3)

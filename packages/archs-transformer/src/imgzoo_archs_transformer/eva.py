@@ -12,7 +12,7 @@ from imgzoo_layers.attention_pool import AttentionPoolLatent
 from imgzoo_layers.drop import PatchDropout, drop_path_of, drop_path_rates
 from imgzoo_layers.init import init_linear_, trunc_normal_
 from imgzoo_layers.mlp import MLP
-from imgzoo_layers.norm import get_norm
+from imgzoo_layers.norm import Norm, get_norm
 from imgzoo_layers.patch_embed import PatchEmbed
 from imgzoo_layers.position import resize_grid
 from imgzoo_layers.rotary import AxialRotary, CenteredRotary, MixedRotary
@@ -42,7 +42,8 @@ class Block(nn.Module):
 
         def __getattr__(self, name: str) -> Any: ...
 
-    def __init__(self, dim, attn, mlp, norm, scales, drop_path, post=False, depth=None):
+    def __init__(self, dim: int, attn: nn.Module, mlp: nn.Module, norm: Norm, scales: tuple[float | None, float | None],
+                 drop_path: float, post: bool = False, depth: int | None = None):  # fmt: skip
         super().__init__()
         self.post, self.depth = post, depth
         for i, scale in enumerate(scales, start=1):

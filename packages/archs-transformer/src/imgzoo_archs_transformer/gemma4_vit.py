@@ -11,7 +11,7 @@ from imgzoo_layers.act import create_act
 from imgzoo_layers.attention import Attending
 from imgzoo_layers.drop import drop_path_of, drop_path_rates
 from imgzoo_layers.init import trunc_normal_tf_
-from imgzoo_layers.norm import RmsNorm
+from imgzoo_layers.norm import Norm, RmsNorm
 from imgzoo_layers.rotary import AnyGridRotary, rotate
 from imgzoo_layers.tables import Size
 
@@ -61,7 +61,8 @@ class GemmaPatchEmbed(nn.Module):
 class GemmaAttention(Attending):
     """Queries, keys and values normalized per head; the two axes turn a half of each head: (B, N, C) -> (B, N, C)."""
 
-    def __init__(self, dim: int, heads: int, head_dim: int, clips: bool, norm, attn_drop: float, proj_drop: float):
+    def __init__(self, dim: int, heads: int, head_dim: int, clips: bool, norm: Norm, attn_drop: float,
+                 proj_drop: float):  # fmt: skip
         if head_dim % 4:
             raise ValueError(f"head_dim is a multiple of 4, two numbers a wave on each axis, not {head_dim}")
         super().__init__(heads, head_dim, attn_drop)
@@ -103,7 +104,7 @@ class GemmaMlp(nn.Module):
 class GemmaBlock(nn.Module):
     """Attention, then mlp, each normalized before and after: (B, N, C) -> (B, N, C)."""
 
-    def __init__(self, dim: int, attn: nn.Module, mlp: nn.Module, norm, drop_path: float):
+    def __init__(self, dim: int, attn: nn.Module, mlp: nn.Module, norm: Norm, drop_path: float):
         super().__init__()
         self.norm1 = norm(dim)
         self.attn = attn

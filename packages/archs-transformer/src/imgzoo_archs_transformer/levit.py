@@ -219,7 +219,7 @@ class Levit(NormLinearHead, ImageModel):
         x = self.global_pool(x)
         return x if pre_logits else self.head(x)
 
-    def _advance(self, path, step, x):
+    def _advance(self, path: str, step: Any, x: Any) -> tuple[Any, dict[str, Any]]:
         x = step(x)
         return x, {path: x if self.use_conv or path == "embed" else (x, self.grid(int(path.split(".")[1])))}
 

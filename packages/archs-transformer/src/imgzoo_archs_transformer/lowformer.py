@@ -1,6 +1,6 @@
 """LowFormer: attention at half the resolution and width, chosen by what hardware runs fast (arXiv:2409.03460)."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 from torch import Tensor, nn
@@ -14,6 +14,7 @@ from imgzoo_layers.head import linear_or_none
 from imgzoo_layers.hidden_head import HiddenHead, HiddenPool
 from imgzoo_layers.init import init_linear_
 from imgzoo_layers.norm import GroupNorm1
+from imgzoo_layers.util import Layer
 
 from .mobile_blocks import Residual, Style, conv_act, fused, inverted
 
@@ -75,7 +76,7 @@ class Block(nn.Module):
 
 
 def build_stages(style: Style, in_chans: int, widths: Sequence[int], depths: Sequence[int], expand: int,
-                 drop_path_rate: float, make_block: Callable[..., nn.Module]):  # fmt: skip
+                 drop_path_rate: float, make_block: Layer):  # fmt: skip
     """Stem and four stages, the last two of attention; the first block of each halves the map."""
     dim, *dims = widths
     first, *rates = drop_path_rates(drop_path_rate, list(depths))

@@ -18,11 +18,11 @@ from imgzoo_layers.gate import SqueezeExcite
 from imgzoo_layers.head import ClassifierHead, NormMlpHead
 from imgzoo_layers.map_attention import Attention2d
 from imgzoo_layers.mlp import Mlp
-from imgzoo_layers.norm import LayerNorm, LayerNorm2d, get_norm
-from imgzoo_layers.norm_act import get_norm_act
+from imgzoo_layers.norm import LayerNorm, LayerNorm2d, Norm, get_norm
+from imgzoo_layers.norm_act import NormAct, get_norm_act
 from imgzoo_layers.pool import AvgPool2dSame
 from imgzoo_layers.rel_pos import RelPosBias, RelPosBiasTf, RelPosMlp
-from imgzoo_layers.util import pair
+from imgzoo_layers.util import Layer, pair
 
 from .multi_axis import HEAD_DIM, Attention, ParallelAttention, PartitionAttention
 
@@ -50,7 +50,7 @@ class Downsample(nn.Module):
 class MbConv(nn.Module):
     """Inverted residual normalized first, with a channel gate (arXiv:1801.04381, arXiv:1709.01507)."""
 
-    def __init__(self, dim: int, dim_out: int, stride: int, drop_path: float, norm, padding: str, bias: bool,
+    def __init__(self, dim: int, dim_out: int, stride: int, drop_path: float, norm: NormAct, padding: str, bias: bool,
                  pre_norm_act: bool, expand_output: bool, pool_stride: bool, pool: str, gate_early: bool,
                  gate_ratio: float, gate_act: str):  # fmt: skip
         super().__init__()
@@ -97,8 +97,8 @@ class ConvNeXt(nn.Module):
 class Transformer(nn.Module):
     """Attention over the map, then mlp, with pooling in front where the stage begins."""
 
-    def __init__(self, dim: int, dim_out: int, stride: int, drop_path: float, window: Size, rel_pos, norm, pool: str,
-                 shortcut_bias: bool, expand_first: bool, layer_scale: float | None, act: str):  # fmt: skip
+    def __init__(self, dim: int, dim_out: int, stride: int, drop_path: float, window: Size, rel_pos: Layer, norm: Norm,
+                 pool: str, shortcut_bias: bool, expand_first: bool, layer_scale: float | None, act: str):  # fmt: skip
         super().__init__()
         if stride == 2:
             self.shortcut = Downsample(dim, dim_out, pool, bias=shortcut_bias)
@@ -152,7 +152,7 @@ class ParallelMaxViTBlock(nn.Module):
 class Stem(nn.Module):
     """Two convolutions, the first strided: (B, 3, H, W) -> (B, C, H/2, W/2)."""
 
-    def __init__(self, in_chans: int, dims: Size, norm, padding: str, bias: bool):
+    def __init__(self, in_chans: int, dims: Size, norm: NormAct, padding: str, bias: bool):
         super().__init__()
         self.conv1 = create_conv(in_chans, dims[0], 3, 2, padding, bias=bias)
         self.norm1 = norm(dims[0])

@@ -6,6 +6,8 @@ from torch import Tensor, nn
 from imgzoo_layers.attention import Attending, LayerScale
 from imgzoo_layers.drop import drop_path_of
 from imgzoo_layers.mlp import Mlp
+from imgzoo_layers.norm import Norm
+from imgzoo_layers.util import Layer
 from imgzoo_layers.window import from_grid, from_windows, to_grid, to_windows
 
 Size = tuple[int, int]
@@ -15,7 +17,7 @@ HEAD_DIM = 32
 class Attention(Attending):
     """Self-attention in windows: (B * windows, N, C) -> (B * windows, N, D)."""
 
-    def __init__(self, dim: int, dim_out: int, window: Size, rel_pos, head_first: bool):
+    def __init__(self, dim: int, dim_out: int, window: Size, rel_pos: Layer, head_first: bool):
         super().__init__(dim // HEAD_DIM, HEAD_DIM)
         self.head_first = head_first
         self.qkv = nn.Linear(dim, 3 * dim)
@@ -34,8 +36,8 @@ class Attention(Attending):
 class PartitionAttention(nn.Module):
     """Attention in windows, or on a grid across the map, then mlp: (B, H, W, C) -> (B, H, W, C)."""
 
-    def __init__(self, dim: int, grid: bool, partition: Size, attn, norm, layer_scale: float | None, act: str,
-                 drop_path: float):  # fmt: skip
+    def __init__(self, dim: int, grid: bool, partition: Size, attn: Layer, norm: Norm, layer_scale: float | None,
+                 act: str, drop_path: float):  # fmt: skip
         super().__init__()
         self.grid, self.partition = grid, partition
         self.norm1 = norm(dim)
@@ -64,7 +66,7 @@ class PartitionAttention(nn.Module):
 class ParallelAttention(nn.Module):
     """Windows and grid side by side, half the channels each, then mlp: (B, H, W, C) -> (B, H, W, C)."""
 
-    def __init__(self, dim: int, partition: Size, attn, norm, act: str, drop_path: float):
+    def __init__(self, dim: int, partition: Size, attn: Layer, norm: Norm, act: str, drop_path: float):
         super().__init__()
         self.partition = partition
         self.norm1 = norm(dim)

@@ -1,6 +1,6 @@
 """SHViT: one attention head on some of the channels of a coarsely patched image (arXiv:2401.16456)."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -13,10 +13,9 @@ from imgzoo_layers.norm import GroupNorm1
 from imgzoo_layers.norm_linear import NormLinear, NormLinearHead, check_pool
 from imgzoo_layers.pool import GlobalPool
 from imgzoo_layers.stage import Stage
+from imgzoo_layers.util import Layer
 
 KEY_DIM = 16
-Layer = Callable[..., nn.Module]
-"""Makes a convolution with a norm, as `ConvBn` does."""
 
 
 class Residual(nn.Module):

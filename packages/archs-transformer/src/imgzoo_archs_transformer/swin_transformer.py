@@ -50,8 +50,9 @@ class PatchMerging(nn.Module):
 class Block(ShiftedWindows):
     """Attention in windows, every other block shifted by half a window, then mlp: (B, H, W, C) -> (B, H, W, C)."""
 
-    def __init__(self, dim, heads, head_dim, resolution, window, shifted, always_partition, dynamic, mlp_ratio,
-                 qkv_bias, drop, attn_drop, drop_path):  # fmt: skip
+    def __init__(self, dim: int, heads: int, head_dim: int | None, resolution: Size, window: Size, shifted: bool,
+                 always_partition: bool, dynamic: bool, mlp_ratio: float, qkv_bias: bool, drop: float, attn_drop: float,
+                 drop_path: float):  # fmt: skip
         super().__init__(resolution, window, shifted, always_partition, dynamic)
         self.norm1 = nn.LayerNorm(dim)
         self.attn = WindowAttention(dim, heads, self.window, head_dim, qkv_bias, attn_drop, drop)
@@ -131,14 +132,15 @@ class SwinTransformer(ImageModel):
                 yield block, self.resolution(i)
                 yield block.attn, block.window
 
-    def fit_size(self, img_size: Size, window_size=None, window_ratio=None, always_partition=None, **options) -> None:
+    def fit_size(self, img_size: Size, window_size: Any = None, window_ratio: int | Sequence[int] | None = None,
+                 always_partition: bool | None = None, **options: Any) -> None:  # fmt: skip
         """Take another image size or other windows; `window_ratio` makes them that fraction of the patch grid, a number
         or one a stage. At another size without either, windows are an eighth of the grid, as they are at first."""
         if img_size != self.img_size and window_size is None and window_ratio is None:
             window_ratio = 8
         self.img_size, stages = img_size, [stage for _, stage in self._stages()]
         if window_ratio is not None:
-            ratios = window_ratio if isinstance(window_ratio, (list, tuple)) else [window_ratio] * len(stages)
+            ratios = [window_ratio] * len(stages) if isinstance(window_ratio, int) else list(window_ratio)
             if len(ratios) != len(stages) or not is_of(ratios, list[int]) or min(ratios) < 1:
                 raise ValueError(f"window_ratio is a number of at least 1, or one for each stage, not {window_ratio!r}")
             height, width = self.resolution(0)
@@ -153,7 +155,7 @@ class SwinTransformer(ImageModel):
                 block.always_partition = always_partition
         super().fit_size(img_size, **options)
 
-    def size_options(self, window_size=None, window_ratio=None, **options):
+    def size_options(self, window_size: Any = None, window_ratio: Any = None, **options: Any) -> dict[str, Any]:
         return {"window_size": [list(window) for window in self.windows], **options}
 
 

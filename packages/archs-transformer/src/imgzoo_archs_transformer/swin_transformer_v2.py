@@ -71,8 +71,9 @@ class CosineAttention(Tabled, WindowAttending):
 class Block(ShiftedWindows):
     """Attention in windows, then mlp, each normalized at its end: (B, H, W, C) -> (B, H, W, C)."""
 
-    def __init__(self, dim, heads, resolution, window, trained, shifted, always_partition, dynamic, mlp_ratio, drop,
-                 attn_drop, drop_path):  # fmt: skip
+    def __init__(self, dim: int, heads: int, resolution: Size, window: Size, trained: int, shifted: bool,
+                 always_partition: bool, dynamic: bool, mlp_ratio: float, drop: float, attn_drop: float,
+                 drop_path: float):  # fmt: skip
         super().__init__(resolution, window, shifted, always_partition, dynamic)
         self.attn = CosineAttention(dim, heads, self.window, trained, attn_drop, drop)
         self.norm1 = nn.LayerNorm(dim)

@@ -10,7 +10,7 @@ from .act import Act
 from .norm_act import NormAct, get_norm_act
 from .padding import pad_same
 from .pool import Sides, create_aa
-from .util import is_exporting, pair
+from .util import pair
 
 
 class Conv2dSame(nn.Conv2d):
@@ -188,7 +188,7 @@ class CondConv2d(nn.Module):
             x = pad_same(x, self.kernel, self.stride, (self.dilation, self.dilation))
         batch, dim = x.shape[0], x.shape[1]
         out, inside, high, wide = self.shape
-        exporting = False if torch.jit.is_scripting() else is_exporting()
+        exporting = False if torch.jit.is_scripting() else torch.compiler.is_exporting()
         if exporting:  # a graph has a fixed number of groups, so the results are mixed in place of the kernels
             mixed = [
                 routing[:, k, None, None, None]

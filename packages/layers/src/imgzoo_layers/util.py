@@ -1,12 +1,12 @@
 """Small arithmetic that many layers need."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
-import torch
+from torch import nn
 
-is_exporting = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)
-"""Whether a graph is made for another program; before torch 2.7 also one for this process."""
+Layer = Callable[..., nn.Module]
+"""Makes a layer: a class, a function, or a `functools.partial` of one."""
 
 
 def make_divisible(value: float, divisor: int = 8, minimum: int | None = None, round_limit: float = 0.9) -> int:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from imgzoo.plugin import CommandSpec, ComponentSpec, hookimpl
+
+if TYPE_CHECKING:
+    from pluggy import PluginManager
 
 IMGZOO_API = (1, 0)
 
@@ -79,7 +84,7 @@ def imgzoo_trainers():
 
 
 @hookimpl
-def imgzoo_addhooks(pluginmanager):
+def imgzoo_addhooks(pluginmanager: PluginManager) -> None:
     from . import hookspecs
 
     pluginmanager.add_hookspecs(hookspecs)
