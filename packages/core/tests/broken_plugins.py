@@ -7,6 +7,8 @@ must fail with which words.
 from textwrap import dedent
 from typing import NamedTuple
 
+HEADER = "from imgzoo.plugin import *\nfrom imgzoo.plugin import hookimpl\nIMGZOO_API = (1, 0)\n"
+"""How the module of a plugin begins."""
 METADATA = "Metadata-Version: 2.4\nName: acme-zoo\nVersion: 1.0\nRequires-Dist: imgzoo-core<2,>=0.1\n"
 EXAMPLES = {"dataset:acme": "5"}
 

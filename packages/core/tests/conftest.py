@@ -10,12 +10,11 @@ from pathlib import Path
 from textwrap import dedent
 
 import pytest
+from broken_plugins import HEADER
 
 from imgzoo.discovery import manager
 from imgzoo.discovery.distributions import Folder, installed
 from imgzoo.discovery.manager import Manager
-
-HEADER = "from imgzoo.plugin import *\nfrom imgzoo.plugin import hookimpl\nIMGZOO_API = (1, 0)\n"
 
 
 class Site:

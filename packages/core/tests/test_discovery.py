@@ -7,8 +7,8 @@ import logging
 import sys
 
 import pytest
+from broken_plugins import HEADER
 
-from conftest import HEADER
 from imgzoo.errors import PluginError
 from imgzoo.registry import Registry, fill
 

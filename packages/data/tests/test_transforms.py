@@ -13,7 +13,7 @@ from PIL import Image
 from imgzoo.errors import DataError, ImgzooError, OptionError, UnknownNameError, UsageError
 from imgzoo_data import DataConfig, create_transform, resolve_data_config
 from imgzoo_data.rng import generator
-from imgzoo_data.transforms import twopass
+from imgzoo_data.transforms import compiled
 from imgzoo_data.transforms.crops import RandomResizedCrop
 from imgzoo_data.transforms.pipeline import parse_row
 from imgzoo_data.transforms.resample import Crop, resample
@@ -98,17 +98,17 @@ def test_exact_is_pillow_throughout(mode, interpolation, size):
     assert torch.equal(exact, reference)
 
 
-@pytest.mark.skipif(twopass._compiled() is None, reason="needs a C compiler")
+@pytest.mark.skipif(compiled._compiled() is None, reason="needs a C compiler")
 @settings(deadline=None, max_examples=300)
 @given(
     st.tuples(st.integers(1, 300), st.integers(1, 300)),
     st.tuples(st.integers(1, 300), st.integers(1, 300)),
     st.tuples(*[st.floats(0, 1)] * 4),
-    st.sampled_from(list(twopass.FILTERS)),
+    st.sampled_from(list(compiled.FILTERS)),
     st.integers(0, 2**32 - 1),
     st.booleans(),
 )
-def test_the_compiled_resize_gives_pillows_pixels(source, size, part, interpolation, seed, saturated):
+def test_the_compiled_gives_pillows_pixels(source, size, part, interpolation, seed, saturated):
     array = np.random.default_rng(seed).integers(0, 256, (source[0] + 2, source[1] + 3, 3), np.uint8)
     array = (array // 128 * 255 if saturated else array)[1:-1, 1:-2]
     start = int(part[0] * (size[0] - 1)), int(part[1] * (size[1] - 1))
@@ -116,9 +116,9 @@ def test_the_compiled_resize_gives_pillows_pixels(source, size, part, interpolat
         start[0] + 1 + int(part[2] * (size[0] - start[0] - 1)),
         start[1] + 1 + int(part[3] * (size[1] - start[1] - 1)),
     )
-    ours = twopass.resize(array, size, start, stop, interpolation)
+    ours = compiled.resize(array, size, start, stop, interpolation)
     if ours is None:  # Pillow's turn
-        assert source[1] not in twopass.WIDTHS or twopass.columns_first(source, size)
+        assert source[1] not in compiled.WIDTHS or compiled.columns_first(source, size)
         return
     method = Image.Resampling[interpolation.upper()]
     whole = np.asarray(Image.fromarray(np.ascontiguousarray(array)).resize(size[::-1], method)).transpose(2, 0, 1)
@@ -140,14 +140,14 @@ def test_exact_needs_no_compiler(size, monkeypatch):
     data = encode(photo(3, (500, 375)))
     transform = create_transform(input_size=(3, *size), decode="exact")
     with_it = transform.pixels(data)
-    monkeypatch.setattr(twopass, "_compiled", lambda: None)
+    monkeypatch.setattr(compiled, "_compiled", lambda: None)
     assert torch.equal(transform.pixels(data), with_it)
 
 
 @settings(deadline=None, max_examples=200)
 @given(
     st.tuples(st.integers(1, 60), st.integers(1, 60)), st.tuples(st.integers(1, 90), st.integers(1, 90)),
-    st.tuples(st.integers(0, 89), st.integers(0, 89)), st.sampled_from(["nearest", *twopass.FILTERS]),
+    st.tuples(st.integers(0, 89), st.integers(0, 89)), st.sampled_from(["nearest", *compiled.FILTERS]),
     st.sampled_from(["exact", "pillow"]), st.integers(0, 2**32 - 1),
 )  # fmt: skip
 def test_a_window_is_a_full_resize_and_a_cut(source, size, offset, interpolation, engine, seed):

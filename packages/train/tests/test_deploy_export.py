@@ -137,5 +137,5 @@ def test_a_file_of_another_kind_is_not_written_over(tmp_path, form):
     picture = tmp_path / "photo.png"
     picture.write_bytes(b"pixels")
     said = fails(module, "test_resnet", "--pretrained", "false", "--format", form, "--output", picture)
-    assert f"--output takes {SUFFIXES[form]}, not 'photo.png'" in said
+    assert f"--output takes a {SUFFIXES[form]} file, not 'photo.png'" in said
     assert picture.read_bytes() == b"pixels"

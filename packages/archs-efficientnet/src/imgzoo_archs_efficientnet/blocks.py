@@ -12,6 +12,7 @@ from imgzoo_layers.drop import drop_path_of
 from imgzoo_layers.gate import Gate, create_gate
 from imgzoo_layers.init import init_conv_per_group_
 from imgzoo_layers.map_attention import MultiQueryAttention2d
+from imgzoo_layers.norm import groups_of
 from imgzoo_layers.norm_act import NormAct
 from imgzoo_layers.pool import Sides, create_aa
 from imgzoo_layers.util import make_divisible
@@ -51,15 +52,6 @@ TOLD = {"gc": ("rd_ratio", "act"), "gca": ("rd_ratio", "act"), "bat": ("rd_ratio
 """What gates by name, squeeze-excite aside, can be told; the others take the channels alone."""
 
 
-def groups_of(group_size: int, dim: int) -> int:
-    """Groups of a convolution: 1 for an ordinary one (size 0), else `dim` channels in groups of the size."""
-    if not group_size:
-        return 1
-    if dim % group_size:
-        raise ValueError(f"{dim} channels do not divide into groups of {group_size}")
-    return dim // group_size
-
-
 def make_gate(common: Common, dim: int, ratio: float, act: Act, expansion: float = 1.0) -> nn.Module:
     """A squeeze-excite gate; its ratio refers to the block's input unless the network says expanded width."""
     if not ratio or common.gate is None:
@@ -88,7 +80,7 @@ class ConvBnAct(nn.Module):
         blurred = stride > 1 and bool(common.aa)
         self.skip = skip and stride == 1 and dim == dim_out
         self.conv = create_conv(dim, dim_out, kernel, 1 if blurred else stride, common.padding, dilation,
-                                groups_of(group_size, dim))  # fmt: skip
+                                groups_of(dim, 1, group_size))  # fmt: skip
         self.bn1 = common.norm(dim_out, act=act)
         self.aa = create_aa(common.aa if blurred else None, dim_out, stride)
         self.drop_path = drop_path_of(drop_path)
@@ -118,7 +110,7 @@ class DepthwiseSeparable(nn.Module):
             self.bn_s2d = common.norm(4 * dim, act=act)
             kernel, dim, padding = (kernel + 1) // 2, 4 * dim, "same"
         self.conv_dw = create_conv(dim, dim, kernel, 1 if blurred else stride, padding, dilation,
-                                   groups_of(group_size, dim))  # fmt: skip
+                                   groups_of(dim, 1, group_size))  # fmt: skip
         self.bn1 = common.norm(dim, act=act)
         self.aa = create_aa(common.aa if blurred else None, dim, stride)
         self.se = make_gate(common, dim, gate, act, gate_base)
@@ -148,7 +140,7 @@ class InvertedResidual(nn.Module):
         self.conv_pw = create_conv(dim, hidden, kernel_in, 1, padding)
         self.bn1 = common.norm(hidden, act=act)
         self.conv_dw = create_conv(hidden, hidden, kernel, 1 if blurred else stride, padding, dilation,
-                                   groups_of(group_size, hidden))  # fmt: skip
+                                   groups_of(hidden, 1, group_size))  # fmt: skip
         self.bn2 = common.norm(hidden, act=act)
         self.aa = create_aa(common.aa if blurred else None, hidden, stride)
         self.se = make_gate(common, hidden, gate, act, expansion)
@@ -198,7 +190,7 @@ class EdgeResidual(nn.Module):
         blurred = stride > 1 and bool(common.aa)
         self.skip = skip and stride == 1 and dim == dim_out
         self.conv_exp = create_conv(dim, hidden, kernel, 1 if blurred else stride, common.padding, dilation,
-                                    groups_of(group_size, hidden))  # fmt: skip
+                                    groups_of(hidden, 1, group_size))  # fmt: skip
         self.bn1 = common.norm(hidden, act=act)
         self.aa = create_aa(common.aa if blurred else None, hidden, stride)
         self.se = make_gate(common, hidden, gate, act, expansion)
@@ -226,7 +218,7 @@ class UniversalInvertedResidual(nn.Module):
         def depthwise(width: int, size: int, step: int, spread: int, apply_act: bool) -> nn.Module:
             if not size:
                 return nn.Identity()
-            return ConvNormAct(width, width, size, step, dilation=spread, groups=groups_of(group_size, width),
+            return ConvNormAct(width, width, size, step, dilation=spread, groups=groups_of(width, 1, group_size),
                                apply_act=apply_act, aa=common.aa, **shared)  # fmt: skip
 
         self.dw_start = depthwise(dim, kernel_in, 1 if kernel else stride, dilation, False)

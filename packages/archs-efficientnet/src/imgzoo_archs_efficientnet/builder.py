@@ -112,39 +112,63 @@ class Rounding(NamedTuple):
         )
 
 
+class Shape(NamedTuple):
+    """What a block has by its place in the network."""
+
+    dim: int
+    dim_out: int
+    stride: int
+    dilation: int
+    expansion: float
+    s2d: bool
+
+
+class Walk:
+    """The way through the stages: `dim` channels, a map `reduction` times smaller than the image, the `dilation` that
+    stands for strides above `output_stride`; `packed` while space is traded for channels (EfficientNet-X)."""
+
+    def __init__(self, dim: int, rounding: Rounding, output_stride: int):
+        self.dim, self.rounding, self.output_stride = dim, rounding, output_stride
+        self.reduction, self.dilation, self.packed = 2, 1, False
+
+    def halves(self, row: Row) -> bool:
+        """Whether the map shrinks at this row, so that a level ends before it."""
+        return _packs(row) or (row.number("s", 1) > 1 and not self.packed)
+
+    def step(self, row: Row, first: bool) -> Shape:
+        """Walk past a block, the first of its stage or not; returns what it is built with."""
+        stride, expansion, s2d = row.number("s", 1), row.ratio("e"), _packs(row) and first
+        dim, dim_out, dilation = self.dim, self.rounding(row.number("c")), self.dilation
+        if _packs(row):
+            dim_out, self.packed = 4 * dim_out, True
+            self.reduction *= 2 if s2d else 1
+        elif self.packed and stride == 2:
+            stride, expansion, self.packed = 1, expansion / 4, False
+        if self.reduction * stride > self.output_stride:
+            self.dilation, stride = dilation * stride, 1
+        self.reduction *= stride
+        self.dim = dim_out
+        return Shape(dim, dim_out, stride, dilation, expansion, s2d)
+
+
 def build_stages(
     stages: list[list[Row]], dim: int, rounding: Rounding, common: Common, output_stride: int, drop_path_rate: float,
     group_size: int | None = None, experts: int = 1,
 ) -> tuple[nn.Sequential, list[Feature]]:  # fmt: skip
     """Make the blocks behind a stem of `dim` channels and stride 2; returns them and the levels they hold."""
-    total, count, reached, dilation, unpacked = sum(map(len, stages)), 0, 2, 1, False
-    levels, built = [], []
-    previous = Feature(dim, 2, "bn1")
+    walk, total = Walk(dim, rounding, output_stride), sum(map(len, stages))
+    drops = iter(drop_path_rate * i / total for i in range(total))
+    built, levels, last = [], [], Feature(dim, 2, "bn1")
     for i, rows in enumerate(stages):
-        if _packs(rows[0]) or (rows[0].number("s", 1) > 1 and not unpacked):
-            levels.append(previous)
+        if walk.halves(rows[0]):
+            levels.append(last)
         blocks = []
         for j, row in enumerate(rows):
-            stride, before, width, expansion = row.number("s", 1), dilation, row.number("c"), row.ratio("e")
-            s2d = _packs(row) and j == 0
-            dim_out = rounding(width)
-            if _packs(row):
-                dim_out, reached, unpacked = 4 * dim_out, reached * 2 if s2d else reached, True
-            elif unpacked and stride == 2:
-                stride, expansion, unpacked = 1, expansion / 4, False
-            if stride > 1:
-                if reached * stride > output_stride:
-                    dilation, stride = dilation * stride, 1
-                else:
-                    reached *= stride
-            drop = drop_path_rate * count / total
-            blocks.append(build_block(row, common, dim=dim, dim_out=dim_out, stride=stride, dilation=before,
-                                      drop_path=drop, s2d=s2d, expansion=expansion, group_size=group_size,
-                                      experts=experts, rounding=rounding))  # fmt: skip
-            dim, count = dim_out, count + 1
+            shape = walk.step(row, first=j == 0)
+            blocks.append(build_block(row, common, shape, next(drops), group_size, experts, rounding))
         built.append(nn.Sequential(*blocks))
-        previous = Feature(dim, reached, f"blocks.{i}")
-    return nn.Sequential(*built), levels + [previous]
+        last = Feature(walk.dim, walk.reduction, f"blocks.{i}")
+    return nn.Sequential(*built), [*levels, last]
 
 
 def _packs(row: Row) -> bool:
@@ -152,10 +176,10 @@ def _packs(row: Row) -> bool:
     return row.kind == "ds" and row.number("d") == 1
 
 
-def build_block(row: Row, common: Common, *, dim: int, dim_out: int, stride: int, dilation: int, drop_path: float,
-                s2d: bool, expansion: float, group_size: int | None, experts: int,
+def build_block(row: Row, common: Common, shape: Shape, drop_path: float, group_size: int | None, experts: int,
                 rounding: Rounding) -> nn.Module:  # fmt: skip
     """The block of one row."""
+    dim, dim_out, stride, dilation, expansion, s2d = shape
     act, gate = row.act or common.act, row.ratio("se", 0.0)
     kernel: Any = row.kernel("k")
     if row.kind == "mqa":

@@ -11,7 +11,7 @@ import torch
 
 from .errors import CapabilityError, ImgzooError, OptionError, UsageError
 from .features import FeatureModel, default_out_indices
-from .loading.source import Source, locate
+from .loading.source import ModelSource, locate
 from .loading.stored import stated
 from .options import Parameters, check_network, parameters_of
 from .registry import registry
@@ -224,7 +224,7 @@ def call(build: Callable[..., Any], spec: ModelSpec, arguments: dict[str, Any], 
     return model
 
 
-def remember(model: Any, named: Source, given: dict[str, Any]) -> None:
+def remember(model: Any, named: ModelSource, given: dict[str, Any]) -> None:
     """Write on the model what it is: name, the options that differ from its row, preprocessing, task, class names."""
     model.name = named.spec.name
     model.model_args = given

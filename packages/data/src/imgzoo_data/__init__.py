@@ -25,7 +25,7 @@ _HOME = {  # public name -> module that holds it
     "StreamSource": "imgzoo_data.sources.base",
     "Transform": "imgzoo_data.transforms.pipeline",
     "class_names": "imgzoo_data.info",
-    "contact_sheet": "imgzoo_data.sheet",
+    "contact_sheet": "imgzoo_data.pictures",
     "create_dataset": "imgzoo_data.sources.base",
     "create_loader": "imgzoo_data.create",
     "create_transform": "imgzoo_data.transforms.create",
@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     from imgzoo_data.mixing import Mixer as Mixer
     from imgzoo_data.order import Order as Order
     from imgzoo_data.order import SizeSchedule as SizeSchedule
-    from imgzoo_data.sheet import contact_sheet as contact_sheet
+    from imgzoo_data.pictures import contact_sheet as contact_sheet
     from imgzoo_data.sources.base import Sample as Sample
     from imgzoo_data.sources.base import Source as Source
     from imgzoo_data.sources.base import StreamSource as StreamSource

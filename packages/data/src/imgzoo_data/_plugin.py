@@ -15,7 +15,10 @@ _DATASETS = {
     "hf": ("hf:hf_source", "Hugging Face datasets, random access or streaming (extra: hf)"),
     "tfds": ("tfds:TfdsSource", "TensorFlow Datasets in array_record format (extra: tfds)"),
     "wds": ("wds:wds_source", "webdataset shards, random access or streaming"),
-    "torchvision": ("tv:TorchvisionSource", "cifar, mnist family, inat, places365, imagenet, image folders"),
+    "torchvision": (
+        "torchvision_sets:TorchvisionSource",
+        "cifar, mnist family, inat, places365, imagenet, image folders",
+    ),
     "digits": ("digits:DigitsSource", "1,797 handwritten digits of 8x8 pixels, embedded"),
 }
 
@@ -27,7 +30,7 @@ _TRANSFORMS = {
         "",
     ),
     "eval": ("crops:EvalCrop", "resized by the crop share, then a center crop; also squash and border", ""),
-    "hflip": ("simple:HorizontalFlip", "left-right flip with probability p", ""),
+    "hflip": ("flip:HorizontalFlip", "left-right flip with probability p", ""),
     "seq": ("sequences:SequenceCrop", "resized to the largest grid of patches within a length (NaFlex)", "2502.14786"),
     "jitter": ("color:ColorJitter", "brightness, contrast, saturation and hue by random factors", ""),
     "gray": ("color:Grayscale", "gray with probability p", ""),
@@ -35,7 +38,7 @@ _TRANSFORMS = {
     "randaugment": ("policies:RandAugment", "RandAugment by its string, rand-m9-mstd0.5-inc1", "1909.13719"),
     "autoaugment": ("policies:AutoAugment", "AutoAugment original, v0, and 3-augment (3a)", "1805.09501"),
     "augmix": ("policies:AugMix", "AugMix by its string, augmix-m3-w3", "1912.02781"),
-    "vflip": ("simple:VerticalFlip", "up-down flip with probability p", ""),
+    "vflip": ("flip:VerticalFlip", "up-down flip with probability p", ""),
 }
 
 

@@ -11,7 +11,6 @@ from imgzoo.errors import UsageError
 
 from .config import resolve_data_config
 from .device import DeviceStage
-from .fetch import POLICIES, Fetcher, Slots
 from .loader import PREFETCH, Loader, Quarantine
 from .mixing import Mixer
 from .order import Choice, Order, SizeSchedule
@@ -23,6 +22,7 @@ from .stream import StreamLoader, StreamOrder
 from .transforms.create import create_transform
 from .transforms.pipeline import Transform
 from .transforms.sequences import SequenceCrop
+from .worker import POLICIES, Fetcher, Slots
 
 
 def create_loader(

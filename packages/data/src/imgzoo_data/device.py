@@ -12,10 +12,10 @@ import numpy as np
 import torch
 
 from .erasing import erase_batch
-from .fetch import Fetched, Slots
 from .mixing import Mix, Mixer
 from .transfer import sent
 from .transforms.pipeline import Transform
+from .worker import Fetched, Slots
 
 
 class Pool:

@@ -22,11 +22,11 @@ from imgzoo.errors import DataError, UsageError
 from imgzoo.text import escaped
 
 from .device import DeviceStage, overlapped
-from .fetch import Fault, Fetched, Fetcher, same, start_worker
 from .mixing import Mixer
 from .order import BatchKey, Order
 from .sources.base import Source
 from .transforms.pipeline import Transform
+from .worker import Fault, Fetched, Fetcher, same, start_worker
 
 log = logging.getLogger("imgzoo.data")
 PREFETCH = 2

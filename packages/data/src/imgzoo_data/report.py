@@ -8,7 +8,7 @@ from imgzoo.page import page, text
 from imgzoo.text import counted
 
 from .examine import KINDS, Health
-from .sheet import data_uri, thumbnail
+from .pictures import data_uri, thumbnail
 from .sources.base import Source
 
 _SHOWN = 24

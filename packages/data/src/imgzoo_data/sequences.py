@@ -11,12 +11,12 @@ from imgzoo.model import Patches
 
 from .device import DeviceStage
 from .erasing import erase_boxes
-from .fetch import Fault, Fetched, Fetcher, stack_targets
 from .mixing import Mix
 from .order import BatchKey
 from .rng import Purpose, generator
 from .transfer import sent
 from .transforms.sequences import SequenceCrop, patchify
+from .worker import Fault, Fetched, Fetcher, stack_targets
 
 
 class SequenceFetcher(Fetcher):

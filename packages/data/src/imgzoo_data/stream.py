@@ -12,11 +12,11 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from imgzoo.errors import DataError, UsageError
 
-from .fetch import Fault, Fetched, Fetcher, same, start_worker
 from .loader import Loader
 from .order import BatchKey
 from .rng import generator
 from .sources.base import Sample, StreamSource
+from .worker import Fault, Fetched, Fetcher, same, start_worker
 
 _READER = 1 << 40
 

@@ -15,9 +15,9 @@ _HOME = {  # public name -> module that holds it
     "clip_gradients": "imgzoo_optim.clip",
     "create_optimizer": "imgzoo_optim.factory",
     "create_scheduler": "imgzoo_optim.schedules",
-    "decay_groups": "imgzoo_optim.groups",
-    "explain": "imgzoo_optim.groups",
-    "layer_scales": "imgzoo_optim.groups",
+    "decay_groups": "imgzoo_optim.param_groups",
+    "explain": "imgzoo_optim.param_groups",
+    "layer_scales": "imgzoo_optim.param_groups",
     "optimizer_options": "imgzoo_optim.factory",
 }
 
@@ -30,10 +30,10 @@ if TYPE_CHECKING:
     from imgzoo_optim.clip import clip_gradients as clip_gradients
     from imgzoo_optim.factory import create_optimizer as create_optimizer
     from imgzoo_optim.factory import optimizer_options as optimizer_options
-    from imgzoo_optim.groups import decay_groups as decay_groups
-    from imgzoo_optim.groups import explain as explain
-    from imgzoo_optim.groups import layer_scales as layer_scales
     from imgzoo_optim.lookahead import Lookahead as Lookahead
+    from imgzoo_optim.param_groups import decay_groups as decay_groups
+    from imgzoo_optim.param_groups import explain as explain
+    from imgzoo_optim.param_groups import layer_scales as layer_scales
     from imgzoo_optim.plateau import PlateauSchedule as PlateauSchedule
     from imgzoo_optim.sam import SAM as SAM
     from imgzoo_optim.schedules import Schedule as Schedule

@@ -14,8 +14,8 @@ from imgzoo.options import check_kinds, check_names
 from imgzoo.registry import registry
 from imgzoo.specs import NOTHING
 
-from .groups import check_partition, decay_groups
 from .options import accepted, check_values, takes_any
+from .param_groups import check_partition, decay_groups
 
 PREFIX = "lookahead_"
 LOOKAHEAD = {"lookahead_alpha": "alpha", "lookahead_k": "k"}

@@ -7,22 +7,13 @@ from typing import Any
 import click
 
 from imgzoo.errors import UsageError
+from imgzoo.registry import KINDS as REGISTERED
+from imgzoo.registry import registry
 
 from .numbers import Number
 from .output import complain, print_json, print_table, without_gc
 
-KINDS = {
-    "model": "models",
-    "optimizer": "optimizers",
-    "scheduler": "schedulers",
-    "loss": "losses",
-    "dataset": "datasets",
-    "transform": "transforms",
-    "logger": "loggers",
-    "trainer": "trainers",
-    "command": "commands",
-    "health-check": "health_checks",
-}
+KINDS = {kind.noun.replace(" ", "-"): plural for plural, kind in REGISTERED.items()}
 COSTS = ("params", "gmacs", "macts", "size")
 
 
@@ -84,7 +75,6 @@ def _list(pattern: tuple[str, ...], plugin: str | None, kind: str | None, as_jso
 
 def _check_optional_values(plugin: str | None, pareto: str, pattern: tuple[str, ...]) -> None:
     """An option with an optional value takes a pattern that follows it: say so."""
-    from imgzoo.registry import registry
 
     known = plugin in (None, "*") or registry("models").plugins.named(plugin or "")
     swallowed = plugin if not known else (pareto if pareto and pareto not in COSTS else "")
@@ -121,7 +111,6 @@ def _models(pattern: tuple[str, ...], only: str, show: bool, as_json: bool, opti
 
 def _ambiguous(kind: str, listed: list[tuple[str, Any]]) -> list[str]:
     """Short names among those listed that several plugins bring and none of them owns."""
-    from imgzoo.registry import registry
 
     table = registry(KINDS[kind])
     short = {spec.name for name, spec in listed if "/" in name}
@@ -147,7 +136,6 @@ def _components(
 ) -> list[tuple[str, str, Any]]:
     """Kind, name and spec of what is no model: of one plugin, or of all."""
     from imgzoo.query import plugin_names
-    from imgzoo.registry import registry
 
     plugins = plugin_names(only) if only else None
     return [
@@ -169,7 +157,6 @@ def _added_weights(patterns: tuple[str, ...], exclude: tuple[str, ...], only: st
     """What `_components` gives, of weights that a plugin adds to models, by the name to use for each."""
     from imgzoo.models import weights_name
     from imgzoo.query import plugin_names
-    from imgzoo.registry import registry
 
     rows: list[tuple[str, str, Any]] = []
     plugins = plugin_names(only)

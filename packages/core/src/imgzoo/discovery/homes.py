@@ -23,7 +23,7 @@ STEMS = {  # the leading letters of model names
         efficientnet efficientnetv fbnetc fbnetv gc ghostnet ghostnetv hardcorenas lcnet lcnetv mixnet mnasnet
         mobilenet mobilenetv repghostnet rexnet rexnetr semnasnet spnasnet tinynet""",
 }
-KINDS = {
+COMPONENTS = {
     "optimizer": "imgzoo-optim",
     "scheduler": "imgzoo-optim",
     "dataset": "imgzoo-data",
@@ -48,4 +48,4 @@ def home(noun: str, name: str) -> str:
         return next((dist for dist, stems in STEMS.items() if letters in stems.split()), "")
     if noun == "command":
         return next((dist for dist, names in COMMANDS.items() if name in names.split()), "")
-    return KINDS.get(noun, "")
+    return COMPONENTS.get(noun, "")

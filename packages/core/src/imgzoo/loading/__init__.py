@@ -9,7 +9,7 @@ from imgzoo.door import lazy_door
 
 _HOME = {  # public name -> module that holds it
     "LoadReport": "imgzoo.loading.load",
-    "Source": "imgzoo.loading.source",
+    "ModelSource": "imgzoo.loading.source",
     "load_checkpoint": "imgzoo.loading.checkpoint",
     "locate": "imgzoo.loading.source",
     "save_model": "imgzoo.loading.save",
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .checkpoint import load_checkpoint as load_checkpoint
     from .load import LoadReport as LoadReport
     from .save import save_model as save_model
-    from .source import Source as Source
+    from .source import ModelSource as ModelSource
     from .source import locate as locate
 else:
     __getattr__, __dir__ = lazy_door(__name__, _HOME)

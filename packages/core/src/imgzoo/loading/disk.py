@@ -39,7 +39,8 @@ def read_config(path: Path) -> dict[str, Any]:
 def check_end(path: Path, *ends: str, option: str = "--output") -> None:
     """Raise `UsageError` for a file to be written whose name ends otherwise: it may be a file of another kind."""
     if path.suffix.lower() not in ends:
-        raise UsageError(f"{option} takes {', '.join(ends)}, not '{path.name}'")
+        wanted = f"a {ends[0]} file" if len(ends) == 1 else ", ".join(ends)
+        raise UsageError(f"{option} takes {wanted}, not '{path.name}'")
 
 
 def sha256_of(path: Path) -> str:

@@ -14,10 +14,10 @@ from imgzoo.text import safe, told
 from .disk import write_text
 from .index import bundled_file, verified
 from .places import download, folder_file, hub_weights, offline, package_file, place_of
-from .source import Source
+from .source import ModelSource
 
 
-def fetch_weights(source: Source) -> Path:
+def fetch_weights(source: ModelSource) -> Path:
     """The local path of a source's weight file, downloaded when it must be."""
     where = source.weights_from
     if where == "tag":
@@ -25,7 +25,7 @@ def fetch_weights(source: Source) -> Path:
     return fetch_location(where, source)
 
 
-def fetch_location(where: str, source: Source) -> Path:
+def fetch_location(where: str, source: ModelSource) -> Path:
     """The weight file at a location outside the catalog."""
     if where.startswith("package:"):
         return package_file(where.removeprefix("package:"))
@@ -43,7 +43,7 @@ def fetch_location(where: str, source: Source) -> Path:
     raise WeightsError(f"there is no weight file or folder '{where}'")
 
 
-def _fetch_tag(source: Source) -> Path:
+def _fetch_tag(source: ModelSource) -> Path:
     """The file of a catalog row: from the bundle that `IMGZOO_BUNDLE` names, the hub, or the row's URL."""
     weights, name = source.weights, source.spec.name
     if weights is None:

@@ -9,7 +9,7 @@ from typing import Any
 from imgzoo.errors import WeightsError
 
 from .disk import sha256_of
-from .source import Source
+from .source import ModelSource
 
 INDEX = "bundle.json"
 VERSION = 2
@@ -32,7 +32,7 @@ def read_index(folder: Path, name: str = INDEX) -> dict[str, Any]:
     return rows
 
 
-def bundled_file(folder: Path, source: Source) -> Path:
+def bundled_file(folder: Path, source: ModelSource) -> Path:
     """The file a bundle holds for a source, its hash verified."""
     row = read_index(folder).get(source.full_name)
     if row is None:

@@ -21,7 +21,7 @@ from .files import is_index, read_shards, read_state, strip_prefix
 from .places import may_map, shard
 from .policy import check_license
 from .skeleton import assign, build_skeleton
-from .source import Source
+from .source import ModelSource
 
 STATISTICS = ("running_mean", "running_var")
 """Buffers that a file has to bring as it does parameters; others, such as counts and tables, are right as they are."""
@@ -57,7 +57,7 @@ class LoadReport:
 
 def create_pretrained(
     construct: Callable[..., Any],
-    source: Source,
+    source: ModelSource,
     device: str | torch.device | None = None,
     dtype: torch.dtype | None = None,
     adopt_classes: bool = False,
@@ -115,13 +115,13 @@ def read_weights(path: Path, target: str, asked: str = "", where: str = "", use_
     return read_state(path, use_ema, mapped)
 
 
-def _asked(source: Source | None) -> str:
+def _asked(source: ModelSource | None) -> str:
     """The format that a row of the catalog gives its file."""
     return source.weights.format if source and source.weights and source.weights_from == "tag" else ""
 
 
 def fit(
-    state: State, model: Any, own: State, source: Source | None, path: Path, twin: Callable[[int], State | None]
+    state: State, model: Any, own: State, source: ModelSource | None, path: Path, twin: Callable[[int], State | None]
 ) -> tuple[State, LoadReport]:
     """Strip a prefix, convert and adapt a state dict; the report tells what was done."""
     weights = source.weights if source and source.weights_from == "tag" else None

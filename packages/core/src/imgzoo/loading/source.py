@@ -30,7 +30,7 @@ OWN_PREPROCESSING = ("range", "sequence")
 
 
 @dataclass
-class Source:
+class ModelSource:
     """An architecture with the weights chosen for it; `weights_from` is empty when none are to be loaded."""
 
     spec: ModelSpec
@@ -78,7 +78,7 @@ def means_folder(text: str) -> bool:
     return marked or not (text.partition(".")[0] in registry("models") or is_model(text))
 
 
-def locate(name: str, pretrained: bool | str | PathLike[str] = False) -> Source:
+def locate(name: str, pretrained: bool | str | PathLike[str] = False) -> ModelSource:
     """Resolve a model name and the `pretrained` argument of `create_model`."""
     text = str(name)
     if text.startswith("hf_hub:"):
@@ -108,7 +108,7 @@ def _refuse_path(text: str) -> None:
         raise UnknownNameError(f"'{text}' is a folder without a {CONFIG}, no model: save_model writes one")
 
 
-def _with_weights(source: Source, where: str) -> Source:
+def _with_weights(source: ModelSource, where: str) -> ModelSource:
     """The source with weights from a tag of the catalog, or from a place outside it."""
     tags = {weights.tag for weights in source.spec.weights}
     if where in tags:
@@ -137,12 +137,12 @@ def _architecture(config: dict[str, Any]) -> Any:
     return config.get("architecture") or (stored.get("architecture") if is_table(stored) else None)
 
 
-def named(name: str) -> Source:
+def named(name: str) -> ModelSource:
     """`[plugin/]arch[.tag]` through the registry; deprecated names warn and lead to the new name and its tag."""
-    return Source(*resolve_model(name))
+    return ModelSource(*resolve_model(name))
 
 
-def from_folder(location: str) -> Source:
+def from_folder(location: str) -> ModelSource:
     """The model that a saved folder or hub repository describes in its `config.json`."""
     config = fetch_config(location)
     check_stored(config, location)

@@ -179,7 +179,7 @@ def show(
     out: Path,
 ) -> None:
     """Draw a contact sheet of what a network will see; prints the transform as a row that can be given back."""
-    from imgzoo_data.sheet import contact_sheet
+    from imgzoo_data.pictures import contact_sheet
     from imgzoo_data.transforms.create import create_transform
 
     config = None

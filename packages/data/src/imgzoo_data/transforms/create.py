@@ -12,10 +12,10 @@ from imgzoo_data.erasing import Erase
 
 from .color import ColorJitter, GaussianBlur, Grayscale
 from .crops import CropStep, EvalCrop, RandomKeepRatio, RandomResizedCrop
+from .flip import HorizontalFlip, VerticalFlip
 from .pipeline import Transform, parse_row
 from .policies import create_policy
 from .sequences import SequenceCrop
-from .simple import HorizontalFlip, VerticalFlip
 
 
 def create_transform(

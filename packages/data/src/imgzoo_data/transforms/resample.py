@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch.nn.functional import interpolate
 
-from . import twopass
+from . import compiled
 
 _PILLOW = {
     "nearest": Image.Resampling.NEAREST,
@@ -80,7 +80,7 @@ def _resample_seen(region: np.ndarray, crop: Crop, engine: str) -> torch.Tensor:
     target = crop.target or crop.resize
     start = (max(0, crop.offset[0]), max(0, crop.offset[1]))
     stop = (min(rows, crop.offset[0] + target[0]), min(columns, crop.offset[1] + target[1]))
-    pixels = None if engine == "pillow" else twopass.resize(region, crop.resize, start, stop, crop.interpolation)
+    pixels = None if engine == "pillow" else compiled.resize(region, crop.resize, start, stop, crop.interpolation)
     if pixels is None:
         pixels = _resize_pillow(region, crop)[:, start[0] : stop[0], start[1] : stop[1]]
     return window(pixels, (min(0, crop.offset[0]), min(0, crop.offset[1])), target, crop.fill)

@@ -1,4 +1,4 @@
-/* Pillow's resize in planes: two passes with fixed-point weights of BITS bits of fraction. See twopass.py. */
+/* Pillow's resize in planes: two passes with fixed-point weights of BITS bits of fraction. See compiled.py. */
 #include <stdint.h>
 #include <string.h>
 #define ROWS 4    /* resized at once */

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from imgzoo_optim.groups import decay_groups
+from imgzoo_optim.param_groups import decay_groups
 
 
 def auto_group_layers(model: nn.Module, layers_per_group: int = 12, num_groups: int | None = None) -> dict[str, int]:

@@ -86,7 +86,7 @@ def draw(query: Path, found: Features, rows: list[Row], path: Path, side: int = 
     from PIL import Image, ImageDraw
 
     from imgzoo_data import create_dataset, create_transform, resolve_data_config
-    from imgzoo_data.sheet import as_picture
+    from imgzoo_data.pictures import as_picture
 
     record = found.record
     source = create_dataset(record["source"], record["split"], task=record["task"])

@@ -136,7 +136,7 @@ def name_of(source: Any, index: int) -> str:
 
 def picture(source: Any, index: int, side: int = SIDE) -> str:
     """A sample for a page; empty when it cannot be read."""
-    from imgzoo_data.sheet import data_uri, thumbnail
+    from imgzoo_data.pictures import data_uri, thumbnail
 
     image = thumbnail(source, index, side)
     return data_uri(image) if image is not None else ""
@@ -147,7 +147,7 @@ def pictures(loader: Any, names: Sequence[str]) -> list[dict[str, Any]]:
     import numpy as np
     from PIL import Image
 
-    from imgzoo_data.sheet import as_picture, data_uri, seen
+    from imgzoo_data.pictures import as_picture, data_uri, seen
 
     rows = []
     for index, views in seen(loader):

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from imgzoo_data import Mixer, create_dataset, create_loader, create_transform
-from imgzoo_data.sheet import data_uri, seen, thumbnail
+from imgzoo_data.pictures import data_uri, seen, thumbnail
 from imgzoo_data.transforms.sequences import patchify, unpatchify
 
 
