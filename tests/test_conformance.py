@@ -11,16 +11,12 @@ from imgzoo.testing.kit import model_checks
 
 sys.path.insert(0, str(Path(__file__).parent / "parity"))
 from small import FACTS, QUICK, SMALLEST
-from structures import REDUCED, STRUCTURES
+from structures import IDLE, REDUCED, STRUCTURES
 
 PLUGINS = ("core", "archs-cnn", "archs-transformer", "archs-efficientnet", "optim", "data", "train")
 SMALL = 15_000_000
 EXAMPLES = {"dataset:digits": "", "loss:class-balanced": {"counts": range(1, 8)},
             "loss:distribution-balanced": {"counts": range(1, 8), "total": 50}}  # fmt: skip
-IDLE = {"ese_vovnet19b_slim", "ese_vovnet19b_slim_dw", "vovnet39a", "test_efficientnet", "test_efficientnet_gn",
-        "test_efficientnet_ln", "test_efficientnet_evos", "halonet_h1", "mobileone_s0", "mobileone_s4", "lowformer_e1",
-        "lowformer_e3"}  # fmt: skip
-"""Variants without the parts that a rate of their family drops: shortcuts, 3x3 convolutions or mlps."""
 OWN = [row for name in PLUGINS for row in iter_checks(name, tiers=("static", "component"), examples=EXAMPLES)]
 
 

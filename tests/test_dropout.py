@@ -7,15 +7,14 @@ import imgzoo
 from imgzoo.options import parameters_of
 from imgzoo_layers import drop
 
-from structures import REDUCED, STRUCTURES
+from structures import IDLE, REDUCED, STRUCTURES
 
-WITHOUT_MLPS = {"lowformer_e1", "lowformer_e3"}
 RATES = {"pos_drop_rate": 0.11, "patch_drop_rate": 0.22, "proj_drop_rate": 0.33, "attn_drop_rate": 0.44}
 
 
 def taken(name: str) -> dict[str, float]:
     parameters = parameters_of(imgzoo.get_spec(name).load())[0]
-    return {rate: value for rate, value in RATES.items() if rate in parameters and name not in WITHOUT_MLPS}
+    return {rate: value for rate, value in RATES.items() if rate in parameters and name not in IDLE}
 
 
 @pytest.fixture
