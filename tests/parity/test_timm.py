@@ -148,7 +148,7 @@ WITHOUT = {
     "models": {"ClassAttn", "EfficientNetFeatures", "EfficientVitLarge", "HighResolutionNetFeatures",
                "LayerScaleBlock", "LayerScaleBlockClassAttn", "MixerBlock", "MobileNetV3Features",
                "MobileNetV5Encoder", "TalkingHeadAttn", "adapt_model_from_string", "create_block", "create_byob_stem",
-               "load_custom_pretrained", "set_pretrained_check_hash", "set_pretrained_download_progress"},
+               "set_pretrained_check_hash"},
 }  # fmt: skip
 """Public names of the peer that have no equivalent here."""
 

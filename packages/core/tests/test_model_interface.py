@@ -180,3 +180,12 @@ def test_what_a_constructor_dies_of_names_the_options_given(monkeypatch, error):
         call(TinyNet, spec, {"width": "a", "num_classes": 10}, {"width": "a"})
     with pytest.raises(type(error)):  # without options it is the plugin's fault, and its traceback helps
         call(TinyNet, spec, {**spec.kwargs, "num_classes": 10}, {})
+
+
+@pytest.mark.parametrize("train", [True, False])
+def test_batches_that_gradients_follow_keep_their_layout(train):
+    """A strided 1x1 convolution of an image in channels-last memory corrupts memory in its weight gradient."""
+    x = torch.randn(2, 3, 8, 8)
+    assert laid_out(x, "nhwc_eval", train) is x
+    with torch.no_grad():
+        assert (laid_out(x, "nhwc_eval", train) is x) is train

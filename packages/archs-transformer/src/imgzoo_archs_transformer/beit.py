@@ -115,7 +115,7 @@ class Beit(TokenModel):
                  global_pool: str = "avg", embed_dim: int = 768, depth: int = 12, num_heads: int = 12,
                  mlp_ratio: float = 4.0, layer_scale: float = 1e-5, rel_pos: bool = True, shared_rel_pos: bool = False,
                  drop_rate: float = 0.0, pos_drop_rate: float = 0.0, proj_drop_rate: float = 0.0,
-                 attn_drop_rate: float = 0.0, drop_path_rate: float = 0.0):  # fmt: skip
+                 attn_drop_rate: float = 0.0, drop_path_rate: float = 0.0, fc_norm: bool | None = None):  # fmt: skip
         super().__init__(num_classes, in_chans, img_size, patch_size, embed_dim, depth, global_pool)
         dim, hidden = embed_dim, int(embed_dim * mlp_ratio)
         self.cls_token = nn.Parameter(torch.empty(1, 1, dim))
@@ -127,7 +127,7 @@ class Beit(TokenModel):
                   Mlp(dim, hidden, drop=proj_drop_rate), LayerNorm, layer_scale, drop)
             for drop in drop_path_rates(drop_path_rate, depth)[0]
         ))  # fmt: skip
-        after_pool = global_pool in ("avg", "max", "avgmax")
+        after_pool = global_pool in ("avg", "max", "avgmax") if fc_norm is None else fc_norm
         self.norm = nn.Identity() if after_pool else LayerNorm(dim)
         self.add_head(drop_rate, LayerNorm(dim) if after_pool else None)
         self.init_weights()

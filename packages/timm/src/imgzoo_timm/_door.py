@@ -43,11 +43,14 @@ class Room:
         self.path, self.advice, self.fallback = path, advice, fallback
         self.instead: Mapping[str, str] = {}
         self.homes: dict[str, tuple[str, str]] = {}
+        self.known: Callable[[], Iterable[str]] = list  # what `fallback` has for those who ask for everything
 
     def find(self, name: str) -> Any:
         if name in self.homes:
             module, attribute = self.homes[name]
             return getattr(importlib.import_module(module), attribute)
+        if name == "__all__":  # what `from timm.layers import *` brings
+            return sorted({*self.homes, *self.known()})
         if f"{self.path}.{name}" in rooms:
             return importlib.import_module(f"{self.path}.{name}")
         if self.fallback is not None and not name.startswith("__"):
@@ -132,7 +135,7 @@ class Loader:
     @staticmethod
     def exec_module(module: ModuleType) -> None:
         room = rooms[module.__name__]
-        namespace: Mapping[str, Any] = {"__getattr__": room.find, "__dir__": room.names, "__all__": sorted(room.homes)}
+        namespace: Mapping[str, Any] = {"__getattr__": room.find, "__dir__": room.names}
         vars(module).update(namespace, __doc__=f"`{room.path.replace(ROOT, 'timm', 1)}` of the field, by imgzoo.")
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from imgzoo.errors import WeightsError
@@ -21,7 +22,8 @@ def adapt_input(kernel: Tensor, chans: int, cells: int = 1, planes_apart: bool =
     if planes_apart:
         turned = adapt_input(_turned(kernel, -1, cells), chans, cells)
         return _turned(turned, cells, -1)
-    parts = cast(Any, kernel).float().unflatten(1, (cells, -1))
+    wide: Any = kernel if kernel.dtype == torch.float64 else kernel.float()
+    parts = wide.unflatten(1, (cells, -1))
     source = parts.shape[2]
     if source == chans:
         return kernel

@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from imgzoo.errors import UsageError
+from imgzoo.options import parameters_of
 from imgzoo.spelling import spoken
 from imgzoo.text import json_text
 
@@ -125,6 +126,8 @@ def current_arguments(model: Any) -> dict[str, Any]:
         arguments["img_size"] = list(model.img_size)
     if model.pool_kind() != model.pooled_at_first:
         arguments["global_pool"] = model.pool_kind()
+        if "fc_norm" in parameters_of(type(model))[0]:  # which side of the pool the norm is on was settled by the first
+            arguments.setdefault("fc_norm", not isinstance(model.fc_norm, nn.Identity))
     return arguments
 
 

@@ -25,7 +25,7 @@ class ImageModel(Leveled):
     no_decay: ClassVar[tuple[str, ...]] = ()
     """Globs of parameters that weight decay leaves alone, beside one-dimensional ones."""
     layout: ClassVar[Literal["plain", "nhwc_eval", "nhwc"]] = "nhwc_eval"
-    """Which eager batches on the CPU are laid out channels-last: none, those outside training, or all."""
+    """Which eager batches on the CPU are laid out channels-last: none, those that no gradient follows, or all."""
 
     default_levels: ClassVar[tuple[int, ...] | None] = None
     """Levels that `features_only` gives where none are asked for; None for the usual ones."""
@@ -94,10 +94,19 @@ class ImageModel(Leveled):
 
 
 def laid_out(x: Any, layout: str, training: bool) -> Any:
-    """A batch on the CPU in channels-last memory, where eager convolutions read it without reordering."""
+    """A batch on the CPU in channels-last memory, where eager convolutions read it without reordering.
+
+    oneDNN's weight gradient of a strided 1x1 convolution of a few channels writes past its memory in this order (torch
+    2.14): families that have one on the image keep to the plain order wherever gradients are recorded.
+    """
     if layout == "plain" or torch.compiler.is_compiling() or torch.jit.is_tracing():
         return x  # compilers choose layouts themselves, and must not see the batch's size here
-    if (training and layout == "nhwc_eval") or not x.is_cpu or x.ndim != 4 or x.shape[0] < 2:
+    if (
+        ((training or torch.is_grad_enabled()) and layout == "nhwc_eval")
+        or not x.is_cpu
+        or x.ndim != 4
+        or x.shape[0] < 2
+    ):
         return x
     return x.contiguous(memory_format=torch.channels_last)
 

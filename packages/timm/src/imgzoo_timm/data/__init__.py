@@ -30,6 +30,7 @@ mixup               .data._mixup       cutmix_bbox_and_lam
 dataset             .data._dataset     ImageDataset IterableImageDataset AugMixDataset
 dataset_factory     .data._dataset     create_dataset
 loader              .data._dataset     create_loader fast_collate PrefetchLoader
+loader              .data._dataset     MultiEpochsDataLoader
 distributed_sampler .data._dataset     OrderedDistributedSampler RepeatAugSampler
 real_labels         .data._dataset     RealLabelsImagenet
 imagenet_info       .data._info        ImageNetInfo

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import asdict, is_dataclass
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 from imgzoo.errors import UsageError
 
 from ._constants import DEFAULT_CROP_MODE, DEFAULT_CROP_PCT, IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+
+log = logging.getLogger(__name__)
 
 
 def _table(value: Any) -> dict[str, Any]:
@@ -53,6 +56,8 @@ def resolve_data_config(args: Any = None, pretrained_cfg: Any = None, model: Any
     crop = given.get("crop_pct") or (cfg.get("test_crop_pct") if use_test_size else None) or cfg.get("crop_pct")
     found["crop_pct"] = crop or DEFAULT_CROP_PCT
     found["crop_mode"] = given.get("crop_mode") or cfg.get("crop_mode") or DEFAULT_CROP_MODE
+    if verbose:
+        log.info("images are prepared by %s", ", ".join(f"{key}={value}" for key, value in found.items()))
     return found
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import io
+import random
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -175,6 +177,10 @@ def create_dataset(name: str, root: str | None = None, split: str = "validation"
                    batch_size: int = 1, num_samples: int | None = None, seed: int = 42, repeats: int = 0,
                    input_img_mode: str = "RGB", trust_remote_code: bool = False, **kwargs: Any) -> Any:  # fmt: skip
     """A dataset by the field's names: "" for a folder or an archive, `hfds/...`, `torch/...`, `wds/...`, `tfds/...`."""
+    if not search_split:
+        raise UsageError("leave search_split out: a root without folders for splits is read whole")
+    if trust_remote_code:
+        raise UsageError("code that comes with a dataset is not run: leave trust_remote_code out")
     options = {key: value for key, value in kwargs.items() if value is not None}
     if download:
         options["download"] = True
@@ -293,6 +299,34 @@ class RepeatAugSampler(torch.utils.data.Sampler):
         self.epoch = epoch
 
 
+class MultiEpochsDataLoader(DataLoader):
+    """A loader whose workers live from epoch to epoch."""
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        workers = kwargs.get("num_workers", args[5] if len(args) > 5 else 0)
+        super().__init__(*args, **{**kwargs, "persistent_workers": workers > 0})
+
+
+def worker_seeds(how: Any) -> Callable[[int], None] | None:
+    """What a worker of a loader begins with. torch seeds its own generator, Python's and numpy's, each apart (`part`);
+    `all` gives numpy the worker's number too, and a function of the worker's `get_worker_info()` gives all of them one.
+    """
+    if callable(how):
+        return functools.partial(seed_worker, how)
+    if how not in ("all", "part"):
+        raise UsageError(f"worker_seeding is all, part or a function, not {how!r}")
+    return functools.partial(seed_worker, None) if how == "all" else None
+
+
+def seed_worker(told: Callable[..., int] | None, _: int) -> None:
+    info = get_worker_info()
+    seed = info.seed if told is None else told(info)
+    if told is not None:
+        random.seed(seed)
+        torch.manual_seed(seed)
+    np.random.seed(seed % (2**32 - 1))
+
+
 def create_loader(
     dataset: Any, input_size: Any, batch_size: int, is_training: bool = False, no_aug: bool = False,
     re_prob: float = 0.0, re_mode: str = "const", re_count: int = 1, re_split: bool = False,
@@ -304,13 +338,17 @@ def create_loader(
     crop_mode: str | None = None, crop_border_pixels: int | None = None, collate_fn: Any = None,
     pin_memory: bool = False, fp16: bool = False, img_dtype: torch.dtype = torch.float32,
     device: torch.device = torch.device("cuda"), use_prefetcher: bool = True,  # noqa: B008
-    use_multi_epochs_loader: bool = False, persistent_workers: bool = True, worker_seeding: str = "all",
+    use_multi_epochs_loader: bool = False, persistent_workers: bool = True, worker_seeding: Any = "all",
     tf_preprocessing: bool = False, input_size_choices: Any = None, batch_size_choices: Any = None,
     batch_choice_weights: Any = None, batch_choice_seed: int = 0, batch_choice_schedule: str = "constant",
     batch_schedule_epochs: int | None = None, batch_schedule_spread: float = 0.65,
     batch_schedule_random_mix: float = 0.1, num_batches: int | None = None,
 ) -> Any:  # fmt: skip
-    """Batches of a dataset whose transform is set here: normalized, on the device with `use_prefetcher`."""
+    """Batches of a dataset whose transform is set here: normalized, on the device with `use_prefetcher`.
+
+    `use_multi_epochs_loader` keeps the workers from epoch to epoch, as `persistent_workers` does; for `worker_seeding`
+    see `worker_seeds`.
+    """
     splits = num_aug_splits if re_split else 0
     sizes, counts = list(input_size_choices or ()), list(batch_size_choices or ())
     if (sizes or counts) and (not is_training or num_aug_splits or (counts and len(counts) != len(sizes))):
@@ -337,9 +375,10 @@ def create_loader(
             batch_choice_weights, batch_choice_seed, num_batches=num_batches, choice_schedule=batch_choice_schedule,
             schedule_epochs=batch_schedule_epochs, schedule_spread=batch_schedule_spread,
             schedule_random_mix=batch_schedule_random_mix)}  # fmt: skip
-    loader: Any = DataLoader(
+    loader: Any = (MultiEpochsDataLoader if use_multi_epochs_loader else DataLoader)(
         dataset, num_workers=num_workers, collate_fn=collate_fn or (fast_collate if use_prefetcher else None),
-        pin_memory=pin_memory, persistent_workers=persistent_workers and num_workers > 0, **batches)  # fmt: skip
+        pin_memory=pin_memory, persistent_workers=persistent_workers and num_workers > 0,
+        worker_init_fn=worker_seeds(worker_seeding), **batches)  # fmt: skip
     if not use_prefetcher:
         return loader
     chans = input_size[0] if isinstance(input_size, (tuple, list)) and len(input_size) == 3 else 3

@@ -17,7 +17,7 @@ from imgzoo_data.rng import generator
 from imgzoo_timm.layers._helpers import to_2tuple
 
 from ._constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
-from ._dataset import OrderedDistributedSampler
+from ._dataset import OrderedDistributedSampler, worker_seeds
 from ._factory import create_transform
 from ._sequence import Patchify
 from ._sequence_mixing import PatchRandomErasing
@@ -204,7 +204,7 @@ def create_naflex_loader(
     crop_mode: str | None = None, crop_border_pixels: int | None = None, num_workers: int = 4,
     distributed: bool = False, rank: int = 0, world_size: int = 1, seed: int = 42, epoch: int = 0,
     use_prefetcher: bool = True, pin_memory: bool = True, img_dtype: torch.dtype = torch.float32,
-    device: Any = torch.device("cuda"), persistent_workers: bool = True, worker_seeding: str = "all",  # noqa: B008
+    device: Any = torch.device("cuda"), persistent_workers: bool = True, worker_seeding: Any = "all",  # noqa: B008
     patchify_channels_last: bool = True,
 ) -> Any:  # fmt: skip
     """Batches of patches of a dataset of images: of several lengths in training, of `max_seq_len` in evaluation.
@@ -221,7 +221,8 @@ def create_naflex_loader(
         crop_border_pixels=crop_border_pixels, re_prob=re_prob, re_mode=re_mode, re_count=re_count,
         use_prefetcher=use_prefetcher, naflex=True)  # fmt: skip
     options: dict[str, Any] = dict(num_workers=num_workers, pin_memory=pin_memory,
-                                   persistent_workers=persistent_workers and num_workers > 0)  # fmt: skip
+                                   persistent_workers=persistent_workers and num_workers > 0,
+                                   worker_init_fn=worker_seeds(worker_seeding))  # fmt: skip
     if is_training:
         wrapped = NaFlexMapDatasetWrapper(
             dataset, patch_size, patch_size_choices, patch_size_choice_probs, train_seq_lens,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-_state = {"scriptable": False, "exportable": False, "no_jit": False, "fused": True, "reentrant": False,
+_state = {"scriptable": False, "exportable": False, "no_jit": False, "fused": True, "fused_all": False,
+          "reentrant": False,
           "fast_norm": False}  # fmt: skip
 
 
@@ -57,12 +58,13 @@ class set_layer_config(_Switch):
 
 
 def use_fused_attn(experimental: bool = False) -> bool:
-    return _state["fused"]
+    return _state["fused_all" if experimental else "fused"]
 
 
 def set_fused_attn(enable: bool = True, experimental: bool = False) -> None:
-    """Whether attention of networks that are created from now on runs in torch's fused kernel."""
-    _state["fused"] = enable
+    """Whether attention of networks that are created from now on runs in torch's fused kernel; `experimental` is for
+    layers of a script's own that ask for it."""
+    _state["fused"], _state["fused_all"] = enable, enable and experimental
 
 
 def use_reentrant_ckpt() -> bool:

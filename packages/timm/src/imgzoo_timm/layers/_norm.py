@@ -15,6 +15,20 @@ from ._base import adapter, placed
 Kwargs = dict[str, Any] | None
 
 
+def nothing_else(module: nn.Module, kwargs: dict[str, Any]) -> None:
+    """Refuse keywords that a constructor which takes any has no use for."""
+    if kwargs:
+        raise TypeError(f"{type(module).__name__} takes no {', '.join(kwargs)}")
+
+
+def without_affine(norm: nn.Module) -> None:
+    """Take scale and shift away from a norm."""
+    for name in [name for name in ("weight", "bias") if name in norm._parameters]:
+        norm.register_parameter(name, None)
+    for name in [name for name in ("affine", "elementwise_affine") if hasattr(norm, name)]:
+        setattr(norm, name, False)
+
+
 def _acting(module: nn.Module, apply_act: bool, act_layer: Any, act_kwargs: Kwargs, inplace: bool, drop: Any) -> None:
     """Put in the activation, and the dropped blocks before it."""
     layer = get_act_layer(act_layer) if apply_act else None
@@ -34,6 +48,7 @@ def _acting(module: nn.Module, apply_act: bool, act_layer: Any, act_kwargs: Kwar
 @placed
 class LayerNorm(native.LayerNorm):
     def __init__(self, num_channels: int, eps: float = 1e-6, affine: bool = True, **kwargs: Any):
+        nothing_else(self, kwargs)
         super().__init__(num_channels, eps, affine)
 
 
@@ -41,6 +56,7 @@ class LayerNorm(native.LayerNorm):
 @placed
 class LayerNorm2d(native.LayerNorm2d):
     def __init__(self, num_channels: int, eps: float = 1e-6, affine: bool = True, **kwargs: Any):
+        nothing_else(self, kwargs)
         super().__init__(num_channels, eps, affine)
 
 
@@ -48,6 +64,7 @@ class LayerNorm2d(native.LayerNorm2d):
 @placed
 class LayerNormFp32(native.LayerNormFp32):
     def __init__(self, num_channels: int, eps: float = 1e-6, affine: bool = True, **kwargs: Any):
+        nothing_else(self, kwargs)
         super().__init__(num_channels, eps, affine)
 
 
@@ -55,6 +72,7 @@ class LayerNormFp32(native.LayerNormFp32):
 @placed
 class GroupNorm(native.GroupNorm):
     def __init__(self, num_channels: int, num_groups: int = 32, eps: float = 1e-5, affine: bool = True, **kwargs: Any):
+        nothing_else(self, kwargs)
         super().__init__(num_channels, num_groups, eps, affine)
 
 
@@ -62,7 +80,9 @@ class GroupNorm(native.GroupNorm):
 @placed
 class GroupNorm1(native.GroupNorm1):
     def __init__(self, num_channels: int, **kwargs: Any):
-        super().__init__(num_channels, kwargs.get("eps", 1e-5), kwargs.get("affine", True))
+        eps, affine = kwargs.pop("eps", 1e-5), kwargs.pop("affine", True)
+        nothing_else(self, kwargs)
+        super().__init__(num_channels, eps, affine)
 
 
 @adapter
@@ -100,8 +120,11 @@ class BatchNormAct2d(norm_act.BatchNormAct2d):
                  track_running_stats: bool = True, apply_act: bool = True, act_layer: Any = nn.ReLU,
                  act_kwargs: Kwargs = None, inplace: bool = True, drop_layer: Any = None):  # fmt: skip
         super().__init__(num_features, eps, momentum, None, False)
-        if not affine or not track_running_stats:
-            nn.BatchNorm2d.__init__(self, num_features, eps, momentum, affine, track_running_stats)
+        if not track_running_stats:
+            self.track_running_stats = False
+            self.running_mean = self.running_var = self.num_batches_tracked = None
+        if not affine:
+            without_affine(self)
         _acting(self, apply_act, act_layer, act_kwargs, inplace, drop_layer)
 
 
@@ -112,6 +135,8 @@ class GroupNormAct(norm_act.GroupNormAct):
                  group_size: int | None = None, apply_act: bool = True, act_layer: Any = nn.ReLU,
                  act_kwargs: Kwargs = None, inplace: bool = True, drop_layer: Any = None):  # fmt: skip
         super().__init__(num_channels, num_groups, eps, group_size, None, False)
+        if not affine:
+            without_affine(self)
         _acting(self, apply_act, act_layer, act_kwargs, inplace, drop_layer)
 
 
@@ -122,6 +147,8 @@ class GroupNorm1Act(norm_act.GroupNorm1Act):
                  act_layer: Any = nn.ReLU, act_kwargs: Kwargs = None, inplace: bool = True,
                  drop_layer: Any = None):  # fmt: skip
         super().__init__(num_channels, eps, None, False)
+        if not affine:
+            without_affine(self)
         _acting(self, apply_act, act_layer, act_kwargs, inplace, drop_layer)
 
 
@@ -131,7 +158,10 @@ class LayerNormAct2d(norm_act.LayerNormAct2d):
     def __init__(self, num_channels: int, eps: float = 1e-5, affine: bool = True, apply_act: bool = True,
                  act_layer: Any = nn.ReLU, act_kwargs: Kwargs = None, inplace: bool = True, drop_layer: Any = None,
                  **kwargs: Any):  # fmt: skip
+        nothing_else(self, kwargs)
         super().__init__(num_channels, eps, None, False)
+        if not affine:
+            without_affine(self)
         _acting(self, apply_act, act_layer, act_kwargs, inplace, drop_layer)
 
 
@@ -141,7 +171,10 @@ class RmsNormAct2d(norm_act.RmsNormAct2d):
     def __init__(self, num_channels: int, eps: float = 1e-6, affine: bool = True, apply_act: bool = True,
                  act_layer: Any = nn.ReLU, act_kwargs: Kwargs = None, inplace: bool = True, drop_layer: Any = None,
                  **kwargs: Any):  # fmt: skip
+        nothing_else(self, kwargs)
         super().__init__(num_channels, eps, None, False)
+        if not affine:
+            without_affine(self)
         _acting(self, apply_act, act_layer, act_kwargs, inplace, drop_layer)
 
 

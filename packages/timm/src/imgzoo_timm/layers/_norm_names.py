@@ -96,4 +96,6 @@ def get_norm_act_layer(norm_layer: Any, act_layer: Any = None) -> Any:
 
 def create_norm_act_layer(layer_name: Any, num_features: int, act_layer: Any = None, apply_act: bool = True,
                           jit: bool = False, **kwargs: Any) -> nn.Module:  # fmt: skip
+    if jit:
+        raise ValueError("norms are scripted with their network here: leave jit out, and script that")
     return get_norm_act_layer(layer_name, act_layer)(num_features, apply_act=apply_act, **kwargs)

@@ -1,5 +1,6 @@
 """From image to patches, and the resizing of patch kernels and position tables."""
 
+import logging
 import math
 from enum import Enum
 from typing import Any
@@ -16,6 +17,7 @@ from imgzoo_layers.tables import Size
 from ._base import adapter, made, placed
 from ._helpers import to_2tuple
 
+log = logging.getLogger(__name__)
 torch.fx.wrap("check_size")
 torch.fx.wrap("check_divides")
 
@@ -56,6 +58,15 @@ def get_spatial_dim(fmt: Format) -> tuple[int, ...]:
 
 def get_channel_dim(fmt: Format) -> int:
     return {Format.NHWC: 3, Format.NLC: 2}.get(Format(fmt), 1)
+
+
+def resized(proj: Any, size: Size) -> nn.Conv2d:
+    """The convolution of patches for patches of another size."""
+    new = nn.Conv2d(proj.in_channels, proj.out_channels, size, size, bias=proj.bias is not None)
+    kernel = native.resize_patch_kernel(proj.weight.detach(), size)
+    new.weight = nn.Parameter(kernel, requires_grad=proj.weight.requires_grad)
+    new.bias = proj.bias
+    return new.train(proj.training)
 
 
 @adapter
@@ -105,12 +116,7 @@ class PatchEmbed(native.PatchEmbed):
         """Take another image size, or another patch size, to which the kernels are resized."""
         size = self.patch_size if patch_size is None else to_2tuple(patch_size)
         if size != self.patch_size:
-            old = self.proj
-            kernel = native.resize_patch_kernel(old.weight.detach(), size)
-            new = nn.Conv2d(old.in_channels, old.out_channels, size, size, bias=old.bias is not None)
-            new.weight = nn.Parameter(kernel, requires_grad=old.weight.requires_grad)
-            new.bias = old.bias
-            self.proj = new.train(old.training)
+            self.proj = resized(self.proj, size)
         self.measure(self.img_size if img_size is None else img_size, size, self.strict_img_size, self.dynamic_img_pad)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -177,11 +183,12 @@ class HybridEmbed(native.HybridEmbed):
         if feature_size is not None:
             width = info.channels()[-1] if info is not None else backbone.num_features
             return width, to_2tuple(feature_size)
-        mode = backbone.training
+        modes = [(module, module.training) for module in backbone.modules()]
         like = next(backbone.parameters(), torch.empty(0))
         with torch.no_grad():
             maps = backbone.eval()(torch.zeros(1, self.in_chans, *self.img_size, device=like.device, dtype=like.dtype))
-        backbone.train(mode)
+        for module, mode in modes:
+            module.training = mode
         last = maps[-1] if isinstance(maps, (list, tuple)) else maps
         return last.shape[1], (last.shape[2], last.shape[3])
 
@@ -202,13 +209,22 @@ class HybridEmbed(native.HybridEmbed):
 
     def set_input_size(self, img_size: Any = None, patch_size: Any = None, feature_size: Any = None,
                        feature_ratio: Any = None, in_chans: int | None = None) -> None:  # fmt: skip
-        """Take images of another size; other patches and channels are another embedding."""
-        if patch_size is not None or in_chans not in (None, self.in_chans):
-            raise ValueError("patches and channels are those of creation here")
-        if img_size is not None:
-            self.img_size = to_2tuple(img_size)
+        """Take images of another size, or patches to which the kernels are resized; channels stay the network's."""
+        if in_chans not in (None, self.in_chans):
+            raise ValueError("channels are those of creation here: make the network with in_chans")
+        size = self.patch_size if patch_size is None else to_2tuple(patch_size)
+        if size != self.patch_size:
+            if not isinstance(self.proj, nn.Conv2d):
+                raise ValueError("patch_size resizes a projection, and there is none (proj=False)")
+            self.proj, self.patch_size = resized(self.proj, size), size
+        if img_size is not None or feature_size is not None:
+            self.img_size = self.img_size if img_size is None else to_2tuple(img_size)
             self.feature_size = self.measured(self.backbone, feature_size)[1]
-            self.settle()
+            ratio = tuple(a // b for a, b in zip(self.img_size, self.feature_size))
+            self.feature_ratio = to_2tuple(feature_ratio or ratio)
+        elif feature_ratio is not None:
+            self.feature_ratio = to_2tuple(feature_ratio)
+        self.settle()
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         self.backbone.set_grad_checkpointing(enable=enable)  # type: ignore[operator]
@@ -242,6 +258,8 @@ class HybridEmbedWithSize(HybridEmbed):
 def resample_patch_embed(patch_embed: Tensor, new_size: list[int], interpolation: str = "bicubic",
                          antialias: bool = True, verbose: bool = False) -> Tensor:  # fmt: skip
     """Patch kernels (D, C, h, w) for another patch size, by the pseudo-inverse of resizing (arXiv:2212.08013)."""
+    if verbose:
+        log.info("patch kernels %s resized to %s", tuple(patch_embed.shape[-2:]), tuple(new_size))
     if interpolation == "bicubic" and antialias:
         return native.resize_patch_kernel(patch_embed, (new_size[0], new_size[1]))
     old, new = (patch_embed.shape[-2], patch_embed.shape[-1]), (new_size[0], new_size[1])
@@ -265,6 +283,8 @@ def resample_abs_pos_embed(posemb: Tensor, new_size: list[int], old_size: list[i
     old = (side, side) if old_size is None else (old_size[0], old_size[1])
     if new == old:
         return posemb
+    if verbose:
+        log.info("positions %s resized to %s", old, new)
     prefix, grid = posemb[:, :num_prefix_tokens], posemb[:, num_prefix_tokens:]
     grid = grid.float().unflatten(1, old).permute(0, 3, 1, 2)
     grid = F.interpolate(grid, size=new, mode=interpolation, antialias=antialias, align_corners=align_corners)
@@ -276,6 +296,8 @@ def resample_abs_pos_embed_nhwc(posemb: Tensor, new_size: list[int], interpolati
     """A position map (1, h, w, C) for another grid."""
     if tuple(posemb.shape[-3:-1]) == tuple(new_size):
         return posemb
+    if verbose:
+        log.info("positions %s resized to %s", tuple(posemb.shape[-3:-1]), tuple(new_size))
     grid = posemb.float().permute(0, 3, 1, 2)
     grid = F.interpolate(grid, size=tuple(new_size), mode=interpolation, antialias=antialias)
     return grid.permute(0, 2, 3, 1).to(posemb.dtype)

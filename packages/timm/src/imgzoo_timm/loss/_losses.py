@@ -76,7 +76,8 @@ class AsymmetricLossMultiLabel(multilabel.AsymmetricMultiLabel):
         own = _reduction("mean" if reduction == "batchmean" else reduction, ("mean", "sum"))
         if reduction == "mean":
             raise ValueError("the sum over classes is averaged over images (reduction='batchmean'), or summed up")
-        super().__init__(gamma_neg, gamma_pos, clip or 0.0, smoothing, weight, pos_weight, own)
+        super().__init__(gamma_neg, gamma_pos, clip or 0.0, smoothing, weight, pos_weight, own,
+                         learned_focus=not disable_torch_grad_focal_loss)  # fmt: skip
         self.clip, self.eps = clip, eps
 
 

@@ -23,6 +23,7 @@ _factory       .models._factory    create_model safe_model_name parse_model_name
 -              .models._input      resolve_model_input_args
 factory        .models._factory    create_model safe_model_name parse_model_name
 _builder       .models._builder    build_model_with_cfg load_pretrained resolve_pretrained_cfg
+_builder       .models._builder    load_custom_pretrained set_pretrained_download_progress
 _helpers       .models._helpers    load_state_dict load_checkpoint resume_checkpoint clean_state_dict remap_state_dict
 helpers        .models._helpers    load_state_dict load_checkpoint resume_checkpoint clean_state_dict remap_state_dict
 helpers        .models._builder    build_model_with_cfg load_pretrained
@@ -123,6 +124,16 @@ def family_name(family: str, name: str) -> Any:
     return None
 
 
+def _known(family: str) -> set[str]:
+    """What `*` brings of a family, or of all: its table, its networks and the functions that make them."""
+    from imgzoo.registry import registry
+
+    specs = [spec for spec in registry("models").specs() if family in ("", spec.family)]
+    classes = {spec.target.partition(":")[2] for spec in specs} if family else set()
+    found = {*homes_in(FAMILIES.get(family, ""), __name__), *classes, *(spec.name for spec in specs)}
+    return {name for name in found if name.isidentifier() and not name.startswith("_")}
+
+
 def model_name(name: str) -> Any:
     """What the package shows beside its tables: families, functions that make networks, and their classes."""
     return family_name("", name) if not name.startswith("_") else None
@@ -180,9 +191,7 @@ INSTEAD = {
     "adapt_model_from_string": "pruned networks are models of the catalog (`imgzoo list '*pruned*'`)",
     "_prune": "pruned networks are models of the catalog (`imgzoo list '*pruned*'`)",
     "_efficientnet_blocks": "imgzoo_archs_efficientnet.builder makes blocks by the strings of decode_arch_def",
-    "load_custom_pretrained": "imgzoo.load_checkpoint reads the files of every library that imgzoo converts",
     "set_pretrained_check_hash": "hashes that are known are always checked",
-    "set_pretrained_download_progress": "HF_HUB_DISABLE_PROGRESS_BARS=1 keeps downloads quiet",
     "*attn": "blocks of a network are parts of it: imgzoo.get_spec(name).target says where they are defined",
     "*block*": "blocks of a network are parts of it: imgzoo.get_spec(name).target says where they are defined",
 }
@@ -204,6 +213,8 @@ def families() -> set[str]:
 add_rooms(__name__, families(), ADVICE, family_name)
 for each in families():
     rooms[f"{__name__}.{each}"].instead = INSTEAD
+    rooms[f"{__name__}.{each}"].known = partial(_known, each)
+rooms[__name__].known = partial(_known, "")
 for path, room in list(rooms.items()):
     if path.startswith("imgzoo_timm.layers"):
         alias = f"{__name__}.layers{path.removeprefix('imgzoo_timm.layers')}"

@@ -8,15 +8,17 @@ from dataclasses import replace
 from typing import Any
 
 import imgzoo
-from imgzoo.errors import WeightsError
+from imgzoo.errors import OptionError, WeightsError
 from imgzoo.features import default_out_indices
 
-from ._factory import as_mapping
+from ._factory import as_mapping, no_cache_dir
 from ._features import extractor_of
+from ._manipulate import adapt_input_conv
 from ._pretrained import PretrainedCfg
 from ._registry import get_pretrained_cfg, known_fields
 
-__all__ = ["build_model_with_cfg", "load_pretrained", "resolve_pretrained_cfg"]
+__all__ = ["build_model_with_cfg", "load_custom_pretrained", "load_pretrained", "resolve_pretrained_cfg",
+           "set_pretrained_download_progress"]  # fmt: skip
 
 
 def resolve_pretrained_cfg(variant: str, pretrained_cfg: Any = None,
@@ -39,6 +41,8 @@ def build_model_with_cfg(
     pretrained_model_args: Any = None, **kwargs: Any,
 ) -> Any:  # fmt: skip
     """`model_cls(**kwargs)` with its configuration, weights if wanted, and as an extractor where asked."""
+    if pretrained_model_args:
+        raise OptionError("options of a network are given as they are here: leave pretrained_model_args out")
     cfg = resolve_pretrained_cfg(variant, pretrained_cfg, pretrained_cfg_overlay)
     features, extractor = kwargs.pop("features_only", False), dict(feature_cfg or {})
     for key in ("out_indices", "feature_cls", "output_fmt", "out_map", "flatten_sequential"):
@@ -54,7 +58,7 @@ def build_model_with_cfg(
     told = cfg.to_dict()
     model.pretrained_cfg = model.default_cfg = {**getattr(model, "pretrained_cfg", {}), **told}
     if pretrained:
-        load_pretrained(model, cfg, filter_fn=pretrained_filter_fn, strict=pretrained_strict)
+        load_pretrained(model, cfg, filter_fn=pretrained_filter_fn, strict=pretrained_strict, cache_dir=cache_dir)
     if features:
         indices = extractor.pop("out_indices", None)
         return extractor_of(model, default_out_indices(model) if indices is None else indices, **extractor)
@@ -63,7 +67,11 @@ def build_model_with_cfg(
 
 def load_pretrained(model: Any, pretrained_cfg: Any = None, num_classes: int = 1000, in_chans: int = 3,
                     filter_fn: Any = None, strict: bool = True, cache_dir: Any = None) -> None:  # fmt: skip
-    """Put weights into a model: those that the configuration holds, or has the place of."""
+    """Put weights into a model: those that the configuration holds, or has the place of.
+
+    Classifier and first convolution follow the model, whose classes and channels `num_classes` and `in_chans` repeat.
+    """
+    no_cache_dir(cache_dir)
     cfg = as_mapping(pretrained_cfg or getattr(model, "pretrained_cfg", None))
     state = cfg.get("state_dict")
     if state is None:
@@ -84,7 +92,34 @@ def load_pretrained(model: Any, pretrained_cfg: Any = None, num_classes: int = 1
             if state[key].shape != own[key].shape:
                 del state[key]
                 strict = False
+    stems, base = cfg.get("first_conv") or (), (cfg.get("input_size") or (3,))[0]
+    for stem in (stems,) if isinstance(stems, str) else stems:
+        key = f"{stem}.weight"
+        if key in state and key in own and state[key].shape[1] != own[key].shape[1]:
+            cells = max(state[key].shape[1] // base, 1)
+            state[key] = adapt_input_conv(own[key].shape[1] // cells, state[key], base)
     model.load_state_dict(state, strict=strict)
+
+
+def load_custom_pretrained(model: Any, pretrained_cfg: Any = None, load_fn: Callable[..., Any] | None = None,
+                           cache_dir: Any = None) -> None:  # fmt: skip
+    """Give the file of published weights to `load_fn(model, path)` or the model's own `load_pretrained`, or read it."""
+    no_cache_dir(cache_dir)
+    cfg = as_mapping(pretrained_cfg or getattr(model, "pretrained_cfg", None))
+    path = str(cfg.get("file") or fetched(cfg))
+    if load_fn is not None:
+        load_fn(model, path)
+    elif hasattr(model, "load_pretrained"):
+        model.load_pretrained(path)
+    else:
+        imgzoo.load_checkpoint(model, path)
+
+
+def set_pretrained_download_progress(enable: bool = True) -> None:
+    """Whether downloads of the hub show how far they are."""
+    from huggingface_hub import utils
+
+    (utils.enable_progress_bars if enable else utils.disable_progress_bars)()
 
 
 def fetched(cfg: Mapping[str, Any]) -> Any:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import imgzoo
-from imgzoo.errors import OptionError, UnknownNameError
+from imgzoo.errors import OptionError, UnknownNameError, UsageError
+from imgzoo_timm.layers._config import set_layer_config
 
 from ._pretrained import PretrainedCfg
 from ._registry import entries
@@ -17,21 +16,42 @@ from ._registry import entries
 __all__ = ["create_model", "parse_model_name", "safe_model_name"]
 
 SCHEMES = {"hf-hub": "hf-hub", "hf_hub": "hf-hub", "local-dir": "local-dir"}
-EXTRACTOR = ("feature_cls", "out_map", "flatten_sequential", "feature_cfg")
+EXTRACTOR = ("feature_cls", "out_map", "feature_cfg")
 
 
 class UnknownModelError(UnknownNameError, RuntimeError):
     """A name that no catalog has, as clients expect to be told of it."""
 
 
-def parse_model_name(model_name: str) -> tuple[str, str]:
-    """Where a model comes from ("", `hf-hub` or `local-dir`) and its name there; `timm/` in front is left out."""
-    if model_name.startswith("hf_hub"):
-        model_name = model_name.replace("hf_hub", "hf-hub", 1)
+class ModelNameError(UsageError, ValueError):
+    """What is no name of a model, as clients expect to be told of it."""
+
+
+def no_cache_dir(cache_dir: Any) -> None:
+    """Refuse a place for downloads that one call names."""
+    if cache_dir is not None:
+        raise OptionError("cache_dir is not taken here: HF_HUB_CACHE says where downloads are kept")
+
+
+def parse_model_name(model_name: str) -> tuple[str | None, str]:
+    """Where a model comes from (`hf-hub`, `local-dir`, or None: by its name) and its name there; `timm/` is left out.
+
+    Raises:
+        ModelNameError: the name is a path, or of a source that is not known.
+    """
     scheme, colon, rest = model_name.partition(":")
-    if colon and scheme in SCHEMES:
-        return scheme, rest
-    return "", os.path.split(urlsplit(model_name).path)[-1]
+    source = SCHEMES.get(scheme.lower())
+    if colon and source is None and len(scheme) > 1:  # one letter is a drive
+        raise ModelNameError(f"{model_name!r} is of no source that is known: say hf-hub:{rest} or local-dir:{rest}")
+    if source is not None and colon:
+        if not rest:
+            raise ModelNameError(f"{model_name!r} names nothing behind {scheme}:")
+        return source, rest
+    name = model_name.removeprefix("timm/")
+    if colon or "/" in name or "\\" in name:
+        raise ModelNameError(f"{model_name!r} is a path or a repository: say local-dir:{model_name} or "
+                             f"hf-hub:{model_name}")  # fmt: skip
+    return None, name
 
 
 def safe_model_name(model_name: str, remove_source: bool = True) -> str:
@@ -49,8 +69,15 @@ def create_model(
 ) -> Any:  # fmt: skip
     """`imgzoo.create_model`, or what `register_model` was told; every module has the field's attributes.
 
-    Networks script, export and trace as they are, so `scriptable`, `exportable` and `no_jit` change nothing.
+    `scriptable`, `exportable` and `no_jit` are for layers of a script's own, which ask `layers.is_scriptable()` and its
+    kin while they are made: ours script, export and trace as they are.
     """
+    with set_layer_config(scriptable, exportable, no_jit):
+        return _made(model_name, pretrained, pretrained_cfg, pretrained_cfg_overlay, checkpoint_path, cache_dir, kwargs)
+
+
+def _made(model_name: str, pretrained: bool, pretrained_cfg: Any, pretrained_cfg_overlay: Any, checkpoint_path: Any,
+          cache_dir: Any, kwargs: dict[str, Any]) -> Any:  # fmt: skip
     options = {key: value for key, value in kwargs.items() if value is not None}
     scheme, name = parse_model_name(model_name)
     told = {"pretrained_cfg": pretrained_cfg, "pretrained_cfg_overlay": pretrained_cfg_overlay, "cache_dir": cache_dir}
@@ -61,8 +88,8 @@ def create_model(
             told.setdefault("pretrained_cfg", name.partition(".")[2])
         model = entries[arch](pretrained=pretrained, **told, **options)
     else:
-        if cache_dir is not None and pretrained:
-            raise OptionError("cache_dir is not taken here: HF_HUB_CACHE says where downloads are kept")
+        if pretrained:
+            no_cache_dir(cache_dir)
         model = native_model(f"{scheme}:{name}" if scheme else name, pretrained, told, options)
     if checkpoint_path:
         from ._helpers import load_checkpoint

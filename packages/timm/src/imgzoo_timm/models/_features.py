@@ -114,7 +114,7 @@ class Extractor(nn.ModuleDict):
 
 
 class FeatureListNet(Extractor):
-    """Images -> list of levels."""
+    """Images -> list of levels; children are named as the family's, whatever `flatten_sequential` says."""
 
     def __init__(self, model: nn.Module, out_indices: Any = (0, 1, 2, 3, 4), output_fmt: str = "NCHW",
                  feature_concat: bool = False, flatten_sequential: bool = False):  # fmt: skip
@@ -127,7 +127,7 @@ class FeatureListNet(Extractor):
 
 
 class FeatureDictNet(Extractor):
-    """Images -> levels by name: those of `out_map`, or the modules'."""
+    """The same by name: those of `out_map`, or the modules'."""
 
     def __init__(self, model: nn.Module, out_indices: Any = (0, 1, 2, 3, 4), out_map: Any = None,
                  output_fmt: str = "NCHW", feature_concat: bool = False, flatten_sequential: bool = False):  # fmt: skip

@@ -13,6 +13,8 @@ from imgzoo.errors import UsageError
 from imgzoo.loading.files import read_state
 from imgzoo.loading.places import fetch_config, hub_file, hub_weights
 
+from ._factory import no_cache_dir
+
 __all__ = [
     "has_hf_hub",
     "hf_split",
@@ -38,6 +40,7 @@ def hf_split(hf_id: str) -> tuple[str, str | None]:
 
 def load_model_config_from_hf(model_id: str, cache_dir: Any = None) -> tuple[dict[str, Any], str, dict[str, Any]]:
     """What a repository says: its configuration, the architecture, and options of the constructor."""
+    no_cache_dir(cache_dir)
     config = fetch_config(f"hf-hub:{model_id}")
     stored = dict(config.get("pretrained_cfg") or config)
     stored |= {"hf_hub_id": model_id, "source": "hf-hub"}
@@ -47,7 +50,8 @@ def load_model_config_from_hf(model_id: str, cache_dir: Any = None) -> tuple[dic
 
 def load_state_dict_from_hf(model_id: str, filename: str = "pytorch_model.bin", weights_only: bool = True,
                             cache_dir: Any = None) -> dict[str, torch.Tensor]:  # fmt: skip
-    """The tensors of a repository, from safetensors where it has them."""
+    """The tensors of a repository, from safetensors where it has them; nothing in a file is ever run."""
+    no_cache_dir(cache_dir)
     path = hub_weights(model_id) if filename == "pytorch_model.bin" else hub_file(model_id, filename)
     return read_state(path)  # type: ignore[arg-type]
 
@@ -77,11 +81,19 @@ def load_state_dict_from_path(path: str | Path, weights_only: bool = True) -> di
 def save_for_hf(model: Any, save_directory: str | Path, model_config: dict[str, Any] | None = None,
                 model_args: dict[str, Any] | None = None, safe_serialization: Any = False,
                 data_config: dict[str, Any] | None = None) -> None:  # fmt: skip
-    """A folder in the hub's layout, by `imgzoo.save_model`: always safetensors."""
+    """A folder in the hub's layout, by `imgzoo.save_model`: safetensors, and `pytorch_model.bin` beside it unless
+    `safe_serialization` is true; `model_args` are added to the options that are stored."""
     names = (model_config or {}).get("label_names")
     if data_config:
         model.pretrained_cfg = {**model.pretrained_cfg, **data_config}
     imgzoo.save_model(model, save_directory, class_names=names)
+    if model_args:
+        path = Path(save_directory, "config.json")
+        config = load_cfg_from_json(path)
+        config["model_args"] = {**config.get("model_args", {}), **model_args}
+        path.write_text(json.dumps(config, indent=2), encoding="utf-8")
+    if safe_serialization is False or safe_serialization == "both":
+        torch.save(model.state_dict(), Path(save_directory, "pytorch_model.bin"))
 
 
 def push_to_hf_hub(model: Any, repo_id: str, commit_message: str = "Add model", token: str | None = None,

@@ -118,11 +118,18 @@ def checkpoint_seq(functions: Any, x: Any, every: int = 1, flatten: bool = False
 
 
 def adapt_input_conv(in_chans: int, conv_weight: Tensor, base_chans: int = 3) -> Tensor:
-    """A convolution's kernels (O, base, k, k) for images of `in_chans` channels."""
-    if base_chans != 3:
-        raise NotImplementedError(f"kernels for 3 channels are adapted, not for {base_chans}")
-    kind = conv_weight.dtype
-    return adapt_input(conv_weight.float(), in_chans).to(kind)
+    """A convolution's kernels (O, base, k, k) for images of `in_chans` channels.
+
+    Kernels (O, cells * base, k, k) of an image whose cells were moved into channels are summed up for one channel.
+    """
+    if in_chans < 1 or base_chans < 1:
+        raise ValueError(f"an image has at least one channel: in_chans is {in_chans}, base_chans {base_chans}")
+    if in_chans == base_chans:
+        return conv_weight
+    cells, rest = divmod(conv_weight.shape[1], base_chans)
+    if rest or (cells > 1 and in_chans > 1):
+        raise NotImplementedError(f"kernels of {conv_weight.shape[1]} channels are not of images of {base_chans}")
+    return adapt_input(conv_weight, in_chans, cells)
 
 
 def reparameterize_model(model: nn.Module, inplace: bool = False) -> nn.Module:

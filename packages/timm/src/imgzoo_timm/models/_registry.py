@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from fnmatch import fnmatchcase
@@ -38,7 +39,12 @@ def get_arch_name(model_name: str) -> str:
 def register_model(fn: Callable[..., Any]) -> Callable[..., Any]:
     """Let `create_model` call `fn(pretrained=..., **options)` for its name; its module's `default_cfgs` are read."""
     name = fn.__name__
+    if is_model(name) and name not in deprecated():
+        warnings.warn(f"Overwriting {name}: {fn.__module__} registers a name that is known already", stacklevel=2)
+    for table in renamed.values():
+        table.pop(name, None)
     entries[name] = fn
+    entry_cfgs.pop(name, None)
     module = sys.modules.get(fn.__module__)
     if module is not None and name not in (exported := getattr(module, "__all__", [name])):
         exported.append(name)
@@ -68,7 +74,7 @@ def list_models(filter: str | Iterable[str] = "", module: str | Iterable[str] = 
                                 for each in (filter, exclude_filters, module))  # fmt: skip
     specs = registry("models").listed()
     names: list[str] = []
-    for name in sorted({*specs, *entries}, key=natural_key):
+    for name in sorted({*specs, *entries} - deprecated(), key=natural_key):
         if any(modules) and family_of(name) not in modules:
             continue
         cfgs = architecture_cfgs(name)
@@ -99,7 +105,7 @@ def list_pretrained(filter: str | Iterable[str] = "", exclude_filters: str = "")
 
 def list_modules() -> list[str]:
     """The families, each a module of `models`."""
-    return sorted({spec.family for spec in registry("models").specs() if spec.family})
+    return sorted({spec.family for spec in registry("models").specs() if spec.family} | {*map(family_of, entries)})
 
 
 def is_model(model_name: str) -> bool:
@@ -107,8 +113,9 @@ def is_model(model_name: str) -> bool:
     return name in entries or imgzoo.is_model(name)
 
 
-def is_model_in_modules(model_name: str, module_names: Iterable[str]) -> bool:
-    return is_model(model_name) and family_of(get_arch_name(model_name)) in set(module_names)
+def is_model_in_modules(model_name: str, module_names: str | Iterable[str]) -> bool:
+    modules = {module_names} if isinstance(module_names, str) else set(module_names)
+    return is_model(model_name) and family_of(get_arch_name(model_name)) in modules
 
 
 def model_entrypoint(model_name: str, module_filter: str | None = None) -> Callable[..., Any]:
@@ -154,8 +161,32 @@ renamed: dict[str, dict[str, str | None]] = {}
 
 
 def register_model_deprecations(module_name: str, deprecation_map: Mapping[str, str | None]) -> None:
-    """Let earlier names, with or without a successor, be known."""
+    """Let earlier names make what their successors do, with a warning; one without a successor says that it is gone."""
     renamed.setdefault(module_name.rpartition(".")[2], {}).update(deprecation_map)
+    for old, new in deprecation_map.items():
+        entries[old] = successor(old, new, module_name)
+
+
+def deprecated() -> set[str]:
+    """Names that are told to be of earlier versions."""
+    return {old for table in renamed.values() for old in table}
+
+
+def successor(old: str, new: str | None, module: str) -> Callable[..., Any]:
+    """What makes a network under an earlier name."""
+
+    def entry(pretrained: bool = False, **kwargs: Any) -> Any:
+        if new is None:
+            from ._factory import UnknownModelError
+
+            raise UnknownModelError(f"{old} is gone, and nothing has taken its place")
+        warnings.warn(f"{old} is an earlier name: say {new}", stacklevel=2)
+        name, tag = split_model_name_tag(new)
+        told = {"pretrained_cfg": tag} if tag else {}
+        return model_entrypoint(name)(pretrained=pretrained, **{**kwargs, **told})
+
+    entry.__name__, entry.__module__ = old, module
+    return entry
 
 
 def get_deprecated_models(module: str = "") -> dict[str, str | None]:

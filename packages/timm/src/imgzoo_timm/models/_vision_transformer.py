@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from imgzoo.errors import OptionError
 from imgzoo_archs_transformer import deit
 from imgzoo_archs_transformer import vision_transformer as native
 from imgzoo_layers import transformer
@@ -193,6 +194,8 @@ class VisionTransformer(Network, native.VisionTransformer):
                                 return_prefix_tokens: bool = False, norm: bool = False,
                                 attn_mask: Tensor | None = None) -> list[Any]:  # fmt: skip
         """Patches of the last `n` levels, or of those listed, as tokens or with `reshape` as maps."""
+        if attn_mask is not None:
+            raise OptionError("levels are taken without a mask: forward_features(x, attn_mask) has the last of them")
         return self.forward_intermediates(x, n, norm=norm, output_fmt="NCHW" if reshape else "NLC",
                                           intermediates_only=True,
                                           return_prefix_tokens=return_prefix_tokens)  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Collection
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 from torch import nn
 
 from imgzoo_optim.param_groups import decay_groups
+
+log = logging.getLogger(__name__)
 
 
 def auto_group_layers(model: nn.Module, layers_per_group: int = 12, num_groups: int | None = None) -> dict[str, int]:
@@ -45,11 +48,17 @@ def param_groups_layer_decay(
     if not hasattr(model, "group_matcher"):
         groups = param_groups_weight_decay(model, weight_decay, weight_decay_exclude_1d, no_weight_decay_list,
                                            fallback_list, fallback_no_weight_decay)  # fmt: skip
-        return by_place(groups, model, layer_decay, min_scale, no_opt_scale)
-    return decay_groups(model, weight_decay, exclude=weight_decay_exclude_1d,
-                        no_weight_decay=tuple(no_weight_decay_list), fallback=tuple(fallback_list),
-                        fallback_no_weight_decay=fallback_no_weight_decay, layer_decay=layer_decay,
-                        layer_decay_min_scale=min_scale, layer_decay_no_opt_scale=no_opt_scale)  # fmt: skip
+        found = by_place(groups, model, layer_decay, min_scale, no_opt_scale)
+    else:
+        found = decay_groups(model, weight_decay, exclude=weight_decay_exclude_1d,
+                             no_weight_decay=tuple(no_weight_decay_list), fallback=tuple(fallback_list),
+                             fallback_no_weight_decay=fallback_no_weight_decay, layer_decay=layer_decay,
+                             layer_decay_min_scale=min_scale, layer_decay_no_opt_scale=no_opt_scale)  # fmt: skip
+    if verbose:
+        for group in found:
+            log.info("%s parameters: lr_scale %s, weight_decay %s", len(group["params"]), group.get("lr_scale", 1.0),
+                     group["weight_decay"])  # fmt: skip
+    return found
 
 
 def by_place(groups: list[dict[str, Any]], model: nn.Module, decay: float, floor: float,

@@ -271,7 +271,7 @@ class CheckpointSaver:
             state["state_dict_ema"] = get_state_dict(self.model_ema, self.unwrap_fn)
         if metric is not None:
             state["metric"] = float(metric)
-        return state
+        return {**state, "saver": self.state_dict()}
 
     def _save(self, save_path: str, epoch: int, metric: float | None = None) -> None:
         with replacing(Path(save_path)) as part:
@@ -280,27 +280,46 @@ class CheckpointSaver:
     def save_checkpoint(self, epoch: int, metric: float | None = None) -> tuple[float | None, int | None]:
         """Save an epoch, drop the worst of too many; the best metric and its epoch."""
         folder = Path(self.checkpoint_dir)
-        last = folder / f"last{self.extension}"
+        last, path = folder / f"last{self.extension}", str(folder / f"{self.save_prefix}-{epoch}{self.extension}")
+        before = [row for row in self.checkpoint_files if row[0] != path]
+        rows = sorted([(path, metric), *before] if metric is None else [*before, (path, metric)],
+                      key=lambda row: _order(row[1], self.decreasing))  # fmt: skip
+        self.checkpoint_files = rows[: self.max_history]
+        best = metric is not None and (self.best_metric is None or self.cmp(metric, self.best_metric))
+        if best:
+            self.best_epoch, self.best_metric = epoch, metric
         self._save(str(last), epoch, metric)
-        worst = self.checkpoint_files[-1] if self.checkpoint_files else None
-        room = len(self.checkpoint_files) < self.max_history
-        if room or metric is None or (worst and worst[1] is not None and self.cmp(metric, worst[1])):
-            if not room:
-                self._cleanup_checkpoints(1)
-            path = folder / f"{self.save_prefix}-{epoch}{self.extension}"
+        if any(row[0] == path for row in self.checkpoint_files):
             shutil.copyfile(last, path)
-            self.checkpoint_files.append((str(path), metric))
-            self.checkpoint_files.sort(key=lambda each: _order(each[1], self.decreasing))
-            if metric is not None and (self.best_metric is None or self.cmp(metric, self.best_metric)):
-                self.best_epoch, self.best_metric = epoch, metric
-                shutil.copyfile(last, folder / f"model_best{self.extension}")
+        if best:
+            shutil.copyfile(last, folder / f"model_best{self.extension}")
+        for gone, _ in rows[self.max_history :]:
+            Path(gone).unlink(missing_ok=True)
         return (None, None) if self.best_metric is None else (self.best_metric, self.best_epoch)
 
-    def _cleanup_checkpoints(self, trim: int = 0) -> None:
-        keep = self.max_history - min(len(self.checkpoint_files), trim)
-        for path, _ in self.checkpoint_files[keep:]:
-            Path(path).unlink(missing_ok=True)
-        self.checkpoint_files = self.checkpoint_files[:keep]
+    def save_milestone(self, epoch: int) -> str:
+        """Keep what was saved last under a name of its own, which nothing takes the place of."""
+        path = os.path.join(self.checkpoint_dir, f"milestone-{epoch}{self.extension}")
+        shutil.copyfile(os.path.join(self.checkpoint_dir, f"last{self.extension}"), path)
+        return path
+
+    def state_dict(self) -> dict[str, Any]:
+        """What is kept so far, by the names of files: every checkpoint holds it."""
+        files = [(os.path.basename(path), metric) for path, metric in self.checkpoint_files]
+        return {"checkpoint_files": files, "best_epoch": self.best_epoch, "best_metric": self.best_metric}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from there; files that are gone are left out."""
+        rows = [(os.path.join(self.checkpoint_dir, name), metric) for name, metric in state_dict["checkpoint_files"]]
+        self.checkpoint_files = [row for row in rows if os.path.exists(row[0])]
+        self.best_epoch, self.best_metric = state_dict["best_epoch"], state_dict["best_metric"]
+
+    def load_state_dict_from_checkpoint(self, checkpoint_path: str) -> bool:
+        """The same from a checkpoint; whether it holds it."""
+        stored = load_checkpoint_metadata(checkpoint_path).get("saver")
+        if stored is not None:
+            self.load_state_dict(stored)
+        return stored is not None
 
     def save_recovery(self, epoch: int, batch_idx: int = 0) -> None:
         """Save in the middle of an epoch; the one before the last is removed."""

@@ -76,7 +76,8 @@ class SigmoidFocal(Loss):
 class AsymmetricMultiLabel(Loss):
     """Focal loss with its own focus for positives and negatives, and a margin for easy negatives (arXiv:2009.14119).
 
-    `weight` and `pos_weight` (C) scale classes and their positive side.
+    `weight` and `pos_weight` (C) scale classes and their positive side; without `learned_focus` the focus is a number
+    to gradients.
     """
 
     weight: Tensor | None
@@ -91,15 +92,18 @@ class AsymmetricMultiLabel(Loss):
         weight: Weights = None,
         pos_weight: Weights = None,
         reduction: Reduction = "mean",
+        learned_focus: bool = True,
     ) -> None:
         super().__init__(reduction)
         self.keep(weight=weight, pos_weight=pos_weight)
         self.gamma_neg, self.gamma_pos, self.margin, self.smoothing = gamma_neg, gamma_pos, margin, smoothing
+        self.learned_focus = learned_focus
 
     def each(self, output: Tensor, target: Tensor) -> Tensor:
         yes, chance = answers(target, output, self.smoothing), output.sigmoid()
         no, wrong = 1 - yes, (chance - self.margin).clamp(min=0.0)
         focus = (yes * (1 - chance) + no * wrong) ** (yes * self.gamma_pos + no * self.gamma_neg)
+        focus = focus if self.learned_focus else focus.detach()
         positive, negative = yes * chance.clamp(min=1e-8).log(), no * (1 - wrong).clamp(min=1e-8).log()
         loss = focus * (negative + (positive if self.pos_weight is None else positive * self.pos_weight))
         return -(loss if self.weight is None else loss * self.weight).sum(1)
