@@ -10,6 +10,7 @@ from data_helpers import noise, tar_bytes, write_folder
 
 from imgzoo.errors import DataError, UsageError
 from imgzoo_data import create_dataset, open_splits
+from imgzoo_data.sources import describe
 from imgzoo_data.sources.layout import SplitError, split_of
 from imgzoo_data.sources.splits import hold_out
 
@@ -68,6 +69,48 @@ def test_a_class_without_images_is_said(tmp_path):
     source = create_dataset(f"folder:{tmp_path}", "train", class_map=tmp_path / "classes.txt")
     assert "note: no images of 'zero'" in str(source.describe())
     assert "no images" not in str(create_dataset(f"folder:{tmp_path}", "train").describe())
+
+
+@pytest.mark.parametrize("kind", ["folder", "tar", "zip", "csv", "lines", "labels", "wds", "val_share"])
+def test_an_image_under_two_labels_is_said(tmp_path, kind):
+    place(tmp_path / "d", {"cat": 3, "dog": 3})
+    shutil.copy(tmp_path / "d" / "cat" / "1.png", tmp_path / "d" / "dog" / "same.png")
+    shutil.copy(tmp_path / "d" / "cat" / "1.png", tmp_path / "d" / "cat" / "same.png")  # no second label
+    name, first, second = f"folder:{tmp_path / 'd'}", "cat/1.png", "dog/same.png"
+    if kind in ("tar", "zip"):
+        shutil.make_archive(str(tmp_path / "d"), kind, tmp_path / "d")
+        name, first, second = f"{kind}:{tmp_path / 'd'}.{kind}", f"d.{kind}:./cat/1.png", f"d.{kind}:./dog/same.png"
+        first, second = (key.replace("./", "") if kind == "zip" else key for key in (first, second))
+    elif kind == "wds":
+        files = {path: path.read_bytes() for path in sorted((tmp_path / "d").rglob("*.png"))}
+        parts = {f"{p.parent.name}-{p.stem}.{k}": b if k == "png" else p.parent.name.encode()
+                 for p, b in files.items() for k in ("png", "cls")}  # fmt: skip
+        (tmp_path / "d.tar").write_bytes(tar_bytes(parts))
+        name, first, second = f"wds:{tmp_path / 'd.tar'}?target_format=class", "cat-1", "dog-same"
+    elif kind in ("csv", "lines", "labels"):
+        rows = [f"d/{path.parent.name}/{path.name},{path.parent.name}" for path in (tmp_path / "d").rglob("*.png")]
+        rows = ["d/cat/1.png,cat", "d/dog/1.png,dog", "d/cat/1.png,dog"] if kind == "lines" else sorted(rows)
+        (tmp_path / "d.csv").write_text("\n".join(["image,label", *rows]))
+        name, first, second = f"csv:{tmp_path / 'd.csv'}", "d/cat/1.png", f"d/{second}"
+        second = first if kind == "lines" else second
+    option = "?target_format=labels" if kind == "labels" else ""
+    labels = ("", "") if option else (" (cat)", " (dog)")
+    said = f"1 image under two labels, the first '{first}'{labels[0]} and '{second}'{labels[1]}"
+    if kind == "val_share":  # copies are never parted
+        assert any(said in line for line in open_splits(name, val_share=0.3).lines())
+    else:
+        assert said in create_dataset(name + option).describe().notes
+
+
+def test_images_to_compare_are_read_within_bounds(tmp_path, monkeypatch):
+    place(tmp_path, {"cat": 3, "dog": 3})
+    shutil.copy(tmp_path / "cat" / "1.png", tmp_path / "dog" / "same.png")
+    source = create_dataset(f"folder:{tmp_path}")
+    assert any("two labels" in note for note in source.describe().notes)
+    for name in ("COMPARED", "_MOST_READ"):
+        with monkeypatch.context() as patch:
+            patch.setattr(describe, name, 5)
+            assert not any("two labels" in note for note in source.describe().notes)
 
 
 def test_a_test_split_validates_only_when_it_is_named(tmp_path):

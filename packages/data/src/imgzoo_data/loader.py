@@ -12,6 +12,7 @@ import signal
 import threading
 import warnings
 from collections.abc import Callable, Iterator
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -176,8 +177,8 @@ class Loader:
             if run != self._run:
                 raise UsageError("another loop over this loader has begun; one at a time")
             self._position(epoch, step)
-            iterator = self._start()
             try:
+                iterator = self._start()
                 while step < last:
                     fetched = next(iterator, None)
                     if fetched is None:
@@ -187,7 +188,7 @@ class Loader:
                     if run != self._run:
                         raise UsageError("another loop over this loader has begun; one at a time")
             except (RuntimeError, OSError, EOFError) as error:
-                dead = _dead_workers(iterator)
+                dead = _dead_workers(getattr(self._engine, "_iterator", None))
                 if isinstance(error, UsageError | DataError) or not dead:
                     raise
                 deaths += 1
@@ -233,7 +234,10 @@ class Loader:
 
 
 def _dead_workers(iterator: Any) -> list[int]:
-    return [worker.pid for worker in getattr(iterator, "_workers", []) if not worker.is_alive()]
+    """The workers that died, or are about to: what one leaves half said is noticed before its end is."""
+    workers = getattr(iterator, "_workers", [])
+    wait([worker.sentinel for worker in workers], 0.2)
+    return [worker.pid for worker in workers if not worker.is_alive()]
 
 
 _DEATH = re.compile(r"DataLoader worker \(pid\(?s?\)? ?[\d, ]+\) (is killed by signal|exited unexpectedly)")

@@ -93,8 +93,11 @@ class FolderSource(Source):
     def region(self) -> str | None:
         return None if self._linked else f"{os.path.realpath(self.root)}/"
 
-    def size(self, index: int) -> int:
-        return os.stat(self.root / self.index.name(index)).st_size
+    def size(self, index: int) -> int | None:
+        try:
+            return os.stat(self.root / self.index.name(index)).st_size
+        except OSError:  # a file that went is a bad sample, when it is read
+            return None
 
     def targets(self) -> np.ndarray:
         return self.index.targets

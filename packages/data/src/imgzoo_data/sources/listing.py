@@ -16,7 +16,7 @@ import numpy as np
 from imgzoo.errors import DataError, ImgzooError, MissingDependencyError, UsageError
 from imgzoo.text import escaped, first_line
 
-from .base import TRAIN, Sample, Source, real_place, require_path
+from .base import IMAGE_EXTENSIONS, TRAIN, Sample, Source, real_place, require_path
 from .classes import natural_sorted
 from .index import IndexBuilder
 from .layout import VALIDATION, SplitError, canonical_split, no_split, split_of, split_of_file
@@ -26,6 +26,7 @@ IMAGE_KEYS = ("image", "path", "file", "filename", "file_name", "filepath", "img
 TARGET_KEYS = ("label", "target", "class", "labels", "cls", "fine_label")
 SPLIT_KEYS = ("split", "subset", "fold")
 _DELIMITERS = (",", ";", "\t", "|")
+_HEADLESS = ", or, where line 1 is a row, all of them with columns=, as columns=image,label"
 
 
 def pick_column(asked: str | None, usual: Sequence[str], columns: Sequence[str], what: str) -> str | None:
@@ -47,11 +48,11 @@ def pick_targets(asked: str | None, columns: Sequence[str]) -> list[str]:
     return [str(key) for key in keys]
 
 
-def pick_image(asked: str | None, columns: Sequence[str]) -> str:
+def pick_image(asked: str | None, columns: Sequence[str], advice: str = "") -> str:
     """The image column, or a `UsageError` that lists the columns."""
     image = pick_column(asked, IMAGE_KEYS, columns, "image")
     if image is None:
-        raise UsageError(f"no column of images among {', '.join(map(str, columns))}; name it with image_key")
+        raise UsageError(f"no column of images among {', '.join(map(str, columns))}; name it with image_key{advice}")
     return image
 
 
@@ -128,8 +129,10 @@ def csv_source(
     delimiter: str | None = None,
     encoding: str = "utf-8",
     anywhere: bool = False,
+    columns: str | None = None,
 ) -> Source:
-    """Open a CSV (or TSV) with a header line. Paths are relative to `root`, by default the folder of the file.
+    """Open a CSV (or TSV) whose first line names the columns, or whose columns are named by `columns=image,label`.
+    Paths are relative to `root`, by default the folder of the file.
 
     `target_key` may name several columns, separated by commas. A column `split`, if there is one, selects rows;
     `split_key` names another, or none (`split_key=`). With `fold=2` the rows whose split column holds 2 are the
@@ -137,9 +140,13 @@ def csv_source(
     outside the root.
     """
     path = require_path(location, "listing")
-    columns, rows = _read_rows(path, delimiter, encoding)
-    image, keys = pick_image(image_key, columns), pick_targets(target_key, columns)
-    chosen = None if split_key == "" else pick_column(split_key, SPLIT_KEYS, columns, "split")
+    folder = Path(root).expanduser() if root else path.parent
+    given = [name.strip() for name in columns.split(",")] if columns else []
+    names, rows = _read_rows(path, delimiter, encoding, given)
+    if not columns:
+        _refuse_row(path, names, folder)
+    image, keys = pick_image(image_key, names, "" if columns else _HEADLESS), pick_targets(target_key, names)
+    chosen = None if split_key == "" else pick_column(split_key, SPLIT_KEYS, names, "split")
     if fold is not None and chosen is None:
         raise UsageError(f"{path.name}: fold needs a column of folds; name it with split_key")
     listed = [_listed(path, line, row, image, keys, chosen, anywhere) for line, row in rows]
@@ -152,7 +159,6 @@ def csv_source(
         targets, [row.cell for row in listed], lambda place: f"{path.name}, line {listed[place].line}, {column}"
     )
     picked = np.array(_rows_of(path, split, fold, chosen, [row.split for row in listed]), np.int64)
-    folder = Path(root).expanduser() if root else path.parent
     source = ListSource(folder, (listed[place].name for place in picked), values[picked], targets)
     source.whole = chosen is None
     source.served = f"all rows of '{path.name}'" if chosen is None else f"rows of '{path.name}' by column '{chosen}'"
@@ -161,21 +167,26 @@ def csv_source(
     return source
 
 
-def _read_rows(path: Path, delimiter: str | None, encoding: str) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
-    """The column names, and (line number, row) of the rows of a CSV."""
+def _read_rows(
+    path: Path, delimiter: str | None, encoding: str, names: Sequence[str]
+) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
+    """The column names, those given or those of the first line, and (line number, row) of the rows of a CSV."""
     delimiter = {"tab": "\t"}.get(delimiter or "", delimiter) or ("\t" if path.suffix.lower() == ".tsv" else ",")
     if len(delimiter) != 1 or delimiter in '"\r\n':
         raise UsageError(f"delimiter is one character, as ; or |, or the word tab; not {delimiter!r}")
     encoding = "utf-8-sig" if encoding.lower() in ("utf-8", "utf8") else encoding
     try:
         with path.open(newline="", encoding=encoding) as file:
-            reader = csv.DictReader(file, delimiter=delimiter)
+            reader = csv.DictReader(file, names or None, delimiter=delimiter)
             _check_columns(path, list(reader.fieldnames or []), delimiter)
             rows = []
             for row in reader:
                 if None in row.values() or None in row:
-                    raise DataError(f"{path.name}, line {reader.line_num} has another number of cells than the header")
+                    there = f"columns={','.join(names)}" if names else "the header"
+                    raise DataError(f"{path.name}, line {reader.line_num} has another number of cells than {there}")
                 rows.append((reader.line_num, row))
+            if names and rows and _is_header(rows[0][1]):
+                raise UsageError(f"{path.name}, line {rows[0][0]} names the columns already; leave columns= out")
             return list(reader.fieldnames or []), rows
     except csv.Error as error:
         raise DataError(f"{path.name}, line {reader.line_num}: {error}") from error
@@ -199,6 +210,26 @@ def _check_columns(path: Path, columns: Sequence[str], delimiter: str) -> None:
     twice = [name for name, count in Counter(columns).items() if count > 1]
     if twice:
         raise DataError(f"{path.name}, line 1: several columns are called '{twice[0]}'; rename all but one")
+
+
+def _is_header(row: dict[str, str]) -> bool:
+    """Whether a row repeats the names of the columns, or holds the usual ones."""
+    cells = [cell.strip().lower() for cell in row.values()]
+    usual = not {*cells}.isdisjoint(IMAGE_KEYS) and not {*cells}.isdisjoint(TARGET_KEYS)
+    return usual or cells == [name.lower() for name in row]
+
+
+def _refuse_row(path: Path, cells: Sequence[str], folder: Path) -> None:
+    """Raise `UsageError` for a first line that holds the path of an image where the names of the columns should be."""
+    ends = [os.path.splitext(cell.strip())[1].lower() in IMAGE_EXTENSIONS for cell in cells]
+    images = [end or os.path.isfile(folder / cell) for cell, end in zip(cells, ends)]
+    if any(images):
+        others = iter(("label", *(f"column{number}" for number in range(3, len(cells) + 1))))
+        names = ["image" if number == images.index(True) else next(others) for number in range(len(cells))]
+        raise UsageError(
+            f"{path.name}, line 1 is a row, '{escaped(cells[images.index(True)])}' names an image and no column; name "
+            f"the columns, as columns={','.join(names)}"
+        )
 
 
 def _bad_byte(path: Path, encoding: str) -> int:

@@ -13,16 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from imgzoo.errors import DataError, UsageError
+from imgzoo.errors import UsageError
 from imgzoo.text import escaped
 
 from .base import TRAIN, VALIDATION, Source, StreamSource
-from .describe import Description, settle
+from .describe import COMPARED, Description, digest_of, settle
 from .layout import SplitError, split_of, split_of_file
 from .views import Subset, strata
-
-COMPARED = 20_000
-"""Samples up to which contents are compared; above it only where samples lie."""
 
 
 @dataclass
@@ -225,16 +222,8 @@ def _same_bytes(train: Source, validation: Source) -> list[tuple[int, int]]:
     ]
     known: dict[bytes, int] = {}
     for size in {size for _, size in alike}:
-        known.update({digest: row for row in sizes[size] if (digest := _digest(train, row))})
-    return [(known[digest], row) for row, _ in alike if (digest := _digest(validation, row)) in known]
-
-
-def _digest(source: Source, row: int) -> bytes:
-    try:
-        data = source[row].data
-    except (DataError, OSError):  # what cannot be read is found when it is used
-        return b""
-    return hashlib.sha256(data).digest() if isinstance(data, bytes) and data else b""
+        known.update({digest: row for row in sizes[size] if (digest := digest_of(train, row))})
+    return [(known[digest], row) for row, _ in alike if (digest := digest_of(validation, row)) in known]
 
 
 def _check(splits: Splits, task: str, allow_shared: bool) -> None:
