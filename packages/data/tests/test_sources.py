@@ -293,6 +293,17 @@ def test_hostile_and_wrong_csvs(tmp_path, text, message):
         create_dataset(csv_file(tmp_path, text))
 
 
+def test_what_is_no_csv_is_called_what_it_is(tmp_path):
+    with pytest.raises(UsageError, match="is a folder; csv: reads one file of rows, folder: images in folders"):
+        create_dataset(f"csv:{tmp_path}")
+    (tmp_path / "list.xlsx").write_bytes(b"PK\x03\x04\x14\x00\x06\x00\xff\xfe")
+    with pytest.raises(UsageError, match=r"list\.xlsx is a zip archive; csv: reads text"):
+        create_dataset(f"csv:{tmp_path / 'list.xlsx'}")
+    (tmp_path / "list.csv").write_bytes("path,label\na.jpg,Käfer\n".encode("latin-1"))
+    with pytest.raises(DataError, match="line 2 is not utf-8: pass encoding=latin-1"):
+        create_dataset(f"csv:{tmp_path / 'list.csv'}")
+
+
 def test_a_csv_whose_columns_are_named_beside_it(tmp_path):
     name = csv_file(tmp_path, "a.jpg,dog,train\nb.jpg,cat,train\na.jpg,cat,val\n")
     source = create_dataset(f"{name}?columns=image, label,split")

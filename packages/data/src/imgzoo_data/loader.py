@@ -92,10 +92,13 @@ class Quarantine:
 
     def _write(self, path: Path, fault: Fault) -> None:
         row = {"path": fault.key, "index": fault.index, "sha256": fault.sha256, "error": fault.error}
+        line = json.dumps(row) + "\n"
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
+            with path.open("a+", encoding="utf-8", errors="replace") as file:
+                file.seek(0)
+                if line not in file:  # another rank, or the run before it went on, may have met it
+                    file.write(line)
         except OSError as error:  # what is written down is counted all the same
             log.warning("cannot write %s (%s); bad samples are no longer written down", escaped(path), error.strerror)
             self.path = None

@@ -15,6 +15,7 @@ import numpy as np
 
 from imgzoo.errors import DataError, ImgzooError, MissingDependencyError, UsageError
 from imgzoo.text import escaped, first_line
+from imgzoo_data.kinds import BINARY, what_it_is
 
 from .base import IMAGE_EXTENSIONS, TRAIN, Sample, Source, real_place, require_path
 from .classes import natural_sorted
@@ -140,6 +141,8 @@ def csv_source(
     outside the root.
     """
     path = require_path(location, "listing")
+    if path.is_dir():
+        raise UsageError(f"'{path}' is a folder; csv: reads one file of rows, folder: images in folders")
     folder = Path(root).expanduser() if root else path.parent
     given = [name.strip() for name in columns.split(",")] if columns else []
     names, rows = _read_rows(path, delimiter, encoding, given)
@@ -193,6 +196,8 @@ def _read_rows(
     except LookupError as error:
         raise UsageError(f"encoding '{encoding}' is unknown; use utf-8, latin-1, cp1252, ...") from error
     except UnicodeDecodeError as error:
+        if (kind := what_it_is(path.read_bytes()[:512])) in BINARY:
+            raise UsageError(f"{path.name} is {kind}; csv: reads text, a row a line") from error
         line = 1 + path.read_bytes()[: _bad_byte(path, encoding)].count(b"\n")
         raise DataError(
             f"{path.name}, line {line} is not {encoding.removesuffix('-sig')}: pass encoding=latin-1, or the right one"

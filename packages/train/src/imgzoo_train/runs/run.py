@@ -181,6 +181,7 @@ class Run:
             self.say(f"all {self.config.run.epochs} epochs are done; a larger --epochs goes on")
         self.world.barrier()
         if self.world.main:
+            self.folder.sweep()
             self.folder.describe(self.sources.splits, self.world)
             self.folder.write_config(self.config)
 
