@@ -127,6 +127,30 @@ def test_a_class_of_the_map_without_any_image_is_said_once(tmp_path, kind):
                                                                "no images of 'bee'"]  # fmt: skip
 
 
+@pytest.mark.parametrize("kind", ["folder", "tar", "zip"])
+def test_a_map_that_names_no_folder_is_said(tmp_path, kind):
+    (tmp_path / "names.txt").write_text("Ant\nBee\n")
+    name = pack(tmp_path, kind, ["ant/0.jpg", "bee/0.jpg"])
+    with pytest.raises(DataError, match=r"no class of the map .*: the map has Ant, Bee, the folders are ant, bee$"):
+        create_dataset(f"{name}?class_map={tmp_path / 'names.txt'}")
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "said"),
+    [
+        ("names.txt", "ant\nbee\nant\n", "'ant' stands there twice"),
+        ("names.json", '{"ant": 0, "bee": 1, "ant": 2}', "'ant' stands there twice"),
+        ("names.json", '["ant", "ant"]', "'ant' stands there twice"),
+        ("names.txt", "\n", "the class map names no class"),
+        ("names.json", "{}", "the class map names no class"),
+    ],
+)
+def test_a_map_without_one_meaning_is_refused(tmp_path, file, text, said):
+    (tmp_path / file).write_text(text)
+    with pytest.raises(UsageError, match=said):
+        create_dataset(f"{pack(tmp_path, 'folder', ['ant/0.jpg', 'bee/0.jpg'])}?class_map={tmp_path / file}")
+
+
 @pytest.mark.parametrize("kind", ["tar", "zip"])
 def test_an_archive_without_images_among_those_that_are_classes_is_said(tmp_path, kind):
     for name in ("cat", "dog", "bee"):

@@ -346,6 +346,49 @@ def test_listed_files_that_are_not_there_are_counted_before_they_are_read(tmp_pa
         open_splits(f"csv:{tmp_path / 'list.csv'}?root={tmp_path / 'a'}", val_share=0.5)
 
 
+def test_rows_of_no_split_are_counted(tmp_path):
+    write_folder(tmp_path, {"a": 4, "b": 4})
+    splits = ("train", "val", "", "trian")
+    rows = [f"{name}/{number}.jpg,{name},{splits[number]}" for name in "ab" for number in range(4)]
+    (tmp_path / "list.csv").write_text("\n".join(["image,label,split", *rows]))
+    source = create_dataset(f"csv:{tmp_path / 'list.csv'}")
+    assert len(source) == 2 and source.left_out == {"rows of split ''": 2, "rows of split 'trian'": 2}
+    assert create_dataset(f"csv:{tmp_path / 'list.csv'}", "trian").left_out == {"rows of split ''": 2}
+
+
+def test_what_paths_lack_is_advised(tmp_path):
+    write_folder(tmp_path, {"a": 2, "b": 2})
+    listing, ids = tmp_path / "list.csv", [(f"{name}/{number}", name) for name in "ab" for number in range(2)]
+    listing.write_text("\n".join(["id,label", *(f"{path},{name}" for path, name in ids)]))
+    with pytest.raises(DataError, match=r"none of the listed files is there, .*; pass ending=\.jpg, which they lack$"):
+        open_splits(f"csv:{listing}?image_key=id", val_share=0.5)
+    splits = open_splits(f"csv:{listing}?image_key=id&ending=.jpg", val_share=0.5)
+    assert len(splits.train) == 2 and splits.train[0].data and splits.train.key(0).endswith(".jpg")
+    listing.write_text("\n".join(["image,label", *(rf"{name}\{path[2:]}.jpg,{name}" for path, name in ids)]))
+    with pytest.raises(DataError, match=r"write / for \\ in their paths$"):
+        open_splits(f"csv:{listing}", val_share=0.5)
+
+
+def test_rows_that_stand_there_twice_are_said(tmp_path):
+    write_folder(tmp_path, {"a": 2, "b": 2})
+    rows = [f"{name}/{number}.jpg,{name}" for name in "ab" for number in (0, 1, 1)]
+    (tmp_path / "list.csv").write_text("\n".join(["image,label", *rows]))
+    notes = create_dataset(f"csv:{tmp_path / 'list.csv'}").describe().notes
+    assert "2 images listed more than once, the first 'a/1.jpg'" in notes and not [
+        n for n in notes if "two labels" in n
+    ]
+
+
+@pytest.mark.parametrize(("cells", "said"), [(("a", "NaN"), True), (("a", "nano"), False), (("a", "None"), True)])
+def test_a_label_that_says_nothing_is_said(tmp_path, cells, said):
+    write_folder(tmp_path, {"a": 2})
+    listing = tmp_path / "list.csv"
+    listing.write_text("\n".join(["image,label", *(f"a/{number}.jpg,{cell}" for number, cell in enumerate(cells))]))
+    wanted = [f"the class {cells[1]!r} looks like a missing label"] if said else []
+    assert create_dataset(f"csv:{listing}").notes == wanted
+    assert create_dataset(f"csv:{listing}", class_map=list(cells)).notes == []  # whoever declares it means it
+
+
 @pytest.mark.parametrize("mark", [";", "|", ","])
 def test_cells_of_several_labels_are_said_to_look_like_them(tmp_path, mark):
     write_folder(tmp_path, {"a": 4})

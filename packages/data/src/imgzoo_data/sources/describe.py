@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
+import os
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -15,7 +17,7 @@ from imgzoo.text import counted, escaped
 from imgzoo_data.decode import observe
 from imgzoo_data.depth import EIGHT_BITS, TWELVE_BITS, Observed, contradiction
 
-from .base import Facts, Source
+from .base import IMAGE_EXTENSIONS, Facts, Source
 from .layout import SHOWN
 
 _DARK, _DIM, _LOOKED_FOR, _MOST_READ = 31, 16383, 20_000, 1 << 27
@@ -136,15 +138,26 @@ def _missing(source: Facts, notes: list[str]) -> str:
         return ""
     first = f"'{source.place(gone[0])}'"
     if len(gone) == count:
-        return f"none of the listed files is there, not even {first}; pass root= for the folder they are relative to"
+        return f"none of the listed files is there, not even {first}; {_advice(str(source.place(gone[0])))}"
     among = "" if count == len(source) else f" of {count:,} looked for"
     notes.append(f"not there: {counted(len(gone), 'listed file')}{among}, the first {first}")
     return ""
 
 
+def _advice(place: str) -> str:
+    """What may help where no listed file is there, such as this one."""
+    beside = {os.path.splitext(entry)[1] for entry in glob.glob(f"{glob.escape(place)}.*")}
+    found = sorted(ending for ending in beside if ending.lower() in IMAGE_EXTENSIONS)
+    if found:
+        return f"pass ending={found[0]}, which they lack"
+    if "\\" in place and os.path.exists(place.replace("\\", "/")):
+        return "write / for \\ in their paths"
+    return "pass root= for the folder they are relative to"
+
+
 def _twofold(source: Source) -> list[str]:
-    """A note on images that stand there under two labels, told by where they lie, or by their bytes where the source
-    knows how many those are; up to so many samples and bytes that a start does not wait for it.
+    """Notes on images that stand there several times, and on those under two labels: told by where they lie, or by
+    their bytes where the source knows how many those are; up to so many samples and bytes that a start does not wait.
     """
     if not 1 < len(source) <= COMPARED or (source.place(0) is None and source.size(0) is None):
         return []
@@ -153,14 +166,19 @@ def _twofold(source: Source) -> list[str]:
     for row in range(len(source)):
         place = source.place(row)
         groups[row if place is None else place].append(row)
-    found = [rows for rows in groups.values() if len({labels[row] for row in rows}) > 1]
+    several = [rows for rows in groups.values() if len(rows) > 1]
+    found = [rows for rows in several if len({labels[row] for row in rows}) > 1]
+    notes = []
+    if again := [rows for rows in several if len({labels[row] for row in rows}) == 1]:
+        notes.append(f"{counted(len(again), 'image')} listed more than once, the first '{source.key(again[0][0])}'")
     found += _alike(source, [rows[0] for rows in groups.values()], labels)
     if not found:
-        return []
+        return notes
     shown, other = found[0][0], next(row for row in found[0] if labels[row] != labels[found[0][0]])
     return [
+        *notes,
         f"{counted(len(found), 'image')} under two labels, the first '{source.key(shown)}'{_label(source, shown)} and "
-        f"'{source.key(other)}'{_label(source, other)}"
+        f"'{source.key(other)}'{_label(source, other)}",
     ]
 
 

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from imgzoo.errors import DataError, UsageError
+from imgzoo.errors import UsageError
 
 from .base import IMAGE_EXTENSIONS, TRAIN, Sample, Source, real_place, require_path
 from .classes import load_class_map, natural_key, natural_sorted
 from .index import IndexBuilder
-from .layout import Folder, choose_split, classify, folder_served, left_out, split_of
+from .layout import Folder, choose_split, classify, folder_served, left_out, no_images, split_of
 
 
 class FolderSource(Source):
@@ -70,7 +70,7 @@ class FolderSource(Source):
                 builder.add(f"{folder.name}/{file}" if folder.name else file, target)
         self.index = builder.build()
         if not len(self.index):
-            raise DataError(f"no images below '{self.root}'; looked for {', '.join(wanted)}")
+            raise no_images(f"below '{self.root}'", wanted, folders, numbers)
         self.class_names, self.num_classes = classes.names, len(classes.names)
         self.rule, self.notes = classes.rule, classes.notes
         beside = "images of no class of the map" if numbers is not None else "images beside the class folders"

@@ -296,6 +296,16 @@ def _parents(path: str) -> Iterator[str]:
         yield path
 
 
+def no_images(
+    where: str, wanted: Iterable[str], folders: Iterable[Folder], numbers: Mapping[str, int] | None
+) -> DataError:
+    """The error of a tree that serves no image: there is none, or none lies in a folder of the class map."""
+    there = natural_sorted({os.path.basename(folder.name) for folder in folders if folder.images})
+    if numbers is None or not there:
+        return DataError(f"no images {where}; looked for {', '.join(wanted)}")
+    return DataError(f"no class of the map {where}: the map has {_some([*numbers])}, the folders are {_some(there)}")
+
+
 def endings(counts: Mapping[str, int]) -> str:
     """Numbers of files by ending: "12 files .xyz, 1 file without ending"."""
     return ", ".join(

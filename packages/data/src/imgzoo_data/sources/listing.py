@@ -20,7 +20,7 @@ from imgzoo_data.kinds import BINARY, what_it_is
 from .base import IMAGE_EXTENSIONS, TRAIN, Sample, Source, real_place, require_path
 from .classes import natural_sorted
 from .index import IndexBuilder
-from .layout import VALIDATION, SplitError, canonical_split, no_split, split_of, split_of_file
+from .layout import SHOWN, VALIDATION, SplitError, canonical_split, no_split, split_of, split_of_file
 from .targets import Targets, nested, read_all
 
 IMAGE_KEYS = ("image", "path", "file", "filename", "file_name", "filepath", "img", "jpg")
@@ -131,6 +131,7 @@ def csv_source(
     encoding: str = "utf-8",
     anywhere: bool = False,
     columns: str | None = None,
+    ending: str = "",
 ) -> Source:
     """Open a CSV (or TSV) whose first line names the columns, or whose columns are named by `columns=image,label`.
     Paths are relative to `root`, by default the folder of the file.
@@ -138,7 +139,7 @@ def csv_source(
     `target_key` may name several columns, separated by commas. A column `split`, if there is one, selects rows;
     `split_key` names another, or none (`split_key=`). With `fold=2` the rows whose split column holds 2 are the
     validation split and all others train. Classes are those of all rows, whatever their split. `anywhere` allows paths
-    outside the root.
+    outside the root. `ending=.jpg` is added to each path, where the file leaves it out.
     """
     path = require_path(location, "listing")
     if path.is_dir():
@@ -162,11 +163,14 @@ def csv_source(
         targets, [row.cell for row in listed], lambda place: f"{path.name}, line {listed[place].line}, {column}"
     )
     picked = np.array(_rows_of(path, split, fold, chosen, [row.split for row in listed]), np.int64)
-    source = ListSource(folder, (listed[place].name for place in picked), values[picked], targets)
+    source = ListSource(folder, (f"{listed[place].name}{ending}" for place in picked), values[picked], targets)
     source.whole = chosen is None
     source.served = f"all rows of '{path.name}'" if chosen is None else f"rows of '{path.name}' by column '{chosen}'"
     if fold is not None:
         source.served += f", fold {fold}"
+    elif chosen is not None:
+        strange = Counter(row.split for row in listed if row.split != split and not split_of(row.split))
+        source.left_out = {f"rows of split {cell!r}": count for cell, count in strange.most_common(SHOWN)}
     return source
 
 

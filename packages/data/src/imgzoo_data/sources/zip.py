@@ -47,9 +47,9 @@ class ZipSource(ArchiveSource):
         wanted = wanted_endings(extensions)
         table, lengths, deflated, checks = read_directories(found.paths, wanted)
         self.files = ArchiveFiles(found.paths)
-        rows = self.lay_out(table, found, location, split, class_map, class_from, extensions is None, search_split)
-        if not len(self.index):
-            raise DataError(f"no images in '{location}'; looked for {', '.join(wanted)}")
+        rows = self.lay_out(
+            table, found, location, split, class_map, class_from, extensions is None, search_split, wanted
+        )
         self._lengths, self._deflated, self._checks = lengths[rows], deflated[rows], checks[rows]
 
     def __getitem__(self, index: int) -> Sample:
