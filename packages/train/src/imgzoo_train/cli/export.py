@@ -65,6 +65,12 @@ def command(
     output = output or Path(f"{Path(model).name}{suffix}")
     if engine and output.suffix != suffix:
         raise UsageError(f"a deployed file is known by its end: call --output {output.with_suffix(suffix).name}")
+    others = {SUFFIX: "--engine", **{end: f"--format {form}" for form, end in SUFFIXES.items()}}
+    if output.suffix != suffix and output.suffix in others:
+        raise UsageError(
+            f"{output.suffix} is the end of {others[output.suffix]}: add that, or call --output "
+            f"{output.with_suffix(suffix).name}"
+        )
     if output.suffix != suffix and output.exists():
         raise UsageError(f"{output} is there, and is no {suffix} file: call --output {output.with_suffix(suffix).name}")
     check_file(output)
