@@ -11,8 +11,10 @@ from data_helpers import noise, tar_bytes, write_folder
 from imgzoo.errors import DataError, UsageError
 from imgzoo_data import create_dataset, open_splits
 from imgzoo_data.sources import describe
+from imgzoo_data.sources.base import Sample, Source
 from imgzoo_data.sources.layout import SplitError, split_of
 from imgzoo_data.sources.splits import hold_out
+from imgzoo_data.sources.views import Subset
 
 
 def place(root, names: dict[str, int]):
@@ -100,6 +102,27 @@ def test_an_image_under_two_labels_is_said(tmp_path, kind):
         assert any(said in line for line in open_splits(name, val_share=0.3).lines())
     else:
         assert said in create_dataset(name + option).describe().notes
+
+
+def test_a_source_that_reads_its_samples_for_their_labels_is_not_read_whole():
+    read = set()
+
+    class Slow(Source):
+        class_names, num_classes, name = ("a", "b"), 2, "slow"
+
+        def __len__(self):
+            return 500
+
+        def __getitem__(self, index):
+            read.add(int(index))
+            return Sample(np.full((4, 4, 3), index % 200, np.uint8), index % 2, str(index))
+
+        def place(self, index):
+            return str(index)
+
+    for source in (Slow(), Subset(Slow(), np.arange(400))):
+        assert source.describe().classes == 2
+    assert len(read) <= 64
 
 
 def test_images_to_compare_are_read_within_bounds(tmp_path, monkeypatch):

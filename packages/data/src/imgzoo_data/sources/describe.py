@@ -159,7 +159,9 @@ def _twofold(source: Source) -> list[str]:
     """Notes on images that stand there several times, and on those under two labels: told by where they lie, or by
     their bytes where the source knows how many those are; up to so many samples and bytes that a start does not wait.
     """
-    if not 1 < len(source) <= COMPARED or (source.place(0) is None and source.size(0) is None):
+    if not 1 < len(source) <= COMPARED or _reads_for_targets(source):
+        return []
+    if source.place(0) is None and source.size(0) is None:
         return []
     labels = [label.tobytes() for label in source.targets()]
     groups: dict[Any, list[int]] = defaultdict(list)
@@ -226,12 +228,19 @@ def _values(source: Source, most: int) -> Iterable[Observed]:
 
 def _class_sizes(source: Facts) -> np.ndarray | None:
     """(classes,) samples of each, where targets are known without reading the samples."""
-    if not isinstance(source, Source) or not source.class_names or type(source).targets is Source.targets:
+    if not isinstance(source, Source) or not source.class_names or _reads_for_targets(source):
         return None
     targets = source.targets()
     if targets.ndim > 1:
         return targets.sum(0)
     return np.bincount(targets[targets >= 0].astype(np.int64), minlength=len(source.class_names))
+
+
+def _reads_for_targets(source: Any) -> bool:
+    """Whether a source must read its samples to know their targets."""
+    while hasattr(source, "base"):
+        source = source.base
+    return type(source).targets is Source.targets
 
 
 def _evident(seen: list[Observed]) -> tuple[float, float] | None:

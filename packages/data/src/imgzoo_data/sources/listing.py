@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 import csv
+import functools
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -26,6 +27,7 @@ from .targets import Targets, nested, read_all
 IMAGE_KEYS = ("image", "path", "file", "filename", "file_name", "filepath", "img", "jpg")
 TARGET_KEYS = ("label", "target", "class", "labels", "cls", "fine_label")
 SPLIT_KEYS = ("split", "subset", "fold")
+_MOST_READ = 1 << 27
 _DELIMITERS = (",", ";", "\t", "|")
 _HEADLESS = ", or, where line 1 is a row, all of them with columns=, as columns=image,label"
 
@@ -359,6 +361,22 @@ class ParquetSource(Source):
         file, part = self._groups[group]
         return f"{real_place(self.paths[file])}:{part}:{index - self._starts[group]}"
 
+    def size(self, index: int) -> int | None:
+        count = int(self._sizes[index]) if len(self._sizes) else -1
+        return count if count >= 0 else None
+
+    @functools.cached_property
+    def _sizes(self) -> np.ndarray:
+        """(N,) bytes of each image, -1 where not known; none where the files are too large to be read for it."""
+        if sum(path.stat().st_size for path in self.paths) > _MOST_READ:
+            return np.zeros(0, np.int64)
+        counts = []
+        for path in self.paths:
+            with readable(path):
+                column = self._parquet.ParquetFile(path).read(columns=[self.image.split("/")[0]]).column(0)
+                counts.append(byte_counts(column))
+        return np.concatenate(counts)
+
     def targets(self) -> np.ndarray:
         return self._targets
 
@@ -383,6 +401,18 @@ def image_bytes(cell: Any, root: Path | None, reach: Sequence[Path] | None = Non
     if isinstance(cell, list):
         return np.asarray(cell, np.uint8)
     return cell
+
+
+def byte_counts(column: Any) -> np.ndarray:
+    """(N,) bytes of each image of an Arrow column of bytes, or of {"bytes", "path"}; -1 for what is no bytes."""
+    import pyarrow
+    import pyarrow.compute as compute
+
+    if pyarrow.types.is_struct(column.type) and column.type.get_field_index("bytes") >= 0:
+        column = compute.struct_field(column, "bytes")
+    if not (pyarrow.types.is_binary(column.type) or pyarrow.types.is_large_binary(column.type)):
+        return np.full(len(column), -1, np.int64)
+    return compute.fill_null(compute.binary_length(column).cast("int64"), -1).to_numpy()
 
 
 def _target_cells(file: Any, keys: list[str]) -> list[Any]:
