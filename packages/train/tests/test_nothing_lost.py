@@ -251,6 +251,7 @@ WRONG = {
     "run.epochs": 0,
     "run.metric": "acc",
     "run.loggers": ["paper"],
+    "run.loggers ": ["trackio"],  # which the test hides
     "loss.name": "crossentropy",
     "loss.name ": "mse",
     "run.threads": 100_000,
@@ -281,6 +282,7 @@ def test_what_cannot_work_is_refused_before_the_first_batch(tmp_path, monkeypatc
 
     settings = {**BASE, "data.source": "digits:", "run.output": str(tmp_path / "run"), key.strip(): WRONG[key]}
     monkeypatch.setattr(runs, "fit", lambda *arguments, **options: pytest.fail("it trained"))
+    monkeypatch.setitem(sys.modules, "trackio", None)
     with pytest.raises(ImgzooError) as error:
         config = Config().merged(nested(settings), "test")
         planning.dry_run(config) if way == "dry-run" else runs.train(config, quiet=True)
