@@ -167,6 +167,7 @@ def wds_source(
     num_classes: int | None = None,
     streaming: bool = False,
     shuffle: int = 4096,
+    num_samples: int | None = None,
 ) -> Source | StreamSource:
     """Open shards: `wds:/data/train-{000..146}.tar`, or a folder of them.
 
@@ -176,10 +177,11 @@ def wds_source(
             `cls;json/label` are alternatives, `json/red,json/round` several fields of 0 and 1.
         target_format: as for `csv:`; by default class numbers, or several labels where a list stands.
         streaming: read shards from front to back with a shuffle buffer instead of by index.
+        num_samples: how many a stream has, which it does not know by itself.
     """
     shards, served, whole = find_shards(location, split)
     reader = Reader(image_key, target_key, class_map, num_classes, target_format)
-    source = WdsStream(shards, reader, shuffle) if streaming else WdsSource(shards, reader)
+    source = WdsStream(shards, reader, shuffle, num_samples) if streaming else WdsSource(shards, reader)
     source.served, source.whole = served, whole
     return source
 
@@ -243,8 +245,8 @@ class WdsStream(StreamSource):
     samples.
     """
 
-    def __init__(self, shards: list[Path], reader: Reader, shuffle: int):
-        self.shards, self.reader, self.shuffle = shards, reader, shuffle
+    def __init__(self, shards: list[Path], reader: Reader, shuffle: int, num_samples: int | None = None):
+        self.shards, self.reader, self.shuffle, self.num_samples = shards, reader, shuffle, num_samples
         reader.settle(self._first_cell(shards[0]))
         if reader.form in ("class", "labels") and reader.class_map is None and not reader.num_classes:
             raise UsageError("a stream of shards is not read twice to find its classes; pass class_map or num_classes")
@@ -254,6 +256,9 @@ class WdsStream(StreamSource):
         reader.targets.tell(self)
         if not known:
             self.class_names, self.num_classes = [], 0
+
+    def __len__(self) -> int:
+        return self.num_samples or super().__len__()
 
     def _first_cell(self, shard: Path) -> list[Any]:
         fd = os.open(shard, os.O_RDONLY)
