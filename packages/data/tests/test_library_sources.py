@@ -10,7 +10,7 @@ from data_helpers import noise, write_folder
 from imgzoo.errors import DataError, MissingDependencyError, UsageError
 from imgzoo_data import create_dataset, create_loader, create_transform, open_splits
 from imgzoo_data.sources.layout import SplitError
-from imgzoo_data.sources.listing import image_bytes
+from imgzoo_data.sources.listing import ELSEWHERE, NO_BYTES, byte_counts, image_bytes
 
 
 @pytest.mark.parametrize(("scheme", "extra"), [("parquet", "parquet"), ("hf", "hf"), ("tfds", "tfds")])
@@ -60,6 +60,19 @@ def test_copies_in_tables_are_found(tmp_path, kind):
     splits = open_splits(name, allow_shared=True)
     assert splits.shared == "2 of 5 validation images are also in training, compared by content"
     assert any("1 image under two labels" in note for note in splits.description[0].notes)
+
+
+def test_sizes_are_known_without_reading_rows():
+    pyarrow = pytest.importorskip("pyarrow")
+    cells = [b"abc", None, b""]
+    for column, wanted in (
+        (pyarrow.array(cells), [3, NO_BYTES, 0]),
+        (pyarrow.array([{"bytes": cell, "path": "x"} for cell in cells]), [3, ELSEWHERE, 0]),
+        (pyarrow.array(["a.jpg", "b.jpg"]), [ELSEWHERE] * 2),
+        (pyarrow.array([[[1, 2]], [[3, 4]]]), [NO_BYTES] * 2),
+    ):
+        assert byte_counts(column).tolist() == wanted
+        assert byte_counts(pyarrow.chunked_array([column, column])).tolist() == wanted * 2
 
 
 def test_parquet_rows_of_bytes(tmp_path):

@@ -15,7 +15,7 @@ from imgzoo.errors import DataError, MissingDependencyError, UsageError
 
 from .base import TRAIN, Sample, Source, StreamSource, split_words
 from .layout import SplitError, canonical_split, no_split
-from .listing import byte_counts, cell_of, image_bytes, pick_image, pick_targets, readable
+from .listing import ELSEWHERE, byte_counts, cell_of, image_bytes, pick_image, pick_targets, readable
 from .targets import Targets, read_all
 
 
@@ -159,8 +159,8 @@ class HfSource(Source):
 
     def size(self, index: int) -> int | None:
         count = int(self._sizes[index])
-        if count >= 0:
-            return count
+        if count != ELSEWHERE:
+            return count if count >= 0 else None
         cell = self.rows[int(index)][self.image]
         try:
             return os.stat(cell["path"] if isinstance(cell, dict) else cell).st_size
@@ -169,7 +169,7 @@ class HfSource(Source):
 
     @functools.cached_property
     def _sizes(self) -> np.ndarray:
-        """(N,) bytes of each image, -1 where it is a file, or no bytes."""
+        """(N,) bytes of each image, below 0 where it is a file, or no bytes."""
         tables = self.rows.select_columns([self.image]).with_format("arrow").iter(1000)
         return np.concatenate([byte_counts(table.column(0)) for table in tables])
 

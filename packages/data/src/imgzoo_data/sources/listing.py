@@ -28,6 +28,7 @@ IMAGE_KEYS = ("image", "path", "file", "filename", "file_name", "filepath", "img
 TARGET_KEYS = ("label", "target", "class", "labels", "cls", "fine_label")
 SPLIT_KEYS = ("split", "subset", "fold")
 _MOST_READ = 1 << 27
+ELSEWHERE, NO_BYTES = -1, -2
 _DELIMITERS = (",", ";", "\t", "|")
 _HEADLESS = ", or, where line 1 is a row, all of them with columns=, as columns=image,label"
 
@@ -367,7 +368,7 @@ class ParquetSource(Source):
 
     @functools.cached_property
     def _sizes(self) -> np.ndarray:
-        """(N,) bytes of each image, -1 where not known; none where the files are too large to be read for it."""
+        """(N,) bytes of each image, below 0 where not known; none where the files are too large to be read for it."""
         if sum(path.stat().st_size for path in self.paths) > _MOST_READ:
             return np.zeros(0, np.int64)
         counts = []
@@ -404,15 +405,17 @@ def image_bytes(cell: Any, root: Path | None, reach: Sequence[Path] | None = Non
 
 
 def byte_counts(column: Any) -> np.ndarray:
-    """(N,) bytes of each image of an Arrow column of bytes, or of {"bytes", "path"}; -1 for what is no bytes."""
+    """(N,) bytes of each image of an Arrow column; `ELSEWHERE` for those that are paths, `NO_BYTES` for all others."""
     import pyarrow
     import pyarrow.compute as compute
 
+    missing = NO_BYTES
     if pyarrow.types.is_struct(column.type) and column.type.get_field_index("bytes") >= 0:
-        column = compute.struct_field(column, "bytes")
+        column, missing = compute.struct_field(column, "bytes"), ELSEWHERE
     if not (pyarrow.types.is_binary(column.type) or pyarrow.types.is_large_binary(column.type)):
-        return np.full(len(column), -1, np.int64)
-    return compute.fill_null(compute.binary_length(column).cast("int64"), -1).to_numpy()
+        text = pyarrow.types.is_string(column.type) or pyarrow.types.is_large_string(column.type)
+        return np.full(len(column), ELSEWHERE if text else NO_BYTES, np.int64)
+    return compute.fill_null(compute.binary_length(column).cast("int64"), missing).to_numpy()
 
 
 def _target_cells(file: Any, keys: list[str]) -> list[Any]:
