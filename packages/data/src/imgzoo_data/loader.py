@@ -92,8 +92,8 @@ class Quarantine:
 
     def _write(self, path: Path, fault: Fault) -> None:
         row = {"path": fault.key, "index": fault.index, "sha256": fault.sha256, "error": fault.error}
-        line = json.dumps(row) + "\n"
         try:
+            line = json.dumps(row) + "\n"
             path.parent.mkdir(parents=True, exist_ok=True)
             with path.open("a+", encoding="utf-8", errors="replace") as file:
                 file.seek(0)
