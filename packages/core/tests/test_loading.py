@@ -192,6 +192,21 @@ def test_arrays_of_objects_are_refused(tmp_path):
     assert not marker.exists()
 
 
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:12", r"begins with 'version https://git-lfs\.'$"),
+        (b"<!DOCTYPE html>\n<html>", "begins with '<!DOCTYPE html>'$"),
+        (b"", "is empty$"),
+        (b"\x80\x02}q\0", "is damaged or holds more than tensors"),
+    ],
+)
+def test_a_file_that_is_none_of_torchs_is_called_what_it_is(tmp_path, data, said):
+    (tmp_path / "x.pth").write_bytes(data)
+    with pytest.raises(WeightsError, match=said):
+        read_state(tmp_path / "x.pth")
+
+
 @pytest.mark.parametrize("damage", ["truncated", "empty", "header", "huge header"])
 def test_damaged_safetensors_are_named(saved, damage):
     path = saved / "model.safetensors"

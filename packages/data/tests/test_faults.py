@@ -47,6 +47,8 @@ def test_evaluation_may_skip_and_says_which(source, workers, tmp_path):
         seen = [i for batch in loader for i in batch.indices.tolist()]
         assert seen == [i for i in range(20) if i not in (3, 15)]
     loader.close()
+    again = create_loader(source, EVAL, 4, bad="skip", budget=2, quarantine=quarantine)  # as a run that goes on
+    assert sum(len(batch.indices) for batch in again) == 18
     rows = [json.loads(line) for line in quarantine.read_text().splitlines()]
     assert [row["path"] for row in rows] == ["a/3.jpg", "b/5.jpg"]
     assert rows[0]["sha256"] == hashlib.sha256(BROKEN).hexdigest() and rows[0]["error"]

@@ -33,19 +33,21 @@ def test_levels_that_contradict_each_other_are_refused(tmp_path, kind):
         create_dataset(f"{name}?class_from=middle")
 
 
-def pack(tmp_path, kind: str, names: list[str]) -> str:
-    """The named images in a folder, a tar or a zip."""
+def pack(tmp_path, kind: str, names: list[str], folders: list[str] | tuple = ()) -> str:
+    """The named images, and empty folders, in a folder, a tar or a zip."""
     files = {name: noise(number) for number, name in enumerate(names)}
     if kind == "tar":
-        (tmp_path / "d.tar").write_bytes(tar_bytes(files))
+        (tmp_path / "d.tar").write_bytes(tar_bytes({**files, **{f"{name}/": b"" for name in folders}}))
     elif kind == "zip":
         with zipfile.ZipFile(tmp_path / "d.zip", "w", zipfile.ZIP_DEFLATED) as archive:
-            for name, data in files.items():
+            for name, data in {**files, **{f"{name}/": b"" for name in folders}}.items():
                 archive.writestr(name, data)
     else:
         for name, data in files.items():
             (tmp_path / "d" / name).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / "d" / name).write_bytes(data)
+        for name in folders:
+            (tmp_path / "d" / name).mkdir(parents=True)
     return f"{kind}:{tmp_path / 'd'}" + ("" if kind == "folder" else f".{kind}")
 
 
@@ -92,6 +94,70 @@ def test_notes_beside_images_are_left_out_and_counted(tmp_path, kind):
     assert list(source.class_names) == ["cat", "dog"] and len(source) == 2
     assert source.left_out["files .txt"] == 1 and source.left_out["files .json"] == 1
     assert source.left_out["hidden files"] >= 1
+
+
+@pytest.mark.parametrize("kind", ["folder", "tar", "zip"])
+@pytest.mark.parametrize(
+    ("images", "empty", "option", "said"),
+    [
+        (["cat/0.jpg", "dog/0.jpg"], ["bee"], "", ["bee"]),
+        (["train/cat/0.jpg", "train/dog/0.jpg"], ["train/bee", "train/.git", "val/emu"], "", ["bee"]),
+        (["cat/0.jpg", "dog/0.jpg", "bee/about.txt"], ["ant/old", "dog/old"], "?class_from=first", ["ant", "bee"]),
+        (["set/cat/a/0.jpg", "set/dog/b/0.jpg"], ["set/cat/c"], "?class_from=last", ["c"]),
+        (["cat/0.jpg", "dog/0.jpg"], [f"c{number}" for number in range(7)], "", ["c0", "c1", "c2", "c3", "c4"]),
+    ],
+)
+def test_a_class_without_any_image_is_said(tmp_path, kind, images, empty, option, said):
+    name = pack(tmp_path, kind, images, empty)
+    source = create_dataset(name + option)
+    more = " and 2 others" if len(empty) == 7 else ""
+    shown = f"no images in the folder{'s' * (len(said) > 1)} {', '.join(map(repr, said))}{more}: no class"
+    assert [note for note in source.notes if note.startswith("no images")] == [shown]
+    assert f"note: {shown}" in str(source.describe())
+    if kind == "tar":  # once more, from the index that was kept
+        assert list(create_dataset(name + option).notes) == list(source.notes)
+
+
+@pytest.mark.parametrize("kind", ["folder", "tar", "zip"])
+def test_a_class_of_the_map_without_any_image_is_said_once(tmp_path, kind):
+    (tmp_path / "names.txt").write_text("ant\nbee\ncat\n")
+    name = pack(tmp_path, kind, ["cat/0.jpg", "ant/0.jpg"], ["bee", "dog"])
+    notes = create_dataset(f"{name}?class_map={tmp_path / 'names.txt'}").describe().notes
+    assert [note for note in notes if "no images" in note] == ["no images in the folder 'dog': no class",
+                                                               "no images of 'bee'"]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["folder", "tar", "zip"])
+def test_a_map_that_names_no_folder_is_said(tmp_path, kind):
+    (tmp_path / "names.txt").write_text("Ant\nBee\n")
+    name = pack(tmp_path, kind, ["ant/0.jpg", "bee/0.jpg"])
+    with pytest.raises(DataError, match=r"no class of the map .*: the map has Ant, Bee, the folders are ant, bee$"):
+        create_dataset(f"{name}?class_map={tmp_path / 'names.txt'}")
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "said"),
+    [
+        ("names.txt", "ant\nbee\nant\n", "'ant' stands there twice"),
+        ("names.json", '{"ant": 0, "bee": 1, "ant": 2}', "'ant' stands there twice"),
+        ("names.json", '["ant", "ant"]', "'ant' stands there twice"),
+        ("names.txt", "\n", "the class map names no class"),
+        ("names.json", "{}", "the class map names no class"),
+    ],
+)
+def test_a_map_without_one_meaning_is_refused(tmp_path, file, text, said):
+    (tmp_path / file).write_text(text)
+    with pytest.raises(UsageError, match=said):
+        create_dataset(f"{pack(tmp_path, 'folder', ['ant/0.jpg', 'bee/0.jpg'])}?class_map={tmp_path / file}")
+
+
+@pytest.mark.parametrize("kind", ["tar", "zip"])
+def test_an_archive_without_images_among_those_that_are_classes_is_said(tmp_path, kind):
+    for name in ("cat", "dog", "bee"):
+        pack(tmp_path, kind, [f"{number}.jpg" for number in range(2 * (name != "bee"))])
+        (tmp_path / f"d.{kind}").rename(tmp_path / f"{name}.{kind}")
+    source = create_dataset(f"{kind}:{tmp_path}")
+    assert list(source.class_names) == ["cat", "dog"] and source.notes == ["no images in the folder 'bee': no class"]
 
 
 def test_names_that_differ_by_spaces_or_composition_are_refused(tmp_path):

@@ -10,7 +10,7 @@ from data_helpers import noise, write_folder
 from imgzoo.errors import DataError, MissingDependencyError, UsageError
 from imgzoo_data import create_dataset, create_loader, create_transform, open_splits
 from imgzoo_data.sources.layout import SplitError
-from imgzoo_data.sources.listing import image_bytes
+from imgzoo_data.sources.listing import ELSEWHERE, NO_BYTES, byte_counts, image_bytes
 
 
 @pytest.mark.parametrize(("scheme", "extra"), [("parquet", "parquet"), ("hf", "hf"), ("tfds", "tfds")])
@@ -25,6 +25,54 @@ def parquet_file(path, rows):
     pyarrow = pytest.importorskip("pyarrow")
     parquet = pytest.importorskip("pyarrow.parquet")
     parquet.write_table(pyarrow.Table.from_pylist(rows), path, row_group_size=2)
+
+
+@pytest.mark.parametrize("kind", ["parquet", "hf", "files", "imagefolder"])
+def test_copies_in_tables_are_found(tmp_path, kind):
+    """Two rows of validation are also in training, and one image of training has two labels."""
+    images = [noise(number) for number in range(9)]
+    halves = {"train": [*range(6), 0], "validation": [4, 5, 6, 7, 8]}
+    labels = {"train": [*"aabbab", "b"], "validation": [*"abbab"]}
+    if kind == "parquet":
+        for split, rows in halves.items():
+            parquet_file(tmp_path / f"{split}.parquet", [{"image": images[row], "label": label}
+                                                         for row, label in zip(rows, labels[split])])  # fmt: skip
+    elif kind == "imagefolder":
+        for split, rows in halves.items():
+            for place, (row, label) in enumerate(zip(rows, labels[split])):
+                (tmp_path / split / label).mkdir(parents=True, exist_ok=True)
+                (tmp_path / split / label / f"{place}.jpg").write_bytes(images[row])
+    else:
+        datasets = pytest.importorskip("datasets")
+        for row, data in enumerate(images):
+            (tmp_path / f"{row}.jpg").write_bytes(data)
+        features = datasets.Features({"image": datasets.Image(), "label": datasets.Value("string")})
+        found = {}
+        for split, rows in halves.items():
+            cells = [{"bytes": None, "path": str(tmp_path / f"{row}.jpg")} if kind == "files" else
+                     {"bytes": images[row], "path": None} for row in rows]  # fmt: skip
+            found[split] = datasets.Dataset.from_dict({"image": cells, "label": labels[split]}, features=features)
+        datasets.DatasetDict(found).save_to_disk(str(tmp_path / "saved"))
+    name = f"parquet:{tmp_path}" if kind == "parquet" else f"hf:{tmp_path / 'saved'}?anywhere=true"
+    name = f"hf:{tmp_path}" if kind == "imagefolder" else name
+    with pytest.raises(UsageError, match="2 of 5 validation images are also training images"):
+        open_splits(name)
+    splits = open_splits(name, allow_shared=True)
+    assert splits.shared == "2 of 5 validation images are also in training, compared by content"
+    assert any("1 image under two labels" in note for note in splits.description[0].notes)
+
+
+def test_sizes_are_known_without_reading_rows():
+    pyarrow = pytest.importorskip("pyarrow")
+    cells = [b"abc", None, b""]
+    for column, wanted in (
+        (pyarrow.array(cells), [3, NO_BYTES, 0]),
+        (pyarrow.array([{"bytes": cell, "path": "x"} for cell in cells]), [3, ELSEWHERE, 0]),
+        (pyarrow.array(["a.jpg", "b.jpg"]), [ELSEWHERE] * 2),
+        (pyarrow.array([[[1, 2]], [[3, 4]]]), [NO_BYTES] * 2),
+    ):
+        assert byte_counts(column).tolist() == wanted
+        assert byte_counts(pyarrow.chunked_array([column, column])).tolist() == wanted * 2
 
 
 def test_parquet_rows_of_bytes(tmp_path):

@@ -282,11 +282,58 @@ def test_a_target_that_is_no_number_is_named(tmp_path, cell):
         ("path;label\na.jpg;cat\n", "single column 'path;label'; pass delimiter=;"),
         ("path\tlabel\na.jpg\tcat\n", "pass delimiter=tab"),
         ("path,z\na.jpg,2\n", "target_key"),
+        ("x,y\n1,2\n", "where line 1 is a row, all of them with columns="),
+        ("cat,a.jpg\ndog,b.jpg\n", r"line 1 is a row, 'a\.jpg' names an image .* columns=label,image$"),
+        ("a.jpg,cat,3\n", r"columns=image,label,column3$"),
+        ("list.csv,cat\n", r"line 1 is a row, 'list\.csv'"),  # a file that is there, whatever its ending
     ],
 )
 def test_hostile_and_wrong_csvs(tmp_path, text, message):
     with pytest.raises((DataError, UsageError), match=message):
         create_dataset(csv_file(tmp_path, text))
+
+
+def test_what_is_no_csv_is_called_what_it_is(tmp_path):
+    with pytest.raises(UsageError, match="is a folder; csv: reads one file of rows, folder: images in folders"):
+        create_dataset(f"csv:{tmp_path}")
+    (tmp_path / "list.xlsx").write_bytes(b"PK\x03\x04\x14\x00\x06\x00\xff\xfe")
+    with pytest.raises(UsageError, match=r"list\.xlsx is a zip archive; csv: reads text"):
+        create_dataset(f"csv:{tmp_path / 'list.xlsx'}")
+    (tmp_path / "list.csv").write_bytes("path,label\na.jpg,Käfer\n".encode("latin-1"))
+    with pytest.raises(DataError, match="line 2 is not utf-8: pass encoding=latin-1"):
+        create_dataset(f"csv:{tmp_path / 'list.csv'}")
+
+
+def test_a_csv_whose_columns_are_named_beside_it(tmp_path):
+    name = csv_file(tmp_path, "a.jpg,dog,train\nb.jpg,cat,train\na.jpg,cat,val\n")
+    source = create_dataset(f"{name}?columns=image, label,split")
+    assert (len(source), source.class_names, source.key(0)) == (2, ["cat", "dog"], "a.jpg")
+    other = create_dataset(f"{name}?columns=file,breed,part&target_key=breed&split_key=part", "validation")
+    assert other.targets().tolist() == [0]
+    with pytest.raises(DataError, match="line 1 has another number of cells than columns=image,label"):
+        create_dataset(f"{name}?columns=image,label")
+    with pytest.raises(UsageError, match=r"no column of images among x, y, z; name it with image_key$"):
+        create_dataset(f"{name}?columns=x,y,z")
+    for header in ("path,label,split", "image,breed,split", "Image,Label,Split"):
+        csv_file(tmp_path, f"{header}\na.jpg,dog,train\n")
+        with pytest.raises(UsageError, match="line 1 names the columns already; leave columns= out"):
+            create_dataset(f"{name}?columns={'image,breed,split' if 'breed' in header else 'image,label,split'}")
+
+
+def test_labels_of_shards_without_an_image_are_counted(tmp_path):
+    files = {
+        "0.jpg": noise(0),
+        "0.cls": b"0",
+        "1.jxl": b"x",
+        "1.cls": b"1",
+        "2.cls": b"1",
+        "3.jpg": noise(1),
+        "3.cls": b"1",
+    }
+    (tmp_path / "d.tar").write_bytes(tar_bytes({**files, "3.cls": b"1", "4.cls": b"0"}))
+    source = create_dataset(f"wds:{tmp_path / 'd.tar'}")
+    assert len(source) == 2 and source.left_out == {"labels without an image": 3}
+    assert "left out: 3 labels without an image" in str(source.describe())
 
 
 def test_the_delimiter_of_a_csv(tmp_path):

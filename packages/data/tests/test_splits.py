@@ -10,8 +10,11 @@ from data_helpers import noise, tar_bytes, write_folder
 
 from imgzoo.errors import DataError, UsageError
 from imgzoo_data import create_dataset, open_splits
+from imgzoo_data.sources import describe
+from imgzoo_data.sources.base import Sample, Source
 from imgzoo_data.sources.layout import SplitError, split_of
 from imgzoo_data.sources.splits import hold_out
+from imgzoo_data.sources.views import Subset
 
 
 def place(root, names: dict[str, int]):
@@ -68,6 +71,69 @@ def test_a_class_without_images_is_said(tmp_path):
     source = create_dataset(f"folder:{tmp_path}", "train", class_map=tmp_path / "classes.txt")
     assert "note: no images of 'zero'" in str(source.describe())
     assert "no images" not in str(create_dataset(f"folder:{tmp_path}", "train").describe())
+
+
+@pytest.mark.parametrize("kind", ["folder", "tar", "zip", "csv", "lines", "labels", "wds", "val_share"])
+def test_an_image_under_two_labels_is_said(tmp_path, kind):
+    place(tmp_path / "d", {"cat": 3, "dog": 3})
+    shutil.copy(tmp_path / "d" / "cat" / "1.png", tmp_path / "d" / "dog" / "same.png")
+    shutil.copy(tmp_path / "d" / "cat" / "1.png", tmp_path / "d" / "cat" / "same.png")  # no second label
+    name, first, second = f"folder:{tmp_path / 'd'}", "cat/1.png", "dog/same.png"
+    if kind in ("tar", "zip"):
+        shutil.make_archive(str(tmp_path / "d"), kind, tmp_path / "d")
+        name, first, second = f"{kind}:{tmp_path / 'd'}.{kind}", f"d.{kind}:./cat/1.png", f"d.{kind}:./dog/same.png"
+        first, second = (key.replace("./", "") if kind == "zip" else key for key in (first, second))
+    elif kind == "wds":
+        files = {path: path.read_bytes() for path in sorted((tmp_path / "d").rglob("*.png"))}
+        parts = {f"{p.parent.name}-{p.stem}.{k}": b if k == "png" else p.parent.name.encode()
+                 for p, b in files.items() for k in ("png", "cls")}  # fmt: skip
+        (tmp_path / "d.tar").write_bytes(tar_bytes(parts))
+        name, first, second = f"wds:{tmp_path / 'd.tar'}?target_format=class", "cat-1", "dog-same"
+    elif kind in ("csv", "lines", "labels"):
+        rows = [f"d/{path.parent.name}/{path.name},{path.parent.name}" for path in (tmp_path / "d").rglob("*.png")]
+        rows = ["d/cat/1.png,cat", "d/dog/1.png,dog", "d/cat/1.png,dog"] if kind == "lines" else sorted(rows)
+        (tmp_path / "d.csv").write_text("\n".join(["image,label", *rows]))
+        name, first, second = f"csv:{tmp_path / 'd.csv'}", "d/cat/1.png", f"d/{second}"
+        second = first if kind == "lines" else second
+    option = "?target_format=labels" if kind == "labels" else ""
+    labels = ("", "") if option else (" (cat)", " (dog)")
+    said = f"1 image under two labels, the first '{first}'{labels[0]} and '{second}'{labels[1]}"
+    if kind == "val_share":  # copies are never parted
+        assert any(said in line for line in open_splits(name, val_share=0.3).lines())
+    else:
+        assert said in create_dataset(name + option).describe().notes
+
+
+def test_a_source_that_reads_its_samples_for_their_labels_is_not_read_whole():
+    read = set()
+
+    class Slow(Source):
+        class_names, num_classes, name = ("a", "b"), 2, "slow"
+
+        def __len__(self):
+            return 500
+
+        def __getitem__(self, index):
+            read.add(int(index))
+            return Sample(np.full((4, 4, 3), index % 200, np.uint8), index % 2, str(index))
+
+        def place(self, index):
+            return str(index)
+
+    for source in (Slow(), Subset(Slow(), np.arange(400))):
+        assert source.describe().classes == 2
+    assert len(read) <= 64
+
+
+def test_images_to_compare_are_read_within_bounds(tmp_path, monkeypatch):
+    place(tmp_path, {"cat": 3, "dog": 3})
+    shutil.copy(tmp_path / "cat" / "1.png", tmp_path / "dog" / "same.png")
+    source = create_dataset(f"folder:{tmp_path}")
+    assert any("two labels" in note for note in source.describe().notes)
+    for name in ("COMPARED", "_MOST_READ"):
+        with monkeypatch.context() as patch:
+            patch.setattr(describe, name, 5)
+            assert not any("two labels" in note for note in source.describe().notes)
 
 
 def test_a_test_split_validates_only_when_it_is_named(tmp_path):
@@ -301,6 +367,49 @@ def test_listed_files_that_are_not_there_are_counted_before_they_are_read(tmp_pa
     assert "\n".join(splits.lines()).count("not there: ") == 2
     with pytest.raises(DataError, match=r"none of the listed files is there, .*; pass root="):
         open_splits(f"csv:{tmp_path / 'list.csv'}?root={tmp_path / 'a'}", val_share=0.5)
+
+
+def test_rows_of_no_split_are_counted(tmp_path):
+    write_folder(tmp_path, {"a": 4, "b": 4})
+    splits = ("train", "val", "", "trian")
+    rows = [f"{name}/{number}.jpg,{name},{splits[number]}" for name in "ab" for number in range(4)]
+    (tmp_path / "list.csv").write_text("\n".join(["image,label,split", *rows]))
+    source = create_dataset(f"csv:{tmp_path / 'list.csv'}")
+    assert len(source) == 2 and source.left_out == {"rows of split ''": 2, "rows of split 'trian'": 2}
+    assert create_dataset(f"csv:{tmp_path / 'list.csv'}", "trian").left_out == {"rows of split ''": 2}
+
+
+def test_what_paths_lack_is_advised(tmp_path):
+    write_folder(tmp_path, {"a": 2, "b": 2})
+    listing, ids = tmp_path / "list.csv", [(f"{name}/{number}", name) for name in "ab" for number in range(2)]
+    listing.write_text("\n".join(["id,label", *(f"{path},{name}" for path, name in ids)]))
+    with pytest.raises(DataError, match=r"none of the listed files is there, .*; pass ending=\.jpg, which they lack$"):
+        open_splits(f"csv:{listing}?image_key=id", val_share=0.5)
+    splits = open_splits(f"csv:{listing}?image_key=id&ending=.jpg", val_share=0.5)
+    assert len(splits.train) == 2 and splits.train[0].data and splits.train.key(0).endswith(".jpg")
+    listing.write_text("\n".join(["image,label", *(rf"{name}\{path[2:]}.jpg,{name}" for path, name in ids)]))
+    with pytest.raises(DataError, match=r"write / for \\ in their paths$"):
+        open_splits(f"csv:{listing}", val_share=0.5)
+
+
+def test_rows_that_stand_there_twice_are_said(tmp_path):
+    write_folder(tmp_path, {"a": 2, "b": 2})
+    rows = [f"{name}/{number}.jpg,{name}" for name in "ab" for number in (0, 1, 1)]
+    (tmp_path / "list.csv").write_text("\n".join(["image,label", *rows]))
+    notes = create_dataset(f"csv:{tmp_path / 'list.csv'}").describe().notes
+    assert "2 images listed more than once, the first 'a/1.jpg'" in notes and not [
+        n for n in notes if "two labels" in n
+    ]
+
+
+@pytest.mark.parametrize(("cells", "said"), [(("a", "NaN"), True), (("a", "nano"), False), (("a", "None"), True)])
+def test_a_label_that_says_nothing_is_said(tmp_path, cells, said):
+    write_folder(tmp_path, {"a": 2})
+    listing = tmp_path / "list.csv"
+    listing.write_text("\n".join(["image,label", *(f"a/{number}.jpg,{cell}" for number, cell in enumerate(cells))]))
+    wanted = [f"the class {cells[1]!r} looks like a missing label"] if said else []
+    assert create_dataset(f"csv:{listing}").notes == wanted
+    assert create_dataset(f"csv:{listing}", class_map=list(cells)).notes == []  # whoever declares it means it
 
 
 @pytest.mark.parametrize("mark", [";", "|", ","])

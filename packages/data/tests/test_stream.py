@@ -91,6 +91,17 @@ def test_a_killed_worker_is_replaced_and_the_stream_goes_on(expected):
     assert found == expected
 
 
+@pytest.mark.parametrize("count", [1, 2])
+def test_workers_killed_between_two_epochs_are_replaced(expected, count):
+    (loader,) = loaders(2)
+    assert len(list(itertools.islice(loader, 3))) == 3
+    for worker in loader._engine._iterator._workers[:count]:
+        os.kill(worker.pid, signal.SIGKILL)
+        worker.join()
+    loader.seek(0)
+    assert hashes([loader]) == expected
+
+
 def test_epochs_follow_one_another_and_differ(expected):
     (loader,) = loaders()
     first, second = ([tuple(batch.indices.tolist()) for batch in loader] for _ in range(2))

@@ -483,6 +483,19 @@ def test_without_names_the_order_is_said():
         align(unnamed, Answer("multilabel", 2, ("a", "b")))
 
 
+def test_class_numbers_of_a_table_are_named_by_a_map(tmp_path):
+    known = Answer("classification", 4, tuple(NAMES))
+    (tmp_path / "list.csv").write_text("image,label\na.png,3\nb.png,2\n")
+    (tmp_path / "names.txt").write_text("\n".join(NAMES))
+    table = f"csv:{tmp_path / 'list.csv'}"
+    for options in ("", "?target_format=number"):
+        with pytest.raises(UsageError, match=r"\?target_format=number&class_map=FILE after a table names its class"):
+            align(known, answer_of_data(imgzoo_data.create_dataset(table + options), "classification"))
+    source = imgzoo_data.create_dataset(f"{table}?target_format=number&class_map={tmp_path / 'names.txt'}")
+    found = align(known, answer_of_data(source, "classification"))
+    assert found.targets(torch.as_tensor(source.targets())).tolist() == [3, 2]
+
+
 def test_names_are_no_numbers():
     source = Pictures("classification", NAMES)
     with pytest.raises(UsageError, match="has the classes 'ant', 'bee', 'cat', 'dog', --task regression needs numbers"):

@@ -171,6 +171,22 @@ def test_scores_of_another_measure_do_not_compare(go):
     assert not [line for line in SAID if "chosen anew" in line]
 
 
+def test_scores_on_other_images_do_not_compare(go):
+    before = go()["step"]
+    SAID.clear()
+    assert go(resume=True, epochs=3)["best_step"] <= before
+    assert not [line for line in SAID if "chosen anew" in line or line.startswith("validation: ")]
+    (go.data / "val" / "dog" / "1.png").unlink()
+    done = go(resume=True, epochs=4)
+    assert done["best_step"] > before and done["best"]["n"] == 7
+    assert "the validation data holds other files than when this was saved" in SAID
+    assert [line for line in SAID if "the best weights are chosen anew" in line]
+    assert [line for line in SAID if line.startswith("validation: 7 images of 4 classes")]
+    SAID.clear()
+    go(resume=True, epochs=5)
+    assert not [line for line in SAID if "chosen anew" in line or "other files" in line]
+
+
 def test_an_average_asked_for_later_begins_at_the_trained_weights(go):
     go()
     go(resume=True, epochs=3, run__ema=[0.999], run__ema_warmup=False)

@@ -1,8 +1,10 @@
 """What a run says of its data and takes of it: held back images, samplers, augmentations, odd names, 12-bit values."""
 
 import csv
+import io
 import json
 import os
+import tarfile
 
 import numpy as np
 import pytest
@@ -121,3 +123,25 @@ def test_cells_of_several_labels_name_the_option_that_reads_them(tmp_path):
     common = ["test_resnet", *TINY, "--val-share", 0.5, "--allow-shared", "--dry-run"]
     said = fails(train, *common, "--data", source, "--task", "multilabel")
     assert "--task multilabel does not fit it; ?target_format=labels after the source" in said
+
+
+def test_streams_are_scored_and_not_trained_on(tmp_path):
+    with tarfile.open(tmp_path / "train-0.tar", "w") as train_tar, tarfile.open(tmp_path / "val-0.tar", "w") as val_tar:
+        for number in range(16):
+            picture, label = io.BytesIO(), str(number % 2).encode()
+            Image.new("RGB", (20, 20), (200 * (number % 2), 0, number)).save(picture, "PNG")
+            for name, data in ((f"{number}.png", picture.getvalue()), (f"{number}.cls", label)):
+                info = tarfile.TarInfo(name)
+                info.size = len(data)
+                (train_tar if number < 12 else val_tar).addfile(info, io.BytesIO(data))
+    source, run = f"wds:{tmp_path}", tmp_path / "run"
+    stream = f"{source}?streaming=true&num_classes=2"
+    said = fails(train, "test_resnet", "--data", stream, *TINY, "--output", run)
+    assert "is a stream; a run seeks in its data" in said and not run.exists()
+    invoke(train, "test_resnet", "--data", source, *TINY, "--output", run)
+    assert "unknown length: add num_samples= to it" in fails(validate, run, "--data", stream)
+    counted = f"{stream}&num_samples=4"
+    rows = fails(validate, run, "--data", counted, "--output", tmp_path / "rows.jsonl")
+    assert "is a stream, whose images have no names" in rows
+    scores = [json.loads(invoke(validate, run, "--data", data, "--json").stdout) for data in (source, counted)]
+    assert scores[0]["n"] == scores[1]["n"] == 4 and scores[0]["top1"] == scores[1]["top1"]

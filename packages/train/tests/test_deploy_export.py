@@ -1,5 +1,6 @@
 """Deployment and export: the same answers, folded and in other formats."""
 
+import re
 import warnings
 
 import pytest
@@ -127,6 +128,22 @@ def test_the_command_reports_parity(tmp_path):
     assert result.exit_code == 0, result.output
     assert "same answer 100%" in result.output
     assert target.is_file()
+
+
+@pytest.mark.parametrize(
+    ("end", "options", "advice"),
+    [
+        (".pt2", [], r"\.pt2 is the end of --format torch: add that, or call --output m\.onnx$"),
+        (".onnx", ["--format", "torchscript"], r"\.onnx is the end of --format onnx: .* --output m\.ts$"),
+        (".imgzoo", [], r"\.imgzoo is the end of --engine: add that, or call --output m\.onnx$"),
+    ],
+)
+def test_a_file_whose_end_says_another_format_is_not_written(tmp_path, end, options, advice):
+    from imgzoo_train.cli import export as module
+
+    said = fails(module, "test_resnet", "--pretrained", "false", *options, "--output", tmp_path / f"m{end}")
+    assert re.search(advice, said)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("form", ["onnx", "torch", "torchscript"])

@@ -32,8 +32,8 @@ from imgzoo_train.runs import run as runs
 from imgzoo_train.scores.validate import Settings, validate
 
 
-def damage(folder):
-    path = next(iter(sorted((folder / "val" / "bee").iterdir())))
+def damage(folder, split="val"):
+    path = next(iter(sorted((folder / split / "bee").iterdir())))
     path.write_bytes(path.read_bytes()[:60])
 
 
@@ -251,6 +251,7 @@ WRONG = {
     "run.epochs": 0,
     "run.metric": "acc",
     "run.loggers": ["paper"],
+    "run.loggers ": ["trackio"],  # which the test hides
     "loss.name": "crossentropy",
     "loss.name ": "mse",
     "run.threads": 100_000,
@@ -281,6 +282,7 @@ def test_what_cannot_work_is_refused_before_the_first_batch(tmp_path, monkeypatc
 
     settings = {**BASE, "data.source": "digits:", "run.output": str(tmp_path / "run"), key.strip(): WRONG[key]}
     monkeypatch.setattr(runs, "fit", lambda *arguments, **options: pytest.fail("it trained"))
+    monkeypatch.setitem(sys.modules, "trackio", None)
     with pytest.raises(ImgzooError) as error:
         config = Config().merged(nested(settings), "test")
         planning.dry_run(config) if way == "dry-run" else runs.train(config, quiet=True)
@@ -449,6 +451,19 @@ def test_a_run_folder_belongs_to_one_process(go, monkeypatch):  # noqa: F811
     assert go(resume=True)["step"] == 8  # who died holds nothing
 
 
+def test_what_a_killed_run_left_half_written_goes_when_it_goes_on(go):  # noqa: F811
+    go()
+    left = [".config.toml.0123.part", "checkpoints/.latest.0123.part", "checkpoints/.partial-00000003/state.json",
+            "checkpoints/.trash-00000001/state.json", ".best-new/model.safetensors", ".trash-best/config.json",
+            "report/.answers.0123.part"]  # fmt: skip
+    before = {path for path in go.folder.rglob("*") if not path.name.endswith(".part")}
+    for name in left:
+        (go.folder / name).parent.mkdir(exist_ok=True)
+        (go.folder / name).write_text("half")
+    assert go(resume=True)["step"] == 8
+    assert set(go.folder.rglob("*")) == before
+
+
 def test_a_file_system_without_locks_lets_anyone_in(tmp_path, monkeypatch):
     monkeypatch.setattr(storage.fcntl, "flock", lambda *arguments: full_of(errno.ENOLCK))
     with storage.held(tmp_path):
@@ -462,15 +477,62 @@ def full_of(code):
     raise OSError(code, os.strerror(code))
 
 
+def launched(folder, *arguments):
+    """(exit code, what it said in sentences, all it said) of two ranks that train."""
+    command = [
+        sys.executable,
+        "-m",
+        "imgzoo",
+        "launch",
+        "-n",
+        "2",
+        "train",
+        *map(str, arguments),
+        "--output",
+        str(folder),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    return done.returncode, [line for line in done.stderr.splitlines() if line.startswith("imgzoo: ")], done.stderr
+
+
 @pytest.mark.slow
-def test_a_bad_image_on_one_of_two_ranks_is_one_sentence(go):  # noqa: F811
-    damage(go.data)  # the second rank's: it evaluates every other image
-    command = [sys.executable, "-m", "imgzoo", "launch", "-n", "2", "train", "test_resnet", "--epochs", "1",
-               "--batch-size", "8", "--input-size", "16", "--device", "cpu", "--data", f"folder:{go.data}"]  # fmt: skip
-    done = subprocess.run([*command, "--output", go.folder], capture_output=True, text=True)
-    said = [line for line in done.stderr.splitlines() if line.startswith("imgzoo: ")]
-    assert done.returncode == 2 and len(said) == 1 and "--max-bad-val leaves such samples out" in said[0]
-    shutil.rmtree(go.folder)
-    done = subprocess.run([*command, "--output", go.folder, "--max-bad-val", "1"], capture_output=True, text=True)
+@pytest.mark.parametrize(
+    ("where", "advice", "flag"),
+    [
+        ("val", "--max-bad-val leaves such samples out and counts them", "--max-bad-val"),
+        ("train", "--max-bad replaces such samples by others", "--max-bad"),
+    ],
+)
+def test_a_bad_image_on_one_of_two_ranks_is_one_sentence(go, where, advice, flag):  # noqa: F811
+    damage(go.data, where)  # in validation the second rank's: it evaluates every other image
+    settings = ("test_resnet", "--epochs", 2, "--batch-size", 8, "--input-size", 16, "--device", "cpu",
+                "--data", f"folder:{go.data}")  # fmt: skip
+    for again in (settings, ("--resume",)):
+        code, said, _ = launched(go.folder, *again)
+        assert (code, len(said)) == (2, 1), said
+        assert advice in said[0]
+    found = Checkpoints(go.folder / "checkpoints").newest()
+    saved = found.parts["progress"]["step"] if found else 0
+    assert saved == (4 if where == "val" else 0)
+    code, said, text = launched(go.folder, "--resume", flag, 1)
+    assert code == 0 and f"going on from step {saved}" in text, text
     summary = json.loads((go.folder / "summary.json").read_text())
-    assert done.returncode == 0 and (summary["best"]["n"], summary["best"]["left_out"]) == (7, 1)
+    assert (summary["step"], summary["best"]["n"]) == (8, 7 if where == "val" else 8)
+    if where == "val":
+        assert summary["best"]["left_out"] == 1
+    else:
+        rows = (go.folder / "quarantine.jsonl").read_text().splitlines()
+        assert [json.loads(row)["path"] for row in rows] == ["bee/0.png"]
+    whole = go.folder.with_name("whole")
+    assert launched(whole, *settings, flag, 1)[0] == 0
+    ends = [Checkpoints(folder / "checkpoints").newest().parts["model"] for folder in (go.folder, whole)]
+    assert all(torch.equal(*pair) for pair in zip(ends[0].values(), ends[1].values(), strict=True))
+
+
+@pytest.mark.slow
+def test_more_bad_images_than_allowed_are_one_sentence_on_two_ranks(go):  # noqa: F811
+    for path in (go.data / "train").rglob("*.png"):
+        path.write_bytes(path.read_bytes()[:60])
+    code, said, _ = launched(go.folder, "test_resnet", "--epochs", 1, "--batch-size", 8, "--input-size", 16,
+                             "--device", "cpu", "--data", f"folder:{go.data}", "--max-bad", 2)  # fmt: skip
+    assert code == 2 and said and all("bad samples exceed the budget of 2" in line for line in said), said

@@ -35,6 +35,8 @@ _MARKS = (
     (b"\x7fELF", "a program"),
     (b"MZ", "a program"),
 )
+BINARY = frozenset(name for mark, name in _MARKS if any(not 32 <= byte < 127 for byte in mark))
+"""Kinds of files that begin with what no text begins with, in any encoding."""
 _BRANDS = {
     b"avif": "AVIF", b"avis": "AVIF", b"heic": HEIC, b"heix": HEIC, b"hevc": HEIC, b"heim": HEIC, b"mif1": HEIC,
     b"msf1": HEIC, b"crx ": "an image of Canon raw",

@@ -12,6 +12,7 @@ import signal
 import threading
 import warnings
 from collections.abc import Callable, Iterator
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -92,9 +93,12 @@ class Quarantine:
     def _write(self, path: Path, fault: Fault) -> None:
         row = {"path": fault.key, "index": fault.index, "sha256": fault.sha256, "error": fault.error}
         try:
+            line = json.dumps(row) + "\n"
             path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
+            with path.open("a+", encoding="utf-8", errors="replace") as file:
+                file.seek(0)
+                if line not in file:  # another rank, or the run before it went on, may have met it
+                    file.write(line)
         except OSError as error:  # what is written down is counted all the same
             log.warning("cannot write %s (%s); bad samples are no longer written down", escaped(path), error.strerror)
             self.path = None
@@ -176,8 +180,8 @@ class Loader:
             if run != self._run:
                 raise UsageError("another loop over this loader has begun; one at a time")
             self._position(epoch, step)
-            iterator = self._start()
             try:
+                iterator = self._start()
                 while step < last:
                     fetched = next(iterator, None)
                     if fetched is None:
@@ -187,7 +191,7 @@ class Loader:
                     if run != self._run:
                         raise UsageError("another loop over this loader has begun; one at a time")
             except (RuntimeError, OSError, EOFError) as error:
-                dead = _dead_workers(iterator)
+                dead = _dead_workers(getattr(self._engine, "_iterator", None))
                 if isinstance(error, UsageError | DataError) or not dead:
                     raise
                 deaths += 1
@@ -233,7 +237,10 @@ class Loader:
 
 
 def _dead_workers(iterator: Any) -> list[int]:
-    return [worker.pid for worker in getattr(iterator, "_workers", []) if not worker.is_alive()]
+    """The workers that died, or are about to: what one leaves half said is noticed before its end is."""
+    workers = getattr(iterator, "_workers", [])
+    wait([worker.sentinel for worker in workers], 0.2)
+    return [worker.pid for worker in workers if not worker.is_alive()]
 
 
 _DEATH = re.compile(r"DataLoader worker \(pid\(?s?\)? ?[\d, ]+\) (is killed by signal|exited unexpectedly)")

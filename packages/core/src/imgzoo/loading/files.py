@@ -194,10 +194,25 @@ def _read_torch(path: Path, mapped: bool) -> Any:
             raise WeightsError(
                 f"'{path}' names '{name}', so it was not loaded: weights are tensors, and nothing in a file is run"
             ) from error
+        if (head := _head(path)) is not None:
+            raise WeightsError(f"'{path}' is no file that torch wrote: it {head}") from error
         lines = str(error).strip().split("\n")  # the first may be advice to load unsafely
         told = next((line for line in lines if "nsupported" in line), lines[0])
         first = told.strip().split(". ")[0][:200]
         raise WeightsError(f"'{path}' is damaged or holds more than tensors, so it was not loaded: {first}") from error
+
+
+def _head(path: Path) -> str | None:
+    """How a file begins that is neither an archive nor a pickle, in words: a page of a failed download, a pointer."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(24)
+    except OSError:
+        return None
+    if not head:
+        return "is empty"
+    text = head.decode("latin-1").split("\n")[0].rstrip()
+    return None if head.startswith((b"PK", b"\x80")) or not text.isprintable() else f"begins with '{text}'"
 
 
 def _called(path: Path) -> str:

@@ -23,6 +23,7 @@ from .layout import (
     classify,
     folder_served,
     left_out,
+    no_images,
     no_split,
     split_of,
     split_of_file,
@@ -137,7 +138,7 @@ class ArchiveSource(Source):
 
     def lay_out(
         self, table: TarTable, found: Found, location: str, split: str, class_map: Any, class_from: str, strict: bool,
-        search_split: bool,
+        search_split: bool, wanted: tuple[str, ...],
     ) -> np.ndarray:  # fmt: skip
         """Choose the split inside, find the classes, and pack the index; returns the chosen rows of the table."""
         what = f"'{location}'"
@@ -174,6 +175,8 @@ class ArchiveSource(Source):
         packed = PackedIndex(table.blob, table.ends, targets, table.offsets, table.sizes)
         rows = _order(np.flatnonzero(targets > -2), packed, table)
         self.index, self.which = packed.take(rows), table.which[rows]
+        if not len(rows):
+            raise no_images(f"in '{location}'", wanted, folders, numbers)
         self.left_out = {**left_out(folders), **table.left_out, **self.left_out}
         self.class_names, self.num_classes = classes.names, len(classes.names)
         self.rule, self.notes = classes.rule, classes.notes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,9 @@ def load_class_map(class_map: str | Path | Mapping[str, int] | Sequence[str] | N
     if class_map is None:
         return None
     given: Any = _read_class_map(Path(class_map)) if isinstance(class_map, str | Path) else class_map
+    if not given:
+        raise UsageError("the class map names no class")
+    _refuse_twice([] if isinstance(given, Mapping) else given)
     numbers = given if isinstance(given, Mapping) else {name: number for number, name in enumerate(given)}
     for name, number in numbers.items():
         if not isinstance(name, str) or isinstance(number, bool) or not isinstance(number, int) or number < 0:
@@ -47,12 +51,25 @@ def _read_class_map(path: Path) -> Any:
     if path.suffix.lower() == ".txt":
         return [line.strip() for line in text.splitlines() if line.strip()]
     try:
-        found = json.loads(text)
+        found = json.loads(text, object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:
         raise UsageError(f"class map {path} is not JSON: {error}") from error
     if not isinstance(found, dict | list):
         raise UsageError(f"class map {path} must hold a list of names or a mapping of names to numbers")
     return found
+
+
+def _refuse_twice(names: Iterable[Any]) -> None:
+    """Raise `UsageError` for a name that stands twice in a class map: which number it means is not to guess."""
+    twice = [name for name, count in Counter(map(str, names)).items() if count > 1]
+    if twice:
+        raise UsageError(f"class map: {twice[0]!r} stands there twice, and has one number only")
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON, whose names must differ."""
+    _refuse_twice(name for name, _ in pairs)
+    return dict(pairs)
 
 
 def names_of(class_map: Mapping[str, int]) -> list[str]:

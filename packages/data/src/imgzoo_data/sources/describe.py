@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import glob
+import hashlib
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -13,9 +17,12 @@ from imgzoo.text import counted, escaped
 from imgzoo_data.decode import observe
 from imgzoo_data.depth import EIGHT_BITS, TWELVE_BITS, Observed, contradiction
 
-from .base import Facts, Source
+from .base import IMAGE_EXTENSIONS, Facts, Source
+from .layout import SHOWN
 
-_DARK, _DIM, _SHOWN, _LOOKED_FOR = 31, 16383, 5, 20_000
+_DARK, _DIM, _LOOKED_FOR, _MOST_READ = 31, 16383, 20_000, 1 << 27
+COMPARED = 20_000
+"""Samples up to which contents are compared; above it only where samples lie."""
 
 
 @dataclass
@@ -78,8 +85,10 @@ def describe(source: Facts, most: int = 32) -> Description:
     if source.whole and source.split:
         notes.append("nothing there names a split, so all of it is read")
     if sizes is not None and (empty := [name for name, size in zip(source.class_names, sizes) if not size]):
-        more = f" and {len(empty) - _SHOWN:,} other classes" if len(empty) > _SHOWN else ""
-        notes.append(f"no images of {', '.join(map(repr, empty[:_SHOWN]))}{more}")
+        more = f" and {len(empty) - SHOWN:,} other classes" if len(empty) > SHOWN else ""
+        notes.append(f"no images of {', '.join(map(repr, empty[:SHOWN]))}{more}")
+    if isinstance(source, Source):
+        notes += _twofold(source)
     highest = max((item.high for item in seen if item.kind == EIGHT_BITS), default=255)
     if 0 < highest <= _DARK:
         notes.append(f"8-bit values end at {highest:g}: nearly black")
@@ -129,10 +138,81 @@ def _missing(source: Facts, notes: list[str]) -> str:
         return ""
     first = f"'{source.place(gone[0])}'"
     if len(gone) == count:
-        return f"none of the listed files is there, not even {first}; pass root= for the folder they are relative to"
+        return f"none of the listed files is there, not even {first}; {_advice(str(source.place(gone[0])))}"
     among = "" if count == len(source) else f" of {count:,} looked for"
     notes.append(f"not there: {counted(len(gone), 'listed file')}{among}, the first {first}")
     return ""
+
+
+def _advice(place: str) -> str:
+    """What may help where no listed file is there, such as this one."""
+    beside = {os.path.splitext(entry)[1] for entry in glob.glob(f"{glob.escape(place)}.*")}
+    found = sorted(ending for ending in beside if ending.lower() in IMAGE_EXTENSIONS)
+    if found:
+        return f"pass ending={found[0]}, which they lack"
+    if "\\" in place and os.path.exists(place.replace("\\", "/")):
+        return "write / for \\ in their paths"
+    return "pass root= for the folder they are relative to"
+
+
+def _twofold(source: Source) -> list[str]:
+    """Notes on images that stand there several times, and on those under two labels: told by where they lie, or by
+    their bytes where the source knows how many those are; up to so many samples and bytes that a start does not wait.
+    """
+    if not 1 < len(source) <= COMPARED or _reads_for_targets(source):
+        return []
+    if source.place(0) is None and source.size(0) is None:
+        return []
+    labels = [label.tobytes() for label in source.targets()]
+    groups: dict[Any, list[int]] = defaultdict(list)
+    for row in range(len(source)):
+        place = source.place(row)
+        groups[row if place is None else place].append(row)
+    several = [rows for rows in groups.values() if len(rows) > 1]
+    found = [rows for rows in several if len({labels[row] for row in rows}) > 1]
+    notes = []
+    if again := [rows for rows in several if len({labels[row] for row in rows}) == 1]:
+        notes.append(f"{counted(len(again), 'image')} listed more than once, the first '{source.key(again[0][0])}'")
+    found += _alike(source, [rows[0] for rows in groups.values()], labels)
+    if not found:
+        return notes
+    shown, other = found[0][0], next(row for row in found[0] if labels[row] != labels[found[0][0]])
+    return [
+        *notes,
+        f"{counted(len(found), 'image')} under two labels, the first '{source.key(shown)}'{_label(source, shown)} and "
+        f"'{source.key(other)}'{_label(source, other)}",
+    ]
+
+
+def _alike(source: Source, rows: Sequence[int], labels: Sequence[bytes]) -> list[list[int]]:
+    """Groups of rows with the same bytes and not all the same label."""
+    sizes: dict[int | None, list[int]] = defaultdict(list)
+    for row in rows:
+        sizes[source.size(row)].append(row)
+    costs = {size: len(alike) * size for size, alike in sizes.items() if size and len({labels[r] for r in alike}) > 1}
+    read, found = 0, defaultdict[bytes, list[int]](list)
+    for size, cost in sorted(costs.items(), key=lambda item: item[1]):
+        read += cost
+        for row in sizes[size] if read <= _MOST_READ else ():
+            found[digest_of(source, row)].append(row)
+    found.pop(b"", None)
+    return [rows for rows in found.values() if len({labels[row] for row in rows}) > 1]
+
+
+def _label(source: Source, row: int) -> str:
+    """The class of a row, or its number to predict, in parentheses; nothing for several."""
+    target = source.targets()[row]
+    named = target.ndim == 0 and not source.numeric and bool(source.class_names)
+    return f" ({source.class_names[target]})" if named else "" if target.ndim else f" ({target:g})"
+
+
+def digest_of(source: Source, row: int) -> bytes:
+    """SHA-256 of the bytes of a sample; empty where there are none to compare."""
+    try:
+        data = source[row].data
+    except (DataError, OSError):  # what cannot be read is found when it is used
+        return b""
+    return hashlib.sha256(data).digest() if isinstance(data, bytes) and data else b""
 
 
 def _values(source: Source, most: int) -> Iterable[Observed]:
@@ -148,12 +228,19 @@ def _values(source: Source, most: int) -> Iterable[Observed]:
 
 def _class_sizes(source: Facts) -> np.ndarray | None:
     """(classes,) samples of each, where targets are known without reading the samples."""
-    if not isinstance(source, Source) or not source.class_names or type(source).targets is Source.targets:
+    if not isinstance(source, Source) or not source.class_names or _reads_for_targets(source):
         return None
     targets = source.targets()
     if targets.ndim > 1:
         return targets.sum(0)
     return np.bincount(targets[targets >= 0].astype(np.int64), minlength=len(source.class_names))
+
+
+def _reads_for_targets(source: Any) -> bool:
+    """Whether a source must read its samples to know their targets."""
+    while hasattr(source, "base"):
+        source = source.base
+    return type(source).targets is Source.targets
 
 
 def _evident(seen: list[Observed]) -> tuple[float, float] | None:

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from imgzoo.errors import DataError, UsageError
+from imgzoo.errors import UsageError
 
 from .base import IMAGE_EXTENSIONS, TRAIN, Sample, Source, real_place, require_path
 from .classes import load_class_map, natural_key, natural_sorted
 from .index import IndexBuilder
-from .layout import Folder, choose_split, classify, folder_served, left_out, split_of
+from .layout import Folder, choose_split, classify, folder_served, left_out, no_images, split_of
 
 
 class FolderSource(Source):
@@ -70,7 +70,7 @@ class FolderSource(Source):
                 builder.add(f"{folder.name}/{file}" if folder.name else file, target)
         self.index = builder.build()
         if not len(self.index):
-            raise DataError(f"no images below '{self.root}'; looked for {', '.join(wanted)}")
+            raise no_images(f"below '{self.root}'", wanted, folders, numbers)
         self.class_names, self.num_classes = classes.names, len(classes.names)
         self.rule, self.notes = classes.rule, classes.notes
         beside = "images of no class of the map" if numbers is not None else "images beside the class folders"
@@ -93,8 +93,11 @@ class FolderSource(Source):
     def region(self) -> str | None:
         return None if self._linked else f"{os.path.realpath(self.root)}/"
 
-    def size(self, index: int) -> int:
-        return os.stat(self.root / self.index.name(index)).st_size
+    def size(self, index: int) -> int | None:
+        try:
+            return os.stat(self.root / self.index.name(index)).st_size
+        except OSError:  # a file that went is a bad sample, when it is read
+            return None
 
     def targets(self) -> np.ndarray:
         return self.index.targets

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ from imgzoo.errors import DataError, MissingDependencyError, UsageError
 
 from .base import TRAIN, Sample, Source, StreamSource, split_words
 from .layout import SplitError, canonical_split, no_split
-from .listing import cell_of, image_bytes, pick_image, pick_targets, readable
+from .listing import ELSEWHERE, byte_counts, cell_of, image_bytes, pick_image, pick_targets, readable
 from .targets import Targets, read_all
 
 
@@ -154,6 +156,22 @@ class HfSource(Source):
     def place(self, index: int) -> str | None:
         known = getattr(self.rows, "_fingerprint", None)  # the same for the same split of the same set
         return None if known is None else f"{known}:{index}"
+
+    def size(self, index: int) -> int | None:
+        count = int(self._sizes[index])
+        if count != ELSEWHERE:
+            return count if count >= 0 else None
+        cell = self.rows[int(index)][self.image]
+        try:
+            return os.stat(cell["path"] if isinstance(cell, dict) else cell).st_size
+        except (OSError, TypeError, ValueError):  # no file, or none that is there
+            return None
+
+    @functools.cached_property
+    def _sizes(self) -> np.ndarray:
+        """(N,) bytes of each image, below 0 where it is a file, or no bytes."""
+        tables = self.rows.select_columns([self.image]).with_format("arrow").iter(1000)
+        return np.concatenate([byte_counts(table.column(0)) for table in tables])
 
     def targets(self) -> np.ndarray:
         return self._targets

@@ -9,7 +9,7 @@ import os
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from typing import NamedTuple
 
 from imgzoo.errors import DataError, UsageError
@@ -33,6 +33,8 @@ NO_IMAGE = frozenset((
     ".bat", ".url", ".lnk", ".doc", ".docx", ".xls", ".xlsx", ".js", ".css", ".cls", ".idx",
 ))  # fmt: skip
 """Endings of files that lie beside images and are none."""
+SHOWN = 5
+"""Names that a sentence lists."""
 
 
 class SplitError(UsageError):
@@ -193,6 +195,7 @@ def classify(
         notes = case_twins(numbers)
     else:
         rule, notes = f"{rule}, by the class map", []
+    notes += _empty(folders, {*numbers, *names, *names.values()}, base if class_from == "first" else None)
     of = {path: numbers.get(names[raw], numbers.get(raw, -1)) for path, raw in chosen.items()}
     return Classes(of, names_of(numbers), rule if paths else "", notes)
 
@@ -269,6 +272,38 @@ def _refuse_vanished(folders: Sequence[Folder], first: Mapping[str, str], last: 
                 f"{what}: the class '{os.path.basename(folder.name)}' would disappear: its {endings(lost)} are no "
                 "images that are read; convert them, name the ending with extensions=, or move the folder away"
             )
+
+
+def _empty(folders: Sequence[Folder], known: Set[str], base: str | None) -> list[str]:
+    """A note on folders that hold no image and would have been a class of their own; `base` is the folder whose entries
+    are the classes, None where the innermost folders are.
+    """
+    above = {path for folder in folders for path in _parents(folder.name)}
+    leaves = (folder.name for folder in folders if folder.name not in above and not folder.images)
+    called = (path.removeprefix(base).split("/")[0] if base is not None else os.path.basename(path) for path in leaves)
+    empty = natural_sorted({clean_name(name) for name in called if name} - known)
+    if not empty:
+        return []
+    more = f" and {len(empty) - SHOWN:,} others" if len(empty) > SHOWN else ""
+    shown = ", ".join(map(repr, empty[:SHOWN]))
+    return [f"no images in the folder{'s' * (len(empty) > 1)} {shown}{more}: no class"]
+
+
+def _parents(path: str) -> Iterator[str]:
+    """The folders above a path, "" (the root) at last."""
+    while path:
+        path = os.path.dirname(path)
+        yield path
+
+
+def no_images(
+    where: str, wanted: Iterable[str], folders: Iterable[Folder], numbers: Mapping[str, int] | None
+) -> DataError:
+    """The error of a tree that serves no image: there is none, or none lies in a folder of the class map."""
+    there = natural_sorted({os.path.basename(folder.name) for folder in folders if folder.images})
+    if numbers is None or not there:
+        return DataError(f"no images {where}; looked for {', '.join(wanted)}")
+    return DataError(f"no class of the map {where}: the map has {_some([*numbers])}, the folders are {_some(there)}")
 
 
 def endings(counts: Mapping[str, int]) -> str:

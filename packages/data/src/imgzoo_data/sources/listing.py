@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 import csv
+import functools
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,17 +16,21 @@ import numpy as np
 
 from imgzoo.errors import DataError, ImgzooError, MissingDependencyError, UsageError
 from imgzoo.text import escaped, first_line
+from imgzoo_data.kinds import BINARY, what_it_is
 
-from .base import TRAIN, Sample, Source, real_place, require_path
+from .base import IMAGE_EXTENSIONS, TRAIN, Sample, Source, real_place, require_path
 from .classes import natural_sorted
 from .index import IndexBuilder
-from .layout import VALIDATION, SplitError, canonical_split, no_split, split_of, split_of_file
+from .layout import SHOWN, VALIDATION, SplitError, canonical_split, no_split, split_of, split_of_file
 from .targets import Targets, nested, read_all
 
 IMAGE_KEYS = ("image", "path", "file", "filename", "file_name", "filepath", "img", "jpg")
 TARGET_KEYS = ("label", "target", "class", "labels", "cls", "fine_label")
 SPLIT_KEYS = ("split", "subset", "fold")
+_MOST_READ = 1 << 27
+ELSEWHERE, NO_BYTES = -1, -2
 _DELIMITERS = (",", ";", "\t", "|")
+_HEADLESS = ", or, where line 1 is a row, all of them with columns=, as columns=image,label"
 
 
 def pick_column(asked: str | None, usual: Sequence[str], columns: Sequence[str], what: str) -> str | None:
@@ -47,11 +52,11 @@ def pick_targets(asked: str | None, columns: Sequence[str]) -> list[str]:
     return [str(key) for key in keys]
 
 
-def pick_image(asked: str | None, columns: Sequence[str]) -> str:
+def pick_image(asked: str | None, columns: Sequence[str], advice: str = "") -> str:
     """The image column, or a `UsageError` that lists the columns."""
     image = pick_column(asked, IMAGE_KEYS, columns, "image")
     if image is None:
-        raise UsageError(f"no column of images among {', '.join(map(str, columns))}; name it with image_key")
+        raise UsageError(f"no column of images among {', '.join(map(str, columns))}; name it with image_key{advice}")
     return image
 
 
@@ -128,18 +133,27 @@ def csv_source(
     delimiter: str | None = None,
     encoding: str = "utf-8",
     anywhere: bool = False,
+    columns: str | None = None,
+    ending: str = "",
 ) -> Source:
-    """Open a CSV (or TSV) with a header line. Paths are relative to `root`, by default the folder of the file.
+    """Open a CSV (or TSV) whose first line names the columns, or whose columns are named by `columns=image,label`.
+    Paths are relative to `root`, by default the folder of the file.
 
     `target_key` may name several columns, separated by commas. A column `split`, if there is one, selects rows;
     `split_key` names another, or none (`split_key=`). With `fold=2` the rows whose split column holds 2 are the
     validation split and all others train. Classes are those of all rows, whatever their split. `anywhere` allows paths
-    outside the root.
+    outside the root. `ending=.jpg` is added to each path, where the file leaves it out.
     """
     path = require_path(location, "listing")
-    columns, rows = _read_rows(path, delimiter, encoding)
-    image, keys = pick_image(image_key, columns), pick_targets(target_key, columns)
-    chosen = None if split_key == "" else pick_column(split_key, SPLIT_KEYS, columns, "split")
+    if path.is_dir():
+        raise UsageError(f"'{path}' is a folder; csv: reads one file of rows, folder: images in folders")
+    folder = Path(root).expanduser() if root else path.parent
+    given = [name.strip() for name in columns.split(",")] if columns else []
+    names, rows = _read_rows(path, delimiter, encoding, given)
+    if not columns:
+        _refuse_row(path, names, folder)
+    image, keys = pick_image(image_key, names, "" if columns else _HEADLESS), pick_targets(target_key, names)
+    chosen = None if split_key == "" else pick_column(split_key, SPLIT_KEYS, names, "split")
     if fold is not None and chosen is None:
         raise UsageError(f"{path.name}: fold needs a column of folds; name it with split_key")
     listed = [_listed(path, line, row, image, keys, chosen, anywhere) for line, row in rows]
@@ -152,36 +166,45 @@ def csv_source(
         targets, [row.cell for row in listed], lambda place: f"{path.name}, line {listed[place].line}, {column}"
     )
     picked = np.array(_rows_of(path, split, fold, chosen, [row.split for row in listed]), np.int64)
-    folder = Path(root).expanduser() if root else path.parent
-    source = ListSource(folder, (listed[place].name for place in picked), values[picked], targets)
+    source = ListSource(folder, (f"{listed[place].name}{ending}" for place in picked), values[picked], targets)
     source.whole = chosen is None
     source.served = f"all rows of '{path.name}'" if chosen is None else f"rows of '{path.name}' by column '{chosen}'"
     if fold is not None:
         source.served += f", fold {fold}"
+    elif chosen is not None:
+        strange = Counter(row.split for row in listed if row.split != split and not split_of(row.split))
+        source.left_out = {f"rows of split {cell!r}": count for cell, count in strange.most_common(SHOWN)}
     return source
 
 
-def _read_rows(path: Path, delimiter: str | None, encoding: str) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
-    """The column names, and (line number, row) of the rows of a CSV."""
+def _read_rows(
+    path: Path, delimiter: str | None, encoding: str, names: Sequence[str]
+) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
+    """The column names, those given or those of the first line, and (line number, row) of the rows of a CSV."""
     delimiter = {"tab": "\t"}.get(delimiter or "", delimiter) or ("\t" if path.suffix.lower() == ".tsv" else ",")
     if len(delimiter) != 1 or delimiter in '"\r\n':
         raise UsageError(f"delimiter is one character, as ; or |, or the word tab; not {delimiter!r}")
     encoding = "utf-8-sig" if encoding.lower() in ("utf-8", "utf8") else encoding
     try:
         with path.open(newline="", encoding=encoding) as file:
-            reader = csv.DictReader(file, delimiter=delimiter)
+            reader = csv.DictReader(file, names or None, delimiter=delimiter)
             _check_columns(path, list(reader.fieldnames or []), delimiter)
             rows = []
             for row in reader:
                 if None in row.values() or None in row:
-                    raise DataError(f"{path.name}, line {reader.line_num} has another number of cells than the header")
+                    there = f"columns={','.join(names)}" if names else "the header"
+                    raise DataError(f"{path.name}, line {reader.line_num} has another number of cells than {there}")
                 rows.append((reader.line_num, row))
+            if names and rows and _is_header(rows[0][1]):
+                raise UsageError(f"{path.name}, line {rows[0][0]} names the columns already; leave columns= out")
             return list(reader.fieldnames or []), rows
     except csv.Error as error:
         raise DataError(f"{path.name}, line {reader.line_num}: {error}") from error
     except LookupError as error:
         raise UsageError(f"encoding '{encoding}' is unknown; use utf-8, latin-1, cp1252, ...") from error
     except UnicodeDecodeError as error:
+        if (kind := what_it_is(path.read_bytes()[:512])) in BINARY:
+            raise UsageError(f"{path.name} is {kind}; csv: reads text, a row a line") from error
         line = 1 + path.read_bytes()[: _bad_byte(path, encoding)].count(b"\n")
         raise DataError(
             f"{path.name}, line {line} is not {encoding.removesuffix('-sig')}: pass encoding=latin-1, or the right one"
@@ -199,6 +222,26 @@ def _check_columns(path: Path, columns: Sequence[str], delimiter: str) -> None:
     twice = [name for name, count in Counter(columns).items() if count > 1]
     if twice:
         raise DataError(f"{path.name}, line 1: several columns are called '{twice[0]}'; rename all but one")
+
+
+def _is_header(row: dict[str, str]) -> bool:
+    """Whether a row repeats the names of the columns, or holds the usual ones."""
+    cells = [cell.strip().lower() for cell in row.values()]
+    usual = not {*cells}.isdisjoint(IMAGE_KEYS) and not {*cells}.isdisjoint(TARGET_KEYS)
+    return usual or cells == [name.lower() for name in row]
+
+
+def _refuse_row(path: Path, cells: Sequence[str], folder: Path) -> None:
+    """Raise `UsageError` for a first line that holds the path of an image where the names of the columns should be."""
+    ends = [os.path.splitext(cell.strip())[1].lower() in IMAGE_EXTENSIONS for cell in cells]
+    images = [end or os.path.isfile(folder / cell) for cell, end in zip(cells, ends)]
+    if any(images):
+        others = iter(("label", *(f"column{number}" for number in range(3, len(cells) + 1))))
+        names = ["image" if number == images.index(True) else next(others) for number in range(len(cells))]
+        raise UsageError(
+            f"{path.name}, line 1 is a row, '{escaped(cells[images.index(True)])}' names an image and no column; name "
+            f"the columns, as columns={','.join(names)}"
+        )
 
 
 def _bad_byte(path: Path, encoding: str) -> int:
@@ -319,6 +362,22 @@ class ParquetSource(Source):
         file, part = self._groups[group]
         return f"{real_place(self.paths[file])}:{part}:{index - self._starts[group]}"
 
+    def size(self, index: int) -> int | None:
+        count = int(self._sizes[index]) if len(self._sizes) else -1
+        return count if count >= 0 else None
+
+    @functools.cached_property
+    def _sizes(self) -> np.ndarray:
+        """(N,) bytes of each image, below 0 where not known; none where the files are too large to be read for it."""
+        if sum(path.stat().st_size for path in self.paths) > _MOST_READ:
+            return np.zeros(0, np.int64)
+        counts = []
+        for path in self.paths:
+            with readable(path):
+                column = self._parquet.ParquetFile(path).read(columns=[self.image.split("/")[0]]).column(0)
+                counts.append(byte_counts(column))
+        return np.concatenate(counts)
+
     def targets(self) -> np.ndarray:
         return self._targets
 
@@ -343,6 +402,20 @@ def image_bytes(cell: Any, root: Path | None, reach: Sequence[Path] | None = Non
     if isinstance(cell, list):
         return np.asarray(cell, np.uint8)
     return cell
+
+
+def byte_counts(column: Any) -> np.ndarray:
+    """(N,) bytes of each image of an Arrow column; `ELSEWHERE` for those that are paths, `NO_BYTES` for all others."""
+    import pyarrow
+    import pyarrow.compute as compute
+
+    missing = NO_BYTES
+    if pyarrow.types.is_struct(column.type) and column.type.get_field_index("bytes") >= 0:
+        column, missing = compute.struct_field(column, "bytes"), ELSEWHERE
+    if not (pyarrow.types.is_binary(column.type) or pyarrow.types.is_large_binary(column.type)):
+        text = pyarrow.types.is_string(column.type) or pyarrow.types.is_large_string(column.type)
+        return np.full(len(column), ELSEWHERE if text else NO_BYTES, np.int64)
+    return compute.fill_null(compute.binary_length(column).cast("int64"), missing).to_numpy()
 
 
 def _target_cells(file: Any, keys: list[str]) -> list[Any]:

@@ -13,16 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from imgzoo.errors import DataError, UsageError
+from imgzoo.errors import UsageError
 from imgzoo.text import escaped
 
 from .base import TRAIN, VALIDATION, Source, StreamSource
-from .describe import Description, settle
+from .describe import COMPARED, Description, digest_of, settle
 from .layout import SplitError, split_of, split_of_file
 from .views import Subset, strata
-
-COMPARED = 20_000
-"""Samples up to which contents are compared; above it only where samples lie."""
 
 
 @dataclass
@@ -200,9 +197,8 @@ def shared_samples(train: Any, validation: Any) -> tuple[list[tuple[int, int]], 
     regions = train.region(), validation.region()
     apart = None not in regions and not any(str(a).startswith(str(b)) for a, b in (regions, regions[::-1]))
     pairs = [] if apart else _same_places(train, validation)
-    if pairs or len(train) + len(validation) > COMPARED:
-        return pairs, "compared by where they lie"
-    return _same_bytes(train, validation), "compared by content"
+    same = _same_bytes(train, validation, pairs) if len(train) + len(validation) <= COMPARED else None
+    return (pairs, "compared by where they lie") if same is None else (pairs + same, "compared by content")
 
 
 def _same_places(train: Source, validation: Source) -> list[tuple[int, int]]:
@@ -216,25 +212,21 @@ def _same_places(train: Source, validation: Source) -> list[tuple[int, int]]:
     return [(places[place], row) for place, row in found if place is not None and place in places]
 
 
-def _same_bytes(train: Source, validation: Source) -> list[tuple[int, int]]:
-    sizes: dict[Any, list[int]] = defaultdict(list)
+def _same_bytes(train: Source, validation: Source, pairs: list[tuple[int, int]]) -> list[tuple[int, int]] | None:
+    """More pairs, of rows that hold the same bytes; None where a side does not know how many those are."""
+    known = {row for _, row in pairs}
+    sizes: dict[int | None, list[int]] = defaultdict(list)
     for row in range(len(train)):
         sizes[train.size(row)].append(row)
-    alike = [
-        (row, size) for row in range(len(validation)) if (size := validation.size(row)) in sizes and size is not None
-    ]
-    known: dict[bytes, int] = {}
+    sizes.pop(None, None)
+    others = [(row, size) for row in range(len(validation)) if (size := validation.size(row)) is not None]
+    if not sizes or not others:
+        return None
+    alike = [(row, size) for row, size in others if size in sizes and row not in known]
+    digests: dict[bytes, int] = {}
     for size in {size for _, size in alike}:
-        known.update({digest: row for row in sizes[size] if (digest := _digest(train, row))})
-    return [(known[digest], row) for row, _ in alike if (digest := _digest(validation, row)) in known]
-
-
-def _digest(source: Source, row: int) -> bytes:
-    try:
-        data = source[row].data
-    except (DataError, OSError):  # what cannot be read is found when it is used
-        return b""
-    return hashlib.sha256(data).digest() if isinstance(data, bytes) and data else b""
+        digests.update({digest: row for row in sizes[size] if (digest := digest_of(train, row))})
+    return [(digests[digest], row) for row, _ in alike if (digest := digest_of(validation, row)) in digests]
 
 
 def _check(splits: Splits, task: str, allow_shared: bool) -> None:

@@ -6,8 +6,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from imgzoo.errors import DataError
-
 from .archive import ArchiveFiles, ArchiveSource, find_archives
 from .base import TRAIN, Sample
 from .folder import wanted_endings
@@ -39,9 +37,7 @@ class TarSource(ArchiveSource):
         cache = cache_path(found.paths, wanted) if index is True else Path(index) if index else None
         table = load_table(found.paths, wanted, cache)
         self.files = ArchiveFiles(found.paths)
-        self.lay_out(table, found, location, split, class_map, class_from, extensions is None, search_split)
-        if not len(self.index):
-            raise DataError(f"no images in '{location}'; looked for {', '.join(wanted)}")
+        self.lay_out(table, found, location, split, class_map, class_from, extensions is None, search_split, wanted)
 
     def __getitem__(self, index: int) -> Sample:
         assert self.index.offsets is not None and self.index.sizes is not None

@@ -17,6 +17,8 @@ FORMATS = ("class", "labels", "multihot", "value", "number")
 MOST_CLASSES = 1 << 22
 _SPARSE = 1000  # class numbers above this must not be far more than the classes that occur
 _DIGITS = 18
+_MISSING = frozenset(("nan", "null", "none", "n/a", "na", "<na>", "?", "-"))
+"""How tables write that there is nothing."""
 
 
 def nested(row: Any, key: str) -> Any:
@@ -57,6 +59,8 @@ class Targets:
             )
         self.form = form
         self.numbers = load_class_map(class_map)
+        self.learned = self.numbers is None
+        """Whether the classes are those that occur, unless the data set declares some."""
         self.declared: list[str] = []
         """Names that the data set itself gives to numbers."""
         self.names: list[str] = names_of(self.numbers) if self.numbers else []
@@ -86,7 +90,9 @@ class Targets:
         """
         if self.form not in ("class", "labels"):
             return []
-        twins = case_twins(self.names)
+        guessed = self.names if self.learned and not self.declared else ()
+        missing = [name for name in guessed if name.casefold() in _MISSING]
+        twins = case_twins(self.names) + [f"the class {name!r} looks like a missing label" for name in missing]
         if self.form == "labels" or self.declared:
             return twins
         if any("." in name for name in self.names) and all(map(_is_number, self.names)):

@@ -36,8 +36,8 @@ MAX_NAME = 1024
 MAX_EXTENDED = 1 << 20
 _PLAIN = (b"0", b"\0", b"7")
 _LINKS = (b"1", b"2")
-_SKIPPED = (b"5", b"g", b"V", b"M")  # folders, global headers, volume labels
-_CACHE_VERSION = 3
+_SKIPPED = (b"g", b"V", b"M")  # global headers, volume labels
+_CACHE_VERSION = 4
 LOOSE = "\0"
 """What the label of files at the root of an archive begins with, before its name; no folder's name can."""
 _EDGE = 65536
@@ -53,21 +53,23 @@ class Member(NamedTuple):
     size: int
 
 
-def read_members(fd: int, start: int, end: int, refused: list[str]) -> Iterator[Member]:
+def read_members(
+    fd: int, start: int, end: int, refused: list[str], folders: list[str] | None = None
+) -> Iterator[Member]:
     """The plain files of the uncompressed tar that lies between two offsets of an open file.
 
     A link to a file of the same archive is that file under another name. Names of refused members are added to
-    `refused`. Raises `DataError` where a header is damaged or a file runs past the end.
+    `refused`, those of folders to `folders`. Raises `DataError` where a header is damaged or a file runs past the end.
     """
     links: dict[str, str] = {}
-    yield from _plain_files(fd, start, end, refused, links)
+    yield from _plain_files(fd, start, end, refused, links, [] if folders is None else folders)
     if not links:
         return
     targets = {name: _follow(name, links) for name in links}
     wanted = set(targets.values())
     known = {
         own: member
-        for member in _plain_files(fd, start, end, [], {})
+        for member in _plain_files(fd, start, end, [], {}, [])
         if (own := posixpath.normpath(member.name)) in wanted
     }
     for name, target in targets.items():
@@ -85,7 +87,9 @@ def _follow(name: str, links: dict[str, str]) -> str:
     return target
 
 
-def _plain_files(fd: int, start: int, end: int, refused: list[str], links: dict[str, str]) -> Iterator[Member]:
+def _plain_files(
+    fd: int, start: int, end: int, refused: list[str], links: dict[str, str], folders: list[str]
+) -> Iterator[Member]:
     """The plain files; where each link leads is added to `links`."""
     place, own = start, _Extended()
     if 0 < end - start < BLOCK:
@@ -115,8 +119,8 @@ def _plain_files(fd: int, start: int, end: int, refused: list[str], links: dict[
         elif kind in _LINKS and usable:
             base = posixpath.dirname(name) if kind == b"2" else ""
             links[name] = posixpath.normpath(posixpath.join(base, link))
-        elif kind not in _SKIPPED and not name.endswith("/"):
-            refused.append(name[:80])
+        elif kind not in _SKIPPED:
+            (folders if kind == b"5" or name.endswith("/") else refused).append(name[:MAX_NAME])
 
 
 def _damaged(header: bytes, place: int) -> DataError:
@@ -198,7 +202,7 @@ class TarTable(NamedTuple):
     label_names: list[str]
     """Paths of folders; a file at the root of a tar has the tar's own name for one, in angle brackets."""
     unread: dict[str, dict[str, int]]
-    """Files of other kinds: folder -> ending -> count."""
+    """Files of other kinds: folder -> ending -> count; empty for a folder without any."""
     left_out: dict[str, int]
 
 
@@ -263,7 +267,8 @@ def build_table(tars: Sequence[Path], extensions: tuple[str, ...]) -> TarTable:
         fd = os.open(tar, os.O_RDONLY | getattr(os, "O_BINARY", 0))
         try:
             several = f"{LOOSE}{tar.stem}" if len(tars) > 1 else ""
-            for member, label in _walk(fd, 0, os.fstat(fd).st_size, several, refused, ""):
+            folders, before = list[str](), len(builder)
+            for member, label in _walk(fd, 0, os.fstat(fd).st_size, several, refused, "", folders):
                 if is_hidden(member.name):
                     left_out["hidden files"] += 1
                     continue
@@ -273,6 +278,8 @@ def build_table(tars: Sequence[Path], extensions: tuple[str, ...]) -> TarTable:
                 label_of.append(labels.setdefault(label, len(labels)))
                 which.append(number)
                 builder.add(member.name, 0, member.offset, member.size)
+            for folder in (*folders, *([several] if several and len(builder) == before else [])):
+                unread.setdefault(folder, Counter())
         except DataError as error:
             raise DataError(f"{tar}: {error}") from error
         finally:
@@ -280,7 +287,7 @@ def build_table(tars: Sequence[Path], extensions: tuple[str, ...]) -> TarTable:
     if refused:
         left_out["members that are no plain files"] = len(refused)
         log.warning(
-            "%d members that are not plain files were left out, the first '%s'", len(refused), escaped(refused[0])
+            "%d members that are not plain files were left out, the first '%s'", len(refused), escaped(refused[0][:80])
         )
     index = builder.build()
     none = np.zeros(0, np.int64)
@@ -295,17 +302,29 @@ def is_hidden(name: str) -> bool:
     return any((part.startswith(".") and part not in (".", "..")) or part == "__MACOSX" for part in name.split("/"))
 
 
-def _walk(fd: int, start: int, end: int, label: str, refused: list[str], outer: str) -> Iterator[tuple[Member, str]]:
-    """(member, folder) of the files of a tar and of the tars directly inside it."""
-    for member in read_members(fd, start, end, refused):
-        folder = posixpath.normpath(os.path.dirname(member.name)).lstrip("./") if "/" in member.name else ""
+def _walk(
+    fd: int, start: int, end: int, label: str, refused: list[str], outer: str, folders: list[str]
+) -> Iterator[tuple[Member, str]]:
+    """(member, folder) of the files of a tar and of the tars directly inside it; what it lists as folders, and those
+    tars, are added to `folders`.
+    """
+    listed: list[str] = []
+    for member in read_members(fd, start, end, refused, listed):
+        folder = _normal(os.path.dirname(member.name)) if "/" in member.name else ""
         if member.name.lower().endswith(".tar") and not outer and not is_hidden(member.name):
-            inner = member.name[:-4]
-            for found, below in _walk(fd, member.offset, member.offset + member.size, "", refused, inner):
+            inner, inside = member.name[:-4], [""]
+            for found, below in _walk(fd, member.offset, member.offset + member.size, "", refused, inner, inside):
                 name = f"{member.name}/{found.name}"[-MAX_NAME:]
                 yield found._replace(name=name), "/".join(part for part in (inner, below) if part)
+            folders += ["/".join(part for part in (inner, below) if part) for below in inside]
         else:
             yield member, folder or label
+    folders += [name for path in listed if (name := _normal(path)) and not is_hidden(name)]
+
+
+def _normal(path: str) -> str:
+    """The path of a folder as labels have it."""
+    return posixpath.normpath(path).lstrip("./")
 
 
 def write_cache(path: Path, table: TarTable, marks: list[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,10 @@ class TorchvisionSource(Source):
     def place(self, index: int) -> str | None:
         files = getattr(self.data, "samples", None)
         return real_place(str(files[index][0])) if files else None
+
+    def size(self, index: int) -> int | None:
+        files = getattr(self.data, "samples", None)
+        return os.stat(files[index][0]).st_size if files else None
 
     def targets(self) -> np.ndarray:
         known = getattr(self.data, "targets", None)

@@ -9,7 +9,9 @@ import json
 import os
 import re
 from array import array
+from collections import Counter
 from collections.abc import Iterator
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -87,25 +89,25 @@ class Reader:
         self.class_map, self.num_classes = class_map, num_classes
         self.targets = Targets(self.form, class_map, num_classes, self.choices[0])
 
-    def group(self, members: Iterator[Member]) -> Iterator[tuple[str, Member, dict[str, Member]]]:
-        """(key, image, target files by extension) of each run of members that share a key."""
-        key, image, targets = None, None, dict[str, Member]()
-        for member in members:
-            if is_hidden(member.name):
-                continue
-            folder, name = os.path.split(member.name)
-            stem, _, extension = name.partition(".")
-            own = f"{folder}/{stem}" if folder else stem
-            if own != key:
-                if key is not None and image is not None:
-                    yield key, image, targets
-                key, image, targets = own, None, {}
-            if extension.lower() in self.images:
-                image = member
-            elif extension.lower() in self.wanted:
-                targets[extension.lower()] = member
-        if key is not None and image is not None:
-            yield key, image, targets
+    def group(
+        self, members: Iterator[Member], left_out: Counter[str] | None = None
+    ) -> Iterator[tuple[str, Member, dict[str, Member]]]:
+        """(key, image, target files by extension) of each run of members that share a key; those that have a target
+        and no image are counted.
+        """
+        seen = (member for member in members if not is_hidden(member.name))
+        for key, files in groupby(seen, lambda member: _parted(member.name)[0]):
+            image, targets = None, dict[str, Member]()
+            for member in files:
+                extension = _parted(member.name)[1]
+                if extension in self.images:
+                    image = member
+                elif extension in self.wanted:
+                    targets[extension] = member
+            if image is not None:
+                yield key, image, targets
+            elif targets and left_out is not None:
+                left_out["labels without an image"] += 1
 
     def cell(self, key: str, fd: int, files: dict[str, Member]) -> Any:
         """The target cell of a sample; raises `DataError` for one that has none."""
@@ -148,6 +150,13 @@ class Reader:
             raise DataError(f"sample '{key}': {error}{hint}") from error
 
 
+def _parted(name: str) -> tuple[str, str]:
+    """The key of a file, and its extension in lower case: "a/b.seg.png" -> ("a/b", "seg.png")."""
+    folder, name = os.path.split(name)
+    stem, _, extension = name.partition(".")
+    return f"{folder}/{stem}" if folder else stem, extension.lower()
+
+
 def wds_source(
     location: str,
     split: str = TRAIN,
@@ -158,6 +167,7 @@ def wds_source(
     num_classes: int | None = None,
     streaming: bool = False,
     shuffle: int = 4096,
+    num_samples: int | None = None,
 ) -> Source | StreamSource:
     """Open shards: `wds:/data/train-{000..146}.tar`, or a folder of them.
 
@@ -167,10 +177,11 @@ def wds_source(
             `cls;json/label` are alternatives, `json/red,json/round` several fields of 0 and 1.
         target_format: as for `csv:`; by default class numbers, or several labels where a list stands.
         streaming: read shards from front to back with a shuffle buffer instead of by index.
+        num_samples: how many a stream has, which it does not know by itself.
     """
     shards, served, whole = find_shards(location, split)
     reader = Reader(image_key, target_key, class_map, num_classes, target_format)
-    source = WdsStream(shards, reader, shuffle) if streaming else WdsSource(shards, reader)
+    source = WdsStream(shards, reader, shuffle, num_samples) if streaming else WdsSource(shards, reader)
     source.served, source.whole = served, whole
     return source
 
@@ -181,11 +192,11 @@ class WdsSource(Source):
     def __init__(self, shards: list[Path], reader: Reader):
         self.files = ArchiveFiles(shards)
         which, offsets, sizes = array("i"), array("q"), array("q")
-        keys, cells = [], []
+        keys, cells, left_out = [], [], Counter[str]()
         for number, shard in enumerate(shards):
             fd = os.open(shard, os.O_RDONLY)
             try:
-                for key, image, files in reader.group(read_members(fd, 0, os.fstat(fd).st_size, [])):
+                for key, image, files in reader.group(read_members(fd, 0, os.fstat(fd).st_size, []), left_out):
                     cells.append(reader.cell(key, fd, files))
                     keys.append(key)
                     which.append(number)
@@ -201,7 +212,7 @@ class WdsSource(Source):
         for key, offset, size in zip(keys, offsets, sizes):
             builder.add(key, -1, offset, size)
         self.index, self.which = builder.build(), np.array(which, np.int32)
-        self._targets = np.array(targets, reader.targets.dtype)
+        self._targets, self.left_out = np.array(targets, reader.targets.dtype), dict(left_out)
         reader.targets.tell(self)
 
     def __len__(self) -> int:
@@ -234,8 +245,8 @@ class WdsStream(StreamSource):
     samples.
     """
 
-    def __init__(self, shards: list[Path], reader: Reader, shuffle: int):
-        self.shards, self.reader, self.shuffle = shards, reader, shuffle
+    def __init__(self, shards: list[Path], reader: Reader, shuffle: int, num_samples: int | None = None):
+        self.shards, self.reader, self.shuffle, self.num_samples = shards, reader, shuffle, num_samples
         reader.settle(self._first_cell(shards[0]))
         if reader.form in ("class", "labels") and reader.class_map is None and not reader.num_classes:
             raise UsageError("a stream of shards is not read twice to find its classes; pass class_map or num_classes")
@@ -245,6 +256,9 @@ class WdsStream(StreamSource):
         reader.targets.tell(self)
         if not known:
             self.class_names, self.num_classes = [], 0
+
+    def __len__(self) -> int:
+        return self.num_samples or super().__len__()
 
     def _first_cell(self, shard: Path) -> list[Any]:
         fd = os.open(shard, os.O_RDONLY)

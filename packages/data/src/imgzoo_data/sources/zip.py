@@ -47,9 +47,9 @@ class ZipSource(ArchiveSource):
         wanted = wanted_endings(extensions)
         table, lengths, deflated, checks = read_directories(found.paths, wanted)
         self.files = ArchiveFiles(found.paths)
-        rows = self.lay_out(table, found, location, split, class_map, class_from, extensions is None, search_split)
-        if not len(self.index):
-            raise DataError(f"no images in '{location}'; looked for {', '.join(wanted)}")
+        rows = self.lay_out(
+            table, found, location, split, class_map, class_from, extensions is None, search_split, wanted
+        )
         self._lengths, self._deflated, self._checks = lengths[rows], deflated[rows], checks[rows]
 
     def __getitem__(self, index: int) -> Sample:
@@ -83,10 +83,14 @@ def read_directories(
     unread: dict[str, Counter[str]] = defaultdict(Counter)
     left_out: Counter[str] = Counter()
     for number, path in enumerate(paths):
+        several, before = f"{LOOSE}{path.stem}" if len(paths) > 1 else "", len(builder)
         for member in _directory(path):
             name = _name(member)
-            folder = os.path.dirname(name) or (f"{LOOSE}{path.stem}" if len(paths) > 1 else "")
-            if is_hidden(name):
+            folder = os.path.dirname(name) or several
+            if name.endswith("/"):
+                if not is_hidden(name):
+                    unread.setdefault(folder, Counter())
+            elif is_hidden(name):
                 left_out["hidden files"] += 1
             elif not name.lower().endswith(extensions):
                 unread[folder][os.path.splitext(name)[1].lower()] += 1
@@ -101,6 +105,8 @@ def read_directories(
                 lengths.append(member.file_size)
                 deflated.append(member.compress_type == zipfile.ZIP_DEFLATED)
                 checks.append(member.CRC)
+        if several and len(builder) == before:
+            unread.setdefault(several, Counter())
     index, none = builder.build(), np.zeros(0, np.int64)
     offsets, sizes = (none if a is None else a for a in (index.offsets, index.sizes))
     plain = {folder: dict(counts) for folder, counts in unread.items()}
@@ -114,7 +120,7 @@ def read_directories(
 def _directory(path: Path) -> list[zipfile.ZipInfo]:
     try:
         with zipfile.ZipFile(path) as archive:
-            return [member for member in archive.infolist() if not member.is_dir()]
+            return archive.infolist()
     except Exception as error:  # what the library raises over a damaged directory has no common base
         raise DataError(f"{path} cannot be read as a zip: {error}") from error
 

@@ -63,6 +63,10 @@ def command(
     check_threads(threads or 1)
     suffix = SUFFIX if engine else SUFFIXES[options["form"]]
     output = output or Path(f"{Path(model).name}{suffix}")
+    others = {SUFFIX: "--engine", **{end: f"--format {form}" for form, end in SUFFIXES.items()}}
+    if output.suffix != suffix and output.suffix in others:
+        told = f"{output.suffix} is the end of {others[output.suffix]}"
+        raise UsageError(f"{told}: add that, or call --output {output.with_suffix(suffix).name}")
     known = engine or output.exists()  # a new file may be called anything, a deployed one is known by its end
     check_file(output, *((suffix,) if known else ()))
     with working(f"export {model}") as step:

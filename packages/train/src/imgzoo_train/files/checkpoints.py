@@ -240,7 +240,7 @@ class Checkpoints:
         for partial in self.root.glob(".partial-*"):
             folder = self.root / partial.name.removeprefix(".partial-")
             if _NAME.fullmatch(folder.name) and not folder.exists():
-                with contextlib.suppress(CheckpointError):
+                with contextlib.suppress(CheckpointError, FileNotFoundError):  # another rank may be first
                     verify(partial)
                     os.rename(partial, folder)
 

@@ -152,8 +152,10 @@ def align(answer: Answer, data: Answer, what: str = "the model", where: str = "t
         places = [_place(name, tables, what) for name in data.names]
     missing = [name for name, place in zip(data.names, places) if place is None]
     if missing:
+        numbers = all(name.isdecimal() for name in data.names)
         raise UsageError(
             f"{where} has {listed(missing)}, which {what} does not know; it answers {listed(answer.names)}"
+            + ("; ?target_format=number&class_map=FILE after a table names its class numbers" if numbers else "")
         )
     found = [place for place in places if place is not None]
     counts = Counter(found)

@@ -47,6 +47,7 @@ class Sources:
 def open_sources(config: Config) -> Sources:
     """Open the data of a run; raises `UsageError` where it does not fit the task."""
     from imgzoo_data import open_splits
+    from imgzoo_data.sources.base import StreamSource
 
     if not config.data.source:
         raise UsageError("no data given: add --data digits: or --data folder:PATH")
@@ -65,6 +66,11 @@ def open_sources(config: Config) -> Sources:
         options=options,
     )
     train, validation = splits.train, splits.validation
+    for source in (train, validation):
+        if isinstance(source, StreamSource):
+            raise UsageError(
+                f"{source.name} is a stream; a run seeks in its data, to go on where it ended: leave streaming= out"
+            )
     answer, where = answer_of_data(train, task), part.val_source or part.source
     found = align(answer, answer_of_data(validation, task), "training", f"validation of {where}")
     asked = config.model.num_classes

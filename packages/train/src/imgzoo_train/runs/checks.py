@@ -21,6 +21,7 @@ from imgzoo_train.models.opening import advising
 from imgzoo_train.scores.metrics import METRICS
 
 from . import idle, resuming
+from .loggers import Loggers
 
 
 def check_settings(config: Config, *, resume: bool = False, output: bool = True) -> None:
@@ -32,8 +33,7 @@ def check_settings(config: Config, *, resume: bool = False, output: bool = True)
 
     run = config.run
     registry("trainers").resolve(run.trainer or "standard")
-    for name in run.loggers:
-        registry("loggers").resolve(name)
+    Loggers.check(run.loggers)
     registry("optimizers").resolve(config.optim.name)
     if config.loss.class_weights:
         parse_weights(config.loss.class_weights)

@@ -41,7 +41,16 @@ class RunFolder:
         """Begin a run here; raises `UsageError` when there is one already, `StorageError` when it cannot be written."""
         storage.make_folder(self.path)
         self.refuse_existing()
+        self.sweep()
         self.write_config(config)
+
+    def sweep(self) -> None:
+        """Remove what a process that was killed left half written or half removed; no other may be writing."""
+        for part in self.path.rglob(".*.part"):
+            part.unlink(missing_ok=True)
+        for name in (".best-new", ".trash-*", "checkpoints/.partial-*", "checkpoints/.trash-*"):
+            for folder in self.path.glob(name):
+                shutil.rmtree(folder, ignore_errors=True)
 
     def refuse_existing(self) -> None:
         """Raise `UsageError` where there is a run already."""

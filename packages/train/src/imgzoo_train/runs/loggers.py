@@ -15,7 +15,9 @@ from imgzoo_train.config.settings import Config
 
 
 class Loggers:
-    """Every sink of a run, and the run events of plugins. A sink has `log(row)` and `end(summary)`."""
+    """Every sink of a run, and the run events of plugins. A sink has `log(row)` and `end(summary)`; its class may have
+    `library()`, which raises `MissingDependencyError` for what it needs and is not installed.
+    """
 
     def __init__(
         self, sinks: Sequence[Any], folder: Path | None = None, warn: Callable[[str], None] = warnings.warn
@@ -35,6 +37,14 @@ class Loggers:
         loggers = Loggers(sinks, folder, warn)
         loggers.event("imgzoo_run_started", config=config)
         return loggers
+
+    @staticmethod
+    def check(names: Sequence[str]) -> None:
+        """Raise `UnknownNameError` or `MissingDependencyError` for sinks that a run could not open."""
+        from imgzoo.registry import registry
+
+        for name in names:
+            getattr(registry("loggers").resolve(name).load(), "library", _nothing)()
 
     def event(self, name: str, **values: Any) -> None:
         """Tell plugins that follow runs."""
@@ -82,12 +92,17 @@ def _numbers(row: Mapping[str, Any]) -> dict[str, float]:
 class TensorBoard:
     """Event files in the run folder."""
 
-    def __init__(self, folder: Path, config: Config) -> None:
+    @staticmethod
+    def library() -> Any:
+        """What writes event files."""
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
             raise MissingDependencyError("TensorBoard is missing: pip install imgzoo-train[tensorboard]") from error
-        self.writer = SummaryWriter(str(folder / "tensorboard"))
+        return SummaryWriter
+
+    def __init__(self, folder: Path, config: Config) -> None:
+        self.writer = self.library()(str(folder / "tensorboard"))
 
     def log(self, row: Mapping[str, Any]) -> None:
         for name, value in _numbers(row).items():
@@ -105,25 +120,31 @@ class _RunTracker:
 
     module = ""
 
-    def __init__(self, folder: Path, config: Config) -> None:
-        import dataclasses
+    @classmethod
+    def library(cls) -> Any:
+        """The module."""
         import importlib
 
         try:
-            self.library = importlib.import_module(self.module)
+            return importlib.import_module(cls.module)
         except ImportError as error:
-            name = self.module
+            name = cls.module
             raise MissingDependencyError(f"{name} is missing: pip install imgzoo-train[{name}]") from error
-        self.library.init(project="imgzoo", name=folder.name, config=dataclasses.asdict(config))
+
+    def __init__(self, folder: Path, config: Config) -> None:
+        import dataclasses
+
+        self.tracker = self.library()
+        self.tracker.init(project="imgzoo", name=folder.name, config=dataclasses.asdict(config))
 
     def log(self, row: Mapping[str, Any]) -> None:
-        self.library.log({**_numbers(row), "step": row["step"]})
+        self.tracker.log({**_numbers(row), "step": row["step"]})
 
     def end(self, summary: Mapping[str, Any]) -> None:
-        self.library.log({f"best/{name}": value for name, value in summary["best"].items()})
+        self.tracker.log({f"best/{name}": value for name, value in summary["best"].items()})
 
     def close(self) -> None:
-        self.library.finish()
+        self.tracker.finish()
 
 
 class WeightsAndBiases(_RunTracker):

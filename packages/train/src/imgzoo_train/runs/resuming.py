@@ -66,9 +66,10 @@ def check(folder: Path, config: Config) -> None:
         )
 
 
-def judged_by(config: Config) -> dict[str, Any]:
-    """The settings under which scores are measured."""
-    return {key: getattr(getattr(config, key.split(".")[0]), key.split(".")[1]) for key in JUDGED}
+def judged_by(config: Config, validation: Any) -> dict[str, Any]:
+    """The settings under which scores are measured, and a digest of the images."""
+    settings = {key: getattr(getattr(config, key.split(".")[0]), key.split(".")[1]) for key in JUDGED}
+    return {**settings, "validation": describe_data(validation, [])["digest"]}
 
 
 def describe(found: Changes) -> str:

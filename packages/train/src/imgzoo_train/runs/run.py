@@ -92,6 +92,7 @@ class Run:
         self.state.updates = self.loaders.updates
         self.state.samples = config.data.batch_size * config.optim.accumulate * world.size
         self.data = resuming.describe_data(self.sources.train, self.sources.names)
+        self.judged = resuming.judged_by(config, self.sources.validation)
         self.fresh = resuming.fields_of(self.state.optimizer)
         self.changes: resuming.Changes = {}
         self.guard = Guard(config.run.nonfinite, config.run.max_nonfinite, self.record_bad if world.main else None)
@@ -181,6 +182,7 @@ class Run:
             self.say(f"all {self.config.run.epochs} epochs are done; a larger --epochs goes on")
         self.world.barrier()
         if self.world.main:
+            self.folder.sweep()
             self.folder.describe(self.sources.splits, self.world)
             self.folder.write_config(self.config)
 
@@ -192,12 +194,15 @@ class Run:
         if found is None:
             self.rewind(-1, {})
             return
-        if words := resuming.take_over(self.state, found, self.data):
-            self.say(words)
+        told = [words] if (words := resuming.take_over(self.state, found, self.data)) else []
         resuming.apply_to_groups(self.state.optimizer, self.fresh, self.changes)
-        judged = resuming.judged_by(self.config)
+        before = {**self.judged, **self.state.best.get("judged_by", {})}
+        if before["validation"] != self.judged["validation"]:
+            told.append("the validation data holds other files than when this was saved")
+        for line in (*told, *(self.sources.splits.lines() if told else ())):
+            self.say(line)
         more = self.epoch < self.config.run.epochs or self.state.rows_done is not None
-        if more and self.state.best.get("judged_by", judged) != judged:
+        if more and before != self.judged:
             self.state.best = {}
             self.say("scores are measured in another way than before: the best weights are chosen anew")
         self.store.retention.pinned = set(self.state.pinned)
@@ -322,7 +327,7 @@ class Run:
     def keep_best(self, results: Mapping[str, Evaluation]) -> None:
         """Compare with the best so far, whichever weights it came from; count evaluations without a better one."""
         name, best, patience = score_name(self.config), self.state.best, self.config.run.patience
-        best["judged_by"] = resuming.judged_by(self.config)
+        best["judged_by"] = self.judged
         variant, better = judge(best, self.state.step, name, results)
         self.store.scores[self.state.step] = best["scores"][str(self.state.step)]
         if better or ("oriented" not in best and self.epoch == self.config.run.epochs):

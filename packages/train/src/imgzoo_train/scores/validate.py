@@ -191,14 +191,29 @@ class Data:
 def _open(settings: Settings, answer: Answer, model: Any, name: str, say: Callable[[str], Any] | None) -> Data:
     """The data, described, in the model's range of values where it has none of its own."""
     from imgzoo_data import resolve_data_config, settle
+    from imgzoo_data.sources.base import StreamSource
 
     given: dict[str, Any] = {"range": settings.range} if settings.range else {}
     source = open_split(settings.source, settings.split, answer.task, **given)
+    if isinstance(source, StreamSource):
+        _check_stream(source, settings)
     lined_up = align(answer, answer_of_data(source, answer.task, "" if settings.task else name), name, settings.source)
     for line in settle(source, resolve_data_config(model).range).lines():
         if say is not None:
             say(line)
     return Data(source, answer, lined_up)
+
+
+def _check_stream(source: Any, settings: Settings) -> None:
+    """Raise `UsageError` for a stream that does not know how long it is, and for what needs to know its samples."""
+    if settings.rows or settings.subset == "real":
+        raise UsageError(f"{settings.source} is a stream, whose images have no names: leave streaming= out of it")
+    try:
+        len(source)
+    except TypeError as error:
+        raise UsageError(
+            f"{settings.source} is a stream of unknown length: add num_samples= to it, or leave streaming= out"
+        ) from error
 
 
 def _score(
