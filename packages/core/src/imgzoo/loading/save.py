@@ -126,7 +126,8 @@ def current_arguments(model: Any) -> dict[str, Any]:
         arguments["img_size"] = list(model.img_size)
     if model.pool_kind() != model.pooled_at_first:
         arguments["global_pool"] = model.pool_kind()
-        if "fc_norm" in parameters_of(type(model))[0]:  # which side of the pool the norm is on was settled by the first
+        network: type = model.__class__
+        if "fc_norm" in parameters_of(network)[0]:  # which side of the pool the norm is on was settled by the first
             arguments.setdefault("fc_norm", not isinstance(model.fc_norm, nn.Identity))
     return arguments
 

@@ -318,8 +318,8 @@ def worker_seeds(how: Any) -> Callable[[int], None] | None:
     return functools.partial(seed_worker, None) if how == "all" else None
 
 
-def seed_worker(told: Callable[..., int] | None, _: int) -> None:
-    info = get_worker_info()
+def seed_worker(told: Callable[..., Any] | None, _: int) -> None:
+    info: Any = get_worker_info()
     seed = info.seed if told is None else told(info)
     if told is not None:
         random.seed(seed)
