@@ -54,7 +54,35 @@ def test_norm_shows_the_last_level_as_the_features_are(name):
 def test_stopping_early_leaves_no_state_behind(name, options):
     model = imgzoo.create_model(name, **options).eval()
     features, _ = model.forward_intermediates(image(model, 1), indices=[0], stop_early=True)
-    assert isinstance(features, torch.Tensor | list)
+    for part in features if isinstance(features, list) else [features]:
+        assert isinstance(part, torch.Tensor)
+
+
+@pytest.mark.parametrize("name", [name for name in QUICK if len(imgzoo.get_spec(name).load().formats) > 1])
+@torch.no_grad()
+def test_levels_come_in_every_form(name):
+    model = imgzoo.create_model(name, **QUICK[name]).eval()
+    maps, *others = (model.forward_intermediates(image(model, 1), intermediates_only=True, output_fmt=form)
+                     for form in model.formats)  # fmt: skip
+    assert len(others) == 1 and len(others[0]) == len(maps)
+    for other, level in zip(others[0], maps, strict=True):
+        expected = level.permute(0, 2, 3, 1)
+        torch.testing.assert_close(other, expected if "NHWC" in model.formats else expected.flatten(1, 2))
+
+
+@torch.no_grad()
+def test_what_a_path_that_stops_early_ends_in():
+    def features(name, **how):
+        model = imgzoo.create_model(name, **QUICK[name]).eval()
+        features, (level,) = model.forward_intermediates(image(model, 1), [0], stop_early=True, **how)
+        return features, level
+
+    assert torch.equal(*features("twins_svt_small"))
+    assert torch.equal(*features("samvit_base_patch16_224", norm=True)), "the neck fits every level"
+    tokens, level = features("hiera_tiny_224")
+    assert torch.equal(tokens, level.flatten(2).transpose(1, 2))
+    tokens, level = features("pit_ti_224")
+    assert tokens.shape == (1, 1, level.shape[1]), "class tokens"
 
 
 def test_levels_are_normalized_named_and_kept_whole_where_asked():

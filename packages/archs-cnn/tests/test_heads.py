@@ -1,5 +1,7 @@
 """Heads with layers between the pool and the classifier, and classifiers behind a batch norm."""
 
+import json
+
 import pytest
 import torch
 from torch import nn
@@ -55,6 +57,19 @@ def test_two_classifiers_answer_apart_while_distilling():
     first, second = model(torch.randn(2, 3, 64, 64))
     assert first.shape == second.shape == (2, 5)
     assert model.eval()(torch.randn(2, 3, 64, 64)).shape == (2, 5)
+
+
+def test_the_taught_classifier_goes_as_another_is_put_in(tmp_path):
+    model = imgzoo.create_model("repvit_m0_9", embed_dim=(8, 16, 24, 32), depth=(1, 1, 1, 1)).eval()
+    assert len(model.get_classifier()) == 2
+    model.reset_classifier(3)
+    assert not [key for key in model.state_dict() if "dist" in key] and isinstance(model.get_classifier(), nn.Linear)
+    model.set_distilled_training()
+    assert model.train()(torch.randn(2, 3, 64, 64)).shape == (2, 3)
+    imgzoo.save_model(model.eval(), tmp_path)
+    again, x = imgzoo.create_model(str(tmp_path), pretrained=True).eval(), torch.randn(1, 3, 64, 64)
+    assert torch.equal(again(x), model(x)) and again.load_report.initialized == []
+    assert json.loads((tmp_path / "config.json").read_text())["model_args"]["distillation"] is False
 
 
 @pytest.mark.parametrize("name", ["repvit_m0_9", "repvit_m1"])

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from imgzoo_layers.rel_pos import RelPosBias, RelPosBiasTf, RelPosMlp, relative_index_with_class
-from imgzoo_layers.tables import BiasTable
+from imgzoo_layers.tables import BiasTable, spread
 
 WINDOW = (3, 4)
 PLACES = [(y, x) for y in range(WINDOW[0]) for x in range(WINDOW[1])]
@@ -91,3 +91,14 @@ def test_buffers_come_back_after_the_meta_device(kind):
     made.to_empty(device="cpu")
     for name, buffer in real.named_buffers():
         assert torch.equal(made.get_buffer(name), buffer)
+
+
+def test_near_offsets_keep_their_values_in_another_window():
+    for old, new in ((7, 10), (14, 18), (5, 4)):
+        weights = spread(old, new)
+        assert torch.allclose(weights.sum(1), torch.ones(2 * new - 1, dtype=torch.float64))
+        assert torch.equal(weights[new - 2 : new + 1, old - 2 : old + 1], torch.eye(3, dtype=torch.float64))
+        torch.testing.assert_close(weights.flip(0, 1), weights)
+    grown = spread(7, 10)
+    assert grown[-1, -1] == pytest.approx(1, abs=1e-3), "the farthest offset is still the farthest"
+    assert torch.equal(spread(1, 3), torch.ones(5, 1, dtype=torch.float64))

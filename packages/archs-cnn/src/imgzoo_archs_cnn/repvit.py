@@ -122,9 +122,10 @@ class Stem(nn.Module):
 class RepVit(NormLinearHead, ImageModel):
     """Args:
     legacy: the norm in the 1x1 branch, not behind the sum
+    distilled: a second head for distillation
     """
 
-    parts = Parts(pool="global_pool", head=("head.head.l", "head.head_dist.l"))
+    parts = Parts(pool="global_pool", head=("head.head.l", "head.head_dist.l"), taught="head.head_dist")
     layer_groups = {
         "stem": r"^stem",
         "blocks": [(r"^stages\.(\d+)\.downsample", (0,)), (r"^stages\.(\d+)\.blocks\.(\d+)", None)],
@@ -133,8 +134,8 @@ class RepVit(NormLinearHead, ImageModel):
     layout = "plain"
 
     def __init__(self, embed_dim: Sequence[int] = (48, 96, 192, 384), depth: Sequence[int] = (2, 2, 14, 2),
-                 legacy: bool = False, num_classes: int = 1000, in_chans: int = 3, global_pool: str = "avg",
-                 drop_rate: float = 0.0):  # fmt: skip
+                 legacy: bool = False, distilled: bool = True, num_classes: int = 1000, in_chans: int = 3,
+                 global_pool: str = "avg", drop_rate: float = 0.0):  # fmt: skip
         super().__init__(num_classes, in_chans)
         self.stem = Stem(in_chans, embed_dim[0])
         stages = []
@@ -147,7 +148,7 @@ class RepVit(NormLinearHead, ImageModel):
         self.global_pool = GlobalPool(global_pool)
         check_pool(global_pool, num_classes)
         self.head_hidden_size = self.num_features * self.global_pool.width
-        self.head = TwoHeads(self.head_hidden_size, num_classes, drop_rate)
+        self.head = TwoHeads(self.head_hidden_size, num_classes, drop_rate, distilled)
 
     def forward_features(self, x: Tensor) -> Tensor:  # (B, 3, H, W) -> (B, C, H/32, W/32)
         return self.stages(self.stem(x))
@@ -158,5 +159,5 @@ class RepVit(NormLinearHead, ImageModel):
 
     @torch.jit.ignore  # pyright: ignore[reportArgumentType]
     def set_distilled_training(self, enable: bool = True) -> None:
-        """While training, return the two classifiers' logits apart."""
+        """While training, return the two classifiers' logits apart, where there are two."""
         self.head.apart = enable

@@ -230,6 +230,9 @@ class CoaT(ImageModel):
         scales = [*scales, (step(tokens, size), size)]
         return scales, {path: scales[-1]}
 
+    def _stopped(self, x: Any) -> Tensor:
+        return x[-1][0]  # tokens of the last scale, as at the end
+
     def _ending(self, x: Any) -> Tensor:
         return x[0]
 

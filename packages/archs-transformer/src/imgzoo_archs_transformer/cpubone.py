@@ -1,4 +1,7 @@
-"""CPUBone: LowFormer for processors that run little in parallel, of grouped and 2x2 convolutions."""
+"""CPUBone: LowFormer (arXiv:2409.03460) for processors that run little in parallel, of grouped and 2x2 convolutions.
+
+Named after its report and weights (timm/cpubone_*, the hub), of which we know no arXiv number.
+"""
 
 from collections import OrderedDict
 from collections.abc import Sequence

@@ -1,4 +1,7 @@
-"""Gemma's fourth vision tower (blog.google, 2026): patches without convolution, places by axis, norms on both sides."""
+"""The vision tower of Gemma 4 (Google's model card, 2026): patches without convolution, places by axis, norms around.
+
+We know no arXiv number of it; the weights are those of the language models' towers (Gemma 4 E4B and 31B).
+"""
 
 from functools import partial
 

@@ -98,6 +98,7 @@ class Hiera(ImageModel):
     parts = Parts(stem=("embed",), stages=("blocks",))
     layer_groups = {"stem": r"^pos_embed|^patch_embed", "blocks": [(r"^blocks\.(\d+)", None)]}
     no_decay = ("pos_embed",)
+    formats = ("NCHW", "NHWC")
     layout = "plain"
 
     def __init__(self, img_size: int | Size = 224, embed_dim: int = 96, num_heads: int = 1,
@@ -163,6 +164,10 @@ class Hiera(ImageModel):
 
     def _final_norm(self, x: State) -> Tensor:
         return self._map(*x).flatten(1, 2)
+
+    def _stopped(self, x: State) -> Tensor:
+        """Rows of the map, as at the end; the field's come in an order of its own, which nothing else knows."""
+        return self._final_norm(x)
 
     def _collect(self, x: State, norm: bool) -> Tensor:
         return self._map(*x).permute(0, 3, 1, 2)

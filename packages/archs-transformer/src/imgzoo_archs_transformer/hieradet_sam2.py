@@ -96,6 +96,7 @@ class HieraDet(ImageModel):
     parts = Parts(stem=("embed",), stages=("blocks",))
     layer_groups = {"stem": r"^pos_embed|pos_embed_window|patch_embed", "blocks": [(r"^blocks\.(\d+)", None)]}
     no_decay = ("pos_embed", "pos_embed_window")
+    formats = ("NCHW", "NHWC")
     channels_last = True
     layout = "plain"
 

@@ -113,7 +113,7 @@ class IFormer(NormLinearHead, ImageModel):
         distilled: a second head for distillation
     """
 
-    parts = Parts(pool="global_pool", head="head.head.l")
+    parts = Parts(pool="global_pool", head=("head.head.l", "head.head_dist.l"), taught="head.head_dist")
     layer_groups = {
         "stem": r"^stem",
         "blocks": [
@@ -153,7 +153,6 @@ class IFormer(NormLinearHead, ImageModel):
         self.global_pool = GlobalPool(global_pool)
         check_pool(global_pool, num_classes)
         self.head_hidden_size = dims[-1] * self.global_pool.width
-        self.distilled = distilled
         self.head = TwoHeads(self.head_hidden_size, num_classes, drop_rate, distilled)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
@@ -165,9 +164,6 @@ class IFormer(NormLinearHead, ImageModel):
     def forward_head(self, x: Tensor, pre_logits: bool = False):
         x = self.global_pool(x)
         return x if pre_logits else self.head(x)
-
-    def _heads(self) -> tuple[str, ...]:
-        return ("head.head.l", "head.head_dist.l") if self.distilled else ("head.head.l",)
 
     @torch.jit.ignore  # pyright: ignore[reportArgumentType]
     def set_distilled_training(self, enable: bool = True) -> None:

@@ -37,7 +37,7 @@ class MultiScaleAttention(Tabled, Attending):
     """Strided convolutions pool queries, keys and values, the same for each head; scores know how far rows and columns
     lie apart, and the queries join the result: (B, prefix + N, C) -> (B, prefix + n, C')."""
 
-    tables = {"rel_pos_h": OffsetTable("span", axis=0), "rel_pos_w": OffsetTable("span", axis=1)}
+    tables = {f"rel_pos_{side}": OffsetTable("span", axis, align_corners=False) for axis, side in enumerate("hw")}
 
     def __init__(self, dim: int, dim_out: int, heads: int, grid: Size, stride_q: int, stride_kv: int, prefix: int,
                  qkv_bias: bool):  # fmt: skip
@@ -139,7 +139,8 @@ class Stage(nn.Module):
 class MultiScaleVit(ImageModel):
     """The width grows in the attention of a stage's first block, or, without `expand_attn`, in the mlp before it.
 
-    `set_input_size` resizes tables of distances around their middle, no distance.
+    `set_input_size` resizes tables of distances around their middle, no distance. Levels as "NLC" leave the class token
+    out, as everywhere (the field's keep it here).
 
     Args:
         stride_kv: stride of the pooled keys and values of each stage
@@ -152,6 +153,7 @@ class MultiScaleVit(ImageModel):
         "blocks": [(r"^stages\.(\d+)", None), (r"^norm", (99999,))],
     }
     no_decay = ("cls_token", "*rel_pos_h", "*rel_pos_w")
+    formats = ("NCHW", "NLC")
     layout = "plain"
 
     def __init__(self, img_size: int | Size = 224, embed_dim: Sequence[int] = (96, 192, 384, 768),

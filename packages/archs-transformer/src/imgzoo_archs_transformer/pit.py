@@ -136,6 +136,9 @@ class PoolingVisionTransformer(ImageModel):
     def _final_norm(self, x: State) -> Tensor:
         return self.norm(x[1])
 
+    def _stopped(self, x: State) -> Tensor:
+        return x[1]  # class tokens, as at the end
+
     def pool_kind(self) -> str:
         return self.global_pool
 

@@ -120,6 +120,9 @@ class Twins(ImageModel):
     def _final_norm(self, x: Tensor) -> Tensor:
         return self.norm(x).flatten(1, 2)
 
+    def _stopped(self, x: Tensor) -> Tensor:
+        return x.permute(0, 3, 1, 2)
+
     def _advance(self, path: str, step: Any, x: Any) -> tuple[Any, dict[str, Any]]:
         index = int(path.rpartition(".")[2])
         x = self.run(x, index, index + 1)

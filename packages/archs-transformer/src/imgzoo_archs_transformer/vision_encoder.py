@@ -48,7 +48,12 @@ class Tower(ImageModel):
 
     isotropic = True
     channels_last = True
+    formats = ("NCHW", "NLC")
     layout = "plain"
+
+    def forward_intermediates(self, *args: Any, return_prefix_tokens: bool = False, **options: Any) -> Any:
+        """As everywhere; `return_prefix_tokens`, which networks of tokens take, adds nothing: there are none."""
+        return super().forward_intermediates(*args, **options)
 
     def _levels(self, prefix: str, dim: int, depth: int) -> None:
         self.feature_info = FeatureInfo(Feature(dim, self.patch_size[0], f"{prefix}blocks.{i}") for i in range(depth))

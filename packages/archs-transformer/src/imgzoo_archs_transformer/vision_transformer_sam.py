@@ -154,6 +154,9 @@ class VisionTransformerSAM(ImageModel):
     def _collect(self, x: Tensor, norm: bool) -> Tensor:
         return self._final_norm(x) if norm else x.permute(0, 3, 1, 2)
 
+    def _stopped(self, x: Tensor) -> Tensor:
+        return self._final_norm(x)
+
     def sized(self):
         return [(block.attn, self.grid) for block in self.blocks if not block.window]
 

@@ -65,7 +65,10 @@ class MapTable(Table):
 
 
 class BiasTable(Table):
-    """A bias by offset in a window, ((2h - 1)(2w - 1) + rest, heads); rows of a class token, the rest, stay."""
+    """A bias by offset in a window, ((2h - 1)(2w - 1) + rest, heads); rows of a class token, the rest, stay.
+
+    Resized as BEiT's (arXiv:2106.08254): near offsets keep their values, far ones lie ever farther apart.
+    """
 
     noun = "window"
 
@@ -74,9 +77,8 @@ class BiasTable(Table):
 
     def resize(self, table: Tensor, old: Size, new: Size) -> Tensor:
         area = (2 * old[0] - 1) * (2 * old[1] - 1)
-        grid = table[:area].float().T.unflatten(1, (2 * old[0] - 1, 2 * old[1] - 1))[None]
-        grid = F.interpolate(grid, size=(2 * new[0] - 1, 2 * new[1] - 1), mode="bicubic", align_corners=False)
-        return torch.cat([grid[0].flatten(1).T.to(table.dtype), table[area:]]).contiguous()
+        grid = spread_table(table[:area].T.unflatten(1, (2 * old[0] - 1, 2 * old[1] - 1)), old, new)
+        return torch.cat([grid.flatten(1).T, table[area:]]).contiguous()
 
     def size_of(self, table: Tensor, own: Tensor, size: Size) -> Size | None:
         rest = own.shape[0] - (2 * size[0] - 1) * (2 * size[1] - 1)
@@ -93,24 +95,27 @@ class BiasTableTf(Table):
         super().__init__(size)
 
     def resize(self, table: Tensor, old: Size, new: Size) -> Tensor:
-        size = (2 * new[0] - 1, 2 * new[1] - 1)
-        return F.interpolate(table.float()[None], size=size, mode="bicubic", align_corners=False)[0].to(table.dtype)
+        return spread_table(table, old, new)
 
     def size_of(self, table: Tensor, own: Tensor, size: Size) -> Size | None:
         return (table.shape[1] + 1) // 2, (table.shape[2] + 1) // 2
 
 
 class OffsetTable(Table):
-    """Rows (2n - 1, C) by offset along one axis of the grid, or (2h - 1, 2w - 1, C) along both."""
+    """Rows (2n - 1, C) by offset along one axis of the grid, or (2h - 1, 2w - 1, C) along both.
 
-    def __init__(self, size: str = "grid", axis: int | None = None):
+    With `align_corners` the farthest offsets stay the farthest, else each row stands for an equal part of the span.
+    """
+
+    def __init__(self, size: str = "grid", axis: int | None = None, align_corners: bool = True):
         super().__init__(size)
         self.axis = axis
+        self.align_corners = align_corners
 
     def resize(self, table: Tensor, old: Size, new: Size) -> Tensor:
         sizes = [2 * side - 1 for side in (new if self.axis is None else new[self.axis : self.axis + 1])]
         mode = "bilinear" if self.axis is None else "linear"
-        grid = F.interpolate(table.movedim(-1, 0)[None].float(), size=sizes, mode=mode, align_corners=True)
+        grid = F.interpolate(table.movedim(-1, 0)[None].float(), sizes, mode=mode, align_corners=self.align_corners)
         return grid[0].movedim(0, -1).to(table.dtype).contiguous()
 
     def size_of(self, table: Tensor, own: Tensor, size: Size) -> Size | None:
@@ -206,6 +211,34 @@ def grid_checked(x: Tensor, grid: Size) -> Tensor:
 
 
 torch.fx.wrap("grid_checked")
+
+
+def spread_table(table: Tensor, old: Size, new: Size) -> Tensor:
+    """Values by offset in a window (heads, 2h - 1, 2w - 1) for another window."""
+    down, across = (spread(*sides).float().to(table.device) for sides in zip(old, new, strict=True))
+    return (down @ table.float() @ across.T).to(table.dtype)
+
+
+def spread(old: int, new: int) -> Tensor:
+    """Weights (2 new - 1, 2 old - 1) of a linear interpolation between offsets of a window of another side.
+
+    The old offsets stand where the steps between them, the first of which is 1, grow by a ratio so that the farthest
+    comes to `new` - 1; the ratio is at least 1.01.
+    """
+    if old == 1:
+        return torch.ones(2 * new - 1, 1, dtype=torch.float64, device="cpu")
+    low, high, ratio = 1.01, 1.5, 1.0
+    while high - low > 1e-6:
+        ratio = (low + high) / 2
+        low, high = (low, ratio) if sum(ratio**i for i in range(old - 1)) > new - 1 else (ratio, high)
+    far = torch.tensor([ratio**i for i in range(old - 1)], dtype=torch.float64, device="cpu").cumsum(0)
+    places = torch.cat([-far.flip(0), far.new_zeros(1), far])
+    wanted = torch.arange(1 - new, new, dtype=torch.float64, device="cpu")
+    right = torch.bucketize(wanted, places).clamp(1, len(places) - 1)
+    share = ((wanted - places[right - 1]) / (places[right] - places[right - 1])).clamp(0, 1)
+    weights = places.new_zeros(len(wanted), len(places))
+    weights.scatter_(1, right[:, None], share[:, None])
+    return weights.scatter_(1, right[:, None] - 1, 1 - share[:, None])
 
 
 def square(area: int) -> Size | None:

@@ -15,7 +15,9 @@ class Parts(NamedTuple):
 
     `stem` and `norm` are called one after another (methods count too); `stages` are modules, and a single name may be
     a container of them. `pool` and `head` are dotted paths; a network with several classifiers names them all in
-    `head`. `tail` are modules and parameters that only the way from the last level to the logits needs.
+    `head`. `taught` is the part with the one that learned from a teacher, where a new classifier takes its place too;
+    the constructor leaves it out for `distilled=False`. `tail` are modules and parameters that only the way from the
+    last level to the logits needs.
     """
 
     stem: tuple[str, ...] = ("stem",)
@@ -24,6 +26,7 @@ class Parts(NamedTuple):
     pool: str = "head.global_pool"
     head: str | tuple[str, ...] = "head.fc"
     tail: tuple[str, ...] = ("head.norm", "head.pre_logits")
+    taught: str = ""
 
 
 class Classified(Sized):
@@ -34,10 +37,19 @@ class Classified(Sized):
         num_classes: int
         num_features: int
         head_hidden_size: int
+        model_args: dict[str, Any]
 
     def _heads(self) -> tuple[str, ...]:
-        head = self.parts.head
-        return (head,) if isinstance(head, str) else head
+        head, taught = self.parts.head, self.parts.taught
+        heads = (head,) if isinstance(head, str) else head
+        if not taught or self._part(taught) is not None:
+            return heads
+        return tuple(path for path in heads if not path.startswith(f"{taught}."))
+
+    def _part(self, path: str) -> Any:
+        """A part that may be None."""
+        parent, _, name = path.rpartition(".")
+        return getattr(self.get_submodule(parent), name)
 
     def get_classifier(self) -> Any:
         """The classifier module; a tuple where there are several."""
@@ -57,7 +69,8 @@ class Classified(Sized):
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
         """Put in a new classifier of the same device and dtype; 0 classes removes it, None keeps the pool.
 
-        A pool that the family does not offer is a `UsageError` and changes nothing.
+        Several classifiers are all new, but for `parts.taught`, which goes. A pool that the family does not offer is a
+        `UsageError` and changes nothing.
         """
         if isinstance(num_classes, bool) or not isinstance(num_classes, int) or num_classes < 0:
             raise UsageError(f"num_classes must be a whole number >= 0, got {num_classes!r}")
@@ -68,6 +81,7 @@ class Classified(Sized):
                 raise
             except ValueError as error:
                 raise UsageError(str(error)) from error
+        self._forget_taught()
         like = next(p for p in self.parameters() if p.is_floating_point())
         for i, path in enumerate(self._heads()):
             parent, _, name = path.rpartition(".")
@@ -78,6 +92,14 @@ class Classified(Sized):
                 new = self._new_head(i, num_classes, bias).to(device=like.device, dtype=like.dtype)
             setattr(owner, name, new.train(self.training))
         self.num_classes = num_classes
+
+    def _forget_taught(self) -> None:
+        """Leave out the classifier that learned from a teacher, and let saved files know of it."""
+        taught = self.parts.taught
+        if taught and self._part(taught) is not None:
+            parent, _, name = taught.rpartition(".")
+            setattr(self.get_submodule(parent), name, None)
+            self.model_args = {**self.model_args, "distilled": False}
 
     def _new_head(self, index: int, num_classes: int, bias: bool) -> nn.Module:
         """The classifier at this place of `parts.head`; families whose heads differ say which."""

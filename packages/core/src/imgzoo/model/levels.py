@@ -115,6 +115,10 @@ class Leveled(Classified):
             x = getattr(self, name)(x)
         return x
 
+    def _stopped(self, x: Any) -> Any:
+        """The state behind a step that is not the last -> the features of a path that stops early there."""
+        return self._shown(x) if isinstance(x, tuple) else x
+
     # what the public asks for
 
     def forward_intermediates(
@@ -129,10 +133,12 @@ class Leveled(Classified):
         """Run the network and return `(features, levels)`, or `levels` alone: a list of (B, C, H, W), as asked for.
 
         Args:
-            indices: None for all levels, n for the last n, or a list; negatives count from the end.
+            indices: None for all levels, n for the last n, or a list; negatives count from the end. Levels come in the
+                order of the list, where the field's come by depth.
             norm: apply the final norm to each level, or to the last one where levels are of several widths.
-            stop_early: leave out what no level needs.
-            output_fmt: one of `formats`: "NCHW"; token models know "NLC" too.
+            stop_early: leave out what no level needs; `features` are then what the path had come to, normalized only
+                where the norm fits all levels.
+            output_fmt: one of `formats`: "NCHW"; networks of tokens know "NLC" too, some of maps "NHWC".
         """
         self._check_output_fmt(output_fmt)
         chosen = resolve_indices(len(self.feature_info), indices)
@@ -157,8 +163,8 @@ class Leveled(Classified):
             return levels
         if self.isotropic or (steps[-1][0] == path and path not in self.parts.norm):
             x = self._final_norm(x)
-        elif isinstance(x, tuple):  # stopped between two steps
-            x = self._shown(x)
+        elif path not in self.parts.norm:
+            x = self._stopped(x)
         return x, levels
 
     def _check_output_fmt(self, output_fmt: str) -> None:
@@ -167,7 +173,10 @@ class Leveled(Classified):
             raise UsageError(f"levels of {type(self).__name__} come as {known}, not '{output_fmt}'")
 
     def _format(self, level: Any, output_fmt: str, index: int) -> Any:
-        return level
+        """What `_collect` made of a level, here a map, in the form asked for: "NLC" is (B, H * W, C)."""
+        if output_fmt == "NHWC":
+            return level.permute(0, 2, 3, 1)
+        return level.flatten(2).transpose(1, 2) if output_fmt == "NLC" else level
 
     def prune_intermediate_layers(
         self, indices: int | Sequence[int] = 1, prune_norm: bool = False, prune_head: bool = True

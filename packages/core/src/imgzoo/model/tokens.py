@@ -174,6 +174,9 @@ class TokenModel(ImageModel):
 
     # levels
 
+    def _format(self, level: Tensor, output_fmt: str, index: int) -> Tensor:
+        return level  # tokens, which need the grid of the image
+
     def forward_intermediates(  # type: ignore[override]
         self,
         x: Tensor,

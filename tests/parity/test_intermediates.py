@@ -1,0 +1,66 @@
+"""`forward_intermediates` in every form beside the peer's, one name of every family: shapes, numbers, refusals."""
+
+import pytest
+import torch
+
+import kit
+from small import SMALLEST
+from structures import COMPARED, DOUBLE
+
+pytestmark = pytest.mark.parity
+
+OWN_FEATURES = ("hiera", "efficientvim", "convit")
+"""Features of a path that stops early: here rows of the map, in the peer in an order that its next stage would undo;
+here what the next stage reads, in the peer what the head would; here with the class token, which in the peer joins
+behind the local blocks. Their levels are compared."""
+
+
+def forms(count: int):
+    """Options of one call each. Order is not among them: here levels come as asked for, in the peer by depth."""
+    for output_fmt in ("NCHW", "NLC", "NHWC"):
+        yield dict(output_fmt=output_fmt)
+    yield dict(output_fmt="NLC", norm=True, indices=[0], intermediates_only=True)
+    yield dict(return_prefix_tokens=True, indices=[0])
+    yield dict(return_prefix_tokens=True, output_fmt="NLC", norm=True, indices=1)
+    yield dict(indices=min(2, count), intermediates_only=True)
+    for stop in {0, max(count - 2, 0), count - 1}:
+        yield dict(indices=[stop], stop_early=True)
+
+
+def taken(model, x, options):
+    """What a call gives; None where the library has no such form."""
+    try:
+        return model.forward_intermediates(x, **options)
+    except (AssertionError, TypeError, ValueError, KeyError):
+        return None
+
+
+def compare(ours, theirs, what: str) -> None:
+    if isinstance(theirs, torch.Tensor):
+        kit.assert_equal(ours, theirs, what)
+        return
+    assert len(ours) == len(theirs), what
+    for mine, other in zip(ours, theirs, strict=True):
+        compare(mine, other, what)
+
+
+@pytest.mark.parametrize("family", COMPARED)
+def test_every_form_is_the_peers(family):
+    name = SMALLEST[family]
+    peer, ours = kit.pair(name)
+    x = kit.image(kit.input_sizes(name)[0], batch=1)
+    if name in DOUBLE:
+        peer, ours, x = peer.double(), ours.double(), x.double()
+    compared = 0
+    with torch.inference_mode():
+        for options in forms(len(ours.feature_info)):
+            theirs = taken(peer, x, options)
+            if theirs is None:
+                continue
+            mine = taken(ours, x, options)
+            assert mine is not None, f"refused here: {options}"
+            if family in OWN_FEATURES and options.get("stop_early"):
+                mine, theirs = mine[1], theirs[1]
+            compare(mine, theirs, str(options))
+            compared += 1
+    assert compared >= 4
