@@ -1,6 +1,7 @@
 """Res2Net: a ResNet whose 3x3 convolution is a chain over shares of the channels (arXiv:1904.01169)."""
 
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -66,5 +67,5 @@ class Res2Net(ResNet):
         scale: parts that a block's channels are split into
     """
 
-    def __init__(self, scale: int = 4, base_width: int = 26, **options):
+    def __init__(self, scale: int = 4, base_width: int = 26, **options: Any):
         super().__init__(block=partial(Bottle2neck, scale=scale), base_width=base_width, **options)

@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -59,7 +60,7 @@ class BasicBlock(nn.Module):
 
     def __init__(self, dim_in: int, dim: int, stride: int, before: int, dilation: int, downsample: nn.Module | None,
                  norm: Norm, act: Layer, aa: str | None, gate: Gate | None, drop_block: MakeDrop, drop_path: float,
-                 cardinality: int = 1, base_width: int = 64, reduce_first: int = 1, **selection):  # fmt: skip
+                 cardinality: int = 1, base_width: int = 64, reduce_first: int = 1, **selection: Any):  # fmt: skip
         super().__init__()
         refuse(aa, gate)
         hidden = dim // reduce_first
@@ -84,7 +85,7 @@ class Bottleneck(nn.Module):
 
     def __init__(self, dim_in: int, dim: int, stride: int, before: int, dilation: int, downsample: nn.Module | None,
                  norm: Norm, act: Layer, aa: str | None, gate: Gate | None, drop_block: MakeDrop, drop_path: float,
-                 cardinality: int = 1, base_width: int = 64, reduce_first: int = 1, **selection):  # fmt: skip
+                 cardinality: int = 1, base_width: int = 64, reduce_first: int = 1, **selection: Any):  # fmt: skip
         super().__init__()
         refuse(aa, gate)
         width, out = int(dim * base_width / 64) * cardinality, dim * self.expansion
@@ -114,7 +115,7 @@ class SKNet(ResNet):
     """
 
     def __init__(self, block: str = "bottleneck", rd_ratio: float = 1.0 / 16, rd_divisor: int = 8,
-                 split_input: bool = True, zero_init_last: bool = False, **options):  # fmt: skip
+                 split_input: bool = True, zero_init_last: bool = False, **options: Any):  # fmt: skip
         selection = dict(rd_ratio=rd_ratio, rd_divisor=rd_divisor, split_input=split_input)
         super().__init__(block=partial(BLOCK[block], **selection), zero_init_last=zero_init_last, **options)
 

@@ -159,7 +159,7 @@ class GhostNet(GhostTrunk):
     version: 1, 2 or 3
     """
 
-    def __init__(self, version: int = 1, **options):
+    def __init__(self, version: int = 1, **options: Any):
         make_ghost, make_bottleneck = (GhostV3, BottleneckV3) if version == 3 else (Ghost, Bottleneck)
 
         def make_block(dim: int, hidden: int, dim_out: int, kernel: int, stride: int, gated: bool,

@@ -1,5 +1,7 @@
 """MobileNetV3 (arXiv:1905.02244), V4 (arXiv:2404.10518), FBNetV3 (arXiv:2006.02049) and PP-LCNet (arXiv:2109.15099)."""
 
+from typing import Any
+
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -26,7 +28,8 @@ class MobileNetV3(MobileTrunk):
         "coarse": r"^blocks\.(\d+)",
     }
 
-    def __init__(self, head_bias: bool = True, head_norm: bool = False, gate_from_expanded: bool = True, **options):
+    def __init__(self, head_bias: bool = True, head_norm: bool = False, gate_from_expanded: bool = True,
+                 **options: Any):  # fmt: skip
         self._head_bias, self._head_norm = head_bias, head_norm
         super().__init__(gate_from_expanded=gate_from_expanded, **options)
 

@@ -48,7 +48,7 @@ class RepGhost(nn.Module):
 
 
 class RepGhostNet(GhostTrunk):
-    def __init__(self, **options):
+    def __init__(self, **options: Any):
         def make_block(dim: int, hidden: int, dim_out: int, kernel: int, stride: int, gated: bool,
                        stage: int) -> nn.Module:  # fmt: skip
             ghosts = RepGhost(dim, hidden, True), RepGhost(hidden, dim_out, False)

@@ -1,5 +1,7 @@
 """DeiT (arXiv:2012.12877): a ViT with a second class token that learns from a teacher; DeiT-III is rows only."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -18,7 +20,7 @@ class VisionTransformerDistilled(DistilledTokens, VisionTransformer):
         "blocks": [(r"^blocks\.(\d+)", None), (r"^norm", (99999,))],
     }
 
-    def __init__(self, global_pool: str = "token", num_classes: int = 1000, **options):
+    def __init__(self, global_pool: str = "token", num_classes: int = 1000, **options: Any):
         super().__init__(global_pool=global_pool, num_classes=num_classes, **options)
         self.add_second_head(self.embed_dim, num_classes)
         if isinstance(self.head_dist, nn.Linear):

@@ -181,7 +181,7 @@ class Hiera(ImageModel):
         x = x.permute(0, 1, *rows, 2, *columns, 3 + 2 * pools)
         return x.flatten(2 + pools, 2 + 2 * pools).flatten(1, 1 + pools)
 
-    def fit_size(self, img_size: Size, **options) -> None:
+    def fit_size(self, img_size: Size, **options: Any) -> None:
         self.grid = grid_of(img_size)
         super().fit_size(img_size, **options)
 

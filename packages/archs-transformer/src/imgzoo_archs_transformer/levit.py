@@ -229,7 +229,7 @@ class LevitDistilled(Distilled, Levit):
 
     parts = Levit.parts._replace(head=("head.linear", "head_dist.linear"))
 
-    def __init__(self, num_classes: int = 1000, drop_rate: float = 0.0, **options):
+    def __init__(self, num_classes: int = 1000, drop_rate: float = 0.0, **options: Any):
         super().__init__(num_classes=num_classes, drop_rate=drop_rate, **options)
         self.head_drop = nn.Identity()  # each head drops behind its norm
         self.head_dist: nn.Module = NormLinear(self.head_hidden_size, num_classes, "linear", drop_rate)

@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -156,7 +157,7 @@ class Nest(ImageModel):
     def sized(self):
         return [(level, self.map_of(i)) for i, level in enumerate(self.levels)]
 
-    def fit_size(self, img_size: Size, **options) -> None:
+    def fit_size(self, img_size: Size, **options: Any) -> None:
         super().fit_size(self.checked(img_size), **options)
 
     def forward_features(self, x: Tensor) -> Tensor:  # (B, 3, H, W) -> (B, C, H/16, W/16)

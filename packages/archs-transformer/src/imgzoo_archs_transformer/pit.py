@@ -1,6 +1,7 @@
 """PiT: a vision transformer whose maps shrink between stages, by a depthwise convolution (arXiv:2103.16302)."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -115,7 +116,7 @@ class PoolingVisionTransformer(ImageModel):
         """Patches down and across for an image of this size."""
         return (height - self.patch_size) // self.stride + 1, (width - self.patch_size) // self.stride + 1
 
-    def fit_size(self, img_size: tuple[int, int], **options) -> None:
+    def fit_size(self, img_size: tuple[int, int], **options: Any) -> None:
         super().fit_size(img_size, **options)
         self.grid = self.grid_of(*img_size)
 
@@ -156,6 +157,6 @@ class DistilledPoolingVisionTransformer(DistilledTokens, PoolingVisionTransforme
     parts = PoolingVisionTransformer.parts._replace(head=("head", "head_dist"))
     num_tokens = 2
 
-    def __init__(self, num_classes: int = 1000, **options):
+    def __init__(self, num_classes: int = 1000, **options: Any):
         super().__init__(num_classes=num_classes, **options)
         self.add_second_head(self.num_features, num_classes)

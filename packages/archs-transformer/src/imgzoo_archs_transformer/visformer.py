@@ -157,7 +157,7 @@ class Visformer(ImageModel):
         self.grid1 = (height, width)
         self.grid2, self.grid3 = (height // 2, width // 2), (height // 4, width // 4)
 
-    def fit_size(self, img_size: tuple[int, int], **options) -> None:
+    def fit_size(self, img_size: tuple[int, int], **options: Any) -> None:
         super().fit_size(img_size, **options)
         self._set_grids(img_size)
 

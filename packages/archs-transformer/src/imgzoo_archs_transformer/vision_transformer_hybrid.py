@@ -103,7 +103,7 @@ class HybridVisionTransformer(VisionTransformer):
         backbone_options: dict[str, Any] | None = None,
         patch_size: int = 32,
         in_chans: int = 3,
-        **options,
+        **options: Any,
     ):
         self._backbone = (backbone, backbone_level, backbone_options or {})
         super().__init__(patch_size=patch_size, in_chans=in_chans, **options)

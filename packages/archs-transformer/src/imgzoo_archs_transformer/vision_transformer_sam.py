@@ -1,6 +1,7 @@
 """The image encoder of Segment Anything (arXiv:2304.02643): a ViT in windows, with relative positions (2203.16527)."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -160,7 +161,7 @@ class VisionTransformerSAM(ImageModel):
     def sized(self):
         return [(block.attn, self.grid) for block in self.blocks if not block.window]
 
-    def fit_size(self, img_size: Size, **options) -> None:
+    def fit_size(self, img_size: Size, **options: Any) -> None:
         self.grid = self.grid_of(img_size)
         super().fit_size(img_size, **options)
 

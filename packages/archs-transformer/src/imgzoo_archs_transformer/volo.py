@@ -168,7 +168,7 @@ class VOLO(ImageModel):
         trunc_normal_(self.cls_token, std=0.02)
         trunc_normal_(self.pos_embed, std=0.02)
 
-    def fit_size(self, img_size: Size, **options) -> None:
+    def fit_size(self, img_size: Size, **options: Any) -> None:
         super().fit_size(img_size, **options)
         self.grid = grid_of(img_size)
 
