@@ -110,6 +110,7 @@ class MambaOut(HiddenHead, ImageModel):
 
     hidden = ("head.norm", "head.pre_logits")
     channels_last = True
+    formats = ("NCHW", "NHWC")
     layer_groups = {
         "stem": r"^stem",
         "blocks": [(r"^stages\.(\d+)\.downsample", (0,)), (r"^stages\.(\d+)\.blocks\.(\d+)", None)],

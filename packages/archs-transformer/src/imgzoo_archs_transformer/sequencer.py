@@ -81,6 +81,7 @@ class Sequencer2d(ImageModel):
     default_levels = (0, 1, 2)
     parts = ImageModel.parts._replace(norm=("norm",))
     channels_last = True
+    formats = ("NCHW", "NHWC")
     layer_groups = {
         "stem": r"^stem",
         "blocks": [

@@ -140,5 +140,8 @@ class SwinTransformerV2Cr(SwinTransformer):
     def _final_norm(self, x: Tensor) -> Tensor:
         return x.permute(0, 3, 1, 2)
 
+    def _stopped(self, x: Tensor) -> Tensor:
+        return x.permute(0, 3, 1, 2)
+
     def _collect(self, x: Tensor, norm: bool) -> Tensor:
         return x.permute(0, 3, 1, 2)
