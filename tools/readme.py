@@ -8,8 +8,10 @@ import io
 import json
 import re
 import sys
+import textwrap
 import tokenize
 from collections import Counter
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,9 @@ from rows import Row, markdown, read  # noqa: E402
 
 RESULTS = ROOT / "benchmarks/results.json"
 DIFFERENCES = ROOT / "docs/differences.json"
-PAGES = (ROOT / "README.md", ROOT / "docs/families.md", ROOT / "docs/benchmarks.md", ROOT / "docs/layers.md")
+PAGES = (ROOT / "README.md", ROOT / "docs/families.md", ROOT / "docs/benchmarks.md", ROOT / "docs/layers.md",
+         *sorted(ROOT.glob("packages/archs-*/README.md")))  # fmt: skip
+NETWORKS = ("archs-cnn", "archs-efficientnet", "archs-transformer")
 NOUNS = {"schedulers": "schedules", "transforms": "steps of transforms", "datasets": "kinds of data sources"}
 PROMISED = {"compile": "compile", "export": "export by `torch.export`", "onnx": "export to ONNX and run in onnxruntime",
             "script": "script"}  # fmt: skip
@@ -148,6 +152,15 @@ def families() -> str:
     return "\n".join([*rows, f"| all | {sum(map(len, groups.values()))} | {names.total()} | {tags.total()} |"])
 
 
+def families_of(plugin: str) -> str:
+    """Families, names and published weights of one package, in a sentence."""
+    specs = [spec for spec in registry("models").specs() if spec.plugin == plugin]
+    tags = sum(weights.published for spec in specs for weights in spec.weights)
+    found = sorted({spec.family for spec in specs})
+    told = f"{len(found)} families, {len(specs)} names, {tags} published weights: {', '.join(found)}."
+    return textwrap.fill(told, 120)
+
+
 def counts() -> str:
     """How much there is, and how much of it carries which promise."""
     specs = [spec for spec in registry("models").specs() if spec.plugin.startswith("archs-")]
@@ -251,6 +264,10 @@ BLOCKS = {
     "sizes": sizes,
     "bench": bench,
     "results": results,
+    **{
+        f"families-of-{name}": partial(families_of, name)
+        for name in ("archs-cnn", "archs-transformer", "archs-efficientnet")
+    },
 }
 
 
