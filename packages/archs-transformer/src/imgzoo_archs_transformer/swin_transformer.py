@@ -140,7 +140,8 @@ class SwinTransformer(ImageModel):
             window_ratio = 8
         self.img_size, stages = img_size, [stage for _, stage in self._stages()]
         if window_ratio is not None:
-            ratios = [window_ratio] * len(stages) if isinstance(window_ratio, int) else list(window_ratio)
+            several = isinstance(window_ratio, (list, tuple))
+            ratios: list[Any] = list(window_ratio) if several else [window_ratio] * len(stages)
             if len(ratios) != len(stages) or not is_of(ratios, list[int]) or min(ratios) < 1:
                 raise ValueError(f"window_ratio is a number of at least 1, or one for each stage, not {window_ratio!r}")
             height, width = self.resolution(0)
