@@ -11,7 +11,7 @@ from packaging.requirements import Requirement
 from packaging.version import Version
 
 from imgzoo_data import c_sources
-from imgzoo_data.transforms import twopass
+from imgzoo_data.transforms import compiled
 
 PACKAGES = Path(__file__).parents[1] / "packages"
 
@@ -21,9 +21,9 @@ def test_the_build_hooks_are_one_text():
 
 
 def test_the_resize_is_compiled_into_the_wheel():
-    assert [*c_sources.sources()] == [twopass.SOURCE]
-    assert Path(c_sources.__file__).with_name("compiled") == twopass.SHIPPED
-    assert f"#define BITS {twopass.BITS}\n" in twopass.SOURCE
+    assert [*c_sources.sources()] == [compiled.SOURCE]
+    assert Path(c_sources.__file__).with_name("compiled") == compiled.SHIPPED
+    assert f"#define BITS {compiled.BITS}\n" in compiled.SOURCE
 
 
 def test_every_package_asks_for_the_oldest_torch_that_is_tested():

@@ -12,7 +12,7 @@ CHECK = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g")
 
 RESIZE = """
 import numpy as np
-from imgzoo_data.transforms import twopass
+from imgzoo_data.transforms import compiled
 rng = np.random.default_rng(0)
 done = 0
 for height, width in [(1, 6), (2, 7), (5, 8), (33, 6), (6, 65), (64, 301), (500, 37), (3, 4096)]:
@@ -20,8 +20,8 @@ for height, width in [(1, 6), (2, 7), (5, 8), (33, 6), (6, 65), (64, 301), (500,
     for image in (np.ascontiguousarray(whole[2:, 3:]), whole[2:, 3:], whole[1:-1, 1:-2]):
         for size in [(1, 1), (2, 3), (7, 1), (1, 9), (height, width), (40, 40), (97, 5)]:
             for start, stop in [((0, 0), size), ((size[0] - 1, size[1] - 1), size), ((0, 0), (1, 1))]:
-                for kind in twopass.FILTERS:
-                    done += twopass.resize(image, size, start, stop, kind) is not None
+                for kind in compiled.FILTERS:
+                    done += compiled.resize(image, size, start, stop, kind) is not None
 assert done > 100, done
 """
 OPTIMIZERS = """

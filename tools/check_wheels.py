@@ -24,10 +24,10 @@ USUAL = {f"imgzoo-{name.replace('_', '-')}" for name in ALL if name != "timm"}
 TRIO = ("core", "layers", "archs_transformer")
 
 COMPILED = """
-from imgzoo_data.transforms import twopass
+from imgzoo_data.transforms import compiled
 from imgzoo_optim import kernels
 from imgzoo_optim.rules.adamw import AdamW
-print(twopass._compiled() is not None, kernels.compiled(AdamW.kernel, True) is not None)
+print(compiled._compiled() is not None, kernels.compiled(AdamW.kernel, True) is not None)
 """
 
 
