@@ -75,7 +75,6 @@ def _list(pattern: tuple[str, ...], plugin: str | None, kind: str | None, as_jso
 
 def _check_optional_values(plugin: str | None, pareto: str, pattern: tuple[str, ...]) -> None:
     """An option with an optional value takes a pattern that follows it: say so."""
-
     known = plugin in (None, "*") or registry("models").plugins.named(plugin or "")
     swallowed = plugin if not known else (pareto if pareto and pareto not in COSTS else "")
     if swallowed:
@@ -111,7 +110,6 @@ def _models(pattern: tuple[str, ...], only: str, show: bool, as_json: bool, opti
 
 def _ambiguous(kind: str, listed: list[tuple[str, Any]]) -> list[str]:
     """Short names among those listed that several plugins bring and none of them owns."""
-
     table = registry(KINDS[kind])
     short = {spec.name for name, spec in listed if "/" in name}
     return sorted(name for name in short if table.owner(table.owners(name)) is None)
