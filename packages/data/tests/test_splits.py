@@ -130,7 +130,7 @@ def test_images_to_compare_are_read_within_bounds(tmp_path, monkeypatch):
     shutil.copy(tmp_path / "cat" / "1.png", tmp_path / "dog" / "same.png")
     source = create_dataset(f"folder:{tmp_path}")
     assert any("two labels" in note for note in source.describe().notes)
-    for name in ("COMPARED", "_MOST_READ"):
+    for name in ("COMPARED", "MOST_READ"):
         with monkeypatch.context() as patch:
             patch.setattr(describe, name, 5)
             assert not any("two labels" in note for note in source.describe().notes)

@@ -18,9 +18,9 @@ from imgzoo_data.decode import observe
 from imgzoo_data.depth import EIGHT_BITS, TWELVE_BITS, Observed, contradiction
 
 from .base import IMAGE_EXTENSIONS, Facts, Source
-from .layout import SHOWN
+from .layout import MOST_READ, SHOWN
 
-_DARK, _DIM, _LOOKED_FOR, _MOST_READ = 31, 16383, 20_000, 1 << 27
+_DARK, _DIM, _LOOKED_FOR = 31, 16383, 20_000
 COMPARED = 20_000
 """Samples up to which contents are compared; above it only where samples lie."""
 
@@ -193,7 +193,7 @@ def _alike(source: Source, rows: Sequence[int], labels: Sequence[bytes]) -> list
     read, found = 0, defaultdict[bytes, list[int]](list)
     for size, cost in sorted(costs.items(), key=lambda item: item[1]):
         read += cost
-        for row in sizes[size] if read <= _MOST_READ else ():
+        for row in sizes[size] if read <= MOST_READ else ():
             found[digest_of(source, row)].append(row)
     found.pop(b"", None)
     return [rows for rows in found.values() if len({labels[row] for row in rows}) > 1]

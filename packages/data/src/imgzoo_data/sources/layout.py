@@ -35,6 +35,8 @@ NO_IMAGE = frozenset((
 """Endings of files that lie beside images and are none."""
 SHOWN = 5
 """Names that a sentence lists."""
+MOST_READ = 1 << 27
+"""Bytes of images that a start reads to compare them."""
 
 
 class SplitError(UsageError):

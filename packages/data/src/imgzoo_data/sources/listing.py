@@ -21,13 +21,12 @@ from imgzoo_data.kinds import BINARY, what_it_is
 from .base import IMAGE_EXTENSIONS, TRAIN, Sample, Source, real_place, require_path
 from .classes import natural_sorted
 from .index import IndexBuilder
-from .layout import SHOWN, VALIDATION, SplitError, canonical_split, no_split, split_of, split_of_file
+from .layout import MOST_READ, SHOWN, VALIDATION, SplitError, canonical_split, no_split, split_of, split_of_file
 from .targets import Targets, nested, read_all
 
 IMAGE_KEYS = ("image", "path", "file", "filename", "file_name", "filepath", "img", "jpg")
 TARGET_KEYS = ("label", "target", "class", "labels", "cls", "fine_label")
 SPLIT_KEYS = ("split", "subset", "fold")
-_MOST_READ = 1 << 27
 ELSEWHERE, NO_BYTES = -1, -2
 _DELIMITERS = (",", ";", "\t", "|")
 _HEADLESS = ", or, where line 1 is a row, all of them with columns=, as columns=image,label"
@@ -369,7 +368,7 @@ class ParquetSource(Source):
     @functools.cached_property
     def _sizes(self) -> np.ndarray:
         """(N,) bytes of each image, below 0 where not known; none where the files are too large to be read for it."""
-        if sum(path.stat().st_size for path in self.paths) > _MOST_READ:
+        if sum(path.stat().st_size for path in self.paths) > MOST_READ:
             return np.zeros(0, np.int64)
         counts = []
         for path in self.paths:
