@@ -104,7 +104,7 @@ def use(session: nox.Session, folder: Path) -> str:
 
 
 def pytest(session: nox.Session, bin: str, *arguments: str) -> None:
-    env = {"OMP_NUM_THREADS": session.env.get("OMP_NUM_THREADS") or "1"}
+    env = {"OMP_NUM_THREADS": session.env.get("OMP_NUM_THREADS") or "1", "OMP_WAIT_POLICY": "passive"}
     if "tests/gpu" not in arguments:  # what a CPU answers is the same on every machine, with a card or without
         env["CUDA_VISIBLE_DEVICES"] = ""
     session.run(f"{bin}/python", "-m", "pytest", *arguments, *session.posargs, env=env, external=True)

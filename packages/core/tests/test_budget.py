@@ -1,4 +1,7 @@
-"""Listing costs next to nothing: no heavy import, under 0.2 s of CPU time with a catalog of full size."""
+"""Listing costs next to nothing: no heavy import, under 0.2 s of CPU time with a catalog of full size.
+
+On a slow processor, where already `python -c "import click"` takes above 0.05 s, it may take four times that.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from imgzoo.registry import registry
 
 FIELD = {"families": 98, "names": 1400, "tags": 1850}  # as many as the field has
 LIMIT = 0.2  # seconds of CPU time of the child
+STARTS = 4  # or as often what starting Python with click takes
 HEAVY = ("torch", "torchvision", "numpy", "PIL", "huggingface_hub")
 LISTS = [["list"], ["list", "--plugin"], ["list", "*5*", "--exclude", "*7*"]]
 
@@ -45,26 +49,31 @@ def full(module_site):
 
 def child(args: list[str], path: Path, *flags: str) -> tuple[int, float, str]:
     """Exit code, CPU seconds and stdout of `python -m imgzoo ARGS` with a folder first on the path."""
+    return timed([*flags, "-m", "imgzoo", *args], path)
+
+
+def timed(arguments: list[str], path: Path) -> tuple[int, float, str]:
+    """The same of `python ARGUMENTS`."""
     output = path / "stdout.txt"
     env = {**os.environ, "PYTHONPATH": str(path), "PYTHONPYCACHEPREFIX": str(path / "compiled")}
     env.pop("PYTHONDONTWRITEBYTECODE", None)  # pip compiles what it installs
     actions = [(os.POSIX_SPAWN_OPEN, 1, str(output), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)]
-    command = [sys.executable, *flags, "-m", "imgzoo", *args]
-    pid = os.posix_spawn(sys.executable, command, env, file_actions=actions)
+    pid = os.posix_spawn(sys.executable, [sys.executable, *arguments], env, file_actions=actions)
     _, status, usage = os.wait4(pid, 0)
     return os.waitstatus_to_exitcode(status), usage.ru_utime + usage.ru_stime, output.read_text()
 
 
 @pytest.mark.parametrize("args", LISTS, ids=" ".join)
 def test_cpu_time_of_a_list(full, args):
-    best = LIMIT
+    best = start = float("inf")
     for _ in range(15):  # five are enough on a quiet machine; a busy one makes CPU time dearer, too
         code, seconds, _ = child(args, full.path)
         assert code == 0
         best = min(best, seconds)
+        start = min(start, timed(["-c", "import click"], full.path)[1])
         if best < LIMIT:
             break
-    assert best < LIMIT
+    assert best < max(LIMIT, STARTS * start), f"{best:.3f} s, where Python with click takes {start:.3f} s"
 
 
 def test_the_full_catalog_is_listed(full):
@@ -164,9 +173,10 @@ def test_everything_is_listed_in_an_environment_without_torch(without_torch):
 
 def test_the_budget_is_real(full):
     """The child of these tests sees what it should: importing a heavy module would be noticed."""
+    start = timed(["-c", "import click"], full.path)[1]
     full.write("sitecustomize.py", "import json, decimal, email.message\nsum(range(40_000_000))")
     try:
         _, seconds, _ = child(["list"], full.path)
-        assert seconds > LIMIT
+        assert seconds > max(LIMIT, STARTS * start)
     finally:
         (full.path / "sitecustomize.py").unlink()

@@ -36,25 +36,34 @@ def _is_tag(value: Any) -> bool:
     return _is_text(value) and NAME.fullmatch(value) is not None
 
 
-def _is_option(value: Any, depth: int = 0) -> bool:
+def _is_option(value: Any) -> bool:
     """Whether what stands in a table of options can be printed, as JSON too."""
-    kind = type(value)
-    if kind is int:
-        return -MOST_DIGITS < value < MOST_DIGITS
-    if kind is bool or kind is float or value is None:
-        return True
-    if kind is str:
-        return len(value) <= MOST_TEXT
-    if kind is dict or isinstance(value, Mapping):
-        table: Mapping[Any, Any] = value
-        inner: Any = table.values()
-        if not all(map(_is_text, table)):
+    return _are_options((value,), 0)
+
+
+def _are_options(values: Iterable[Any], depth: int) -> bool:
+    """As `_is_option`, for all of some values; one loop over what is plain, since lists of names wait for it."""
+    for value in values:
+        kind = type(value)
+        if kind is int:
+            if not -MOST_DIGITS < value < MOST_DIGITS:
+                return False
+        elif kind is str:
+            if len(value) > MOST_TEXT:
+                return False
+        elif kind is bool or kind is float or value is None:
+            continue
+        elif kind is dict or isinstance(value, Mapping):
+            table: Mapping[Any, Any] = value
+            if depth == MOST_DEPTH or not all(map(_is_text, table)) or not _are_options(table.values(), depth + 1):
+                return False
+        elif isinstance(value, list | tuple | set | frozenset):
+            inner: Any = value
+            if depth == MOST_DEPTH or not _are_options(inner, depth + 1):
+                return False
+        elif not _is_shown(value):
             return False
-    elif isinstance(value, list | tuple | set | frozenset):
-        inner = value
-    else:
-        return _is_shown(value)
-    return depth < MOST_DEPTH and all(_is_option(each, depth + 1) for each in inner)
+    return True
 
 
 def _is_count(value: Any) -> bool:
