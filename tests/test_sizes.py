@@ -46,3 +46,42 @@ def test_a_network_of_squares_says_so():
     model = imgzoo.create_model("tresnet_m", device="meta").eval()
     with pytest.raises(ValueError, match="does not divide into squares of 4: resize it to multiples of that"):
         model(torch.zeros(1, 3, *ODD, device="meta"))
+
+
+def says(call, x):
+    """What a network says to images: the shape or shapes of its answer, or the sentence that refuses them."""
+    try:
+        answer = call(x)
+    except ValueError as error:
+        assert "\n" not in str(error)
+        return str(error)
+    return "an answer" if isinstance(answer, torch.Tensor) else [each.shape for each in answer]
+
+
+def look_at_levels(name, **options):
+    """Levels, extractors and pruned networks refuse the sizes that the network refuses, in its words."""
+    model = imgzoo.create_model(name, device="meta", **options).eval()
+    if len(model.feature_info) == 0:
+        return
+    height, width = getattr(model, "img_size", (224, 224))
+    extractor = imgzoo.create_model(name, device="meta", features_only=True, **options).eval()
+    pruned = imgzoo.create_model(name, device="meta", **options).eval()
+    pruned.prune_intermediate_layers([0])
+    for size in [(height + 1, width), (height, width + 32), (2 * height, 2 * width)]:
+        x = torch.zeros(1, model.in_chans, *size, device="meta")
+        wanted = says(model, x)
+        levels = says(lambda x: model.forward_intermediates(x, intermediates_only=True), x)
+        for kind, found in {"levels": levels, "extractor": says(extractor, x), "pruned": says(pruned, x)}.items():
+            refused = isinstance(wanted, str) and wanted != "an answer"
+            assert found == wanted if refused else not isinstance(found, str) or found == "an answer", (kind, size)
+
+
+@pytest.mark.parametrize("name, options", QUICK.items(), ids=list(QUICK))
+def test_levels_at_wrong_sizes(name, options):
+    look_at_levels(name, **options)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for names in STRUCTURES.values() for name in names])
+def test_levels_of_every_structure_at_wrong_sizes(name):
+    look_at_levels(name)

@@ -122,9 +122,7 @@ class SwinTransformer(ImageModel):
         return -(height // -(2**stage)), -(width // -(2**stage))
 
     def forward_features(self, x: Tensor) -> Tensor:  # (B, 3, H, W) -> (B, H/32, W/32, C)
-        if not self.dynamic_img_size:
-            x = self.sized_input(x)
-        return self.norm(self.layers(self.patch_embed(x)))
+        return self.norm(self.layers(self.patch_embed(self.sized_input(x))))
 
     def sized(self):
         for i, (_, stage) in enumerate(self._stages()):

@@ -133,9 +133,7 @@ class SwinTransformerV2Cr(SwinTransformer):
         self.head_hidden_size = dim * self.head.global_pool.width
 
     def forward_features(self, x: Tensor) -> Tensor:  # (B, 3, H, W) -> (B, C, H/32, W/32)
-        if not self.dynamic_img_size:
-            x = self.sized_input(x)
-        return self._final_norm(self.stages(self.patch_embed(x)))
+        return self._final_norm(self.stages(self.patch_embed(self.sized_input(x))))
 
     def _final_norm(self, x: Tensor) -> Tensor:
         return x.permute(0, 3, 1, 2)

@@ -9,6 +9,7 @@ from imgzoo.errors import UsageError
 from imgzoo.features import FeatureInfo, resolve_indices, to_map
 
 from .classifier import Classified
+from .patches import is_patches
 from .swapping import Checkpointed, swap_in, swap_out
 
 
@@ -16,6 +17,7 @@ class Shortened:
     """In front of a pruned network that names its steps one by one: it runs those left, to the deepest level."""
 
     def forward_features(self: Any, x: Tensor) -> Tensor:
+        x = self._entering(x)
         for path, step in self._steps():
             x, outputs = self._advance(path, step, x)
             if self.deepest in outputs:
@@ -71,6 +73,10 @@ class Leveled(Classified):
         if not levels.isdisjoint(self.parts.norm):
             steps += [(name, getattr(self, name)) for name in self.parts.norm]
         return steps
+
+    def _entering(self, x: Any) -> Any:
+        """The images before the first step, of the size that the network is made for where it is made for one."""
+        return self.sized_input(x) if hasattr(self, "img_size") and not is_patches(x) else x
 
     def _advance(self, path: str, step: Any, x: Any) -> tuple[Any, dict[str, Any]]:
         """Run one step: its output, and the outputs of modules in it by path; families with levels inside a block add
@@ -147,6 +153,7 @@ class Leveled(Classified):
             position.setdefault(level.module, []).append(i)
         found: dict[int, Any] = {}
         steps = self._steps()
+        x = self._entering(x)
         for path, step in steps:
             x, outputs = self._advance(path, step, x)
             for module in outputs.keys() & position.keys():

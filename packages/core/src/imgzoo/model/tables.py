@@ -172,8 +172,8 @@ class Sized(nn.Module):
         return self
 
     def sized_input(self, x: Tensor) -> Tensor:
-        """The image as it is, after a check that it has the size that the model is made for."""
-        return check_size(x, self.img_size)
+        """The image as it is, after a check that it has the size that the model is made for, where it is for one."""
+        return x if getattr(self, "dynamic_img_size", False) else check_size(x, self.img_size)
 
 
 def check_size(x: Tensor, size: Size) -> Tensor:

@@ -174,6 +174,9 @@ class TokenModel(ImageModel):
 
     # levels
 
+    def _entering(self, x: Any) -> Any:
+        return x  # the first step, `embed`, looks at its size
+
     def _format(self, level: Tensor, output_fmt: str, index: int) -> Tensor:
         return level  # tokens, which need the grid of the image
 
