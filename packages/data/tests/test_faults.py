@@ -11,7 +11,9 @@ from PIL import Image
 
 from imgzoo.errors import DataError, UsageError
 from imgzoo_data import create_dataset, create_loader, create_transform
+from imgzoo_data.loader import Quarantine
 from imgzoo_data.transforms.pipeline import as_array
+from imgzoo_data.worker import Fault
 
 EVAL = create_transform(input_size=(3, 16, 16))
 TRAIN = create_transform(input_size=(3, 16, 16), training=True)
@@ -73,6 +75,20 @@ def test_training_replaces_the_same_way_for_any_workers_and_world(source):
         found, pixels = stream(workers, world)
         assert found == expected
     assert len(images) == len(pixels) == 2
+
+
+def test_ranks_share_a_budget(tmp_path):
+    file = tmp_path / "bad.jsonl"
+    before = Quarantine(file, 9, "skip")
+    before.take((Fault(7, "mended since", "", "bad"),))
+    with file.open("ab") as written:
+        written.write(b'no row\n["path"]\n{"path"\n' + b"[" * 100_000 + b"\n")
+    ranks = [Quarantine(file, 2, "skip") for _ in range(2)]
+    ranks[0].take((Fault(0, "a", "", "bad"),))
+    ranks[1].take((Fault(0, "a", "", "bad"), Fault(1, "b", "", "bad")))
+    with pytest.raises(DataError, match="3 bad samples exceed the budget of 2; the last is 'c'"):
+        ranks[0].take((Fault(2, "c", "", "bad"),))
+    assert [line.count(b"bad") for line in file.read_bytes().splitlines() if b"error" in line] == [1, 1, 1, 1]
 
 
 def test_the_budget_ends_the_run(source):

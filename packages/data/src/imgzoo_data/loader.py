@@ -69,11 +69,13 @@ class BadSampleError(DataError):
 
 
 class Quarantine:
-    """Counts bad samples against a budget and writes each once to a JSON-lines file."""
+    """Counts bad samples against a budget and writes each once to a JSON-lines file; ranks with one file share it."""
 
     def __init__(self, path: str | Path | None, budget: int, policy: str):
         self.path, self.budget, self.policy = Path(path) if path else None, budget, policy
         self.seen: set[str] = set()
+        self.begin = self.path.stat().st_size if self.path and self.path.is_file() else 0
+        """Where in the file this run begins: what a run before it met is met again, or was mended."""
 
     def take(self, faults: tuple[Fault, ...]) -> None:
         """Record faults; raises `DataError` under policy `raise`, and when the budget is spent."""
@@ -93,15 +95,25 @@ class Quarantine:
     def _write(self, path: Path, fault: Fault) -> None:
         row = {"path": fault.key, "index": fault.index, "sha256": fault.sha256, "error": fault.error}
         try:
-            line = json.dumps(row) + "\n"
+            line = json.dumps(row).encode()
             path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("a+", encoding="utf-8", errors="replace") as file:
+            with path.open("a+b") as file:
                 file.seek(0)
-                if line not in file:  # another rank, or the run before it went on, may have met it
-                    file.write(line)
+                if line not in file.read().split(b"\n"):  # another rank, or the run before it went on, may have met it
+                    file.write(line + b"\n")
+                file.seek(self.begin)
+                self.seen |= {key for other in file.read().split(b"\n") if (key := _key_of(other)) is not None}
         except OSError as error:  # what is written down is counted all the same
             log.warning("cannot write %s (%s); bad samples are no longer written down", escaped(path), error.strerror)
             self.path = None
+
+
+def _key_of(line: bytes) -> str | None:
+    """The sample that a line of the file names; None for what is no such line."""
+    try:
+        return str(json.loads(line)["path"])
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
 
 
 class Loader:
