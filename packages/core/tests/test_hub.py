@@ -3,6 +3,8 @@
 import hashlib
 import http.server
 import os
+import re
+import socket
 import subprocess
 import sys
 import threading
@@ -87,3 +89,37 @@ def test_a_repository_comes_and_stays(hub, tmp_path):
 def test_what_is_not_there_is_one_sentence(hub, tmp_path):
     assert create(hub, "hf-hub:acme/none", tmp_path).startswith("WeightsError")
     assert create(hub, "hf-hub:acme/tiny", tmp_path, IMGZOO_OFFLINE="1").startswith("OfflineError")
+
+
+@pytest.mark.parametrize("proxy", ["", "http://127.0.0.1:9"])
+def test_a_hub_whose_host_has_no_address(tmp_path, monkeypatch, proxy):
+    """The library asks for half a minute. A proxy may know the host, so with one it is asked."""
+    import huggingface_hub
+    from huggingface_hub import constants, errors
+
+    from imgzoo.errors import WeightsError
+    from imgzoo.loading import places
+
+    asked = []
+
+    def look_up(host, *rest):
+        asked.append(host)
+        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+
+    def get(repo, filename, local_files_only, **options):
+        if not local_files_only:
+            raise OSError("the proxy answered")
+        raise errors.LocalEntryNotFoundError("not here")
+
+    for name in ("http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    if proxy:
+        monkeypatch.setenv("https_proxy", proxy)
+    monkeypatch.setattr(constants, "ENDPOINT", "https://hub.example")
+    monkeypatch.setattr(places.socket, "getaddrinfo", look_up)
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", get)
+    words = "the proxy answered" if proxy else "no address of hub.example is known here; is there a network?"
+    with pytest.raises(WeightsError, match=re.escape(words)):
+        places.hub_file("acme/tiny", "config.json")
+    assert asked == ([] if proxy else ["hub.example"] * 2)

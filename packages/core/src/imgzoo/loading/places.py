@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import socket
 import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, cast
+from urllib.parse import urlsplit
 
 from imgzoo.discovery.distributions import library
 from imgzoo.errors import OfflineError, WeightsError
@@ -133,9 +135,10 @@ def shard(where: str, index: Path, name: str) -> Path:
 def hub_file(repo: str, filename: str, missing_ok: bool = False) -> Any:
     """Download one file of a hub repository through huggingface_hub, or find it in its cache."""
     import huggingface_hub
-    from huggingface_hub import errors
+    from huggingface_hub import constants, errors
 
     repo_id, _, revision = repo.partition("@")
+    nameless = "" if offline() else host_without_address(constants.ENDPOINT)
     try:
         return Path(
             cast(Any, huggingface_hub).hf_hub_download(
@@ -144,13 +147,14 @@ def hub_file(repo: str, filename: str, missing_ok: bool = False) -> Any:
                 revision=revision or None,
                 library_name="imgzoo",
                 etag_timeout=TIMEOUT,
-                local_files_only=offline(),
+                local_files_only=offline() or bool(nameless),
             )
         )
     except errors.LocalEntryNotFoundError as error:
         if offline():
             raise OfflineError(f"'{repo}' is not in the cache and downloads are off (IMGZOO_OFFLINE)") from error
-        raise WeightsError(f"the hub could not be reached for '{repo}': {_first_line(error)}") from error
+        why = f"no address of {nameless} is known here; is there a network?" if nameless else _first_line(error)
+        raise WeightsError(f"the hub could not be reached for '{repo}': {why}") from error
     except errors.EntryNotFoundError as error:
         if missing_ok:
             return None
@@ -159,6 +163,25 @@ def hub_file(repo: str, filename: str, missing_ok: bool = False) -> Any:
         raise WeightsError(f"there is no hub repository '{repo}' that you may read: {_first_line(error)}") from error
     except (errors.HfHubHTTPError, OSError) as error:
         raise WeightsError(f"'{repo}' could not be downloaded: {_first_line(error)}") from error
+
+
+def host_without_address(url: str) -> str:
+    """The host of an address where no network knows it, which the hub's library asks for half a minute; else "".
+
+    A proxy may know more hosts, so none is looked up where one is set.
+    """
+    from urllib.request import getproxies
+
+    host = urlsplit(url).hostname or ""
+    if not host or getproxies():
+        return ""
+    for pause in (0.5, 0.0):
+        try:
+            socket.getaddrinfo(host, None)
+            return ""
+        except OSError:
+            time.sleep(pause)
+    return host
 
 
 def _first_line(error: BaseException) -> str:
