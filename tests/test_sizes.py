@@ -1,5 +1,6 @@
 """Sizes that no stage divides: a network takes them, or says in one sentence what it takes."""
 
+import copy
 import sys
 from pathlib import Path
 
@@ -63,11 +64,12 @@ def look_at_levels(name, **options):
     model = imgzoo.create_model(name, device="meta", **options).eval()
     if len(model.feature_info) == 0:
         return
-    height, width = getattr(model, "img_size", (224, 224))
+    height, width = getattr(model, "img_size", (0, 0))
+    sizes = [(height + 1, width), (2 * height, width + 32)] if height else [(113, 96)]
     extractor = imgzoo.create_model(name, device="meta", features_only=True, **options).eval()
-    pruned = imgzoo.create_model(name, device="meta", **options).eval()
+    pruned = copy.deepcopy(model)
     pruned.prune_intermediate_layers([0])
-    for size in [(height + 1, width), (height, width + 32), (2 * height, 2 * width)]:
+    for size in sizes:
         x = torch.zeros(1, model.in_chans, *size, device="meta")
         wanted = says(model, x)
         levels = says(lambda x: model.forward_intermediates(x, intermediates_only=True), x)
