@@ -206,7 +206,7 @@ def check_grid(x: Tensor, grid: Size) -> Tensor:
 
 def grid_checked(x: Tensor, grid: Size) -> Tensor:
     if x.shape[2] != grid[0] or x.shape[3] != grid[1]:
-        raise ValueError("the image has another size than the model: use set_input_size")
+        raise ValueError("the image has another size than the model: use set_input_size or img_size")
     return x
 
 
