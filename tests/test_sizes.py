@@ -85,6 +85,11 @@ def test_levels_at_wrong_sizes(name, options):
     look_at_levels(name, **options)
 
 
+@pytest.mark.parametrize("name", ["resnet50_clip", "lambda_resnet26t", "botnet26t_256"])
+def test_levels_of_attention_in_maps(name):
+    look_at_levels(name)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for names in STRUCTURES.values() for name in names])
 def test_levels_of_every_structure_at_wrong_sizes(name):

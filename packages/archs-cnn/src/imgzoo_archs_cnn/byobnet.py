@@ -152,6 +152,14 @@ class ByobNet(ImageModel):
     def _heads(self) -> tuple[str, ...]:
         return ("head.proj",) if isinstance(self.head, AttentionPool2d) else super()._heads()
 
+    def _entering(self, x: Any) -> Any:
+        return x  # some tables take any size, and those that do not refuse it
+
+    def _behead(self) -> None:
+        if isinstance(self.head, AttentionPool2d) and self.head.q.in_features != self.num_features:
+            self.head = ClassifierHead(self.num_features, 0, "")  # what asked the last map has nothing to ask
+        super()._behead()
+
     def pool_kind(self) -> str:
         if isinstance(self.head, AttentionPool2d):
             return "token" if self.head.pool else ""

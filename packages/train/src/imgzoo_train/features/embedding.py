@@ -71,7 +71,7 @@ class Embedder:
         from imgzoo_data import resolve_data_config
 
         self.text, self.kind, self.device = text, kind, device or torch.device("cpu")
-        self.model = open_model(text, pretrained, num_classes=0).eval()
+        self.model = open_model(text, pretrained, num_classes=0, img_size=img_size).eval()
         if img_size is not None:
             check_size(self.model, img_size)
         self.weights = digest_of(self.model)

@@ -87,6 +87,7 @@ def open_ready(
 ) -> Any:
     """As `open_model`, and deployed with an engine where one is named, for batches of `batch`.
 
+    With `img_size` it is built for another size of images: tables of its weights are resized where it has some.
     Raises `UsageError` where `text` is a deployed file, which has its engine and its size.
     """
     from .deployed import Deployed
@@ -94,7 +95,7 @@ def open_ready(
     from .parity import example_images
     from .sizes import check_size
 
-    model = open_model(text, pretrained)
+    model = open_model(text, pretrained, img_size=img_size)
     if isinstance(model, Deployed):
         if engine is not None:
             raise UsageError(f"{text} is deployed with {model.engine}: leave --engine out")

@@ -24,9 +24,10 @@ def check_size(model: Any, *sizes: Any) -> None:
         except (RuntimeError, ValueError, AssertionError, IndexError) as error:
             reason = first_line(error).partition(": use ")[0]  # options of Python, which no command has
             name = getattr(model, "name", "the model")
+            own = tuple(cfg["input_size"][1:])
+            other = f"; its own size is {own[0]}x{own[1]}, and --img-size builds it for another where it can"
             raise UsageError(
-                f"{name} cannot take images of {height}x{width} ({reason}); its own size is "
-                f"{'x'.join(map(str, cfg['input_size'][1:]))}, and --img-size builds it for another where it can"
+                f"{name} cannot take images of {height}x{width} ({reason}){'' if own == (height, width) else other}"
             ) from error
         finally:
             model.train(training)

@@ -168,7 +168,8 @@ def benchmark(name: str, settings: Settings, modes: list[str]) -> Row:
     from .opening import model_folder, open_model
 
     known = is_deployed(Path(name)) or model_folder(name) is not None
-    model = open_model(name) if known else create_model(name, img_size=settings.img_size)
+    build = open_model if known else create_model
+    model = build(name, img_size=settings.img_size)
     if isinstance(model, Deployed):
         if settings.engine is not None or settings.precision != "fp32" or settings.channels_last or settings.compile:
             raise UsageError(f"{name} is deployed: leave --engine, --precision, --channels-last and --compile out")
