@@ -15,6 +15,7 @@ from imgzoo.registry import registry
 from imgzoo_layers import pool
 from imgzoo_timm.layers import Attention, DropPath, Mlp, create_pool2d
 from imgzoo_timm.models._networks import described
+from imgzoo_timm.models.efficientvit_mit import EfficientVit, EfficientVitLarge
 from imgzoo_timm.models.vision_transformer import Block, PatchEmbed, VisionTransformer
 
 SMALL = dict(img_size=32, patch_size=8, embed_dim=24, depth=2, num_heads=3, num_classes=7)
@@ -283,3 +284,12 @@ def test_the_pool_covers_the_last_map(name, size):
         model = timm.create_model(name, pretrained_cfg_overlay={"input_size": (3, size, size)}).eval()
         told = described(model, {})["pool_size"]
         assert told == tuple(model.forward_features(torch.empty(1, 3, size, size)).shape[2:])
+
+
+def test_a_network_of_the_field_that_is_a_form_of_another_here():
+    large, base = (timm.create_model(name) for name in ("efficientvit_l1", "efficientvit_b0"))
+    assert isinstance(large, EfficientVitLarge) and isinstance(large, EfficientVit)
+    assert isinstance(base, EfficientVit) and not isinstance(base, EfficientVitLarge)
+    assert type(pickle.loads(pickle.dumps(large))) is EfficientVitLarge
+    own = EfficientVitLarge(widths=(8, 8, 16, 16, 32), depths=(1,) * 5, head_widths=(16, 16), num_classes=3, head_dim=8)
+    assert own(torch.randn(1, 3, 64, 64)).shape == (1, 3)

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from torch import nn
 
+import imgzoo
 from imgzoo.errors import OptionError
 from imgzoo.features import FeatureInfo as NativeInfo
 from imgzoo.loading.adapt import first_conv
@@ -106,13 +107,39 @@ def network_class(native: type) -> type:
     return type(native.__name__, (Network, native), body)
 
 
+FORMS: dict[str, tuple[str, dict[str, Any]]] = {"EfficientVitLarge": ("EfficientVit", {"large": True})}
+"""Networks of the field that are one of another here: by which of its options."""
+
+
+@cache
+def form_class(name: str, native: type) -> type:
+    """A network of `FORMS`: its class here, with the options that make it."""
+    parent = network_class(native)
+
+    def __init__(self: Any, *args: Any, **options: Any) -> None:
+        parent.__init__(self, *args, **FORMS[name][1], **options)  # type: ignore[misc]
+
+    return type(name, (parent,), {"__init__": __init__, "__module__": parent.__module__, "__qualname__": name})
+
+
+def class_of(model: Any) -> type:
+    """The class that a finished native network turns into, by what it was made with."""
+    native = type(model)
+    for name, (parent, options) in FORMS.items():
+        if native.__name__ == parent:
+            made = {**imgzoo.get_spec(model.name).kwargs, **model.model_args}
+            if all(made.get(key) == value for key, value in options.items()):
+                return form_class(name, native)
+    return network_class(native)
+
+
 def adopted(model: Any, overlay: Mapping[str, Any] | None = None) -> Any:
     """A finished native network with the field's attributes, in place; `overlay` changes what it says of itself."""
     if not isinstance(model, ImageModel):
         return model
     if type(model).__module__.startswith("imgzoo_archs_"):
         load_adapters(type(model))
-        become(model, network_class(type(model)))
+        become(model, class_of(model))
     model.after_construction()
     model.pretrained_cfg = described(model, overlay or {})
     if not use_fused_attn():
@@ -157,11 +184,12 @@ def described(model: Any, overlay: Mapping[str, Any]) -> dict[str, Any]:
 
 def find_class(family: str, name: str) -> Any:
     """The network `name` of a family's module, under the field's arguments."""
+    wanted = FORMS[name][0] if name in FORMS else name
     for spec in registry("models").specs():
         module, _, attribute = spec.target.partition(":")
-        if attribute == name and (not family or module.rpartition(".")[2] == family or spec.family == family):
+        if attribute == wanted and (not family or module.rpartition(".")[2] == family or spec.family == family):
             native = spec.load()
             if isinstance(native, type):
                 load_adapters(native)
-                return network_class(native)
+                return form_class(name, native) if name in FORMS else network_class(native)
     return None

@@ -158,12 +158,14 @@ class MultiLabelClassificationTask(ClassificationTask):
     def __init__(self, model: nn.Module, criterion: Any = None, criterion_kwargs: State | None = None,
                  threshold: float = 0.5, device: torch.device | None = None, dtype: torch.dtype | None = None,
                  verbose: bool = True):  # fmt: skip
+        if not 0 < threshold < 1:
+            raise ValueError(f"the threshold of a label is a probability between 0 and 1, not {threshold}")
         super().__init__(model, criterion, criterion_kwargs, device, dtype, verbose)
         self.threshold = threshold
 
     def forward(self, input: Tensor, target: Tensor) -> dict[str, Tensor]:
         if target.ndim != 2 or not target.is_floating_point():
-            raise ValueError("targets of several labels are numbers (batch, classes)")
+            raise ValueError("targets of several labels are dense floating-point vectors (batch, classes)")
         return super().forward(input, target)
 
     def create_evaluator(self, **kwargs: Any) -> ClassificationEvaluator:
