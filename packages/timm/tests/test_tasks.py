@@ -27,7 +27,7 @@ from imgzoo_timm.task import (
     load_task_ema_checkpoint,
     resume_task_checkpoint,
 )
-from imgzoo_timm.utils import CheckpointSaver, load_checkpoint_metadata, trim_summary
+from imgzoo_timm.utils import CheckpointSaver, load_checkpoint_metadata, trim_summary, unwrap_model
 
 IMAGES, LABELS = torch.randn(4, 3, 64, 64), torch.arange(4)
 
@@ -122,6 +122,50 @@ def test_scores_of_batches_are_those_of_all():
     assert all(many.compute()[key] == pytest.approx(100) for key in ("map", "micro_f1", "macro_f1", "sample_f1"))
     with pytest.raises(ValueError, match="probability"):
         MultiLabelClassificationEvaluator(threshold=1.5)
+
+
+class Wrapper(nn.Module):
+    def __init__(self, module):
+        super().__init__()
+        self.module = module
+
+
+def test_a_task_tells_where_it_is_and_what_it_computes_in():
+    task = ClassificationTask(small()).to(dtype=torch.float64)
+    assert task.to("cpu") is task and task.dtype == torch.float64
+    nn.Sequential(task).half()
+    assert task.dtype == torch.float16 and task.to("meta").device.type == "meta"
+
+
+def test_a_compiled_average_is_what_is_evaluated_and_follows():
+    task = ClassificationTask(nn.Linear(3, 2))
+    task.setup_ema(decay=0.0)
+    compiled = task.compile_ema(backend="eager")
+    assert task.get_eval_model(ema=True) is compiled and not any("orig" in key for key in task.state_dict())
+    with torch.no_grad():
+        task.trainable_module.bias.add_(1)
+    task.update_ema()
+    torch.testing.assert_close(compiled(X), task.trainable_module(X))
+
+
+def test_what_learns_beside_a_student_has_its_groups_and_its_decay():
+    student = small("test_vit")
+    both = FeatureDistillationTask(student, small()).trainable_module
+    assert both.no_weight_decay() == {f"student.{name}" for name in student.no_weight_decay()}
+    number = both.group_matcher()
+    assert number("projection.weight") == number("student.head.weight") > number("student.blocks.0.norm1.weight")
+    task = FeatureDistillationTask(small("test_vit"), small())
+    assert task.get_eval_model(Wrapper(task.trainable_module)) is task.trainable_module.student
+
+
+def test_earlier_checkpoints_and_wrapped_names_load(tmp_path):
+    task = ClassificationTask(nn.Linear(3, 2))
+    state = {f"module._orig_mod.{key}": value + 1 for key, value in task.trainable_module.state_dict().items()}
+    torch.save({"model": state, "epoch": 5, "version": 2}, tmp_path / "old.pth")
+    assert resume_task_checkpoint(task, str(tmp_path / "old.pth")) == 6
+    torch.testing.assert_close(task.trainable_module.bias.data, state["module._orig_mod.bias"])
+    inner = task.trainable_module
+    assert unwrap_model(Wrapper(torch.compile(Wrapper(inner), backend="eager"))) is inner
 
 
 def test_scores_of_several_labels_at_their_edges(caplog):

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any, ClassVar
 
+import torch
 from torch import nn
 
 import imgzoo
@@ -95,11 +96,16 @@ def network_class(native: type) -> type:
         if len(args) > 1 or (args and "cfg" in options):
             raise OptionError(f"{native.__name__} takes its options by name here")
         made: dict[str, Any] = {}
+        fix_init = options.pop("fix_init", None) if native.__name__ in SCALED else None
         if args or "cfg" in options:
-            options = options_of(native, args[0] if args else options.pop("cfg"), options)
+            cfg = args[0] if args else options.pop("cfg")
+            fix_init = getattr(cfg, "fix_init", None) if fix_init is None else fix_init
+            options = options_of(native, cfg, options)
             made = {key: None for key in parameters_of(native)[0] if options.get(key, 0) is None}
         native.__init__(self, **made, **spelled(native, options))  # type: ignore[misc]
         self.after_construction()
+        if fix_init is not None:
+            scale_by_depth(self, fix_init)
         self.to(device=device, dtype=dtype)
 
     module = f"{__package__}.{native.__module__.rpartition('.')[2]}"
@@ -180,6 +186,24 @@ def described(model: Any, overlay: Mapping[str, Any]) -> dict[str, Any]:
     if "license" in cfg:
         cfg["license"] = cfg["license"].lower()
     return {**cfg, **{key: value for key, value in overlay.items() if key != "state_dict"}}
+
+
+SCALED = {"VisionTransformer": False, "NaFlexViT": True}
+"""Networks that take `fix_init`, and whether their weights are drawn so anyway."""
+
+
+@torch.no_grad()
+def scale_by_depth(model: Any, fix_init: bool, loaded: bool = False) -> None:
+    """Let the drawn weights of the last layers of block `i` be over `sqrt(2 (i + 1))`, or not; loaded ones stay."""
+    drawn = next((SCALED[cls.__name__] for cls in type(model).__mro__ if cls.__name__ in SCALED), None)
+    if drawn is None:
+        name = getattr(model, "name", "") or type(model).__name__
+        raise OptionError(f"{name} has no option 'fix_init': its weights are drawn one way")
+    if loaded or fix_init == drawn:
+        return
+    for i, block in enumerate(model.blocks):
+        for layer in (block.attn.proj, block.mlp.fc2):
+            layer.weight.mul_((2.0 * (i + 1)) ** (-0.5 if fix_init else 0.5))
 
 
 def find_class(family: str, name: str) -> Any:
