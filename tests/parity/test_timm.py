@@ -145,7 +145,7 @@ def test_what_is_told_of_pools(family):
 # patches of images of any shape, and policies as lists
 WITHOUT = {
     "data": {"add_img_extensions", "del_img_extensions", "set_img_extensions"},
-    "models": {"ClassAttn", "EfficientNetFeatures", "EfficientVitLarge", "HighResolutionNetFeatures",
+    "models": {"ClassAttn", "EfficientNetFeatures", "HighResolutionNetFeatures",
                "LayerScaleBlock", "LayerScaleBlockClassAttn", "MixerBlock", "MobileNetV3Features",
                "MobileNetV5Encoder", "TalkingHeadAttn", "adapt_model_from_string", "create_block", "create_byob_stem",
                "set_pretrained_check_hash"},

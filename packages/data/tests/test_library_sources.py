@@ -95,6 +95,17 @@ def test_hugging_face_sets(tmp_path, streaming):
     assert sorted(targets) == ([0, 0, 0, 1, 1] if streaming else [0, 1])
 
 
+def test_a_saved_set_is_a_stream_of_its_length(tmp_path):
+    datasets = pytest.importorskip("datasets")
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["a", "b"])})
+    rows = {"image": [{"bytes": noise(i), "path": None} for i in range(6)], "label": [0, 1] * 3}
+    datasets.Dataset.from_dict(rows, features=features).save_to_disk(tmp_path / "d")
+    source = create_dataset(f"hf:{tmp_path / 'd'}", streaming=True)
+    assert len(source) == 6
+    for training in (False, True):
+        assert sorted(sample.target for sample in source.stream(0, 0, 0, 1, training)) == [0, 0, 0, 1, 1, 1]
+
+
 @pytest.mark.parametrize("split", [None, "train"])
 def test_a_saved_set_has_the_splits_it_was_saved_with(tmp_path, split):
     """`Dataset.from_dict` names no split: what counts is whether a dictionary of splits was saved, or one table."""

@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -18,11 +19,12 @@ from imgzoo_timm.data import (
     create_loader,
     create_reader,
     crop_or_pad,
+    fast_collate,
     is_img_extension,
 )
 from imgzoo_timm.data.readers.class_map import load_class_map
 from imgzoo_timm.data.readers.reader import Reader
-from imgzoo_timm.loss import load_class_stats, load_class_weights, resolve_class_weights
+from imgzoo_timm.loss import compute_class_weights, load_class_stats, load_class_weights, resolve_class_weights
 from imgzoo_timm.models import create_model
 from imgzoo_timm.utils import AttentionExtract
 
@@ -101,6 +103,103 @@ def test_batches_of_several_sizes():
             ScheduledBatchSampler(samples, **options)
 
 
+def test_schedules_of_sizes_fill_what_there_is_and_keep_their_length():
+    samples = torch.utils.data.SequentialSampler(range(101))
+    budget = ScheduledBatchSampler(samples, [16, 8, 4], [0.2, 0.3, 0.5], seed=17)
+    for epoch in range(4):
+        budget.set_epoch(epoch)
+        assert len(list(budget)) == len(budget) and 0 <= 101 - sum(map(len, budget)) < 4
+    assert budget.average_batch_size == pytest.approx(0.2 * 16 + 0.3 * 8 + 0.5 * 4)
+    moving = ScheduledBatchSampler(samples, [20, 10, 5], choice_schedule="progressive", schedule_epochs=4)
+    sizes = torch.tensor(moving.batch_sizes).double()
+    shares = torch.stack([moving.choice_weights_for_epoch(epoch) for epoch in range(4)])
+    assert moving.average_batch_size == pytest.approx(float((shares @ sizes).mean()))
+    assert len(moving) == int(101 / moving.average_batch_size)
+    for epoch in range(4):
+        moving.set_epoch(epoch)
+        assert len(list(moving)) == len(moving)
+    nearest = ScheduledBatchSampler(samples, [16, 12, 8, 4], [1, 0, 0, 1], choice_schedule="progressive",
+                                    schedule_epochs=4, schedule_spread=0, schedule_random_mix=0)  # fmt: skip
+    found = [nearest.choice_weights_for_epoch(epoch).tolist() for epoch in range(4)]
+    assert found == [[1, 0, 0, 0], [1, 0, 0, 0], [0, 0, 0, 1], [0, 0, 0, 1]]
+    mixed = ScheduledBatchSampler(samples, [8, 4, 2], [1, 0, 2], choice_schedule="progressive", schedule_epochs=3)
+    assert all(mixed.choice_weights_for_epoch(epoch)[1] == 0 for epoch in range(3))
+    few = torch.utils.data.SequentialSampler(range(3))
+    for options in (dict(sampler=few), dict(sampler=few, choice_schedule="progressive", schedule_epochs=2),
+                    dict(sampler=torch.utils.data.SequentialSampler(range(0))),
+                    dict(batch_sizes=[8], choice_schedule="progressive", schedule_epochs=2),
+                    dict(choice_schedule="progressive", schedule_epochs=2, schedule_spread=-1.0)):  # fmt: skip
+        with pytest.raises(ValueError):
+            ScheduledBatchSampler(**{"sampler": samples, "batch_sizes": [8, 4], **options})
+    rows = ScheduledTransformDataset([(1, 2, "name")], [lambda x: x * 2])
+    assert rows[0, 0] == (2, 2, "name")
+
+
+LABELS = [[5, 1, 0], [2], [], [4]]
+
+
+@pytest.fixture
+def hf(tmp_path):
+    """A saved data set with labels of all kinds."""
+    datasets = pytest.importorskip("datasets")
+    names = datasets.ClassLabel(names=list("abcdef"))
+    features = datasets.Features({
+        "image": datasets.Image(), "labels": datasets.Sequence(names), "kind": names, "number": datasets.Value("int64"),
+        "dark": datasets.Value("bool"), "at": {"far": datasets.Value("float64")},
+        "hot": datasets.Sequence(datasets.Value("int64")),
+    })  # fmt: skip
+    rows = {"image": [Image.new("RGB", (9, 9), (i, 0, 0)) for i in range(4)], "labels": LABELS, "kind": [1, 0, 5, 1],
+            "number": [7, 3, 7, 9], "dark": [True, False, False, True], "hot": [[1, 0, 1], [0, 0, 1], [0] * 3, [1] * 3],
+            "at": [{"far": 0.5}, {"far": 0.0}, {"far": 0.0}, {"far": 2.0}]}  # fmt: skip
+    datasets.Dataset.from_dict(rows, features=features).save_to_disk(tmp_path / "rows")
+    return f"/{tmp_path / 'rows'}"
+
+
+@pytest.mark.parametrize("scheme", ["hfds", "hfids"])
+def test_targets_of_data_sets_are_what_stands_there(hf, scheme):
+    def targets(key, **options):
+        data = create_dataset(scheme + hf, split="train", target_key=key, **options)
+        return [target for _, target in data], data.reader.class_to_idx
+
+    six = {name: i for i, name in enumerate("abcdef")}
+    assert targets("labels") == (LABELS, six) and targets("kind") == ([1, 0, 5, 1], six)
+    assert targets("number") == ([7, 3, 7, 9], {}) and targets("at/far")[0] == [0.5, 0, 0, 2]
+    gaps = {"f": 9, "b": 4, "a": 0, "c": 2, "e": 7}
+    assert targets("labels", class_map=gaps) == ([[9, 4, 0], [2], [], [7]], gaps)
+    assert targets("kind", class_map={i: 5 - i for i in range(6)})[0] == [4, 5, 0, 4]
+    assert targets("dark,at/far") == ([[0, 1], [], [], [0, 1]], {"dark": 0, "at/far": 1})
+    assert targets("dark,at/far", class_map={"dark": 3, "at/far": 1})[0] == [[3, 1], [], [], [3, 1]]
+    assert targets("hot", target_format="multihot", class_map={0: 1, 2: 0})[0][:2] == [[1, 1], [1, 0]]
+    dense = targets("labels", target_transform=MultiLabelTarget(6))[0]
+    assert dense[0].tolist() == [1, 1, 0, 0, 0, 1] and dense[2].sum() == 0
+    for key, options, said in (
+        ("labels", dict(class_map={"a": 0}), "class_map has no 'f'"), ("dark,labels", {}, "yes or no each"),
+        ("dark,dark", {}, "twice"), ("hot", dict(target_format="dense"), "indices or multihot"),
+        ("dark,number", dict(target_format="multihot"), "target_format out"),
+        ("hot", dict(target_format="multihot", class_map={"a": 0}), "source class index"),
+    ):  # fmt: skip
+        with pytest.raises(Exception, match=said):
+            targets(key, **options)
+
+
+@pytest.mark.parametrize("scheme", ["hfds", "hfids"])
+def test_several_labels_reach_the_batches(hf, scheme):
+    data = create_dataset(scheme + hf, split="train", target_key="labels", target_transform=MultiLabelTarget(6),
+                          is_training=True)  # fmt: skip
+    loader = create_loader(data, (3, 8, 8), 2, is_training=True, no_aug=True, num_workers=0, device=torch.device("cpu"))
+    found = torch.cat([targets for _, targets in loader])
+    assert found.shape == (4, 6) and found.sum() == 5 and found.dtype == torch.float32 and len(data.reader) == 4
+
+
+def test_batches_hold_classes_as_long():
+    image = torch.zeros(3, 4, 4, dtype=torch.uint8)
+    for target in (np.int32(1), np.uint8(1), True, np.float32(1)):
+        assert fast_collate([(image, target)] * 2)[1].dtype == torch.int64
+    assert fast_collate([(image, torch.tensor([1.0, 0]))] * 2)[1].dtype == torch.float32
+    with pytest.raises(ValueError, match="use_prefetcher"):
+        fast_collate([(image, 0.5)] * 2)
+
+
 def test_loaders_of_several_sizes(folder):
     def load(**options):
         data = create_dataset("", str(folder))
@@ -110,8 +209,12 @@ def test_loaders_of_several_sizes(folder):
     found = [tuple(images.shape) for images, _ in loader]
     assert len(found) == len(loader) == 6 and {*found} <= {(3, 3, 16, 16), (1, 3, 24, 32)}
     loader.sampler.set_epoch(1)
-    assert sorted(tuple(images.shape) for images, _ in loader) == sorted(found)
+    again = [tuple(images.shape) for images, _ in loader]
+    assert again != found and len(again) == 6 and {*again} <= {*found}
+    with pytest.raises(ValueError, match="positive"):
+        load(is_training=True, input_size_choices=[(3, 16, 0), 16])
     for options in (dict(input_size_choices=[16, 24]), dict(is_training=True, batch_size_choices=[1, 2]),
+                    dict(is_training=True, input_size_choices=[16, 24], use_multi_epochs_loader=True),
                     dict(is_training=True, input_size_choices=[16, 24], batch_size_choices=[1])):  # fmt: skip
         with pytest.raises(ValueError, match="several sizes"):
             load(**options)
@@ -124,9 +227,12 @@ def test_parts_of_images_and_targets():
     assert center_crop_or_pad(image, 16).size == (16, 16) and RandomCropOrPad((12, 30))(image).size == (30, 12)
     assert MultiLabelTarget(4)([0, 2]).tolist() == [1, 0, 1, 0] and MultiLabelTarget(2)([]).tolist() == [0, 0]
     assert MultiLabelTarget(2, dense=True)([0.5, 1]).tolist() == [0.5, 1]
-    for dense, target in ((False, [4]), (False, 2), (True, [1.0])):
+    for dense, target in ((False, [4]), (False, 2), (True, [1.0]), (False, [1.0]), (False, [True]), (True, [2.0] * 4),
+                          (True, [float("nan")] * 4)):  # fmt: skip
         with pytest.raises(ValueError, match="class"):
             MultiLabelTarget(4, dense)(target)
+    with pytest.raises(ValueError, match="num_classes"):
+        MultiLabelTarget(0)
 
 
 def test_weights_of_classes_from_files(tmp_path):
@@ -144,7 +250,14 @@ def test_weights_of_classes_from_files(tmp_path):
     assert load_class_weights(str(tmp_path / "own.json"), "pos_weight").tolist() == [4, 5]
     with pytest.raises(ValueError, match="pos_counts"):
         load_class_stats(str(tmp_path / "own.json"))
-    assert load_class_stats(None) is None is load_class_weights(None)
+    assert load_class_stats(None) is None is load_class_weights(None) is load_class_weights(" ")
+    for bad in ("1,-2", "nan", True, [1.0, float("inf")], -1):
+        with pytest.raises(ValueError, match="number"):
+            load_class_weights(bad)
+    for counts, total, options in (([5, 1], 4, {}), ([], 4, {}), ([-1], 4, {}), ([1], 4, dict(beta=1.0))):
+        for method in ("inv_freq", "neg_pos"):
+            with pytest.raises(ValueError, match=r"counts|beta"):
+                compute_class_weights(counts, total, method, **options)
 
 
 @pytest.mark.parametrize("method", ["fx", "hook"])

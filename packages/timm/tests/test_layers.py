@@ -116,3 +116,27 @@ def test_pools_script(options):
     for pool in pools:
         mine = pool(24, head_dim=8, **options).eval()
         torch.testing.assert_close(torch.jit.script(mine)(MAP), mine(MAP))
+
+
+@pytest.mark.parametrize("options", [dict(embed_dim=12), dict(embed_dim=12, out_features=6), dict(out_features=0),
+                                     dict(embed_dim=12, out_features=0), dict(embed_dim=16, latent_dim=4)])  # fmt: skip
+def test_latents_attend_in_a_width_of_their_own(options):
+    made = layers.AttentionPoolLatent(8, num_heads=2, **options)
+    wide = options.get("embed_dim", 8)
+    out = wide if options.get("out_features") == 0 else options.get("out_features", 8)
+    assert made(torch.randn(2, 5, wide)).shape == (2, made.out_features) and made.out_features == out
+    with pytest.raises(ValueError, match="latent_dim"):
+        layers.AttentionPoolLatent(8, embed_dim=16, num_heads=2, latent_dim=4, q_proj=False)
+
+
+@pytest.mark.parametrize("name", ["ClassifierHead", "NormMlpClassifierHead", "ClNormMlpClassifierHead"])
+def test_a_new_classifier_keeps_precision_and_mode(name):
+    head = getattr(layers, name)(4, 3, dtype=torch.float64).eval()
+    for classes in (0, 2):
+        head.reset(classes, "avgmax", dtype=torch.float64)
+        assert not any(module.training for module in head.modules())
+        assert all(each.dtype == torch.float64 for each in head.parameters())
+    x = torch.randn(2, 3, 3, 4) if name.startswith("Cl") and name != "ClassifierHead" else torch.randn(2, 4, 3, 3)
+    assert head(x.double()).shape == (2, 2)
+    with pytest.raises(ValueError, match="pool"):
+        head.reset(2, "most")

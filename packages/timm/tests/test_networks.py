@@ -15,6 +15,7 @@ from imgzoo.registry import registry
 from imgzoo_layers import pool
 from imgzoo_timm.layers import Attention, DropPath, Mlp, create_pool2d
 from imgzoo_timm.models._networks import described
+from imgzoo_timm.models.efficientvit_mit import EfficientVit, EfficientVitLarge
 from imgzoo_timm.models.vision_transformer import Block, PatchEmbed, VisionTransformer
 
 SMALL = dict(img_size=32, patch_size=8, embed_dim=24, depth=2, num_heads=3, num_classes=7)
@@ -283,3 +284,54 @@ def test_the_pool_covers_the_last_map(name, size):
         model = timm.create_model(name, pretrained_cfg_overlay={"input_size": (3, size, size)}).eval()
         told = described(model, {})["pool_size"]
         assert told == tuple(model.forward_features(torch.empty(1, 3, size, size)).shape[2:])
+
+
+def test_a_network_of_the_field_that_is_a_form_of_another_here():
+    large, base = (timm.create_model(name) for name in ("efficientvit_l1", "efficientvit_b0"))
+    assert isinstance(large, EfficientVitLarge) and isinstance(large, EfficientVit)
+    assert isinstance(base, EfficientVit) and not isinstance(base, EfficientVitLarge)
+    assert type(pickle.loads(pickle.dumps(large))) is EfficientVitLarge
+    own = EfficientVitLarge(widths=(8, 8, 16, 16, 32), depths=(1,) * 5, head_widths=(16, 16), num_classes=3, head_dim=8)
+    assert own(torch.randn(1, 3, 64, 64)).shape == (1, 3)
+
+
+@pytest.mark.parametrize("name", ["test_vit", "naflexvit_base_patch16_gap"])
+def test_weights_are_scaled_by_depth_where_it_is_asked(name):
+    torch.manual_seed(0)
+    drawn = [[], []]
+    for scaled, found in zip((True, False), drawn):
+        model = timm.create_model(name, embed_dim=192, depth=3, num_heads=3, fix_init=scaled)
+        found += [layer.weight.std() for block in model.blocks for layer in (block.attn.proj, block.mlp.fc2)]
+    wanted = [(2.0 * i) ** -0.5 for i in (1, 1, 2, 2, 3, 3)]
+    torch.testing.assert_close(torch.stack(drawn[0]) / torch.stack(drawn[1]), torch.tensor(wanted), rtol=0.05, atol=0)
+    own = VisionTransformer(**{**SMALL, "embed_dim": 192}, fix_init=True)
+    assert own.blocks[1].mlp.fc2.weight.std() < 0.6 * own.blocks[1].mlp.fc1.weight.std()
+    with pytest.raises(OptionError, match="fix_init"):
+        timm.create_model("test_resnet", fix_init=True)
+    cfg = timm.models.NaFlexVitCfg(embed_dim=192, depth=3, num_heads=3, global_pool="avg", fix_init=False)
+    weight = timm.models.NaFlexVit(cfg).blocks[2].mlp.fc2.weight
+    assert weight.std().item() == pytest.approx(0.02, rel=0.05)
+
+
+def test_positions_of_patches_of_any_shape_are_asked_for_in_the_fields_words():
+    options = dict(depth=1, embed_dim=8, num_heads=1, pos_embed_grid_size=(2, 3))
+    assert timm.create_model("naflexvit_base_patch16_gap", **options).embeds.pos_embed.shape == (1, 2, 3, 8)
+    parts = timm.create_model("naflexvit_base_patch16_gap", **options, pos_embed="factorized").embeds
+    assert parts.pos_embed_y.shape == (1, 2, 8) and parts.pos_embed_x.shape == (1, 3, 8)
+
+
+def test_which_file_of_a_folder_has_the_weights(tmp_path, caplog):
+    def write(name, value):
+        torch.save({"weight": torch.full((2,), float(value))}, tmp_path / name)
+
+    def read():
+        return int(timm.models._hub.load_state_dict_from_path(tmp_path)["weight"][0])
+
+    with pytest.raises(RuntimeError, match="no weight file"):
+        read()
+    for value, name in enumerate(("b.bin", "b.pth", "a.pth")):
+        write(name, value)
+        assert read() == value
+    assert "a.pth is read, of a.pth, b.pth" in caplog.text
+    write("pytorch_model.bin", 7)
+    assert read() == 7

@@ -169,8 +169,14 @@ def test_names_of_classes_with_gaps():
     names = DatasetInfoLabelMapper(info)
     assert [names(0), names(5), names(torch.tensor(3))] == ["a", "second", "<unmapped:3>"]
     assert names.coverage(4) == (1, 3, 1)
-    with pytest.raises(ValueError, match="class 3 has no name"):
-        DatasetInfoLabelMapper(info, fallback_format=None)(3)
+    for error in (ValueError, KeyError):
+        with pytest.raises(error, match="class 3 has no name"):
+            DatasetInfoLabelMapper(info, fallback_format=None)(3)
+    digits = CustomDatasetInfo({"2": "dog", "0": "cat"})
+    assert digits.label_names() == {"2": "dog", "0": "cat"} and digits.index_to_label_name(2) == "dog"
+    for wrong in ({"cat": "cat"}, {"01": "a", 1: "b"}, {-1: "a"}, {1.5: "a"}, {True: "a"}, {}, []):
+        with pytest.raises(ValueError, match=r"integer-like|Duplicate|no name"):
+            CustomDatasetInfo(wrong)
     with pytest.raises(ValueError, match="label_type"):
         DatasetInfoLabelMapper(info, "none")
     assert ImageNetInfo().index_to_description(3).startswith("tiger shark")

@@ -48,14 +48,10 @@ def hf_source(
     `objects/label`, and may name several fields of 0 and 1, separated by commas (`target_format=multihot`). Files that
     cells name are opened below the location and the library's cache, elsewhere only with `anywhere`.
     """
-    found = load(_datasets(), location, split, name, revision, streaming)
-    columns = list(found.features or next(iter(found.take(1))))
-    image, keys = pick_image(image_key, columns), pick_targets(target_key, columns)
-    found = _undecoded(found, image)
+    found, image, keys, names = open_rows(location, split, name, revision, streaming, image_key, target_key)
     targets = Targets(target_format, class_map, num_classes, keys)
-    if len(keys) == 1:
-        targets.adopt(_class_names(found, keys[0]))
-    reach = None if anywhere else _reach(location)
+    targets.adopt(names)
+    reach = None if anywhere else reach_of(location)
     if not streaming:
         source = HfSource(found, image, targets, reach)
         source.whole = _is_one_table(Path(location).expanduser())
@@ -69,7 +65,19 @@ def hf_source(
     return HfStream(found, image, targets, shuffle, num_samples, reach)
 
 
-def _reach(location: str) -> list[Path]:
+def open_rows(
+    location: str, split: str, name: str | None, revision: str | None, streaming: bool, image_key: str | None,
+    target_key: str | None,
+) -> tuple[Any, str, list[str], list[str]]:  # fmt: skip
+    """The rows of a split, images as bytes; their image column, target fields, and the names declared for one field."""
+    found = load(_datasets(), location, split, name, revision, streaming)
+    columns = list(found.features or next(iter(found.take(1))))
+    image, keys = pick_image(image_key, columns), pick_targets(target_key, columns)
+    found = _undecoded(found, image)
+    return found, image, keys, _class_names(found, keys[0]) if len(keys) == 1 else []
+
+
+def reach_of(location: str) -> list[Path]:
     """The folders whose files the cells of a data set may name: its own, and the caches of the library."""
     config = importlib.import_module("datasets").config
     caches = [config.HF_DATASETS_CACHE, config.DOWNLOADED_DATASETS_PATH, config.EXTRACTED_DATASETS_PATH]
@@ -97,9 +105,10 @@ def load(library: Any, location: str, split: str, name: str | None, revision: st
             raise no_split(f"'{location}'", split, saved)
         return saved[word]
     error: Exception | None = None
+    names = (location,) if name is None else (location, name)
     for word in split_words(split):
         try:
-            return library.load_dataset(location, name, split=word, revision=revision, streaming=streaming)
+            return library.load_dataset(*names, split=word, revision=revision, streaming=streaming)
         except ValueError as failure:  # the library's answer to an unknown split
             error = error or failure
     raise SplitError(f"hf:{location} has no split '{split}': {error}") from error
@@ -184,6 +193,8 @@ class HfStream(StreamSource):
         self, found: Any, image: str, targets: Targets, shuffle: int, num_samples: int | None,
         reach: Sequence[Path] | None = None,
     ):  # fmt: skip
+        if hasattr(found, "to_iterable_dataset"):  # a saved set is a table: it is read in order too
+            num_samples, found = num_samples or len(found), found.to_iterable_dataset()
         self.rows, self.image, self.keys, self.reader, self.shuffle = found, image, targets.keys, targets, shuffle
         self.num_samples, self.reach = num_samples, reach
         targets.tell(self)

@@ -101,7 +101,12 @@ class IterableImageDataset(IterableDataset):
         self.transform, self.target_transform, self.input_img_mode = transform, target_transform, input_img_mode
         self.is_training, self.batch_size, self.num_samples = is_training, batch_size, num_samples
         self.seed, self.repeats = seed, repeats
+        self.root = root
         self.epoch = torch.tensor(0).share_memory_()  # living workers see it too
+
+    @property
+    def reader(self) -> Any:
+        return self.source if isinstance(self.source, Reader) else SourceReader(self.source, self.root)
 
     def _samples(self) -> Iterator[Any]:
         info, world = get_worker_info(), torch.distributed
@@ -182,21 +187,31 @@ def create_dataset(name: str, root: str | None = None, split: str = "validation"
     if trust_remote_code:
         raise UsageError("code that comes with a dataset is not run: leave trust_remote_code out")
     options = {key: value for key, value in kwargs.items() if value is not None}
-    if download:
+    changes = {key: options.pop(key) for key in ("transform", "target_transform") if key in options}
+    scheme = (name or "").partition("/")[0].lower()
+    if download and scheme not in ("hfds", "hfids"):  # whose library brings what is not there
         options["download"] = True
-    if (name or "").partition("/")[0] in SCHEMES:
-        source = source_of(name, root, split, options)
-        if isinstance(source, StreamSource):
-            return IterableImageDataset(root, source, split, None, is_training, batch_size, num_samples, seed, repeats,
-                                        input_img_mode=input_img_mode)  # fmt: skip
-        return ImageDataset(root, source, split, load_bytes=load_bytes, input_img_mode=input_img_mode)
-    return ImageDataset(root, None, split, class_map, load_bytes, input_img_mode, **options)
+    if scheme not in SCHEMES:
+        return ImageDataset(root, None, split, class_map, load_bytes, input_img_mode, **changes, **options)
+    source = source_of(name, root, split, {"class_map": class_map, **options})
+    if isinstance(source, StreamSource):
+        return IterableImageDataset(root, source, split, None, is_training, batch_size, num_samples, seed, repeats,
+                                    input_img_mode=input_img_mode, **changes)  # fmt: skip
+    return ImageDataset(root, source, split, load_bytes=load_bytes, input_img_mode=input_img_mode, **changes)
 
 
 def fast_collate(batch: list[Any]) -> tuple[Tensor, Tensor]:
-    """Samples of bytes and classes as one batch; the splits of AugMix one after another."""
+    """Samples of bytes and classes as one batch; the splits of AugMix one after another.
+
+    Classes are long; vectors (of several labels) keep their type. Raises `ValueError` for numbers that are no class.
+    """
     first = batch[0][0]
     targets = torch.as_tensor(np.array([sample[1] for sample in batch]))
+    if targets.ndim == 1:
+        classes = targets.long()
+        if not (classes == targets).all():
+            raise ValueError("a target is no class number: say use_prefetcher=False to load numbers to predict")
+        targets = classes
     if isinstance(first, tuple):
         images = [torch.as_tensor(sample[0][i]) for i in range(len(first)) for sample in batch]
         return torch.stack(images), targets.repeat(len(first), *[1] * (targets.ndim - 1))
@@ -234,6 +249,10 @@ class PrefetchLoader:
     def sampler(self) -> Any:
         batches = self.loader.batch_sampler
         return batches if isinstance(batches, ScheduledBatchSampler) else self.loader.sampler
+
+    @property
+    def batch_sampler(self) -> Any:
+        return self.loader.batch_sampler
 
     @property
     def dataset(self) -> Any:
@@ -354,6 +373,10 @@ def create_loader(
     if (sizes or counts) and (not is_training or num_aug_splits or (counts and len(counts) != len(sizes))):
         raise ValueError("batches of several sizes are for training without splits: as many batch_size_choices as "
                          "input_size_choices, or none")  # fmt: skip
+    if sizes and use_multi_epochs_loader:
+        raise ValueError("batches of several sizes are not for MultiEpochsDataLoader: use persistent_workers")
+    if any(side < 1 for size in sizes for side in (size if isinstance(size, (tuple, list)) else (size,))):
+        raise ValueError(f"input_size_choices: all dimensions must be positive, not {sizes}")
     transforms = [create_transform(
         size, is_training, no_aug, train_crop_mode, scale, ratio, hflip, vflip, color_jitter, color_jitter_prob,
         grayscale_prob, gaussian_blur_prob, auto_augment, interpolation, mean, std, re_prob, re_mode, re_count, splits,

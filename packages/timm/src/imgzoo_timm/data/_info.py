@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from imgzoo.errors import UsageError
+from imgzoo.errors import UnknownNameError, UsageError
 from imgzoo_data import info as native
+
+
+class UnnamedError(UsageError, UnknownNameError):
+    """A class number without a name."""
 
 
 class DatasetInfo(ABC):
@@ -65,7 +70,7 @@ class Known(DatasetInfo):
 
     def index_to_label_name(self, index: int) -> str:
         if self.numbers is not None and int(index) not in self.numbers:
-            raise UsageError(f"class {index} has no name: {', '.join(map(str, self.numbers))} have")
+            raise UnnamedError(f"class {index} has no name: {', '.join(map(str, self.numbers))} have")
         return self.info.index_to_label_name(int(index) if self.numbers is None else self.numbers.index(int(index)))
 
     def index_to_description(self, index: int, detailed: bool = False) -> str:
@@ -79,11 +84,26 @@ class CustomDatasetInfo(Known):
     """Names in class order, or by class numbers, which may have gaps."""
 
     def __init__(self, label_names: Any, label_descriptions: Any = None):
+        self.given, names = label_names, list(label_names)
         if isinstance(label_names, Mapping):
-            label_names = {int(number): name for number, name in label_names.items()}
-            self.numbers = tuple(sorted(label_names))
-            label_names = [label_names[number] for number in self.numbers]
-        self.info = native.DatasetInfo(label_names, label_descriptions)
+            self.numbers, names = tuple(map(self._number, label_names)), list(label_names.values())
+            twice = [number for number, count in Counter(self.numbers).items() if count > 1]
+            if twice:
+                raise UsageError(f"Duplicate label index {twice[0]}: one name a class")
+        if not names:
+            raise UsageError("label_names has no name: a list, or a table of class numbers and names")
+        self.info = native.DatasetInfo(names, label_descriptions)
+
+    @staticmethod
+    def _number(label: Any) -> int:
+        """A class number, or one in digits, as JSON has its keys."""
+        if isinstance(label, (bool, float)) or not str(label).isdecimal():
+            raise UsageError(f"a class number is integer-like and at least 0, not {label!r}")
+        return int(label)
+
+    def label_names(self) -> Any:
+        """As they were given."""
+        return self.given if self.numbers is not None else super().label_names()
 
     def label_descriptions(self, detailed: bool = False, as_dict: bool = False) -> dict[str, str]:
         """By name either way, as scripts of the field read them."""

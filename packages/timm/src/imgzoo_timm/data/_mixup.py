@@ -16,8 +16,12 @@ def one_hot(x: Tensor, num_classes: int, on_value: float = 1.0, off_value: float
 
 def mixup_target(target: Tensor, num_classes: int, lam: Any = 1.0, smoothing: float = 0.0,
                  multi_label: bool = False) -> Tensor:  # fmt: skip
-    """Targets mixed with those of the batch in reverse; classes become smoothed vectors."""
+    """Targets mixed with those of the batch in reverse; classes become smoothed vectors.
+
+    With `multi_label` they are vectors already, and smoothing moves them towards one half.
+    """
     if multi_label:
+        target = target * (1.0 - smoothing) + smoothing / 2
         first, second = target, target.flip(0)
     else:
         off = smoothing / num_classes

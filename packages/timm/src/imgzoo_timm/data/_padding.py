@@ -67,9 +67,11 @@ class RandomPad:
 
 
 class MultiLabelTarget:
-    """Class numbers, or with `dense` a vector of all classes, as float (classes)."""
+    """Class numbers, or with `dense` a vector of all classes (0 to 1 each), as float (classes)."""
 
     def __init__(self, num_classes: int, dense: bool = False):
+        if num_classes < 1:
+            raise ValueError(f"num_classes is at least 1, not {num_classes}")
         self.num_classes, self.dense = num_classes, dense
 
     def __call__(self, target: Any) -> Tensor:
@@ -77,9 +79,16 @@ class MultiLabelTarget:
         if found.ndim != 1:
             raise ValueError("a target of several labels is a row of class numbers, or a vector of all classes")
         if self.dense:
-            if len(found) != self.num_classes:
-                raise ValueError(f"a vector of {self.num_classes} classes has not {len(found)} entries")
-            return found.float()
+            return self._vector(found.float())
+        if len(found) and (found.is_floating_point() or found.dtype == torch.bool):
+            raise ValueError("class numbers are whole numbers: give dense=True for a vector of all classes")
         if len(found) and not 0 <= int(found.min()) <= int(found.max()) < self.num_classes:
             raise ValueError(f"class numbers lie in [0, {self.num_classes}), not {found.tolist()}")
         return torch.zeros(self.num_classes).index_fill_(0, found.long(), 1.0)
+
+    def _vector(self, found: Tensor) -> Tensor:
+        if len(found) != self.num_classes:
+            raise ValueError(f"a vector of {self.num_classes} classes has not {len(found)} entries")
+        if not ((found >= 0) & (found <= 1)).all():
+            raise ValueError("entries of a vector of all classes lie in [0, 1]")
+        return found

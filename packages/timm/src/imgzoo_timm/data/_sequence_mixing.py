@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import default_collate
 
 from imgzoo.errors import UsageError
 from imgzoo_data.erasing import Erase, erase_boxes
@@ -84,7 +85,8 @@ class NaFlexMixup:
     def set_epoch(self, epoch: int) -> None:
         self.mixup_enabled = not self.mixup_off_epoch or epoch < self.mixup_off_epoch
 
-    def __call__(self, imgs: list[Tensor], targets: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+    def __call__(self, imgs: list[Tensor], targets: Any) -> tuple[list[Tensor], list[Tensor]]:
+        targets = targets if isinstance(targets, Tensor) else default_collate(list(targets))
         shares, partners = [1.0] * len(imgs), {}
         if self.mixup_enabled and len(imgs) > 1 and drawn().random() < self.prob:
             imgs, shares, partners = mix_batch_variable_size(

@@ -103,25 +103,26 @@ class LayerScale2d(native.LayerScale2d):
 @adapter
 @placed
 class AttentionPoolLatent(attention_pool.AttentionPoolLatent):
-    """Learned latents pool tokens; one of another width than the tokens' is refused."""
+    """Learned latents pool tokens of `embed_dim` channels into `out_features` (0: as they are, else `in_features`)."""
 
     def __init__(self, in_features: int, out_features: int | None = None, embed_dim: int | None = None,
                  num_heads: int = 8, feat_size: int | None = None, mlp_ratio: float = 4.0, qkv_bias: bool = True,
                  q_proj: bool = True, qk_norm: bool = False, latent_len: int = 1, latent_dim: int | None = None,
                  pos_embed: str = "", pool_type: str = "token", norm_layer: Any = None, act_layer: Any = nn.GELU,
                  drop: float = 0.0):  # fmt: skip
-        width = latent_dim or embed_dim or in_features
-        if (embed_dim or in_features) != in_features or (width != in_features and not q_proj):
-            raise ValueError(f"tokens of {in_features} channels attend in that width here, and latents that ask as "
-                             "they are have it too: see imgzoo_layers.AttentionPoolLatent")  # fmt: skip
+        dim = embed_dim or in_features
+        width = latent_dim or dim
+        if width != dim and not q_proj:
+            raise ValueError(f"latents that ask as they are have the width of tokens, {dim}, not latent_dim={width}")
         if pos_embed not in ("", "abs") or (pos_embed and not feat_size):
             raise ValueError("pos_embed is '' or 'abs', and 'abs' needs feat_size")
-        super().__init__(in_features, num_heads, mlp_ratio, qkv_bias, norm_layer, act_layer, out_features, latent_len,
+        out = dim if out_features == 0 else out_features or in_features
+        super().__init__(dim, num_heads, mlp_ratio, qkv_bias, norm_layer, act_layer, out, latent_len,
                          pool_type, q_proj, qk_norm, feat_size or 0 if pos_embed else 0, drop)  # fmt: skip
-        if width != in_features:
+        if width != dim:
             self.latent = nn.Parameter(trunc_normal_tf_(torch.zeros(1, latent_len, width), std=width**-0.5))
-            self.q = nn.Linear(width, in_features, bias=qkv_bias)
-        self.out_features = out_features or in_features
+            self.q = nn.Linear(width, dim, bias=qkv_bias)
+        self.out_features = out
         self.mlp = Mlp(self.out_features, int(self.out_features * mlp_ratio), act_layer=act_layer)
         if out_features == 0:
             self.proj = self.norm = nn.Identity()

@@ -120,6 +120,13 @@ def create_classifier(num_features: int, num_classes: int, pool_type: str = "avg
     return (pool, fc) if drop_rate is None else (pool, nn.Dropout(drop_rate), fc)
 
 
+def fitted(head: nn.Module, layer: nn.Module, like: Tensor | None, device: Any, dtype: Any) -> nn.Module:
+    """A new layer of a head in its mode, where it is told, else where the head's parameters are."""
+    if like is not None:
+        device, dtype = device or like.device, dtype or like.dtype
+    return layer.to(device=device, dtype=dtype).train(head.training)
+
+
 @adapter
 @placed
 class ClassifierHead(native.ClassifierHead):
@@ -142,8 +149,8 @@ class ClassifierHead(native.ClassifierHead):
         self.global_pool, self.fc = create_classifier(width, num_classes, kind, use_conv or not kind, layout)
         if not kind and not use_conv and num_classes:
             self.fc = nn.Linear(width, num_classes)
-        if like is not None:
-            self.fc.to(device or like.device, dtype or like.dtype).train(self.training)
+        self.global_pool.train(self.training)
+        self.fc = fitted(self, self.fc, like, device, dtype)
 
     def forward(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         if not getattr(self, "use_conv", False):
@@ -172,8 +179,7 @@ class NormMlpClassifierHead(native.NormMlpHead):
         width = getattr(self, "num_features", None) or self.fc.in_features
         self.num_features = width
         self.fc = nn.Linear(width, num_classes) if num_classes > 0 else nn.Identity()
-        if like is not None:
-            self.fc.to(device or like.device, dtype or like.dtype).train(self.training)
+        self.fc = fitted(self, self.fc, like, device, dtype)
 
 
 @placed
@@ -184,12 +190,10 @@ class ClNormMlpClassifierHead(nn.Module):
                  drop_rate: float = 0.0, norm_layer: Any = "layernorm", act_layer: Any = "gelu",
                  input_fmt: str = "NHWC"):  # fmt: skip
         super().__init__()
-        if pool_type not in ("", "avg", "max", "avgmax"):
-            raise ValueError(f"pool_type is avg, max, avgmax or '', not {pool_type!r}")
         if input_fmt not in ("NHWC", "NLC"):
             raise ValueError(f"input_fmt is NHWC or NLC, not {input_fmt!r}")
         self.in_features, self.hidden_size, self.num_features = in_features, hidden_size, hidden_size or in_features
-        self.pool_type, self.pool_dim = pool_type, (1,) if input_fmt == "NLC" else (1, 2)
+        self.pool_type, self.pool_dim = self.known(pool_type), (1,) if input_fmt == "NLC" else (1, 2)
         norm = get_norm_layer(norm_layer) or nn.Identity
         self.norm = norm(in_features)
         self.pre_logits: nn.Module = nn.Identity()
@@ -203,13 +207,18 @@ class ClNormMlpClassifierHead(nn.Module):
               dtype: Any = None) -> None:  # fmt: skip
         """A new classifier; with `reset_other` norm and hidden layer go."""
         like = next(self.parameters(), None)
-        self.pool_type = self.pool_type if pool_type is None else pool_type
+        self.pool_type = self.pool_type if pool_type is None else self.known(pool_type)
         if reset_other:
             self.norm = self.pre_logits = nn.Identity()
             self.num_features = self.in_features
         self.fc = nn.Linear(self.num_features, num_classes) if num_classes > 0 else nn.Identity()
-        if like is not None:
-            self.fc.to(device or like.device, dtype or like.dtype).train(self.training)
+        self.fc = fitted(self, self.fc, like, device, dtype)
+
+    @staticmethod
+    def known(pool_type: str) -> str:
+        if pool_type not in ("", "avg", "max", "avgmax"):
+            raise ValueError(f"pool_type is avg, max, avgmax or '', not {pool_type!r}")
+        return pool_type
 
     def pooled(self, x: Tensor) -> Tensor:
         if not self.pool_type:

@@ -10,7 +10,7 @@ asymmetric_loss      .loss._losses  AsymmetricLossMultiLabel AsymmetricLossSingl
 poly_loss            .loss._losses  PolyCrossEntropy PolyBinaryCrossEntropy
 two_way_loss         .loss._losses  TwoWayLoss
 zlpr_loss            .loss._losses  ZlprLoss
-distribution_balanced_loss .loss._factory DistributionBalancedLoss
+distribution_balanced_loss .loss._losses  DistributionBalancedLoss
 class_weights        .loss._factory CLASS_WEIGHT_METHODS CLASS_WEIGHT_METHOD_KINDS compute_class_weights
 class_weights        .loss._factory load_class_stats load_class_weights resolve_class_weights
 _loss_factory        .loss._factory LOSS_TYPES MULTI_LABEL_LOSS_TYPES create_classification_loss

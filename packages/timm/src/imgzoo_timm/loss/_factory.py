@@ -9,8 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from imgzoo.errors import UsageError
-from imgzoo_train.loop import multilabel_losses as native
 from imgzoo_train.loop.weighting import class_weights
 
 from . import _losses
@@ -22,20 +20,17 @@ CLASS_WEIGHT_METHOD_KINDS = {"neg_pos": "pos_weight", "inv_freq": "class_weight"
 MODES = {"neg_pos": "positives", "inv_freq": "balanced", "effective_num": "effective"}
 
 
-class DistributionBalancedLoss(native.DistributionBalanced):
-    def __init__(self, class_counts: Any, num_samples: int, map_alpha: float = 0.1, map_beta: float = 10.0,
-                 map_mu: float = 0.2, neg_scale: float = 2.0, init_bias: float = 0.05, focal_gamma: float = 2.0,
-                 focal_balance: float = 2.0, smoothing: float = 0.0, reduction: str = "mean"):  # fmt: skip
-        super().__init__(class_counts, num_samples, map_alpha, map_beta, map_mu, neg_scale, init_bias / neg_scale,
-                         focal_gamma, focal_balance, smoothing, _losses._reduction(reduction))  # fmt: skip
-
-
 def compute_class_weights(pos_counts: Any, num_samples: int, method: str = "neg_pos", power: float = 1.0,
                           beta: float = 0.999, max_weight: float | None = None) -> tuple[str, Tensor]:  # fmt: skip
     """Whether weights are `pos_weight` or `class_weight`, and the weights (C): the latter have mean 1 over classes."""
     if method not in MODES:
         raise ValueError(f"class weights are by {', '.join(CLASS_WEIGHT_METHODS)}, not {method!r}")
-    counts = torch.as_tensor(pos_counts, dtype=torch.float64).clamp(min=1)
+    counts = torch.as_tensor(pos_counts, dtype=torch.float64)
+    if counts.ndim != 1 or not len(counts) or num_samples < 1 or not ((counts >= 0) & (counts <= num_samples)).all():
+        raise ValueError("pos_counts are one or more counts from 0 to num_samples, which is at least 1")
+    if not 0 < beta < 1:
+        raise ValueError(f"beta lies between 0 and 1, not at {beta}")
+    counts = counts.clamp(min=1)
     if method == "effective_num":
         power = 1.0
     weights = class_weights(counts, MODES[method], beta, total=num_samples, power=power).double()
@@ -56,12 +51,20 @@ def load_class_stats(path: str | None) -> tuple[Tensor, int] | None:
 
 
 def load_class_weights(value: Any, key: str = "class_weight") -> Tensor | float | None:
-    """One weight, several, or those of a file: JSON (a list, or a table with `key`), or numbers between commas."""
-    if value is None or isinstance(value, (int, float)):
-        return None if value is None else float(value)
-    if isinstance(value, str):
-        value = _weights_of(value, key)
-    return value if isinstance(value, float) else torch.as_tensor(value, dtype=torch.float32)
+    """One weight, several, or those of a file: JSON (a list, or a table with `key`), or numbers between commas.
+
+    Raises:
+        ValueError: a weight is no number of at least 0.
+    """
+    if value is None or (isinstance(value, str) and not value.strip()):
+        return None
+    if isinstance(value, bool):
+        raise ValueError(f"{key} is a number, numbers between commas or a file, not {value}")
+    found = _weights_of(value, key) if isinstance(value, str) else value
+    weights = torch.as_tensor(found, dtype=torch.float32)
+    if not (weights.isfinite() & (weights >= 0)).all():
+        raise ValueError(f"weights of classes are finite numbers of at least 0, not {found}")
+    return float(found) if weights.ndim == 0 else weights
 
 
 def _weights_of(text: str, key: str) -> list[float] | float:
@@ -93,10 +96,6 @@ def resolve_class_weights(value: Any, kind: str = "class_weight", class_stats: t
     return compute_class_weights(class_stats[0], class_stats[1], value, power, beta, max_weight)[1]
 
 
-def _weight(value: Any) -> Tensor | None:
-    return None if value is None else torch.as_tensor(value, dtype=torch.float32)
-
-
 def create_classification_loss(
     loss_type: str | None = None, multi_label: bool = False, smoothing: float = 0.0, soft_targets: bool = False,
     class_weight: Any = None, pos_weight: Any = None, bce_target_thresh: float | None = None, bce_sum: bool = False,
@@ -106,28 +105,37 @@ def create_classification_loss(
     class_counts: Any = None, num_samples: int | None = None, db_neg_scale: float = 2.0, db_init_bias: float = 0.05,
     db_focal_gamma: float = 2.0,
 ) -> nn.Module:  # fmt: skip
-    """The loss of a name: cross entropy unless told, of several labels the binary one."""
+    """The loss of a name: cross entropy unless told, of several labels the binary one.
+
+    `soft_targets` says that mixing has smoothed the targets already. An option that the loss does not have is refused.
+    """
     kind = loss_type or ("bce" if multi_label else "ce")
-    known = MULTI_LABEL_LOSS_TYPES if multi_label else LOSS_TYPES
-    if kind not in known:
-        raise ValueError(f"loss_type is {', '.join(known)}{' for several labels' * multi_label}, not {kind!r}")
-    if not multi_label and kind in ("twoway", "zlpr", "db"):
-        raise ValueError(f"the loss {kind} is of several labels: give multi_label=True")
-    weighs = kind == "bce" or (kind == "asl" and multi_label)
-    if (class_weight is not None or pos_weight is not None) and not weighs:
-        raise ValueError(f"weights of classes go with bce, and with asl of several labels, not with {kind}")
+    if kind not in LOSS_TYPES:
+        raise ValueError(f"Unknown loss type {kind!r}: there are {', '.join(LOSS_TYPES)}")
+    if multi_label and kind not in MULTI_LABEL_LOSS_TYPES:
+        known = ", ".join(MULTI_LABEL_LOSS_TYPES)
+        raise ValueError(f"the loss {kind} does not support multi-label targets: {known} do")
+    given = {
+        "class_weight": class_weight is not None, "pos_weight": pos_weight is not None, "bce_sum": bce_sum,
+        "bce_target_thresh": bce_target_thresh is not None, "class_counts": class_counts is not None,
+        "num_samples": num_samples is not None, "soft_targets": soft_targets, "smoothing": smoothing > 0,
+        "asl_reduction": asl_reduction != "batchmean", "poly_gamma": poly_gamma != 0,
+        "poly_alpha": poly_alpha is not None,
+    }  # fmt: skip
+    sentence = _misfit(kind, multi_label, {name for name, told in given.items() if told}, jsd_splits)
+    if sentence:
+        raise ValueError(sentence)
+    smoothing = 0.0 if soft_targets else smoothing
     weights: dict[str, Any] = {"weight": _weight(class_weight), "pos_weight": _weight(pos_weight)}
-    if kind == "db" and (class_counts is None or num_samples is None):
-        raise ValueError("the loss db needs class_counts and num_samples")
     makers: dict[str, Any] = {
         "bce": lambda: _losses.BinaryCrossEntropy(smoothing, bce_target_thresh, sum_classes=bce_sum,
                                                   smooth_dense=multi_label, **weights),
         "jsd": lambda: _losses.JsdCrossEntropy(jsd_splits, smoothing=smoothing),
         "twoway": lambda: _losses.TwoWayLoss(twoway_tp, twoway_tn),
         "zlpr": _losses.ZlprLoss,
-        "db": lambda: DistributionBalancedLoss(class_counts, num_samples or 0, neg_scale=db_neg_scale,
-                                               init_bias=db_init_bias, focal_gamma=db_focal_gamma,
-                                               smoothing=smoothing),
+        "db": lambda: _losses.DistributionBalancedLoss(class_counts, num_samples or 0, neg_scale=db_neg_scale,
+                                                       init_bias=db_init_bias, focal_gamma=db_focal_gamma,
+                                                       smoothing=smoothing),
         "ce": lambda: _cross_entropy(smoothing, soft_targets),
         "asl": lambda: _losses.AsymmetricLossSingleLabel(asl_gamma_pos, asl_gamma_neg, smoothing),
         "poly": lambda: _losses.PolyCrossEntropy(poly_epsilon, smoothing),
@@ -137,9 +145,35 @@ def create_classification_loss(
             asl_gamma_neg, asl_gamma_pos, asl_clip or 0.0, smoothing=smoothing, reduction=asl_reduction,
             **weights)  # fmt: skip
         makers["poly"] = lambda: _losses.PolyBinaryCrossEntropy(poly_epsilon, poly_gamma, poly_alpha, smoothing)
-    if kind == "jsd" and jsd_splits < 2:
-        raise UsageError("the loss jsd compares splits of a batch: give jsd_splits of at least 2")
     return makers[kind]()
+
+
+def _misfit(kind: str, multi_label: bool, given: set[str], jsd_splits: int) -> str | None:
+    """What of the options does not go with a loss, in a sentence."""
+    weighs = kind == "bce" or (kind == "asl" and multi_label)
+    refused = (
+        ({"class_weight", "pos_weight"}, not weighs, "only supported by bce and multi-label asl"),
+        ({"bce_sum", "bce_target_thresh"}, kind != "bce", "options that only apply to the bce loss"),
+        ({"class_counts", "num_samples"}, kind != "db", "only used by the db loss"),
+        ({"smoothing", "soft_targets"}, kind in ("twoway", "zlpr"), "not for losses of binary targets"),
+        ({"soft_targets"}, kind == "asl" and not multi_label, "not for asl of one label: leave Mixup/CutMix out"),
+        ({"asl_reduction"}, kind == "asl" and not multi_label, "'batchmean' for asl of one label"),
+        ({"poly_gamma", "poly_alpha"}, kind == "poly" and not multi_label, "only for poly of multi-label targets"),
+    )
+    for names, misfits, why in refused:
+        if misfits and given & names:
+            return f"{' and '.join(sorted(given & names))}, given with the loss {kind}: {why}"
+    if kind in ("twoway", "zlpr", "db") and not multi_label:
+        return f"the loss {kind} requires multi-label targets: give multi_label=True"
+    if kind == "db" and not {"class_counts", "num_samples"} <= given:
+        return "the loss db requires class_counts and num_samples"
+    if kind == "jsd" and jsd_splits < 2:
+        return "the loss jsd compares splits of a batch: give jsd_splits of at least 2"
+    return None
+
+
+def _weight(value: Any) -> Tensor | None:
+    return None if value is None else torch.as_tensor(value, dtype=torch.float32)
 
 
 def _cross_entropy(smoothing: float, soft_targets: bool) -> nn.Module:

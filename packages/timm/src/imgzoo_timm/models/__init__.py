@@ -184,7 +184,6 @@ CATALOG = "imgzoo.create_model makes it by name, with options"
 INSTEAD = {
     "*features": EXTRACTORS,
     "mobilenetv5encoder": CATALOG,
-    "efficientvitlarge": CATALOG,
     "create_block": CATALOG,
     "create_byob_stem": CATALOG,
     "*cfg": "imgzoo.create_model takes the fields of a configuration as options",

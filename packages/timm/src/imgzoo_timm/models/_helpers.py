@@ -21,8 +21,10 @@ log = logging.getLogger(__name__)
 
 
 def clean_state_dict(state_dict: Mapping[str, Any]) -> dict[str, Any]:
-    """Without what wrappers put before every name."""
-    return {key.removeprefix("_orig_mod.").removeprefix("module."): value for key, value in state_dict.items()}
+    """Without what wrappers put before every name, a compiled one outside or inside a distributed one."""
+    for prefix in ("_orig_mod.", "module.", "_orig_mod."):
+        state_dict = {key.removeprefix(prefix): value for key, value in state_dict.items()}
+    return dict(state_dict)
 
 
 def load_state_dict(checkpoint_path: str, use_ema: bool = True, device: str | torch.device = "cpu",

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
 import torch
 
 import imgzoo
-from imgzoo.errors import UsageError
+from imgzoo.errors import UsageError, WeightsError
 from imgzoo.loading.files import read_state
 from imgzoo.loading.places import fetch_config, hub_file, hub_weights
 
@@ -26,6 +27,13 @@ __all__ = [
     "push_to_hf_hub",
     "save_for_hf",
 ]  # fmt: skip
+
+
+log = logging.getLogger(__name__)
+
+
+class NoWeightsError(WeightsError, FileNotFoundError, RuntimeError):
+    """A folder without a weight file."""
 
 
 def has_hf_hub(necessary: bool = False) -> bool:
@@ -69,12 +77,20 @@ def load_model_config_from_path(model_path: str | Path) -> tuple[dict[str, Any],
     return stored, config.get("architecture") or stored.get("architecture", ""), dict(config.get("model_args") or {})
 
 
+PREFERRED = ("model.safetensors", "open_clip_model.safetensors", "pytorch_model.bin", "open_clip_pytorch_model.bin")
+ENDINGS = (".safetensors", ".pth", ".pth.tar", ".bin")
+"""Which file of a folder has the weights: by its name, then by its ending."""
+
+
 def load_state_dict_from_path(path: str | Path, weights_only: bool = True) -> dict[str, torch.Tensor]:
-    """The tensors of a folder, from safetensors where it has them."""
+    """The tensors of a folder: of the file that the hub's layout names, else from safetensors where it has them."""
     folder = Path(path)
-    found = [*sorted(folder.glob("*.safetensors")), *sorted(folder.glob("*.bin")), *sorted(folder.glob("*.pth"))]
+    by_ending = next(filter(None, (sorted(folder.glob(f"*{ending}")) for ending in ENDINGS)), [])
+    found = [folder / name for name in PREFERRED if (folder / name).is_file()] or by_ending
     if not found:
-        raise FileNotFoundError(f"{folder} has no weight file")
+        raise NoWeightsError(f"{folder} has no weight file: No suitable checkpoints ({', '.join(ENDINGS)})")
+    if len(by_ending) > 1 and found is by_ending:
+        log.warning("%s is read, of %s", found[0].name, ", ".join(each.name for each in found))
     return read_state(found[0])  # type: ignore[arg-type]
 
 

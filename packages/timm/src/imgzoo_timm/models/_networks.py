@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any, ClassVar
 
+import torch
 from torch import nn
 
+import imgzoo
 from imgzoo.errors import OptionError
 from imgzoo.features import FeatureInfo as NativeInfo
 from imgzoo.loading.adapt import first_conv
@@ -94,16 +96,47 @@ def network_class(native: type) -> type:
         if len(args) > 1 or (args and "cfg" in options):
             raise OptionError(f"{native.__name__} takes its options by name here")
         made: dict[str, Any] = {}
+        fix_init = options.pop("fix_init", None) if native.__name__ in SCALED else None
         if args or "cfg" in options:
-            options = options_of(native, args[0] if args else options.pop("cfg"), options)
+            cfg = args[0] if args else options.pop("cfg")
+            fix_init = getattr(cfg, "fix_init", None) if fix_init is None else fix_init
+            options = options_of(native, cfg, options)
             made = {key: None for key in parameters_of(native)[0] if options.get(key, 0) is None}
         native.__init__(self, **made, **spelled(native, options))  # type: ignore[misc]
         self.after_construction()
+        if fix_init is not None:
+            scale_by_depth(self, fix_init)
         self.to(device=device, dtype=dtype)
 
     module = f"{__package__}.{native.__module__.rpartition('.')[2]}"
     body = {"__init__": __init__, "__module__": module, "__qualname__": native.__name__, "__doc__": native.__doc__}
     return type(native.__name__, (Network, native), body)
+
+
+FORMS: dict[str, tuple[str, dict[str, Any]]] = {"EfficientVitLarge": ("EfficientVit", {"large": True})}
+"""Networks of the field that are one of another here: by which of its options."""
+
+
+@cache
+def form_class(name: str, native: type) -> type:
+    """A network of `FORMS`: its class here, with the options that make it."""
+    parent = network_class(native)
+
+    def __init__(self: Any, *args: Any, **options: Any) -> None:
+        parent.__init__(self, *args, **FORMS[name][1], **options)  # type: ignore[misc]
+
+    return type(name, (parent,), {"__init__": __init__, "__module__": parent.__module__, "__qualname__": name})
+
+
+def class_of(model: Any) -> type:
+    """The class that a finished native network turns into, by what it was made with."""
+    native = type(model)
+    for name, (parent, options) in FORMS.items():
+        if native.__name__ == parent:
+            made = {**imgzoo.get_spec(model.name).kwargs, **model.model_args}
+            if all(made.get(key) == value for key, value in options.items()):
+                return form_class(name, native)
+    return network_class(native)
 
 
 def adopted(model: Any, overlay: Mapping[str, Any] | None = None) -> Any:
@@ -112,7 +145,7 @@ def adopted(model: Any, overlay: Mapping[str, Any] | None = None) -> Any:
         return model
     if type(model).__module__.startswith("imgzoo_archs_"):
         load_adapters(type(model))
-        become(model, network_class(type(model)))
+        become(model, class_of(model))
     model.after_construction()
     model.pretrained_cfg = described(model, overlay or {})
     if not use_fused_attn():
@@ -155,13 +188,32 @@ def described(model: Any, overlay: Mapping[str, Any]) -> dict[str, Any]:
     return {**cfg, **{key: value for key, value in overlay.items() if key != "state_dict"}}
 
 
+SCALED = {"VisionTransformer": False, "NaFlexViT": True}
+"""Networks that take `fix_init`, and whether their weights are drawn so anyway."""
+
+
+@torch.no_grad()
+def scale_by_depth(model: Any, fix_init: bool, loaded: bool = False) -> None:
+    """Let the drawn weights of the last layers of block `i` be over `sqrt(2 (i + 1))`, or not; loaded ones stay."""
+    drawn = next((SCALED[cls.__name__] for cls in type(model).__mro__ if cls.__name__ in SCALED), None)
+    if drawn is None:
+        name = getattr(model, "name", "") or type(model).__name__
+        raise OptionError(f"{name} has no option 'fix_init': its weights are drawn one way")
+    if loaded or fix_init == drawn:
+        return
+    for i, block in enumerate(model.blocks):
+        for layer in (block.attn.proj, block.mlp.fc2):
+            layer.weight.mul_((2.0 * (i + 1)) ** (-0.5 if fix_init else 0.5))
+
+
 def find_class(family: str, name: str) -> Any:
     """The network `name` of a family's module, under the field's arguments."""
+    wanted = FORMS[name][0] if name in FORMS else name
     for spec in registry("models").specs():
         module, _, attribute = spec.target.partition(":")
-        if attribute == name and (not family or module.rpartition(".")[2] == family or spec.family == family):
+        if attribute == wanted and (not family or module.rpartition(".")[2] == family or spec.family == family):
             native = spec.load()
             if isinstance(native, type):
                 load_adapters(native)
-                return network_class(native)
+                return form_class(name, native) if name in FORMS else network_class(native)
     return None

@@ -22,7 +22,7 @@ from imgzoo_timm.layers._mlp import Mlp
 from imgzoo_timm.layers._norm import LayerNorm
 from imgzoo_timm.layers._patch_embed import Format, PatchEmbed
 
-from ._networks import Network, spelled
+from ._networks import Network, scale_by_depth, spelled
 
 
 def _parts(dim: int, num_heads: int, mlp_ratio: float, qkv_bias: bool, qk_norm: bool, scale_attn_norm: bool,
@@ -108,8 +108,7 @@ class VisionTransformer(Network, native.VisionTransformer):
         given = {key: value for key, value in locals().items() if key not in ("self", "__class__", "device", "dtype")}
         own = {key: given.pop(key) for key, known in STOCK.items() if given[key] not in known}
         given["embed_norm"] = given.pop("embed_norm_layer") is not None
-        if given.pop("fix_init"):
-            raise ValueError("fix_init is not taken: scale the weights after construction")
+        given.pop("fix_init")
         if given["weight_init"] == "skip":
             given["weight_init"] = ""
         if own:
@@ -124,6 +123,8 @@ class VisionTransformer(Network, native.VisionTransformer):
                 self._own_parts(own, locals())
         self.drop_rate = drop_rate
         self.after_construction()
+        if fix_init:
+            scale_by_depth(self, fix_init)
         self.to(dtype=dtype)
 
     def _own_parts(self, own: dict[str, Any], given: dict[str, Any]) -> None:

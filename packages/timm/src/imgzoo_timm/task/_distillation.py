@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from imgzoo_timm.models._factory import create_model
+from imgzoo_timm.models._manipulate import group_with_matcher
 from imgzoo_timm.utils._model import unwrap_model
 from imgzoo_train.loop.distillation import imitation
 
@@ -140,6 +141,17 @@ class FeatureDistillationTrainableModule(nn.Module):
         super().__init__()
         self.student, self.projection = student_model, projection
 
+    def no_weight_decay(self) -> set[str]:
+        own: Any = getattr(self.student, "no_weight_decay", set)
+        return {f"student.{name}" for name in own()}
+
+    def group_matcher(self, coarse: bool = False) -> Callable[[str], Any]:
+        """The student's groups of layers by names here; the projection is of the last."""
+        student: Any = self.student
+        groups = group_with_matcher(student.named_parameters(), student.group_matcher(coarse), reverse=True)
+        last = max(groups.values())
+        return lambda name: groups[name.removeprefix("student.")] if name.startswith("student.") else last
+
     def forward(self, input: Tensor) -> tuple[Tensor, Tensor]:
         """Logits, and features in the teacher's width."""
         student: Any = self.student
@@ -174,8 +186,8 @@ class FeatureDistillationTask(Distilling):
                 return getattr(found, name)
         raise ValueError("say student_feature_dim and teacher_feature_dim: the network does not tell its width")
 
-    def get_eval_model(self, module: nn.Module | None = None, ema: bool = False) -> nn.Module | None:
-        both: Any = unwrap_model(super().get_eval_model(module, ema))
+    def evaluated(self, module: nn.Module | None) -> nn.Module | None:
+        both: Any = unwrap_model(module)
         return both.student if isinstance(both, FeatureDistillationTrainableModule) else both
 
     def projected(self, module: nn.Module | None, ema: bool) -> nn.Module | None:

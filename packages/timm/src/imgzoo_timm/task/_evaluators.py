@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import OrderedDict
 from typing import Any
 
@@ -10,7 +11,9 @@ from torch import Tensor, nn
 
 from imgzoo_timm.data._dataset import OrderedDistributedSampler
 from imgzoo_train.ranks.world import World
-from imgzoo_train.scores.metrics import MultiLabel
+from imgzoo_train.scores.metrics import MultiLabel, average_precision
+
+log = logging.getLogger(__name__)
 
 
 class ClassificationEvaluator:
@@ -39,9 +42,11 @@ class ClassificationEvaluator:
         output, target = self.taken(output, target)
         if not len(target):
             return
+        if target.ndim != 1:
+            raise ValueError("targets of one label are class indices (batch,): "
+                             "MultiLabelClassificationEvaluator scores several")  # fmt: skip
         loss, count = self.criterion(output, target), len(target)
-        ranked = output.topk(min(5, output.shape[1]), 1).indices
-        hits = ranked == (target.argmax(1) if target.ndim == 2 else target)[:, None]
+        hits = output.topk(min(5, output.shape[1]), 1).indices == target[:, None]
         self.add(loss, count, int(hits[:, 0].sum()), int(hits.any(1).sum()))
 
     def add(self, loss: Tensor, count: int, first: int = 0, five: int = 0) -> None:
@@ -71,7 +76,11 @@ class ClassificationEvaluator:
 
 
 class MultiLabelClassificationEvaluator(ClassificationEvaluator):
-    """Mean average precision and F1 of several labels an image, in percent."""
+    """Mean average precision and F1 of several labels an image, in percent.
+
+    A label is said from `threshold` on. Means over classes are over all, and a class that no image has counts 0. The
+    loss takes soft targets as they are, the other scores take them for labels from one half on.
+    """
 
     default_metric = "map"
     metric_names = ("loss", "map", "micro_f1", "macro_f1", "sample_f1")
@@ -85,6 +94,7 @@ class MultiLabelClassificationEvaluator(ClassificationEvaluator):
     def reset(self) -> None:
         super().reset()
         self.native: MultiLabel | None = None
+        self.softened = False
 
     def update(self, output: Any, target: Tensor) -> None:
         output = output[0] if isinstance(output, (tuple, list)) else output
@@ -93,21 +103,44 @@ class MultiLabelClassificationEvaluator(ClassificationEvaluator):
         output, target = self.taken(output, target)
         if not len(target):
             return
+        labels = target >= 0.5
+        if not self.softened and not (labels == target).all():
+            self.softened = True
+            log.warning("the evaluator binarizes soft targets at 0.5 for mAP and F1")
         self.native = self.native or MultiLabel(output.shape[1], self.device, self.threshold)
-        self.add(self.native.update(output.to(self.device), target.to(self.device)).mean(), len(target))
+        self.native.update(output.to(self.device), labels.to(self.device))
+        self.add(self.criterion(output.float(), target.float()), len(target))
 
     def summary(self) -> OrderedDict[str, float]:
         return OrderedDict(loss=super().summary()["loss"])
 
     def compute(self, distributed: bool = False) -> OrderedDict[str, float]:
         loss, counts = self.totals(distributed)
-        total, found = max(int(counts[0]), 1), dict.fromkeys(("map", "f1_micro", "f1_macro", "f1_samples"), 0.0)
+        found = dict.fromkeys(self.metric_names[1:], 0.0)
+        if distributed:
+            self._gather(loss.device)
         if self.native is not None:
-            if distributed:
-                self.native.reduce(World(torch.distributed.get_rank(), torch.distributed.get_world_size(), self.device))
-            found = self.native.result()
-        return OrderedDict(loss=float(loss) / total, map=found["map"], micro_f1=found["f1_micro"],
-                           macro_f1=found["f1_macro"], sample_f1=found["f1_samples"])  # fmt: skip
+            found = self._found(torch.cat(self.native.scores).double(), torch.cat(self.native.truths).double())
+        return OrderedDict(loss=float(loss) / max(int(counts[0]), 1), **found)
+
+    def _gather(self, device: torch.device) -> None:
+        """The answers of all processes; one without samples learns the number of classes from the others."""
+        world = torch.distributed
+        classes = torch.tensor(0 if self.native is None else self.native.classes, device=device)
+        world.all_reduce(classes, op=world.ReduceOp.MAX)
+        if int(classes):
+            self.native = self.native or MultiLabel(int(classes), self.device, self.threshold)
+            self.native.reduce(World(world.get_rank(), world.get_world_size(), self.device))
+
+    def _found(self, scores: Tensor, truths: Tensor) -> dict[str, float]:
+        said = (scores.sigmoid() >= self.threshold).double()
+        both, either = said * truths, said + truths
+        f1 = [2 * both.sum(axis) / either.sum(axis).clamp(min=1) for axis in (0, 1)]
+        precisions = [average_precision(scores[:, c], truths[:, c]) for c in range(scores.shape[1])]
+        known = sum(value for value in precisions if value == value)
+        return {"map": 100 * known / len(precisions),
+                "micro_f1": 100 * float(2 * both.sum() / either.sum().clamp(min=1)),
+                "macro_f1": 100 * float(f1[0].mean()), "sample_f1": 100 * float(f1[1].mean())}  # fmt: skip
 
 
 def evaluation_sample_limit(loader: Any) -> int | None:

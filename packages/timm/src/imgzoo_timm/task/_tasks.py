@@ -33,6 +33,15 @@ class TrainingTask(nn.Module):
         self.device, self.dtype = torch.device(device or "cpu"), dtype or torch.get_default_dtype()
         self.verbose = verbose
         self.trainable_module = self.trainable_module_ema = None
+        self.compiled_ema: list[Any] = []  # no module of the task: its weights are the average's
+
+    def _apply(self, fn: Any, recurse: bool = True) -> TrainingTask:
+        """Whatever moves or converts the modules, `device` and `dtype` tell where they are."""
+        super()._apply(fn, recurse)
+        first = next((each for each in self.parameters() if each.is_floating_point()), None)
+        if first is not None:
+            self.device, self.dtype = first.device, first.dtype
+        return self
 
     def told(self, text: str) -> None:
         if self.verbose:
@@ -67,7 +76,10 @@ class TrainingTask(nn.Module):
     def compile_ema(self, backend: str = "inductor", mode: str | None = None, **compile_kwargs: Any) -> Any:
         """The average's network, compiled, to evaluate."""
         average = self.get_eval_model(ema=True)
-        return None if average is None else torch.compile(average, backend=backend, mode=mode, **compile_kwargs)
+        if average is None:
+            return None
+        self.compiled_ema = [torch.compile(average, backend=backend, mode=mode, **compile_kwargs)]
+        return self.compiled_ema[0]
 
     def update_ema(self, step: int | None = None) -> None:
         if self.trainable_module_ema is not None and self.trainable_module is not None:
@@ -83,7 +95,13 @@ class TrainingTask(nn.Module):
 
     def get_eval_model(self, module: nn.Module | None = None, ema: bool = False) -> nn.Module | None:
         """The network that is evaluated and saved, of `module`, of the average or of what learns."""
-        return module if module is not None else self.get_trainable_module(ema)
+        if module is None and ema and self.compiled_ema:
+            return self.compiled_ema[0]
+        return self.evaluated(module if module is not None else self.get_trainable_module(ema))
+
+    def evaluated(self, module: nn.Module | None) -> nn.Module | None:
+        """What of a module that learns is evaluated."""
+        return module
 
     def get_task_state(self, module: nn.Module | None = None, ema: bool = False) -> State:
         """What a checkpoint keeps beside the network's weights."""
@@ -158,12 +176,14 @@ class MultiLabelClassificationTask(ClassificationTask):
     def __init__(self, model: nn.Module, criterion: Any = None, criterion_kwargs: State | None = None,
                  threshold: float = 0.5, device: torch.device | None = None, dtype: torch.dtype | None = None,
                  verbose: bool = True):  # fmt: skip
+        if not 0 < threshold < 1:
+            raise ValueError(f"the threshold of a label is a probability between 0 and 1, not {threshold}")
         super().__init__(model, criterion, criterion_kwargs, device, dtype, verbose)
         self.threshold = threshold
 
     def forward(self, input: Tensor, target: Tensor) -> dict[str, Tensor]:
         if target.ndim != 2 or not target.is_floating_point():
-            raise ValueError("targets of several labels are numbers (batch, classes)")
+            raise ValueError("targets of several labels are dense floating-point vectors (batch, classes)")
         return super().forward(input, target)
 
     def create_evaluator(self, **kwargs: Any) -> ClassificationEvaluator:
@@ -177,9 +197,9 @@ def resume_task_checkpoint(task: TrainingTask, checkpoint_path: str, optimizer: 
     The file is read by torch's weights-only reader, whatever `weights_only` says.
     """
     stored: State = load_checkpoint_metadata(existing(checkpoint_path))
-    if "state_dict" not in stored and "epoch" not in stored:
-        stored = {"state_dict": stored}
-    task.load_checkpoint_state(stored.get("state_dict", {}), stored.get("task_state"))
+    if "state_dict" not in stored:
+        stored = {"state_dict": stored["model"], **stored} if "model" in stored else {"state_dict": stored}
+    task.load_checkpoint_state(stored["state_dict"], stored.get("task_state"))
     if optimizer is not None and "optimizer" in stored:
         optimizer.load_state_dict(stored["optimizer"])
     if loss_scaler is not None and loss_scaler.state_dict_key in stored:

@@ -14,11 +14,11 @@ from imgzoo_train.techniques.averages import rounded_at_random
 
 
 def unwrap_model(model: Any) -> Any:
-    """The network inside averages, `DataParallel` and `torch.compile`."""
+    """The network inside averages, `DataParallel`, any wrapper that calls it `module`, and `torch.compile`."""
     while True:
         if isinstance(model, (ModelEma,)):
             model = model.ema
-        elif isinstance(model, (ModelEmaV2, ModelEmaV3, nn.DataParallel, nn.parallel.DistributedDataParallel)):
+        elif isinstance(getattr(model, "module", None), nn.Module):
             model = model.module
         elif hasattr(model, "_orig_mod"):
             model = model._orig_mod

@@ -179,9 +179,12 @@ class Poly(Loss):
         super().__init__(reduction)
         self.epsilon, self.smoothing = epsilon, smoothing
 
+    def soft(self, output: Tensor, target: Tensor) -> Tensor:
+        """Targets as chances: (B, C)."""
+        return distribution(target, output, self.smoothing)
+
     def each(self, output: Tensor, target: Tensor) -> Tensor:
-        target = distribution(target, output, self.smoothing)
-        log = F.log_softmax(output, 1)
+        target, log = self.soft(output, target), F.log_softmax(output, 1)
         return -(target * log).sum(1) + self.epsilon * (1 - (target * log.exp()).sum(1))
 
 

@@ -25,6 +25,20 @@ def sided(target: Tensor, alpha: float | None) -> Tensor | float:
     return 1.0 if alpha is None else target * alpha + (1 - target) * (1 - alpha)
 
 
+class AnswerLoss(Loss):
+    """Base of losses that come class by class: a subclass writes `cells`; `summed` adds the classes of a sample up."""
+
+    summed = False
+
+    def cells(self, output: Tensor, target: Tensor) -> Tensor:
+        """The loss of each answer: (B, C)."""
+        raise NotImplementedError
+
+    def each(self, output: Tensor, target: Tensor) -> Tensor:
+        cells = self.cells(output, target)
+        return cells.sum(1) if self.summed else cells.mean(1)
+
+
 class BinaryCrossEntropy(Loss):
     """Each class is a yes or no of its own (arXiv:2110.00476).
 
@@ -73,13 +87,14 @@ class SigmoidFocal(Loss):
         return (loss * sided(target, self.alpha)).sum(1)
 
 
-class AsymmetricMultiLabel(Loss):
+class AsymmetricMultiLabel(AnswerLoss):
     """Focal loss with its own focus for positives and negatives, and a margin for easy negatives (arXiv:2009.14119).
 
     `weight` and `pos_weight` (C) scale classes and their positive side; without `learned_focus` the focus is a number
     to gradients.
     """
 
+    summed = True
     weight: Tensor | None
     pos_weight: Tensor | None
 
@@ -99,17 +114,17 @@ class AsymmetricMultiLabel(Loss):
         self.gamma_neg, self.gamma_pos, self.margin, self.smoothing = gamma_neg, gamma_pos, margin, smoothing
         self.learned_focus = learned_focus
 
-    def each(self, output: Tensor, target: Tensor) -> Tensor:
+    def cells(self, output: Tensor, target: Tensor) -> Tensor:
         yes, chance = answers(target, output, self.smoothing), output.sigmoid()
         no, wrong = 1 - yes, (chance - self.margin).clamp(min=0.0)
         focus = (yes * (1 - chance) + no * wrong) ** (yes * self.gamma_pos + no * self.gamma_neg)
         focus = focus if self.learned_focus else focus.detach()
         positive, negative = yes * chance.clamp(min=1e-8).log(), no * (1 - wrong).clamp(min=1e-8).log()
         loss = focus * (negative + (positive if self.pos_weight is None else positive * self.pos_weight))
-        return -(loss if self.weight is None else loss * self.weight).sum(1)
+        return -(loss if self.weight is None else loss * self.weight)
 
 
-class PolyBinary(Loss):
+class PolyBinary(AnswerLoss):
     """PolyLoss of a yes or no for each class, over cross-entropy or, with `gamma`, the focal loss (arXiv:2204.12511).
 
     `alpha` is the share of the yes side.
@@ -126,11 +141,11 @@ class PolyBinary(Loss):
         super().__init__(reduction)
         self.epsilon, self.gamma, self.alpha, self.smoothing = epsilon, gamma, alpha, smoothing
 
-    def each(self, output: Tensor, target: Tensor) -> Tensor:
+    def cells(self, output: Tensor, target: Tensor) -> Tensor:
         target = answers(target, output, self.smoothing)
         wrong = target * torch.sigmoid(-output) + (1 - target) * torch.sigmoid(output)
         loss = F.binary_cross_entropy_with_logits(output, target, reduction="none") * wrong**self.gamma
-        return ((loss + self.epsilon * wrong ** (self.gamma + 1)) * sided(target, self.alpha)).mean(1)
+        return (loss + self.epsilon * wrong ** (self.gamma + 1)) * sided(target, self.alpha)
 
 
 class TwoWay(nn.Module):
@@ -168,7 +183,7 @@ class Zlpr(Loss):
         return positives + negatives
 
 
-class DistributionBalanced(Loss):
+class DistributionBalanced(AnswerLoss):
     """Re-balanced weights and negative-tolerant logits for long-tailed multi-label data (arXiv:2007.09654).
 
     `counts` (C) are the positives of each class among `total` images. Logits start at `bias` times the log odds of
@@ -198,7 +213,7 @@ class DistributionBalanced(Loss):
         counts = torch.as_tensor(counts, dtype=torch.float32).clamp(1.0, max(1.0, total - 1.0))
         self.register_buffer("counts", counts)
 
-    def each(self, output: Tensor, target: Tensor) -> Tensor:
+    def cells(self, output: Tensor, target: Tensor) -> Tensor:
         target, counts = answers(target, output), self.counts.to(output.dtype)
         sampled = (target / counts).sum(1, keepdim=True).clamp(min=1e-12)
         weight = self.alpha + torch.sigmoid(self.beta * (1 / counts / sampled - self.mu))
@@ -209,4 +224,4 @@ class DistributionBalanced(Loss):
         if self.gamma:
             chance = torch.where(yes, torch.sigmoid(shifted), torch.sigmoid(-self.scale * shifted))
             loss = self.balance * loss * (1 - chance) ** self.gamma
-        return (weight * loss).mean(1)
+        return weight * loss
