@@ -46,6 +46,7 @@ CASES = {
     "nextvit": ("nextvit_small", {"head_dim": 16, "sr_ratios": [4, 2, 2, 1]}),
     "tiny_vit": ("tiny_vit_5m_224", {"depths": [1, 1, 2, 1], "num_heads": [2, 2, 4, 4], "window_sizes": [7, 7, 7, 7]}),
     "tnt": ("tnt_s_legacy_patch16_224", {"depth": 2, "inner_dim": 16, "legacy": False}),
+    "swin v2 cr": ("swinv2_cr_tiny_224", {"depths": [1, 1, 1, 1], "strict_img_size": True}),
     "iformer": ("iformer_t", {"ffn_ratio": 2, "layer_scale_init_value": 0.1}),
     "gcvit": ("gcvit_xxtiny", {"mlp_ratio": 2.0, "qkv_bias": False, "layer_scale": 0.1}),
     "twins": ("twins_svt_small", {"depths": [1, 1, 2, 1], "wss": [7, 7, 7, 7]}),

@@ -13,6 +13,7 @@ import imgzoo_timm as timm
 from imgzoo.errors import OptionError
 from imgzoo.registry import registry
 from imgzoo_layers import pool
+from imgzoo_timm import layers
 from imgzoo_timm.layers import Attention, DropPath, Mlp, create_pool2d
 from imgzoo_timm.models._networks import described
 from imgzoo_timm.models.efficientvit_mit import EfficientVit, EfficientVitLarge
@@ -216,10 +217,11 @@ def test_what_scripts_natively_scripts_here(name):
         torch.testing.assert_close(torch.jit.script(model)(x), model(x))
 
 
+@pytest.mark.parametrize("name", ["test_resnet", "test_efficientnet"])
 @pytest.mark.parametrize("form", ["hook", "fx"])
-def test_extractors_of_whole_networks(form):
-    model = timm.create_model("test_resnet", features_only=True, feature_cls=form, out_indices=(1, 3)).eval()
-    plain = imgzoo.create_model("test_resnet", features_only=True, out_indices=(1, 3)).eval()
+def test_extractors_of_whole_networks(form, name):
+    model = timm.create_model(name, features_only=True, feature_cls=form, out_indices=(1, 3)).eval()
+    plain = imgzoo.create_model(name, features_only=True, out_indices=(1, 3)).eval()
     prefix = {"hook": "body.", "fx": "graph_module."}[form]
     own = {key.removeprefix(prefix): value for key, value in model.state_dict().items()}
     assert all(key.startswith(prefix) for key in model.state_dict())
@@ -230,6 +232,42 @@ def test_extractors_of_whole_networks(form):
         if form == "hook":  # a copy of torch's graph modules forgets which of its two graphs it was at
             torch.testing.assert_close(copy.deepcopy(model)(x), plain(x))
     assert model.feature_info.channels() == plain.feature_info.channels()
+
+
+def upright(x):
+    return x if x.sum() > 0 else -x
+
+
+class Upright(nn.Module):
+    def forward(self, x):
+        return x if x.sum() > 0 else -x
+
+
+class Calling(nn.Module):
+    def forward(self, x):
+        return upright(x)
+
+
+def test_tracers_do_not_look_into_what_is_registered(monkeypatch):
+    from imgzoo_timm.layers import _training
+
+    x = -torch.ones(1, 3)
+    module, function = layers.register_notrace_module, layers.register_notrace_function
+    for part, register, what, kept in ((Upright(), module, Upright, "_leaf_modules"),
+                                       (Calling(), function, upright, "_leaf_functions")):  # fmt: skip
+        network = nn.Sequential(part, nn.Identity())
+        with pytest.raises(torch.fx.proxy.TraceError):
+            layers.create_feature_extractor(network, ["1"])
+        monkeypatch.setattr(_training, kept, {*getattr(_training, kept)})
+        register(what)
+        assert torch.equal(layers.create_feature_extractor(network, ["1"])(x)["1"], -x)
+        assert "1" in layers.get_graph_node_names(network)[0]
+
+
+def test_licenses_are_spelled_as_the_field_does():
+    with torch.device("meta"):
+        told = timm.create_model("mobilevitv2_050").default_cfg["license"]
+    assert told == timm.models.get_pretrained_cfg("mobilevitv2_050").license == "cvnets-license"
 
 
 def test_hooks_and_graphs_answer_by_name():

@@ -12,12 +12,15 @@ from .init import trunc_normal_
 
 class NormLinear(nn.Sequential):
     """Batch norm, dropout, linear: (B, C) -> (B, num_classes); no norm nor linear layer without classes. Keys `bn` and
-    that given."""
+    that given.
+
+    Dropout is not called `drop`: torchvision's tracer takes `head.drop` for a second `head_drop` and fails.
+    """
 
     def __init__(self, dim: int, num_classes: int, key: str = "l", drop_rate: float = 0.0):
         super().__init__()
         self.bn: nn.Module = nn.BatchNorm1d(dim) if num_classes else nn.Identity()
-        self.drop = dropout_of(drop_rate)
+        self.dropout = dropout_of(drop_rate)
         linear = linear_or_none(dim, num_classes)
         self.add_module(key, linear)
         if isinstance(linear, nn.Linear):

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from imgzoo_layers import init
+from imgzoo_layers import init, norm_act
 from imgzoo_layers.norm import FrozenBatchNorm2d
 
 from ._norm import BatchNormAct2d, FrozenBatchNormAct2d
@@ -166,16 +166,21 @@ def settled(model: nn.Module) -> dict[str, Any]:
 def create_feature_extractor(model: nn.Module, return_nodes: Any) -> nn.Module:
     from torchvision.models.feature_extraction import create_feature_extractor as create
 
-    return create(model, return_nodes, concrete_args=settled(model))
+    return create(model, return_nodes, tracer_kwargs=untraced(), concrete_args=settled(model))
 
 
 def get_graph_node_names(model: nn.Module) -> Any:
     from torchvision.models.feature_extraction import get_graph_node_names as names
 
-    return names(model, concrete_args=settled(model))
+    return names(model, tracer_kwargs=untraced(), concrete_args=settled(model))
 
 
-_leaf_modules: set[type] = set()
+def untraced() -> dict[str, Any]:
+    """What tracers do not look into, in torchvision's words."""
+    return {"leaf_modules": list(_leaf_modules), "autowrap_functions": tuple(_leaf_functions)}
+
+
+_leaf_modules: set[type] = {norm_act.BatchNormAct2d}  # a graph would leave out what it counts
 _leaf_functions: set[Any] = set()
 
 

@@ -184,7 +184,7 @@ def described(model: Any, overlay: Mapping[str, Any]) -> dict[str, Any]:
     sides = [-(side // -step) if cut is None else (side - cut) // step for side in cfg["input_size"][1:]]
     cfg["pool_size"] = None if isotropic or family in TOKENS else tuple(sides)
     if "license" in cfg:
-        cfg["license"] = cfg["license"].lower()
+        cfg["license"] = cfg["license"].removeprefix("LicenseRef-").lower()
     return {**cfg, **{key: value for key, value in overlay.items() if key != "state_dict"}}
 
 

@@ -91,7 +91,7 @@ def of_weights(weights: WeightSpec, architecture: str) -> PretrainedCfg:
     known = {name: value for name, value in known.items() if value is not None}
     known["num_classes"] = weights.num_classes
     if "license" in known:
-        known["license"] = known["license"].lower()
+        known["license"] = known["license"].removeprefix("LicenseRef-").lower()
     return replace(PretrainedCfg(**known), architecture=architecture)
 
 
