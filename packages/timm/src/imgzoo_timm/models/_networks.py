@@ -84,9 +84,27 @@ def spelled(native: type, given: Mapping[str, Any]) -> dict[str, Any]:
     return options
 
 
+APART = {"SwinTransformerV2", "SwinTransformerV2Cr"}
+"""Networks that derive from another here, and from none in the field."""
+
+
+@cache
+def parent_class(native: type) -> type | None:
+    """The network that a network derives from, here and in the field, under the field's arguments."""
+    if native.__name__ in APART:
+        return None
+    targets = {spec.target for spec in registry("models").specs()}
+    above = (each for each in native.__mro__[1:] if f"{each.__module__}:{each.__name__}" in targets)
+    parent = next(above, None)
+    return None if parent is None else network_class(parent)
+
+
 @cache
 def network_class(native: type) -> type:
-    """The native class with `Network` in front and options in the field's words, under the same name."""
+    """The native class with `Network` in front and options in the field's words, under the same name.
+
+    It derives from the class of the network that the native one derives from, and computes as the native one.
+    """
     if native in ADAPTERS:
         return ADAPTERS[native]
 
@@ -103,7 +121,10 @@ def network_class(native: type) -> type:
 
     module = f"{__package__}.{native.__module__.rpartition('.')[2]}"
     body = {"__init__": __init__, "__module__": module, "__qualname__": native.__name__, "__doc__": native.__doc__}
-    return type(native.__name__, (Network, native), body)
+    parent = parent_class(native)
+    if parent is not None:
+        body |= {name: getattr(native, name) for name in vars(parent).keys() - body.keys() if hasattr(native, name)}
+    return type(native.__name__, (parent or Network, native), body)
 
 
 def adopted(model: Any, overlay: Mapping[str, Any] | None = None) -> Any:
