@@ -342,3 +342,12 @@ def test_levels_without_an_expansion_are_named():
             timm.create_model(name, features_only=True, feature_location="depthwise")
     with pytest.raises(OptionError, match="'bottleneck', 'expansion' or 'depthwise'"), torch.device("meta"):
         timm.create_model("efficientnet_b0", features_only=True, feature_location="inside")
+
+
+@pytest.mark.parametrize(
+    "name", ["botnet26t_256", "convnext_atto", "repvit_m0_9", "levit_128s", "resnet18", "vgg11", "efficientvit_b0"]
+)
+def test_networks_tell_their_dropout(name):
+    with torch.device("meta"):
+        assert timm.create_model(name).drop_rate == 0.0
+        assert timm.create_model(name, drop_rate=0.3).drop_rate == 0.3

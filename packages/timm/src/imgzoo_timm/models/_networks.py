@@ -25,6 +25,9 @@ from imgzoo_timm.layers._patch_embed import PatchEmbed
 from ._config_options import options_of
 from ._features import FeatureInfo
 
+DROPS = ("head_drop", "head.drop", "head.head_drop", "head.classifier.3", "drop")
+"""Where networks drop before the classifier, by the names of the part."""
+
 
 class Network:
     """In front of a native network: what clients read beside its own interface."""
@@ -55,6 +58,10 @@ class Network:
             embed.measure(getattr(self, "img_size", None), to_2tuple(embed.proj.kernel_size),
                           not getattr(self, "dynamic_img_size", False),
                           getattr(self, "dynamic_img_pad", False))  # fmt: skip
+        if "drop_rate" not in self.__dict__:
+            parts = dict(self.named_modules())
+            drop = next((parts[name] for name in DROPS if isinstance(parts.get(name), nn.Dropout)), None)
+            self.drop_rate = 0.0 if drop is None else drop.p
         if isinstance(self.feature_info, NativeInfo) and not isinstance(self.feature_info, FeatureInfo):
             self.feature_info = FeatureInfo.of(self.feature_info)
 
