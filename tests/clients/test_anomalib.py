@@ -3,6 +3,7 @@
 import pytest
 import torch
 from anomalib.models.components.feature_extractors import TimmFeatureExtractor
+from anomalib.models.image.fastflow.torch_model import FastflowModel
 from anomalib.models.image.padim.torch_model import PadimModel
 from anomalib.models.image.patchcore.torch_model import PatchcoreModel
 
@@ -33,3 +34,10 @@ def test_patchcore():
     model.subsample_embedding(0.5)
     model.eval()
     assert model(torch.randn(1, 3, 64, 64)).anomaly_map.shape[-2:] == (64, 64)
+
+
+def test_fastflow_over_a_distilled_transformer():
+    model = FastflowModel(input_size=(384, 384), backbone="deit_base_distilled_patch16_384", pre_trained=False,
+                          flow_steps=1)  # fmt: skip
+    model.eval()
+    assert model(torch.randn(1, 3, 384, 384)).anomaly_map.shape == (1, 1, 384, 384)

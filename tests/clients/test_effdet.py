@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from effdet import create_model, get_efficientdet_config
+from effdet import EfficientDet, create_model, get_efficientdet_config
 
 
 @pytest.mark.parametrize("backbone", ["tf_efficientdet_lite0", "efficientdet_d0", "resdet50"])
@@ -21,3 +21,13 @@ def test_models_train_and_predict(backbone):
     with torch.no_grad():
         found = predict(torch.randn(1, 3, 128, 128))
     assert found.shape[-1] == 6
+
+
+def test_levels_from_inside_the_blocks():
+    config = get_efficientdet_config("efficientdet_w0")
+    assert config.backbone_args["feature_location"] == "depthwise"
+    config.image_size = (128, 128)
+    model = EfficientDet(config, pretrained_backbone=False).eval()
+    assert model.backbone.feature_info.channels() == [240, 672, 1152]
+    classes, boxes = model(torch.randn(1, 3, 128, 128))
+    assert len(classes) == len(boxes) == config.num_levels

@@ -1,6 +1,7 @@
 """Networks beside imgzoo's own: the same numbers, the field's attributes, subclasses, extractors, registered names."""
 
 import copy
+import importlib
 import pickle
 from functools import partial
 
@@ -373,3 +374,70 @@ def test_which_file_of_a_folder_has_the_weights(tmp_path, caplog):
     assert "a.pth is read, of a.pth, b.pth" in caplog.text
     write("pytorch_model.bin", 7)
     assert read() == 7
+
+
+DERIVED = {"coat_tiny": "coat.CoaT", "levit_128s": "levit.Levit",
+           "deit_tiny_distilled_patch16_224": "VisionTransformer",
+           "efficientvim_m1_dist": "efficientvim.EfficientViM", "pit_ti_distilled_224": "pit.PoolingVisionTransformer",
+           "res2net50_14w_8s": "ResNet", "resnest14d": "ResNet", "skresnet18": "ResNet",
+           "vit_tiny_r_s16_p8_224": "VisionTransformer", "vitamin_small_224": "VisionTransformer"}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", DERIVED)
+def test_networks_derive_from_those_of_the_field(name):
+    module, _, word = f"models.{DERIVED[name]}".rpartition(".")
+    with torch.device("meta"):
+        native, model = imgzoo.create_model(name, num_classes=3), timm.create_model(name, num_classes=3)
+    parent = getattr(importlib.import_module(f"imgzoo_timm.{module}"), word)
+    assert isinstance(model, parent) and type(model) is not parent
+    assert list(model.state_dict()) == list(native.state_dict())
+    if type(native).__name__ != "VisionTransformerDistilled":  # it has the path of its parent, with masks
+        assert type(model).forward_features is type(native).forward_features
+
+
+def test_what_derives_only_here_does_not_there():
+    with torch.device("meta"):
+        model = timm.create_model("swinv2_tiny_window8_256")
+    assert not isinstance(model, timm.models.SwinTransformer)
+
+
+def test_a_distilled_transformer_takes_what_its_parent_takes():
+    class MyBlock(Block):
+        pass
+
+    model = timm.models.VisionTransformerDistilled(block_fn=MyBlock, **SMALL)
+    assert isinstance(model.blocks[0], MyBlock) and model.num_prefix_tokens == 2
+    model.set_distilled_training()
+    assert [each.shape for each in model.train()(torch.randn(2, 3, 32, 32))] == [(2, 7), (2, 7)]
+    rest = {key: value for key, value in SMALL.items() if key not in ("img_size", "patch_size")}
+    assert timm.models.VisionTransformerDistilled(32, 8, **rest).patch_embed.grid_size == (4, 4)
+
+
+@pytest.mark.parametrize("name", ["efficientnet_b0", "mobilenetv1_100", "tf_efficientnetv2_b0", "hardcorenas_a"])
+def test_levels_ahead_of_the_projections(name):
+    model = timm.create_model(name, features_only=True, feature_location="expansion").eval()
+    plain = timm.create_model(name, features_only=True)
+    assert list(model.state_dict()) == list(plain.state_dict())
+    maps = copy.deepcopy(model)(torch.randn(1, 3, 64, 64))
+    assert [each.shape[1] for each in maps] == model.feature_info.channels()
+    assert [64 // each.shape[2] for each in maps] == model.feature_info.reduction() == plain.feature_info.reduction()
+    given, part = [], model.network.get_submodule(model.feature_info.module_name()[1])
+    part.register_forward_pre_hook(lambda module, args: given.append(args[0]))
+    assert torch.equal(model(torch.randn(1, 3, 64, 64))[1], given[0])
+
+
+def test_levels_without_an_expansion_are_named():
+    for name, words in (("mobilenetv3_small_100", "bn1"), ("resnet18", "leave it out")):
+        with pytest.raises(OptionError, match=words), torch.device("meta"):
+            timm.create_model(name, features_only=True, feature_location="depthwise")
+    with pytest.raises(OptionError, match="'bottleneck', 'expansion' or 'depthwise'"), torch.device("meta"):
+        timm.create_model("efficientnet_b0", features_only=True, feature_location="inside")
+
+
+@pytest.mark.parametrize(
+    "name", ["botnet26t_256", "convnext_atto", "repvit_m0_9", "levit_128s", "resnet18", "vgg11", "efficientvit_b0"]
+)
+def test_networks_tell_their_dropout(name):
+    with torch.device("meta"):
+        assert timm.create_model(name).drop_rate == 0.0
+        assert timm.create_model(name, drop_rate=0.3).drop_rate == 0.3

@@ -45,7 +45,7 @@ def build_model_with_cfg(
         raise OptionError("options of a network are given as they are here: leave pretrained_model_args out")
     cfg = resolve_pretrained_cfg(variant, pretrained_cfg, pretrained_cfg_overlay)
     features, extractor = kwargs.pop("features_only", False), dict(feature_cfg or {})
-    for key in ("out_indices", "feature_cls", "output_fmt", "out_map", "flatten_sequential"):
+    for key in ("out_indices", "feature_cls", "output_fmt", "out_map", "flatten_sequential", "feature_location"):
         if features and key in kwargs:
             extractor[key] = kwargs.pop(key)
     for key in ("num_classes", "global_pool", "in_chans"):

@@ -112,7 +112,7 @@ def native_model(name: str, pretrained: bool, told: dict[str, Any], options: dic
     features = bool(options.pop("features_only", False))
     extractor = {key: options.pop(key) for key in EXTRACTOR if key in options}
     extractor |= extractor.pop("feature_cfg", {})
-    for key in ("output_fmt", "norm", "return_dict") if features else ():
+    for key in ("output_fmt", "norm", "return_dict", "feature_location") if features else ():
         if key in options:
             extractor[key] = options.pop(key)
     indices = extractor.pop("out_indices", options.pop("out_indices", None))

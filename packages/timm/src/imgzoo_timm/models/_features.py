@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from imgzoo.errors import OptionError
 from imgzoo.features import Feature, FeatureModel, default_out_indices, resolve_indices
 from imgzoo.features import FeatureInfo as NativeInfo
+from imgzoo_archs_efficientnet.trunk import MobileTrunk
 from imgzoo_timm.layers._patch_embed import Format
 
 __all__ = ["FeatureDictNet", "FeatureGetterNet", "FeatureInfo", "FeatureListNet", "feature_take_indices"]
@@ -142,6 +143,36 @@ class FeatureDictNet(Extractor):
         return OrderedDict(zip(self.out_map, self.levels(x)))
 
 
+class ExpansionListNet(FeatureListNet):
+    """Images -> what the last block of each level's stage gives its last convolution, which narrows it."""
+
+    BEFORE = {"conv_pwl": "forward_pre", "conv_pw": "forward_pre", "bn1": "forward"}
+    """Where blocks are widest: the first of these that a block has."""
+
+    def __init__(self, model: Any, out_indices: Any, output_fmt: str):
+        from ._extract import FeatureHooks
+
+        super().__init__(model, out_indices, output_fmt)
+        rows = deepcopy(self.feature_info.info)
+        for i in self.feature_info.out_indices:
+            stage = rows[i]["module"]
+            parts = dict(model.get_submodule(stage).named_children()) if stage.startswith("blocks.") else {}
+            last = next(reversed(parts), "")
+            word = next((each for each in self.BEFORE if last and hasattr(parts[last], each)), None)
+            if word is None:
+                raise OptionError(f"level {i} of this network ({stage}) has no expansion: leave it out of out_indices, "
+                                  "or say feature_location='bottleneck'")  # fmt: skip
+            part = getattr(parts[last], word)
+            width = getattr(part, "in_channels", None) or part.num_features
+            rows[i] |= {"module": f"{stage}.{last}.{word}", "num_chs": width, "hook_type": self.BEFORE[word]}
+        self.feature_info = FeatureInfo(rows, list(self.feature_info.out_indices))
+        self.hooks = FeatureHooks(self.feature_info.get_dicts(), model.named_modules())
+
+    def levels(self, x: Tensor) -> list[Tensor]:
+        super().levels(x)
+        return list(self.hooks.get_output(x.device).values())
+
+
 class FeatureGetterNet(FeatureModel):
     """Images -> levels of a network that keeps its own form: keys begin with `model.`."""
 
@@ -180,12 +211,22 @@ GETTERS = {"coat", "cspnext", "efficientformer", "efficientvim", "hiera", "hiera
 
 def extractor_of(model: Any, out_indices: Any = None, feature_cls: Any = None, out_map: Any = None,
                  output_fmt: str | None = None, flatten_sequential: bool = False, norm: bool = False,
-                 return_dict: bool = False) -> nn.Module:  # fmt: skip
-    """The extractor of a network, in the form that the field gives its family unless `feature_cls` says."""
+                 return_dict: bool = False, feature_location: str | None = None) -> nn.Module:  # fmt: skip
+    """The extractor of a network, in the form that the field gives its family unless `feature_cls` says.
+
+    `feature_location` is of mobile networks: "bottleneck", or "expansion" (also "depthwise") for the wide inside of
+    the last block of each level.
+    """
     from ._extract import FeatureGraphNet, FeatureHookNet
 
     if out_indices is None:
         out_indices = default_out_indices(model)
+    if feature_location is not None and not isinstance(model, MobileTrunk):
+        raise OptionError("feature_location is for EfficientNet and MobileNetV3: leave it out")
+    if feature_location not in (None, "bottleneck", "expansion", "depthwise"):
+        raise OptionError(f"feature_location is 'bottleneck', 'expansion' or 'depthwise', not {feature_location!r}")
+    if feature_location in ("expansion", "depthwise"):
+        return ExpansionListNet(model, out_indices, output_fmt or "NCHW")
     if feature_cls is None:
         family = type(model).__module__.rpartition(".")[2]
         feature_cls = "getter" if model.isotropic or family in GETTERS else "list"

@@ -27,6 +27,9 @@ from imgzoo_timm.layers._patch_embed import PatchEmbed
 from ._config_options import options_of
 from ._features import FeatureInfo
 
+DROPS = ("head_drop", "head.drop", "head.head_drop", "head.classifier.3", "drop")
+"""Where networks drop before the classifier, by the names of the part."""
+
 
 class Network:
     """In front of a native network: what clients read beside its own interface."""
@@ -57,6 +60,10 @@ class Network:
             embed.measure(getattr(self, "img_size", None), to_2tuple(embed.proj.kernel_size),
                           not getattr(self, "dynamic_img_size", False),
                           getattr(self, "dynamic_img_pad", False))  # fmt: skip
+        if "drop_rate" not in self.__dict__:
+            parts = dict(self.named_modules())
+            drop = next((parts[name] for name in DROPS if isinstance(parts.get(name), nn.Dropout)), None)
+            self.drop_rate = 0.0 if drop is None else drop.p
         if isinstance(self.feature_info, NativeInfo) and not isinstance(self.feature_info, FeatureInfo):
             self.feature_info = FeatureInfo.of(self.feature_info)
 
@@ -86,9 +93,27 @@ def spelled(native: type, given: Mapping[str, Any]) -> dict[str, Any]:
     return options
 
 
+APART = {"SwinTransformerV2", "SwinTransformerV2Cr"}
+"""Networks that derive from another here, and from none in the field."""
+
+
+@cache
+def parent_class(native: type) -> type | None:
+    """The network that a network derives from, here and in the field, under the field's arguments."""
+    if native.__name__ in APART:
+        return None
+    targets = {spec.target for spec in registry("models").specs()}
+    above = (each for each in native.__mro__[1:] if f"{each.__module__}:{each.__name__}" in targets)
+    parent = next(above, None)
+    return None if parent is None else network_class(parent)
+
+
 @cache
 def network_class(native: type) -> type:
-    """The native class with `Network` in front and options in the field's words, under the same name."""
+    """The native class with `Network` in front and options in the field's words, under the same name.
+
+    It derives from the class of the network that the native one derives from, and computes as the native one.
+    """
     if native in ADAPTERS:
         return ADAPTERS[native]
 
@@ -110,7 +135,10 @@ def network_class(native: type) -> type:
 
     module = f"{__package__}.{native.__module__.rpartition('.')[2]}"
     body = {"__init__": __init__, "__module__": module, "__qualname__": native.__name__, "__doc__": native.__doc__}
-    return type(native.__name__, (Network, native), body)
+    parent = parent_class(native)
+    if parent is not None:
+        body |= {name: getattr(native, name) for name in vars(parent).keys() - body.keys() if hasattr(native, name)}
+    return type(native.__name__, (parent or Network, native), body)
 
 
 FORMS: dict[str, tuple[str, dict[str, Any]]] = {"EfficientVitLarge": ("EfficientVit", {"large": True})}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -92,6 +92,8 @@ def init_weights_vit_timm(module: nn.Module, name: str = "", needs_reset: bool =
 
 @adapter
 class VisionTransformer(Network, native.VisionTransformer):
+    native_class: ClassVar[type[native.VisionTransformer]] = native.VisionTransformer
+
     def __init__(self, img_size: Any = 224, patch_size: Any = 16, in_chans: int = 3, num_classes: int = 1000,
                  global_pool: str = "token", embed_dim: int = 768, depth: int = 12, num_heads: int = 12,
                  mlp_ratio: float = 4.0, qkv_bias: bool = True, qk_norm: bool = False, scale_attn_norm: bool = False,
@@ -118,7 +120,7 @@ class VisionTransformer(Network, native.VisionTransformer):
         if block_fn in (ResPostBlock, "res_post"):
             given["block"] = "res_post"
         with torch.device(device) if device is not None else torch.device(torch.get_default_device()):
-            native.VisionTransformer.__init__(self, **spelled(native.VisionTransformer, given))
+            self.native_class.__init__(self, **spelled(self.native_class, given))
             if own:
                 self._own_parts(own, locals())
         self.drop_rate = drop_rate
@@ -203,13 +205,8 @@ class VisionTransformer(Network, native.VisionTransformer):
 
 
 @adapter
-class VisionTransformerDistilled(Network, deit.VisionTransformerDistilled):
-    def __init__(self, *args: Any, **kwargs: Any):
-        if args:
-            raise ValueError("options are taken by name here")
-        native_class = deit.VisionTransformerDistilled
-        native_class.__init__(self, **spelled(native_class, kwargs))
-        self.after_construction()
+class VisionTransformerDistilled(VisionTransformer, deit.VisionTransformerDistilled):
+    native_class = deit.VisionTransformerDistilled
 
-    def _init_weights(self, m: nn.Module) -> None:
-        init_weights_vit_timm(m)
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
