@@ -441,3 +441,11 @@ def test_networks_tell_their_dropout(name):
     with torch.device("meta"):
         assert timm.create_model(name).drop_rate == 0.0
         assert timm.create_model(name, drop_rate=0.3).drop_rate == 0.3
+
+
+def test_plain_tracers_take_masks_as_arguments():
+    model = timm.create_model("test_vit", num_classes=3).eval()
+    traced, x = torch.fx.symbolic_trace(model), torch.randn(2, 3, 160, 160)
+    torch.testing.assert_close(traced(x), model(x))
+    torch.testing.assert_close(traced(x, is_causal=True), model(x, is_causal=True))
+    assert not torch.allclose(traced(x, is_causal=True), traced(x))

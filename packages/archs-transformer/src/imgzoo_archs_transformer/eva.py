@@ -106,7 +106,7 @@ class Eva(TokenModel):
         super().__init__(num_classes, in_chans, img_size, patch_size, embed_dim, depth, global_pool, class_token,
                          prefix, dynamic_img_size, pool_include_prefix=global_pool == "map")  # fmt: skip
         make_norm, dim, head_dim = get_norm(norm, eps=eps), embed_dim, embed_dim // num_heads
-        self._pool_options = (attn_pool_heads or num_heads, make_norm)
+        self._pool_options = (attn_pool_heads or num_heads, mlp_ratio, make_norm)
         self.no_embed_class, self.num_reg_tokens = no_embed_class, reg_tokens
         self.cls_token = nn.Parameter(torch.empty(1, 1, dim)) if class_token else None
         self.reg_token = nn.Parameter(torch.empty(1, reg_tokens, dim)) if reg_tokens else None
@@ -187,8 +187,8 @@ class Eva(TokenModel):
         return self.norm(self.blocks(self.embed(x))[0])
 
     def make_attn_pool(self, kind: str) -> nn.Module | None:
-        heads, norm = self._pool_options
-        return AttentionPoolLatent(self.embed_dim, heads, norm=norm) if kind == "map" else None
+        heads, mlp_ratio, norm = self._pool_options
+        return AttentionPoolLatent(self.embed_dim, heads, mlp_ratio, norm=norm) if kind == "map" else None
 
     def sized(self):
         return [] if self.rope is None else [(self.rope, self.grid)]

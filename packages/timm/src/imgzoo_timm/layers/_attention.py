@@ -37,6 +37,16 @@ def resolve_self_attn_mask(
     return torch.zeros_like(attn_mask, dtype=attn.dtype).masked_fill(~attn_mask, float("-inf"))
 
 
+def self_attn_bias(x: Tensor, attn_mask: Tensor | None, is_causal: bool, fused: bool) -> Tensor | None:
+    """The mask as it is where the fused kernel takes it, else what is added to the scores; tracers see one call."""
+    if is_causal or (attn_mask is not None and attn_mask.dtype == torch.bool and not fused):
+        return resolve_self_attn_mask(x.shape[1], x, attn_mask, is_causal)
+    return attn_mask
+
+
+torch.fx.wrap("self_attn_bias")
+
+
 @adapter
 @placed
 class Attention(native.Attention):
@@ -63,9 +73,7 @@ class Attention(native.Attention):
         return self.num_heads * self.head_dim
 
     def forward(self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False) -> Tensor:
-        bias = attn_mask
-        if is_causal or (bias is not None and bias.dtype == torch.bool and not self.fused_attn):
-            bias = resolve_self_attn_mask(x.shape[1], x, attn_mask, is_causal)
+        bias = self_attn_bias(x, attn_mask, is_causal, self.fused_attn)
         q, k, v = self.qkv(x).unflatten(2, (3, self.num_heads, self.head_dim)).permute(2, 0, 3, 1, 4).unbind(0)
         y = self.attend(self.q_norm(q), self.k_norm(k), v, bias).transpose(1, 2).flatten(2)
         if self.gated:
@@ -209,9 +217,7 @@ class AttentionRope(rotary_attention.RotaryAttention):
 
     def forward(self, x: Tensor, rope: Tensor | None = None, attn_mask: Tensor | None = None,
                 is_causal: bool = False) -> Tensor:  # fmt: skip
-        if is_causal:
-            attn_mask = resolve_self_attn_mask(x.shape[1], x, attn_mask, is_causal)
-        return super().forward(x, rope, attn_mask)
+        return super().forward(x, rope, self_attn_bias(x, attn_mask, is_causal, True))
 
 
 class Nothing(nn.Module):

@@ -27,7 +27,7 @@ from imgzoo_timm.layers._patch_embed import PatchEmbed
 from ._config_options import options_of
 from ._features import FeatureInfo
 
-DROPS = ("head_drop", "head.drop", "head.head_drop", "head.classifier.3", "drop")
+DROPS = ("head_drop", "head.drop", "head.dropout", "head.head_drop", "head.classifier.3", "drop")
 """Where networks drop before the classifier, by the names of the part."""
 
 
