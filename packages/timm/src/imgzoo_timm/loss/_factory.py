@@ -60,7 +60,7 @@ def load_class_weights(value: Any, key: str = "class_weight") -> Tensor | float 
         return None
     if isinstance(value, bool):
         raise ValueError(f"{key} is a number, numbers between commas or a file, not {value}")
-    found = _weights_of(value, key) if isinstance(value, str) else value
+    found: Any = _weights_of(value, key) if isinstance(value, str) else value
     weights = torch.as_tensor(found, dtype=torch.float32)
     if not (weights.isfinite() & (weights >= 0)).all():
         raise ValueError(f"weights of classes are finite numbers of at least 0, not {found}")
