@@ -16,7 +16,7 @@ from imgzoo_timm import data, layers, loss, models, utils
 ROOT = Path(imgzoo_timm.__file__).parent
 REASONS = {
     "what a subclass answers, or a protocol asks": """
-        _door:* standin:* data/_info:DatasetInfo.* data/_readers:Reader._filename data/_mixup:FastCollateMixup.__call__
+        _door:* standin:* data/_info:DatasetInfo.* data/_targets:Reader._filename data/_mixup:FastCollateMixup.__call__
         data/_dataset:IterableImageDataset.* data/_dataset:seed_worker layers/_config:_Switch.__exit__
         layers/_position:*.forward layers/_rotary:Rotary.tables models/__init__:checkpoint_filter_fn
         models/_extract:FeatureHooks.keep scheduler/_schedulers:Scheduler._get_lr
@@ -35,7 +35,7 @@ REASONS = {
     "exact, so that no tolerance is asked for": "data/_sequence:get_image_size_for_seq",
     "the model says it": "models/_builder:load_pretrained models/_features:* models/_extract:FeatureHookNet.__init__",
     "as in the field: of no use to this kind": """
-        data/_sequence:ResizeKeepRatioToSequence.get_params layers/_act:* layers/_conv:*
+        data/_sequence:ResizeKeepRatioToSequence.get_params data/_targets:HfReader._filename layers/_act:* layers/_conv:*
         layers/_drop:DropBlock2d.__init__ layers/_gate:* layers/_norm_forms:* layers/_config:set_layer_config.__init__
         layers/_attention:MapPool.init_weights layers/_patch_embed:PatchEmbedInterpolator.__init__
     """,

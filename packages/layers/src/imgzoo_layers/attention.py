@@ -3,6 +3,7 @@
 import math
 
 import torch
+import torch.fx
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -28,10 +29,16 @@ class Attending(nn.Module):
         if self.fused_attn:
             drop = self.attn_drop.p if self.training else 0.0
             return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=drop, scale=self.scale)
-        scores = (q * self.scale) @ k.transpose(-2, -1)
-        if bias is not None:
-            scores = scores + bias
+        scores = biased((q * self.scale) @ k.transpose(-2, -1), bias)
         return self.attn_drop(scores.softmax(dim=-1)) @ v
+
+
+def biased(scores: Tensor, bias: Tensor | None) -> Tensor:
+    """Scores with what is added to them; tracers see one call, for they cannot tell whether there will be a bias."""
+    return scores if bias is None else scores + bias
+
+
+torch.fx.wrap("biased")
 
 
 def set_fused_attn(model: nn.Module, enable: bool = True) -> None:
