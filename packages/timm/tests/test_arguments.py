@@ -35,8 +35,9 @@ REASONS = {
     "exact, so that no tolerance is asked for": "data/_sequence:get_image_size_for_seq",
     "the model says it": "models/_builder:load_pretrained models/_features:* models/_extract:FeatureHookNet.__init__",
     "as in the field: of no use to this kind": """
-        data/_sequence:ResizeKeepRatioToSequence.get_params data/_targets:HfReader._filename layers/_act:* layers/_conv:*
-        layers/_drop:DropBlock2d.__init__ layers/_gate:* layers/_norm_forms:* layers/_config:set_layer_config.__init__
+        data/_sequence:ResizeKeepRatioToSequence.get_params data/_targets:HfReader._filename layers/_act:*
+        layers/_conv:* layers/_drop:DropBlock2d.__init__ layers/_gate:* layers/_norm_forms:*
+        layers/_config:set_layer_config.__init__
         layers/_attention:MapPool.init_weights layers/_patch_embed:PatchEmbedInterpolator.__init__
     """,
 }

@@ -78,6 +78,7 @@ class Eva(TokenModel):
     rope_halves: rotate the halves of a head, not neighboring channels
     rope_rescale: largest factor of random positions in training; 0 for none
     attn_pool_heads: heads of the attention pool; none for `num_heads`
+    attn_pool_mlp_ratio: width of its mlp as a multiple of its input; none for `mlp_ratio`
     """
 
     layer_groups = {
@@ -98,7 +99,8 @@ class Eva(TokenModel):
                  rope_shift: float = 0.0, rope_columns_first: bool = False, rope_halves: bool = False,
                  rope_rescale: float = 0.0, abs_pos: bool = True, no_embed_class: bool = False,
                  class_token: bool = True, reg_tokens: int = 0, pre_norm: bool = False, final_norm: bool = True,
-                 fc_norm: bool | None = None, attn_pool_heads: int | None = None, dynamic_img_size: bool = False,
+                 fc_norm: bool | None = None, attn_pool_heads: int | None = None,
+                 attn_pool_mlp_ratio: float | None = None, dynamic_img_size: bool = False,
                  norm: str = "layernorm", eps: float = 1e-6, drop_rate: float = 0.0, pos_drop_rate: float = 0.0,
                  patch_drop_rate: float = 0.0, proj_drop_rate: float = 0.0, attn_drop_rate: float = 0.0,
                  drop_path_rate: float = 0.0):  # fmt: skip
@@ -106,7 +108,7 @@ class Eva(TokenModel):
         super().__init__(num_classes, in_chans, img_size, patch_size, embed_dim, depth, global_pool, class_token,
                          prefix, dynamic_img_size, pool_include_prefix=global_pool == "map")  # fmt: skip
         make_norm, dim, head_dim = get_norm(norm, eps=eps), embed_dim, embed_dim // num_heads
-        self._pool_options = (attn_pool_heads or num_heads, mlp_ratio, make_norm)
+        self._pool_options = (attn_pool_heads or num_heads, attn_pool_mlp_ratio or mlp_ratio, make_norm)
         self.no_embed_class, self.num_reg_tokens = no_embed_class, reg_tokens
         self.cls_token = nn.Parameter(torch.empty(1, 1, dim)) if class_token else None
         self.reg_token = nn.Parameter(torch.empty(1, reg_tokens, dim)) if reg_tokens else None

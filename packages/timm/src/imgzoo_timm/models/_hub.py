@@ -13,6 +13,7 @@ import imgzoo
 from imgzoo.errors import UsageError, WeightsError
 from imgzoo.loading.files import read_state
 from imgzoo.loading.places import fetch_config, hub_file, hub_weights
+from imgzoo.text import escaped
 
 from ._factory import no_cache_dir
 
@@ -90,7 +91,7 @@ def load_state_dict_from_path(path: str | Path, weights_only: bool = True) -> di
     if not found:
         raise NoWeightsError(f"{folder} has no weight file: No suitable checkpoints ({', '.join(ENDINGS)})")
     if len(by_ending) > 1 and found is by_ending:
-        log.warning("%s is read, of %s", found[0].name, ", ".join(each.name for each in found))
+        log.warning("%s is read, of %s", escaped(found[0].name), escaped(", ".join(each.name for each in found)))
     return read_state(found[0])  # type: ignore[arg-type]
 
 
