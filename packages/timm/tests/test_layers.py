@@ -46,8 +46,9 @@ def test_forms_of_native_parts(kind):
 
 
 def test_a_mask_is_added_to_the_scores_of_a_map():
+    kind = layers.MultiQueryAttention2d  # its module is read when it is first named
     attention: Any = next(adopt(nn.Sequential(filled(Native(24, heads=3)))).children())
-    assert isinstance(attention, layers.MultiQueryAttention2d)
+    assert isinstance(attention, kind)
     alone = torch.full((64, 64), -torch.inf).fill_diagonal_(0.0)
     expected = attention.output(attention.value(MAP).repeat(1, 3, 1, 1))
     torch.testing.assert_close(attention(MAP, attn_mask=alone), expected)

@@ -22,7 +22,7 @@ from ._rotary import create_rope_embed
 
 
 def maybe_add_mask(scores: Tensor, attn_mask: Tensor | None = None) -> Tensor:
-    return scores if attn_mask is None else scores + attn_mask
+    return native.biased(scores, attn_mask)
 
 
 def resolve_self_attn_mask(
