@@ -44,9 +44,9 @@ def _table(name: str) -> str:
 
 
 @functools.cache
-def _synsets() -> tuple[list[str], dict[str, tuple[str, str]]]:
-    rows = [line.split("\t") for line in _table("synsets.xz").split("\n")]
-    return [row[0] for row in rows], {row[0]: (row[1], row[2]) for row in rows}
+def _synsets() -> dict[str, str]:
+    """Each synset's line of the table, which is split only where somebody asks for its words."""
+    return {line[:9]: line for line in _table("synsets.xz").split("\n")}
 
 
 @functools.cache
@@ -56,30 +56,30 @@ def subset_synsets(name: str) -> tuple[str, ...]:
     if name not in SUBSETS:
         raise UsageError(f"there is no label set '{name}'; use one of {', '.join(SUBSETS)}")
     steps = json.loads(_table("subsets.xz"))[name]
-    names = _synsets()[0]
+    names = list(_synsets())
     return tuple(names[row] for row in np.cumsum(steps))
 
 
 def lemma(synset: str) -> str:
     """The words of a synset: "n01440764" -> "tench, Tinca tinca"."""
-    return _known(synset)[0]
+    return _known(synset)[1]
 
 
 def are_synsets(names: Sequence[str]) -> bool:
     """Whether these names, at least one, are all synsets of ImageNet."""
-    return bool(names) and all(_SYNSET.fullmatch(name) for name in names) and set(names) <= _synsets()[1].keys()
+    return bool(names) and all(_SYNSET.fullmatch(name) for name in names) and set(names) <= _synsets().keys()
 
 
 def definition(synset: str) -> str:
     """WordNet's definition of a synset."""
-    return _known(synset)[1]
+    return _known(synset)[2]
 
 
-def _known(synset: str) -> tuple[str, str]:
-    found = _synsets()[1].get(synset)
+def _known(synset: str) -> list[str]:
+    found = _synsets().get(synset)
     if found is None:
         raise UsageError(f"'{synset}' is not a synset of ImageNet")
-    return found
+    return found.split("\t")
 
 
 class DatasetInfo:

@@ -15,6 +15,11 @@ def _dot(x: list[Tensor], y: list[Tensor]) -> Tensor:
     return torch.cat([torch.linalg.vecdot(a, b) for a, b in zip(x, y)])
 
 
+def _length(x: list[Tensor]) -> Tensor:
+    """Euclidean norms of the rows of a matrix that is cut into pieces."""
+    return torch.cat([torch.linalg.vector_norm(a, dim=1) for a in x])
+
+
 def project(params: list[Tensor], grads: list[Tensor], steps: list[Tensor], delta: float, eps: float) -> Tensor:
     """Project the step of one tensor, given in pieces along its first axis, in place; whether it was scale invariant.
 
@@ -23,20 +28,20 @@ def project(params: list[Tensor], grads: list[Tensor], steps: list[Tensor], delt
     """
     rows = [[x.flatten(1) for x in pieces] for pieces in (params, grads, steps)]
     weight, gradient, step = rows
-    dot, p2, g2 = _dot(gradient, weight), _dot(weight, weight), _dot(gradient, gradient)
-    radial = _dot(weight, step)
+    dot, lengths = _dot(gradient, weight), (_length(weight), _length(gradient))
     size = sum(p.numel() for p in weight)
 
-    def measure(dot: Tensor, p2: Tensor, g2: Tensor, radial: Tensor) -> tuple[Tensor, Tensor]:
-        """Whether all are nearly orthogonal, and the radial share of the step of each."""
-        cosine = dot.abs() / (p2.sqrt().clamp_min(eps) * g2.sqrt().clamp_min(eps))
-        return cosine.max() < delta / (size // len(p2)) ** 0.5, radial / (p2.sqrt() + eps) ** 2
+    def orthogonal(dot: Tensor, p: Tensor, g: Tensor) -> Tensor:
+        cosine = dot.abs() / (p.clamp_min(eps) * g.clamp_min(eps))
+        return cosine.max() < delta / (size // len(p)) ** 0.5
 
-    channels, by_channel = measure(dot, p2, g2, radial)
-    layer, whole = measure(*(x.sum().view(1) for x in (dot, p2, g2, radial)))
+    layer_lengths = [torch.linalg.vector_norm(x).view(1) for x in lengths]
+    channels, layer = orthogonal(dot, *lengths), orthogonal(dot.sum().view(1), *layer_lengths)
     found = channels | layer
     if found.is_cpu and not found:
         return found
+    radial = _dot(weight, step)
+    by_channel, whole = radial / (lengths[0] + eps) ** 2, radial.sum() / (layer_lengths[0] + eps) ** 2
     shares = torch.where(channels, by_channel, torch.where(layer, whole, 0.0))[:, None]
     start = 0
     for p, u in zip(weight, step):
