@@ -266,3 +266,39 @@ def test_networks_of_ones_own_configurations_give_the_same_numbers(row):
     rows = [list(other_configs(each))[row] for each in libraries]
     assert repr(rows[0][1]) == repr(rows[1][1])
     on_shared_weights(*(make(cfg, num_classes=7, **options) for make, cfg, options in rows), torch.randn(1, 3, 64, 64))
+
+
+ATTRIBUTES = ["repvit_m0_9", "levit_128s", "efficientvim_m1", "pit_ti_224", "nest_tiny", "vit_tiny_r_s16_p8_224",
+              "volo_d1_224", "xcit_nano_12_p16_224", "cait_xxs24_224", "swinv2_tiny_window8_256", "pvt_v2_b0",
+              "samvit_base_patch16", "crossvit_9_240", "visformer_tiny", "focalnet_tiny_srf", "test_coatnet",
+              "mobileone_s1", "fastvit_mci1", "fastvit_t8", "naflexvit_base_patch16_gap"]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ATTRIBUTES)
+def test_networks_have_the_attributes_that_clients_read(name):
+    with torch.device("meta"):
+        mine, other = (create(name) for create in both("models", "create_model"))
+    for attribute in ("global_pool", "embed_dim", "num_features", "num_prefix_tokens", "num_reg_tokens"):
+        wanted = getattr(other, attribute, None)
+        if wanted is not None and not isinstance(wanted, nn.Module):
+            assert getattr(mine, attribute) == wanted, attribute
+    for attribute in ("grid_size", "img_size", "num_patches", "patch_size"):
+        wanted = getattr(getattr(other, "patch_embed", None), attribute, None)
+        if wanted is not None:
+            assert getattr(mine.patch_embed, attribute) == wanted, attribute
+    assert mine.default_cfg["first_conv"] == other.default_cfg["first_conv"]
+
+
+FORMS = [("dict", "cs3darknet_focus_s"), ("dict", "csatv2"), ("hook", "cs3darknet_focus_s"), ("hook", "levit_128s"),
+         ("hook", "tf_mobilenetv3_small_minimal_100"), (None, "pit_ti_224"), (None, "legacy_xception")]  # fmt: skip
+
+
+@pytest.mark.parametrize(("form", "name"), FORMS)
+def test_extractors_have_the_form_of_the_field(form, name):
+    options = dict(features_only=True) if form is None else dict(features_only=True, feature_cls=form)
+    with torch.device("meta"):
+        mine, other = (create(name, **options) for create in both("models", "create_model"))
+        assert list(mine.state_dict()) == list(other.state_dict())
+        if form == "dict":
+            x = torch.randn(1, *mine.default_cfg["input_size"])
+            assert list(mine(x)) == list(other(x))

@@ -449,3 +449,56 @@ def test_plain_tracers_take_masks_as_arguments():
     torch.testing.assert_close(traced(x), model(x))
     torch.testing.assert_close(traced(x, is_causal=True), model(x, is_causal=True))
     assert not torch.allclose(traced(x, is_causal=True), traced(x))
+
+
+SIZES_OF_EMBEDDINGS = {
+    "pit_ti_224": ((16, 16), (27, 27)), "nest_tiny": ((4, 4), (56, 56)), "swinv2_tiny_window8_256": ((4, 4), (64, 64)),
+    "vit_tiny_r_s16_p8_224": ((8, 8), (7, 7)), "xcit_nano_12_p16_224": (16, (14, 14)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SIZES_OF_EMBEDDINGS)
+def test_embeddings_of_a_familys_own_tell_their_sizes(name):
+    with torch.device("meta"):
+        model = timm.create_model(name)
+    patch, grid = SIZES_OF_EMBEDDINGS[name]
+    embed = model.patch_embed
+    assert (embed.patch_size, embed.grid_size, embed.num_patches) == (patch, grid, grid[0] * grid[1])
+    assert embed.img_size == model.img_size == model.default_cfg["input_size"][1:]
+
+
+@pytest.mark.parametrize("name", ["test_byobnet", "repvit_m0_9", "levit_128s", "swinv2_tiny_window8_256", "test_vit"])
+def test_the_pool_is_told_by_its_word(name):
+    with torch.device("meta"):
+        model = timm.create_model(name)
+    assert model.global_pool == model.pool_kind() != ""
+    model.reset_classifier(0, "")
+    assert model.global_pool == ""
+
+
+def test_a_class_token_that_joins_late_is_a_prefix_of_the_features_alone():
+    model = timm.create_model("cait_xxs24_224", img_size=32, depth=2).eval()
+    x = torch.randn(1, 3, 32, 32)
+    assert model.num_prefix_tokens == 1
+    assert model.forward_features(x)[:, model.num_prefix_tokens :].shape == (1, 4, 192)
+    assert model.forward_intermediates(x, 1, intermediates_only=True)[0].shape == (1, 192, 2, 2)
+
+
+def test_hooks_keep_a_network_whole_or_take_it_apart():
+    x = torch.randn(1, 3, 64, 64)
+    whole = timm.create_model("tf_mobilenetv3_small_minimal_100", features_only=True, feature_cls="hook").eval()
+    assert "body.conv_head.weight" in whole.state_dict() and "body.classifier.weight" not in whole.state_dict()
+    apart = timm.create_model("mobilevitv2_050", features_only=True, feature_cls="hook").eval()
+    assert not any(key.startswith("body.") for key in apart.state_dict())
+    plain = timm.create_model("mobilevitv2_050", features_only=True).eval()
+    plain.load_state_dict(apart.state_dict())
+    torch.testing.assert_close(apart(x), plain(x))
+    named = timm.create_model("mobilevitv2_050", features_only=True, feature_cls="dict", out_indices=(1, 3)).eval()
+    assert list(named(x)) == ["1", "3"] and len(whole(x)) == 5
+
+
+def test_every_layer_that_sees_the_image_is_named():
+    with torch.device("meta"):
+        found = {name: timm.create_model(name).default_cfg["first_conv"] for name in ("mobileone_s1", "crossvit_9_240")}
+    assert found == {"mobileone_s1": ("stem.conv_kxk.0.conv", "stem.conv_scale.conv"),
+                     "crossvit_9_240": ("patch_embed.0.proj", "patch_embed.1.proj")}  # fmt: skip

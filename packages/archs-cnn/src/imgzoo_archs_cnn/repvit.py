@@ -125,7 +125,7 @@ class RepVit(NormLinearHead, ImageModel):
     distilled: a second head for distillation
     """
 
-    parts = Parts(pool="global_pool", head=("head.head.l", "head.head_dist.l"), taught="head.head_dist")
+    parts = Parts(pool="pool", head=("head.head.l", "head.head_dist.l"), taught="head.head_dist")
     layer_groups = {
         "stem": r"^stem",
         "blocks": [(r"^stages\.(\d+)\.downsample", (0,)), (r"^stages\.(\d+)\.blocks\.(\d+)", None)],
@@ -145,16 +145,16 @@ class RepVit(NormLinearHead, ImageModel):
         self.stages = nn.Sequential(*stages)
         self.feature_info = FeatureInfo(Feature(dim, 4 * 2**i, f"stages.{i}") for i, dim in enumerate(embed_dim))
         self.num_features = embed_dim[-1]
-        self.global_pool = GlobalPool(global_pool)
+        self.pool = GlobalPool(global_pool)
         check_pool(global_pool, num_classes)
-        self.head_hidden_size = self.num_features * self.global_pool.width
+        self.head_hidden_size = self.num_features * self.pool.width
         self.head = TwoHeads(self.head_hidden_size, num_classes, drop_rate, distilled)
 
     def forward_features(self, x: Tensor) -> Tensor:  # (B, 3, H, W) -> (B, C, H/32, W/32)
         return self.stages(self.stem(x))
 
     def forward_head(self, x: Tensor, pre_logits: bool = False):
-        x = self.global_pool(x)
+        x = self.pool(x)
         return x if pre_logits else self.head(x)
 
     @torch.jit.ignore  # pyright: ignore[reportArgumentType]

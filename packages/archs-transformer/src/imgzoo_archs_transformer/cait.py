@@ -59,15 +59,15 @@ class Cait(TokenModel):
 
     parts = TokenModel.parts._replace(tail=("cls_token", "blocks_token_only"))
     tables = {"pos_embed": GridTable()}
+    token_joins_late = True
 
     def __init__(self, img_size: int | tuple[int, int] = 224, patch_size: int = 16, in_chans: int = 3,
                  num_classes: int = 1000, global_pool: str = "token", embed_dim: int = 192, depth: int = 24,
                  num_heads: int = 4, mlp_ratio: float = 4.0, layer_scale: float = 1e-5, depth_token_only: int = 2,
                  mlp_ratio_token_only: float = 4.0, drop_rate: float = 0.0, pos_drop_rate: float = 0.0,
                  proj_drop_rate: float = 0.0, attn_drop_rate: float = 0.0, drop_path_rate: float = 0.0):  # fmt: skip
-        super().__init__(num_classes, in_chans, img_size, patch_size, embed_dim, depth, global_pool,
-                         prefix=0)  # the class token joins after the last level  # fmt: skip
-        self.pool_from, dim, hidden = 1, embed_dim, int(embed_dim * mlp_ratio)
+        super().__init__(num_classes, in_chans, img_size, patch_size, embed_dim, depth, global_pool)
+        dim, hidden = embed_dim, int(embed_dim * mlp_ratio)
         self.cls_token = nn.Parameter(torch.empty(1, 1, dim))
         self.pos_embed = nn.Parameter(torch.empty(1, self.grid[0] * self.grid[1], dim))
         self.patch_embed = PatchEmbed(pair(patch_size), in_chans, dim)

@@ -105,7 +105,7 @@ class Flat(nn.Module):
 class EfficientFormer(Distilled, ImageModel):
     """The last `num_vit` blocks attend; two classifiers read one vector, averaged outside of distilled training."""
 
-    parts = Parts(norm=("norm",), pool="global_pool", head=("head", "head_dist"))
+    parts = Parts(norm=("norm",), pool="pool", head=("head", "head_dist"))
     layer_groups = {"stem": r"^stem", "blocks": [(r"^stages\.(\d+)", None), (r"^norm", (99999,))]}
     no_decay = ("*attention_biases",)
 
@@ -137,9 +137,9 @@ class EfficientFormer(Distilled, ImageModel):
         self.feature_info = FeatureInfo(levels)
         self.num_features = dim
         self.norm = nn.LayerNorm(dim)
-        self.global_pool = GlobalPool(global_pool)
-        self.global_pool.dims = (1,)
-        self.head_hidden_size = dim * self.global_pool.width
+        self.pool = GlobalPool(global_pool)
+        self.pool.dims = (1,)
+        self.head_hidden_size = dim * self.pool.width
         self.head_drop = nn.Dropout(drop_rate)
         self.head = linear_or_none(self.head_hidden_size, num_classes)
         self.head_dist = linear_or_none(self.head_hidden_size, num_classes)
@@ -163,4 +163,4 @@ class EfficientFormer(Distilled, ImageModel):
 
     def _cut(self, level: str, chosen: list[int]) -> None:
         if level != self.feature_info.levels[-1].module:  # what is left ends in a map
-            self.global_pool.dims = (2, 3)
+            self.pool.dims = (2, 3)

@@ -150,7 +150,7 @@ class EfficientFormerV2(Distilled, ImageModel):
         num_vit: blocks at the end of the last two stages that attend
     """
 
-    parts = Parts(norm=("norm",), pool="global_pool", head=("head", "head_dist"))
+    parts = Parts(norm=("norm",), pool="pool", head=("head", "head_dist"))
     flat_parts = ("stem",)
     layer_groups = {"stem": r"^stem", "blocks": [(r"^stages\.(\d+)", None), (r"^norm", (99999,))]}
     no_decay = ("*attention_biases",)
@@ -181,8 +181,8 @@ class EfficientFormerV2(Distilled, ImageModel):
         self.feature_info = FeatureInfo(levels)
         self.num_features = dim
         self.norm = nn.BatchNorm2d(dim)
-        self.global_pool = GlobalPool(global_pool)
-        self.head_hidden_size = dim * self.global_pool.width
+        self.pool = GlobalPool(global_pool)
+        self.head_hidden_size = dim * self.pool.width
         self.head_drop = nn.Dropout(drop_rate)
         self.head = linear_or_none(self.head_hidden_size, num_classes)
         self.head_dist = linear_or_none(self.head_hidden_size, num_classes)

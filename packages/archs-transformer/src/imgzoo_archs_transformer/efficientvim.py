@@ -156,17 +156,17 @@ class Stage(nn.Module):
 class ShortenedViM(Shortened):
     """A pruned network has one classifier, over the map it ends in."""
 
-    parts = Parts(stem=("patch_embed",), pool="global_pool", head="heads",
+    parts = Parts(stem=("patch_embed",), pool="pool", head="heads",
                   tail=("norm", "weights", "weights_dist", "heads_dist"))  # fmt: skip
     _set_pool = ImageModel._set_pool
     pool_kind = ImageModel.pool_kind
     _new_head = ImageModel._new_head
 
     def forward_head(self: Any, x: Tensor, pre_logits: bool = False) -> Tensor:
-        x = self.head_drop(self.global_pool(x))
+        x = self.head_drop(self.pool(x))
         if pre_logits:
             return x
-        return self.heads(x) if self.global_pool.kind else self.heads(x.movedim(1, -1)).movedim(-1, 1)
+        return self.heads(x) if self.pool.kind else self.heads(x.movedim(1, -1)).movedim(-1, 1)
 
 
 class EfficientViM(ImageModel):
@@ -204,7 +204,7 @@ class EfficientViM(ImageModel):
         self.norm = nn.ModuleList([*(LayerNorm(dim, eps=1e-5) for dim in dims), LayerNorm2d(dims[-1], eps=1e-5)])
         self.widths = [*dims, dims[-1]]
         self.num_features = self.head_hidden_size = sum(self.widths)
-        self.global_pool = GlobalPool()
+        self.pool = GlobalPool()
         self._set_pool(global_pool)
         self.head_drop = nn.Dropout(drop_rate)
         self.heads = nn.ModuleList(linear_or_none(dim, num_classes) for dim in self.widths)

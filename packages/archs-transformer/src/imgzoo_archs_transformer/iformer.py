@@ -113,7 +113,7 @@ class IFormer(NormLinearHead, ImageModel):
         distilled: a second head for distillation
     """
 
-    parts = Parts(pool="global_pool", head=("head.head.l", "head.head_dist.l"), taught="head.head_dist")
+    parts = Parts(pool="pool", head=("head.head.l", "head.head_dist.l"), taught="head.head_dist")
     layer_groups = {
         "stem": r"^stem",
         "blocks": [
@@ -150,9 +150,9 @@ class IFormer(NormLinearHead, ImageModel):
         self.stages = nn.Sequential(*stages)
         self.feature_info = FeatureInfo(levels)
         self.num_features = dims[-1]
-        self.global_pool = GlobalPool(global_pool)
+        self.pool = GlobalPool(global_pool)
         check_pool(global_pool, num_classes)
-        self.head_hidden_size = dims[-1] * self.global_pool.width
+        self.head_hidden_size = dims[-1] * self.pool.width
         self.head = TwoHeads(self.head_hidden_size, num_classes, drop_rate, distilled)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
@@ -162,7 +162,7 @@ class IFormer(NormLinearHead, ImageModel):
         return self.stages(self.stem(x))
 
     def forward_head(self, x: Tensor, pre_logits: bool = False):
-        x = self.global_pool(x)
+        x = self.pool(x)
         return x if pre_logits else self.head(x)
 
     @torch.jit.ignore  # pyright: ignore[reportArgumentType]

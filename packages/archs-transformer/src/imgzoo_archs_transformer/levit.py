@@ -157,7 +157,8 @@ class Levit(NormLinearHead, ImageModel):
         use_conv: maps and 1x1 convolutions in place of tokens and linear layers
     """
 
-    parts = Parts(stem=("embed",), pool="global_pool", head="head.linear")
+    parts = Parts(stem=("embed",), pool="pool", head="head.linear")
+    flat_parts = ("stem",)
     layer_groups = {
         "stem": r"^stem",
         "blocks": [(r"^stages\.(\d+)\.downsample", (0,)), (r"^stages\.(\d+)\.blocks\.(\d+)", None)],
@@ -190,10 +191,10 @@ class Levit(NormLinearHead, ImageModel):
         self.feature_info = FeatureInfo(levels)
         self.num_features = dim
         check_pool(global_pool, num_classes)
-        self.global_pool = GlobalPool(global_pool)
+        self.pool = GlobalPool(global_pool)
         if not use_conv:
-            self.global_pool.dims = (1,)
-        self.head_hidden_size = dim * self.global_pool.width
+            self.pool.dims = (1,)
+        self.head_hidden_size = dim * self.pool.width
         self.head: nn.Module = NormLinear(self.head_hidden_size, num_classes, "linear", drop_rate)
 
     def grid(self, stage: int) -> Size:
@@ -216,7 +217,7 @@ class Levit(NormLinearHead, ImageModel):
         return self.stages(self.embed(x))
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        x = self.global_pool(x)
+        x = self.pool(x)
         return x if pre_logits else self.head(x)
 
     def _advance(self, path: str, step: Any, x: Any) -> tuple[Any, dict[str, Any]]:

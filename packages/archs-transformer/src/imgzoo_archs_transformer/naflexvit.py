@@ -108,6 +108,7 @@ class NaFlexViT(TokenModel):
                  attn_drop_rate: float = 0.0, drop_path_rate: float = 0.0):  # fmt: skip
         super().__init__(num_classes, in_chans, img_size, patch_size, embed_dim, depth, global_pool, class_token,
                          int(class_token) + reg_tokens, dynamic=True)  # fmt: skip
+        self.num_reg_tokens = reg_tokens
         self._pool_options = (num_heads, mlp_ratio, act)
         dim, patch = embed_dim, self.patch_size
         self.embeds = NaFlexEmbeds(patch, in_chans, dim, class_token, reg_tokens, pos_grid, pos_factorized, pos_mode,

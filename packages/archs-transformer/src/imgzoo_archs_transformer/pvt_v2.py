@@ -64,7 +64,7 @@ class PyramidVisionTransformerV2(ImageModel):
         linear: attend to the mean of 7x7 regions
     """
 
-    parts = Parts(stem=("patch_embed",), pool="global_pool", head="head")
+    parts = Parts(stem=("patch_embed",), pool="pool", head="head")
     layer_groups = {"stem": r"^patch_embed", "blocks": r"^stages\.(\d+)"}
     layout = "plain"
 
@@ -89,8 +89,8 @@ class PyramidVisionTransformerV2(ImageModel):
         self.stages = nn.Sequential(*stages)
         self.feature_info = FeatureInfo(levels)
         self.num_features = dim
-        self.global_pool = GlobalPool(global_pool)
-        self.head_hidden_size = dim * self.global_pool.width
+        self.pool = GlobalPool(global_pool)
+        self.head_hidden_size = dim * self.pool.width
         self.head_drop = nn.Dropout(drop_rate)
         self.head = linear_or_none(self.head_hidden_size, num_classes)
         init_linear_(self)
@@ -102,9 +102,9 @@ class PyramidVisionTransformerV2(ImageModel):
         return self.stages(self.patch_embed(x))
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        x = self.head_drop(self.global_pool(x))
+        x = self.head_drop(self.pool(x))
         if pre_logits:
             return x
-        if self.global_pool.kind == "":  # the classifier looks at every position
+        if self.pool.kind == "":  # the classifier looks at every position
             return self.head(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
         return self.head(x)

@@ -102,7 +102,7 @@ class Downsample(nn.Module):
 class SwiftFormer(Distilled, ImageModel):
     """Two classifiers read one vector; outside of distilled training their logits are averaged."""
 
-    parts = Parts(norm=("norm",), pool="global_pool", head=("head", "head_dist"))
+    parts = Parts(norm=("norm",), pool="pool", head=("head", "head_dist"))
     layer_groups = {
         "stem": r"^stem",
         "blocks": [
@@ -134,8 +134,8 @@ class SwiftFormer(Distilled, ImageModel):
         self.feature_info = FeatureInfo(levels)
         self.num_features = dim
         self.norm = nn.BatchNorm2d(dim)
-        self.global_pool = GlobalPool(global_pool)
-        self.head_hidden_size = dim = dim * self.global_pool.width
+        self.pool = GlobalPool(global_pool)
+        self.head_hidden_size = dim = dim * self.pool.width
         self.head_drop = nn.Dropout(drop_rate)
         self.head = linear_or_none(dim, num_classes)
         self.head_dist = linear_or_none(dim, num_classes)

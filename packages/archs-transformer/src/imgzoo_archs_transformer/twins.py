@@ -47,7 +47,7 @@ class Twins(ImageModel):
         window: side of an attention window; none for a convolution of positions only
     """
 
-    parts = Parts(stem=(), stages=("blocks",), norm=("norm",), pool="global_pool", head="head")
+    parts = Parts(stem=(), stages=("blocks",), norm=("norm",), pool="pool", head="head")
     layer_groups = {
         "stem": r"^patch_embeds\.0",
         "blocks": [
@@ -89,9 +89,9 @@ class Twins(ImageModel):
         )
         self.num_features = dim
         self.norm = LayerNorm(dim)
-        self.global_pool = GlobalPool(global_pool)
-        self.global_pool.dims = (1,)
-        self.head_hidden_size = dim * self.global_pool.width
+        self.pool = GlobalPool(global_pool)
+        self.pool.dims = (1,)
+        self.head_hidden_size = dim * self.pool.width
         self.head_drop = nn.Dropout(drop_rate)
         self.head = linear_or_none(self.head_hidden_size, num_classes)
         init_linear_(self)
@@ -114,7 +114,7 @@ class Twins(ImageModel):
         return x
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        x = self.head_drop(self.global_pool(x))
+        x = self.head_drop(self.pool(x))
         return x if pre_logits else self.head(x)
 
     def _final_norm(self, x: Tensor) -> Tensor:

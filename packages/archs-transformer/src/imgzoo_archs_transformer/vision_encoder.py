@@ -50,6 +50,7 @@ class Tower(ImageModel):
     channels_last = True
     formats = ("NCHW", "NLC")
     layout = "plain"
+    num_prefix_tokens = 0
 
     def forward_intermediates(self, *args: Any, return_prefix_tokens: bool = False, **options: Any) -> Any:
         """As everywhere; `return_prefix_tokens`, which networks of tokens take, adds nothing: there are none."""

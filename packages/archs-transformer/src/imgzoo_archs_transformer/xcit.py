@@ -104,6 +104,7 @@ class Xcit(TokenModel):
 
     parts = TokenModel.parts._replace(tail=("cls_token", "cls_attn_blocks"))
     no_decay = ("cls_token",)
+    token_joins_late = True
     pools = ("token", "avg", "max", "avgmax")
 
     def __init__(self, img_size: int | Size = 224, patch_size: int = 16, embed_dim: int = 384, depth: int = 12,
@@ -111,9 +112,9 @@ class Xcit(TokenModel):
                  num_classes: int = 1000, in_chans: int = 3, global_pool: str = "token", drop_rate: float = 0.0,
                  pos_drop_rate: float = 0.0, proj_drop_rate: float = 0.0, attn_drop_rate: float = 0.0,
                  drop_path_rate: float = 0.0):  # fmt: skip
-        super().__init__(num_classes, in_chans, img_size, patch_size, embed_dim, depth, global_pool, prefix=0,
-                         dynamic=True)  # the class token joins after the last level  # fmt: skip
-        self.pool_from, dim = 1, embed_dim
+        super().__init__(num_classes, in_chans, img_size, patch_size, embed_dim, depth, global_pool,
+                         dynamic=True)  # fmt: skip
+        dim = embed_dim
         self.cls_token = nn.Parameter(torch.empty(1, 1, dim))
         self.patch_embed = ConvPatchEmbed(patch_size, in_chans, dim)
         self.pos_embed = PositionalEncodingFourier(dim)

@@ -137,5 +137,5 @@ class Distilled:
 
     def forward_head(self, x: Tensor, pre_logits: bool = False):
         """`head` and `head_dist` of one pooled vector; a network whose classifiers differ writes its own."""
-        x = self.head_drop(self.global_pool(x))  # type: ignore[attr-defined]
+        x = self.head_drop(self.pool(x))  # type: ignore[attr-defined]
         return x if pre_logits else self.join_heads(self.head(x), self.head_dist(x))  # type: ignore[attr-defined]

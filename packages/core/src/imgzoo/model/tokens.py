@@ -32,6 +32,8 @@ class TokenModel(ImageModel):
     no_decay: ClassVar[tuple[str, ...]] = ("pos_embed", "cls_token")
     pools: ClassVar[tuple[str, ...]] = ("token", "avg", "max", "avgmax")
     """Words of `global_pool` beside "", which keeps all tokens; any other names what `make_attn_pool` makes."""
+    token_joins_late: ClassVar[bool] = False
+    """Whether the class token joins behind the last level, so that levels have no tokens before the patches."""
     isotropic: ClassVar[bool] = True
     formats = ("NCHW", "NLC")
     layout = "plain"
@@ -127,7 +129,7 @@ class TokenModel(ImageModel):
 
     def _behead(self) -> None:
         if "cls_token" in self.parts.tail:
-            self.has_class_token, self.pool_from = False, 0
+            self.has_class_token, self.num_prefix_tokens, self.pool_from = False, 0, 0
         super()._behead()
 
     # sizes
@@ -195,7 +197,7 @@ class TokenModel(ImageModel):
         grid = self.grid_of(x.shape[-2], x.shape[-1])
         result = super().forward_intermediates(x, indices, norm, stop_early, output_fmt, intermediates_only)
         levels = result if intermediates_only else result[1]
-        prefix = self.num_prefix_tokens
+        prefix = 0 if self.token_joins_late else self.num_prefix_tokens
         for i, level in enumerate(levels):
             body = to_map(level[:, prefix:], grid) if output_fmt == "NCHW" else level[:, prefix:]
             levels[i] = (body, level[:, :prefix]) if return_prefix_tokens and prefix else body

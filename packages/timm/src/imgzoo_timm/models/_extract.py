@@ -15,7 +15,7 @@ from imgzoo.features import resolve_indices
 from imgzoo_timm.layers._patch_embed import Format
 from imgzoo_timm.layers._training import create_feature_extractor
 
-from ._features import FeatureInfo
+from ._features import Extractor, FeatureInfo
 
 __all__ = ["FeatureGraphNet", "FeatureHookNet", "FeatureHooks", "GraphExtractNet"]
 
@@ -51,26 +51,23 @@ class FeatureHooks:
         return self.outputs.pop(device, OrderedDict())
 
 
-class FeatureHookNet(nn.Module):
-    """Images -> what the modules of the chosen levels give, as they give it; keys begin with `body.`."""
+class FeatureHookNet(Extractor):
+    """Images -> what the modules of the chosen levels give, as they give it.
+
+    The network is whole, and keys begin with `body.`; with `flatten_sequential` it is in parts, as of `FeatureListNet`.
+    """
 
     def __init__(self, model: Any, out_indices: Any = (0, 1, 2, 3, 4), out_map: Any = None, return_dict: bool = False,
                  output_fmt: str = "NCHW", no_rewrite: bool | None = None, flatten_sequential: bool = False,
                  default_hook_type: str = "forward"):  # fmt: skip
-        super().__init__()
-        chosen = resolve_indices(len(model.feature_info), out_indices)
-        rows = [model.feature_info[i] for i in chosen]
-        self.feature_info = FeatureInfo.of(model.feature_info).from_other(chosen)
-        self.return_dict, self.output_fmt, self.out_indices = return_dict, Format(output_fmt), chosen
-        model.prune_intermediate_layers(chosen)
-        self.body = model
+        whole = not flatten_sequential if no_rewrite is None else no_rewrite
+        super().__init__(model, out_indices, output_fmt, whole)
+        self.return_dict = return_dict
+        rows = self.feature_info.get_dicts()
         self.hooks = FeatureHooks(rows, model.named_modules(), out_map, default_hook_type)
 
-    def set_grad_checkpointing(self, enable: bool = True) -> None:
-        self.body.set_grad_checkpointing(enable)
-
     def forward(self, x: Tensor) -> Any:
-        self.body.forward_intermediates(x, self.out_indices, intermediates_only=True)
+        self.levels(x)
         found = self.hooks.get_output(x.device)
         return found if self.return_dict else list(found.values())
 

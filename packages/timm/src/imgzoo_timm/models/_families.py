@@ -253,11 +253,7 @@ class SwinTransformer(Network, swin_transformer.SwinTransformer):
     def after_construction(self) -> None:
         super().after_construction()
         self.num_layers, self.output_fmt = len(self.layers), "NHWC"
-        self.embed_dim = self.patch_embed.proj.out_channels
-        embed: Any = self.patch_embed
-        embed.img_size, embed.patch_size = self.img_size, to_2tuple(self.patch_size)
-        embed.grid_size = self.resolution(0)
-        embed.num_patches = embed.grid_size[0] * embed.grid_size[1]
+        self.embed_dim = self.feature_info.levels[0].channels
 
 
 # ConvNeXt

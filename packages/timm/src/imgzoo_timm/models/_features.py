@@ -64,17 +64,22 @@ class FeatureInfo(NativeInfo):
 class Extractor(nn.ModuleDict):
     """Images -> the levels of a network; its parts are children under the field's flat names.
 
-    The network itself, which shares the parts, is kept beside them (`network`).
+    The network itself, which shares the parts, is kept beside them (`network`). With `whole` it is the only child,
+    `body`, and keeps all but its classifier.
     """
 
-    def __init__(self, model: Any, out_indices: Any, output_fmt: str):
+    def __init__(self, model: Any, out_indices: Any, output_fmt: str, whole: bool = False):
         super().__init__()
-        native = FeatureModel(model, out_indices, output_fmt)
+        native = FeatureModel(model, out_indices, output_fmt, prune=not whole)
         self.__dict__["held"] = (native,)  # not a child: its parts are
         self.feature_info = native.feature_info
         self.output_fmt, self.in_chans, self.out_indices = Format(output_fmt), model.in_chans, native.out_indices
         self.pretrained_cfg = self.default_cfg = model.pretrained_cfg
-        self.paths = flat_paths(native)
+        self.paths = {} if whole else flat_paths(native)
+        if whole:
+            model._behead()
+            self.body = model
+            return
         for name, path in self.paths.items():
             self.add_module(name, model.get_submodule(path))
         for name, parameter in model._parameters.items():
@@ -98,7 +103,7 @@ class Extractor(nn.ModuleDict):
     def joined(self) -> Any:
         """The network with the parts as they are now: clients replace children, and moving replaces parameters."""
         network = self.network
-        for name, part in self._modules.items():
+        for name, part in self._modules.items() if self.paths else ():
             path = self.paths[name]
             owner = network.get_submodule(path.rpartition(".")[0])
             owner._modules[path.rpartition(".")[2]] = part
@@ -135,9 +140,7 @@ class FeatureDictNet(Extractor):
         if feature_concat:
             raise OptionError("levels are not joined here: leave feature_concat out")
         super().__init__(model, out_indices, output_fmt)
-        self.out_map = (
-            list(out_map) if out_map else [name.replace(".", "_") for name in self.feature_info.module_name()]
-        )
+        self.out_map = list(out_map or map(str, self.out_indices))
 
     def forward(self, x: Tensor) -> OrderedDict[str, Tensor]:
         return OrderedDict(zip(self.out_map, self.levels(x)))
@@ -209,6 +212,25 @@ GETTERS = {"coat", "cspnext", "efficientformer", "efficientvim", "hiera", "hiera
 """Families, beside those of one resolution, whose extractors keep the network's own form in the field."""
 
 
+HOOKED = {"nasnet", "pit", "pnasnet", "xception"}
+"""Families whose extractors hook the whole network."""
+
+
+def family_of(model: Any) -> str:
+    return type(model).__module__.rpartition(".")[2]
+
+
+def keeps_form(model: Any) -> bool:
+    return model.isotropic or family_of(model) in GETTERS
+
+
+def flattened(model: Any) -> bool:
+    """Whether the field takes the blocks of this network apart in its extractors."""
+    inside = any("." in level.module for level in model.feature_info.levels)
+    whole = family_of(model) in HOOKED or (keeps_form(model) and not model.flat_parts)
+    return inside and model.flat_levels and not whole
+
+
 def extractor_of(model: Any, out_indices: Any = None, feature_cls: Any = None, out_map: Any = None,
                  output_fmt: str | None = None, flatten_sequential: bool = False, norm: bool = False,
                  return_dict: bool = False, feature_location: str | None = None) -> nn.Module:  # fmt: skip
@@ -228,13 +250,13 @@ def extractor_of(model: Any, out_indices: Any = None, feature_cls: Any = None, o
     if feature_location in ("expansion", "depthwise"):
         return ExpansionListNet(model, out_indices, output_fmt or "NCHW")
     if feature_cls is None:
-        family = type(model).__module__.rpartition(".")[2]
-        feature_cls = "getter" if model.isotropic or family in GETTERS else "list"
+        feature_cls = "getter" if keeps_form(model) else "hook" if family_of(model) in HOOKED else "list"
     if feature_cls in ("getter", FeatureGetterNet) or norm:
         return FeatureGetterNet(model, out_indices, out_map, return_dict, output_fmt or "NCHW", norm)
     if feature_cls in ("hook", "fx") or feature_cls in (FeatureHookNet, FeatureGraphNet):
         form: Any = {"hook": FeatureHookNet, "fx": FeatureGraphNet}.get(str(feature_cls), feature_cls)
-        return form(model, out_indices, out_map, return_dict=return_dict, output_fmt=output_fmt or "NCHW")
+        parts = {"flatten_sequential": flattened(model)} if form is FeatureHookNet else {}
+        return form(model, out_indices, out_map, return_dict=return_dict, output_fmt=output_fmt or "NCHW", **parts)
     output_fmt = output_fmt or ("NHWC" if model.channels_last else "NCHW")  # as the levels are inside
     if feature_cls in ("dict", FeatureDictNet):
         return FeatureDictNet(model, out_indices, out_map, output_fmt)

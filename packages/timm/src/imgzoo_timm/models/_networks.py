@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
+from operator import itemgetter
 from typing import Any, ClassVar
 
 import torch
@@ -52,14 +53,20 @@ class Network:
     def grad_checkpointing(self: Any, enable: bool) -> None:
         self.set_grad_checkpointing(enable)
 
+    def __getattr__(self: Any, name: str) -> Any:
+        if name == "global_pool" and self.parts.pool != "global_pool":  # a part of the head pools
+            return self.pool_kind()
+        return super().__getattr__(name)  # type: ignore[misc]
+
     def after_construction(self: Any) -> None:
         """Let the parts have the field's attributes too; networks add what follows sizes."""
         adopt(self)
-        embed: Any = getattr(self, "patch_embed", None)
-        if isinstance(embed, PatchEmbed):
-            embed.measure(getattr(self, "img_size", None), to_2tuple(embed.proj.kernel_size),
-                          not getattr(self, "dynamic_img_size", False),
-                          getattr(self, "dynamic_img_pad", False))  # fmt: skip
+        tell_sizes(self)
+        widths = WIDTHS.get(type(self).__module__.rpartition(".")[2])
+        if widths is not None and "embed_dim" not in self.__dict__:
+            self.embed_dim = widths([level.channels for level in self.feature_info.levels])
+        if self.channels_last and "output_fmt" not in self.__dict__:
+            self.output_fmt = "NHWC"
         if "drop_rate" not in self.__dict__:
             parts = dict(self.named_modules())
             drop = next((parts[name] for name in DROPS if isinstance(parts.get(name), nn.Dropout)), None)
@@ -73,6 +80,50 @@ class Network:
     def set_input_size(self: Any, *args: Any, **options: Any) -> None:
         super().set_input_size(*args, **options)  # type: ignore[misc]
         self.after_construction()
+
+
+WIDTHS: dict[str, Callable[[list[int]], Any]] = {
+    "crossvit": lambda dims: sorted(set(dims)), "efficientvim": tuple, "focalnet": list, "levit": tuple,
+    "maxxvit": itemgetter(-1), "pit": itemgetter(-1), "repvit": tuple, "swin_transformer_v2": itemgetter(0),
+    "vision_transformer_sam": itemgetter(0), "visformer": itemgetter(1),
+}  # fmt: skip
+"""What the field calls `embed_dim` of the widths of a family's levels, where its networks have no such attribute."""
+
+
+def tell_sizes(model: Any) -> None:
+    """Let the patch embedding tell of its sizes: of the image, a patch and the grid, as far as the network has them."""
+    embed: Any = getattr(model, "patch_embed", None)
+    if not isinstance(embed, nn.Module) or isinstance(embed, nn.ModuleList):
+        return
+    size = getattr(model, "img_size", None)
+    if isinstance(embed, PatchEmbed):
+        size = size or tuple(model.pretrained_cfg.get("input_size", ())[1:]) or None
+        embed.measure(size, to_2tuple(embed.proj.kernel_size), not getattr(model, "dynamic_img_size", False),
+                      getattr(model, "dynamic_img_pad", False))  # fmt: skip
+        return
+    kernel = next((getattr(embed, name) for name in ("proj", "conv", "input_proj") if hasattr(embed, name)), None)
+    if isinstance(kernel, nn.Conv2d):
+        embed.patch_size = to_2tuple(kernel.kernel_size)
+    elif hasattr(embed, "backbone"):  # positions of a map as they are
+        embed.patch_size = (1, 1)
+    elif isinstance(kernel, nn.Linear):
+        embed.patch_size = to_2tuple(model.patch_size)
+    else:  # several convolutions
+        embed.patch_size = model.feature_info.levels[0].reduction
+    if size is not None:
+        embed.img_size, embed.grid_size = size, grid_of(model)
+        embed.num_patches = embed.grid_size[0] * embed.grid_size[1]
+
+
+def grid_of(model: Any) -> tuple[int, int]:
+    """The grid of the first level, of an image of the size that a network is made for."""
+    step = model.feature_info.levels[0].reduction
+    whole = -(model.img_size[0] // -step), -(model.img_size[1] // -step)
+    for name in ("grid", "map_of", "resolution"):
+        if (grid := getattr(model, name, None)) is not None:
+            grid = grid(0) if callable(grid) else grid
+            return whole if grid[0] < whole[0] - 1 else grid  # a grid of later levels is smaller
+    return whole
 
 
 def spec_of(native: type) -> ModelSpec:
@@ -200,20 +251,31 @@ TOKENS = {
 def described(model: Any, overlay: Mapping[str, Any]) -> dict[str, Any]:
     """The configuration that clients read: the catalog's, with the names of first convolution and classifier."""
     cfg = {key: value for key, value in model.pretrained_cfg.items() if value not in (None, "")}
-    names = {module: name for name, module in model.named_modules()}
-    stem = first_conv(model)
     heads = model._heads()
-    cfg["first_conv"] = names.get(stem) if isinstance(stem, nn.Module) else stem
+    seen = seeing_image(model)
+    cfg["first_conv"] = seen[0] if len(seen) == 1 else tuple(seen)
     cfg["classifier"] = heads[0] if len(heads) == 1 else tuple(heads)
     strides = [level.reduction for level in model.feature_info.levels] or [1]
     isotropic = len(set(strides)) == 1
     family, step = type(model).__module__.rpartition(".")[2], max(strides)
     cut = UNPADDED.get(family)
     sides = [-(side // -step) if cut is None else (side - cut) // step for side in cfg["input_size"][1:]]
-    cfg["pool_size"] = None if isotropic or family in TOKENS else tuple(sides)
+    cfg["pool_size"] = (
+        None if isotropic or (family in TOKENS and not getattr(model, "use_conv", False)) else tuple(sides)
+    )
     if "license" in cfg:
         cfg["license"] = cfg["license"].removeprefix("LicenseRef-").lower()
     return {**cfg, **{key: value for key, value in overlay.items() if key != "state_dict"}}
+
+
+def seeing_image(model: nn.Module) -> list[str]:
+    """Paths of the layers that see the image: the first convolution and those beside it, or the first linear layer."""
+    modules = dict(model.named_modules())
+    first = first_conv(model) or next(name for name, part in modules.items() if isinstance(part, nn.Linear))
+    root, chans = first.partition(".")[0], getattr(modules[first], "in_channels", None)
+    convs = [name for name, part in modules.items() if isinstance(part, nn.Conv2d) and part.groups == 1]
+    beside = [name for name in convs if name.partition(".")[0] == root and modules[name].in_channels == chans]
+    return beside if beside and chans == model.in_chans else [first]
 
 
 SCALED = {"VisionTransformer": False, "NaFlexViT": True}
