@@ -271,7 +271,7 @@ def described(model: Any, overlay: Mapping[str, Any]) -> dict[str, Any]:
 def seeing_image(model: nn.Module) -> list[str]:
     """Paths of the layers that see the image: the first convolution and those beside it, or the first linear layer."""
     modules = dict(model.named_modules())
-    first = first_conv(model) or next(name for name, part in modules.items() if isinstance(part, nn.Linear))
+    first = first_conv(model) or next((name for name, part in modules.items() if isinstance(part, nn.Linear)), "")
     root, chans = first.partition(".")[0], getattr(modules[first], "in_channels", None)
     convs = [name for name, part in modules.items() if isinstance(part, nn.Conv2d) and part.groups == 1]
     beside = [name for name in convs if name.partition(".")[0] == root and modules[name].in_channels == chans]
