@@ -12,6 +12,8 @@ from small import image
 pytestmark = pytest.mark.parity
 
 RESNET = {"stem_type": "deep", "stem_width": 32, "avg_down": True, "aa_layer": nn.AvgPool2d, "drop_block_rate": 0.1}
+TOWER = {"embed_dim": 32, "depth": 2, "num_heads": 4, "patch_size": 8, "num_classes": 5}
+GEMMA = {"head_dim": 16, "intermediate_size": 64, "position_embedding_size": 32}
 CASES = {
     "vit": ("test_vit", {"init_values": 1e-5, "dynamic_img_size": True, "reg_tokens": 4, "no_embed_class": True}),
     "vit, parts": ("test_vit", {"act_layer": nn.SiLU, "mlp_layer": timm.layers.SwiGLUPacked, "init_values": 0.1}),
@@ -47,6 +49,18 @@ CASES = {
     "tiny_vit": ("tiny_vit_5m_224", {"depths": [1, 1, 2, 1], "num_heads": [2, 2, 4, 4], "window_sizes": [7, 7, 7, 7]}),
     "tnt": ("tnt_s_legacy_patch16_224", {"depth": 2, "inner_dim": 16, "legacy": False}),
     "swin v2 cr": ("swinv2_cr_tiny_224", {"depths": [1, 1, 1, 1], "strict_img_size": True}),
+    "relpos": ("test_vit_relpos", {"rel_pos_type": "bias", "depth": 2}),
+    "relpos, shared": ("test_vit_relpos", {"rel_pos_type": "bias", "depth": 2, "shared_rel_pos": True}),
+    "relpos, class token": ("test_vit_relpos", {"rel_pos_type": "bias", "depth": 2, "class_token": True,
+                                                "global_pool": "token"}),
+    "deepseek": ("deepseek_vit_412m", {**TOWER, "patch_size": 14, "encoder_pool": "align", "out_features": 48}),
+    "deepseek, apart": ("deepseek_vit_412m_align", {**TOWER, "patch_size": 14, "encoder_pool": "",
+                                                     "out_features": 48}),
+    "qwen3": ("qwen3_vit_88m", {**TOWER, "encoder_pool": "merge", "out_features": 48, "pos_embed_grid_size": 4}),
+    "qwen3, apart": ("qwen3_vit_88m_merge", {**TOWER, "encoder_pool": "", "out_features": 48}),
+    "gemma4": ("gemma4_vit_167m", {**TOWER, **GEMMA, "encoder_pool": "soft", "pooling_kernel_size": 2}),
+    "gemma4, standardized": ("gemma4_vit_570m", {**TOWER, **GEMMA, "encoder_pool": "soft"}),
+    "gemma4, apart": ("gemma4_vit_570m", {**TOWER, **GEMMA, "encoder_pool": ""}),
     "iformer": ("iformer_t", {"ffn_ratio": 2, "layer_scale_init_value": 0.1}),
     "gcvit": ("gcvit_xxtiny", {"mlp_ratio": 2.0, "qkv_bias": False, "layer_scale": 0.1}),
     "twins": ("twins_svt_small", {"depths": [1, 1, 2, 1], "wss": [7, 7, 7, 7]}),

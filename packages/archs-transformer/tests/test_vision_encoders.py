@@ -5,6 +5,7 @@ import torch
 
 import imgzoo
 from imgzoo.errors import UsageError
+from imgzoo.loading.convert import convert
 
 TINY = dict(embed_dim=32, depth=2, num_heads=2)
 MERGED = dict(out_features=24)
@@ -72,6 +73,68 @@ def test_a_classifier_reads_the_normalized_mean_of_its_encoder(name, options):
         pooled = model.forward_features(x).flatten(1, -2).mean(1)
         torch.testing.assert_close(model(x), model.head(model.norm(pooled)))
         assert model.encoder.forward_features(x).shape == (2, 6, 6, 32)
+
+
+TOWERS = {  # the field's words for options; the word for what the language model reads
+    "deepseek_vit_412m": (dict(patch_size=8, out_features=24), "align", "aligner"),
+    "qwen3_vit_88m": (dict(patch_size=8, out_features=24, pos_embed_grid_size=4), "merge", "merger"),
+    "gemma4_vit_167m": (dict(patch_size=8, head_dim=16, intermediate_size=48, position_embedding_size=16,
+                             pooling_kernel_size=2), "soft", "pooler"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TOWERS)
+def test_a_classifier_calls_its_encoder_and_reads_what_that_returns(name):
+    """Hooks on the encoder and on what merges tokens see what passes; the field's words say which of both it is."""
+    options, word, part = TOWERS[name]
+    x = torch.randn(2, 3, 48, 96)
+    for pool in ("", word):
+        model = imgzoo.create_model(name, num_classes=5, encoder_pool=pool, **TINY, **options).eval()
+        seen: list[str] = []
+        model.encoder.register_forward_hook(lambda *call: seen.append("encoder"))  # noqa: B023
+        model.encoder.get_submodule(part).register_forward_hook(lambda *call: seen.append("merged"))  # noqa: B023
+        with torch.inference_mode():
+            assert model(x).shape == (2, 5)
+        assert seen == ["merged", "encoder"]
+        assert any(key.startswith(f"encoder.{part}.") for key in model.state_dict()) == (pool in ("align", "merge"))
+        encoder = imgzoo.create_model(f"{name}_enc", global_pool=word, **TINY, **options).eval()
+        encoder.load_state_dict(model.encoder.state_dict(), strict=bool(pool))
+        if pool:
+            tokens = encoder(x)
+            torch.testing.assert_close(model(x), model.head(model.norm(tokens.mean(1))))
+    assert model.forward_intermediates(x)[0].shape == model.forward_features(x).shape == tokens.shape
+
+
+@pytest.mark.parametrize("name", TOWERS)
+def test_a_pruned_classifier_lets_go_of_what_merges_tokens(name):
+    options, word, part = TOWERS[name]
+    model = imgzoo.create_model(name, num_classes=5, encoder_pool=word, **TINY, **options).eval()
+    x = torch.randn(2, 3, 48, 96)
+    expected = model.forward_intermediates(x, indices=[0], intermediates_only=True)[0]
+    model.prune_intermediate_layers([0])
+    assert not [key for key in model.state_dict() if f"{part}." in key]
+    torch.testing.assert_close(model.forward_intermediates(x, indices=[0], intermediates_only=True)[0], expected)
+    model.reset_classifier(3)
+    assert model(x).shape == (2, 3)
+
+
+@pytest.mark.parametrize("name", ["deepseek_vit_412m", "qwen3_vit_88m"])
+def test_merged_tokens_need_a_width(name):
+    with pytest.raises(UsageError, match="merges needs out_features"):
+        imgzoo.create_model(name, merges=True, out_features=0, **TINY)
+
+
+@pytest.mark.parametrize("merges", [False, True])
+@pytest.mark.parametrize("name", TOWERS)
+def test_a_classifier_loads_its_encoder_alone(name, merges):
+    options, _, part = TOWERS[name]
+    encoder = imgzoo.create_model(f"{name}_enc", **TINY, **options)
+    model = imgzoo.create_model(name, num_classes=5, merges=merges, **TINY, **options)
+    state, form = convert(encoder.state_dict(), model, model.state_dict(), imgzoo.get_spec(name).target)
+    assert form == "encoder"
+    assert model.load_state_dict(state, strict=False) == (["head.weight", "head.bias"], [])
+    expected = {key: value for key, value in encoder.state_dict().items() if merges or not key.startswith(f"{part}.")}
+    torch.testing.assert_close(dict(model.encoder.state_dict()), expected)
 
 
 def test_bounds_of_layers_are_kept():

@@ -182,6 +182,15 @@ def test_what_a_constructor_dies_of_names_the_options_given(monkeypatch, error):
         call(TinyNet, spec, {**spec.kwargs, "num_classes": 10}, {})
 
 
+@pytest.mark.filterwarnings("ignore:The TorchScript type system")
+def test_a_traced_network_is_scripted():
+    """What the base does to memory is a call in the graph, of tensors to the script's compiler."""
+    model = imgzoo.create_model("tiny").eval()
+    x = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(torch.jit.script(torch.fx.symbolic_trace(model))(x), model(x))
+
+
 @pytest.mark.parametrize("train", [True, False])
 def test_batches_that_gradients_follow_keep_their_layout(train):
     """A strided 1x1 convolution of an image in channels-last memory corrupts memory in its weight gradient."""

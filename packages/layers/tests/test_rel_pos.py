@@ -60,6 +60,19 @@ def test_bias_of_every_pair(kind):
             torch.testing.assert_close(bias[0, :, i, j], expected)
 
 
+@torch.no_grad()
+def test_bias_of_a_class_token():
+    module = RelPosBias(WINDOW, HEADS, prefix=1)
+    bias, table = module(), module.relative_position_bias_table
+    plain = RelPosBias(WINDOW, HEADS)
+    plain.relative_position_bias_table.copy_(table[:-3])
+    assert torch.equal(bias[:, :, 1:, 1:], plain())
+    rows = ((bias[0, :, 0, 1:], table[-3]), (bias[0, :, 1:, 0], table[-2]), (bias[0, :, 0, :1], table[-1]))
+    assert all(torch.equal(part, row[:, None].expand_as(part)) for part, row in rows)
+    with pytest.raises(ValueError, match="prefix is 0 or 1"):
+        RelPosBias(WINDOW, HEADS, prefix=2)
+
+
 @pytest.mark.parametrize("kind", [RelPosBias, RelPosBiasTf])
 @torch.no_grad()
 def test_another_window(kind):

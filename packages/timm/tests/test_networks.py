@@ -194,6 +194,25 @@ def test_modules_of_families_have_their_functions():
         exec("from imgzoo_timm.models.vision_transformer import resnet_of_nobody")
 
 
+@pytest.mark.parametrize("name", ["test_resnet", "test_vit", "test_convnext", "test_efficientnet", "test_maxvit"])
+def test_the_module_of_a_class_has_the_functions_of_its_family(name):
+    model = timm.create_model(name, num_classes=5)
+    module = importlib.import_module(type(model).__module__)
+    assert getattr(module, type(model).__name__) is type(model)
+    own = model.state_dict()
+    assert module.checkpoint_filter_fn(own, model).keys() == own.keys()
+    assert module.checkpoint_filter_fn_classifier is module.checkpoint_filter_fn
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", ["test_vit", "convit_tiny"])
+def test_extractors_that_keep_the_network_script(name):
+    model = timm.models.FeatureGetterNet(timm.create_model(name).eval(), out_indices=[0]).eval()
+    x = torch.randn(1, *model.default_cfg["input_size"])
+    with torch.no_grad():
+        torch.testing.assert_close(torch.jit.script(model)(x), model(x))
+
+
 @pytest.mark.parametrize("kind, native", [("max", pool.MaxPool2dSame), ("avg", pool.AvgPool2dSame)])
 @pytest.mark.parametrize("options", [{}, {"ceil_mode": True}])
 def test_local_pools_take_plain_numbers(kind, native, options):

@@ -13,7 +13,7 @@ from imgzoo_layers.init import init_linear_, trunc_normal_
 from imgzoo_layers.mlp import Mlp
 from imgzoo_layers.norm import LayerNorm
 from imgzoo_layers.patch_embed import PatchEmbed
-from imgzoo_layers.rel_pos import relative_index_with_class
+from imgzoo_layers.rel_pos import RelPosBias, relative_index_with_class
 from imgzoo_layers.sequential import SharedSequential
 from imgzoo_layers.tables import BiasTable, Computed, Size, Tabled
 from imgzoo_layers.transformer import GammaBlock
@@ -36,26 +36,6 @@ def bias_of(table: Tensor, index: Tensor) -> Tensor:
     """(offsets, heads), (N, N) -> (1, heads, N, N)."""
     bias = table[index.view(-1)].view(index.shape[0], index.shape[1], table.shape[1])
     return bias.permute(2, 0, 1).contiguous().unsqueeze(0)
-
-
-class RelPosBias(Tabled):
-    """A learned bias for each head and offset between tokens, the class token's apart: -> (1, heads, 1 + N, 1 + N)."""
-
-    relative_position_index: Tensor
-    tables = {
-        "relative_position_bias_table": BiasTable(),
-        "relative_position_index": Computed(relative_index_with_class, "window"),
-    }
-    sized_by = "window"
-
-    def __init__(self, heads: int, window: Size):
-        super().__init__()
-        self.window = window
-        self.relative_position_bias_table = bias_table(heads, window)
-        self.init_non_persistent_buffers()
-
-    def forward(self) -> Tensor:
-        return bias_of(self.relative_position_bias_table, self.relative_position_index)
 
 
 class Attention(Tabled, Attending):
@@ -121,7 +101,9 @@ class Beit(TokenModel):
         self.cls_token = nn.Parameter(torch.empty(1, 1, dim))
         self.patch_embed = PatchEmbed(pair(patch_size), in_chans, dim)
         self.pos_drop = dropout_of(pos_drop_rate)
-        self.rel_pos_bias = RelPosBias(num_heads, self.grid) if shared_rel_pos else None
+        self.rel_pos_bias = RelPosBias(self.grid, num_heads, prefix=1) if shared_rel_pos else None
+        if self.rel_pos_bias is not None:
+            nn.init.zeros_(self.rel_pos_bias.relative_position_bias_table)
         self.blocks = SharedSequential(*(
             Block(dim, Attention(dim, num_heads, self.grid, rel_pos, attn_drop_rate, proj_drop_rate),
                   Mlp(dim, hidden, drop=proj_drop_rate), LayerNorm, layer_scale, drop)

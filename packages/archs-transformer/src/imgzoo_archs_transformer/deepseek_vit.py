@@ -5,6 +5,7 @@ from functools import partial
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from imgzoo.errors import UsageError
 from imgzoo_layers.drop import drop_path_rates
 from imgzoo_layers.init import init_linear_
 from imgzoo_layers.mlp import GluMlp
@@ -45,6 +46,7 @@ class DeepSeekEncoder(Encoder):
         downsample_ratio: side of the square of patches that becomes one token
     """
 
+    merging = "align"
     parts = Encoder.parts._replace(norm=("norm",), tail=("aligner",))
     layer_groups = {
         "stem": r"^patch_embed|rope",
@@ -101,7 +103,10 @@ class DeepSeekViT(Classifier):
                  num_heads: int = 16, mlp_ratio: float = 2.75, downsample_ratio: int = 3, rope_theta: float = 10000.0,
                  eps: float = 1e-6, drop_rate: float = 0.0, proj_drop_rate: float = 0.0, attn_drop_rate: float = 0.0,
                  drop_path_rate: float = 0.0):  # fmt: skip
-        encoder = DeepSeekEncoder(patch_size, in_chans, 0, "", out_features, embed_dim, depth, num_heads, mlp_ratio,
+        if merges and not out_features:
+            raise UsageError("merges needs out_features, the channels of merged tokens")
+        out = out_features if merges else 0
+        encoder = DeepSeekEncoder(patch_size, in_chans, 0, "", out, embed_dim, depth, num_heads, mlp_ratio,
                                   downsample_ratio, rope_theta, eps, 0.0, proj_drop_rate, attn_drop_rate,
                                   drop_path_rate)  # fmt: skip
         super().__init__(encoder, RmsNorm(encoder.head_hidden_size, eps=eps, affine=False), merges, num_classes,

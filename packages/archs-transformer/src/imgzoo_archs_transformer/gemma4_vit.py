@@ -146,6 +146,7 @@ class Gemma4Encoder(Encoder):
         places: rows and columns of the position tables
     """
 
+    merging = "soft"
     parts = Encoder.parts._replace(tail=("pooler",))
     layer_groups = {
         "stem": r"^patch_embed|^rotary_emb",
@@ -161,7 +162,7 @@ class Gemma4Encoder(Encoder):
                  attn_drop_rate: float = 0.0, drop_path_rate: float = 0.0):  # fmt: skip
         super().__init__(num_classes, in_chans)
         self.patch_size, self.embed_dim, dim = (patch_size, patch_size), embed_dim, embed_dim
-        self.step = (patch_size * (pool_side or 1), patch_size * (pool_side or 1))
+        self.step, self.merges = (patch_size * (pool_side or 1), patch_size * (pool_side or 1)), bool(pool_side)
         self.register_buffer("std_bias", torch.zeros(dim) if standardize else None)
         self.register_buffer("std_scale", torch.ones(dim) if standardize else None)
         norm = partial(RmsNorm, eps=eps)
@@ -182,49 +183,54 @@ class Gemma4Encoder(Encoder):
 
     def merged(self, x: Tensor) -> Tensor:
         x = self.pooler(x)
-        return x if self.std_bias is None or self.std_scale is None else (x - self.std_bias) * self.std_scale
+        if not self.merges or self.std_bias is None or self.std_scale is None:
+            return x
+        return (x - self.std_bias) * self.std_scale
 
     def _behead(self) -> None:
-        self.std_bias = self.std_scale = None  # bounds of the last level only
+        self.std_bias = self.std_scale = None  # of soft tokens only
         super()._behead()
 
 
 class Gemma4ViT(Classifier):
-    """The mean of the tokens through an RMS norm without weights to a classifier.
+    """The mean of the tokens, soft ones where `merges`, through an RMS norm without weights to a classifier.
 
     Args:
         hidden: hidden channels of the mlps
+        pool_side: side of the square of patches that becomes one token where they are merged
         standardize: shift and scale soft tokens by values of the file
         clips: clip what enters and leaves linear layers
         places: rows and columns of the position tables
     """
 
-    parts = Classifier.parts._replace(tail=("norm",))
+    parts = Classifier.parts._replace(tail=("encoder.pooler", "norm"))
     layer_groups = {
         "stem": r"^encoder\.patch_embed|^encoder\.rotary_emb",
-        "blocks": [(r"^encoder\.blocks\.(\d+)", None)],
+        "blocks": [(r"^encoder\.blocks\.(\d+)", None), (r"^encoder\.(?:pooler|std_)", (99999,))],
     }
     no_decay = ("encoder.patch_embed.position_embedding_table",)
     planes_apart, black = True, 0.5
 
     def __init__(self, patch_size: int = 16, in_chans: int = 3, num_classes: int = 1000, global_pool: str = "avg",
-                 embed_dim: int = 768, depth: int = 16, num_heads: int = 12, head_dim: int = 64, hidden: int = 3072,
-                 standardize: bool = False, clips: bool = False, places: int = 10240, rope_theta: float = 100.0,
-                 eps: float = 1e-6, drop_rate: float = 0.0, proj_drop_rate: float = 0.0, attn_drop_rate: float = 0.0,
+                 merges: bool = False, embed_dim: int = 768, depth: int = 16, num_heads: int = 12, head_dim: int = 64,
+                 hidden: int = 3072, pool_side: int = 3, standardize: bool = False, clips: bool = False,
+                 places: int = 10240, rope_theta: float = 100.0, eps: float = 1e-6, drop_rate: float = 0.0,
+                 proj_drop_rate: float = 0.0, attn_drop_rate: float = 0.0,
                  drop_path_rate: float = 0.0):  # fmt: skip
-        encoder = Gemma4Encoder(patch_size, in_chans, 0, "", embed_dim, depth, num_heads, head_dim, hidden, 0,
+        side = pool_side if merges else 0
+        encoder = Gemma4Encoder(patch_size, in_chans, 0, "", embed_dim, depth, num_heads, head_dim, hidden, side,
                                 standardize, clips, places, rope_theta, eps, 0.0, proj_drop_rate, attn_drop_rate,
                                 drop_path_rate)  # fmt: skip
-        super().__init__(encoder, RmsNorm(embed_dim, eps=eps, affine=False), False, num_classes, global_pool,
+        super().__init__(encoder, RmsNorm(embed_dim, eps=eps, affine=False), bool(side), num_classes, global_pool,
                          drop_rate)  # fmt: skip
         init_gemma_(self)
 
     def forward_features(self, x: Tensor) -> Tensor:
         """(B, 3, H, W) -> (B, N, C)."""
-        return super().forward_features(x).flatten(1, 2)
+        return self.encoder(x)
 
     def _final_norm(self, x: State) -> Tensor:
-        return x[0]
+        return super()._final_norm(x).flatten(1, -2)
 
 
 def init_gemma_(model: nn.Module) -> None:

@@ -7,6 +7,7 @@ import torch.fx
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from imgzoo.errors import UsageError
 from imgzoo_layers.drop import drop_path_rates
 from imgzoo_layers.init import init_linear_, trunc_normal_
 from imgzoo_layers.mlp import Mlp
@@ -102,7 +103,10 @@ class Qwen3ViT(Classifier):
                  num_heads: int = 16, mlp_ratio: float = 4304 / 1152, merge_size: int = 2, pos_grid: int = 48,
                  rope_theta: float = 10000.0, eps: float = 1e-6, drop_rate: float = 0.0, proj_drop_rate: float = 0.0,
                  attn_drop_rate: float = 0.0, drop_path_rate: float = 0.0):  # fmt: skip
-        encoder = Qwen3Encoder(patch_size, in_chans, 0, "", out_features, embed_dim, depth, num_heads, mlp_ratio,
+        if merges and not out_features:
+            raise UsageError("merges needs out_features, the channels of merged tokens")
+        out = out_features if merges else 0
+        encoder = Qwen3Encoder(patch_size, in_chans, 0, "", out, embed_dim, depth, num_heads, mlp_ratio,
                                merge_size, pos_grid, rope_theta, eps, 0.0, proj_drop_rate, attn_drop_rate,
                                drop_path_rate)  # fmt: skip
         super().__init__(encoder, LayerNorm(encoder.head_hidden_size, eps=eps, affine=False), merges, num_classes,

@@ -4,7 +4,7 @@ same network under `encoder.` with a classifier behind it.
 Images of any size in whole patches are taken. State along the path: tokens, the table that turns them, the grid.
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch.fx
 from torch import Tensor, nn
@@ -91,6 +91,8 @@ class Encoder(Tower):
     Without a `global_pool` tokens are pooled where there is a classifier.
     """
 
+    merging: ClassVar[str] = "merge"
+    """The field's word for `global_pool=""`: tokens as they are merged."""
     parts = Parts(stem=("embed",), stages=("blocks",), pool="", head="head", tail=("merger",))
 
     def add_head(self, out: int, global_pool: str | None, drop_rate: float = 0.0) -> None:
@@ -99,6 +101,9 @@ class Encoder(Tower):
         self._set_pool(global_pool if global_pool is not None else "avg" if self.num_classes else "")
         self.head_drop = nn.Dropout(drop_rate)
         self.head = nn.Linear(out, self.num_classes) if self.num_classes else nn.Identity()
+
+    def _set_pool(self, global_pool: str) -> None:
+        super()._set_pool("" if global_pool == self.merging else global_pool)
 
     def embed(self, x: Tensor) -> State:
         raise NotImplementedError
@@ -149,8 +154,9 @@ class Classifier(Tower):
 
     def forward_features(self, x: Tensor) -> Tensor:
         """(B, 3, H, W) -> (B, h, w, C), or merged (B, M, out)."""
-        x = self.encoder.forward_features(x)
-        return self.encoder.merged(x) if self.merges else x
+        grid = x.shape[-2] // self.patch_size[0], x.shape[-1] // self.patch_size[1]
+        x = self.encoder(x)
+        return x if self.merges else x.unflatten(1, grid)
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         x = self.head_drop(self.norm(self.pooled(x)))
@@ -158,6 +164,8 @@ class Classifier(Tower):
 
     def _behead(self) -> None:
         self.num_features = self.feature_info.levels[-1].channels  # what merges tokens goes with the head
+        self.merges = False
+        self.encoder._behead()
         super()._behead()
 
     def _stages(self) -> list[tuple[str, Any]]:

@@ -1,4 +1,4 @@
-"""ViT whose positions are a bias of attention that a small network makes of the offset (arXiv:2111.09883)."""
+"""ViT whose positions are a bias of attention by offset, from a small network (arXiv:2111.09883) or a table."""
 
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -7,27 +7,28 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from imgzoo.errors import UsageError
 from imgzoo.model import TokenModel
 from imgzoo_layers.attention import Attending, head_width, layer_scale_of
 from imgzoo_layers.drop import drop_path_of, drop_path_rates
 from imgzoo_layers.mlp import Mlp
 from imgzoo_layers.norm import LayerNorm
 from imgzoo_layers.patch_embed import PatchEmbed
-from imgzoo_layers.rel_pos import RelPosMlp
+from imgzoo_layers.rel_pos import RelPosBias, RelPosMlp
 from imgzoo_layers.sequential import SharedSequential
 from imgzoo_layers.tables import PatchKernel, Size
 
 State = tuple[Tensor, Tensor | None]
-"""Tokens (B, N, C) and the bias (1, heads, patches, patches) that all blocks share, if they do."""
+"""Tokens (B, N, C) and the bias (1, heads, N, N), or of patches alone, that all blocks share, if they do."""
 
 
 class RelPosAttention(Attending):
-    """Attention with a bias by offset, its own or the shared one; prefix tokens have none: (B, N, C) -> (B, N, C)."""
+    """Attention with a bias by offset, its own or the shared one, that `unbiased` first tokens lack: (B, N, C) kept."""
 
-    def __init__(self, dim: int, heads: int, rel_pos: nn.Module | None, prefix: int, qkv_bias: bool, attn_drop: float,
-                 proj_drop: float):  # fmt: skip
+    def __init__(self, dim: int, heads: int, rel_pos: nn.Module | None, unbiased: int, qkv_bias: bool,
+                 attn_drop: float, proj_drop: float):  # fmt: skip
         super().__init__(heads, head_width(dim, heads), attn_drop)
-        self.prefix = prefix
+        self.unbiased = unbiased
         self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
         self.rel_pos = rel_pos
         self.proj = nn.Linear(dim, dim)
@@ -37,8 +38,8 @@ class RelPosAttention(Attending):
         q, k, v = self.qkv(x).unflatten(2, (3, self.num_heads, self.head_dim)).permute(2, 0, 3, 1, 4).unbind(0)
         if self.rel_pos is not None:
             bias = self.rel_pos()
-        if bias is not None and self.prefix:
-            bias = F.pad(bias, (self.prefix, 0, self.prefix, 0))
+        if bias is not None and self.unbiased:
+            bias = F.pad(bias, (self.unbiased, 0, self.unbiased, 0))
         return self.proj_drop(self.proj(self.attend(q, k, v, bias).transpose(1, 2).flatten(2)))
 
 
@@ -77,6 +78,7 @@ class VisionTransformerRelPos(TokenModel):
     """`fc_norm` normalizes the pooled vector instead of the tokens; `shared_rel_pos` makes one bias for all blocks.
 
     Args:
+        rel_pos: "mlp", a bias of patches from a small network, or "bias", a table with rows for the class token too
         shared_rel_pos: one position bias for all blocks
     """
 
@@ -90,13 +92,17 @@ class VisionTransformerRelPos(TokenModel):
     def __init__(self, img_size: int | Size = 224, patch_size: int | Size = 16, in_chans: int = 3,
                  num_classes: int = 1000, global_pool: str = "avg", embed_dim: int = 768, depth: int = 12,
                  num_heads: int = 12, mlp_ratio: float = 4.0, qkv_bias: bool = True, layer_scale: float | None = 1e-6,
-                 class_token: bool = False, fc_norm: bool = False, rel_pos_dim: int = 128, shared_rel_pos: bool = False,
-                 post_norm: bool = False, drop_rate: float = 0.0, proj_drop_rate: float = 0.0,
-                 attn_drop_rate: float = 0.0, drop_path_rate: float = 0.0):  # fmt: skip
+                 class_token: bool = False, fc_norm: bool = False, rel_pos: str = "mlp", rel_pos_dim: int = 128,
+                 shared_rel_pos: bool = False, post_norm: bool = False, drop_rate: float = 0.0,
+                 proj_drop_rate: float = 0.0, attn_drop_rate: float = 0.0, drop_path_rate: float = 0.0):  # fmt: skip
         super().__init__(num_classes, in_chans, img_size, patch_size, embed_dim, depth, global_pool, class_token)
         dim, hidden = embed_dim, int(embed_dim * mlp_ratio)
-        make_bias = partial(RelPosMlp, self.grid, num_heads, rel_pos_dim)
-        make_attn = partial(RelPosAttention, dim, num_heads, prefix=self.num_prefix_tokens, qkv_bias=qkv_bias,
+        prefix = self.num_prefix_tokens
+        kinds = {"mlp": partial(RelPosMlp, hidden=rel_pos_dim), "bias": partial(RelPosBias, prefix=prefix)}
+        if rel_pos not in kinds:
+            raise UsageError(f"rel_pos is 'mlp' or 'bias', not {rel_pos!r}")
+        make_bias = partial(kinds[rel_pos], self.grid, num_heads)
+        make_attn = partial(RelPosAttention, dim, num_heads, unbiased=prefix * (rel_pos == "mlp"), qkv_bias=qkv_bias,
                             attn_drop=attn_drop_rate, proj_drop=proj_drop_rate)  # fmt: skip
         self.cls_token = nn.Parameter(torch.empty(1, 1, dim)) if class_token else None
         self.patch_embed = PatchEmbed(self.patch_size, in_chans, dim)

@@ -144,7 +144,7 @@ class FeatureModel(nn.Module):
         """TorchScript compiles what a tracer makes of the levels, in the mode (train or eval) that the model is in."""
         traced = torch.fx.symbolic_trace(self)
         for node in traced.graph.nodes:
-            if node.op == "output":  # what it is follows from the graph: a list or a dictionary
+            if node.op in ("placeholder", "output"):  # a tensor; a list or a dictionary, as follows from the graph
                 node.type = None
         traced.recompile()
         return traced

@@ -19,30 +19,35 @@ def relative_index_with_class(window: Size) -> Tensor:
     return index
 
 
-def flat_relative_index(window: Size) -> Tensor:
-    return relative_index(window).flatten()
+def flat_relative_index(window: Size, prefix: int = 0) -> Tensor:
+    return (relative_index_with_class(window) if prefix else relative_index(window)).flatten()
 
 
 class RelPosBias(Tabled):
-    """A learned bias for each head and offset between positions of a window (arXiv:2103.14030): -> (1, heads, N, N)."""
+    """A learned bias for each head and offset between positions of a window (arXiv:2103.14030): -> (1, heads, N, N).
+
+    With `prefix` 1 a class token stands before them, with three rows of its own.
+    """
 
     relative_position_index: Tensor
     tables = {
         "relative_position_bias_table": BiasTable(),
-        "relative_position_index": Computed(flat_relative_index, "window"),
+        "relative_position_index": Computed(flat_relative_index, "window", "prefix"),
     }
     sized_by = "window"
 
-    def __init__(self, window: Size, heads: int):
+    def __init__(self, window: Size, heads: int, prefix: int = 0):
+        if prefix not in (0, 1):
+            raise ValueError(f"prefix is 0 or 1, a class token, not {prefix}")
         super().__init__()
-        self.window = window
-        offsets = (2 * window[0] - 1) * (2 * window[1] - 1)
+        self.window, self.prefix = window, prefix
+        offsets = (2 * window[0] - 1) * (2 * window[1] - 1) + 3 * prefix
         self.relative_position_bias_table = nn.Parameter(torch.empty(offsets, heads))
         trunc_normal_(self.relative_position_bias_table, std=0.02)
         self.init_non_persistent_buffers()
 
     def forward(self) -> Tensor:
-        area = self.window[0] * self.window[1]
+        area = self.window[0] * self.window[1] + self.prefix
         bias = self.relative_position_bias_table[self.relative_position_index]
         return bias.view(area, area, -1).permute(2, 0, 1).contiguous().unsqueeze(0)
 

@@ -17,20 +17,23 @@ RULES = [
 
 def into_place(state: State, model: Any) -> State:
     """Below `encoder` in a network with a head of its own; the patches' layer is a convolution here."""
-    own = model.state_dict()
-    if not any("aligner." in key for key in own):
-        state = {key: value for key, value in state.items() if not key.startswith("aligner.")}
     if state["patch_embed.proj.weight"].ndim == 2:
         kernel = state["patch_embed.proj.weight"]
         side = isqrt(kernel.shape[1] // 3)
         state["patch_embed.proj.weight"] = kernel.unflatten(1, (3, side, side))
-    return in_encoder(state, own)
+    return in_encoder(state, model)
 
 
-def in_encoder(state: State, own: State) -> State:
-    """The same names below `encoder` where the network has its layers there."""
+def in_encoder(state: State, model: Any) -> State:
+    """The same names below `encoder` where the network has its layers there; without what merges where it has none."""
+    own = model.state_dict()
+    for part in ("aligner.", "merger."):
+        if not any(part in key for key in own):
+            state = {key: value for key, value in state.items() if not key.startswith(part)}
     prefix = "encoder." if any(key.startswith("encoder.") for key in own) else ""
     return {prefix + key: value for key, value in state.items()}
 
 
-FORMATS = [Format("language-model", r"^vision\.patch_embed\.", RULES, into_place)]
+ENCODER = Format("encoder", r"^patch_embed\.(?:input_)?proj\.", (), in_encoder)
+"""The encoder of such a family alone, for a classifier that has it below `encoder`."""
+FORMATS = [Format("language-model", r"^vision\.patch_embed\.", RULES, into_place), ENCODER]

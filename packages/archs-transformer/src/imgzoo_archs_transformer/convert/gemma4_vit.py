@@ -5,7 +5,7 @@ from typing import Any
 
 from imgzoo.loading.convert import Format, State
 
-from .deepseek_vit import in_encoder
+from .deepseek_vit import ENCODER, in_encoder
 
 TOWER = [
     (r"^patch_embedder\.", "patch_embed."),
@@ -24,10 +24,11 @@ def into_place(state: State, model: Any) -> State:
     kernel = state["patch_embed.input_proj.weight"]
     side = isqrt(kernel.shape[1] // 3)
     state["patch_embed.input_proj.weight"] = kernel.unflatten(1, (side, side, 3)).permute(0, 3, 1, 2).flatten(1)
-    return in_encoder(state, model.state_dict())
+    return in_encoder(state, model)
 
 
 FORMATS = [
     Format("language-model", r"^(?:model\.)?vision_tower\.patch_embedder\.", RULES, into_place),
     Format("tower", r"^patch_embedder\.", TOWER, into_place),
+    ENCODER,
 ]

@@ -4,7 +4,7 @@ from typing import Any
 
 from imgzoo.loading.convert import Format, State
 
-from .deepseek_vit import in_encoder
+from .deepseek_vit import ENCODER, in_encoder
 
 TOWER = [
     (r"^deepstack_merger_list\..*", ""),
@@ -16,16 +16,14 @@ RULES = [(r"^(?!(?:model\.)?visual\.).*", ""), (r"^(?:model\.)?visual\.", ""), *
 
 def into_place(state: State, model: Any) -> State:
     """Two frames of a video are two pictures the same here, so their kernels add up; positions gain a dimension."""
-    own = model.state_dict()
-    if not any("merger." in key for key in own):
-        state = {key: value for key, value in state.items() if not key.startswith("merger.")}
     state["pos_embed"] = state["pos_embed"].unsqueeze(0)
     if state["patch_embed.proj.weight"].ndim == 5:
         state["patch_embed.proj.weight"] = state["patch_embed.proj.weight"].double().sum(2)
-    return in_encoder(state, own)
+    return in_encoder(state, model)
 
 
 FORMATS = [
     Format("language-model", r"^(?:model\.)?visual\.patch_embed\.", RULES, into_place),
     Format("tower", r"\.linear_fc1\.", TOWER, into_place),
+    ENCODER,
 ]

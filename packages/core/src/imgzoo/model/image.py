@@ -93,27 +93,33 @@ class ImageModel(Leveled):
         return {n for n, _ in self.named_parameters() if any(fnmatch.fnmatch(n, p) for p in self.no_decay)}
 
 
-def laid_out(x: Any, layout: str, training: bool) -> Any:
+def laid_out(x: Tensor, layout: str, training: bool) -> Tensor:
     """A batch on the CPU in channels-last memory, where eager convolutions read it without reordering.
 
     oneDNN's weight gradient of a strided 1x1 convolution of a few channels writes past its memory in this order (torch
     2.14): families that have one on the image keep to the plain order wherever gradients are recorded.
     """
-    if layout == "plain" or torch.compiler.is_compiling() or torch.jit.is_tracing():
-        return x  # compilers choose layouts themselves, and must not see the batch's size here
-    if (
-        ((training or torch.is_grad_enabled()) and layout == "nhwc_eval")
-        or not x.is_cpu
-        or x.ndim != 4
-        or x.shape[0] < 2
-    ):
+    if torch.jit.is_scripting():  # a traced graph, which calls this, may be scripted
         return x
-    return x.contiguous(memory_format=torch.channels_last)
+    else:
+        if layout == "plain" or torch.compiler.is_compiling() or torch.jit.is_tracing():
+            return x  # compilers choose layouts themselves, and must not see the batch's size here
+        if (
+            ((training or torch.is_grad_enabled()) and layout == "nhwc_eval")
+            or not x.is_cpu
+            or x.ndim != 4
+            or x.shape[0] < 2
+        ):
+            return x
+        return x.contiguous(memory_format=torch.channels_last)
 
 
-def packed(x: Any) -> Any:
+def packed(x: Tensor) -> Tensor:
     """A dense result (B, C, H, W) in ordinary memory order, so that callers may `view` it; others as they are."""
-    return x.contiguous() if isinstance(x, Tensor) and x.ndim == 4 else x
+    if torch.jit.is_scripting():
+        return x
+    else:
+        return x.contiguous() if isinstance(x, Tensor) and x.ndim == 4 else x
 
 
 torch.fx.wrap("laid_out")

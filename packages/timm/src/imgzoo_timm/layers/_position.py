@@ -88,9 +88,7 @@ class RelPosBias(rel_pos.RelPosBias):
 
     def __init__(self, window_size: Any, num_heads: int, prefix_tokens: int = 0, device: Any = None,
                  dtype: Any = None):  # fmt: skip
-        if prefix_tokens:
-            raise ValueError("prefix tokens have no place here: see imgzoo_layers.rel_pos")
-        super().__init__(to_2tuple(window_size), num_heads)
+        super().__init__(to_2tuple(window_size), num_heads, prefix_tokens)
         self.to(device=device, dtype=dtype)
 
     @property

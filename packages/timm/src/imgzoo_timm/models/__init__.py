@@ -111,8 +111,10 @@ def family_name(family: str, name: str) -> Any:
         return _registry.default_cfgs_of(family)
     if name == "_cfg" or (name.startswith("_") and name.endswith("cfg")):
         return cfg
-    if name in ("checkpoint_filter_fn", "_load_weights"):
-        return checkpoint_filter_fn if name == "checkpoint_filter_fn" else load_weights
+    if name.startswith("checkpoint_filter_fn"):  # some families have one for each of their networks
+        return checkpoint_filter_fn
+    if name == "_load_weights":
+        return load_weights
     if name.startswith("_create_"):
         return partial(_created, family)
     if imgzoo.is_model(name):

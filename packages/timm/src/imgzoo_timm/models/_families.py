@@ -373,3 +373,7 @@ def resolve_act_layer(kwargs: dict[str, Any], default: str = "relu") -> Any:
     from imgzoo_timm.layers._act import get_act_layer
 
     return get_act_layer(kwargs.pop("act_layer", default))
+
+
+for each in (ResNet, SwinTransformer, ConvNeXt, EfficientNet):  # clients look beside a class for its functions
+    each.__module__ = f"{__package__}.{each.__mro__[2].__module__.rpartition('.')[2]}"

@@ -210,3 +210,7 @@ class VisionTransformerDistilled(VisionTransformer, deit.VisionTransformerDistil
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
+
+
+VisionTransformer.__module__ = f"{__package__}.vision_transformer"  # clients look beside a class for its functions
+VisionTransformerDistilled.__module__ = f"{__package__}.deit"
