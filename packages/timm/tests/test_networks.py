@@ -449,3 +449,13 @@ def test_plain_tracers_take_masks_as_arguments():
     torch.testing.assert_close(traced(x), model(x))
     torch.testing.assert_close(traced(x, is_causal=True), model(x, is_causal=True))
     assert not torch.allclose(traced(x, is_causal=True), traced(x))
+
+
+def test_a_saved_folder_holds_no_rates_of_training(tmp_path):
+    rates = dict(drop_rate=0.2, drop_path_rate=0.1, pos_drop_rate=0.1, patch_drop_rate=0.1)
+    model = timm.create_model("vit_tiny_patch16_224", depth=1, **rates)
+    timm.models._hub.save_for_hf(model, tmp_path / "plain")
+    stored = timm.models._hub.load_cfg_from_json(tmp_path / "plain/config.json")["model_args"]
+    assert stored["depth"] == 1 and not stored.keys() & rates.keys()
+    timm.models._hub.save_for_hf(model, tmp_path / "told", model_args={"drop_rate": 0.3})
+    assert timm.models._hub.load_cfg_from_json(tmp_path / "told/config.json")["model_args"]["drop_rate"] == 0.3
