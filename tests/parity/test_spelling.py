@@ -30,6 +30,8 @@ CASES = {
     "eva": ("eva02_tiny_patch14_224", {"depth": 2, "norm_layer": partial(nn.LayerNorm, eps=0.1),
                                        "num_reg_tokens": 2, "use_fc_norm": False}),
     "eva, bare": ("eva02_base_patch14_224", {"depth": 1, "use_abs_pos_emb": False, "scale_attn_inner": False}),
+    "eva, mrope": ("eva02_base_patch14_224", {"depth": 2, "embed_dim": 128, "num_heads": 2, "rope_type": "mrope",
+                                              "rope_mrope_section": (10, 11, 11)}),
     "convnext": ("test_convnext", {"ls_init_value": 0.1, "kernel_sizes": [7, 5, 5, 3], "conv_mlp": True}),
     "convnext, parts": ("test_convnext", {"act_layer": "silu", "stem_type": "overlap", "head_hidden_size": 32,
                                           "norm_layer": "rmsnorm2d"}),

@@ -1,6 +1,7 @@
 """Networks made and derived through imgzoo-timm beside the peer's: the same attributes, keys and numbers."""
 
 import importlib
+import io
 from functools import partial
 
 import pytest
@@ -11,6 +12,10 @@ from timm_kit import (
     same_tensors,
 )
 from torch import nn
+
+import imgzoo
+
+from kit import perturb
 
 pytestmark = pytest.mark.parity
 
@@ -302,3 +307,59 @@ def test_extractors_have_the_form_of_the_field(form, name):
         if form == "dict":
             x = torch.randn(1, *mine.default_cfg["input_size"])
             assert list(mine(x)) == list(other(x))
+
+
+ROPE = [dict(rope_type="axial"), dict(rope_type="axial", rope_rotate_half=True), dict(rope_type="mixed"),
+        dict(rope_type="axial", rope_grid_indexing="xy", rope_grid_offset=0.5, rope_ref_feat_shape=(16, 16)),
+        dict(rope_type="mixed", rope_grid_indexing="xy"), dict(rope_type="dinov3", rope_temperature=100.0),
+        dict(rope_type="mrope", rope_mrope_section=(10, 11, 11))]  # fmt: skip
+SHAPES = [(10, 6), (4, 9), (5, 5)]
+
+
+def doubled(mine, other):
+    """Both in float64, with the peer's weights moved off their start."""
+    perturb(other.double().eval())
+    mine.double().eval()
+    state = {key: value.clone() for key, value in other.state_dict().items()}
+    torch.save(state, file := io.BytesIO())
+    return mine, other, file
+
+
+def same_on_images_and_patches(mine, other):
+    side = mine.patch_size[0]
+    images = [torch.randn(3, rows * side, columns * side, dtype=torch.float64) for rows, columns in SHAPES]
+    with torch.no_grad():
+        for x in images:
+            same_tensors(mine(x[None]), other(x[None]), 1e-8)
+        same_tensors(mine(patchified(images, side)), other(patchified(images, side)), 1e-8)
+
+
+def patchified(images, side):
+    rows, grids = [], []
+    for x in images:
+        patches = x.unflatten(2, (-1, side)).unflatten(1, (-1, side)).permute(1, 3, 2, 4, 0)
+        rows.append(patches.flatten(2).flatten(0, 1))
+        grids.append(torch.cartesian_prod(*map(torch.arange, patches.shape[:2])))
+    pad = torch.nn.utils.rnn.pad_sequence
+    valid = pad([torch.ones(len(row), dtype=torch.bool) for row in rows], batch_first=True)
+    return {"patches": pad(rows, batch_first=True), "patch_coord": pad(grids, batch_first=True), "patch_valid": valid}
+
+
+@pytest.mark.parametrize("options", ROPE, ids=lambda each: "-".join(map(str, each.values())))
+def test_rotary_positions_of_naflexvit(options):
+    size = dict(depth=2, embed_dim=128, num_heads=2, num_classes=7)
+    mine, other = (make("naflexvit_base_patch16_gap", **size, **options) for make in both("models", "create_model"))
+    mine, other, _ = doubled(mine, other)
+    mine.load_state_dict(other.state_dict())
+    same_on_images_and_patches(mine, other)
+
+
+@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "eva02_tiny_patch14_224", "vit_small_patch16_dinov3",
+                                  "vit_small_patch16_rope_mixed_224", "vit_base_patch16_siglip_224"])  # fmt: skip
+def test_use_naflex_gives_the_same_numbers(name, tmp_path):
+    """The peer lays the patch kernels flat, and its table on a grid: its weights are read all the same."""
+    mine, other = (make(name, depth=2, num_classes=7, use_naflex=True) for make in both("models", "create_model"))
+    mine, other, file = doubled(mine, other)
+    (tmp_path / "peer.pth").write_bytes(file.getvalue())
+    imgzoo.load_checkpoint(mine, tmp_path / "peer.pth")
+    same_on_images_and_patches(mine, other)

@@ -99,3 +99,40 @@ def test_patches_export_with_any_batch_and_length():
     seen, others = (Patches.of(patchified(some)) for some in (images, images[1:3] + images[:1]))
     program = torch.export.export(model, (seen,), dynamic_shapes=(Patches(*shapes),))
     torch.testing.assert_close(program.module()(others), model(others), rtol=0, atol=1e-5)
+
+
+ROPE = [dict(rope="axial", rope_reference=(8, 8)), dict(rope="mixed"), dict(rope="dinov3", rope_halves=True),
+        dict(rope="mrope", rope_sections=(2, 1, 1))]  # fmt: skip
+
+
+@pytest.mark.parametrize("options", ROPE, ids=lambda options: options["rope"])
+def test_positions_turn_each_image_by_its_own_grid(options):
+    model, images = made(NAMES[0], **options)
+    plain, _ = made(NAMES[0])
+    with torch.inference_mode():
+        alone = torch.cat([model(x[None]) for x in images])
+        torch.testing.assert_close(model(patchified(images)), alone, rtol=0, atol=1e-5)
+        assert (alone - torch.cat([plain(x[None]) for x in images])).abs().max() > 1e-4
+    moving, _ = made(NAMES[0], **options, rope_random_shift=0.5, rope_jitter=1.5, rope_rescale=2.0, patch_drop_rate=0.5)
+    moving.train()
+    for x in (patchified(images), images[0][None]):
+        assert moving(x).isfinite().all() and not torch.equal(moving(x), moving(x))
+
+
+def test_rotary_options_that_cannot_be_are_refused():
+    for options, words in ((dict(rope="what"), "'mrope' or None"), (dict(rope="mixed", rope_halves=True), "mixed rope"),
+                           (dict(rope="axial", rope_jitter=0.5), "jitter of at least 1"),
+                           (dict(rope="axial", rope_random_shift=-1.0), "rope_random_shift must be")):  # fmt: skip
+        with pytest.raises(UsageError, match=words):
+            imgzoo.create_model(NAMES[0], **TINY, **options)
+
+
+def test_use_naflex_stays_with_what_is_saved(tmp_path):
+    model = imgzoo.create_model("vit_tiny_patch16_224", depth=1, num_classes=5, use_naflex=True).eval()
+    imgzoo.save_model(model, tmp_path / "saved")
+    again = imgzoo.create_model(str(tmp_path / "saved"), pretrained=True).eval()
+    images = [torch.randn(3, *shape) for shape in SHAPES]
+    with torch.inference_mode():
+        torch.testing.assert_close(again(patchified(images)), model(patchified(images)))
+    with pytest.raises(CapabilityError, match="one size"):
+        imgzoo.create_model("swin_tiny_patch4_window7_224", use_naflex=True, device="meta")

@@ -521,3 +521,13 @@ def test_every_layer_that_sees_the_image_is_named():
         found = {name: timm.create_model(name).default_cfg["first_conv"] for name in ("mobileone_s1", "crossvit_9_240")}
     assert found == {"mobileone_s1": ("stem.conv_kxk.0.conv", "stem.conv_scale.conv"),
                      "crossvit_9_240": ("patch_embed.0.proj", "patch_embed.1.proj")}  # fmt: skip
+
+
+def test_a_saved_folder_holds_no_rates_of_training(tmp_path):
+    rates = dict(drop_rate=0.2, drop_path_rate=0.1, pos_drop_rate=0.1, patch_drop_rate=0.1)
+    model = timm.create_model("vit_tiny_patch16_224", depth=1, **rates)
+    timm.models._hub.save_for_hf(model, tmp_path / "plain")
+    stored = timm.models._hub.load_cfg_from_json(tmp_path / "plain/config.json")["model_args"]
+    assert stored["depth"] == 1 and not stored.keys() & rates.keys()
+    timm.models._hub.save_for_hf(model, tmp_path / "told", model_args={"drop_rate": 0.3})
+    assert timm.models._hub.load_cfg_from_json(tmp_path / "told/config.json")["model_args"]["drop_rate"] == 0.3

@@ -15,7 +15,7 @@ from imgzoo_layers.mlp import MLP
 from imgzoo_layers.norm import Norm, get_norm
 from imgzoo_layers.patch_embed import PatchEmbed
 from imgzoo_layers.position import resize_grid
-from imgzoo_layers.rotary import AxialRotary, CenteredRotary, MixedRotary
+from imgzoo_layers.rotary import rotary_of, rows_of
 from imgzoo_layers.rotary_attention import (
     QvBiasAttention,
     RotaryAttention,
@@ -71,12 +71,15 @@ class Eva(TokenModel):
     attn: how queries, keys and values are made: "fused", "split", "qv_bias" or "split_qv_bias"
     num_kv_heads: heads of keys and values of each block; none for as many as of queries
     attn_only_layer_scale: no layer scale on the mlps
-    rope: rotary positions: "axial", "mixed", "dinov3" or none
+    rope: rotary positions: "axial", "mixed", "dinov3", "mrope" or none
     rope_reference: grid that positions are measured on; none for the model's
     rope_shift: added to each position
     rope_columns_first: columns before rows among the rotated channels
     rope_halves: rotate the halves of a head, not neighboring channels
-    rope_rescale: largest factor of random positions in training; 0 for none
+    rope_sections: frequencies of time, rows and columns; none for 8, 12 and 12
+    rope_random_shift: largest random shift of positions in training
+    rope_jitter: largest random factor of each axis in training; 0 for none
+    rope_rescale: largest random factor of both axes in training; 0 for none
     attn_pool_heads: heads of the attention pool; none for `num_heads`
     attn_pool_mlp_ratio: width of its mlp as a multiple of its input; none for `mlp_ratio`
     """
@@ -97,6 +100,7 @@ class Eva(TokenModel):
                  layer_scale: float | None = None, attn_only_layer_scale: bool = False, post_norm: bool = False,
                  rope: str | None = None, rope_theta: float = 10000.0, rope_reference: Size | None = None,
                  rope_shift: float = 0.0, rope_columns_first: bool = False, rope_halves: bool = False,
+                 rope_sections: Sequence[int] | None = None, rope_random_shift: float = 0.0, rope_jitter: float = 0.0,
                  rope_rescale: float = 0.0, abs_pos: bool = True, no_embed_class: bool = False,
                  class_token: bool = True, reg_tokens: int = 0, pre_norm: bool = False, final_norm: bool = True,
                  fc_norm: bool | None = None, attn_pool_heads: int | None = None,
@@ -118,21 +122,14 @@ class Eva(TokenModel):
         self.pos_drop = nn.Dropout(pos_drop_rate)
         self.patch_drop = PatchDropout(patch_drop_rate, prefix) if patch_drop_rate else None
         self.rope: nn.Module | None = None
-        if rope == "mixed":
-            if rope_halves:
-                raise ValueError("mixed rope turns neighboring channels: leave rope_halves out")
-            self.rope = MixedRotary(head_dim, depth, num_heads, self.grid, rope_theta)
-        elif rope == "dinov3":
-            self.rope = CenteredRotary(head_dim, self.grid, rope_theta, rope_rescale, halves=rope_halves)
-        elif rope == "axial":
-            self.rope = AxialRotary(head_dim, self.grid, rope_theta, rope_reference, rope_shift, rope_columns_first,
-                                    rope_halves)  # fmt: skip
-        elif rope is not None:
-            raise ValueError(f"rope is 'axial', 'mixed', 'dinov3' or None, not '{rope}'")
+        if rope is not None:
+            self.rope = rotary_of(rope, head_dim, depth, num_heads, self.grid, rope_theta, rope_reference, rope_shift,
+                                  rope_columns_first, rope_halves, rope_sections,
+                                  (rope_random_shift, rope_jitter, rope_rescale))  # fmt: skip
         self.norm_pre = make_norm(dim) if pre_norm else nn.Identity()
         make_attn = partial(ATTENTION[attn], dim, num_heads, qkv_bias=qkv_bias, qk_norm=qk_norm, norm=make_norm,
                             scale_norm=scale_attn_norm, attn_drop=attn_drop_rate, proj_drop=proj_drop_rate,
-                            prefix=prefix, halves=rope_halves)  # fmt: skip
+                            prefix=prefix, halves=rope_halves or rope == "mrope")  # fmt: skip
         hidden = int(dim * mlp_ratio) * (2 if mlp == "glu" else 1)
         make_mlp = partial(MLP[mlp], dim, hidden, drop=proj_drop_rate, norm=make_norm if scale_mlp_norm else None)
         self.blocks = SharedSequential(*(
@@ -194,9 +191,3 @@ class Eva(TokenModel):
 
     def sized(self):
         return [] if self.rope is None else [(self.rope, self.grid)]
-
-
-def rows_of(table: Tensor, kept: Tensor) -> Tensor:
-    """The rows of the patches that each image kept (B, n): (N, 2D) -> (B, 1, n, 2D), or one a depth and head."""
-    rows = table[..., kept, :]
-    return rows.unsqueeze(1) if table.ndim == 2 else rows.transpose(1, 2)

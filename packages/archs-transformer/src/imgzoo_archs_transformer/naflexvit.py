@@ -1,6 +1,7 @@
 """NaFlexViT: images of any shape as sequences of patches (NaViT, arXiv:2307.06304; SigLIP 2, 2502.14786; C-RADIO)."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,21 +15,43 @@ from imgzoo_layers.attention_pool import AttentionPoolLatent
 from imgzoo_layers.drop import PatchDropout, drop_path_rates
 from imgzoo_layers.init import init_linear_, trunc_normal_
 from imgzoo_layers.mlp import Mlp
-from imgzoo_layers.norm import LayerNorm
+from imgzoo_layers.norm import LayerNorm, Norm
+from imgzoo_layers.rotary import rotary_of, rows_of
+from imgzoo_layers.rotary_attention import RotaryAttention
 from imgzoo_layers.sequential import SharedSequential
 from imgzoo_layers.stretch import stretch_weights
 from imgzoo_layers.tables import Size
 from imgzoo_layers.transformer import Block
 
-State = tuple[Tensor, Tensor | None]
-"""Tokens (B, N, C), and what is added to the scores of attention (B, 1, 1, N), -inf where a row was filled up."""
+State = tuple[Tensor, Tensor | None, Tensor | None]
+"""Tokens (B, N, C); what is added to the scores of attention (B, 1, 1, N), -inf where a row was filled up; the table
+that turns queries and keys, one a depth where it is mixed."""
 
 
 class MaskedBlock(Block):
     def forward(self, state: State) -> State:  # type: ignore[override]
-        x, bias = state
+        x, bias, table = state
         x = x + self.drop_path1(self.ls1(self.attn(self.norm1(x), bias)))
-        return x + self.drop_path2(self.ls2(self.mlp(self.norm2(x)))), bias
+        return x + self.drop_path2(self.ls2(self.mlp(self.norm2(x)))), bias, table
+
+
+class RotaryBlock(Block):
+    """Queries and keys are turned, by a table of this `depth` where each has its own; scales have the keys of EVA's."""
+
+    def __init__(self, dim: int, attn: nn.Module, mlp: nn.Module, norm: Norm, layer_scale: float | None,
+                 drop_path: float, depth: int | None = None):  # fmt: skip
+        super().__init__(dim, attn, mlp, norm, None, drop_path)
+        self.depth = depth
+        for i in (1, 2):
+            scale = None if layer_scale is None else nn.Parameter(torch.full((dim,), layer_scale))
+            self.register_parameter(f"gamma_{i}", scale)
+
+    def forward(self, state: State) -> State:  # type: ignore[override]
+        x, bias, table = state
+        y = self.attn(self.norm1(x), table if self.depth is None or table is None else table[self.depth], bias)
+        x = x + self.drop_path1(y if self.gamma_1 is None else self.gamma_1 * y)
+        y = self.mlp(self.norm2(x))
+        return x + self.drop_path2(y if self.gamma_2 is None else self.gamma_2 * y), bias, table
 
 
 class NaFlexEmbeds(nn.Module):
@@ -90,10 +113,19 @@ class NaFlexViT(TokenModel):
         pos_antialias: smooth the table where it shrinks
         pos_align_corners: corners of the table lie on corners of the image
         pos_square: fit the table to a square around the image
+    rope: rotary positions beside it: "axial", "mixed", "dinov3", "mrope" or none
+    rope_reference: grid that they are measured on; none for the image's
+    rope_shift: added to each of them
+    rope_columns_first: columns before rows among the rotated channels
+    rope_halves: rotate the halves of a head, not neighboring channels
+    rope_sections: frequencies of time, rows and columns; none for 8, 12 and 12
+    rope_random_shift: largest random shift of them in training
+    rope_jitter: largest random factor of each axis in training; 0 for none
+    rope_rescale: largest random factor of both axes in training; 0 for none
     """
 
     layer_groups = {"stem": r"^embeds", "blocks": [(r"^blocks\.(\d+)", None), (r"^norm", (99999,))]}
-    no_decay = ("embeds.pos_embed", "embeds.cls_token", "embeds.reg_token")
+    no_decay = ("embeds.pos_embed", "embeds.cls_token", "embeds.reg_token", "rope.freqs")
     pools = (*TokenModel.pools, "map")
     takes_patches = True
 
@@ -103,7 +135,11 @@ class NaFlexViT(TokenModel):
                  layer_scale: float | None = 1e-5, act: str = "gelu", class_token: bool = False, reg_tokens: int = 4,
                  pos_grid: Size = (16, 16), pos_factorized: bool = False, pos_mode: str = "bicubic",
                  pos_antialias: bool = True, pos_align_corners: bool = False, pos_square: bool = False,
-                 final_norm: bool = True, fc_norm: bool | None = None, drop_rate: float = 0.0,
+                 rope: str | None = None, rope_theta: float = 10000.0, rope_reference: Size | None = None,
+                 rope_shift: float = 0.0, rope_columns_first: bool = False, rope_halves: bool = False,
+                 rope_sections: Sequence[int] | None = None, rope_random_shift: float = 0.0, rope_jitter: float = 0.0,
+                 rope_rescale: float = 0.0, final_norm: bool = True, fc_norm: bool | None = None,
+                 drop_rate: float = 0.0,
                  pos_drop_rate: float = 0.0, patch_drop_rate: float = 0.0, proj_drop_rate: float = 0.0,
                  attn_drop_rate: float = 0.0, drop_path_rate: float = 0.0):  # fmt: skip
         super().__init__(num_classes, in_chans, img_size, patch_size, embed_dim, depth, global_pool, class_token,
@@ -115,11 +151,20 @@ class NaFlexViT(TokenModel):
                                    pos_antialias, pos_align_corners, pos_square)  # fmt: skip
         self.pos_drop = nn.Dropout(pos_drop_rate)
         self.patch_drop = PatchDropout(patch_drop_rate, self.num_prefix_tokens) if patch_drop_rate else None
+        self.rope: Any = None
+        make_attn: Any = partial(Attention, dim, num_heads, qkv_bias=qkv_bias, qk_norm=qk_norm,
+                                 attn_drop=attn_drop_rate, proj_drop=proj_drop_rate)  # fmt: skip
+        if rope is not None:
+            self.rope = rotary_of(rope, dim // num_heads, depth, num_heads, self.grid, rope_theta, rope_reference,
+                                  rope_shift, rope_columns_first, rope_halves, rope_sections,
+                                  (rope_random_shift, rope_jitter, rope_rescale))  # fmt: skip
+            make_attn = partial(RotaryAttention, *make_attn.args, **make_attn.keywords, prefix=self.num_prefix_tokens,
+                                halves=rope_halves or rope == "mrope")  # fmt: skip
+        make_block: Any = MaskedBlock if rope is None else RotaryBlock
         self.blocks = SharedSequential(*(
-            MaskedBlock(dim, Attention(dim, num_heads, qkv_bias, qk_norm, attn_drop=attn_drop_rate,
-                                       proj_drop=proj_drop_rate),
-                        Mlp(dim, int(dim * mlp_ratio), act=act, drop=proj_drop_rate), LayerNorm, layer_scale, drop)
-            for drop in drop_path_rates(drop_path_rate, depth)[0]
+            make_block(dim, make_attn(), Mlp(dim, int(dim * mlp_ratio), act=act, drop=proj_drop_rate), LayerNorm,
+                       layer_scale, drop, **({"depth": i} if rope == "mixed" else {}))
+            for i, drop in enumerate(drop_path_rates(drop_path_rate, depth)[0])
         ))  # fmt: skip
         after_pool = global_pool == "avg" if fc_norm is None else fc_norm
         self.norm = LayerNorm(dim) if final_norm and not after_pool else nn.Identity()
@@ -144,15 +189,24 @@ class NaFlexViT(TokenModel):
         if is_patches(x):
             patches, coordinates, valid = Patches.of(x)
             tokens = self.embeds(patches.flatten(2), self.embeds.of_patches(coordinates, valid))
+            table: Tensor | None = None
+            if self.rope is not None:
+                coordinates = coordinates.masked_fill(~valid[..., None], 0)
+                table = self.rope.of_patches(coordinates, coordinates.amax(1) + 1)
             tokens, kept = self.thin(tokens, valid)
             if kept is not None:  # of each image the share that it keeps alone
                 left = (valid.sum(1, keepdim=True) * kept.shape[1] // valid.shape[1]).clamp(min=1)
                 valid = torch.ones_like(kept).cumsum(1) <= left
-            return tokens, score_bias(valid, self.num_prefix_tokens, tokens.dtype)
+                if table is not None:
+                    chosen = kept[:, None, :, None].expand(*table.shape[:-2], -1, table.shape[-1])
+                    table = table.gather(-2, chosen)
+            return tokens, score_bias(valid, self.num_prefix_tokens, tokens.dtype), table
         grid, (down, across) = self.grid_of(x.shape[-2], x.shape[-1]), self.patch_size
         x = self.sized_input(x).unflatten(3, (-1, across)).unflatten(2, (-1, down))  # (B, C, h, p, w, p)
         x = x.permute(0, 2, 4, 3, 5, 1).flatten(3).flatten(1, 2)
-        return self.thin(self.embeds(x, self.embeds.position(grid)))[0], None
+        tokens, kept = self.thin(self.embeds(x, self.embeds.position(grid)))
+        table = None if self.rope is None else self.rope(grid)
+        return tokens, None, table if table is None or kept is None else rows_of(table, kept)
 
     def thin(self, tokens: Tensor, valid: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """Drop of what the embedding gives: tokens, and which patches are left, None while all are."""
@@ -166,7 +220,7 @@ class NaFlexViT(TokenModel):
     def forward(self, x: Any) -> Tensor:
         if not is_patches(x):
             return self.forward_head(self.forward_features(x))
-        x, bias = self.blocks(self.embed(x))
+        x, bias, _ = self.blocks(self.embed(x))
         return self.forward_head(self.norm(x), valid=bias[:, 0, 0, self.num_prefix_tokens :] == 0)  # of what is left
 
     def forward_head(self, x: Tensor, pre_logits: bool = False, valid: Tensor | None = None) -> Tensor:

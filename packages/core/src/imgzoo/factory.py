@@ -76,6 +76,7 @@ def create_model(
     device: str | torch.device | None = None,
     dtype: torch.dtype | None = None,
     pretrained_cfg: Mapping[str, Any] | None = None,
+    use_naflex: bool | None = None,
     **options: Any,
 ) -> Any:
     """Create the network `name`: `[plugin/]arch[.tag]`, `hf-hub:org/repo[@rev]`, `local-dir:PATH` or `package:DIST`.
@@ -91,6 +92,7 @@ def create_model(
         output_stride: 8, 16 or 32: dilate instead of striding further (convolutional networks).
         pretrained_cfg: preprocessing that goes before what the weights say, as `{"mean": (0.5, 0.5, 0.5)}`; it stays
             with the model, and with what is saved of it.
+        use_naflex: let it take patches of images of any shapes, too (`imgzoo.model.take_patches`).
         options: anything else the network's constructor takes, in its own spelling or the field's (`act_layer`,
             `init_values`, ...); None is dropped.
 
@@ -104,7 +106,8 @@ def create_model(
     named.config = {**named.config, **stated(pretrained_cfg)}
     spec, weights = named.spec, named.weights
     common = dict(num_classes=num_classes, in_chans=in_chans, img_size=img_size, global_pool=global_pool,
-                  output_stride=output_stride, drop_rate=drop_rate, drop_path_rate=drop_path_rate)  # fmt: skip
+                  output_stride=output_stride, drop_rate=drop_rate, drop_path_rate=drop_path_rate,
+                  use_naflex=use_naflex)  # fmt: skip
     for word, value in (("out_indices", out_indices), ("feature_cfg", feature_cfg)):
         if value is not None and not features_only:
             raise OptionError(f"{word} needs features_only=True")
@@ -112,6 +115,7 @@ def create_model(
     given = {key: value for key, value in {**common, **options}.items() if value is not None}
     config = {**named.model_args, **translated(spec, given)}
     build = spec.load()
+    naflex = config.pop("use_naflex", False)
     arguments = constructor_options(spec, weights, build, config)
 
     def construct(**changes: Any) -> Any:
@@ -125,6 +129,12 @@ def create_model(
         model = construct_on(torch.device(device or torch.get_default_device()), construct)
         if dtype is not None:
             model.to(dtype=dtype)
+    if naflex:
+        from .model import take_patches
+
+        config["use_naflex"] = True
+        model.name = spec.name
+        take_patches(model)
     remember(model, named, config)
     if features_only:
         indices = default_out_indices(model) if out_indices is None else out_indices

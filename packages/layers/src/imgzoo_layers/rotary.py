@@ -90,9 +90,28 @@ def as_table(angles: Tensor) -> Tensor:
     return torch.cat([angles.sin(), angles.cos()], dim=-1)
 
 
+Moves = tuple[float, float, float]
+"""How far places may move in training: `shift`, `jitter` and `rescale` of `moved`."""
+STILL: Moves = (0.0, 0.0, 0.0)
+
+
+def checked_moves(moves: Moves) -> Moves:
+    """As they are; raises `ValueError` for a shift below 0, or a factor that is neither 0 nor at least 1."""
+    for name, least, value in zip(("shift", "jitter", "rescale"), (0.0, 1.0, 1.0), moves):
+        if value and not least <= value < math.inf:
+            raise ValueError(f"places move by a {name} of at least {least:g}, or 0 for none, not {value}")
+    return moves[0], moves[1], moves[2]
+
+
+def turned_by(where: Tensor, bands: Tensor, halves: bool) -> Tensor:
+    """A table for places (..., 2), whose rows and columns turn half of the pairs each: (..., 2 * D)."""
+    angles = (where.unsqueeze(-1) * bands).flatten(-2)
+    return as_table(torch.cat([angles, angles], dim=-1) if halves else angles.repeat_interleave(2, dim=-1))
+
+
 def axial_table(
     grid: Size, bands: Tensor, reference: Size | None = None, shift: float = 0.0, columns_first: bool = False,
-    halves: bool = False,
+    halves: bool = False, moves: Moves = STILL,
 ) -> Tensor:  # fmt: skip
     """Half of the pairs turn with the row, half with the column: (h * w, 2 * D).
 
@@ -103,11 +122,8 @@ def axial_table(
     down, across = sides(grid, shift, bands.device)
     if reference is not None:
         down, across = down * (reference[0] / grid[0]), across * (reference[1] / grid[1])
-    where = cells(down, across)
-    if columns_first:
-        where = where.flip(1)
-    angles = (where[:, :, None] * bands).flatten(1)
-    return as_table(angles.repeat(1, 2) if halves else angles.repeat_interleave(2, dim=-1))
+    where = moved(cells(down, across), moves[0], moves[1], moves[2])
+    return turned_by(where.flip(1) if columns_first else where, bands, halves)
 
 
 def periods_between(dim: int, shortest: float, longest: float) -> Tensor:
@@ -140,8 +156,13 @@ def centered_table(
     units = [grid[0], grid[1]] if normalize == "each" else [max(grid) if normalize == "max" else min(grid)] * 2
     down, across = sides(grid, 0.5, periods.device)
     where = 2 * cells(down / units[0], across / units[1]) - 1
-    angles = (2 * math.pi * moved(where, shift, jitter, rescale)[:, :, None] / periods).flatten(1)
-    return as_table(angles.repeat(1, 2) if halves else angles.repeat_interleave(2, dim=-1))
+    return turned_in(moved(where, shift, jitter, rescale), periods, halves)
+
+
+def turned_in(where: Tensor, periods: Tensor, halves: bool) -> Tensor:
+    """`turned_by` with periods."""
+    angles = (2 * math.pi * where.unsqueeze(-1) / periods).flatten(-2)
+    return as_table(torch.cat([angles, angles], dim=-1) if halves else angles.repeat_interleave(2, dim=-1))
 
 
 def pixel_bands(dim: int, resolution: float, linear: bool = False) -> Tensor:
@@ -157,7 +178,22 @@ def pixel_table(grid: Size, bands: Tensor) -> Tensor:
     return as_table((where[:, :, None] * bands).flatten(1).repeat_interleave(2, dim=-1))
 
 
-class AxialRotary(Tabled):
+class GridRotary(Tabled):
+    """What makes tables of grids. Places move in training, if they do."""
+
+    moves: Moves
+
+    def stir(self, where: Tensor) -> Tensor:
+        """Places (..., 2), moved in training."""
+        return moved(where, *self.moves) if self.training else where
+
+    def of_patches(self, coordinates: Tensor, sizes: Tensor) -> Tensor:
+        """A table for patches of images of any grids, rows and columns (B, N, 2) and their counts (B, 2):
+        (B, 1, N, 2 * D), or (depth, B, heads, N, 2 * D)."""
+        raise NotImplementedError
+
+
+class AxialRotary(GridRotary):
     """The table of `axial_table` for heads of `dim` channels: that of the model's grid, or of one that is handed in."""
 
     bands: Tensor
@@ -168,17 +204,29 @@ class AxialRotary(Tabled):
     }
 
     def __init__(self, dim: int, grid: Size, theta: float = 10000.0, reference: Size | None = None, shift: float = 0.0,
-                 columns_first: bool = False, halves: bool = False):  # fmt: skip
+                 columns_first: bool = False, halves: bool = False, moves: Moves = STILL):  # fmt: skip
         super().__init__()
+        self.moves = checked_moves(moves)
+        self.moving = any(moves)
         self.dim, self.grid, self.theta, self.halves = dim, grid, theta, halves
         self.reference = (reference[0], reference[1]) if reference is not None else None
         self.shift, self.columns_first = shift, columns_first
         self.init_non_persistent_buffers()
 
     def forward(self, grid: Size | None = None) -> Tensor:
-        if grid is None:
+        moving = self.moving and self.training
+        if grid is None and not moving:
             return self.pos_embed
-        return axial_table(grid, self.bands, self.reference, self.shift, self.columns_first, self.halves)
+        where = self.grid if grid is None else grid
+        moves = self.moves if moving else (0.0, 0.0, 0.0)
+        return axial_table(where, self.bands, self.reference, self.shift, self.columns_first, self.halves, moves)
+
+    def of_patches(self, coordinates: Tensor, sizes: Tensor) -> Tensor:
+        where = coordinates.to(self.bands) + self.shift
+        if self.reference is not None:
+            where = where * (torch.tensor(self.reference).to(self.bands) / sizes)[:, None]
+        where = self.stir(where)
+        return turned_by(where.flip(-1) if self.columns_first else where, self.bands, self.halves)[:, None]
 
 
 def apart_table(grid: Size, bands: Tensor) -> Tensor:
@@ -209,7 +257,7 @@ def periods_of(dim: int, base: float, shortest: float, longest: float) -> Tensor
     return periods_between(dim, shortest, longest) if shortest else periods(dim, base)
 
 
-class CenteredRotary(Tabled):
+class CenteredRotary(GridRotary):
     """The table of `centered_table` for heads of `dim` channels, for the model's grid or one that is handed in.
 
     Periods follow from `base`, or go from `shortest` to `longest`. Places move in training only.
@@ -222,8 +270,8 @@ class CenteredRotary(Tabled):
                  shift: float = 0.0, jitter: float = 0.0, halves: bool = True, shortest: float = 0.0,
                  longest: float = 0.0):  # fmt: skip
         super().__init__()
-        self.dim, self.grid, self.base, self.rescale = dim, grid, base, rescale
-        self.normalize, self.shift, self.jitter, self.halves = normalize, shift, jitter, halves
+        self.dim, self.grid, self.base, self.halves, self.normalize = dim, grid, base, halves, normalize
+        self.moves = checked_moves((shift, jitter, rescale))
         self.shortest, self.longest = shortest, longest
         if bool(shortest) != bool(longest):
             raise ValueError("periods need both ends, shortest and longest, or neither")
@@ -231,8 +279,13 @@ class CenteredRotary(Tabled):
 
     def forward(self, grid: Size | None = None) -> Tensor:
         where = self.grid if grid is None else grid
-        moved = (self.rescale, self.shift, self.jitter) if self.training else (0.0, 0.0, 0.0)
-        return centered_table(where, self.periods, moved[0], self.normalize, moved[1], moved[2], self.halves)
+        moves = self.moves if self.training else (0.0, 0.0, 0.0)
+        return centered_table(where, self.periods, moves[2], self.normalize, moves[0], moves[1], self.halves)
+
+    def of_patches(self, coordinates: Tensor, sizes: Tensor) -> Tensor:
+        units = sizes if self.normalize == "each" else getattr(sizes, f"a{self.normalize}")(1, keepdim=True)
+        where = 2 * ((coordinates + 0.5).to(self.periods) / units[:, None]) - 1
+        return turned_in(self.stir(where), self.periods, self.halves)[:, None]
 
 
 class PixelRotary(Tabled):
@@ -250,18 +303,20 @@ class PixelRotary(Tabled):
         return pixel_table(self.grid if grid is None else grid, self.bands)
 
 
-class MixedRotary(Tabled):
+class MixedRotary(GridRotary):
     """Learned frequencies of each head and depth, rows and columns mixed (RoPE-ViT, arXiv:2403.13298, eq. 7).
 
-    `freqs` is (2, depth, heads, D / 2): what columns and rows add to the angles. -> (depth, heads, N, 2 * D).
+    `freqs` is (2, depth, heads, D / 2): what columns and rows add to the angles, in the other order if `rows_first`.
+    -> (depth, heads, N, 2 * D).
     """
 
     places: Tensor
     tables = {"places": Computed(places, "grid", exact=True)}  # type: ignore[has-type]
 
-    def __init__(self, dim: int, depth: int, heads: int, grid: Size, theta: float = 10.0):
+    def __init__(self, dim: int, depth: int, heads: int, grid: Size, theta: float = 10.0, moves: Moves = STILL,
+                 rows_first: bool = False):  # fmt: skip
         super().__init__()
-        self.grid = grid
+        self.grid, self.moves, self.rows_first = grid, checked_moves(moves), rows_first
         self.freqs = nn.Parameter(torch.empty(2, depth, heads, dim // 2))
         self.init_non_persistent_buffers()
         with torch.no_grad():
@@ -269,12 +324,18 @@ class MixedRotary(Tabled):
 
     def forward(self, grid: Size | None = None) -> Tensor:
         where = self.places if grid is None else places(grid, device=self.places.device).to(self.places)
-        return mixed_table(where, self.freqs)
+        moves = self.moves if self.training else (0.0, 0.0, 0.0)
+        where = moved(where, moves[0], moves[1], moves[2])
+        return mixed_table(where.flip(1) if self.rows_first else where, self.freqs)
+
+    def of_patches(self, coordinates: Tensor, sizes: Tensor) -> Tensor:
+        where = self.stir(coordinates.to(self.places))[:, None]
+        return mixed_table(where.flip(-1) if self.rows_first else where, self.freqs[:, :, None])
 
 
 def mixed_table(where: Tensor, freqs: Tensor) -> Tensor:
     """Places (N, 2), row and column, that turn by what columns and rows add: (2, ..., D / 2) -> (..., N, 2 * D)."""
-    angles = where[:, 1:] * freqs[0][..., None, :] + where[:, :1] * freqs[1][..., None, :]
+    angles = where[..., 1:] * freqs[0][..., None, :] + where[..., :1] * freqs[1][..., None, :]
     return as_table(angles.repeat_interleave(2, dim=-1))
 
 
@@ -295,14 +356,15 @@ def axes_of(dim: int, sections: tuple[int, int, int]) -> Tensor:
     return axes
 
 
-def sections_table(grid: Size, bands: Tensor, axes: Tensor) -> Tensor:
+def sections_table(grid: Size, bands: Tensor, axes: Tensor, moves: Moves = STILL) -> Tensor:
     """Each frequency turns with its axis, the time of an image being 0; channels paired by halves: (h * w, 2 * D)."""
-    return axes_table(places(grid, device=bands.device), bands, axes)
+    return axes_table(moved(places(grid, device=bands.device), moves[0], moves[1], moves[2]), bands, axes)
 
 
 def axes_table(where: Tensor, bands: Tensor, axes: Tensor) -> Tensor:
-    """The same of places (N, 2)."""
-    return as_table((F.pad(where, (1, 0))[:, axes] * bands).repeat(1, 2))
+    """The same of places (..., 2)."""
+    angles = F.pad(where, (1, 0)).index_select(-1, axes) * bands
+    return as_table(torch.cat([angles, angles], dim=-1))
 
 
 def all_frequencies(dim: int, theta: float) -> Tensor:
@@ -310,9 +372,10 @@ def all_frequencies(dim: int, theta: float) -> Tensor:
     return 1 / theta ** (torch.arange(0, dim, 2, dtype=torch.float32) / dim)
 
 
-class MultimodalRotary(Tabled):
+class MultimodalRotary(GridRotary):
     """The table of language models that see, for heads of `dim` channels: time, rows and columns have `sections` of the
-    D / 2 frequencies, taken in turns (Qwen3-VL, arXiv:2511.21631). What they leave over goes to time."""
+    D / 2 frequencies, taken in turns (Qwen3-VL, arXiv:2511.21631). What they leave over goes to time. It is that of the
+    model's grid, or of one that is handed in."""
 
     bands: Tensor
     axes: Tensor
@@ -321,16 +384,50 @@ class MultimodalRotary(Tabled):
         "axes": Computed(axes_of, "dim", "sections"),
     }
 
-    def __init__(self, dim: int, sections: tuple[int, int, int] = (8, 12, 12), theta: float = 10000.0):
+    def __init__(self, dim: int, sections: tuple[int, int, int] = (8, 12, 12), theta: float = 10000.0,
+                 grid: Size = (1, 1), moves: Moves = STILL):  # fmt: skip
         super().__init__()
+        self.grid, self.moves = grid, checked_moves(moves)
         if sum(sections) != dim // 2:
             raise ValueError(f"sections {sections} share the {dim // 2} frequencies of {dim} channels")
         self.dim, self.sections, self.theta = dim, sections, theta
         self.init_non_persistent_buffers()
 
-    def forward(self, grid: Size) -> Tensor:
-        return sections_table(grid, self.bands, self.axes)
+    def forward(self, grid: Size | None = None) -> Tensor:
+        moves = self.moves if self.training else (0.0, 0.0, 0.0)
+        return sections_table(self.grid if grid is None else grid, self.bands, self.axes, moves)
+
+    def of_patches(self, coordinates: Tensor, sizes: Tensor) -> Tensor:
+        return axes_table(self.stir(coordinates.to(self.bands)), self.bands, self.axes)[:, None]
 
 
-for leaf in ("places", "axial_table", "apart_table", "centered_table", "pixel_table", "sections_table"):
+def rotary_of(
+    kind: str, dim: int, depth: int, heads: int, grid: Size, theta: float = 10000.0, reference: Size | None = None,
+    shift: float = 0.0, columns_first: bool = False, halves: bool = False, sections: Sequence[int] | None = None,
+    moves: Moves = STILL,
+) -> GridRotary:  # fmt: skip
+    """The rotary positions of a network by their name: "axial", "mixed", "dinov3" or "mrope"."""
+    if kind == "axial":
+        return AxialRotary(dim, grid, theta, reference, shift, columns_first, halves, moves)
+    if kind == "dinov3":
+        if columns_first:
+            raise ValueError("dinov3 rope has rows before columns: leave rope_columns_first out")
+        return CenteredRotary(dim, grid, theta, moves[2], "each", moves[0], moves[1], halves)
+    if kind == "mixed":
+        if halves:
+            raise ValueError("mixed rope turns neighboring channels: leave rope_halves out")
+        return MixedRotary(dim, depth, heads, grid, theta, moves, not columns_first)
+    if kind == "mrope":
+        time, rows, columns = sections or (8, 12, 12)
+        return MultimodalRotary(dim, (time, rows, columns), theta, grid, moves)
+    raise ValueError(f"rope is 'axial', 'mixed', 'dinov3', 'mrope' or None, not '{kind}'")
+
+
+def rows_of(table: Tensor, kept: Tensor) -> Tensor:
+    """The rows of the patches that each image kept (B, n): (N, 2D) -> (B, 1, n, 2D), or one a depth and head."""
+    rows = table[..., kept, :]
+    return rows.unsqueeze(1) if table.ndim == 2 else rows.transpose(1, 2)
+
+
+for leaf in ("places", "axial_table", "apart_table", "centered_table", "pixel_table", "sections_table", "moved"):
     torch.fx.wrap(leaf)  # tracers see one call: tables follow the size

@@ -5,7 +5,7 @@ from typing import Any
 from imgzoo.errors import WeightsError
 from imgzoo.loading.convert import Format, State
 
-from .vision_transformer import CLIP, VISUAL, from_clip, join, split_pool
+from .vision_transformer import CLIP, NAFLEX, VISUAL, from_clip, join, split_pool
 
 EVA = [
     (r"^(?:mask_token$|lm_head\.).*", ""),  # of the pretraining
@@ -85,6 +85,7 @@ def from_transformers(state: State, model: Any) -> State:
 
 
 FORMATS = [
+    NAFLEX,
     Format("perception", r"^visual\.conv1\.", [*VISUAL, *PERCEPTION], from_perception),
     Format("perception-tower", r"^conv1\.", PERCEPTION, from_perception),
     Format("eva-clip", r"^visual\.blocks\.", [*VISUAL, *EVA], from_eva),

@@ -235,7 +235,23 @@ def from_hugging(state: State, model: Any) -> State:
     return from_dino(state, model)
 
 
+def from_patches(state: State, model: Any) -> State:
+    """Kernels laid flat for patches (D, p * p * C) as those of a convolution, and no position of the tokens before."""
+    kernel, (down, across) = state["patch_embed.proj.weight"], model.patch_size
+    state["patch_embed.proj.weight"] = kernel.unflatten(1, (down, across, -1)).permute(0, 3, 1, 2).contiguous()
+    if "pos_embed" in state:
+        table = state["pos_embed"].flatten(1, -2)
+        prefix = 0 if model.no_embed_class else model.num_prefix_tokens
+        state["pos_embed"] = torch.cat([table.new_zeros(1, prefix, table.shape[2]), table], dim=1)
+    return state
+
+
+NAFLEX = Format("naflex", r"^embeds\.proj\.weight$", [(r"^embeds\.proj\.", "patch_embed.proj."), (r"^embeds\.", "")],
+                from_patches)  # fmt: skip
+"""A ViT or EVA that the field made with `use_naflex`."""
+
 FORMATS = [
+    NAFLEX,
     Format("jax", r"^(?:params/)?(?:img/)?Transformer/", JAX, from_jax),
     Format("clip", r"^visual\.class_embedding$", [*VISUAL, *CLIP], from_clip),
     Format("transformers", r"^(?:vision_model\.)?embeddings\.patch_embedding\.", TRANSFORMERS, from_transformers),

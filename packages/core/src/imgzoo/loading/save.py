@@ -20,7 +20,8 @@ from .disk import CONFIG, replacing, write_text
 from .source import OWN_PREPROCESSING, PREPROCESSING, named
 from .stored import stated
 
-SHARED = ("num_classes", "in_chans", "img_size", "global_pool", "output_stride", "drop_rate", "drop_path_rate")
+SHARED = ("num_classes", "in_chans", "img_size", "global_pool", "output_stride", "drop_rate", "drop_path_rate",
+          "use_naflex")  # fmt: skip
 """Constructor options that the field spells as we do; others are said in its words too, where it has some for them."""
 
 

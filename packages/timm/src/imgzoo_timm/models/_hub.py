@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,8 @@ def load_model_config_from_path(model_path: str | Path) -> tuple[dict[str, Any],
     return stored, config.get("architecture") or stored.get("architecture", ""), dict(config.get("model_args") or {})
 
 
+DROPS = re.compile(r"(^|_)drop_(path_|block_)?rate$")
+"""Options of training alone, which a folder of the field does not hold unless they are asked for."""
 PREFERRED = ("model.safetensors", "open_clip_model.safetensors", "pytorch_model.bin", "open_clip_pytorch_model.bin")
 ENDINGS = (".safetensors", ".pth", ".pth.tar", ".bin")
 """Which file of a folder has the weights: by its name, then by its ending."""
@@ -104,11 +107,12 @@ def save_for_hf(model: Any, save_directory: str | Path, model_config: dict[str, 
     if data_config:
         model.pretrained_cfg = {**model.pretrained_cfg, **data_config}
     imgzoo.save_model(model, save_directory, class_names=names)
-    if model_args:
-        path = Path(save_directory, "config.json")
-        config = load_cfg_from_json(path)
-        config["model_args"] = {**config.get("model_args", {}), **model_args}
-        path.write_text(json.dumps(config, indent=2), encoding="utf-8")
+    path = Path(save_directory, "config.json")
+    config = load_cfg_from_json(path)
+    for table in (config, config["imgzoo"]):
+        kept = {key: value for key, value in table.get("model_args", {}).items() if not DROPS.search(key)}
+        table["model_args"] = {**kept, **((model_args or {}) if table is config else {})}
+    path.write_text(json.dumps(config, indent=2), encoding="utf-8")
     if safe_serialization is False or safe_serialization == "both":
         torch.save(model.state_dict(), Path(save_directory, "pytorch_model.bin"))
 

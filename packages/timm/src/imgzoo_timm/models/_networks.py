@@ -14,7 +14,8 @@ import imgzoo
 from imgzoo.errors import OptionError
 from imgzoo.features import FeatureInfo as NativeInfo
 from imgzoo.loading.adapt import first_conv
-from imgzoo.model import Checkpointed, ImageModel
+from imgzoo.model import Checkpointed, ImageModel, swap_in, swap_out
+from imgzoo.model.swapping import mixins_of, plain_class
 from imgzoo.options import parameters_of
 from imgzoo.registry import registry
 from imgzoo.specs import ModelSpec
@@ -223,8 +224,13 @@ def adopted(model: Any, overlay: Mapping[str, Any] | None = None) -> Any:
     if not isinstance(model, ImageModel):
         return model
     if type(model).__module__.startswith("imgzoo_archs_"):
-        load_adapters(type(model))
+        load_adapters(plain_class(model))
+        mixins = mixins_of(model)
+        for mixin in mixins:
+            swap_out(model, mixin)
         become(model, class_of(model))
+        for mixin in mixins:
+            swap_in(model, mixin)
     model.after_construction()
     model.pretrained_cfg = described(model, overlay or {})
     if not use_fused_attn():
