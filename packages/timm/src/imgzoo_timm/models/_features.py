@@ -255,7 +255,7 @@ def extractor_of(model: Any, out_indices: Any = None, feature_cls: Any = None, o
         return FeatureGetterNet(model, out_indices, out_map, return_dict, output_fmt or "NCHW", norm)
     if feature_cls in ("hook", "fx") or feature_cls in (FeatureHookNet, FeatureGraphNet):
         form: Any = {"hook": FeatureHookNet, "fx": FeatureGraphNet}.get(str(feature_cls), feature_cls)
-        parts = {"flatten_sequential": flattened(model)} if form is FeatureHookNet else {}
+        parts: dict[str, Any] = {"flatten_sequential": flattened(model)} if form is FeatureHookNet else {}
         return form(model, out_indices, out_map, return_dict=return_dict, output_fmt=output_fmt or "NCHW", **parts)
     output_fmt = output_fmt or ("NHWC" if model.channels_last else "NCHW")  # as the levels are inside
     if feature_cls in ("dict", FeatureDictNet):

@@ -93,11 +93,12 @@ WIDTHS: dict[str, Callable[[list[int]], Any]] = {
 
 def tell_sizes(model: Any) -> None:
     """Let the patch embedding tell of its sizes: of the image, a patch and the grid, as far as the network has them."""
-    embed: Any = getattr(model, "patch_embed", None)
-    if not isinstance(embed, nn.Module) or isinstance(embed, nn.ModuleList):
+    part = getattr(model, "patch_embed", None)
+    if not isinstance(part, nn.Module) or isinstance(part, nn.ModuleList):
         return
-    size = getattr(model, "img_size", None)
-    if isinstance(embed, PatchEmbed):
+    embed: Any
+    embed, size = part, getattr(model, "img_size", None)
+    if isinstance(part, PatchEmbed):
         size = size or tuple(model.pretrained_cfg.get("input_size", ())[1:]) or None
         embed.measure(size, to_2tuple(embed.proj.kernel_size), not getattr(model, "dynamic_img_size", False),
                       getattr(model, "dynamic_img_pad", False))  # fmt: skip
@@ -121,8 +122,9 @@ def grid_of(model: Any) -> tuple[int, int]:
     step = model.feature_info.levels[0].reduction
     whole = -(model.img_size[0] // -step), -(model.img_size[1] // -step)
     for name in ("grid", "map_of", "resolution"):
-        if (grid := getattr(model, name, None)) is not None:
-            grid = grid(0) if callable(grid) else grid
+        found: Any = getattr(model, name, None)
+        if found is not None:
+            grid: Any = found(0) if callable(found) else found
             return whole if grid[0] < whole[0] - 1 else grid  # a grid of later levels is smaller
     return whole
 
