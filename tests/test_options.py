@@ -154,13 +154,15 @@ UNSEEN = {"zero_init_last": "initial values", "fix_stem": "widths, where they ar
 """Switches of constructors that change neither modules nor shapes of the catalog's networks, and what they change."""
 PARTIAL = {
     "byoanet": "extra_conv", "byobnet": "extra_conv inverted", "cspnet": "cross_linear down_growth",
-    "efficientnet": "gate_from_expanded", "eva": "attn_only_layer_scale rope_columns_first", "fastvit": "layer_norm",
+    "efficientnet": "gate_from_expanded", "eva": "attn_only_layer_scale", "fastvit": "layer_norm",
     "maxxvit": "block_attn conv_bias expand_first expand_output gate_early head_first pool_stride pre_norm_act "
                "shortcut_bias",
-    "mobilenetv3": "gate_from_expanded", "regnet": "linear_out",
+    "mobilenetv3": "gate_from_expanded", "naflexvit": "rope_columns_first rope_halves", "regnet": "linear_out",
     "vision_transformer": "diff_attn pool_include_prefix scale_attn_norm scale_mlp_norm", "vovnet": "residual",
 }  # fmt: skip
 """Switches about a part that not every structure of a family has: gates, a kind of block, prefix tokens."""
+ADDED = {"naflexvit": {"rope": "axial"}}
+"""Options of a part that no structure of a family has."""
 
 
 def shape(value, depth: int = 0):
@@ -199,12 +201,12 @@ def test_switches_of_constructors_have_their_effect(family):
     taken = inspect.signature(type(first).__init__).parameters.values()
     switches = {each.name for each in taken if isinstance(each.default, bool)} - UNSEEN.keys()
     idle, active = set(), set()
-    for name in names:
+    for name, more in [*((name, {}) for name in names), (names[0], ADDED.get(family, {}))]:
         for switch in switches:
             made = []
             for value in (False, True):
                 with suppress(ImgzooError, ValueError):  # another option of the row may rule it out
-                    options = {**REDUCED.get(name, {}), switch: value}
+                    options = {**REDUCED.get(name, {}), **more, switch: value}
                     made.append(form(imgzoo.create_model(name, device="meta", **options)))
             if len(made) == 2:
                 (idle if made[0] == made[1] else active).add(switch)
