@@ -71,15 +71,7 @@ class Eva(TokenModel):
     attn: how queries, keys and values are made: "fused", "split", "qv_bias" or "split_qv_bias"
     num_kv_heads: heads of keys and values of each block; none for as many as of queries
     attn_only_layer_scale: no layer scale on the mlps
-    rope: rotary positions: "axial", "mixed", "dinov3", "mrope" or none
     rope_reference: grid that positions are measured on; none for the model's
-    rope_shift: added to each position
-    rope_columns_first: columns before rows among the rotated channels
-    rope_halves: rotate the halves of a head, not neighboring channels
-    rope_sections: frequencies of time, rows and columns; none for 8, 12 and 12
-    rope_random_shift: largest random shift of positions in training
-    rope_jitter: largest random factor of each axis in training; 0 for none
-    rope_rescale: largest random factor of both axes in training; 0 for none
     attn_pool_heads: heads of the attention pool; none for `num_heads`
     attn_pool_mlp_ratio: width of its mlp as a multiple of its input; none for `mlp_ratio`
     """

@@ -113,15 +113,7 @@ class NaFlexViT(TokenModel):
         pos_antialias: smooth the table where it shrinks
         pos_align_corners: corners of the table lie on corners of the image
         pos_square: fit the table to a square around the image
-        rope: rotary positions beside it: "axial", "mixed", "dinov3", "mrope" or none
         rope_reference: grid that they are measured on; none for the image's
-        rope_shift: added to each of them
-        rope_columns_first: columns before rows among the rotated channels
-        rope_halves: rotate the halves of a head, not neighboring channels
-        rope_sections: frequencies of time, rows and columns; none for 8, 12 and 12
-        rope_random_shift: largest random shift of them in training
-        rope_jitter: largest random factor of each axis in training; 0 for none
-        rope_rescale: largest random factor of both axes in training; 0 for none
     """
 
     layer_groups = {"stem": r"^embeds", "blocks": [(r"^blocks\.(\d+)", None), (r"^norm", (99999,))]}
