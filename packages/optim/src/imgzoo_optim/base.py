@@ -28,17 +28,19 @@ Scalar = Any
 
 BLOCK = {"cpu": 1 << 18}
 """Elements of one block, by device type: on CPU a megabyte of float32, which keeps a rule's operands in cache."""
-BLOCK_ELSEWHERE = 1 << 24
+BLOCK_ELSEWHERE = 1 << 25
 PLAIN = (Tensor, torch.nn.Parameter)
 """What is no piece of a tensor over several ranks: asked first, for every tensor of every step."""
 SCALED = Kernel((), (), "u = factor * g;")
 """A step of which each tensor has a factor of its own."""
+SHRUNK = Kernel((), (), "p *= factor; u = g;")
+"""A step after weight decay of which each tensor has a factor of its own."""
 
 
 class Block:
     """Parallel lists of tensors or of their pieces: parameters, gradients, state, and which tensor each belongs to."""
 
-    __slots__ = ("compiled", "grads", "owners", "params", "scales", "state", "steps", "t")
+    __slots__ = ("compiled", "grads", "owners", "params", "scales", "shrinks", "state", "steps", "t")
 
     def __init__(self, owners: list[int], columns: list[list[Tensor]], t: Scalar):
         self.owners, self.t = owners, t
@@ -46,6 +48,8 @@ class Block:
         self.steps: list[Tensor] = []
         self.scales: Tensor | None = None
         """Factor of each tensor's step, where `finish` sets them."""
+        self.shrinks: Tensor | None = None
+        """Factor of each parameter before its step, where `finish` sets them."""
         self.compiled = False
 
 
@@ -109,12 +113,27 @@ def low(dtype: torch.dtype) -> bool:
 
 def subtract_scaled_(params: list[Tensor], steps: list[Tensor], factors: Tensor) -> None:
     """`params -= factors * steps`, a factor for each tensor."""
+    if not _launched(SCALED, params, steps, 1.0, factors):
+        for param, step, factor in zip(params, steps, factors.unbind()):
+            param.addcmul_(step, factor, value=-1)
+
+
+def subtract_shrunk_(params: list[Tensor], steps: list[Tensor], rate: Scalar, factors: Tensor) -> None:
+    """`params = factors * params - rate * steps`, a factor for each tensor."""
+    if not _launched(SHRUNK, params, steps, rate, factors):
+        scale_(params, factors.unbind())
+        subtract_(params, steps, rate)
+
+
+def _launched(kernel: Kernel, params: list[Tensor], steps: list[Tensor], rate: Scalar, factors: Tensor) -> bool:
+    """Apply steps in one launch on a CUDA device; whether it was done. On a CPU torch's operations are as fast."""
+    if not params[0].is_cuda or torch.compiler.is_compiling():
+        return False
     columns = [params, steps]
-    if params[0].is_cuda and not torch.compiler.is_compiling() and (run := kernels.loop(SCALED, True, columns)):
-        run(columns, (1.0, 0.0, 1.0, 1.0, 0.0), factors)
-        return
-    for param, step, factor in zip(params, steps, factors.unbind()):
-        param.addcmul_(step, factor, value=-1)
+    run = kernels.loop(kernel, True, columns)
+    if run is not None:
+        run(columns, (1.0, 0.0, 1.0, rate, 0.0), factors)
+    return run is not None
 
 
 class Optimizer(Eager, torch.optim.Optimizer):
@@ -231,7 +250,7 @@ class Optimizer(Eager, torch.optim.Optimizer):
             steps.append(state["step"])
         if steps:
             foreach.add_(steps, 1)
-        for param, step in zip(live, steps):
+        for param, step in zip(live, steps if compiling else map(Tensor.item, steps)):
             t = len(together) if compiling else int(step)
             together.setdefault((param.device, param.dtype, t), []).append(param)
         for (_, _, t), params in together.items():
@@ -316,7 +335,7 @@ class Optimizer(Eager, torch.optim.Optimizer):
         kernel = self.kernel
         if kernel is None or len(kernel.state) != len(block.state):
             return []
-        if torch.compiler.is_compiling() or group.get("maximize"):
+        if torch.compiler.is_compiling() or group.get("maximize") or self.factors(group) is not None:
             return []
         columns = [block.params, block.grads, *block.state]
         run = None if isinstance(self.lr(group), Tensor) else kernels.loop(kernel, False, columns)
@@ -324,9 +343,7 @@ class Optimizer(Eager, torch.optim.Optimizer):
             return []
         steps = self._workspace(block)
         constants = [1.0, 0.0, 1.0, 1.0, 0.0, *self.constants(group, block.t)]
-        factors = self.factors(group)
-        first, last = block.owners[0], block.owners[-1]
-        run([*columns, steps], constants, None if factors is None else factors[first : last + 1])
+        run([*columns, steps], constants, None)
         block.compiled = True
         return steps
 
@@ -362,10 +379,12 @@ class Optimizer(Eager, torch.optim.Optimizer):
         shrinks = isinstance(shrink, Tensor) or shrink != 1
         if shrinks and not last:
             foreach.mul_(block.params, shrink)
-        if block.scales is None:
-            subtract_(block.params, block.steps, self.rate(group))
-        else:
+        if block.shrinks is not None:
+            subtract_shrunk_(block.params, block.steps, self.rate(group), block.shrinks)
+        elif block.scales is not None:
             subtract_scaled_(block.params, block.steps, block.scales * self.rate(group))
+        else:
+            subtract_(block.params, block.steps, self.rate(group))
         if shrinks and last:
             foreach.mul_(block.params, shrink)
         if block.params is not target:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -20,6 +21,7 @@ from .param_groups import check_partition, decay_groups
 PREFIX = "lookahead_"
 LOOKAHEAD = {"lookahead_alpha": "alpha", "lookahead_k": "k"}
 DEFAULT_MOMENTUM = 0.9
+LAYOUT = operator.attrgetter("layout")
 
 
 def optimizer_options(name: str) -> list[str]:
@@ -93,26 +95,29 @@ def _has_fused(build: Any, device: str) -> bool:
     return True
 
 
-def dense(x: torch.Tensor) -> bool:
-    """Whether a tensor's elements fill a stretch of memory, each once, in whatever order."""
-    if x.layout != torch.strided:
-        return False
-    if x.is_contiguous():
-        return True
+@functools.lru_cache(maxsize=4096)
+def _fills(shape: torch.Size, strides: tuple[int, ...]) -> bool:
+    """Whether a layout fills a stretch of memory, each element once."""
     expected = 1
-    for stride, size in sorted((stride, size) for stride, size in zip(x.stride(), x.shape) if size != 1):
+    for stride, size in sorted((stride, size) for stride, size in zip(strides, shape) if size != 1):
         if stride != expected:
             return False
         expected *= size
     return True
 
 
+def dense(x: torch.Tensor) -> bool:
+    """Whether a tensor's elements fill a stretch of memory, each once, in whatever order."""
+    return x.layout == torch.strided and (x.is_contiguous() or _fills(x.shape, x.stride()))
+
+
 def alike(tensors: Sequence[torch.Tensor]) -> bool:
     """Whether tensors of one shape are dense and keep their elements in the same order."""
-    first = tensors[0]
-    if all(x.layout == torch.strided and x.is_contiguous() for x in tensors):
+    if set(map(LAYOUT, tensors)) != {torch.strided}:
+        return False
+    if all(map(torch.Tensor.is_contiguous, tensors)):
         return True
-    return all(dense(x) and x.stride() == first.stride() for x in tensors)
+    return len(set(map(torch.Tensor.stride, tensors))) == 1 and dense(tensors[0])
 
 
 def unfuse(optimizer: torch.optim.Optimizer, *_: Any) -> None:

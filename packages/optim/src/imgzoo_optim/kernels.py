@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import operator
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -23,6 +24,7 @@ from .kernel import Kernel
 
 SHIPPED = Path(__file__).with_name("compiled")
 """Where a wheel has the loops compiled."""
+DTYPE = operator.attrgetter("dtype")
 
 
 @functools.cache
@@ -82,15 +84,15 @@ def norms(tensors: Sequence[Tensor]) -> Tensor:
 
 def fits(columns: Columns) -> bool:
     """Whether parallel lists of tensors are float32 on one device with one dense layout a tensor."""
-    place = columns[0][0].get_device()
-    if any(x.dtype is not torch.float32 or x.get_device() != place for column in columns for x in column):
+    tensors = [x for column in columns for x in column]
+    if set(map(DTYPE, tensors)) != {torch.float32} or len(set(map(Tensor.get_device, tensors))) > 1:
         return False
-    if all(all(map(Tensor.is_contiguous, column)) for column in columns):
+    if all(map(Tensor.is_contiguous, tensors)):
         return True
     for row in zip(*columns):
-        first, stride = row[0], row[0].stride()
-        if all(x.is_contiguous() for x in row):
+        if all(map(Tensor.is_contiguous, row)):
             continue
+        first, stride = row[0], row[0].stride()
         dense = first.ndim == 4 and first.is_contiguous(memory_format=torch.channels_last)
         if not dense or any(x.stride() != stride for x in row):
             return False

@@ -41,8 +41,9 @@ RATES = {  # (rows, columns) -> factor of the learning rate
     "rms_to_rms": lambda rows, columns: (rows / columns) ** 0.5,
     "none": lambda rows, columns: 1.0,
 }
-BATCH = 1 << 18
-"""Elements of equally shaped matrices that are orthogonalized together."""
+BATCH = {"cpu": 1 << 18}
+"""Elements of equally shaped matrices that are orthogonalized together, by device type."""
+BATCH_ELSEWHERE = 1 << 24
 LEAST, LONGEST = 4, 128
 """A matrix has at least `LEAST` rows and columns and is at most `LONGEST` times as long as wide."""
 
@@ -167,6 +168,14 @@ class Muon(Optimizer):
             return group["ns_dtype"]
         return torch.promote_types(param.dtype, torch.float32) if param.device.type == "cpu" else torch.bfloat16
 
+    @classmethod
+    def _together(cls, group: dict[str, Any], param: Tensor) -> int:
+        """How many matrices like this are orthogonalized at once; one in bfloat16 on a CPU, slow at batches of it."""
+        kind = param.device.type
+        if kind == "cpu" and cls._precision(group, param) == torch.bfloat16:
+            return 1
+        return max(1, BATCH.get(kind, BATCH_ELSEWHERE) // param.numel())
+
     def update(self, group: dict[str, Any], params: list[Tensor], t: Any) -> None:
         alike: dict[torch.Size, list[Tensor]] = {}
         rest = []
@@ -177,8 +186,8 @@ class Muon(Optimizer):
                 rest.append(param)
         if rest:
             super().update({**group, "lr": self.lr(group) * group["fallback_lr_scale"]}, rest, t)
-        for shape, same in alike.items():
-            size = max(1, BATCH // shape.numel()) if self._precision(group, same[0]) != torch.bfloat16 else 1
+        for same in alike.values():
+            size = self._together(group, same[0])
             for start in range(0, len(same), size):
                 self._orthogonal_step(group, same[start : start + size], t)
 
@@ -209,7 +218,7 @@ class Muon(Optimizer):
         steps = orthogonalize(matrices, group["ns_coefficients"], eps, group["safety_factor"])
         if taps > 1:
             steps = steps.view(len(params), taps, rows, columns).movedim(1, 3)
-        steps = [step.to(buffers[0].dtype) for step in steps.reshape(len(params), *shape)]
+        steps = list(steps.to(buffers[0].dtype).reshape(len(params), *shape))
         scale = RATES[group["adjust_lr_fn"] or "none"](rows, columns)
         if taps > 1 and group["normalize_spatial"]:
             scale /= taps**0.5

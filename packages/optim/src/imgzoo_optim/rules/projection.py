@@ -50,25 +50,23 @@ def project(params: list[Tensor], grads: list[Tensor], steps: list[Tensor], delt
     return found
 
 
-def project_blocks(blocks: list[Block], group: dict[str, Any], targets: list[list[Tensor]]) -> list[Any]:
+def project_blocks(blocks: list[Block], group: dict[str, Any], targets: list[list[Tensor]]) -> Tensor:
     """Project what stands in `targets` for the blocks of a segment, in place.
 
-    Returns the factor of weight decay for each tensor: `wd_ratio` where it was projected.
+    Returns the factor of weight decay for each tensor (N,): `wd_ratio` where it was projected.
     """
     if len(blocks) > 1:
         columns: Any = [[b.params[0] for b in blocks]], [[b.grads[0] for b in blocks]], [[x[0] for x in targets]]
     else:
         columns = tuple([[x] for x in column] for column in (blocks[0].params, blocks[0].grads, targets[0]))
-    ratios = []
+    plain = torch.zeros((), dtype=torch.bool, device=blocks[0].params[0].device)
+    found = []
     for params, grads, steps in zip(*columns):
         if params[0].ndim > 1 and params[0].shape[0] == 1 and len(params) > 1:  # cut along a later axis
             params, grads, steps = ([x.movedim(0, 1) for x in pieces] for pieces in (params, grads, steps))
-        if params[0].ndim > 1:
-            invariant = project(params, grads, steps, group["delta"], group["eps"])
-            ratios.append(1 - invariant.to(params[0].dtype) * (1 - group["wd_ratio"]))
-        else:
-            ratios.append(1.0)
-    return ratios
+        flat = params[0].ndim < 2
+        found.append(plain if flat else project(params, grads, steps, group["delta"], group["eps"]))
+    return 1 - torch.stack(found).to(blocks[0].params[0].dtype) * (1 - group["wd_ratio"])
 
 
 class Projected(Optimizer):
@@ -101,6 +99,4 @@ class Projected(Optimizer):
                 block.grads = each
             project_blocks(blocks, group, steps)
         for block in blocks if group["weight_decay"] else ():
-            strength = self.decay_rate(group) * group["weight_decay"]
-            for param, ratio in zip(block.params, ratios):
-                param.mul_(1 - strength * ratio)
+            block.shrinks = 1 - self.decay_rate(group) * group["weight_decay"] * ratios
