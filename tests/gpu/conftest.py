@@ -18,6 +18,8 @@ SAID = (
     "Synchronization debug mode is a prototype",
     "This process .* is multi-threaded, use of fork",
     "Mismatch dtype between input and weight",
+    "TensorFloat32 tensor cores",
+    r"\s*Online softmax is disabled",
 )
 """Warnings of torch and Python on a GPU that are no fault of a test."""
 
