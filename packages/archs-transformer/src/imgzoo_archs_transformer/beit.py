@@ -16,7 +16,7 @@ from imgzoo_layers.patch_embed import PatchEmbed
 from imgzoo_layers.rel_pos import RelPosBias, relative_index_with_class
 from imgzoo_layers.sequential import SharedSequential
 from imgzoo_layers.tables import BiasTable, Computed, Size, Tabled
-from imgzoo_layers.transformer import GammaBlock
+from imgzoo_layers.transformer import GammaBlock, scaled
 from imgzoo_layers.util import pair
 
 State = tuple[Tensor, Tensor | None]
@@ -75,8 +75,8 @@ class Attention(Tabled, Attending):
 class Block(GammaBlock):
     def forward(self, state: State) -> State:  # type: ignore[override]
         x, bias = state
-        x = x + self.drop_path1(self.gamma_1 * self.attn(self.norm1(x), bias))
-        return x + self.drop_path2(self.gamma_2 * self.mlp(self.norm2(x))), bias
+        x = x + self.drop_path1(scaled(self.attn(self.norm1(x), bias), self.gamma_1))
+        return x + self.drop_path2(scaled(self.mlp(self.norm2(x)), self.gamma_2)), bias
 
 
 class Beit(TokenModel):
@@ -93,9 +93,10 @@ class Beit(TokenModel):
 
     def __init__(self, img_size: int | Size = 224, patch_size: int = 16, in_chans: int = 3, num_classes: int = 1000,
                  global_pool: str = "avg", embed_dim: int = 768, depth: int = 12, num_heads: int = 12,
-                 mlp_ratio: float = 4.0, layer_scale: float = 1e-5, rel_pos: bool = True, shared_rel_pos: bool = False,
-                 drop_rate: float = 0.0, pos_drop_rate: float = 0.0, proj_drop_rate: float = 0.0,
-                 attn_drop_rate: float = 0.0, drop_path_rate: float = 0.0, fc_norm: bool | None = None):  # fmt: skip
+                 mlp_ratio: float = 4.0, layer_scale: float | None = 1e-5, rel_pos: bool = True,
+                 shared_rel_pos: bool = False, drop_rate: float = 0.0, pos_drop_rate: float = 0.0,
+                 proj_drop_rate: float = 0.0, attn_drop_rate: float = 0.0, drop_path_rate: float = 0.0,
+                 fc_norm: bool | None = None):  # fmt: skip
         super().__init__(num_classes, in_chans, img_size, patch_size, embed_dim, depth, global_pool)
         dim, hidden = embed_dim, int(embed_dim * mlp_ratio)
         self.cls_token = nn.Parameter(torch.empty(1, 1, dim))

@@ -12,7 +12,7 @@ from imgzoo_layers.mlp import Mlp
 from imgzoo_layers.norm import LayerNorm
 from imgzoo_layers.patch_embed import PatchEmbed
 from imgzoo_layers.tables import GridTable
-from imgzoo_layers.transformer import GammaBlock
+from imgzoo_layers.transformer import GammaBlock, scaled
 from imgzoo_layers.util import pair
 
 
@@ -44,8 +44,8 @@ class ClassBlock(GammaBlock):
     """Only the class token changes: (B, 1 + N, C) -> (B, 1 + N, C)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        token = x[:, :1] + self.gamma_1 * self.attn(self.norm1(x))
-        token = token + self.gamma_2 * self.mlp(self.norm2(token))
+        token = x[:, :1] + scaled(self.attn(self.norm1(x)), self.gamma_1)
+        token = token + scaled(self.mlp(self.norm2(token)), self.gamma_2)
         return torch.cat([token, x[:, 1:]], dim=1)
 
 

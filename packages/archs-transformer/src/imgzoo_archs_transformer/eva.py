@@ -24,6 +24,7 @@ from imgzoo_layers.rotary_attention import (
 )
 from imgzoo_layers.sequential import SharedSequential
 from imgzoo_layers.tables import GridTable, PatchKernel, Size
+from imgzoo_layers.transformer import scaled
 
 State = tuple[Tensor, Tensor | None]
 """Tokens (B, N, C) and the table that turns queries and keys; one a depth where it is mixed."""
@@ -60,10 +61,8 @@ class Block(nn.Module):
         if self.post:
             x = x + self.drop_path1(self.norm1(self.attn(x, rope)))
             return x + self.drop_path2(self.norm2(self.mlp(x))), table
-        y = self.attn(self.norm1(x), rope)
-        x = x + self.drop_path1(y if self.gamma_1 is None else self.gamma_1 * y)
-        y = self.mlp(self.norm2(x))
-        return x + self.drop_path2(y if self.gamma_2 is None else self.gamma_2 * y), table
+        x = x + self.drop_path1(scaled(self.attn(self.norm1(x), rope), self.gamma_1))
+        return x + self.drop_path2(scaled(self.mlp(self.norm2(x)), self.gamma_2)), table
 
 
 class Eva(TokenModel):

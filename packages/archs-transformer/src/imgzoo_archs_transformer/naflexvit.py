@@ -21,7 +21,7 @@ from imgzoo_layers.rotary_attention import RotaryAttention
 from imgzoo_layers.sequential import SharedSequential
 from imgzoo_layers.stretch import stretch_weights
 from imgzoo_layers.tables import Size
-from imgzoo_layers.transformer import Block
+from imgzoo_layers.transformer import Block, GammaBlock, scaled
 
 State = tuple[Tensor, Tensor | None, Tensor | None]
 """Tokens (B, N, C); what is added to the scores of attention (B, 1, 1, N), -inf where a row was filled up; the table
@@ -35,23 +35,19 @@ class MaskedBlock(Block):
         return x + self.drop_path2(self.ls2(self.mlp(self.norm2(x)))), bias, table
 
 
-class RotaryBlock(Block):
-    """Queries and keys are turned, by a table of this `depth` where each has its own; scales have the keys of EVA's."""
+class RotaryBlock(GammaBlock):
+    """Queries and keys are turned, by a table of this `depth` where each has its own."""
 
     def __init__(self, dim: int, attn: nn.Module, mlp: nn.Module, norm: Norm, layer_scale: float | None,
                  drop_path: float, depth: int | None = None):  # fmt: skip
-        super().__init__(dim, attn, mlp, norm, None, drop_path)
+        super().__init__(dim, attn, mlp, norm, layer_scale, drop_path)
         self.depth = depth
-        for i in (1, 2):
-            scale = None if layer_scale is None else nn.Parameter(torch.full((dim,), layer_scale))
-            self.register_parameter(f"gamma_{i}", scale)
 
     def forward(self, state: State) -> State:  # type: ignore[override]
         x, bias, table = state
         y = self.attn(self.norm1(x), table if self.depth is None or table is None else table[self.depth], bias)
-        x = x + self.drop_path1(y if self.gamma_1 is None else self.gamma_1 * y)
-        y = self.mlp(self.norm2(x))
-        return x + self.drop_path2(y if self.gamma_2 is None else self.gamma_2 * y), bias, table
+        x = x + self.drop_path1(scaled(y, self.gamma_1))
+        return x + self.drop_path2(scaled(self.mlp(self.norm2(x)), self.gamma_2)), bias, table
 
 
 class NaFlexEmbeds(nn.Module):

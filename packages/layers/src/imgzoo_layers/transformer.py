@@ -28,14 +28,20 @@ class Block(nn.Module):
         return x + self.drop_path2(self.ls2(self.mlp(self.norm2(x))))
 
 
-class GammaBlock(nn.Module):
-    """The same with layer scale under the keys `gamma_1` and `gamma_2`."""
+def scaled(x: Tensor, gamma: Tensor | None) -> Tensor:
+    """Layer scale, where there is one."""
+    return x if gamma is None else gamma * x
 
-    def __init__(self, dim: int, attn: nn.Module, mlp: nn.Module, norm: Norm = LayerNorm, layer_scale: float = 1e-5,
-                 drop_path: float = 0.0):  # fmt: skip
+
+class GammaBlock(nn.Module):
+    """The same with layer scale, where it has a start, under the keys `gamma_1` and `gamma_2`."""
+
+    def __init__(self, dim: int, attn: nn.Module, mlp: nn.Module, norm: Norm = LayerNorm,
+                 layer_scale: float | None = 1e-5, drop_path: float = 0.0):  # fmt: skip
         super().__init__()
-        self.gamma_1 = nn.Parameter(torch.full((dim,), layer_scale))
-        self.gamma_2 = nn.Parameter(torch.full((dim,), layer_scale))
+        for name in ("gamma_1", "gamma_2"):
+            start = None if layer_scale is None else nn.Parameter(torch.full((dim,), layer_scale))
+            self.register_parameter(name, start)
         self.norm1 = norm(dim)
         self.attn = attn
         self.drop_path1 = drop_path_of(drop_path)
@@ -44,5 +50,5 @@ class GammaBlock(nn.Module):
         self.drop_path2 = drop_path_of(drop_path)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x + self.drop_path1(self.gamma_1 * self.attn(self.norm1(x)))
-        return x + self.drop_path2(self.gamma_2 * self.mlp(self.norm2(x)))
+        x = x + self.drop_path1(scaled(self.attn(self.norm1(x)), self.gamma_1))
+        return x + self.drop_path2(scaled(self.mlp(self.norm2(x)), self.gamma_2))
