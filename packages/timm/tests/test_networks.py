@@ -37,7 +37,8 @@ def test_adopted_networks_stay_themselves(name):
     with torch.device("meta"):
         native, model = imgzoo.create_model(name), timm.create_model(name)
     assert isinstance(model, type(native)) and list(model.state_dict()) == list(native.state_dict())
-    assert model.default_cfg["first_conv"] in dict(model.named_modules())
+    seen = model.default_cfg["first_conv"]
+    assert ({seen} if isinstance(seen, str) else set(seen)) <= {each for each, _ in model.named_modules()}
     assert model.feature_info.channels() == native.feature_info.channels()
     assert [row["index"] for row in model.feature_info.info] == list(range(len(native.feature_info)))
     assert pickle.loads(pickle.dumps(type(model))) is type(model)
@@ -113,7 +114,8 @@ def test_extractors_are_the_network(name):
         model = timm.create_model(name, features_only=True)
     assert model.feature_info.channels() == native.feature_info.channels()
     assert {key for key, _ in model.named_parameters()} <= set(model.state_dict())
-    assert len(model.state_dict()) == len(native.state_dict())
+    whole = isinstance(model, timm.models.FeatureHookNet)  # keeps its final norm, too
+    assert len(model.state_dict()) == len(native.state_dict()) or (whole and hasattr(model, "body"))
 
 
 def test_flat_extractors_follow_replaced_parts_and_moves():

@@ -95,14 +95,12 @@ def describe(
     }
     arguments = current_arguments(model)
     del arguments["num_classes"]  # said once: some readers take it beside `model_args`
-    shared = {key: value for key, value in arguments.items() if key in SHARED}
-    others = {key: value for key, value in arguments.items() if key not in SHARED}
-    said, own = spoken(named(model.name).spec, others) if others else ({}, {})
+    said, own = spoken_arguments(model, arguments)
     config: dict[str, Any] = {
         "architecture": model.name,
         "num_classes": model.num_classes,
         "num_features": model.num_features,
-        "model_args": {**shared, **said},
+        "model_args": said,
         "pretrained_cfg": cfg,
     }
     config["imgzoo"] = {"task": getattr(model, "task", "classification")}
@@ -116,6 +114,14 @@ def describe(
     if metrics:
         config["metrics"] = dict(metrics)
     return config
+
+
+def spoken_arguments(model: Any, arguments: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Options of a model in the field's words, and those that it has no word for."""
+    shared = {key: value for key, value in arguments.items() if key in SHARED}
+    others = {key: value for key, value in arguments.items() if key not in SHARED}
+    said, own = spoken(named(model.name).spec, others) if others else ({}, {})
+    return {**shared, **said}, own
 
 
 def current_arguments(model: Any) -> dict[str, Any]:

@@ -63,12 +63,36 @@ def resolve_data_config(args: Any = None, pretrained_cfg: Any = None, model: Any
 
 def resolve_input_data_config(model: Any, args: Any = None, pretrained_cfg: Any = None, use_test_size: bool = False,
                               verbose: bool = False) -> dict[str, Any]:  # fmt: skip
-    """The same of a model, or of its name."""
-    if isinstance(model, str):
-        from imgzoo_timm.models._registry import get_pretrained_cfg
+    """The same of a model, or of its name: channels and, where it takes one, size are the model's, and statistics of
+    other channels than its own are averaged.
 
+    Raises:
+        UsageError: `args` ask for an input that the model does not take.
+    """
+    from imgzoo_timm.models._input import asked_input, get_model_input_config
+    from imgzoo_timm.models._registry import get_pretrained_cfg
+
+    if isinstance(model, str):
         return resolve_data_config(args, pretrained_cfg or get_pretrained_cfg(model), None, use_test_size, verbose)
-    return resolve_data_config(args, pretrained_cfg, model, use_test_size, verbose)
+    given = {key: value for key, value in _table(args).items() if value is not None}
+    cfg = _table(pretrained_cfg) or _table(getattr(model, "pretrained_cfg", None))
+    config = get_model_input_config(model)
+    (chans, *own), fixed = config["input_size"], config["fixed_input_size"]
+    asked_chans, asked_size = asked_input(given)
+    if asked_chans not in (None, chans):
+        raise UsageError(f"the model takes images of {chans} channels, not {asked_chans}")
+    if fixed and asked_size not in (None, tuple(own)):
+        raise UsageError(f"the model takes images of {tuple(own)}, not {asked_size}: make it with img_size")
+    of_weights = cfg.get("input_size") or config["input_size"]
+    if use_test_size and cfg.get("test_input_size"):
+        of_weights = cfg["test_input_size"]
+    size = tuple(own) if fixed else asked_size or tuple(of_weights[1:])
+    for key, default in (("mean", IMAGENET_DEFAULT_MEAN), ("std", IMAGENET_DEFAULT_STD)):
+        usual = tuple(cfg.get(key) or default)
+        mixed = usual if len(usual) in (1, chans) else (round(sum(usual) / len(usual), 8),)
+        given[key] = _channels(given.get(key, mixed), chans, key)
+    given = {**given, "input_size": (chans, *size)}
+    return resolve_data_config(given, cfg, None, use_test_size, verbose)
 
 
 def resolve_model_data_config(model: Any, args: Any = None, pretrained_cfg: Any = None, use_test_size: bool = False,

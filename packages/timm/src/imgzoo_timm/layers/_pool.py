@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -47,6 +47,7 @@ class AdaptiveAvgMaxPool2d(nn.Module):
 class SelectAdaptivePool2d(GlobalPool):
     """By mean, maximum or both, to `output_size`; with `flatten` without the places."""
 
+    __jit_unused_properties__: ClassVar[list[str]] = ["pool_type"]
     output_size: tuple[int, int] = (1, 1)
     flat = True
 
@@ -55,15 +56,15 @@ class SelectAdaptivePool2d(GlobalPool):
         super().__init__("avg", input_fmt == "NHWC")
         if input_fmt not in ("NCHW", "NHWC"):
             raise ValueError(f"input_fmt is 'NCHW' or 'NHWC', not {input_fmt!r}")
-        self.output_size, self.pool_type = to_2tuple(output_size), pool_type or ""
-        self.set(self.pool_type)
+        self.output_size = to_2tuple(output_size)
+        self.set(pool_type or "")
         self.flat = flatten
-        if self.kind and self.output_size != (1, 1) and (self.pool_type.startswith("fast") or input_fmt == "NHWC"):
+        if self.kind and self.output_size != (1, 1) and (pool_type.startswith("fast") or input_fmt == "NHWC"):
             raise ValueError("fast pooling, and that of (B, H, W, C), pools to one place")
 
-    def set(self, kind: str) -> None:
-        super().set(kind)
-        self.pool_type = kind
+    @property
+    def pool_type(self) -> str:
+        return self.kind
 
     def is_identity(self) -> bool:
         return not self.kind

@@ -8,6 +8,7 @@ from typing import Any
 
 import imgzoo
 from imgzoo.errors import OptionError, UnknownNameError, UsageError
+from imgzoo.loading.places import fetch_config
 from imgzoo_timm.layers._config import set_layer_config
 
 from ._pretrained import PretrainedCfg
@@ -107,6 +108,7 @@ def native_model(name: str, pretrained: bool, told: dict[str, Any], options: dic
     if isinstance(cfg, str):
         name, cfg = f"{name.partition('.')[0]}.{cfg}", None
     overlay = {**as_mapping(cfg), **as_mapping(told.get("pretrained_cfg_overlay"))}
+    options = {**asked_by(name, overlay), **options}
     if pretrained and overlay.get("state_dict") is None:
         where = overlay.get("file") or hub(overlay) or (cfg is not None and overlay.get("url")) or True
     features = bool(options.pop("features_only", False))
@@ -132,6 +134,29 @@ def native_model(name: str, pretrained: bool, told: dict[str, Any], options: dic
 
         return extractor_of(model, indices, **extractor)
     return model
+
+
+def asked_by(name: str, cfg: Mapping[str, Any]) -> dict[str, Any]:
+    """Classes, channels and, where it takes one, size of a network by name whose weights `cfg` describes otherwise."""
+    if ":" in name or not imgzoo.is_model(name):  # a folder says what its weights are of
+        return {}
+    from ._builder import resolve_pretrained_cfg
+
+    usual, found = as_mapping(resolve_pretrained_cfg(name)), {}
+    if cfg.get("num_classes", usual["num_classes"]) != usual["num_classes"]:
+        found["num_classes"] = cfg["num_classes"]
+    size, before = tuple(cfg.get("input_size") or usual["input_size"]), tuple(usual["input_size"])
+    if size[0] != before[0]:
+        found["in_chans"] = size[0]
+    if size[1:] != before[1:] and cfg.get("fixed_input_size", usual["fixed_input_size"]):
+        found["img_size"] = size[1:]
+    return found
+
+
+def folder_cfg(model_name: str) -> dict[str, Any] | None:
+    """What a folder or repository says of its weights; None of a name."""
+    scheme, name = parse_model_name(model_name)
+    return dict(fetch_config(f"{scheme}:{name}").get("pretrained_cfg") or {}) if scheme else None
 
 
 def hub(cfg: Mapping[str, Any]) -> str | None:

@@ -81,6 +81,8 @@ def load_model_config_from_path(model_path: str | Path) -> tuple[dict[str, Any],
 
 DROPS = re.compile(r"(^|_)drop_(path_|block_)?rate$")
 """Options of training alone, which a folder of the field does not hold unless they are asked for."""
+OF_THE_MODEL = {"in_chans", "num_classes", "img_size", "global_pool"}
+TESTED = {"test_input_size", "test_crop_pct"}
 PREFERRED = ("model.safetensors", "open_clip_model.safetensors", "pytorch_model.bin", "open_clip_pytorch_model.bin")
 ENDINGS = (".safetensors", ".pth", ".pth.tar", ".bin")
 """Which file of a folder has the weights: by its name, then by its ending."""
@@ -102,19 +104,39 @@ def save_for_hf(model: Any, save_directory: str | Path, model_config: dict[str, 
                 model_args: dict[str, Any] | None = None, safe_serialization: Any = False,
                 data_config: dict[str, Any] | None = None) -> None:  # fmt: skip
     """A folder in the hub's layout, by `imgzoo.save_model`: safetensors, and `pytorch_model.bin` beside it unless
-    `safe_serialization` is true; `model_args` are added to the options that are stored."""
-    names = (model_config or {}).get("label_names")
-    if data_config:
-        model.pretrained_cfg = {**model.pretrained_cfg, **data_config}
-    imgzoo.save_model(model, save_directory, class_names=names)
+    `safe_serialization` is true; `model_args` are added to the options that are stored, `model_config` to the rest.
+    `data_config` says how images were prepared: what is stored of other sizes for tests goes unless it says that, too.
+
+    Raises:
+        UsageError: `model_args` say what the model is not.
+    """
+    from ._input import get_model_args
+
+    told = dict(model_config or {})
+    said = {**told.pop("model_args", {}), **(model_args or {})}
+    told |= {key: value for key, value in said.items() if key == "num_classes"}
+    now = get_model_args(model)
+    for key, value in {**said, **told}.items():
+        if key in OF_THE_MODEL and plain(value) != plain(now.get(key)):
+            raise UsageError(f"{key}={value!r} disagrees with the current model, where it is {now.get(key)!r}")
+    imgzoo.save_model(model, save_directory, class_names=told.pop("label_names", None))
     path = Path(save_directory, "config.json")
     config = load_cfg_from_json(path)
+    if data_config:
+        stale = TESTED - data_config.keys()
+        kept = {key: value for key, value in config["pretrained_cfg"].items() if key not in stale}
+        config["pretrained_cfg"] = {**kept, **data_config}
     for table in (config, config["imgzoo"]):
         kept = {key: value for key, value in table.get("model_args", {}).items() if not DROPS.search(key)}
-        table["model_args"] = {**kept, **((model_args or {}) if table is config else {})}
-    path.write_text(json.dumps(config, indent=2), encoding="utf-8")
+        table["model_args"] = {**kept, **(said if table is config else {})}
+    path.write_text(json.dumps({**told, **config}, indent=2), encoding="utf-8")
     if safe_serialization is False or safe_serialization == "both":
         torch.save(model.state_dict(), Path(save_directory, "pytorch_model.bin"))
+
+
+def plain(value: Any) -> Any:
+    """As a file would hold it."""
+    return list(value) if isinstance(value, tuple) else value
 
 
 def push_to_hf_hub(model: Any, repo_id: str, commit_message: str = "Add model", token: str | None = None,

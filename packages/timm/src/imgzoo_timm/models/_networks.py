@@ -273,7 +273,8 @@ def described(model: Any, overlay: Mapping[str, Any]) -> dict[str, Any]:
     )
     if "license" in cfg:
         cfg["license"] = cfg["license"].removeprefix("LicenseRef-").lower()
-    return {**cfg, **{key: value for key, value in overlay.items() if key != "state_dict"}}
+    told = {key: value for key, value in overlay.items() if key != "state_dict"}
+    return {"custom_load": False, **cfg, **told}
 
 
 def seeing_image(model: nn.Module) -> list[str]:
