@@ -156,6 +156,39 @@ def test_windows_that_were_set_come_back_from_a_file(name, options, tmp_path):
     torch.testing.assert_close(again(x), model(x))
 
 
+@pytest.mark.parametrize("name", WINDOWED)
+@torch.no_grad()
+def test_windows_follow_the_patch_grid_and_come_back(name):
+    given = [(7, 4), (14, 7), (7, 14), (5, 3)]
+    model = imgzoo.create_model(name, img_size=224, window_size=given, num_classes=5, **WINDOWED[name]).eval()
+    for size, windows in (
+        ((256, 320), [(8, 5), (16, 10), (8, 20), (5, 4)]), (64, [(2, 1), (4, 2), (2, 4), (1, 1)]), (224, given),
+    ):  # fmt: skip
+        model.set_input_size(size)
+        assert model.windows == windows
+        assert torch.isfinite(model(torch.randn(1, 3, *model.img_size))).all()
+    model.set_input_size((64, 64), window_ratio=32)
+    assert model.windows == [(1, 1)] * 4
+    model.set_input_size(window_size=3, window_ratio=2)  # windows that are named go first
+    assert model.windows == [(3, 3)] * 4
+
+
+@pytest.mark.parametrize("name", WINDOWED)
+@torch.no_grad()
+def test_patches_of_another_size(name):
+    model = imgzoo.create_model(name, img_size=(64, 96), patch_size=2, num_classes=5, **WINDOWED[name]).eval()
+    model.set_input_size((96, 128), patch_size=4)
+    assert model.feature_info.reduction() == [4, 8, 16, 32]
+    maps = model.forward_intermediates(torch.randn(1, 3, 96, 128), intermediates_only=True)
+    assert [each.shape[2:] for each in maps] == [(24, 32), (12, 16), (6, 8), (3, 4)]
+
+
+def test_the_fraction_of_the_grid_that_windows_are():
+    name = "swinv2_cr_tiny_ns_224"
+    model = imgzoo.create_model(name, img_size=(256, 320), window_ratio=(8, 8, 4, 8), device="meta", **WINDOWED[name])
+    assert model.windows == [(8, 10), (8, 10), (16, 20), (8, 10)]
+
+
 SENSELESS = (0, -1, 3.5, "8", (8,), (8, 8, 8), (0, 8), True, [None] * 4, float("nan"))
 
 

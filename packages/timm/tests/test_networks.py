@@ -322,6 +322,25 @@ def test_what_a_network_takes():
     assert (found["img_size"], found["in_chans"]) == ((64, 96), 1)
 
 
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
+@pytest.mark.parametrize("name", ["swin_tiny_patch4_window7_224", "swinv2_tiny_window8_256", "swinv2_cr_tiny_224"])
+def test_windows_of_swin(name):
+    from imgzoo_timm.models.swin_transformer import resolve_stage_window_sizes
+
+    made = dict(depths=(2, 2), num_heads=(1, 1), embed_dim=16, img_size=64, window_size=((4, 8), (4, 4)))
+    model = timm.create_model(name, strict_img_size=False, **made)
+    stages = model.layers if hasattr(model, "layers") else model.stages
+    assert resolve_stage_window_sizes(((4, 8), (4, 4)), 2) == ((4, 8), (4, 4))
+    assert [block.window_size for block in stages[0].blocks] == [(4, 8), (4, 8)]
+    assert [block.shift_size for block in stages[0].blocks] == [(0, 0), (2, 4)]
+    size = "feat_size" if "_cr_" in name else "input_resolution"
+    assert getattr(stages[1].blocks[0], size) == (8, 8) and stages[0].blocks[0].attn.window_size == (4, 8)
+    traced = torch.jit.trace(model.eval(), torch.randn(1, 3, 64, 64), check_trace=False)
+    x = torch.randn(1, 3, 72, 104)
+    with torch.no_grad():
+        torch.testing.assert_close(traced(x), model(x))
+
+
 def test_earlier_names():
     from imgzoo_timm.models import get_arch_pretrained_cfgs, get_deprecated_models, register_model_deprecations
 

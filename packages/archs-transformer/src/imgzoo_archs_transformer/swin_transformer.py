@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from imgzoo.model import Feature, FeatureInfo, ImageModel, Parts
+from imgzoo.model.tables import pair as checked_pair
 from imgzoo.options import is_of
 from imgzoo_layers.drop import drop_path_of, drop_path_rates
 from imgzoo_layers.head import ClassifierHead
@@ -15,7 +16,7 @@ from imgzoo_layers.mlp import Mlp
 from imgzoo_layers.padding import pad_to_multiple
 from imgzoo_layers.shifted_windows import ShiftedWindows
 from imgzoo_layers.stage import Stage
-from imgzoo_layers.tables import Size
+from imgzoo_layers.tables import PatchKernel, Size
 from imgzoo_layers.util import pair
 from imgzoo_layers.window import WindowAttention
 
@@ -23,7 +24,7 @@ from imgzoo_layers.window import WindowAttention
 class PatchEmbed(nn.Module):
     """Cut the image into patches and project each: (B, 3, H, W) -> (B, H/4, W/4, C)."""
 
-    def __init__(self, patch_size: int, in_chans: int, dim: int):
+    def __init__(self, patch_size: int | Size, in_chans: int, dim: int):
         super().__init__()
         self.proj = nn.Conv2d(in_chans, dim, patch_size, patch_size)
         self.norm = nn.LayerNorm(dim)
@@ -79,10 +80,11 @@ class SwinTransformer(ImageModel):
         "coarse": r"^layers\.(\d+)",
     }
     no_decay = ("*relative_position_bias_table",)
+    tables = {"patch_embed.proj.weight": PatchKernel()}
     channels_last = True
     layout = "plain"
 
-    def __init__(self, img_size: int | tuple[int, int] = 224, patch_size: int = 4, embed_dim: int = 96,
+    def __init__(self, img_size: int | Size = 224, patch_size: int | Size = 4, embed_dim: int = 96,
                  depths: Sequence[int] = (2, 2, 6, 2), num_heads: Sequence[int] = (3, 6, 12, 24),
                  head_dim: int | None = None, window_size: int | Sequence[int | Size] = 7,
                  always_partition: bool = False, dynamic_img_size: bool = False, mlp_ratio: float = 4.0,
@@ -90,8 +92,8 @@ class SwinTransformer(ImageModel):
                  drop_rate: float = 0.0, proj_drop_rate: float = 0.0, attn_drop_rate: float = 0.0,
                  drop_path_rate: float = 0.1):  # fmt: skip
         super().__init__(num_classes, in_chans)
-        self.img_size, self.patch_size, self.dynamic_img_size = pair(img_size), patch_size, dynamic_img_size
-        self.windows = windows_of(window_size, len(depths))
+        self.img_size, self.patch_size, self.dynamic_img_size = pair(img_size), pair(patch_size), dynamic_img_size
+        self.set_windows(windows_of(window_size, len(depths)))
         self.patch_embed = PatchEmbed(patch_size, in_chans, embed_dim)
         stages, levels = [], []
         make_block = partial(Block, head_dim=head_dim, always_partition=always_partition, dynamic=dynamic_img_size,
@@ -103,7 +105,7 @@ class SwinTransformer(ImageModel):
             blocks = [make_block(dim, num_heads[i], resolution=resolution, window=self.windows[i], shifted=j % 2 == 1,
                                  drop_path=drop) for j, drop in enumerate(drops)]  # fmt: skip
             stages.append(Stage(down, *blocks))
-            levels.append(Feature(dim, patch_size * 2**i, f"layers.{i}"))
+            levels.append(Feature(dim, self.patch_size[0] * 2**i, f"layers.{i}"))
         self.layers = nn.Sequential(*stages)
         self.feature_info = FeatureInfo(levels)
         self.num_features = dim
@@ -118,8 +120,12 @@ class SwinTransformer(ImageModel):
 
     def resolution(self, stage: int) -> Size:
         """Height and width of a stage's map."""
-        height, width = (side // self.patch_size for side in self.img_size)
+        height, width = (side // patch for side, patch in zip(self.img_size, self.patch_size))
         return -(height // -(2**stage)), -(width // -(2**stage))
+
+    def set_windows(self, windows: list[Size]) -> None:
+        """Take windows of this size of the image; at another one they follow the patch grid."""
+        self.windows, self.windows_at = windows, (self.resolution(0), windows)
 
     def forward_features(self, x: Tensor) -> Tensor:  # (B, 3, H, W) -> (B, H/32, W/32, C)
         return self.norm(self.layers(self.patch_embed(self.sized_input(x))))
@@ -131,31 +137,42 @@ class SwinTransformer(ImageModel):
                 yield block.attn, block.window
 
     def fit_size(self, img_size: Size, window_size: Any = None, window_ratio: int | Sequence[int] | None = None,
-                 always_partition: bool | None = None, **options: Any) -> None:  # fmt: skip
-        """Take another image size or other windows; `window_ratio` makes them that fraction of the patch grid, a number
-        or one a stage. At another size without either, windows are an eighth of the grid, as they are at first."""
-        if img_size != self.img_size and window_size is None and window_ratio is None:
-            window_ratio = 8
+                 always_partition: bool | None = None, patch_size: int | Size | None = None,
+                 **options: Any) -> None:  # fmt: skip
+        """Take another image size, other patches or other windows; `window_ratio` makes windows that fraction of the
+        patch grid, a number or one a stage. Without either, windows grow and shrink with the grid."""
+        if patch_size is not None:
+            self.patch_size = checked_pair(patch_size, "patch_size")
+            levels = (level._replace(reduction=self.patch_size[0] * 2**i)
+                      for i, level in enumerate(self.feature_info.levels))  # fmt: skip
+            self.feature_info = FeatureInfo(levels)
         self.img_size, stages = img_size, [stage for _, stage in self._stages()]
-        if window_ratio is not None:
-            several = isinstance(window_ratio, (list, tuple))
-            ratios: list[Any] = list(window_ratio) if several else [window_ratio] * len(stages)
-            if len(ratios) != len(stages) or not is_of(ratios, list[int]) or min(ratios) < 1:
-                raise ValueError(f"window_ratio is a number of at least 1, or one for each stage, not {window_ratio!r}")
-            height, width = self.resolution(0)
-            window_size = [(height // ratio, width // ratio) for ratio in ratios]
         if window_size is not None:
-            self.windows = windows_of(window_size, len(stages))
+            self.set_windows(windows_of(window_size, len(stages)))
+        elif window_ratio is not None:
+            self.set_windows(windows_by(window_ratio, self.resolution(0), len(stages)))
+        else:
+            (height, width), windows = self.windows_at
+            high, wide = self.resolution(0)
+            self.windows = [(max(down * high // height, 1), max(across * wide // width, 1)) for down, across in windows]
         for stage, window in zip(stages, self.windows):
             for block in stage.blocks:
                 block.wanted = window
-        for stage in stages if always_partition is not None else ():
-            for block in stage.blocks:
-                block.always_partition = always_partition
+                if always_partition is not None:
+                    block.always_partition = always_partition
         super().fit_size(img_size, **options)
 
     def size_options(self, window_size: Any = None, window_ratio: Any = None, **options: Any) -> dict[str, Any]:
         return {"window_size": [list(window) for window in self.windows], **options}
+
+
+def windows_by(window_ratio: int | Sequence[int], grid: Size, stages: int) -> list[Size]:
+    """One window a stage, a fraction of the patch grid: a number, or one a stage; `ValueError` for anything else."""
+    several = isinstance(window_ratio, (list, tuple))
+    ratios: list[Any] = list(window_ratio) if several else [window_ratio] * stages
+    if len(ratios) != stages or not is_of(ratios, list[int]) or min(ratios) < 1:
+        raise ValueError(f"window_ratio is a number of at least 1, or one for each stage, not {window_ratio!r}")
+    return [(max(grid[0] // ratio, 1), max(grid[1] // ratio, 1)) for ratio in ratios]
 
 
 def windows_of(window_size: int | Sequence[int | Size], stages: int) -> list[Size]:

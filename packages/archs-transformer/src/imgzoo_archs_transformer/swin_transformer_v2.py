@@ -111,15 +111,16 @@ class SwinTransformerV2(SwinTransformer):
     layer_groups = {**SwinTransformer.layer_groups, "coarse": r"^layers\.(\d+)"}
     no_decay = ("*cpb_mlp*", "*logit_scale")
 
-    def __init__(self, img_size: int | Size = 256, patch_size: int = 4, embed_dim: int = 96,
+    def __init__(self, img_size: int | Size = 256, patch_size: int | Size = 4, embed_dim: int = 96,
                  depths: Sequence[int] = (2, 2, 6, 2), num_heads: Sequence[int] = (3, 6, 12, 24),
                  window_size: int | Sequence[int | Size] = 7, trained_windows: int | Sequence[int] = 0,
                  always_partition: bool = False, dynamic_img_size: bool = False, mlp_ratio: float = 4.0,
                  num_classes: int = 1000, in_chans: int = 3, global_pool: str = "avg", drop_rate: float = 0.0,
                  proj_drop_rate: float = 0.0, attn_drop_rate: float = 0.0, drop_path_rate: float = 0.1):  # fmt: skip
         super(SwinTransformer, self).__init__(num_classes, in_chans)
-        self.img_size, self.patch_size, self.dynamic_img_size = pair(img_size), patch_size, dynamic_img_size
-        self.windows, trained = windows_of(window_size, len(depths)), per_stage(trained_windows, len(depths))
+        self.img_size, self.patch_size, self.dynamic_img_size = pair(img_size), pair(patch_size), dynamic_img_size
+        self.set_windows(windows_of(window_size, len(depths)))
+        trained = per_stage(trained_windows, len(depths))
         self.patch_embed = PatchEmbed(patch_size, in_chans, embed_dim)
         stages, levels = [], []
         make_block = partial(Block, always_partition=always_partition, dynamic=dynamic_img_size, mlp_ratio=mlp_ratio,
@@ -130,7 +131,7 @@ class SwinTransformerV2(SwinTransformer):
             blocks = [make_block(dim, num_heads[i], resolution, self.windows[i], trained[i], j % 2 == 1, drop_path=drop)
                       for j, drop in enumerate(drops)]  # fmt: skip
             stages.append(Stage(down, *blocks))
-            levels.append(Feature(dim, patch_size * 2**i, f"layers.{i}"))
+            levels.append(Feature(dim, self.patch_size[0] * 2**i, f"layers.{i}"))
         self.layers = nn.Sequential(*stages)
         self.feature_info = FeatureInfo(levels)
         self.num_features = dim

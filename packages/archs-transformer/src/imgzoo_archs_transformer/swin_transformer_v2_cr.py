@@ -20,7 +20,7 @@ from imgzoo_layers.tables import Computed, Size, Tabled
 from imgzoo_layers.util import pair
 from imgzoo_layers.window import WindowAttending
 
-from .swin_transformer import PatchEmbed, PatchMerging, SwinTransformer, windows_of
+from .swin_transformer import PatchEmbed, PatchMerging, SwinTransformer, windows_by, windows_of
 
 
 def log_offsets(window: Size) -> Tensor:
@@ -85,9 +85,9 @@ class Block(ShiftedWindows):
 
 class SwinTransformerV2Cr(SwinTransformer):
     """A norm closes the last stage, every stage with `extra_norm_stage`, and every `extra_norm_period` blocks of one.
-    Windows are an eighth of the patch grid unless told.
 
     Args:
+        window_ratio: windows are the patch grid divided by this, for all stages or for each, unless `window_size` says
         extra_norm_stage: a norm behind every stage
         extra_norm_period: a norm behind every so many blocks; 0 for none
     """
@@ -101,18 +101,17 @@ class SwinTransformerV2Cr(SwinTransformer):
     no_decay = ()
     channels_last = False
 
-    def __init__(self, img_size: int | Size = 224, patch_size: int = 4, embed_dim: int = 96,
+    def __init__(self, img_size: int | Size = 224, patch_size: int | Size = 4, embed_dim: int = 96,
                  depths: Sequence[int] = (2, 2, 18, 2), num_heads: Sequence[int] = (3, 6, 12, 24),
-                 window_size: int | Sequence[int | Size] | None = None, always_partition: bool = False,
-                 dynamic_img_size: bool = False, mlp_ratio: float = 4.0, extra_norm_stage: bool = False,
-                 extra_norm_period: int = 0, num_classes: int = 1000, in_chans: int = 3, global_pool: str = "avg",
-                 drop_rate: float = 0.0, proj_drop_rate: float = 0.0, attn_drop_rate: float = 0.0,
-                 drop_path_rate: float = 0.0):  # fmt: skip
+                 window_size: int | Sequence[int | Size] | None = None, window_ratio: int | Sequence[int] = 8,
+                 always_partition: bool = False, dynamic_img_size: bool = False, mlp_ratio: float = 4.0,
+                 extra_norm_stage: bool = False, extra_norm_period: int = 0, num_classes: int = 1000,
+                 in_chans: int = 3, global_pool: str = "avg", drop_rate: float = 0.0, proj_drop_rate: float = 0.0,
+                 attn_drop_rate: float = 0.0, drop_path_rate: float = 0.0):  # fmt: skip
         super(SwinTransformer, self).__init__(num_classes, in_chans)
-        self.img_size, self.patch_size, self.dynamic_img_size = pair(img_size), patch_size, dynamic_img_size
-        height, width = self.resolution(0)
-        windows = window_size or [(max(height // 8, 1), max(width // 8, 1))] * len(depths)
-        self.windows = windows_of(windows, len(depths))
+        self.img_size, self.patch_size, self.dynamic_img_size = pair(img_size), pair(patch_size), dynamic_img_size
+        by_ratio = windows_by(window_ratio, self.resolution(0), len(depths))
+        self.set_windows(windows_of(window_size, len(depths)) if window_size else by_ratio)
         self.patch_embed = PatchEmbed(patch_size, in_chans, embed_dim)
         stages, levels = [], []
         make_block = partial(Block, always_partition=always_partition, dynamic=dynamic_img_size, mlp_ratio=mlp_ratio,
@@ -125,7 +124,7 @@ class SwinTransformerV2Cr(SwinTransformer):
             blocks = [make_block(dim, num_heads[i], resolution, self.windows[i], j % 2 == 1, ends[j], drop_path=drop)
                       for j, drop in enumerate(drops)]  # fmt: skip
             stages.append(Stage(down, *blocks))
-            levels.append(Feature(dim, patch_size * 2**i, f"stages.{i}"))
+            levels.append(Feature(dim, self.patch_size[0] * 2**i, f"stages.{i}"))
         self.stages = nn.Sequential(*stages)
         self.feature_info = FeatureInfo(levels)
         self.num_features = dim

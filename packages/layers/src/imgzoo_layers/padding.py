@@ -32,7 +32,8 @@ def pad_to_multiple(x: Tensor, step: tuple[int, int]) -> Tensor:
 
 def padded_to_multiple(x: Tensor, step: tuple[int, int]) -> Tensor:
     down, right = -x.shape[1] % step[0], -x.shape[2] % step[1]
-    return F.pad(x, [0, 0, 0, right, 0, down]) if down > 0 or right > 0 else x  # padding by zero copies
+    padded = torch.jit.is_tracing() or down > 0 or right > 0  # a trace serves other sizes, too
+    return F.pad(x, [0, 0, 0, right, 0, down]) if padded else x  # padding by zero copies
 
 
 torch.fx.wrap("padded_to_multiple")

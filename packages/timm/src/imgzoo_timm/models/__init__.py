@@ -62,8 +62,11 @@ imgzoo_timm.layers           AttentionPoolLatent RmsNorm get_act_layer get_norm_
     "sknet": "._families SelectiveKernelBasic SelectiveKernelBottleneck ResNet",
     "swin_transformer": """
 ._families SwinTransformer SwinTransformerBlock PatchMerging WindowAttention window_partition window_reverse
+._families resolve_stage_window_sizes
 imgzoo_timm.layers PatchEmbed Mlp DropPath ClassifierHead to_2tuple trunc_normal_
 """,
+    "swin_transformer_v2": "._families SwinTransformerV2Block",
+    "swin_transformer_v2_cr": "._families SwinTransformerV2CrBlock WindowMultiHeadAttention",
     "convnext": "._families ConvNeXt",
     "byobnet": "._configs ByoBlockCfg ByoModelCfg",
     "maxxvit": "._configs MaxxVitCfg MaxxVitConvCfg MaxxVitTransformerCfg",

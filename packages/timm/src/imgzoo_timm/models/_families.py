@@ -12,7 +12,7 @@ from torch import nn
 from imgzoo.errors import OptionError
 from imgzoo_archs_cnn import convnext, resnet, sknet
 from imgzoo_archs_efficientnet import builder, efficientnet
-from imgzoo_archs_transformer import swin_transformer
+from imgzoo_archs_transformer import swin_transformer, swin_transformer_v2, swin_transformer_v2_cr
 from imgzoo_layers import window
 from imgzoo_layers.act import create_act
 from imgzoo_timm.layers._base import adapter, placed
@@ -185,20 +185,43 @@ def window_reverse(windows: torch.Tensor, window_size: Any, H: int, W: int) -> t
     return x.transpose(2, 3).reshape(-1, H, W, windows.shape[-1])
 
 
-@adapter
-@placed
-class WindowAttention(window.WindowAttention):
-    def __init__(self, dim: int, num_heads: int, head_dim: int | None = None, window_size: Any = 7,
-                 qkv_bias: bool = True, attn_drop: float = 0.0, proj_drop: float = 0.0):  # fmt: skip
-        super().__init__(dim, num_heads, to_2tuple(window_size), head_dim, qkv_bias, attn_drop, proj_drop)
+def resolve_stage_window_sizes(window_size: Any, num_stages: int) -> tuple[tuple[int, int], ...]:
+    """One window a stage, from a number, a pair for all, or a list of either."""
+    return tuple(swin_transformer.windows_of(window_size, num_stages))
+
+
+class Windowed:
+    """In front of attention in windows, and of blocks around it: what clients read of windows and their shift."""
 
     @property
-    def window_size(self) -> tuple[int, int]:
+    def window_size(self: Any) -> tuple[int, int]:
         return self.window
 
     @property
-    def window_area(self) -> int:
+    def window_area(self: Any) -> int:
         return self.window[0] * self.window[1]
+
+
+class WindowedBlock(Windowed):
+    @property
+    def shift_size(self: Any) -> tuple[int, int]:
+        return self.shift
+
+    @property
+    def input_resolution(self: Any) -> tuple[int, int]:
+        return self.resolution
+
+    @property
+    def dynamic_mask(self: Any) -> bool:
+        return self.dynamic
+
+
+@adapter
+@placed
+class WindowAttention(Windowed, window.WindowAttention):
+    def __init__(self, dim: int, num_heads: int, head_dim: int | None = None, window_size: Any = 7,
+                 qkv_bias: bool = True, attn_drop: float = 0.0, proj_drop: float = 0.0):  # fmt: skip
+        super().__init__(dim, num_heads, to_2tuple(window_size), head_dim, qkv_bias, attn_drop, proj_drop)
 
 
 @adapter
@@ -211,7 +234,7 @@ class PatchMerging(swin_transformer.PatchMerging):
 
 @adapter
 @placed
-class SwinTransformerBlock(swin_transformer.Block):
+class SwinTransformerBlock(WindowedBlock, swin_transformer.Block):
     def __init__(self, dim: int, input_resolution: Any, num_heads: int = 4, head_dim: int | None = None,
                  window_size: Any = 7, shift_size: Any = 0, always_partition: bool = False,
                  dynamic_mask: bool = False, mlp_ratio: float = 4.0, qkv_bias: bool = True, proj_drop: float = 0.0,
@@ -226,9 +249,27 @@ class SwinTransformerBlock(swin_transformer.Block):
         self.mlp.act = act_layer()
         self.norm1, self.norm2 = norm_layer(dim), norm_layer(dim)
 
+
+@adapter
+class WindowAttentionV2(Windowed, swin_transformer_v2.CosineAttention):
+    pass
+
+
+@adapter
+class SwinTransformerV2Block(WindowedBlock, swin_transformer_v2.Block):
+    pass
+
+
+@adapter
+class WindowMultiHeadAttention(Windowed, swin_transformer_v2_cr.WindowMultiHeadAttention):
+    pass
+
+
+@adapter
+class SwinTransformerV2CrBlock(WindowedBlock, swin_transformer_v2_cr.Block):
     @property
-    def window_size(self) -> tuple[int, int]:
-        return self.window
+    def feat_size(self: Any) -> tuple[int, int]:
+        return self.resolution
 
 
 @adapter
