@@ -341,6 +341,44 @@ def test_windows_of_swin(name):
         torch.testing.assert_close(traced(x), model(x))
 
 
+def test_levels_by_name():
+    model, x = timm.create_model("test_vit").eval(), torch.randn(1, 3, 160, 160)
+    with torch.no_grad():
+        features, levels = model.forward_intermediates(x, norm=True)
+        found = model.forward_intermediates(x, norm=True, output_dict=True, return_prefix_tokens=True)
+    assert list(found) == ["image_intermediates", "image_intermediates_prefix", "image_features"]
+    torch.testing.assert_close(found["image_intermediates"], levels)
+    torch.testing.assert_close(found["image_features"], features)
+    assert {each.shape for each in found["image_intermediates_prefix"]} == {(1, 1, 64)}
+    assert list(model.forward_intermediates(x, 1, output_dict=True, intermediates_only=True)) == ["image_intermediates"]
+    naflex = timm.create_model("naflexvit_base_patch16_gap", embed_dim=64, depth=2, num_heads=2).eval()
+    record = {"patches": torch.randn(1, 6, 768), "patch_coord": torch.zeros(1, 6, 2, dtype=torch.long),
+              "patch_valid": torch.arange(6)[None] < 4}  # fmt: skip
+    found = naflex.forward_intermediates(record, output_fmt="NLC", output_dict=True)
+    assert torch.equal(found["patch_valid"], record["patch_valid"])
+    assert found["image_intermediates"][0].shape == (1, 6, 64)
+
+
+@pytest.mark.parametrize("name", ["test_vit", "test_resnet", "test_maxvit", "swin_tiny_patch4_window7_224"])
+def test_weights_are_drawn_anew(name):
+    small = dict(embed_dim=16, depths=(1, 1), num_heads=(1, 1)) if name.startswith("swin") else {}
+    model = timm.create_model(name, device="meta", dtype=torch.float64, num_classes=5, **small).to_empty(device="cpu")
+    with torch.no_grad():
+        for tensor in [*model.parameters(), *model.buffers()]:
+            tensor.fill_(float("nan") if tensor.is_floating_point() else 0)
+    model.init_weights()
+    assert all(torch.isfinite(tensor).all() for tensor in [*model.parameters(), *model.buffers()])
+    side = model.pretrained_cfg["input_size"][1]
+    assert torch.isfinite(model.eval()(torch.randn(1, 3, side, side, dtype=torch.float64))).all()
+    with pytest.raises(OptionError, match="drawn one way"):
+        model.init_weights("jax")
+
+
+def test_a_neck_of_no_channels():
+    made = dict(img_size=64, embed_dim=32, depth=1, num_heads=2, global_attn_indexes=(0,))
+    assert timm.create_model("samvit_base_patch16", neck_chans=0, **made).num_features == 32
+
+
 def test_earlier_names():
     from imgzoo_timm.models import get_arch_pretrained_cfgs, get_deprecated_models, register_model_deprecations
 

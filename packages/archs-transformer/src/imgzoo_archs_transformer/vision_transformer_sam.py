@@ -105,7 +105,7 @@ class VisionTransformerSAM(ImageModel):
     """Without `neck_chans` a norm takes the neck's place.
 
     Args:
-        neck_chans: channels of the neck; none for a norm in its place
+        neck_chans: channels of the neck; none or 0 for a norm in its place
     """
 
     parts = Parts(stem=("embed",), stages=("blocks",), norm=("neck",))

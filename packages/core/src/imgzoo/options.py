@@ -256,7 +256,7 @@ NETWORK_RANGES = {
     **dict.fromkeys(("embed_dim", "embed_dims", "dims", "dim", "num_heads", "widths", "channels"), ONE),
     **dict.fromkeys(("patch_size", "img_size", "window_size", "stem_width", "stem_size", "head_dim", "in_chans"), ONE),
     **dict.fromkeys(("layers", "num_blocks", "kernel", "kernels", "growth", "groups", "output_stride"), ONE),
-    **dict.fromkeys(("first_width", "first_blocks", "init_channels", "inner_dim", "inner_heads", "neck_chans"), ONE),
+    **dict.fromkeys(("first_width", "first_blocks", "init_channels", "inner_dim", "inner_heads"), ONE),
     **dict.fromkeys(("merge_size", "pos_grid", "places", "focal_window", "band_kernel", "down_kernel"), ONE),
     **dict.fromkeys(("mlp_ratio", "mlp_ratios", "width", "bottle_ratio", "cardinality", "divisor"), POSITIVE),
     **dict.fromkeys(("depth", "scale"), POSITIVE),

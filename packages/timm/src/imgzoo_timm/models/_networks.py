@@ -14,8 +14,11 @@ import imgzoo
 from imgzoo.errors import OptionError
 from imgzoo.features import FeatureInfo as NativeInfo
 from imgzoo.loading.adapt import first_conv
+from imgzoo.loading.save import current_arguments
 from imgzoo.model import Checkpointed, ImageModel, swap_in, swap_out
+from imgzoo.model.patches import Patches, is_patches
 from imgzoo.model.swapping import mixins_of, plain_class
+from imgzoo.model.tables import refill
 from imgzoo.options import parameters_of
 from imgzoo.registry import registry
 from imgzoo.specs import ModelSpec
@@ -75,6 +78,28 @@ class Network:
         if isinstance(self.feature_info, NativeInfo) and not isinstance(self.feature_info, FeatureInfo):
             self.feature_info = FeatureInfo.of(self.feature_info)
 
+    def forward_intermediates(self: Any, x: Any, *args: Any, output_dict: bool = False, **options: Any) -> Any:
+        """As the native network's; with `output_dict` a dictionary: levels, class and register tokens where they are
+        asked for, which patches are any, and features, under the field's names."""
+        if output_dict and not getattr(self, "num_prefix_tokens", 0):
+            options.pop("return_prefix_tokens", None)
+        result = super().forward_intermediates(x, *args, **options)  # type: ignore[misc]
+        return named_levels(x, result) if output_dict else result
+
+    @torch.no_grad()
+    def init_weights(self: Any, *args: Any, **options: Any) -> None:
+        """Draw the weights anew, and compute the tables beside them, as after `to_empty`: as of a network that is made
+        with these options; the words of a family's initialization are not taken here."""
+        if not getattr(self, "name", ""):  # while it is made
+            super().init_weights(*args, **options)  # type: ignore[misc]
+            return
+        if options.keys() - {"needs_reset"} or any(args):
+            raise OptionError("weights are drawn one way here: init_weights takes no mode")
+        drawn = imgzoo.create_model(self.name, **current_arguments(self)).state_dict()
+        own = self.state_dict()
+        self.load_state_dict({key: value for key, value in drawn.items() if key in own})
+        refill(self)
+
     def __prepare_scriptable__(self: Any) -> nn.Module:
         return natively(self)
 
@@ -127,6 +152,17 @@ def grid_of(model: Any) -> tuple[int, int]:
             grid: Any = found(0) if callable(found) else found
             return whole if grid[0] < whole[0] - 1 else grid  # a grid of later levels is smaller
     return whole
+
+
+def named_levels(x: Any, result: Any) -> dict[str, Any]:
+    """What `forward_intermediates` of an input gives, by the field's names."""
+    features, levels = result if isinstance(result, tuple) else (None, result)
+    found: dict[str, Any] = {"image_intermediates": levels}
+    if levels and isinstance(levels[0], tuple):
+        found["image_intermediates"], found["image_intermediates_prefix"] = map(list, zip(*levels))
+    if is_patches(x):
+        found["patch_valid"] = Patches.of(x).valid
+    return found if features is None else {**found, "image_features": features}
 
 
 def spec_of(native: type) -> ModelSpec:
