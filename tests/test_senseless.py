@@ -11,7 +11,7 @@ import pytest
 
 import imgzoo
 from imgzoo.errors import CapabilityError, ImgzooError, UsageError
-from imgzoo.options import NETWORK_RANGES, check_network, kinds_of, parameters_of
+from imgzoo.options import DEPTHS, NETWORK_RANGES, check_network, kinds_of, parameters_of
 from imgzoo.registry import registry
 
 sys.path.insert(0, str(Path(__file__).parent / "parity"))
@@ -30,6 +30,23 @@ def test_numbers_without_sense_are_refused(name, options):
             if option == "backbone_level" and value == -1:
                 continue
             with pytest.raises(ImgzooError):
+                imgzoo.create_model(name, device="meta", **{**options, option: value})
+
+
+@pytest.mark.parametrize("name, options", QUICK.items(), ids=list(QUICK))
+def test_lists_of_stages_are_of_one_length_or_refused(name, options):
+    """One that is longer or shorter than the others gives no network of other stages in silence."""
+    build = imgzoo.get_spec(name).load()
+    row = {key: each.default for key, each in parameters_of(build)[0].items()} | dict(imgzoo.get_spec(name).kwargs)
+    row |= options
+    lists = {key: tuple(value) for key, value in row.items() if isinstance(value, (list, tuple)) and value}
+    depths = next((key for key in DEPTHS if key in lists), None)
+    for option in [key for key, value in lists.items() if depths and len(value) == len(lists[depths])]:
+        for value in (lists[option][:-1], (*lists[option], lists[option][-1])):
+            others = [key for key in lists if key != option and len(lists[key]) == len(lists[option])]
+            if not others or not value:
+                continue
+            with pytest.raises(UsageError, match=r"has \d+ entries and .* give one a stage"):
                 imgzoo.create_model(name, device="meta", **{**options, option: value})
 
 
@@ -92,11 +109,29 @@ def test_rows_of_the_catalog_are_what_constructors_declare():
         ({"embed_dim": 0}, "embed_dim must be a finite number of at least 1, got 0"),
         ({"depth": 1.5}, "depth is a whole number, not 1.5"),
         ({"qkv_bias": "yes"}, "qkv_bias is true or false, not 'yes'"),
+        ({"mlp": "wide"}, "^test_vit: mlp has no 'wide'; see imgzoo info test_vit --options"),
     ],
 )
 def test_what_is_said(options, says):
     with pytest.raises(UsageError, match=says):
         imgzoo.create_model("test_vit", device="meta", **options)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "says"),
+    [
+        ("resnet18", {"layers": (1, 1, 1), "channels": (32, 48, 48)}, "blocks of 4 stages, not of 3"),
+        ("legacy_seresnet18", {"layers": (2, 2, 2, 2, 2)}, "blocks of 4 stages, not of 5"),
+        ("legacy_seresnet18", {"down_kernel": 2}, "down_kernel is odd"),
+        ("inception_next_atto", {"branch_ratio": 0.5}, "branch_ratio is at most a third"),
+        ("inception_next_atto", {"band_kernel": 18}, "band_kernel odd"),
+        ("cs3darknet_focus_s", {"block_ratio": 1.0}, "block_ratio is half of expand_ratio"),
+        ("convnext_atto", {"depths": (2, 2, 6)}, "dims has 4 entries and depths 3: give one a stage"),
+    ],
+)
+def test_networks_that_no_image_would_pass_are_refused(name, options, says):
+    with pytest.raises(UsageError, match=says):
+        imgzoo.create_model(name, device="meta", **options)
 
 
 @pytest.mark.slow

@@ -35,6 +35,7 @@ CASES = {
     "convnext": ("test_convnext", {"ls_init_value": 0.1, "kernel_sizes": [7, 5, 5, 3], "conv_mlp": True}),
     "convnext, parts": ("test_convnext", {"act_layer": "silu", "stem_type": "overlap", "head_hidden_size": 32,
                                           "norm_layer": "rmsnorm2d"}),
+    "cspnext, odd widths": ("cspnext_tiny", {"widen_factor": 0.17, "deepen_factor": 0.33}),
     "convit": ("convit_tiny", {"embed_dim": 16, "depth": 2, "local_up_to_layer": 1}),
     "crossvit": ("crossvit_tiny_240", {"mlp_ratio": [4, 4, 1], "num_heads": [2, 2], "embed_dim": [64, 128]}),
     "focalnet": ("focalnet_tiny_srf", {"focal_levels": [3, 3, 3, 3], "layerscale_value": 0.1}),

@@ -122,9 +122,12 @@ def test_positions_turn_each_image_by_its_own_grid(options):
 def test_rotary_options_that_cannot_be_are_refused():
     for options, words in ((dict(rope="what"), "'mrope' or None"), (dict(rope="mixed", rope_halves=True), "mixed rope"),
                            (dict(rope="axial", rope_jitter=0.5), "jitter of at least 1"),
+                           (dict(rope="mrope", rope_sections=(2, 2)), "sections of time, rows and columns are 3"),
+                           (dict(rope="axial", embed_dim=20, num_heads=2), "multiple of 4 channels, not of 10"),
+                           (dict(pos_mode="nearest"), "pos_mode is 'bilinear' or 'bicubic', not 'nearest'"),
                            (dict(rope="axial", rope_random_shift=-1.0), "rope_random_shift must be")):  # fmt: skip
         with pytest.raises(UsageError, match=words):
-            imgzoo.create_model(NAMES[0], **TINY, **options)
+            imgzoo.create_model(NAMES[0], **{**TINY, **options})
 
 
 def test_use_naflex_stays_with_what_is_saved(tmp_path):

@@ -182,6 +182,14 @@ def test_what_a_constructor_dies_of_names_the_options_given(monkeypatch, error):
         call(TinyNet, spec, {**spec.kwargs, "num_classes": 10}, {})
 
 
+def test_a_word_that_no_table_has_is_named_with_its_option():
+    def build(width, num_classes):
+        return {"narrow": 8}[width]
+
+    with pytest.raises(UsageError, match=r"^tiny: width has no 'a'; see imgzoo info tiny --options$"):
+        call(build, imgzoo.get_spec("tiny"), {"width": "a", "num_classes": 10}, {"num_classes": 10, "width": "a"})
+
+
 @pytest.mark.filterwarnings("ignore:The TorchScript type system")
 def test_a_traced_network_is_scripted():
     """What the base does to memory is a call in the graph, of tensors to the script's compiler."""

@@ -124,8 +124,19 @@ def test_axes_take_turns():
     sine = rope(GRID).view(3, 5, 2, DIM)[2, 3, 0, : DIM // 2]
     torch.testing.assert_close(sine[1], math.sin(2 * rope.bands[1]) * torch.ones(()))
     assert sine[rope.axes == 0].abs().max() == 0
-    with pytest.raises(ValueError, match="share the 16 frequencies"):
-        MultimodalRotary(DIM, (8, 12, 12))
+    for sections in ((8, 12, 12), (8, 8), (4, 4, 4, 4)):
+        with pytest.raises(ValueError, match="share the 16 frequencies"):
+            MultimodalRotary(DIM, sections)
+
+
+@pytest.mark.parametrize("make", [
+    lambda: AxialRotary(10, GRID), lambda: PixelRotary(10, GRID), lambda: CenteredRotary(10, GRID),
+    lambda: CenteredRotary(10, GRID, shortest=0.5, longest=9.0), lambda: AnyGridRotary(10),
+    lambda: MixedRotary(10, 1, 2, GRID), lambda: MultimodalRotary(15, (3, 2, 2)),
+])  # fmt: skip
+def test_heads_that_cannot_turn_are_refused_when_they_are_made(make):
+    with pytest.raises(ValueError, match=r"turn heads of a multiple of [24] channels, not of 1[05]"):
+        make()
 
 
 def test_senseless_options_are_refused():

@@ -164,6 +164,9 @@ class CspNet(ImageModel):
                 stages.append(DarkStage(down, blocks))
             else:
                 wide = round(dim_out * expand)
+                if wide != 2 * inner:
+                    raise ValueError(f"blocks of {inner} channels are not half of the {wide} that a stage splits: "
+                                     "block_ratio is half of expand_ratio")  # fmt: skip
                 widen = conv(dim_down, wide, apply_act=not cross_linear)
                 stages.append(CROSS_STAGE[stage](down, widen, blocks, 2 * inner, dim_out, conv))
             dim, reached = dim_out, reached * stride

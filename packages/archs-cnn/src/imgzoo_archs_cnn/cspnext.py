@@ -51,11 +51,12 @@ class Layer(nn.Module):
 
     def __init__(self, dim: int, dilation: int, shortcut: bool, drops: list[float]):
         super().__init__()
-        self.short_conv = conv_act(dim, dim // 2)
-        self.main_conv = conv_act(dim, dim // 2)
-        self.blocks = nn.Sequential(*[Block(dim // 2, dilation, shortcut, drop) for drop in drops])
-        self.attention = EffectiveSqueezeExcite(dim)
-        self.final_conv = conv_act(dim, dim)
+        half = dim // 2
+        self.short_conv = conv_act(dim, half)
+        self.main_conv = conv_act(dim, half)
+        self.blocks = nn.Sequential(*[Block(half, dilation, shortcut, drop) for drop in drops])
+        self.attention = EffectiveSqueezeExcite(2 * half)
+        self.final_conv = conv_act(2 * half, dim)
 
     def forward(self, x: Tensor) -> Tensor:
         y = torch.cat([self.blocks(self.main_conv(x)), self.short_conv(x)], dim=1)
@@ -69,7 +70,7 @@ class PyramidPooling(nn.Module):
         super().__init__()
         self.conv1 = conv_act(dim, dim // 2)
         self.poolings = nn.ModuleList(nn.MaxPool2d(kernel, 1, kernel // 2) for kernel in (5, 9, 13))
-        self.conv2 = conv_act(2 * dim, dim)
+        self.conv2 = conv_act(4 * (dim // 2), dim)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.conv1(x)

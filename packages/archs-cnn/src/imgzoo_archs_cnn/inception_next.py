@@ -23,6 +23,9 @@ class InceptionDWConv2d(nn.Module):
     def __init__(self, dim: int, band: int, ratio: float, dilation: int):
         super().__init__()
         share, pad = int(dim * ratio), dilation * (band // 2)
+        if not 0 < 3 * share <= dim or not band % 2:
+            raise ValueError(f"three times {share} of {dim} channels see {band} pixels: branch_ratio is at most a "
+                             "third, band_kernel odd")  # fmt: skip
         self.dwconv_hw = nn.Conv2d(share, share, 3, 1, dilation, dilation, share)
         self.dwconv_w = nn.Conv2d(share, share, (1, band), 1, (0, pad), (1, dilation), share)
         self.dwconv_h = nn.Conv2d(share, share, (band, 1), 1, (pad, 0), (dilation, 1), share)

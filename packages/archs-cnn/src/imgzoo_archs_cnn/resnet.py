@@ -150,6 +150,8 @@ class ResNet(ImageModel):
                  drop_rate: float = 0.0, drop_path_rate: float = 0.0, drop_block_rate: float = 0.0,
                  zero_init_last: bool = True, pruned: str | None = None):  # fmt: skip
         super().__init__(num_classes, in_chans)
+        if len(layers) != 4:
+            raise ValueError(f"layers has the blocks of 4 stages, not of {len(layers)}")
         self.drop_rate = drop_rate
         make_norm, make_act = get_norm(norm), partial(create_act, act, inplace=True)
         options = {"rd_ratio": gate_ratio} if gate_ratio else {}

@@ -90,6 +90,8 @@ class SENet(ImageModel):
                  down_kernel: int = 1, num_classes: int = 1000, in_chans: int = 3, global_pool: str = "avg",
                  drop_rate: float = 0.2):  # fmt: skip
         super().__init__(num_classes, in_chans)
+        if len(layers) != 4 or down_kernel % 2 == 0:
+            raise ValueError(f"layers has the blocks of 4 stages, not of {len(layers)}; down_kernel is odd")
         self.drop_rate = drop_rate
         self.layer0, dim = make_stem(stem, in_chans)
         self.pool0 = nn.MaxPool2d(3, 2, ceil_mode=True)

@@ -121,6 +121,8 @@ class Eva(TokenModel):
         make_attn = partial(ATTENTION[attn], dim, num_heads, qkv_bias=qkv_bias, qk_norm=qk_norm, norm=make_norm,
                             scale_norm=scale_attn_norm, attn_drop=attn_drop_rate, proj_drop=proj_drop_rate,
                             prefix=prefix, halves=rope_halves or rope == "mrope")  # fmt: skip
+        if num_kv_heads and len(num_kv_heads) != depth:
+            raise ValueError(f"num_kv_heads has a number for each of {depth} blocks, not {len(num_kv_heads)}")
         hidden = int(dim * mlp_ratio) * (2 if mlp == "glu" else 1)
         make_mlp = partial(MLP[mlp], dim, hidden, drop=proj_drop_rate, norm=make_norm if scale_mlp_norm else None)
         self.blocks = SharedSequential(*(

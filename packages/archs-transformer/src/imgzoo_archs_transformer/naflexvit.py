@@ -135,6 +135,8 @@ class NaFlexViT(TokenModel):
         self.num_reg_tokens = reg_tokens
         self._pool_options = (num_heads, mlp_ratio, act)
         dim, patch = embed_dim, self.patch_size
+        if pos_mode not in ("bilinear", "bicubic"):
+            raise ValueError(f"pos_mode is 'bilinear' or 'bicubic', not '{pos_mode}'")
         self.embeds = NaFlexEmbeds(patch, in_chans, dim, class_token, reg_tokens, pos_grid, pos_factorized, pos_mode,
                                    pos_antialias, pos_align_corners, pos_square)  # fmt: skip
         self.pos_drop = nn.Dropout(pos_drop_rate)

@@ -13,7 +13,7 @@ from .errors import CapabilityError, ImgzooError, OptionError, UsageError
 from .features import FeatureModel, default_out_indices
 from .loading.source import ModelSource, locate
 from .loading.stored import stated
-from .options import Parameters, check_network, parameters_of
+from .options import Parameters, check_network, check_stages, parameters_of
 from .registry import registry
 from .specs import ModelSpec, WeightSpec
 from .spelling import near_words, translated
@@ -183,6 +183,8 @@ def constructor_options(
             taken = ", ".join(sorted(parameters)) + (f"; nearest are {', '.join(near)}" if near else "")
             raise OptionError(f"{spec.name} has no option {', '.join(map(repr, unknown))}; it takes {taken}")
     check_network(spec.name, build, given)
+    row = {name: each.default for name, each in parameters.items()} | defaults | dict(spec.kwargs)
+    check_stages(spec.name, row, given)
     return arguments
 
 
@@ -220,6 +222,11 @@ def call(build: Callable[..., Any], spec: ModelSpec, arguments: dict[str, Any], 
     except (TypeError, LookupError, AttributeError, OSError, ArithmeticError, AssertionError, RuntimeError) as error:
         if not given or isinstance(error, (torch.OutOfMemoryError, ImgzooError)):
             raise
+        unknown = [key for key, value in given.items() if isinstance(error, KeyError) and error.args == (value,)]
+        if unknown:  # a word that no table has
+            raise UsageError(
+                f"{spec.name}: {unknown[0]} has no {error.args[0]!r}; see imgzoo info {spec.name} --options"
+            ) from error
         own = ", ".join(f"{key}={value!r}" for key, value in given.items())
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise UsageError(

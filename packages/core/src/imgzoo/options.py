@@ -275,6 +275,24 @@ def check_network(what: str, build: Callable[..., Any], options: Mapping[str, An
     check_ranges(what, options, usual | NETWORK_RANGES)
 
 
+DEPTHS = ("depths", "depth", "layers", "serial_depths", "levels")
+"""What families call the list of how many blocks each stage has."""
+
+
+def check_stages(what: str, row: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+    """Raise `UsageError` where lists with an entry for each stage, as those of a model's `row`, get unlike lengths."""
+    lists = {name: value for name, value in row.items() if isinstance(value, (list, tuple))}
+    depths = next((name for name in DEPTHS if name in lists), "")
+    by_stage = [name for name, value in lists.items() if depths and len(value) == len(lists[depths])]
+    if not any(name in given for name in by_stage):
+        return
+    now = {name: given.get(name, row[name]) for name in by_stage}
+    counts = {name: len(value) for name, value in now.items() if isinstance(value, (list, tuple))}
+    for name, count in counts.items():
+        if count != counts.get(depths, count):
+            raise UsageError(f"{what}: {name} has {count} entries and {depths} {counts[depths]}: give one a stage")
+
+
 def check_ranges(what: str, options: Mapping[str, Any], ranges: Mapping[str, Range]) -> None:
     """Raise `UsageError` for a number, or one of a list, that is not finite or not within its range."""
     for name, value in options.items():

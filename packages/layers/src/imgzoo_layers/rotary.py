@@ -76,14 +76,21 @@ def places(grid: Size, shift: float = 0.0, device: torch.device | None = None) -
     return cells(down, across)
 
 
+def checked_width(dim: int, share: int = 4) -> int:
+    """Channels of a head, or a `ValueError` where they do not turn in pairs, as many with rows as with columns."""
+    if dim % share:
+        raise ValueError(f"rotary positions turn heads of a multiple of {share} channels, not of {dim}")
+    return dim
+
+
 def frequencies(dim: int, theta: float) -> Tensor:
     """theta^(-4i / D), one for each four channels of a head: (D / 4,). Rounded as where published weights were made."""
-    return 1 / theta ** (torch.arange(0, dim, 4, dtype=torch.float32) / dim)
+    return 1 / theta ** (torch.arange(0, checked_width(dim), 4, dtype=torch.float32) / dim)
 
 
 def periods(dim: int, base: float) -> Tensor:
     """The same as periods, base^(4i / D): (D / 4,)."""
-    return base ** (torch.arange(0, dim, 4, dtype=torch.float32) / dim)
+    return base ** (torch.arange(0, checked_width(dim), 4, dtype=torch.float32) / dim)
 
 
 def as_table(angles: Tensor) -> Tensor:
@@ -128,7 +135,7 @@ def axial_table(
 
 def periods_between(dim: int, shortest: float, longest: float) -> Tensor:
     """Periods in a geometric row, from one to the other: (D / 4,)."""
-    return shortest * (longest / shortest) ** torch.linspace(0, 1, dim // 4)
+    return shortest * (longest / shortest) ** torch.linspace(0, 1, checked_width(dim) // 4)
 
 
 def moved(where: Tensor, shift: float = 0.0, jitter: float = 0.0, rescale: float = 0.0) -> Tensor:
@@ -167,9 +174,10 @@ def turned_in(where: Tensor, periods: Tensor, halves: bool) -> Tensor:
 
 def pixel_bands(dim: int, resolution: float, linear: bool = False) -> Tensor:
     """Frequencies up to half the `resolution`, times pi, evenly or by octaves (arXiv:2103.03206): (D / 4,)."""
+    count = checked_width(dim) // 4
     if linear:
-        return math.pi * torch.linspace(1, resolution / 2, dim // 4)
-    return math.pi * 2 ** torch.linspace(0, math.log2(resolution) - 1, dim // 4)
+        return math.pi * torch.linspace(1, resolution / 2, count)
+    return math.pi * 2 ** torch.linspace(0, math.log2(resolution) - 1, count)
 
 
 def pixel_table(grid: Size, bands: Tensor) -> Tensor:
@@ -384,13 +392,16 @@ class MultimodalRotary(GridRotary):
         "axes": Computed(axes_of, "dim", "sections"),
     }
 
-    def __init__(self, dim: int, sections: tuple[int, int, int] = (8, 12, 12), theta: float = 10000.0,
+    def __init__(self, dim: int, sections: Sequence[int] = (8, 12, 12), theta: float = 10000.0,
                  grid: Size = (1, 1), moves: Moves = STILL):  # fmt: skip
         super().__init__()
         self.grid, self.moves = grid, checked_moves(moves)
-        if sum(sections) != dim // 2:
-            raise ValueError(f"sections {sections} share the {dim // 2} frequencies of {dim} channels")
-        self.dim, self.sections, self.theta = dim, sections, theta
+        if len(sections) != 3 or sum(sections) != checked_width(dim, 2) // 2:
+            raise ValueError(
+                f"sections of time, rows and columns are 3 that share the {dim // 2} frequencies of {dim} channels, "
+                f"not {sections}"
+            )
+        self.dim, self.sections, self.theta = dim, (sections[0], sections[1], sections[2]), theta
         self.init_non_persistent_buffers()
 
     def forward(self, grid: Size | None = None) -> Tensor:
@@ -418,8 +429,7 @@ def rotary_of(
             raise ValueError("mixed rope turns neighboring channels: leave rope_halves out")
         return MixedRotary(dim, depth, heads, grid, theta, moves, not columns_first)
     if kind == "mrope":
-        time, rows, columns = sections or (8, 12, 12)
-        return MultimodalRotary(dim, (time, rows, columns), theta, grid, moves)
+        return MultimodalRotary(dim, sections or (8, 12, 12), theta, grid, moves)
     raise ValueError(f"rope is 'axial', 'mixed', 'dinov3', 'mrope' or None, not '{kind}'")
 
 

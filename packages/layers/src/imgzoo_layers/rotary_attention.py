@@ -86,6 +86,11 @@ class QvBiasAttention(Tabled, RotaryAttention):
     tables = {"k_bias": Computed(torch.zeros, "dim")}
 
     def make_projections(self, dim: int, inner: int, inner_kv: int, bias: bool) -> None:
+        if not inner == inner_kv == dim:
+            raise ValueError(
+                f"one layer whose keys have no bias makes {dim} channels of each, not {inner} of queries and "
+                f"{inner_kv} of keys: use a layer each"
+            )
         self.q_bias = nn.Parameter(torch.zeros(dim)) if bias else None
         self.v_bias = nn.Parameter(torch.zeros(dim)) if bias else None
         self.qkv = nn.Linear(dim, 3 * dim, bias=False)
