@@ -126,6 +126,7 @@ def test_what_is_said(options, says):
         ("inception_next_atto", {"branch_ratio": 0.5}, "branch_ratio is at most a third"),
         ("inception_next_atto", {"band_kernel": 18}, "band_kernel odd"),
         ("cs3darknet_focus_s", {"block_ratio": 1.0}, "block_ratio is half of expand_ratio"),
+        ("crossvit_9_240", {"img_size": 7}, "has no whole patch"),
         ("convnext_atto", {"depths": (2, 2, 6)}, "dims has 4 entries and depths 3: give one a stage"),
     ],
 )

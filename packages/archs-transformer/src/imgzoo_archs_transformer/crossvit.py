@@ -176,8 +176,10 @@ class CrossVit(ImageModel):
 
     def measure(self, img_size: tuple[int, int]) -> None:
         """The second branch sees the image smaller, in whole patches."""
-        self.img_size = img_size
         large = (round(img_size[0] * self.img_scale / PATCHES[1]), round(img_size[1] * self.img_scale / PATCHES[1]))
+        if min(*large, min(img_size) // PATCHES[0]) < 1:
+            raise ValueError(f"img_size {img_size} has no whole patch of {PATCHES[0]} pixels, and {PATCHES[1]} scaled")
+        self.img_size = img_size
         self.grid_0, self.grid_1 = (img_size[0] // PATCHES[0], img_size[1] // PATCHES[0]), large
         self.second = (large[0] * PATCHES[1], large[1] * PATCHES[1])
 
