@@ -33,7 +33,7 @@ REASONS = {
         scheduler/_schedulers:WSDLRScheduler.get_cycle_length data/_info:CustomDatasetInfo.label_descriptions
     """,
     "exact, so that no tolerance is asked for": "data/_sequence:get_image_size_for_seq",
-    "the model says it": "models/_builder:load_pretrained models/_features:*",
+    "the model says it": "models/_builder:load_pretrained",
     "as in the field: of no use to this kind": """
         data/_sequence:ResizeKeepRatioToSequence.get_params data/_targets:HfReader._filename layers/_act:*
         layers/_conv:* layers/_drop:DropBlock2d.__init__ layers/_gate:* layers/_norm_forms:*

@@ -272,3 +272,13 @@ def test_attention_adds_up_to_one(method):
         AttentionExtract(create_model("test_vit"), names=["nothing"], method=method)
     with pytest.raises(ValueError, match="fx or hook"):
         AttentionExtract(create_model("test_vit"), method="guess")
+
+
+def test_names_of_files_are_whole_where_it_is_asked(tmp_path):
+    for split in ("train", "val"):
+        for name in ("cat", "dog"):
+            (tmp_path / split / name).mkdir(parents=True)
+            Image.new("RGB", (8, 8)).save(tmp_path / split / name / "0.png")
+    data = create_dataset("", str(tmp_path), split="train")
+    assert data.filename(0) == "cat/0.png" and data.filename(0, basename=True) == "0.png"
+    assert data.filenames(absolute=True) == [str(tmp_path / f"train/{name}/0.png") for name in ("cat", "dog")]

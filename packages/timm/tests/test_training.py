@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 
+import imgzoo_timm as timm
 from imgzoo_timm.data._mixup import rand_bbox_minmax
 from imgzoo_timm.layers import BatchNormAct2d, PatchEmbed, convert_splitbn_model, resample_abs_pos_embed
 from imgzoo_timm.models import create_model
@@ -90,3 +91,37 @@ def test_resized_patches_stay_in_their_mode():
     embed.proj.weight.requires_grad_(False)
     embed.set_input_size(patch_size=4)
     assert not embed.proj.training and not embed.proj.weight.requires_grad
+
+
+def test_layers_have_their_share_of_the_rate_as_in_the_field():
+    model = timm.create_model("test_resnet", num_classes=3)
+    for name in ("adamw", "lookahead_sgd"):
+        optimizer = timm.optim.create_optimizer_v2(model, name, lr=0.1, weight_decay=0.05, layer_decay=0.5)
+        groups = optimizer.param_groups
+        assert {group["lr"] for group in groups} == {0.1} and len({group["lr_scale"] for group in groups}) > 2
+        place = [id(value) for value in model.parameters()]
+        firsts = [place.index(id(group["params"][0])) for group in groups]
+        assert firsts == sorted(firsts)
+        scheduler, _ = timm.scheduler.create_scheduler_v2(optimizer, num_epochs=2, warmup_epochs=0)
+        scheduler.step(0)
+        assert all(group["lr"] == pytest.approx(0.1 * group["lr_scale"]) for group in groups)
+
+
+def test_initial_values_are_the_fields_under_a_seed():
+    torch.manual_seed(3)
+    drawn = timm.layers.trunc_normal_(torch.empty(4), std=0.02)
+    torch.manual_seed(3)
+    uniform = torch.rand(4) * 2 - 1
+    torch.testing.assert_close(drawn, uniform.erfinv() * 0.02 * 2**0.5)
+    cut = timm.layers.trunc_normal_tf_(torch.empty(1000), mean=1.0, std=0.5, a=-1, b=1)
+    assert cut.min() >= 0.5 and cut.max() <= 1.5
+
+
+def test_a_plateau_rests_no_cooldown_epochs():
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], 0.1)
+    plateau, _ = timm.scheduler.create_scheduler_v2(
+        optimizer, "plateau", patience_epochs=0, decay_rate=0.5, cooldown_epochs=5
+    )
+    for epoch in range(4):
+        plateau.step(epoch, 1.0)
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.1 * 0.5**3)

@@ -39,7 +39,8 @@ class SourceReader(Reader):
         name = self.source.key(index)
         if basename:
             return os.path.basename(name)
-        return os.path.join(str(self.root), name) if absolute and self.root else name
+        root = getattr(self.source, "root", None) or self.root  # of the split
+        return os.path.join(str(root), name) if absolute and root else name
 
 
 def source_of(name: str | None, root: Any, split: str, options: Mapping[str, Any]) -> Any:

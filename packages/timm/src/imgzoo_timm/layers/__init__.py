@@ -9,8 +9,8 @@ activations          .layers._act        PReLU quick_gelu
 create_act           .layers._act        get_act_fn get_act_layer create_act_layer
 drop                 .layers._drop       DropPath drop_path DropBlock2d drop_block_2d calculate_drop_path_rates
 patch_dropout        .layers._drop       PatchDropout PatchDropoutWithIndices patch_dropout_forward
-weight_init          imgzoo_layers.init  trunc_normal_ trunc_normal_tf_ lecun_normal_
-weight_init          .layers._training   variance_scaling_ init_weight_vit init_weight_jax is_meta_device
+weight_init          .layers._training   trunc_normal_ trunc_normal_tf_ lecun_normal_ variance_scaling_
+weight_init          .layers._training   init_weight_vit init_weight_jax is_meta_device
 helpers              .layers._helpers    to_ntuple to_1tuple to_2tuple to_3tuple to_4tuple make_divisible extend_tuple
 helpers              .layers._helpers    get_device_dtype
 config               .layers._config     is_scriptable is_exportable is_no_jit set_scriptable set_exportable set_no_jit

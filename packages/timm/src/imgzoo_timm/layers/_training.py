@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from typing import Any
 
 import torch
@@ -16,8 +17,31 @@ from ._norm import BatchNormAct2d, FrozenBatchNormAct2d
 STATISTICS = ("running_mean", "running_var")
 
 
+@torch.no_grad()
+def trunc_normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0, a: float = -2.0, b: float = 2.0) -> Tensor:
+    """Normal values cut off at the absolute bounds a and b; the same as the field's under the same seed."""
+    low, high = (math.erf((bound - mean) / (std * math.sqrt(2))) for bound in (a, b))
+    tensor.uniform_(low, high).erfinv_().mul_(std * math.sqrt(2)).add_(mean)
+    return tensor.clamp_(a, b)
+
+
+@torch.no_grad()
+def trunc_normal_tf_(tensor: Tensor, mean: float = 0.0, std: float = 1.0, a: float = -2.0, b: float = 2.0) -> Tensor:
+    """The same, cut off at a and b standard deviations."""
+    return trunc_normal_(tensor, 0.0, 1.0, a, b).mul_(std).add_(mean)
+
+
 def variance_scaling_(tensor: Tensor, scale: float = 1.0, mode: str = "fan_in", distribution: str = "normal") -> Tensor:
-    return init.variance_scaling_(tensor, scale, mode, distribution)
+    if distribution != "truncated_normal":
+        return init.variance_scaling_(tensor, scale, mode, distribution)
+    fan_in, fan_out = nn.init._calculate_fan_in_and_fan_out(tensor)
+    fan = {"fan_in": fan_in, "fan_out": fan_out, "fan_avg": (fan_in + fan_out) / 2}[mode]
+    return trunc_normal_tf_(tensor, std=math.sqrt(scale / fan) / 0.87962566103423978)  # what the cut leaves of one
+
+
+def lecun_normal_(tensor: Tensor) -> Tensor:
+    """Truncated normal of variance 1 / fan_in."""
+    return variance_scaling_(tensor, distribution="truncated_normal")
 
 
 def is_meta_device(device: Any) -> bool:
@@ -32,7 +56,7 @@ def init_weight_vit(module: nn.Module, name: str, init_bias: float = 0.02, head_
             nn.init.zeros_(module.weight)
             nn.init.constant_(module.bias, head_bias)  # type: ignore[arg-type]
             return
-        nn.init.trunc_normal_(module.weight, std=0.02)
+        trunc_normal_(module.weight, std=0.02)
         if isinstance(module, nn.Linear) and module.bias is not None:
             nn.init.constant_(module.bias, init_bias)
     elif hasattr(module, "init_weights"):
@@ -50,7 +74,7 @@ def init_weight_jax(module: nn.Module, name: str, head_bias: float = 0.0, classi
             if module.bias is not None:
                 nn.init.normal_(module.bias, std=1e-6) if "mlp" in name else nn.init.zeros_(module.bias)
     elif isinstance(module, nn.Conv2d):
-        init.lecun_normal_(module.weight)
+        lecun_normal_(module.weight)
         if module.bias is not None:
             nn.init.zeros_(module.bias)
     elif hasattr(module, "init_weights"):

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import importlib
-from functools import partial
+import json
+from collections.abc import Callable
+from copy import deepcopy
+from functools import cache, partial
+from pathlib import Path
 from typing import Any
 
 import imgzoo
@@ -113,7 +117,7 @@ def family_name(family: str, name: str) -> Any:
     if name == "default_cfgs":
         return _registry.default_cfgs_of(family)
     if name == "_cfg" or (name.startswith("_") and name.endswith("cfg")):
-        return cfg
+        return configuration(family if name == "_cfg" else f"{family}.{name}")
     if name.startswith("checkpoint_filter_fn"):  # some families have one for each of their networks
         return checkpoint_filter_fn
     if name == "_load_weights":
@@ -144,11 +148,30 @@ def model_name(name: str) -> Any:
     return family_name("", name) if not name.startswith("_") else None
 
 
-def cfg(url: str = "", **kwargs: Any) -> dict[str, Any]:
-    """A configuration of weights in the field's defaults."""
-    return {"url": url, "num_classes": 1000, "input_size": (3, 224, 224), "pool_size": None, "crop_pct": 0.9,
-            "interpolation": "bicubic", "mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225),
-            **kwargs}  # fmt: skip
+ABSENT = "absent"
+"""In `cfgs.json`: what a family's configuration does not say, though most do."""
+
+
+@cache
+def stated(form: str) -> dict[str, Any] | None:
+    """What the field's configurations of a form, `FAMILY` or `FAMILY._NAME`, begin with."""
+    rows = json.loads((Path(__file__).parent / "cfgs.json").read_text())
+    if form not in rows:
+        return None
+    known = {**rows[""], **rows[form]}
+    known = {key: tuple(each) if isinstance(each, list) else each for key, each in known.items()}
+    return {key: each for key, each in known.items() if each != ABSENT}
+
+
+def configuration(form: str) -> Callable[..., dict[str, Any]]:
+    """The function that makes configurations of a form; any other form is that of a plain network."""
+
+    def cfg(url: str = "", **kwargs: Any) -> dict[str, Any]:
+        """A configuration of weights in the field's defaults."""
+        known = stated(form) or stated(form.partition(".")[0]) or stated("") or {}
+        return {"url": url, **deepcopy(known), **kwargs}
+
+    return cfg
 
 
 def checkpoint_filter_fn(state_dict: dict[str, Any], model: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:

@@ -8,17 +8,26 @@ from dataclasses import replace
 from typing import Any
 
 import imgzoo
-from imgzoo.errors import OptionError, WeightsError
-from imgzoo.features import default_out_indices
+from imgzoo.errors import OptionError, UnknownNameError, WeightsError
 
 from ._factory import as_mapping, no_cache_dir
 from ._features import extractor_of
 from ._manipulate import adapt_input_conv
 from ._pretrained import PretrainedCfg
-from ._registry import get_pretrained_cfg, known_fields
+from ._registry import get_arch_pretrained_cfgs, get_pretrained_cfg, known_fields
 
 __all__ = ["build_model_with_cfg", "load_custom_pretrained", "load_pretrained", "resolve_pretrained_cfg",
            "set_pretrained_download_progress"]  # fmt: skip
+
+
+class UnknownTagError(UnknownNameError, RuntimeError):
+    """A tag that a name does not have, as clients expect to be told of it."""
+
+
+def known_tags(name: str) -> str:
+    """What can be said of a name's tags."""
+    tags = [key.partition(".")[2] for key in get_arch_pretrained_cfgs(name)]
+    return f"there are {', '.join(filter(None, tags))}" if any(tags) else f"{name} has no tags"
 
 
 def resolve_pretrained_cfg(variant: str, pretrained_cfg: Any = None,
@@ -29,7 +38,10 @@ def resolve_pretrained_cfg(variant: str, pretrained_cfg: Any = None,
         name, cfg = f"{variant.partition('.')[0]}.{cfg}", None
     if isinstance(cfg, Mapping):
         cfg = PretrainedCfg(**known_fields(dict(cfg)))
-    cfg = cfg or get_pretrained_cfg(name) or PretrainedCfg()
+    found = cfg or get_pretrained_cfg(name)
+    if found is None and name.partition(".")[2]:
+        raise UnknownTagError(f"Invalid pretrained tag: {name} is not known, {known_tags(name.partition('.')[0])}")
+    cfg = found or PretrainedCfg()
     cfg = replace(cfg, **known_fields(dict(pretrained_cfg_overlay or {})))
     return cfg if cfg.architecture else replace(cfg, architecture=variant.partition(".")[0])
 
@@ -58,10 +70,11 @@ def build_model_with_cfg(
     told = cfg.to_dict()
     model.pretrained_cfg = model.default_cfg = {**getattr(model, "pretrained_cfg", {}), **told}
     if pretrained:
-        load_pretrained(model, cfg, filter_fn=pretrained_filter_fn, strict=pretrained_strict, cache_dir=cache_dir)
+        load_pretrained(model, cfg, kwargs["num_classes"], filter_fn=pretrained_filter_fn, strict=pretrained_strict,
+                        cache_dir=cache_dir)  # fmt: skip
     if features:
         indices = extractor.pop("out_indices", None)
-        return extractor_of(model, default_out_indices(model) if indices is None else indices, **extractor)
+        return extractor_of(model, indices, **extractor)
     return model
 
 
@@ -88,8 +101,8 @@ def load_pretrained(model: Any, pretrained_cfg: Any = None, num_classes: int = 1
     own = model.state_dict()
     heads = cfg.get("classifier") or ()
     for head in (heads,) if isinstance(heads, str) else heads:
-        for key in [key for key in state if key.startswith(f"{head}.") and key in own]:
-            if state[key].shape != own[key].shape:
+        for key in [key for key in state if key.startswith(f"{head}.")]:
+            if state[key].shape != own[key].shape if key in own else num_classes == 0:
                 del state[key]
                 strict = False
     stems, base = cfg.get("first_conv") or (), (cfg.get("input_size") or (3,))[0]

@@ -284,6 +284,7 @@ class SwinTransformer(Network, swin_transformer.SwinTransformer):
                  dtype: Any = None):  # fmt: skip
         if embed_layer is not PatchEmbed or getattr(norm_layer, "func", norm_layer) not in (nn.LayerNorm, "layernorm"):
             raise OptionError("Swin has layer norms and a patch embedding of its own: replace them after construction")
+        dynamic_img_size = dynamic_img_size or not strict_img_size
         given = told(locals(), "embed_layer", "norm_layer", "weight_init", "strict_img_size")
         built(self, swin_transformer.SwinTransformer, given, device, dtype)
         if isinstance(norm_layer, partial):

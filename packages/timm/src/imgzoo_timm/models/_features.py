@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
+from types import SimpleNamespace
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from imgzoo.errors import OptionError
 from imgzoo.features import Feature, FeatureModel, default_out_indices, resolve_indices
 from imgzoo.features import FeatureInfo as NativeInfo
+from imgzoo.model import ImageModel
 from imgzoo_archs_efficientnet.trunk import MobileTrunk
 from imgzoo_timm.layers._patch_embed import Format
+
+from ._manipulate import checkpoint
 
 __all__ = ["FeatureDictNet", "FeatureGetterNet", "FeatureInfo", "FeatureListNet", "feature_take_indices"]
 
@@ -34,7 +39,12 @@ class FeatureInfo(NativeInfo):
         self.out_indices = tuple(resolve_indices(len(rows), out_indices)) if rows else ()
 
     @classmethod
-    def of(cls, native: NativeInfo) -> FeatureInfo:
+    def of(cls, native: Any) -> FeatureInfo:
+        """Of a native network's levels, or of the rows that a network of a client's own lists."""
+        if not isinstance(native, NativeInfo):
+            return cls(native, None)
+        if isinstance(native, cls):
+            return native
         rows = [{"num_chs": each.channels, "reduction": each.reduction, "module": each.module} for each in
                 native.levels]  # fmt: skip
         return cls(rows, native.out_indices or None)
@@ -61,6 +71,11 @@ class FeatureInfo(NativeInfo):
         return rows if isinstance(chosen, (tuple, list)) else rows[0]
 
 
+def without_head(cfg: Mapping[str, Any]) -> dict[str, Any]:
+    """What an extractor tells: nothing of a classifier."""
+    return {key: each for key, each in cfg.items() if key not in ("num_classes", "classifier", "global_pool")}
+
+
 class Extractor(nn.ModuleDict):
     """Images -> the levels of a network; its parts are children under the field's flat names.
 
@@ -68,13 +83,20 @@ class Extractor(nn.ModuleDict):
     `body`, and keeps all but its classifier.
     """
 
-    def __init__(self, model: Any, out_indices: Any, output_fmt: str, whole: bool = False):
+    paths: dict[str, str]
+    """Where the children are in the network; none where it is whole or not of imgzoo."""
+    grad_checkpointing = False
+
+    def __init__(self, model: Any, out_indices: Any, output_fmt: str, whole: bool = False, flat: bool = True):
         super().__init__()
+        if not isinstance(model, ImageModel):
+            self.take_children(model, out_indices, output_fmt, whole, flat)
+            return
         native = FeatureModel(model, out_indices, output_fmt, prune=not whole)
         self.__dict__["held"] = (native,)  # not a child: its parts are
         self.feature_info = native.feature_info
         self.output_fmt, self.in_chans, self.out_indices = Format(output_fmt), model.in_chans, native.out_indices
-        self.pretrained_cfg = self.default_cfg = model.pretrained_cfg
+        self.pretrained_cfg = self.default_cfg = without_head(model.pretrained_cfg)
         self.paths = {} if whole else flat_paths(native)
         if whole:
             model._behead()
@@ -87,13 +109,43 @@ class Extractor(nn.ModuleDict):
         for name, buffer in model._buffers.items():
             self.register_buffer(name, buffer, persistent=name not in model._non_persistent_buffers_set)
 
+    def take_children(self, model: Any, out_indices: Any, output_fmt: str, whole: bool, flat: bool) -> None:
+        """The same of a network that is not imgzoo's, whose children run one after another, as they stand."""
+        self.__dict__["held"] = (SimpleNamespace(model=model),)
+        info = FeatureInfo.of(model.feature_info)
+        self.out_indices = resolve_indices(len(info), out_indices)
+        self.feature_info = info.from_other(self.out_indices)
+        self.pretrained_cfg = self.default_cfg = getattr(model, "pretrained_cfg", {})
+        self.output_fmt, self.paths = Format(output_fmt), {}
+        if whole:
+            if hasattr(model, "reset_classifier"):
+                model.reset_classifier(0)
+            self.body = model
+            return
+        parts = children_in_order(model, flat)
+        names = [name.replace(".", "_") if flat else name for name in self.feature_info.module_name()]
+        missing = [name for name in names if name not in parts]
+        if missing:
+            advice = "levels are children of the network, or with flatten_sequential=True of its sequences"
+            raise OptionError(f"{type(model).__name__} has no part {', '.join(missing)}: {advice}")
+        order = list(parts)
+        for name in order[: 1 + max(map(order.index, names))]:
+            self.add_module(name, parts[name])
+
     @property
     def network(self) -> Any:
         return self.held[0].model  # type: ignore[index]
 
     @property
-    def return_layers(self) -> dict[str, int]:
-        return {row["module"].replace(".", "_"): i for i, row in enumerate(self.feature_info.get_dicts())}
+    def return_layers(self) -> dict[str, str]:
+        """The name under which each child that is a level is given."""
+        rows = self.feature_info.get_dicts()
+        given = getattr(self, "out_map", None) or [str(row["index"]) for row in rows]
+        return {self.child_of(row["module"]): name for row, name in zip(rows, given)}
+
+    def child_of(self, path: str) -> str:
+        """The child that a level's path leads to."""
+        return path if path in self._modules else path.replace(".", "_")
 
     def train(self, mode: bool = True) -> Any:
         for module in (*self.held, self.network):  # type: ignore[misc]
@@ -112,21 +164,48 @@ class Extractor(nn.ModuleDict):
         return network
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
-        self.joined().set_grad_checkpointing(enable)
+        self.grad_checkpointing = enable
+        if isinstance(self.network, ImageModel):
+            self.joined().set_grad_checkpointing(enable)
 
     def levels(self, x: Tensor) -> list[Tensor]:
+        if not isinstance(self.network, ImageModel):
+            return self.levels_in_order(x)
         self.joined()
         return self.held[0](x)  # type: ignore[index]
 
+    def levels_in_order(self, x: Tensor) -> list[Tensor]:
+        """Levels of children that run one after another; of a whole network none, since its modules are hooked."""
+        if "body" in self._modules:
+            self.body(x)
+            return []
+        names, found = list(self.return_layers), {}
+        for name, part in self._modules.items():
+            saved = self.grad_checkpointing and torch.is_grad_enabled()
+            x = checkpoint(part, x) if saved else part(x)  # type: ignore[misc]
+            if name in names:
+                found[name] = x
+        return [found[name] for name in names]
+
+
+def children_in_order(model: nn.Module, flat: bool) -> dict[str, nn.Module]:
+    """Children of a network by name; with `flat` those of its sequences instead of them, as `stages_0`."""
+    found: dict[str, nn.Module] = {}
+    for name, part in model.named_children():
+        rows = part.named_children() if flat and isinstance(part, nn.Sequential) else None
+        found |= {name: part} if rows is None else {f"{name}_{row}": each for row, each in rows}
+    return found
+
 
 class FeatureListNet(Extractor):
-    """Images -> list of levels; children are named as the family's, whatever `flatten_sequential` says."""
+    """Images -> list of levels; children of imgzoo's networks are named as the family's in the field, and
+    `flatten_sequential` is for others, whose levels are rows of sequences."""
 
     def __init__(self, model: nn.Module, out_indices: Any = (0, 1, 2, 3, 4), output_fmt: str = "NCHW",
                  feature_concat: bool = False, flatten_sequential: bool = False):  # fmt: skip
         if feature_concat:
             raise OptionError("levels are not joined here: leave feature_concat out")
-        super().__init__(model, out_indices, output_fmt)
+        super().__init__(model, out_indices, output_fmt, flat=flatten_sequential)
 
     def forward(self, x: Tensor) -> list[Tensor]:
         return self.levels(x)
@@ -139,7 +218,7 @@ class FeatureDictNet(Extractor):
                  output_fmt: str = "NCHW", feature_concat: bool = False, flatten_sequential: bool = False):  # fmt: skip
         if feature_concat:
             raise OptionError("levels are not joined here: leave feature_concat out")
-        super().__init__(model, out_indices, output_fmt)
+        super().__init__(model, out_indices, output_fmt, flat=flatten_sequential)
         self.out_map = list(out_map or map(str, self.out_indices))
 
     def forward(self, x: Tensor) -> OrderedDict[str, Tensor]:
@@ -176,16 +255,28 @@ class ExpansionListNet(FeatureListNet):
         return list(self.hooks.get_output(x.device).values())
 
 
+KEPT = {"efficientvim": ("weights",)}
+"""Parameters of a family's extractors in the field that no level needs."""
+
+
 class FeatureGetterNet(FeatureModel):
     """Images -> levels of a network that keeps its own form: keys begin with `model.`."""
 
     def __init__(self, model: Any, out_indices: Any = 4, out_map: Any = None, return_dict: bool = False,
                  output_fmt: str = "NCHW", norm: bool = False, prune: bool = True):  # fmt: skip
-        super().__init__(model, out_indices, "NCHW", norm=norm and model.isotropic, prune=prune)
+        native = isinstance(model, ImageModel)
+        if not native:
+            model.feature_info = FeatureInfo.of(model.feature_info)
+        kept = {name: model._parameters[name] for name in KEPT.get(family_of(model), ())}
+        super().__init__(model, out_indices, "NCHW", norm=norm and native and model.isotropic, prune=prune)
         if output_fmt not in ("NCHW", "NHWC", "NLC"):
             raise OptionError(f"output_fmt is NCHW, NHWC or NLC, not {output_fmt!r}")
         self.out_map, self.return_dict = out_map, return_dict
-        self.output_fmt, self.in_chans, self.default_cfg = output_fmt, model.in_chans, model.pretrained_cfg
+        self.output_fmt = Format(output_fmt)
+        self.pretrained_cfg = self.default_cfg = without_head(model.pretrained_cfg)
+        self.in_chans = getattr(model, "in_chans", None)
+        for name, each in kept.items():  # no level needs them: they get no gradient
+            model.register_parameter(name, nn.Parameter(each.detach(), requires_grad=False))
 
     def forward(self, x: Tensor) -> Any:
         fmt = "NLC" if self.output_fmt == "NLC" else "NCHW"
@@ -216,6 +307,31 @@ HOOKED = {"nasnet", "pit", "pnasnet", "xception"}
 """Families whose extractors hook the whole network."""
 
 
+def extractor_of_own(model: Any, out_indices: Any, feature_cls: Any = None, out_map: Any = None,
+                     output_fmt: str | None = None, flatten_sequential: bool = False,
+                     return_dict: bool = False) -> nn.Module:  # fmt: skip
+    """The extractor of a network that is not imgzoo's, which lists its levels in `feature_info`."""
+    from ._extract import FeatureGraphNet, FeatureHookNet
+
+    if out_indices is None:
+        out_indices = range(min(5, len(model.feature_info)))
+    words = {"list": FeatureListNet, "dict": FeatureDictNet, "hook": FeatureHookNet, "fx": FeatureGraphNet,
+             "getter": FeatureGetterNet, None: FeatureListNet}  # fmt: skip
+    form: Any = words.get(feature_cls, feature_cls)
+    if not isinstance(form, type):
+        raise OptionError("feature_cls is 'list', 'dict', 'getter', 'hook' or 'fx'")
+    parts: dict[str, Any] = {"output_fmt": output_fmt or str(getattr(model, "output_fmt", "NCHW"))[-4:]}
+    if not issubclass(form, FeatureListNet):
+        parts["out_map"] = out_map
+    if not issubclass(form, (FeatureListNet, FeatureDictNet)):
+        parts["return_dict"] = return_dict
+    if issubclass(form, Extractor):
+        parts["flatten_sequential"] = flatten_sequential
+    made = form(model, out_indices, **parts)
+    made.pretrained_cfg = made.default_cfg = without_head(model.pretrained_cfg)
+    return made
+
+
 def family_of(model: Any) -> str:
     return type(model).__module__.rpartition(".")[2]
 
@@ -241,6 +357,10 @@ def extractor_of(model: Any, out_indices: Any = None, feature_cls: Any = None, o
     """
     from ._extract import FeatureGraphNet, FeatureHookNet
 
+    if not isinstance(model, ImageModel):
+        if norm or feature_location is not None:
+            raise OptionError("norm and feature_location are for networks of the catalogs: leave them out")
+        return extractor_of_own(model, out_indices, feature_cls, out_map, output_fmt, flatten_sequential, return_dict)
     if out_indices is None:
         out_indices = default_out_indices(model)
     if feature_location is not None and not isinstance(model, MobileTrunk):

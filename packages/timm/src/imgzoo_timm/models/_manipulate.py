@@ -133,19 +133,11 @@ def adapt_input_conv(in_chans: int, conv_weight: Tensor, base_chans: int = 3) ->
 
 
 def reparameterize_model(model: nn.Module, inplace: bool = False) -> nn.Module:
-    """Branches that train apart as the one convolution they amount to."""
-    if not inplace:
-        model = deepcopy(model)
-    for name, child in model.named_children():
-        for method in ("fuse", "reparameterize", "switch_to_deploy"):
-            if hasattr(child, method):
-                fused = getattr(child, method)()
-                if isinstance(fused, nn.Module):
-                    setattr(model, name, fused)
-                break
-        else:
-            reparameterize_model(child, inplace=True)
-    return model
+    """Branches that train apart, and batch norms of mobile networks, as the one layer they amount to."""
+    from ._fusing import UNFUSED, reparameterized
+
+    model = model if inplace else deepcopy(model)
+    return model if type(model).__module__.rpartition(".")[2] in UNFUSED else reparameterized(model)
 
 
 def reinit_non_persistent_buffers(model: nn.Module) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import cache
+from functools import cache, partial
 from operator import itemgetter
 from typing import Any, ClassVar
 
@@ -31,6 +31,8 @@ from imgzoo_timm.layers._patch_embed import PatchEmbed
 
 from ._config_options import options_of
 from ._features import FeatureInfo
+from ._manipulate import reparameterize_model
+from ._pretrained import papers_of, spelled_license
 
 DROPS = ("head_drop", "head.drop", "head.dropout", "head.head_drop", "head.classifier.3", "drop")
 """Where networks drop before the classifier, by the names of the part."""
@@ -60,6 +62,8 @@ class Network:
     def __getattr__(self: Any, name: str) -> Any:
         if name == "global_pool" and self.parts.pool != "global_pool":  # a part of the head pools
             return self.pool_kind()
+        if name == "fuse" and type(self).__module__.rpartition(".")[2] in FUSING:
+            return partial(reparameterize_model, self, inplace=True)
         return super().__getattr__(name)  # type: ignore[misc]
 
     def after_construction(self: Any) -> None:
@@ -108,6 +112,8 @@ class Network:
         self.after_construction()
 
 
+FUSING = {"iformer", "repvit", "shvit"}
+"""Families whose networks have a method `fuse` in the field."""
 WIDTHS: dict[str, Callable[[list[int]], Any]] = {
     "crossvit": lambda dims: sorted(set(dims)), "efficientvim": tuple, "focalnet": list, "levit": tuple,
     "maxxvit": itemgetter(-1), "pit": itemgetter(-1), "repvit": tuple, "swin_transformer_v2": itemgetter(0),
@@ -280,7 +286,7 @@ def load_adapters(native: type) -> None:
     """Import the adapters of a network's parts, which stand beside those of its family."""
     from imgzoo_timm.layers import _attention, _drop, _gate, _mlp, _norm, _patch_embed, _pool  # noqa: F401
 
-    from . import _families, _vision_transformer  # noqa: F401
+    from . import _blocks, _families, _vision_transformer  # noqa: F401
 
 
 UNPADDED = {"inception_v3": 43, "inception_v4": 43, "inception_resnet_v2": 43}
@@ -307,10 +313,22 @@ def described(model: Any, overlay: Mapping[str, Any]) -> dict[str, Any]:
     cfg["pool_size"] = (
         None if isotropic or (family in TOKENS and not getattr(model, "use_conv", False)) else tuple(sides)
     )
-    if "license" in cfg:
-        cfg["license"] = cfg["license"].removeprefix("LicenseRef-").lower()
-    told = {key: value for key, value in overlay.items() if key != "state_dict"}
-    return {"custom_load": False, **cfg, **told}
+    cfg |= published(cfg, family)
+    return {**cfg, **{key: value for key, value in overlay.items() if key != "state_dict"}}
+
+
+def published(cfg: Mapping[str, Any], family: str) -> dict[str, Any]:
+    """What a configuration tells of publishing: license and paper, and where weights are but on the hub."""
+    from . import stated
+
+    spec = imgzoo.get_spec(cfg["architecture"]) if imgzoo.is_model(cfg.get("architecture", "")) else None
+    row = next((each for each in spec.weights if each.tag == cfg.get("tag")), None) if spec else None
+    told = {"url": cfg.get("url", ""), "custom_load": False}
+    if cfg.get("license"):
+        told["license"] = spelled_license(cfg["license"])
+    elif row is not None and not row.published:  # nothing to license but the network
+        told["license"] = (stated(family) or {}).get("license", "apache-2.0")
+    return told | papers_of(row, stated(family)) if row is not None else told
 
 
 def seeing_image(model: nn.Module) -> list[str]:

@@ -14,6 +14,10 @@ KEPT = ("num_classes", "input_size", "crop_pct", "interpolation", "mean", "std",
         "classifier", "test_input_size", "test_crop_pct", "crop_mode")  # fmt: skip
 
 
+SAID = ("pool_size", "first_conv", "classifier", "num_classes")
+"""What a configuration says even where it is nothing."""
+
+
 @dataclass
 class PretrainedCfg:
     """Where weights are and how images for them are prepared."""
@@ -64,7 +68,7 @@ def filter_pretrained_cfg(cfg: Mapping[str, Any], remove_source: bool = False, r
     """Without where the weights are, or without what is not known."""
     source = {"url", "file", "hf_hub_id", "hf_hub_filename", "source", "state_dict"} if remove_source else set()
     return {key: value for key, value in cfg.items()
-            if key not in source and not (remove_null and value is None and key not in ("pool_size",))}  # fmt: skip
+            if key not in source and not (remove_null and value is None and key not in SAID)}  # fmt: skip
 
 
 @dataclass
@@ -84,14 +88,28 @@ class DefaultCfg:
         return self.tags[0], self.cfgs[self.tags[0]]
 
 
+def spelled_license(license: str) -> str:
+    """A license by its identifier as the field writes it."""
+    return license.removeprefix("LicenseRef-").lower()
+
+
+def papers_of(weights: WeightSpec, family: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Where the paper of weights is, and its title where it is the family's."""
+    ids = f"arXiv:{weights.paper}" if weights.paper else None
+    title = family.get("paper_name") if family and family.get("paper_ids") == ids else None
+    return {key: each for key, each in (("paper_ids", ids), ("paper_name", title)) if each}
+
+
 def of_weights(weights: WeightSpec, architecture: str) -> PretrainedCfg:
     """What the catalog says of a weight file."""
     names = {each for each in PretrainedCfg.__dataclass_fields__ if hasattr(weights, each)}
     known = {name: getattr(weights, name) or None for name in names}
     known = {name: value for name, value in known.items() if value is not None}
     known["num_classes"] = weights.num_classes
+    known["url"] = weights.url
     if "license" in known:
-        known["license"] = known["license"].removeprefix("LicenseRef-").lower()
+        known["license"] = spelled_license(known["license"])
+    known |= papers_of(weights)
     return replace(PretrainedCfg(**known), architecture=architecture)
 
 

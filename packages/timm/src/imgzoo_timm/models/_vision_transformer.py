@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import partial
 from typing import Any, ClassVar
@@ -21,7 +22,9 @@ from imgzoo_timm.layers._drop import DropPath
 from imgzoo_timm.layers._mlp import Mlp
 from imgzoo_timm.layers._norm import LayerNorm
 from imgzoo_timm.layers._patch_embed import Format, PatchEmbed
+from imgzoo_timm.layers._training import init_weight_jax
 
+from ._manipulate import named_apply
 from ._networks import Network, scale_by_depth, spelled
 
 
@@ -111,7 +114,8 @@ class VisionTransformer(Network, native.VisionTransformer):
         own = {key: given.pop(key) for key, known in STOCK.items() if given[key] not in known}
         given["embed_norm"] = given.pop("embed_norm_layer") is not None
         given.pop("fix_init")
-        if given["weight_init"] == "skip":
+        jax = weight_init in ("jax", "jax_nlhb")
+        if jax or weight_init == "skip":
             given["weight_init"] = ""
         if own:
             given["depth"] = 0
@@ -125,6 +129,9 @@ class VisionTransformer(Network, native.VisionTransformer):
                 self._own_parts(own, locals())
         self.drop_rate = drop_rate
         self.after_construction()
+        if jax:
+            bias = -math.log(num_classes) if weight_init == "jax_nlhb" else 0.0
+            named_apply(partial(init_weight_jax, head_bias=bias), self)
         if fix_init:
             scale_by_depth(self, fix_init)
         self.to(dtype=dtype)
@@ -164,6 +171,11 @@ class VisionTransformer(Network, native.VisionTransformer):
     def _init_weights(self, m: nn.Module) -> None:
         init_weights_vit_timm(m)
 
+    @torch.jit.ignore
+    def no_weight_decay(self) -> set[str]:
+        """Also what derived classes add under the field's names."""
+        return super().no_weight_decay() | {"pos_embed", "cls_token", "dist_token", "reg_token"}
+
     def _pos_embed(self, x: Tensor) -> Tensor:
         """Patches (B, N, C), or (B, H, W, C) -> tokens with prefix and position."""
         grid = self.grid
@@ -177,7 +189,7 @@ class VisionTransformer(Network, native.VisionTransformer):
     def patched(self, x: Tensor) -> Tensor:
         """Patches as `_pos_embed` takes them."""
         if isinstance(self.patch_embed, PatchEmbed):
-            return self.patch_embed.embedded(self.sized_input(x))
+            x = self.sized_input(x)
         return self.patch_embed(x)
 
     def forward_features(self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False) -> Tensor:

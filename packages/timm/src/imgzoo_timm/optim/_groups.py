@@ -54,6 +54,8 @@ def param_groups_layer_decay(
                              no_weight_decay=tuple(no_weight_decay_list), fallback=tuple(fallback_list),
                              fallback_no_weight_decay=fallback_no_weight_decay, layer_decay=layer_decay,
                              layer_decay_min_scale=min_scale, layer_decay_no_opt_scale=no_opt_scale)  # fmt: skip
+        place = {id(value): i for i, value in enumerate(model.parameters())}
+        found.sort(key=lambda group: place[id(group["params"][0])])  # as the field, by the first of each
     if verbose:
         for group in found:
             log.info("%s parameters: lr_scale %s, weight_decay %s", len(group["params"]), group.get("lr_scale", 1.0),

@@ -190,12 +190,13 @@ class Catalog(OptimizerRegistry):
             options |= by_foreach(foreach, info.opt_class, registry("optimizers").resolve(name).load())
         model = params_of(model_or_params)
         if isinstance(model, nn.Module):
-            if layer_decay is not None and not hasattr(model, "group_matcher") and param_group_fn is None:
+            if layer_decay is not None and param_group_fn is None:
                 param_group_fn = partial(
                     param_groups_layer_decay, weight_decay=weight_decay, layer_decay=layer_decay,
                     weight_decay_exclude_1d=weight_decay_exclude_1d, min_scale=layer_decay_min_scale,
-                    no_opt_scale=layer_decay_no_opt_scale)  # fmt: skip
-                layer_decay = None
+                    no_opt_scale=layer_decay_no_opt_scale, fallback_list=fallback_list,
+                    fallback_no_weight_decay=fallback_no_weight_decay)  # fmt: skip
+                layer_decay, fallback_list, fallback_no_weight_decay = None, (), False
             options |= dict(layer_decay=layer_decay, layer_decay_min_scale=layer_decay_min_scale,
                             layer_decay_no_opt_scale=layer_decay_no_opt_scale,
                             filter_bias_and_bn=weight_decay_exclude_1d, param_group_fn=param_group_fn)  # fmt: skip
@@ -205,6 +206,9 @@ class Catalog(OptimizerRegistry):
                                        fallback_no_weight_decay=fallback_no_weight_decay, **options)  # fmt: skip
         for each in innermost(made):
             each.__class__ = OWN.get(type(each), type(each))
+        for group in made.param_groups:
+            if "base_lr" in group:  # as in the field, schedulers and scripts multiply by `lr_scale`
+                group["lr"] = group.pop("base_lr")
         return made
 
 

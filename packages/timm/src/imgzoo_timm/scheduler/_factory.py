@@ -98,8 +98,7 @@ def create_scheduler_v2(  # noqa: C901  (one branch a name)
     elif sched == "plateau":
         if not step_on_epochs:
             raise UsageError("plateau looks at the metric of an epoch: step_on_epochs=True")
-        made = PlateauLRScheduler(optimizer, decay_rate, patience_epochs, cooldown_t=cooldown_epochs, lr_min=min_lr,
-                                  mode=plateau_mode, **shared)  # fmt: skip
+        made = PlateauLRScheduler(optimizer, decay_rate, patience_epochs, lr_min=min_lr, mode=plateau_mode, **shared)
     elif sched in ("none", ""):
         return None, num_epochs
     else:

@@ -1,0 +1,88 @@
+"""Blocks that hand on more than tokens: called, hooked and replaced as the field's, which take and give tokens."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from imgzoo_archs_transformer import beit, convit, eva, hiera, naflexvit, vision_transformer_relpos, xcit
+from imgzoo_timm.layers._base import adapter
+
+
+class Passing:
+    """In front of a block of a state, tokens and what belongs to them: hooks see tokens come and go."""
+
+    carried: ClassVar[tuple[str, ...]]
+    """What the field calls the rest of the state."""
+
+    def __call__(self, state: Any, *rest: Any, **named: Any) -> Any:
+        if not isinstance(state, tuple):
+            return super().__call__(state, *rest, **named)  # type: ignore[misc]
+        return super().__call__(*state), *self.handed_on(*state[1:])  # type: ignore[misc]
+
+    def handed_on(self, *rest: Any) -> tuple[Any, ...]:
+        """What belongs to the tokens that come out."""
+        return rest
+
+    def forward(self, x: Tensor, *rest: Any, **named: Any) -> Tensor:
+        rest += tuple(named.get(name) for name in self.carried[len(rest) :])
+        return super().forward((x, *rest))[0]  # type: ignore[misc]
+
+
+@adapter
+class BeitBlock(Passing, beit.Block):
+    carried = ("shared_rel_pos_bias",)
+
+
+@adapter
+class EvaBlock(Passing, eva.Block):
+    carried = ("rope",)
+
+
+@adapter
+class RelPosBlock(Passing, vision_transformer_relpos.Block):
+    carried = ("shared_rel_pos",)
+
+
+@adapter
+class MaskedBlock(Passing, naflexvit.MaskedBlock):
+    carried = ("attn_mask", "rope")
+
+
+@adapter
+class RotaryBlock(Passing, naflexvit.RotaryBlock):
+    carried = ("attn_mask", "rope")
+
+
+@adapter
+class HieraBlock(Passing, hiera.Block):
+    carried = ()
+
+    def handed_on(self, *rest: Any) -> tuple[Any, ...]:
+        height, width = rest[0]
+        return ((height // 2, width // 2) if self.left else rest[0],)
+
+    def forward(self, x: Tensor, size: Any = (0, 0)) -> Tensor:  # tokens alone do not ask for it
+        return super().forward(x, size)
+
+
+@adapter
+class XCABlock(Passing, xcit.Block):
+    carried = ()
+
+    def forward(self, x: Tensor, *size: Any) -> Tensor:
+        return super().forward(x, size if len(size) == 2 else size[0])
+
+
+@adapter
+class LocalBlock(convit.LocalBlock):
+    """The class token, which waits, is not seen."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return torch.cat([x[:, :1], super().__call__(x[:, 1:])], dim=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.drop_path1(self.attn(self.norm1(x), convit.offsets(self.grid[0], self.grid[1], x)))
+        return x + self.drop_path2(self.mlp(self.norm2(x)))

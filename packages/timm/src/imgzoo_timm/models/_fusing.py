@@ -1,0 +1,117 @@
+"""Parts of mobile networks as the single layer that they amount to, under the keys of the field's fused networks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+from imgzoo_archs_cnn import repvit
+from imgzoo_archs_efficientnet import ghostnet
+from imgzoo_archs_transformer import efficientvim, iformer, levit, shvit
+from imgzoo_layers import conv, norm_linear
+from imgzoo_layers.reparam import fold_norm, identity_kernel, merged
+
+
+def into(layer: Any, weight: torch.Tensor, bias: torch.Tensor) -> Any:
+    """A layer with other weights, in place."""
+    layer.weight = nn.Parameter(weight, requires_grad=layer.weight.requires_grad)
+    layer.bias = nn.Parameter(bias, requires_grad=layer.weight.requires_grad)
+    return layer
+
+
+def pair(part: Any) -> nn.Module | None:
+    """A layer and the batch norm behind it."""
+    layer, norm = part.children()
+    if not isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d):
+        return None
+    return into(layer, *fold_norm(layer.weight, norm, layer.bias))
+
+
+def norm_away(part: Any) -> nn.Module | None:
+    """The same, with the layer where it was."""
+    if isinstance(part.norm, nn.BatchNorm2d):
+        into(part.conv, *fold_norm(part.conv.weight, part.norm))
+        part.norm = nn.Identity()
+    return None
+
+
+def norm_linear_of(part: Any) -> nn.Module | None:
+    """A batch norm and the linear layer behind it."""
+    norm, linear = part.bn, list(part.children())[-1]
+    if not isinstance(linear, nn.Linear):
+        return None
+    scale = norm.weight / (norm.running_var + norm.eps).sqrt()
+    shift = norm.bias - norm.running_mean * scale
+    bias = linear.weight @ shift + linear.bias
+    return into(linear, (linear.weight * scale).detach(), bias.detach())
+
+
+def two_heads(part: Any) -> nn.Module | None:
+    """The mean of two classifiers; one that learned from no teacher is itself."""
+    first, second = part.head, part.head_dist
+    if second is None or not isinstance(first, nn.Linear):
+        return first
+    bias = (first.bias + second.bias) / 2
+    return into(first, ((first.weight + second.weight) / 2).detach(), bias.detach())
+
+
+def residual(part: Any) -> nn.Module | None:
+    """x + m(x) of a convolution with its norm."""
+    if not isinstance(part.m, conv.ConvBn):
+        return None
+    layer = part.m.c
+    eye = identity_kernel(layer.out_channels, layer.groups, 1, layer.weight)
+    return merged(layer, [fold_norm(layer.weight, part.m.bn), (eye, torch.zeros_like(part.m.bn.bias))])
+
+
+def branches(part: Any) -> nn.Module | None:
+    """Branches that merge by the network's own method."""
+    part.reparameterize()
+    return part.reparam_conv
+
+
+def ghost(part: Any) -> nn.Module | None:
+    """Branches that merge by the network's own method, each a sequence of one convolution in the field."""
+    part.reparameterize()
+    for name in ("primary_conv", "cheap_operation"):
+        if isinstance(getattr(part, name, None), nn.Conv2d):
+            setattr(part, name, nn.Sequential(getattr(part, name)))
+    return None
+
+
+FUSED: dict[type, Callable[[Any], nn.Module | None]] = {
+    conv.ConvBn: pair, conv.ConvNorm: pair, levit.ConvNorm: pair, levit.LinearNorm: pair,
+    efficientvim.ConvNorm: norm_away, norm_linear.NormLinear: norm_linear_of, norm_linear.TwoHeads: two_heads,
+    shvit.Residual: residual, repvit.RepVggDw: branches, iformer.Position: branches, ghostnet.GhostV3: ghost,
+}  # fmt: skip
+UNFUSED = {"efficientformer_v2"}
+"""Families of such parts that stay as they are in the field."""
+INSIDE_FIRST = {norm_linear.TwoHeads}
+"""Parts that read their own as they are then."""
+
+
+@torch.no_grad()
+def reparameterized(model: nn.Module) -> nn.Module:
+    """A network in place: by `FUSED`, or by what a part can do itself."""
+    for name, child in list(model.named_children()):
+        kind = child.__dict__.get("adopted_from", type(child))
+        if kind in INSIDE_FIRST:
+            reparameterized(child)
+        made = FUSED[kind](child) if kind in FUSED else by_itself(child)
+        if made is None:
+            reparameterized(child)
+        elif made is not child:
+            setattr(model, name, made)
+    return model
+
+
+def by_itself(part: Any) -> nn.Module | None:
+    """What a part makes of itself, by any of the methods that the field has for it."""
+    for method in ("fuse", "reparameterize", "switch_to_deploy"):
+        if callable(getattr(part, method, None)):
+            made = getattr(part, method)()
+            return made if isinstance(made, nn.Module) else None
+    return None
