@@ -374,6 +374,27 @@ def test_weights_are_drawn_anew(name):
         model.init_weights("jax")
 
 
+@pytest.mark.parametrize("name", ["levit_128s", "shvit_s1", "efficientvim_m1", "repvit_m0_9"])
+@pytest.mark.parametrize("features", [False, True])
+def test_batch_norms_go_into_layers(name, features):
+    from imgzoo_timm.utils import reparameterize_model
+
+    norms, model = (
+        torch.nn.modules.batchnorm._BatchNorm,
+        timm.create_model(name, features_only=features).eval().double(),
+    )
+    for module in model.modules():
+        if isinstance(module, norms):
+            torch.nn.init.uniform_(module.running_mean, -0.2, 0.2)
+            torch.nn.init.uniform_(module.running_var, 0.5, 1.5)
+            torch.nn.init.uniform_(module.weight, 0.5, 1.5)
+    fused, x = reparameterize_model(model), torch.randn(1, 3, 224, 224, dtype=torch.float64)
+    assert any(isinstance(module, norms) for module in model.modules())
+    assert not any(isinstance(module, norms) for module in fused.modules()) and not fused.training
+    with torch.no_grad():
+        torch.testing.assert_close(fused(x), model(x))
+
+
 def test_a_neck_of_no_channels():
     made = dict(img_size=64, embed_dim=32, depth=1, num_heads=2, global_attn_indexes=(0,))
     assert timm.create_model("samvit_base_patch16", neck_chans=0, **made).num_features == 32

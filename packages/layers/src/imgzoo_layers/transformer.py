@@ -1,5 +1,7 @@
 """Blocks of a transformer: attention, then mlp, each on a residual. They take any modules (B, N, C) -> (B, N, C)."""
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
 
@@ -35,6 +37,10 @@ def scaled(x: Tensor, gamma: Tensor | None) -> Tensor:
 
 class GammaBlock(nn.Module):
     """The same with layer scale, where it has a start, under the keys `gamma_1` and `gamma_2`."""
+
+    if TYPE_CHECKING:  # set by name, and TorchScript would read annotations
+        gamma_1: Tensor | None
+        gamma_2: Tensor | None
 
     def __init__(self, dim: int, attn: nn.Module, mlp: nn.Module, norm: Norm = LayerNorm,
                  layer_scale: float | None = 1e-5, drop_path: float = 0.0):  # fmt: skip

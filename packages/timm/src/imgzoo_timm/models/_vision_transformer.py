@@ -171,7 +171,7 @@ class VisionTransformer(Network, native.VisionTransformer):
     def _init_weights(self, m: nn.Module) -> None:
         init_weights_vit_timm(m)
 
-    @torch.jit.ignore
+    @torch.jit.ignore  # pyright: ignore[reportArgumentType]
     def no_weight_decay(self) -> set[str]:
         """Also what derived classes add under the field's names."""
         return super().no_weight_decay() | {"pos_embed", "cls_token", "dist_token", "reg_token"}
