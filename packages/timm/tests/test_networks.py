@@ -786,3 +786,22 @@ def test_configurations_of_families_begin_as_the_fields():
 def test_an_extractor_keeps_the_keys_of_the_fields():
     model = timm.create_model("efficientvim_m1", features_only=True)
     assert not dict(model.named_parameters())["model.weights"].requires_grad
+
+
+def test_parts_tell_their_sizes():
+    with torch.device("meta"):
+        for name, window in (("swin_tiny_patch4_window7_224", (7, 7)), ("swinv2_tiny_window8_256", (8, 8))):
+            block = timm.create_model(name).layers[0].blocks[1]
+            assert (block.window_size, block.dim, block.num_heads, block.mlp_ratio) == (window, 96, 3, 4)
+            assert block.shift_size == tuple(side // 2 for side in window) and block.attn.window_size == window
+            assert block.input_resolution == tuple(8 * side for side in window) and block.attn.dim == 96
+        assert timm.create_model("beit_base_patch16_224").blocks[0].attn.window_size == (14, 14)
+        resnet = timm.create_model("resnet18", output_stride=16)
+        stages = resnet.layer1, resnet.layer2, resnet.layer3, resnet.layer4
+        told = [(stage[0].stride, stage[1].stride, stage[1].dilation) for stage in stages]
+        assert told == [(1, 1, 1), (2, 1, 1), (2, 1, 1), (1, 1, 2)]
+        assert [block.has_skip for block in timm.create_model("efficientnet_b0").blocks[1]] == [False, True]
+    model = timm.create_model("swin_tiny_patch4_window7_224", depths=(2, 1, 1, 1))
+    model.set_input_size((256, 256))
+    assert model.layers[0].blocks[1].input_resolution == (64, 64)
+    torch.jit.script(model.eval())

@@ -68,13 +68,17 @@ class Network:
 
     def after_construction(self: Any) -> None:
         """Let the parts have the field's attributes too; networks add what follows sizes."""
+        from ._parts import tell_parts
+
         adopt(self)
         tell_sizes(self)
-        widths = WIDTHS.get(type(self).__module__.rpartition(".")[2])
+        tell_parts(self)
+        family = type(self).__module__.rpartition(".")[2]
+        widths = WIDTHS.get(family)
         if widths is not None and "embed_dim" not in self.__dict__:
             self.embed_dim = widths([level.channels for level in self.feature_info.levels])
         if self.channels_last and "output_fmt" not in self.__dict__:
-            self.output_fmt = "NHWC"
+            self.output_fmt = "NLC" if family in TOWERS else "NHWC"
         if "drop_rate" not in self.__dict__:
             parts = dict(self.named_modules())
             drop = next((parts[name] for name in DROPS if isinstance(parts.get(name), nn.Dropout)), None)
@@ -120,6 +124,10 @@ WIDTHS: dict[str, Callable[[list[int]], Any]] = {
     "vision_transformer_sam": itemgetter(0), "visformer": itemgetter(1),
 }  # fmt: skip
 """What the field calls `embed_dim` of the widths of a family's levels, where its networks have no such attribute."""
+
+
+TOWERS = {"deepseek_vit", "gemma4_vit", "qwen3_vit"}
+"""Families that give tokens where others give maps."""
 
 
 def tell_sizes(model: Any) -> None:
@@ -304,7 +312,8 @@ def described(model: Any, overlay: Mapping[str, Any]) -> dict[str, Any]:
     heads = model._heads()
     seen = seeing_image(model)
     cfg["first_conv"] = seen[0] if len(seen) == 1 else tuple(seen)
-    cfg["classifier"] = heads[0] if len(heads) == 1 else tuple(heads)
+    heads = [head for head in heads if head in dict(model.named_modules())]
+    cfg["classifier"] = (heads[0] if len(heads) == 1 else tuple(heads)) or None
     strides = [level.reduction for level in model.feature_info.levels] or [1]
     isotropic = len(set(strides)) == 1
     family, step = type(model).__module__.rpartition(".")[2], max(strides)

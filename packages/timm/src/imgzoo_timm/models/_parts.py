@@ -1,0 +1,71 @@
+"""What clients read of the parts of a finished network, beside what adapters have."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from torch import nn
+
+from imgzoo_archs_cnn import resnet
+from imgzoo_archs_efficientnet import blocks
+from imgzoo_archs_transformer import beit, swin_transformer, swin_transformer_v2
+from imgzoo_layers import window
+
+Told = dict[str, Any]
+
+
+def of_shifted(block: Any) -> Told:
+    """A block of Swin: its map, its window and how far that is shifted."""
+    dim = block.norm1.normalized_shape[0]
+    return {"dim": dim, "input_resolution": block.resolution, "window_size": block.window, "shift_size": block.shift,
+            "window_area": block.window[0] * block.window[1], "mlp_ratio": block.mlp.fc1.out_features / dim,
+            "num_heads": block.attn.num_heads, "dynamic_mask": block.dynamic}  # fmt: skip
+
+
+def of_window(attn: Any) -> Told:
+    return {"window_size": attn.window}
+
+
+def of_merging(part: Any) -> Told:
+    return {"dim": part.reduction.in_features // 4, "out_dim": part.reduction.out_features}
+
+
+def of_dim(attn: Any) -> Told:
+    return {"dim": attn.qkv.in_features}
+
+
+def of_mobile(block: Any) -> Told:
+    return {"has_skip": block.skip}
+
+
+TELL: dict[type, Callable[[Any], Told]] = {
+    swin_transformer.Block: of_shifted, swin_transformer_v2.Block: of_shifted,
+    swin_transformer.PatchMerging: of_merging, swin_transformer_v2.PatchMerging: of_merging,
+    window.WindowAttention: of_dim, swin_transformer_v2.CosineAttention: of_window, beit.Attention: of_window,
+    **{each: of_mobile for each in vars(blocks).values() if isinstance(each, type) and issubclass(each, nn.Module)
+       and each.__module__ == blocks.__name__},
+}  # fmt: skip
+"""What each kind of part tells, by its native class."""
+
+
+def tell_parts(model: nn.Module) -> None:
+    """Let the parts have the attributes of `TELL`; those that a class answers itself stay."""
+    for part in model.modules():
+        kind = part.__dict__.get("adopted_from", type(part))
+        if kind in TELL and (kind.__module__ != blocks.__name__ or hasattr(part, "skip")):
+            own = {name: each for name, each in TELL[kind](part).items() if not hasattr(type(part), name)}
+            part.__dict__.update(own)
+    if isinstance(model, resnet.ResNet):
+        for block, stride in residual_blocks(model):
+            block.__dict__.update(stride=stride, dilation=block.conv2.dilation[0])
+
+
+def residual_blocks(model: Any) -> Iterator[tuple[Any, int]]:
+    """The blocks of the plain ResNet, each with its stride."""
+    steps = [level.reduction for level in model.feature_info.levels]
+    for i in range(1, len(steps)):
+        for j, block in enumerate(getattr(model, f"layer{i}", ())):
+            kind = block.__dict__.get("adopted_from", type(block))
+            if kind in (resnet.BasicBlock, resnet.Bottleneck):
+                yield block, steps[i] // steps[i - 1] if i > 1 and j == 0 else 1
