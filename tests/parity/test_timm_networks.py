@@ -1,6 +1,7 @@
 """Networks made and derived through imgzoo-timm beside the peer's: the same attributes, keys and numbers."""
 
 import importlib
+import importlib.util
 import io
 from functools import partial
 
@@ -14,6 +15,7 @@ from timm_kit import (
 from torch import nn
 
 import imgzoo
+from imgzoo.registry import registry
 
 from kit import perturb
 
@@ -363,3 +365,121 @@ def test_use_naflex_gives_the_same_numbers(name, tmp_path):
     (tmp_path / "peer.pth").write_bytes(file.getvalue())
     imgzoo.load_checkpoint(mine, tmp_path / "peer.pth")
     same_on_images_and_patches(mine, other)
+
+
+FAMILIES = sorted({spec.family for spec in registry("models").specs() if spec.family})
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_configurations_of_a_family_begin_alike(family):
+    other = importlib.util.find_spec(f"timm.models.{family}") and importlib.import_module(f"timm.models.{family}")
+    for name in [each for each in dir(other) if each.startswith("_") and each.endswith("cfg")]:
+        wanted = getattr(other, name)
+        wanted = wanted(url="x", crop_pct=0.5) if name == "_cfg" else None
+        if isinstance(wanted, dict) and "input_size" in wanted:
+            found = getattr(importlib.import_module(f"imgzoo_timm.models.{family}"), name)(url="x", crop_pct=0.5)
+            alike = [{key: tuple(each) if isinstance(each, list) else each for key, each in cfg.items()}
+                     for cfg in (found, wanted)]  # fmt: skip
+            assert alike[0] == alike[1], name
+
+
+HOOKED = {
+    "beit_base_patch16_224": dict(depth=2, embed_dim=48, num_heads=4), "eva02_tiny_patch14_224": dict(depth=2),
+    "xcit_nano_12_p16_224": {}, "test_vit_relpos": {}, "convit_tiny": {}, "test_vit": {},
+    "naflexvit_base_patch16_gap": dict(depth=2, embed_dim=48, num_heads=4),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HOOKED)
+def test_hooks_on_blocks_see_the_same(name):
+    models = [create(name, **HOOKED[name]).eval() for create in both("models", "create_model")]
+    mine, other, _ = doubled(*models)
+    mine.load_state_dict(other.state_dict())
+    x, seen = torch.randn(1, *mine.default_cfg["input_size"], dtype=torch.float64), ([], [])
+    for model, found in zip((mine, other), seen):
+        for block in (*model.blocks[:2], *([model.patch_embed] if name == "test_vit" else ())):
+            block.register_forward_hook(lambda part, args, output, found=found: found.extend([args[0], output]))
+        with torch.no_grad():
+            model(x)
+    same_tensors(*seen, 1e-8)
+
+
+@pytest.mark.parametrize("name", ["repvit_m1", "levit_128s", "levit_conv_128s", "shvit_s1", "iformer_t",
+                                  "efficientvit_m0", "tiny_vit_5m_224", "ghostnetv3_050", "fastvit_t8"])  # fmt: skip
+def test_folded_networks_have_the_keys(name):
+    """The peer folds in float32 alone."""
+    mine, other = (create(name).eval() for create in both("models", "create_model"))
+    perturb(other)
+    mine.load_state_dict(other.state_dict())
+    folded = [fold(model) for fold, model in zip(both("utils.model", "reparameterize_model"), (mine, other))]
+    assert set(folded[0].state_dict()) == set(folded[1].state_dict())
+    assert hasattr(mine, "fuse") == hasattr(other, "fuse")
+    folded[0].load_state_dict(folded[1].state_dict())
+    x = torch.randn(1, *mine.default_cfg["input_size"])
+    with torch.no_grad():
+        same_tensors(folded[0](x), folded[1](x), 1e-4)
+
+
+class Steps(nn.Module):
+    """A network of a client's own."""
+
+    def __init__(self, num_classes=1000, in_chans=3):
+        super().__init__()
+        self.stem = nn.Conv2d(in_chans, 4, 3, 2, 1)
+        self.stages = nn.Sequential(nn.Conv2d(4, 8, 3, 2, 1), nn.Conv2d(8, 8, 3, 2, 1))
+        self.head = nn.Linear(8, num_classes)
+        rows = [(4, 2, "stem"), (8, 4, "stages.0"), (8, 8, "stages.1")]
+        self.feature_info = [dict(num_chs=chs, reduction=step, module=path) for chs, step, path in rows]
+
+    def reset_classifier(self, num_classes):
+        self.head = nn.Identity()
+
+    def forward(self, x):
+        return self.head(self.stages(self.stem(x)).mean((2, 3)))
+
+
+def test_unknown_tags_are_refused():
+    for create in both("models", "build_model_with_cfg"):
+        with pytest.raises(RuntimeError, match="Invalid pretrained tag"):
+            create(Steps, "resnet18", False, pretrained_cfg="nothing")
+
+
+@pytest.mark.parametrize(
+    ("form", "flat"), [("list", True), ("dict", True), ("hook", True), ("hook", False), ("fx", False)]
+)
+def test_extractors_of_a_clients_own_network(form, flat):
+    mine, other = (build(Steps, "steps", False, features_only=True, feature_cls=form, out_indices=(0, 1),
+                         feature_cfg={} if form == "fx" else dict(flatten_sequential=flat))
+                   for build in both("models", "build_model_with_cfg"))  # fmt: skip
+    assert list(mine.state_dict()) == list(other.state_dict()) and mine.default_cfg == other.default_cfg
+    assert mine.feature_info.get_dicts() == other.feature_info.get_dicts()
+    mine.load_state_dict(other.state_dict())
+    maps = [model(torch.ones(1, 3, 32, 32)) for model in (mine, other)]
+    assert form != "dict" or list(maps[0]) == list(maps[1])
+    same_tensors(*(each.values() if form == "dict" else each for each in maps))
+    assert form not in ("list", "dict") or mine.return_layers == other.return_layers
+
+
+@pytest.mark.parametrize("name", ["swin_tiny_patch4_window7_224", "swinv2_tiny_window8_256", "swinv2_cr_tiny_ns_224"])
+def test_swin_without_a_strict_size(name):
+    options = dict(strict_img_size=False, depths=(2, 1, 1, 1), embed_dim=24, num_classes=7)
+    mine, other, _ = doubled(*(create(name, **options) for create in both("models", "create_model")))
+    mine.load_state_dict(other.state_dict(), strict=False)
+    native = imgzoo.create_model(name, **options).double().eval()
+    native.load_state_dict(mine.state_dict())
+    for size in ((192, 160), (256, 256)):
+        x = torch.randn(1, 3, *size, dtype=torch.float64)
+        with torch.no_grad():
+            same_tensors(mine(x), other(x), 1e-8)
+            same_tensors(native(x), other(x), 1e-8)
+
+
+@pytest.mark.parametrize("name", ["efficientvit_m3", "coatnext_nano_rw_224"])
+def test_other_sizes(name):
+    for size in (192, 256):
+        mine, other, _ = doubled(*(create(name, img_size=size, num_classes=7) for create in
+                                   both("models", "create_model")))  # fmt: skip
+        mine.load_state_dict(other.state_dict())
+        x = torch.randn(1, 3, size, size, dtype=torch.float64)
+        with torch.no_grad():
+            same_tensors(mine(x), other(x), 1e-8)

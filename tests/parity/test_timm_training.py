@@ -372,3 +372,34 @@ def test_tasks_go_on_from_each_others_checkpoints(tmp_path):
         same_tensors(task.trainable_module.state_dict().values(), reader.trainable_module.state_dict().values())
         meta = ours("utils", "load_checkpoint_metadata")(path)
         assert meta["epoch"] == theirs("utils", "load_checkpoint_metadata")(path)["epoch"] == 3
+
+
+@pytest.mark.parametrize("name", ["test_resnet", "test_vit"])
+def test_layers_have_the_same_rates(name):
+    rates = []
+    pairs = (
+        both("optim", "create_optimizer_v2"),
+        both("scheduler", "create_scheduler_v2"),
+        both("models", "create_model"),
+    )
+    for create, schedule, make in zip(*pairs):
+        with torch.device("meta"):
+            optimizer = create(make(name), "adamw", lr=0.1, weight_decay=0.05, layer_decay=0.5)
+        keys = ("lr", "lr_scale", "weight_decay")
+        found = [[group[key] for key in keys] + [len(group["params"])] for group in optimizer.param_groups]
+        scheduler, _ = schedule(optimizer, num_epochs=10, warmup_epochs=2, warmup_lr=1e-3)
+        for epoch in range(4):
+            scheduler.step(epoch)
+            found += [group["lr"] for group in optimizer.param_groups]
+        rates.append(found)
+    assert rates[0] == rates[1]
+
+
+@pytest.mark.parametrize("options", [dict(std=0.02), dict(mean=1.0, std=2.0, a=-1.0, b=1.5)])
+def test_initial_values_are_drawn_alike(options):
+    for name in ("trunc_normal_", "trunc_normal_tf_"):
+        drawn = []
+        for draw in both("layers", name):
+            torch.manual_seed(5)
+            drawn.append(draw(torch.empty(50), **options))
+        same_tensors(*drawn, 1e-6)

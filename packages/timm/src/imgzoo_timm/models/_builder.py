@@ -38,7 +38,10 @@ def resolve_pretrained_cfg(variant: str, pretrained_cfg: Any = None,
         name, cfg = f"{variant.partition('.')[0]}.{cfg}", None
     if isinstance(cfg, Mapping):
         cfg = PretrainedCfg(**known_fields(dict(cfg)))
-    found = cfg or get_pretrained_cfg(name)
+    try:
+        found = cfg or get_pretrained_cfg(name)
+    except UnknownNameError as error:
+        raise UnknownTagError(f"Invalid pretrained tag: {error}") from error
     if found is None and name.partition(".")[2]:
         raise UnknownTagError(f"Invalid pretrained tag: {name} is not known, {known_tags(name.partition('.')[0])}")
     cfg = found or PretrainedCfg()
