@@ -374,7 +374,7 @@ def test_tasks_go_on_from_each_others_checkpoints(tmp_path):
         assert meta["epoch"] == theirs("utils", "load_checkpoint_metadata")(path)["epoch"] == 3
 
 
-@pytest.mark.parametrize("name", ["test_resnet", "test_vit"])
+@pytest.mark.parametrize("name", ["test_resnet", "test_vit", "xcit_nano_12_p16_224"])
 def test_layers_have_the_same_rates(name):
     rates = []
     pairs = (

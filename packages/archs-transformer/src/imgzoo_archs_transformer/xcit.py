@@ -103,7 +103,7 @@ class Xcit(TokenModel):
     """
 
     parts = TokenModel.parts._replace(tail=("cls_token", "cls_attn_blocks"))
-    no_decay = ("cls_token",)
+    no_decay = ("cls_token", "pos_embed.*")
     token_joins_late = True
     pools = ("token", "avg", "max", "avgmax")
 
