@@ -80,7 +80,8 @@ def test_a_layer_that_runs_twice_is_not_folded():
     assert fold_batch_norms(model, torch.randn(1, 3, 4, 4)) == 0
 
 
-def test_modules_are_asked_to_reparameterize_innermost_first():
+def test_modules_are_asked_to_reparameterize_outermost_first():
+    """One that merges its branches, as FastViT's mixer does, reads them whole."""
     order = []
 
     class Part(nn.Module):
@@ -90,9 +91,14 @@ def test_modules_are_asked_to_reparameterize_innermost_first():
 
         def reparameterize(self):
             order.append(self.label)
+            if self.label == "merging":
+                self.inner = None
 
-    assert reparameterize(nn.Sequential(Part("outer", Part("inner")))) == 2
-    assert order == ["inner", "outer"]
+    shared = Part("shared")
+    network = nn.Sequential(shared, Part("outer", Part("inner")), Part("merging", Part("gone")), shared)
+    assert reparameterize(network) == 4
+    assert set(order) == {"shared", "outer", "inner", "merging"}
+    assert order.index("outer") < order.index("inner")
 
 
 slow = pytest.mark.slow

@@ -14,13 +14,21 @@ BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 def reparameterize(model: nn.Module) -> int:
-    """Call every module's own `reparameterize()`, innermost first; returns how many had one."""
-    count = 0
-    for module in reversed(list(model.modules())):
+    """Call every module's own `reparameterize()`, outermost first; returns how many had one.
+
+    A module reads its branches as they were made; those that it then goes without are not asked.
+    """
+    count, asked, waiting = 0, set(), [model]
+    while waiting:
+        module = waiting.pop()
+        if module in asked:
+            continue
+        asked.add(module)
         rewrite = getattr(module, "reparameterize", None)
         if callable(rewrite) and module is not model:
             rewrite()
             count += 1
+        waiting.extend(module.children())
     return count
 
 
