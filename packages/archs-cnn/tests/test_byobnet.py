@@ -53,7 +53,7 @@ def test_merged_in_float32(name):
 
 
 def test_options_that_do_not_fit_are_told():
-    with pytest.raises(imgzoo.errors.UsageError, match="4 stages need 4 values"):
+    with pytest.raises(imgzoo.errors.UsageError, match="dims has 2 entries and depths 4: give one a stage"):
         imgzoo.create_model("gcresnet50t", dims=[8, 16])
     with pytest.raises(imgzoo.errors.UsageError, match="self_attn"):
         imgzoo.create_model("gcresnet50t", blocks="self_attn")
