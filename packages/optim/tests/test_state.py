@@ -288,3 +288,11 @@ def test_a_step_reads_nothing_back(name: str) -> None:
             optimizer.zero_grad()
             torch.stack([(p**3).sum() for p in params]).sum().backward(create_graph=True)
         optimizer.step()
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_a_copy_has_what_the_optimizer_shows(name):
+    params, optimizer = make(name)
+    steps(params, optimizer, 0, 1)
+    shown, copied = ({key for key in vars(each) if key[0] != "_"} for each in (optimizer, copy.deepcopy(optimizer)))
+    assert shown == copied

@@ -198,7 +198,7 @@ class Kron(Optimizer):
         return x.flatten(group["flatten_start_dim"], group["flatten_end_dim"])
 
     def before(self) -> None:
-        self.place = 0
+        self._place = 0
 
     def shrink(self, group: dict[str, Any]) -> Any:
         shrink = super().shrink(group)
@@ -214,13 +214,13 @@ class Kron(Optimizer):
         share = chance(t) if callable(chance) else chance
         for param in params:
             self._step_one({**group, "t": t}, param, t, share)
-            self.place += 1
+            self._place += 1
 
     def _probe(self, like: Tensor, group: dict[str, Any]) -> Tensor:
         """Normal numbers in the shape, dtype and place of `like`."""
         fixed = group["deterministic"]
         if fixed or (fixed is None and torch.distributed.is_available() and torch.distributed.is_initialized()):
-            generator = torch.Generator(like.device).manual_seed(SEED + (int(group["t"]) << 20) + self.place)
+            generator = torch.Generator(like.device).manual_seed(SEED + (int(group["t"]) << 20) + self._place)
         else:
             generator = self.generator = self.generator or _generator_like_torchs(like.device)
         probe = torch.randn(like.shape, generator=generator, dtype=like.dtype, device=generator.device)

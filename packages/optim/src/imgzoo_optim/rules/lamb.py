@@ -43,7 +43,7 @@ class LAMB(Optimizer):
         corrected_weight_decay: bool = False,
     ):
         super().__init__(params, **locals())
-        self.clip: Tensor | None = None
+        self._clip: Tensor | None = None
 
     def decay(self, group: dict[str, Any]) -> str:
         return "shrink" if group["decoupled_decay"] else "own"
@@ -51,9 +51,9 @@ class LAMB(Optimizer):
     def before(self) -> None:
         limit = self.defaults["max_grad_norm"]
         grads = [p.grad for p in flatten(self.param_groups) if p.grad is not None]
-        self.clip = None
+        self._clip = None
         if limit is not None and grads:
-            self.clip = (limit / torch.linalg.vector_norm(kernels.norms(grads))).clamp_(max=1.0)
+            self._clip = (limit / torch.linalg.vector_norm(kernels.norms(grads))).clamp_(max=1.0)
 
     def shrink(self, group: dict[str, Any]) -> Any:
         return 1.0
@@ -62,7 +62,7 @@ class LAMB(Optimizer):
         beta1, beta2 = group["betas"]
         gain = 1 - beta1 if group["grad_averaging"] else 1.0
         c1, c2 = (1 / (1 - beta1**t), (1 - beta2**t) ** -0.5) if group["bias_correction"] else (1.0, 1.0)
-        clip = 1.0 if self.clip is None else self.clip
+        clip = 1.0 if self._clip is None else self._clip
         return clip, beta1, gain, 1 - beta2, c1, c2, group["eps"], self._joined(group)
 
     @staticmethod
@@ -73,8 +73,8 @@ class LAMB(Optimizer):
     def direction(self, block: Block, group: dict[str, Any]) -> list[Tensor]:
         mean, square = block.state
         beta1, beta2 = group["betas"]
-        if self.clip is not None:
-            block.grads = foreach.mul(block.grads, self.clip.to(block.grads[0].device))
+        if self._clip is not None:
+            block.grads = foreach.mul(block.grads, self._clip.to(block.grads[0].device))
         foreach.mul_(mean, beta1)
         foreach.add_(mean, block.grads, alpha=1 - beta1 if group["grad_averaging"] else 1)
         average_square_(square, block.grads, beta2)

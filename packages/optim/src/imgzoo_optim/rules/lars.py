@@ -54,17 +54,17 @@ class LARS(Optimizer):
         trust = torch.where((weights > 0) & (sizes > 0), trust, torch.ones_like(trust))
         if group["trust_clip"]:
             trust = (trust / self.lr(group)).clamp_(max=1.0)
-        self.trust = trust
+        self._trust = trust
 
     def constants(self, group: dict[str, Any], t: int) -> tuple[float, ...]:
         return (group["weight_decay"], *momentum_constants(group, t))
 
     def factors(self, group: dict[str, Any]) -> Tensor | None:
-        return self.trust if self.adapts(group) else None
+        return self._trust if self.adapts(group) else None
 
     def direction(self, block: Block, group: dict[str, Any]) -> list[Tensor]:
         grads = block.grads
         if self.adapts(group):
             grads = foreach.add(grads, block.params, alpha=group["weight_decay"])
-            foreach.mul_(grads, [self.trust[i] for i in block.owners])
+            foreach.mul_(grads, [self._trust[i] for i in block.owners])
         return accumulate(block.state[0], grads, block, group)

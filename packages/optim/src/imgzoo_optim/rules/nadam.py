@@ -38,20 +38,20 @@ class NAdam(Optimizer):
 
     def prepare(self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor], t: Any) -> None:
         beta1 = group["betas"][0]
-        self.mu = beta1 * (1 - 0.5 * 0.96 ** (t * group["schedule_decay"]))
-        self.mu_next = beta1 * (1 - 0.5 * 0.96 ** ((t + 1) * group["schedule_decay"]))
+        self._mu = beta1 * (1 - 0.5 * 0.96 ** (t * group["schedule_decay"]))
+        self._mu_next = beta1 * (1 - 0.5 * 0.96 ** ((t + 1) * group["schedule_decay"]))
         for param in params:
-            self.state[param]["mu_product"] *= self.mu
+            self.state[param]["mu_product"] *= self._mu
         product = self.state[params[0]]["mu_product"]
-        self.product = product if torch.compiler.is_compiling() else product.item()
+        self._product = product if torch.compiler.is_compiling() else product.item()
 
     def direction(self, block: Block, group: dict[str, Any]) -> list[Tensor]:
         mean, square = block.state
         beta1, beta2 = group["betas"]
         average_(mean, block.grads, beta1)
         average_square_(square, block.grads, beta2)
-        steps = foreach.mul(block.grads, (1 - self.mu) / (1 - self.product))
-        ahead = foreach.mul(mean, self.mu_next / (1 - self.product * self.mu_next))
+        steps = foreach.mul(block.grads, (1 - self._mu) / (1 - self._product))
+        ahead = foreach.mul(mean, self._mu_next / (1 - self._product * self._mu_next))
         foreach.add_(steps, ahead)
         foreach.div_(steps, root(square, 1 - beta2**block.t, group["eps"]))
         return steps

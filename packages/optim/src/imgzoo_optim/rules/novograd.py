@@ -52,9 +52,9 @@ class NovoGrad(Optimizer):
             most = [self.state[p]["max_exp_avg_sq"] for p in params]
             foreach.maximum_(most, square)
             square = most
-        self.scales = foreach.sqrt(square)
-        foreach.add_(self.scales, group["eps"])
-        foreach.reciprocal_(self.scales)
+        self._scales = foreach.sqrt(square)
+        foreach.add_(self._scales, group["eps"])
+        foreach.reciprocal_(self._scales)
 
     def constants(self, group: dict[str, Any], t: int) -> tuple[float, ...]:
         beta1 = group["betas"][0]
@@ -62,12 +62,12 @@ class NovoGrad(Optimizer):
         return beta1, 1 - beta1 if group["grad_averaging"] else 1.0, decay
 
     def factors(self, group: dict[str, Any]) -> Tensor | None:
-        return torch.stack(self.scales)
+        return torch.stack(self._scales)
 
     def direction(self, block: Block, group: dict[str, Any]) -> list[Tensor]:
         (mean,) = block.state
         beta1 = group["betas"][0]
-        scaled = foreach.mul(block.grads, [self.scales[i] for i in block.owners])
+        scaled = foreach.mul(block.grads, [self._scales[i] for i in block.owners])
         if group["weight_decay"] and not group["decoupled_decay"]:
             foreach.add_(scaled, block.params, alpha=group["weight_decay"])
         foreach.mul_(mean, beta1)

@@ -41,13 +41,13 @@ class ScheduleFree(Optimizer):
         if not group.get("training", True):
             raise UsageError("call optimizer.train() before stepping a schedule-free optimizer")
         warm = min(1.0, t / group["warmup_steps"]) if group["warmup_steps"] else 1.0
-        self.now = self.lr(group) * warm
+        self._now = self.lr(group) * warm
         if group.get("weighed_step") != t:  # batches of other dtypes are at the same step
             group["weighed_step"] = t
-            group["lr_max"] = max(self.now, group.get("lr_max", 0.0))
+            group["lr_max"] = max(self._now, group.get("lr_max", 0.0))
             group["weight"] = t ** group["r"] * group["lr_max"] ** group["weight_lr_power"]
             group["weight_sum"] = group.get("weight_sum", 0.0) + group["weight"]
-        self.share = group["weight"] / group["weight_sum"] if group["weight_sum"] else 0.0
+        self._share = group["weight"] / group["weight_sum"] if group["weight_sum"] else 0.0
 
     def precondition(self, block: Block, group: dict[str, Any]) -> list[Tensor]:
         """The direction of the fast iterate, as new tensors."""
@@ -59,9 +59,9 @@ class ScheduleFree(Optimizer):
         if group["weight_decay"]:
             foreach.add_(fast, block.params, alpha=group["weight_decay"])
         steps = foreach.sub(block.params, z)
-        foreach.mul_(steps, self.share)
-        foreach.add_(steps, fast, alpha=self.now * (1 - beta * (1 - self.share)))
-        foreach.add_(z, fast, alpha=-self.now)
+        foreach.mul_(steps, self._share)
+        foreach.add_(steps, fast, alpha=self._now * (1 - beta * (1 - self._share)))
+        foreach.add_(z, fast, alpha=-self._now)
         return steps
 
     @torch.no_grad()
