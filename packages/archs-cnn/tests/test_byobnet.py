@@ -4,6 +4,7 @@ import pytest
 import torch
 
 import imgzoo
+from imgzoo.errors import CapabilityError, UsageError
 
 
 def with_statistics(model):
@@ -53,11 +54,11 @@ def test_merged_in_float32(name):
 
 
 def test_options_that_do_not_fit_are_told():
-    with pytest.raises(imgzoo.errors.UsageError, match="dims has 2 entries and depths 4: give one a stage"):
+    with pytest.raises(UsageError, match="dims has 2 entries and depths 4: give one a stage"):
         imgzoo.create_model("gcresnet50t", dims=[8, 16])
-    with pytest.raises(imgzoo.errors.UsageError, match="self_attn"):
+    with pytest.raises(UsageError, match="self_attn"):
         imgzoo.create_model("gcresnet50t", blocks="self_attn")
-    with pytest.raises(imgzoo.errors.CapabilityError, match="token"):
+    with pytest.raises(CapabilityError, match="token"):
         imgzoo.create_model("resnet50_clip", global_pool="avg", device="meta")
 
 
