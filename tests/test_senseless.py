@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import imgzoo
-from imgzoo.errors import CapabilityError, ImgzooError, UsageError
+from imgzoo.errors import CapabilityError, ImgzooError, OptionError, UsageError
 from imgzoo.options import DEPTHS, NETWORK_RANGES, check_network, kinds_of, parameters_of
 from imgzoo.registry import registry
 
@@ -101,6 +101,14 @@ def test_rows_of_the_catalog_are_what_constructors_declare():
             check_network(spec.name, build, {name: value for name, value in row.items() if value is not None})
 
 
+@pytest.mark.parametrize("name", ["res2net50_26w_4s", "resnest14d"])
+def test_what_a_family_settles_is_no_option_of_it(name):
+    build = imgzoo.get_spec(name).load()
+    assert "block" in parameters_of(build.__base__)[0] and "block" not in parameters_of(build)[0]
+    with pytest.raises(OptionError, match="block"):
+        imgzoo.create_model(name, device="meta", block="basic")
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [
@@ -127,6 +135,8 @@ def test_what_is_said(options, says):
         ("inception_next_atto", {"band_kernel": 18}, "band_kernel odd"),
         ("cs3darknet_focus_s", {"block_ratio": 1.0}, "block_ratio is half of expand_ratio"),
         ("crossvit_9_240", {"img_size": 7}, "has no whole patch"),
+        ("resnetv2_18", {"preact": False}, "basic blocks are normalized first"),
+        ("ecaresnet50d_pruned", {"pruned": "../facts"}, "pruned is one of ecaresnet101d_pruned, ecaresnet50d_pruned"),
         ("convnext_atto", {"depths": (2, 2, 6)}, "dims has 4 entries and depths 3: give one a stage"),
     ],
 )
@@ -135,9 +145,27 @@ def test_networks_that_no_image_would_pass_are_refused(name, options, says):
         imgzoo.create_model(name, device="meta", **options)
 
 
+@pytest.mark.parametrize("name", QUICK)
+def test_classes_of_a_map_are_those_of_each_place_or_refused(name):
+    """Without a pool a classifier answers at every place, or the network is refused when it is made or changed."""
+    made = {key: value for key, value in QUICK[name].items() if key not in ("num_classes", "global_pool")}
+    try:
+        model = imgzoo.create_model(name, device="meta", num_classes=3, global_pool="", **made).eval()
+    except UsageError as error:
+        assert "global_pool" in str(error)
+        model = imgzoo.create_model(name, device="meta", num_classes=5, **made).eval()
+        with pytest.raises(UsageError, match="global_pool"):
+            model.reset_classifier(3, "")
+        assert model.num_classes == 5 and model.pool_kind()
+        return
+    answer = model(image(model, 2).to("meta"))
+    for each in answer if isinstance(answer, tuple) else (answer,):
+        assert each.ndim > 2 and 3 in (each.shape[1], each.shape[-1])
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", QUICK)
-def test_no_pool_gives_no_classes_but_features(name):
+def test_words_of_pooling_are_refused_or_give_classes(name):
     """Words of the field for pooling that a family does not offer are refused when the network is made."""
     for word in ("catavgmax", "fast", "fastavg", "map", "token", "median", "max"):
         try:

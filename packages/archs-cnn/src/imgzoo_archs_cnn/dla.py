@@ -147,6 +147,7 @@ class DLA(ImageModel):
     """
 
     default_levels = (1, 2, 3, 4, 5)
+    reads_maps = True
     parts = Parts(
         stem=("base_layer",),
         stages=("level0", "level1", "level2", "level3", "level4", "level5"),

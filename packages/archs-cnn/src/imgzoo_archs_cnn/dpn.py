@@ -79,6 +79,7 @@ class DPN(ImageModel):
     apart: two convolutions instead of one make residual and dense channels
     """
 
+    reads_maps = True
     parts = Parts(stem=(), stages=("features",), pool="global_pool", head="classifier")
     layer_groups = {
         "stem": r"^features\.conv1",

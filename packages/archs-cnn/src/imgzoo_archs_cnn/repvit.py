@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from imgzoo.model import Feature, FeatureInfo, ImageModel, Parts
 from imgzoo_layers.conv import ConvBn
 from imgzoo_layers.gate import SqueezeExcite
-from imgzoo_layers.norm_linear import NormLinearHead, TwoHeads, check_pool
+from imgzoo_layers.norm_linear import NormLinearHead, TwoHeads
 from imgzoo_layers.pool import GlobalPool
 from imgzoo_layers.reparam import fold_norm, identity_kernel, merged
 
@@ -146,7 +146,6 @@ class RepVit(NormLinearHead, ImageModel):
         self.feature_info = FeatureInfo(Feature(dim, 4 * 2**i, f"stages.{i}") for i, dim in enumerate(embed_dim))
         self.num_features = embed_dim[-1]
         self.pool = GlobalPool(global_pool)
-        check_pool(global_pool, num_classes)
         self.head_hidden_size = self.num_features * self.pool.width
         self.head = TwoHeads(self.head_hidden_size, num_classes, drop_rate, distilled)
 

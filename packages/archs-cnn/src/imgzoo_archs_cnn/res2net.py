@@ -67,5 +67,7 @@ class Res2Net(ResNet):
         scale: parts that a block's channels are split into
     """
 
+    settled = ("block",)
+
     def __init__(self, scale: int = 4, base_width: int = 26, **options: Any):
         super().__init__(block=partial(Bottle2neck, scale=scale), base_width=base_width, **options)

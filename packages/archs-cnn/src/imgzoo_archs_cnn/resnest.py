@@ -90,6 +90,8 @@ class ResNeSt(ResNet):
         avd_first: average pool before, not behind, the 3x3 convolution
     """
 
+    settled = ("block",)
+
     def __init__(self, radix: int = 2, avd_first: bool = False, stem: str = "deep", stem_width: int = 32,
                  avg_down: bool = True, **options: Any):  # fmt: skip
         block = partial(Bottleneck, radix=radix, avd_first=avd_first)

@@ -133,6 +133,8 @@ class ResNetV2(ImageModel):
         dim = 64 * width
         self.stem = make_stem(stem, in_chans, dim, preact, conv, make_norm)
         levels, stages, reached = [Feature(dim, 2, "stem.conv3" if stem in TIERS else "stem.conv")], [], 4
+        if (basic, preact) not in BLOCK:
+            raise ValueError("basic blocks are normalized first: use preact=True, or basic=False")
         block = BLOCK[basic, preact]
         steps = dilate((1, 2, 2, 2)[: len(layers)], output_stride, start=4)
         for i, (drops, (stride, before, dilation)) in enumerate(zip(drop_path_rates(drop_path_rate, layers), steps)):

@@ -45,6 +45,7 @@ class StarNet(ImageModel):
     base_dim: channels of the first stage
     """
 
+    reads_maps = True
     parts = Parts(norm=("norm",), pool="global_pool", head="head")
     layer_groups = {
         "stem": r"^stem\.\d+",

@@ -283,6 +283,10 @@ class ParallelCoaT(CoaT):
     shortened = ShortenedCoaT
     parallel = True
 
+    def check_vector(self, num_classes: int, global_pool: str) -> None:
+        if num_classes and not global_pool:
+            raise UsageError("the classifier weighs a vector of each scale: global_pool '' needs num_classes=0")
+
     def _cut(self, level: str, chosen: list[int]) -> None:
         """Behind the last block nothing reads the scales without a level."""
         for scale in {2, 3, 4} - {i + 1 for i in chosen} if level == "parallel_blocks" else ():

@@ -242,5 +242,5 @@ class CrossVit(ImageModel):
 
     def _set_pool(self, global_pool: str) -> None:
         if global_pool not in ("token", "avg"):
-            raise ValueError(f"two branches of tokens pool by 'token' or 'avg', not '{global_pool}'")
+            raise ValueError(f"global_pool of two branches of tokens is 'token' or 'avg', not '{global_pool}'")
         self.global_pool = global_pool

@@ -11,7 +11,7 @@ from imgzoo.model import Feature, FeatureInfo, ImageModel, Parts
 from imgzoo_layers.attention import Attending
 from imgzoo_layers.conv import ConvNorm
 from imgzoo_layers.distance_bias import DistanceTable, distance_bias, distance_index
-from imgzoo_layers.norm_linear import NormLinear, NormLinearHead, check_pool
+from imgzoo_layers.norm_linear import NormLinear, NormLinearHead
 from imgzoo_layers.padding import pad_to_multiple
 from imgzoo_layers.pool import GlobalPool
 from imgzoo_layers.stage import Stage
@@ -136,7 +136,6 @@ class EfficientVitMsra(NormLinearHead, ImageModel):
         self.stages = nn.Sequential(*stages)
         self.feature_info = FeatureInfo(levels)
         self.num_features = dim
-        check_pool(global_pool, num_classes)
         self.global_pool = GlobalPool(global_pool)
         self.head_hidden_size = dim * self.global_pool.width
         self.head = NormLinear(self.head_hidden_size, num_classes, "linear", drop_rate)

@@ -11,7 +11,7 @@ from imgzoo_layers.attention import Attending
 from imgzoo_layers.conv import ConvBn
 from imgzoo_layers.drop import drop_path_of, drop_path_rates
 from imgzoo_layers.init import trunc_normal_
-from imgzoo_layers.norm_linear import NormLinearHead, TwoHeads, check_pool
+from imgzoo_layers.norm_linear import NormLinearHead, TwoHeads
 from imgzoo_layers.pool import GlobalPool
 from imgzoo_layers.reparam import fold_norm, identity_kernel, merged
 from imgzoo_layers.stage import Stage
@@ -151,7 +151,6 @@ class IFormer(NormLinearHead, ImageModel):
         self.feature_info = FeatureInfo(levels)
         self.num_features = dims[-1]
         self.pool = GlobalPool(global_pool)
-        check_pool(global_pool, num_classes)
         self.head_hidden_size = dims[-1] * self.pool.width
         self.head = TwoHeads(self.head_hidden_size, num_classes, drop_rate, distilled)
         for module in self.modules():

@@ -12,7 +12,7 @@ from imgzoo_layers.act import create_act
 from imgzoo_layers.attention import Attending
 from imgzoo_layers.distance_bias import DistanceTable, distance_bias, distance_index
 from imgzoo_layers.drop import drop_path_of
-from imgzoo_layers.norm_linear import NormLinear, NormLinearHead, check_pool
+from imgzoo_layers.norm_linear import NormLinear, NormLinearHead
 from imgzoo_layers.pool import GlobalPool
 from imgzoo_layers.stage import Stage
 from imgzoo_layers.tables import Computed, Size, Tabled
@@ -190,7 +190,6 @@ class Levit(NormLinearHead, ImageModel):
         self.stages = nn.Sequential(*stages)
         self.feature_info = FeatureInfo(levels)
         self.num_features = dim
-        check_pool(global_pool, num_classes)
         self.pool = GlobalPool(global_pool)
         if not use_conv:
             self.pool.dims = (1,)

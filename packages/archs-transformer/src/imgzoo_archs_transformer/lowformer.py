@@ -103,6 +103,7 @@ class LowFormer(HiddenHead, ImageModel):
         attn_mlp: norm and mlp behind the attention
     """
 
+    reads_maps = True
     parts = Parts(pool="global_pool", head="classifier")
     hidden = ("in_conv", "pre_classifier")
     layer_groups = {

@@ -90,6 +90,7 @@ class Nest(ImageModel):
         pad_type: border of convolutions: "" (symmetric) or "same" (as TensorFlow pads)
     """
 
+    reads_maps = True
     parts = Parts(stem=("patch_embed",), stages=("levels",), norm=("norm",), pool="global_pool", head="head")
     layer_groups = {
         "stem": r"^patch_embed",

@@ -64,6 +64,7 @@ class PyramidVisionTransformerV2(ImageModel):
         linear: attend to the mean of 7x7 regions
     """
 
+    reads_maps = True
     parts = Parts(stem=("patch_embed",), pool="pool", head="head")
     layer_groups = {"stem": r"^patch_embed", "blocks": r"^stages\.(\d+)"}
     layout = "plain"

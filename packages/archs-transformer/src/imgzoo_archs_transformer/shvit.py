@@ -10,7 +10,7 @@ from imgzoo_layers.attention import Attending
 from imgzoo_layers.conv import ConvBn
 from imgzoo_layers.gate import SqueezeExcite
 from imgzoo_layers.norm import GroupNorm1
-from imgzoo_layers.norm_linear import NormLinear, NormLinearHead, check_pool
+from imgzoo_layers.norm_linear import NormLinear, NormLinearHead
 from imgzoo_layers.pool import GlobalPool
 from imgzoo_layers.stage import Stage
 from imgzoo_layers.util import Layer
@@ -126,7 +126,6 @@ class SHViT(NormLinearHead, ImageModel):
         self.feature_info = FeatureInfo(levels)
         self.num_features = dim
         self.global_pool = GlobalPool(global_pool)
-        check_pool(global_pool, num_classes)
         self.head_hidden_size = dim * self.global_pool.width
         self.head_drop = nn.Dropout(drop_rate)
         self.head = NormLinear(self.head_hidden_size, num_classes)

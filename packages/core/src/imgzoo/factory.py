@@ -119,7 +119,10 @@ def create_model(
     arguments = constructor_options(spec, weights, build, config)
 
     def construct(**changes: Any) -> Any:
-        return call(build, spec, {**arguments, **changes}, config)
+        made = call(build, spec, {**arguments, **changes}, config)
+        if not features_only:
+            made.check_vector(made.num_classes, made.pool_kind())
+        return made
 
     if named.weights_from:
         from .loading.load import create_pretrained

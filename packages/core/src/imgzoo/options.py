@@ -117,11 +117,15 @@ LINES: dict[str, str] = {
 
 @cache  # a model is created by way of several readers
 def parameters_of(build: Callable[..., Any]) -> tuple[Parameters, bool]:
-    """The options a constructor takes, those it hands to its base class included; True if it takes any."""
+    """The options a constructor takes, those it hands to its base class included; True if it takes any.
+
+    Those of the base class that it gives itself stand in the class's `settled`.
+    """
     if not inspect.isclass(build):
         parameters = inspect.signature(build).parameters
         return _named(parameters), _is_open(parameters)
     found: dict[str, inspect.Parameter] = {}
+    parameters: Parameters = {}
     for cls in build.__mro__:
         if "__init__" not in cls.__dict__:
             continue
@@ -129,8 +133,9 @@ def parameters_of(build: Callable[..., Any]) -> tuple[Parameters, bool]:
         found = {**_named(parameters), **found}
         found.pop("self", None)
         if not _is_open(parameters):
-            return found, False
-    return found, True
+            break
+    settled = getattr(build, "settled", ())
+    return {name: each for name, each in found.items() if name not in settled}, _is_open(parameters)
 
 
 def _named(parameters: Parameters) -> dict[str, inspect.Parameter]:

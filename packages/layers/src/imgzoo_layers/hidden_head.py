@@ -47,6 +47,7 @@ class ConvHead(HiddenHead):
     """
 
     hidden = ("conv_head", "act2")
+    reads_maps = True
     num_features: int
     head_hidden_size: int
 

@@ -5,6 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from imgzoo.errors import UsageError
+
 from .drop import dropout_of
 from .head import linear_or_none
 from .init import trunc_normal_
@@ -52,19 +54,19 @@ class TwoHeads(nn.Module):
         return first, second
 
 
-def check_pool(kind: str, num_classes: int) -> None:
-    if num_classes and not kind:
-        raise ValueError("the classifier normalizes a pooled vector: global_pool '' needs num_classes=0")
-
-
 class NormLinearHead:
     """Comes before the network's base, whose `parts.head` names the linear layer of every `NormLinear`."""
+
+    @torch.jit.ignore  # type: ignore[arg-type]
+    def check_vector(self, num_classes: int, global_pool: str) -> None:
+        """Raise `UsageError` for classes without a pool."""
+        if num_classes and not global_pool:
+            raise UsageError("the classifier normalizes a pooled vector: global_pool '' needs num_classes=0")
 
     @torch.jit.ignore  # type: ignore[arg-type]
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
         """Put in new classifiers; norms stay where they fit, and go with the last class. None keeps the pool."""
         model: Any = self
-        check_pool(model.pool_kind() if global_pool is None else global_pool, num_classes)
         super().reset_classifier(num_classes, global_pool)  # type: ignore[misc]
         like, dim = next(model.parameters()), model.head_hidden_size
         for path in model._heads():

@@ -14,8 +14,10 @@ def fit_to_file(model: nn.Module, package: str | None, name: str, pooled: int = 
     The recorded shapes are those of a network for color images and 1000 classes: channels of the image and classes stay
     the model's, and the classifier reads `pooled` times the channels.
     """
-    text = files(str(package)).joinpath("catalog", "pruned", f"{name}.json").read_text("utf-8")
-    shapes: dict[str, list[int]] = json.loads(text)
+    known = {file.name.removesuffix(".json"): file for file in files(str(package)).joinpath("catalog/pruned").iterdir()}
+    if name not in known:
+        raise ValueError(f"pruned is one of {', '.join(sorted(known))}, not {name!r}")
+    shapes: dict[str, list[int]] = json.loads(known[name].read_text("utf-8"))
     modules = dict(model.named_modules())
     stem = next(key for key, module in modules.items() if isinstance(module, nn.Conv2d))
     shapes[f"{stem}.weight"][1] = modules[stem].in_channels  # type: ignore[assignment]

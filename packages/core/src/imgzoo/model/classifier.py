@@ -33,6 +33,8 @@ class Classified(Sized):
     """A network with none, one or several classifiers; `parts` says where."""
 
     parts: ClassVar[Parts] = Parts()
+    reads_maps: ClassVar[bool] = False
+    """The classifier takes a map (B, C, H, W), too, where it stands by itself behind the pool: one answer a place."""
     if TYPE_CHECKING:  # TorchScript would read annotations
         num_classes: int
         num_features: int
@@ -66,6 +68,13 @@ class Classified(Sized):
         """How the model pools: `avg`, `token`, ..., `""` for not at all."""
         return self.get_submodule(self.parts.pool).kind  # type: ignore[return-value]
 
+    def check_vector(self, num_classes: int, global_pool: str) -> None:
+        """Raise `UsageError` where a classifier that stands by itself behind the pool would get a map (B, C, H, W)."""
+        path = self.parts.pool
+        pool = getattr(self, path, None) if path and "." not in path else None
+        if num_classes and not global_pool and not self.reads_maps and getattr(pool, "dims", ()) == (2, 3):
+            raise UsageError("the classifier reads a pooled vector: global_pool '' needs num_classes=0")
+
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
         """Put in a new classifier of the same device and dtype; 0 classes removes it, None keeps the pool.
 
@@ -74,6 +83,7 @@ class Classified(Sized):
         """
         if isinstance(num_classes, bool) or not isinstance(num_classes, int) or num_classes < 0:
             raise UsageError(f"num_classes must be a whole number >= 0, got {num_classes!r}")
+        self.check_vector(num_classes, self.pool_kind() if global_pool is None else global_pool)
         if global_pool is not None:
             try:
                 self._set_pool(global_pool)
