@@ -134,10 +134,11 @@ def adapt_input_conv(in_chans: int, conv_weight: Tensor, base_chans: int = 3) ->
 
 def reparameterize_model(model: nn.Module, inplace: bool = False) -> nn.Module:
     """Branches that train apart, and batch norms of mobile networks, as the one layer they amount to."""
+    from ._features import family_of
     from ._fusing import UNFUSED, reparameterized
 
     model = model if inplace else deepcopy(model)
-    return model if type(model).__module__.rpartition(".")[2] in UNFUSED else reparameterized(model)
+    return model if family_of(model) in UNFUSED else reparameterized(model)
 
 
 def reinit_non_persistent_buffers(model: nn.Module) -> list[str]:

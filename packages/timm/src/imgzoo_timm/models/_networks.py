@@ -30,7 +30,7 @@ from imgzoo_timm.layers._helpers import to_2tuple
 from imgzoo_timm.layers._patch_embed import PatchEmbed
 
 from ._config_options import options_of
-from ._features import FeatureInfo
+from ._features import FeatureInfo, family_of
 from ._manipulate import reparameterize_model
 from ._pretrained import papers_of, spelled_license
 
@@ -62,7 +62,7 @@ class Network:
     def __getattr__(self: Any, name: str) -> Any:
         if name == "global_pool" and self.parts.pool != "global_pool":  # a part of the head pools
             return self.pool_kind()
-        if name == "fuse" and type(self).__module__.rpartition(".")[2] in FUSING:
+        if name == "fuse" and family_of(self) in FUSING:
             return partial(reparameterize_model, self, inplace=True)
         return super().__getattr__(name)  # type: ignore[misc]
 
@@ -73,7 +73,7 @@ class Network:
         adopt(self)
         tell_sizes(self)
         tell_parts(self)
-        family = type(self).__module__.rpartition(".")[2]
+        family = family_of(self)
         widths = WIDTHS.get(family)
         if widths is not None and "embed_dim" not in self.__dict__:
             self.embed_dim = widths([level.channels for level in self.feature_info.levels])
@@ -316,7 +316,7 @@ def described(model: Any, overlay: Mapping[str, Any]) -> dict[str, Any]:
     cfg["classifier"] = (heads[0] if len(heads) == 1 else tuple(heads)) or None
     strides = [level.reduction for level in model.feature_info.levels] or [1]
     isotropic = len(set(strides)) == 1
-    family, step = type(model).__module__.rpartition(".")[2], max(strides)
+    family, step = family_of(model), max(strides)
     cut = UNPADDED.get(family)
     sides = [-(side // -step) if cut is None else (side - cut) // step for side in cfg["input_size"][1:]]
     cfg["pool_size"] = (

@@ -16,11 +16,9 @@ Told = dict[str, Any]
 
 
 def of_shifted(block: Any) -> Told:
-    """A block of Swin: its map, its window and how far that is shifted."""
+    """A block of Swin, which tells of its windows itself (`_families.WindowedBlock`)."""
     dim = block.norm1.normalized_shape[0]
-    return {"dim": dim, "input_resolution": block.resolution, "window_size": block.window, "shift_size": block.shift,
-            "window_area": block.window[0] * block.window[1], "mlp_ratio": block.mlp.fc1.out_features / dim,
-            "num_heads": block.attn.num_heads, "dynamic_mask": block.dynamic}  # fmt: skip
+    return {"dim": dim, "mlp_ratio": block.mlp.fc1.out_features / dim, "num_heads": block.attn.num_heads}
 
 
 def of_window(attn: Any) -> Told:
@@ -42,7 +40,7 @@ def of_mobile(block: Any) -> Told:
 TELL: dict[type, Callable[[Any], Told]] = {
     swin_transformer.Block: of_shifted, swin_transformer_v2.Block: of_shifted,
     swin_transformer.PatchMerging: of_merging, swin_transformer_v2.PatchMerging: of_merging,
-    window.WindowAttention: of_dim, swin_transformer_v2.CosineAttention: of_window, beit.Attention: of_window,
+    window.WindowAttention: of_dim, beit.Attention: of_window,
     **{each: of_mobile for each in vars(blocks).values() if isinstance(each, type) and issubclass(each, nn.Module)
        and each.__module__ == blocks.__name__},
 }  # fmt: skip
