@@ -1,0 +1,28 @@
+"""A network of a client's own, and small networks of which clients hook the blocks."""
+
+from torch import nn
+
+HOOKED = {
+    "beit_base_patch16_224": dict(depth=2, embed_dim=48, num_heads=4), "eva02_tiny_patch14_224": dict(depth=2),
+    "hiera_tiny_224": {}, "xcit_nano_12_p16_224": {}, "test_vit_relpos": {}, "convit_tiny": {},
+    "naflexvit_base_patch16_gap": dict(depth=2, embed_dim=48, num_heads=4),
+}  # fmt: skip
+"""Names, and the options that make them small."""
+
+
+class Steps(nn.Module):
+    """A network of a client's own, its stages rows of a sequence."""
+
+    def __init__(self, num_classes=1000, in_chans=3, **kwargs):
+        super().__init__()
+        self.stem = nn.Conv2d(in_chans, 4, 3, 2, 1)
+        self.stages = nn.Sequential(nn.Conv2d(4, 8, 3, 2, 1), nn.Conv2d(8, 8, 3, 2, 1))
+        self.head = nn.Linear(8, num_classes) if num_classes else nn.Identity()
+        rows = [(4, 2, "stem"), (8, 4, "stages.0"), (8, 8, "stages.1")]
+        self.feature_info = [dict(num_chs=chs, reduction=step, module=path) for chs, step, path in rows]
+
+    def reset_classifier(self, num_classes):
+        self.head = nn.Identity()
+
+    def forward(self, x):
+        return self.head(self.stages(self.stem(x)).mean((2, 3)))

@@ -1,0 +1,142 @@
+"""Networks as clients use them: extractors of their own networks, hooks on blocks, batch norms folded away."""
+
+import pickle
+
+import pytest
+import torch
+from client_code import HOOKED, Steps
+from torch import nn
+
+import imgzoo
+import imgzoo_timm as timm
+from imgzoo.errors import OptionError
+
+
+def build(features=True, feature_cfg=None, **kwargs):
+    cfg = dict(flatten_sequential=True, **(feature_cfg or {}))
+    return timm.models.build_model_with_cfg(Steps, "steps", False, features_only=features, feature_cfg=cfg, **kwargs)
+
+
+@pytest.mark.parametrize("form", ["list", "dict", "hook", "fx"])
+def test_networks_of_a_clients_own_have_extractors(form):
+    torch.manual_seed(0)
+    x, model = torch.randn(1, 3, 32, 32), build(feature_cls=form, out_indices=(0, 2))
+    whole = Steps(0)
+    own = {key.replace("stages_", "stages.").removeprefix("graph_module."): each
+           for key, each in model.state_dict().items()}  # fmt: skip
+    whole.load_state_dict(own)
+    given = model(x)
+    low, high = given.values() if form == "dict" else given
+    torch.testing.assert_close(low, whole.stem(x))
+    torch.testing.assert_close(high, whole.stages(whole.stem(x)))
+    assert model.feature_info.channels() == [4, 8] and model.feature_info.module_name() == ["stem", "stages.1"]
+    assert model.default_cfg["architecture"] == "steps"
+    if form in ("list", "dict"):
+        assert list(model._modules) == ["stem", "stages_0", "stages_1"]
+        assert model.return_layers == {"stem": "0", "stages_1": "2"}
+
+
+def test_an_extractor_ends_at_its_last_level_and_may_be_checkpointed():
+    model = build(out_indices=(1,))
+    assert list(model._modules) == ["stem", "stages_0"]
+    model.set_grad_checkpointing()
+    model.train()(torch.randn(1, 3, 32, 32))[0].sum().backward()
+    assert model.grad_checkpointing and all(each.grad is not None for each in model.parameters())
+    assert len(build()(torch.randn(1, 3, 32, 32))) == 3  # nothing said: all of up to five levels
+    assert [each.shape[1] for each in timm.models.FeatureListNet(Steps(), (0, 2), flatten_sequential=True)(
+        torch.randn(1, 3, 32, 32))] == [4, 8]  # fmt: skip
+    with pytest.raises(OptionError, match="flatten_sequential=True"):
+        timm.models.FeatureListNet(Steps(), (0, 2))
+
+
+def test_weights_of_a_clients_own_network_without_a_classifier():
+    cfg = {"state_dict": Steps(7).state_dict(), "num_classes": 7, "classifier": "head"}
+    kwargs = dict(pretrained_cfg=cfg, pretrained_strict=True)
+    bare = timm.models.build_model_with_cfg(Steps, "steps", True, num_classes=0, **kwargs)
+    torch.testing.assert_close(bare.stem.weight, cfg["state_dict"]["stem.weight"])
+    from imgzoo_timm.models import _registry
+
+    _registry.entries["steps"] = build
+    try:
+        with pytest.raises(RuntimeError, match="Invalid pretrained tag"):
+            timm.models.build_model_with_cfg(Steps, "steps", False, pretrained_cfg="nobody")
+    finally:
+        del _registry.entries["steps"]
+    assert timm.models.PretrainedCfg().to_dict()["first_conv"] is None
+
+
+@pytest.mark.parametrize("name", HOOKED)
+def test_hooks_on_blocks_see_tokens(name):
+    model, seen = timm.create_model(name, num_classes=3, **HOOKED[name]).eval(), []
+    native = imgzoo.create_model(name, num_classes=3, **HOOKED[name]).eval()
+    native.load_state_dict(model.state_dict())
+    for block in model.blocks[:2]:
+        block.register_forward_hook(lambda module, args, output: seen.append((args[0], output)))
+    x = torch.randn(1, *model.default_cfg["input_size"])
+    with torch.no_grad():
+        torch.testing.assert_close(model(x), native(x))
+    assert all(isinstance(each, torch.Tensor) and each.ndim == 3 for pair in seen for each in pair) and len(seen) == 2
+    assert torch.equal(seen[0][1], seen[1][0])
+    if name == "convit_tiny":
+        assert seen[0][1].shape[1] == 196
+    if name not in ("xcit_nano_12_p16_224", "eva02_tiny_patch14_224"):  # what they hand on is asked for
+        torch.testing.assert_close(model.blocks[0](seen[0][0]) if name != "convit_tiny" else seen[0][1], seen[0][1])
+    model.train().set_grad_checkpointing()
+    model(x).sum().backward()
+    fresh = timm.create_model(name, **HOOKED[name])
+    assert type(pickle.loads(pickle.dumps(fresh)).blocks[0]) is type(fresh.blocks[0])
+
+
+def test_hooks_on_the_patch_embedding_are_called():
+    model, seen = timm.create_model("test_vit").eval(), []
+    model.patch_embed.register_forward_hook(lambda module, args, output: seen.append(output.shape))
+    model(torch.randn(1, 3, 160, 160))
+    assert seen == [(1, 10, 10, 64)]
+
+
+FOLDED = ["repvit_m1", "levit_128s", "shvit_s1", "iformer_t", "efficientvit_m0", "tiny_vit_5m_224", "ghostnetv3_050",
+          "efficientvim_m1", "fastvit_t8"]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FOLDED)
+def test_norms_of_mobile_networks_are_folded(name):
+    torch.manual_seed(0)
+    model = timm.create_model(name, num_classes=3).eval()
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+            module.running_mean.normal_(std=0.1), module.running_var.uniform_(0.5, 1.5)
+            nn.init.uniform_(module.weight, 0.5, 1.5), nn.init.normal_(module.bias, std=0.1)
+    model, x = model.double(), torch.randn(1, 3, *model.default_cfg["input_size"][1:]).double()
+    folded = timm.utils.reparameterize_model(model)
+
+    def norms(network):
+        return sum(isinstance(each, nn.BatchNorm1d | nn.BatchNorm2d) for each in network.modules())
+
+    with torch.no_grad():
+        torch.testing.assert_close(folded(x), model(x))
+        assert norms(folded) < norms(model) / 2 and (name in ("ghostnetv3_050", "fastvit_t8") or not norms(folded))
+        assert hasattr(model, "fuse") == (name in ("repvit_m1", "shvit_s1", "iformer_t"))
+        if hasattr(model, "fuse"):
+            model.fuse()
+            assert list(model.state_dict()) == list(folded.state_dict())
+
+
+@pytest.mark.parametrize("name", ["levit_128s", "shvit_s1", "efficientvim_m1", "repvit_m0_9"])
+@pytest.mark.parametrize("features", [False, True])
+def test_batch_norms_go_into_layers(name, features):
+    from imgzoo_timm.utils import reparameterize_model
+
+    norms, model = (
+        torch.nn.modules.batchnorm._BatchNorm,
+        timm.create_model(name, features_only=features).eval().double(),
+    )
+    for module in model.modules():
+        if isinstance(module, norms):
+            torch.nn.init.uniform_(module.running_mean, -0.2, 0.2)
+            torch.nn.init.uniform_(module.running_var, 0.5, 1.5)
+            torch.nn.init.uniform_(module.weight, 0.5, 1.5)
+    fused, x = reparameterize_model(model), torch.randn(1, 3, 224, 224, dtype=torch.float64)
+    assert any(isinstance(module, norms) for module in model.modules())
+    assert not any(isinstance(module, norms) for module in fused.modules()) and not fused.training
+    with torch.no_grad():
+        torch.testing.assert_close(fused(x), model(x))
