@@ -282,10 +282,7 @@ class ParallelCoaT(CoaT):
                                 tail=("aggregate",))  # fmt: skip
     shortened = ShortenedCoaT
     parallel = True
-
-    def check_vector(self, num_classes: int, global_pool: str) -> None:
-        if num_classes and not global_pool:
-            raise UsageError("the classifier weighs a vector of each scale: global_pool '' needs num_classes=0")
+    reads_maps = False
 
     def _cut(self, level: str, chosen: list[int]) -> None:
         """Behind the last block nothing reads the scales without a level."""

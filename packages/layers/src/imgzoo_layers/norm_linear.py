@@ -5,8 +5,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from imgzoo.errors import UsageError
-
 from .drop import dropout_of
 from .head import linear_or_none
 from .init import trunc_normal_
@@ -57,11 +55,7 @@ class TwoHeads(nn.Module):
 class NormLinearHead:
     """Comes before the network's base, whose `parts.head` names the linear layer of every `NormLinear`."""
 
-    @torch.jit.ignore  # type: ignore[arg-type]
-    def check_vector(self, num_classes: int, global_pool: str) -> None:
-        """Raise `UsageError` for classes without a pool."""
-        if num_classes and not global_pool:
-            raise UsageError("the classifier normalizes a pooled vector: global_pool '' needs num_classes=0")
+    reads_maps = False
 
     @torch.jit.ignore  # type: ignore[arg-type]
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:

@@ -33,8 +33,9 @@ class Classified(Sized):
     """A network with none, one or several classifiers; `parts` says where."""
 
     parts: ClassVar[Parts] = Parts()
-    reads_maps: ClassVar[bool] = False
-    """The classifier takes a map (B, C, H, W), too, where it stands by itself behind the pool: one answer a place."""
+    reads_maps: ClassVar[bool | None] = None
+    """Whether the classifier takes a map (B, C, H, W), too, with one answer a place; None says: one that stands by
+    itself behind a pool of maps does not."""
     if TYPE_CHECKING:  # TorchScript would read annotations
         num_classes: int
         num_features: int
@@ -69,10 +70,12 @@ class Classified(Sized):
         return self.get_submodule(self.parts.pool).kind  # type: ignore[return-value]
 
     def check_vector(self, num_classes: int, global_pool: str) -> None:
-        """Raise `UsageError` where a classifier that stands by itself behind the pool would get a map (B, C, H, W)."""
-        path = self.parts.pool
-        pool = getattr(self, path, None) if path and "." not in path else None
-        if num_classes and not global_pool and not self.reads_maps and getattr(pool, "dims", ()) == (2, 3):
+        """Raise `UsageError` where the classifier would get a map (B, C, H, W) or tokens that it does not take."""
+        reads, path = self.reads_maps, self.parts.pool
+        if reads is None:
+            pool = getattr(self, path, None) if path and "." not in path else None
+            reads = getattr(pool, "dims", ()) != (2, 3)
+        if num_classes and not global_pool and not reads:
             raise UsageError("the classifier reads a pooled vector: global_pool '' needs num_classes=0")
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
