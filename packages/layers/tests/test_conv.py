@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from imgzoo_layers.conv import CondConv2d, ConvNorm, SeparableConv, SeparableConvNormAct
+from imgzoo_layers.conv import CondConv2d, ConvNorm, Scale2d, SeparableConv, SeparableConvNormAct, create_conv
 
 
 @pytest.mark.parametrize(("groups", "kernel", "stride", "padding"), [(1, 1, 1, ""), (8, 3, 2, "same"), (8, 5, 1, "")])
@@ -43,3 +43,23 @@ def test_a_separable_convolution_is_two():
     torch.testing.assert_close(conv(x), F.conv2d(inner, conv.conv_pw.weight))
     unit = SeparableConvNormAct(4, 6, act="silu").eval()
     torch.testing.assert_close(unit(x), F.silu(SeparableConv.forward(unit, x) / (1 + unit.bn.eps) ** 0.5))
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("stride", [1, 2, (1, 3)])
+def test_a_pointwise_convolution_of_each_channel_is_a_factor(stride, bias):
+    conv = create_conv(6, 6, 1, stride, "", groups=6, bias=bias).double()
+    assert isinstance(conv, Scale2d)
+    x = torch.randn(2, 6, 7, 8, dtype=torch.double, requires_grad=True)
+    want = F.conv2d(x, conv.weight, conv.bias, stride, groups=6)
+    torch.testing.assert_close(conv(x), want, rtol=0, atol=1e-15)
+    inputs = [x, *conv.parameters()]
+    for ours, plain in zip(torch.autograd.grad(conv(x).square().sum(), inputs),
+                           torch.autograd.grad(want.square().sum(), inputs), strict=True):  # fmt: skip
+        torch.testing.assert_close(ours, plain)
+
+
+def test_a_factor_of_channels_takes_the_precision_of_its_image():
+    conv, x = create_conv(6, 6, 1, groups=6, bias=True), torch.randn(2, 6, 4, 4)
+    assert conv(x.bfloat16()).dtype is torch.bfloat16  # as autocast hands it over
+    assert not isinstance(create_conv(6, 12, 1, groups=6), Scale2d) and not isinstance(create_conv(1, 1, 1), Scale2d)

@@ -34,6 +34,7 @@ class ConvMixer(ImageModel):
     """
 
     parts = Parts(stages=("blocks",), pool="global_pool", head="head")
+    layout = "plain"
     layer_groups = {"stem": r"^stem", "blocks": r"^blocks\.(\d+)"}
     isotropic = True
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from imgzoo.model import Feature, FeatureInfo, ImageModel, Parts
-from imgzoo_layers.conv import ConvBn
+from imgzoo_layers.conv import ConvBn, create_conv
 from imgzoo_layers.gate import SqueezeExcite
 from imgzoo_layers.norm_linear import NormLinearHead, TwoHeads
 from imgzoo_layers.pool import GlobalPool
@@ -23,7 +23,7 @@ class RepVggDw(nn.Module):
     def __init__(self, dim: int, legacy: bool):
         super().__init__()
         self.conv: Any = ConvBn(dim, dim, 3, groups=dim)
-        self.conv1: Any = ConvBn(dim, dim, 1, groups=dim) if legacy else nn.Conv2d(dim, dim, 1, groups=dim)
+        self.conv1: Any = ConvBn(dim, dim, 1, groups=dim) if legacy else create_conv(dim, dim, 1, groups=dim, bias=True)
         self.bn: Any = nn.Identity() if legacy else nn.BatchNorm2d(dim)
         self.legacy = legacy
         self.reparam_conv: nn.Conv2d | None = None

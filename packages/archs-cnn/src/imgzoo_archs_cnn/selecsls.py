@@ -57,6 +57,7 @@ class SelecSls(ImageModel):
 
     default_levels = (0, 1, 2, 3, 4)
     parts = Parts(stages=("features", "head"), pool="global_pool", head="fc")
+    layout = "plain"
     layer_groups = {"stem": r"^stem", "blocks": [(r"^features\.(\d+)", None), (r"^head", (999,))]}
 
     def __init__(self, stages: Sequence[Sequence[int]] = ((64, 128), (144, 288), (304, 480)),

@@ -44,6 +44,7 @@ torch.fx.wrap("at_least")
 
 class VGG(ImageModel):
     parts = Parts(stem=(), stages=("features",), tail=("pre_logits",))
+    layout = "plain"
     layer_groups = {"stem": r"^features\.0", "blocks": r"^features\.(\d+)"}
 
     def __init__(self, depths: Sequence[int] = (2, 2, 3, 3, 3), norm: str | None = None, num_classes: int = 1000,

@@ -21,6 +21,19 @@ class Conv2dSame(nn.Conv2d):
         return F.conv2d(x, self.weight, self.bias, self.stride, (0, 0), self.dilation, self.groups)
 
 
+class Scale2d(nn.Conv2d):
+    """A 1x1 convolution of each channel by itself, as the factor that it is: torch's own goes channel by channel where
+    one thread has few images."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        down, right = self.stride
+        if down > 1 or right > 1:
+            x = x[:, :, ::down, ::right]
+        x = x * self.weight.to(x.dtype).view(1, -1, 1, 1)
+        bias = self.bias
+        return x if bias is None else x + bias.to(x.dtype).view(1, -1, 1, 1)
+
+
 class MixedConv2d(nn.ModuleDict):
     """Split the channels and give each share a kernel size of its own (MixConv, arXiv:1907.09595)."""
 
@@ -61,7 +74,8 @@ def create_conv(
     """A convolution by its padding: "" symmetric, "same" as TensorFlow, a number as given; a list of kernels is mixed.
 
     Kernel, stride, dilation and padding are one number or a pair (height, width). A "same" convolution that pads
-    symmetrically whatever the size, as one of stride 1 with an odd kernel does, is an ordinary one.
+    symmetrically whatever the size, as one of stride 1 with an odd kernel does, is an ordinary one; a 1x1 convolution
+    of each channel by itself is a factor.
     """
     if isinstance(kernel, list):
         return MixedConv2d(dim, dim_out, kernel, stride, str(padding or ""), dilation, groups == dim)
@@ -73,6 +87,8 @@ def create_conv(
         padding = symmetric
     elif padding is None or isinstance(padding, str):
         padding = symmetric
+    if pair(kernel) == (1, 1) and pair(padding) == (0, 0) and 1 < groups == dim == dim_out:
+        return Scale2d(dim, dim_out, 1, stride, groups=groups, bias=bias)
     return nn.Conv2d(dim, dim_out, kernel, stride, padding, dilation, groups, bias)
 
 
@@ -114,7 +130,7 @@ class ConvNorm(nn.Sequential):
     def __init__(self, dim: int, dim_out: int, kernel: int = 1, stride: int = 1, groups: int = 1, scale: float = 1.0,
                  bias: bool = False):  # fmt: skip
         super().__init__()
-        self.conv = nn.Conv2d(dim, dim_out, kernel, stride, kernel // 2, groups=groups, bias=bias)
+        self.conv = create_conv(dim, dim_out, kernel, stride, groups=groups, bias=bias)
         self.bn = nn.BatchNorm2d(dim_out)
         nn.init.constant_(self.bn.weight, scale)
 
@@ -124,7 +140,7 @@ class ConvBn(nn.Sequential):
 
     def __init__(self, dim: int, dim_out: int, kernel: int = 1, stride: int = 1, groups: int = 1, scale: float = 1.0):
         super().__init__()
-        self.c = nn.Conv2d(dim, dim_out, kernel, stride, kernel // 2, groups=groups, bias=False)
+        self.c = create_conv(dim, dim_out, kernel, stride, groups=groups)
         self.bn = nn.BatchNorm2d(dim_out)
         nn.init.constant_(self.bn.weight, scale)
 
