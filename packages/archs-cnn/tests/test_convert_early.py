@@ -34,8 +34,9 @@ def big_transfer(model):
 
 def test_big_transfer(tmp_path):
     torch.manual_seed(0)
-    options = dict(layers=(1, 2, 1, 1), channels=(128, 256, 256, 256), num_classes=5)
+    options = dict(layers=(1, 2, 1, 1), channels=(128, 256, 256, 256), stem_chs=32, num_classes=5)
     model = imgzoo.create_model("resnetv2_50x1_bit", **options).eval()
+    assert model.stem.conv.out_channels == model.feature_info.levels[0].channels == 32
     arrays = big_transfer(model)
     assert "resnet/block2/unit02/c/standardized_conv2d/kernel" in arrays
     assert "resnet/block1/unit01/a/proj/standardized_conv2d/kernel" in arrays

@@ -294,6 +294,20 @@ def test_muon_brings_singular_values_near_one(shape: tuple[int, int]) -> None:
     torch.testing.assert_close(orthogonalize(x, PRESETS["quintic"]).double(), exact, rtol=1e-2, atol=1e-3)
 
 
+@pytest.mark.parametrize("name", ["muon", "adamuon"])
+def test_muon_divides_by_the_root_of_what_goes_in(name: str) -> None:
+    def moved(shape: tuple[int, ...], rate: str) -> torch.Tensor:
+        param = torch.nn.Parameter(torch.zeros(shape, dtype=torch.float64))
+        param.grad = torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+        create_optimizer(name, [param], lr=1.0, adjust_lr_fn=rate).step()
+        return param.detach()
+
+    for shape, inputs in (((8, 4), 4), ((4, 8), 8), ((8, 4, 3, 3), 36)):
+        torch.testing.assert_close(moved(shape, "rsqrt_in"), moved(shape, "none") * inputs**-0.5)
+    with pytest.raises(UsageError, match="adjust_lr_fn is"):
+        moved((8, 4), "rsqrt_out")
+
+
 def test_projected_steps_leave_the_norm_of_scale_invariant_weights() -> None:
     param = torch.nn.Parameter(torch.randn(8, 9, generator=torch.Generator().manual_seed(0), dtype=torch.float64))
     optimizer = create_optimizer("adamp", [param], lr=1e-3)

@@ -26,7 +26,7 @@ REASONS = {
     """,
     "only tensors are read, by torch's own reader: nothing in a file is run": """
         models/_helpers:* models/_hub:load_state_dict_from_* task/_tasks:resume_task_checkpoint
-        task/_tasks:load_task_ema_checkpoint models/__init__:load_weights
+        task/_tasks:load_task_ema_checkpoint models/__init__:load_weights models/_networks:Network.load_pretrained
     """,
     "the answer is always the same": """
         models/_hub:has_hf_hub models/_hub:push_to_hf_hub models/_registry:list_models

@@ -1,6 +1,8 @@
 """Networks as clients use them: extractors of their own networks, hooks on blocks, batch norms folded away."""
 
 import pickle
+import sys
+import types
 
 import pytest
 import torch
@@ -63,6 +65,60 @@ def test_weights_of_a_clients_own_network_without_a_classifier():
     finally:
         del _registry.entries["steps"]
     assert timm.models.PretrainedCfg().to_dict()["first_conv"] is None
+
+
+def test_a_network_of_a_clients_own_reads_its_weights_itself(tmp_path):
+    read = []
+
+    class Reading(Steps):
+        def load_pretrained(self, checkpoint_path, prefix=""):
+            read.append(checkpoint_path)
+
+    path = str(tmp_path / "weights.npz")
+    for told in (True, "hf", False):
+        cfg = {"file": path, "custom_load": told, "num_classes": 7}
+        if told:
+            timm.models.build_model_with_cfg(Reading, "steps", True, pretrained_cfg=cfg)
+    assert read == [path, path]
+    with pytest.raises(FileNotFoundError):
+        timm.models.build_model_with_cfg(Reading, "steps", True, pretrained_cfg={**cfg, "custom_load": False})
+
+
+def test_networks_read_the_formats_of_their_authors(tmp_path):
+    model, other = (timm.create_model("test_vit", num_classes=0) for _ in range(2))
+    torch.save({f"backbone.{key}": each for key, each in model.state_dict().items()}, tmp_path / "dino.pth")
+    other.load_pretrained(str(tmp_path / "dino.pth"))
+    assert all(torch.equal(each, other.state_dict()[key]) for key, each in model.state_dict().items())
+
+
+def test_a_name_that_is_told_anew_has_the_tags_that_are_told():
+    from imgzoo_timm.models import _registry
+
+    room = types.ModuleType("told_anew")
+
+    def steps_anew(pretrained=False, **kwargs):
+        return Steps(7)
+
+    steps_anew.__module__, sys.modules["told_anew"] = "told_anew", room
+    room.default_cfgs = timm.models.generate_default_cfgs({"steps_anew.b": {"file": "b"}, "steps_anew.c": {}})
+    try:
+        timm.models.register_model(steps_anew)
+        pretrained = [timm.models.is_model_pretrained(f"steps_anew{tag}") for tag in ("", ".b", ".c", ".a")]
+        assert pretrained == [True, True, False, False]
+        assert timm.models.get_pretrained_cfg("steps_anew.c").tag == "c"
+        with pytest.raises(RuntimeError, match=r"Invalid pretrained tag \(a\): there are b, c"):
+            timm.models.get_pretrained_cfg("steps_anew.a")
+    finally:
+        for table in (_registry.entries, _registry.entry_cfgs, sys.modules):
+            table.pop("steps_anew", None) or table.pop("told_anew", None)
+    assert not timm.models.is_model_pretrained("resnet18.nobodys") and timm.models.is_model_pretrained("resnet18")
+
+
+@pytest.mark.parametrize("name", [r"\\?\C:\long\resnet18", r"C:\resnet18", "facebook/dinov2-base"])
+def test_a_path_is_shown_whole_where_it_is_no_name(name):
+    with pytest.raises(ValueError) as told:
+        timm.models.parse_model_name(name)
+    assert f"hf-hub:{name}" in str(told.value) and f"local-dir:{name}" in str(told.value)
 
 
 @pytest.mark.parametrize("name", HOOKED)

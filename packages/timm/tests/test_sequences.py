@@ -133,6 +133,16 @@ def test_mixing_ends_with_its_epoch_and_keeps_bytes():
         assert all(before.unique().tolist() == [60 * i] for i, before in enumerate(images))
 
 
+def test_mixing_ends_in_workers_that_live_on():
+    mixup = NaFlexMixup(num_classes=21, mixup_alpha=1.0, cutmix_alpha=0.0, label_smoothing=0.0, mixup_off_epoch=1)
+    loader = create_naflex_loader(Pictures(), patch_size=16, is_training=True, num_workers=1, mixup_fn=mixup,
+                                  **LOADS | {"persistent_workers": True})  # fmt: skip
+    for epoch in (0, 1):
+        loader.dataset.set_epoch(epoch)
+        whole = [bool((targets.max(1).values == 1).all()) for _, targets in loader]
+        assert all(whole) == bool(epoch)
+
+
 def test_patches_that_are_not_there_are_not_erased():
     random.seed(0)
     coord = torch.cartesian_prod(torch.arange(4), torch.arange(4))[None]

@@ -52,6 +52,43 @@ def test_each_update_of_a_bfloat16_average_rounds_by_numbers_of_its_own():
     assert ema.module.weight.float().mean().item() == pytest.approx(expected, rel=5e-3)
 
 
+def test_optimizers_are_made_one_way():
+    weights = [nn.Parameter(torch.ones(4, 4))]
+    for word in ("capturable", "differentiable"):
+        name = "adamwlegacy" if word == "capturable" else "sgdw"
+        timm.optim.create_optimizer_v2(weights, name, lr=0.1, **{word: False})
+        with pytest.raises(TypeError, match=f"is not {word} here"):
+            timm.optim.create_optimizer_v2(weights, name, lr=0.1, **{word: True})
+        with pytest.raises(TypeError, match=f"is not {word} here"):
+            timm.optim.get_optimizer_class(name)(weights, lr=0.1, **{word: True})
+
+
+def test_words_of_an_optimizer_are_checked_when_it_is_made():
+    with pytest.raises(ValueError, match="adjust_lr_fn is"):
+        timm.optim.muon.Muon([nn.Parameter(torch.ones(4, 4))], adjust_lr_fn="rsqrt_out")
+
+
+@pytest.mark.parametrize("name", ["adahessian", "lookahead_adahessian", "lookahead_adamw"])
+def test_optimizers_tell_whether_they_need_second_derivatives(name):
+    made = timm.optim.create_optimizer_v2([nn.Parameter(torch.ones(4))], name, lr=0.1)
+    assert made.is_second_order is ("adahessian" in name)
+
+
+def test_a_file_that_is_not_read_is_told(tmp_path):
+    model, path = nn.Linear(2, 2), str(tmp_path / "own.pth")
+    torch.save({"state_dict": model.state_dict(), "args": AverageMeter()}, path)
+    for read in (timm.models.load_state_dict, timm.utils.load_checkpoint_metadata,
+                 lambda path: timm.models.resume_checkpoint(model, path, weights_only=False),
+                 lambda path: timm.models.load_checkpoint(create_model("test_vit"), path),
+                 lambda path: timm.utils.ModelEma(model, resume=path)):  # fmt: skip
+        with pytest.raises(RuntimeError, match=r"AverageMeter.*nothing in a file is run"):
+            read(path)
+    numpy = {"state_dict_ema": model.state_dict(), "metric": np.float64(0.5)}  # scripts keep such scores
+    torch.save(numpy, path)
+    assert timm.utils.load_checkpoint_metadata(path)["metric"] == 0.5
+    timm.utils.ModelEma(model, resume=path)
+
+
 def test_what_the_root_holds_itself_is_frozen_too():
     model = create_model("test_vit")
     freeze(model)

@@ -108,7 +108,7 @@ class Border(nn.ConstantPad2d):
 class ResNetV2(ImageModel):
     """Args:
     basic: blocks of two 3x3 convolutions
-    width: factor of the channels
+    width: factor of the channels, those of the stem (`stem_chs`) too
     stem: one 7x7 convolution ("", or "fixed" and "same" by the border of the pool), "deep" or "tiered" for three 3x3
     weight_std: standardized weights
     """
@@ -121,16 +121,16 @@ class ResNetV2(ImageModel):
     }
 
     def __init__(self, layers: Sequence[int] = (3, 4, 6, 3), channels: Sequence[int] = (256, 512, 1024, 2048),
-                 basic: bool = False, width: int = 1, stem: str = "", avg_down: bool = False, preact: bool = True,
-                 weight_std: bool = False, norm: str = "batchnorm", num_classes: int = 1000, in_chans: int = 3,
-                 global_pool: str = "avg", output_stride: int = 32, drop_rate: float = 0.0,
+                 stem_chs: int = 64, basic: bool = False, width: int = 1, stem: str = "", avg_down: bool = False,
+                 preact: bool = True, weight_std: bool = False, norm: str = "batchnorm", num_classes: int = 1000,
+                 in_chans: int = 3, global_pool: str = "avg", output_stride: int = 32, drop_rate: float = 0.0,
                  drop_path_rate: float = 0.0):  # fmt: skip
         super().__init__(num_classes, in_chans)
         make_norm = get_norm_act(norm, "relu")
         conv = partial(StdConv2d, eps=1e-8) if weight_std else create_conv
         if stem == "same":
             conv = partial(conv, padding="same")
-        dim = 64 * width
+        dim = stem_chs * width
         self.stem = make_stem(stem, in_chans, dim, preact, conv, make_norm)
         levels, stages, reached = [Feature(dim, 2, "stem.conv3" if stem in TIERS else "stem.conv")], [], 4
         if (basic, preact) not in BLOCK:

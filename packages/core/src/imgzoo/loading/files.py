@@ -49,7 +49,7 @@ def read_state(path: str | os.PathLike[str], use_ema: bool = True, mapped: bool 
     if suffix == ".npz":
         return _read_npz(path)
     if suffix in (".pth", ".pt", ".bin", ".tar", ".ckpt"):
-        state = strip_wrappers(unwrap(_read_torch(path, mapped), path, use_ema))
+        state = strip_wrappers(unwrap(read_torch(path, mapped), path, use_ema))
         _refuse_odd(state, path)
         return apart(state)
     raise WeightsError(f"'{path}' is no weight file: use .safetensors, .pth, .pt, .bin or .npz")
@@ -181,7 +181,12 @@ def _read_npz(path: Path) -> dict[str, Tensor]:
         raise WeightsError(f"'{path}' is no readable array file (nothing pickled is accepted): {error}") from error
 
 
-def _read_torch(path: Path, mapped: bool) -> Any:
+def read_torch(path: Path, mapped: bool = False) -> Any:
+    """What `torch.save` wrote: tensors, numbers and tables of them, and a script's options; nothing in it is run.
+
+    Raises:
+        WeightsError: it holds anything else, or is damaged.
+    """
     from argparse import Namespace
     from zipfile import is_zipfile
 

@@ -39,6 +39,7 @@ RATES = {  # (rows, columns) -> factor of the learning rate
     "original": lambda rows, columns: max(1.0, rows / columns) ** 0.5,
     "match_rms_adamw": lambda rows, columns: 0.2 * max(rows, columns) ** 0.5,
     "rms_to_rms": lambda rows, columns: (rows / columns) ** 0.5,
+    "rsqrt_in": lambda rows, columns: columns**-0.5,
     "none": lambda rows, columns: 1.0,
 }
 BATCH = {"cpu": 1 << 18}
@@ -133,7 +134,7 @@ class Muon(Optimizer):
         ns_coefficients: str | tuple[Any, ...] | list[Any] = "quintic",
         eps: float = 1e-7,
         safety_factor: float = 1.0,
-        adjust_lr_fn: Literal["original", "match_rms_adamw", "rms_to_rms", "none"] | None = "match_rms_adamw",
+        adjust_lr_fn: Literal[*RATES] | None = "match_rms_adamw",  # type: ignore[valid-type]
         conv_mode: Literal["flatten", "batched"] = "flatten",
         normalize_spatial: bool = True,
         fallback_lr_scale: float = 1.0,

@@ -96,6 +96,9 @@ class NaFlexMapDatasetWrapper(IterableDataset):
 
     def set_epoch(self, epoch: int) -> None:
         self.shared_epoch.fill_(epoch)
+        self._tell_mixing(epoch)
+
+    def _tell_mixing(self, epoch: int) -> None:
         if hasattr(self.mixup_fn, "set_epoch"):
             self.mixup_fn.set_epoch(epoch)  # type: ignore[union-attr]
 
@@ -106,6 +109,7 @@ class NaFlexMapDatasetWrapper(IterableDataset):
         info = get_worker_info()
         worker, workers = (info.id, info.num_workers) if info is not None else (0, 1)
         epoch = int(self.shared_epoch)
+        self._tell_mixing(epoch)  # a worker that lives on has its own
         rng, count = generator(self.seed, epoch, 1), len(self.base_dataset)
         samples = rng.permutation(count) if self.shuffle else np.arange(count)
         samples = np.resize(samples, self.share * self.world_size)[self.rank :: self.world_size]

@@ -189,9 +189,7 @@ def checkpoint_filter_fn(state_dict: dict[str, Any], model: Any, *args: Any, **k
 
 def load_weights(model: Any, checkpoint_path: str, prefix: str = "", load_bfloat16: bool = False) -> None:
     """A JAX file (`.npz`), or any other that imgzoo converts, into a network; the prefix is found in it."""
-    from ._helpers import load_checkpoint
-
-    load_checkpoint(model, checkpoint_path)
+    model.load_pretrained(checkpoint_path)
 
 
 def _created(family: str, variant: str, pretrained: bool = False, **kwargs: Any) -> Any:

@@ -8,26 +8,16 @@ from dataclasses import replace
 from typing import Any
 
 import imgzoo
-from imgzoo.errors import OptionError, UnknownNameError, WeightsError
+from imgzoo.errors import OptionError, WeightsError
 
 from ._factory import as_mapping, no_cache_dir
 from ._features import extractor_of
 from ._manipulate import adapt_input_conv
 from ._pretrained import PretrainedCfg
-from ._registry import get_arch_pretrained_cfgs, get_pretrained_cfg, known_fields
+from ._registry import UnknownTagError, get_pretrained_cfg, known_fields, known_tags
 
 __all__ = ["build_model_with_cfg", "load_custom_pretrained", "load_pretrained", "resolve_pretrained_cfg",
            "set_pretrained_download_progress"]  # fmt: skip
-
-
-class UnknownTagError(UnknownNameError, RuntimeError):
-    """A tag that a name does not have, as clients expect to be told of it."""
-
-
-def known_tags(name: str) -> str:
-    """What can be said of a name's tags."""
-    tags = [key.partition(".")[2] for key in get_arch_pretrained_cfgs(name)]
-    return f"there are {', '.join(filter(None, tags))}" if any(tags) else f"{name} has no tags"
 
 
 def resolve_pretrained_cfg(variant: str, pretrained_cfg: Any = None,
@@ -38,10 +28,7 @@ def resolve_pretrained_cfg(variant: str, pretrained_cfg: Any = None,
         name, cfg = f"{variant.partition('.')[0]}.{cfg}", None
     if isinstance(cfg, Mapping):
         cfg = PretrainedCfg(**known_fields(dict(cfg)))
-    try:
-        found = cfg or get_pretrained_cfg(name)
-    except UnknownNameError as error:
-        raise UnknownTagError(f"Invalid pretrained tag: {error}") from error
+    found = cfg or get_pretrained_cfg(name)
     if found is None and name.partition(".")[2]:
         raise UnknownTagError(f"Invalid pretrained tag: {name} is not known, {known_tags(name.partition('.')[0])}")
     cfg = found or PretrainedCfg()
@@ -86,12 +73,16 @@ def load_pretrained(model: Any, pretrained_cfg: Any = None, num_classes: int = 1
     """Put weights into a model: those that the configuration holds, or has the place of.
 
     Classifier and first convolution follow the model, whose classes and channels `num_classes` and `in_chans` repeat.
+    With `custom_load` the file is given to the model's own `load_pretrained`.
     """
     no_cache_dir(cache_dir)
     cfg = as_mapping(pretrained_cfg or getattr(model, "pretrained_cfg", None))
     state = cfg.get("state_dict")
     if state is None:
         path = cfg.get("file") or fetched(cfg)
+        if cfg.get("custom_load") and hasattr(model, "load_pretrained"):
+            model.load_pretrained(str(path))
+            return
         if filter_fn is None and isinstance(model, imgzoo.ImageModel):
             imgzoo.load_checkpoint(model, path, strict=strict)
             return

@@ -42,7 +42,7 @@ def parse_model_name(model_name: str) -> tuple[str | None, str]:
     """
     scheme, colon, rest = model_name.partition(":")
     source = SCHEMES.get(scheme.lower())
-    if colon and source is None and len(scheme) > 1:  # one letter is a drive
+    if colon and source is None and len(scheme) > 1 and "\\" not in scheme:  # one letter, or behind one, is a drive
         raise ModelNameError(f"{model_name!r} is of no source that is known: say hf-hub:{rest} or local-dir:{rest}")
     if source is not None and colon:
         if not rest:

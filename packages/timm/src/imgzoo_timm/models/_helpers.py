@@ -13,7 +13,7 @@ from torch import nn
 import imgzoo
 from imgzoo.errors import UsageError
 from imgzoo.loading.files import read_state, strip_wrappers
-from imgzoo_timm.utils._training import load_checkpoint_metadata
+from imgzoo_timm.utils._reading import load_checkpoint_metadata, told_of_files
 
 __all__ = ["clean_state_dict", "load_checkpoint", "load_state_dict", "remap_state_dict", "resume_checkpoint"]
 
@@ -30,7 +30,8 @@ def clean_state_dict(state_dict: Mapping[str, Any]) -> dict[str, Any]:
 def load_state_dict(checkpoint_path: str, use_ema: bool = True, device: str | torch.device = "cpu",
                     weights_only: bool = True) -> dict[str, Any]:  # fmt: skip
     """The tensors of a file, averaged ones where it has both; nothing in it is ever run."""
-    state = strip_wrappers(read_state(existing(checkpoint_path), use_ema))
+    with told_of_files():
+        state = strip_wrappers(read_state(existing(checkpoint_path), use_ema))
     return {key: value.to(device) for key, value in state.items()}
 
 
@@ -59,7 +60,8 @@ def load_checkpoint(model: nn.Module, checkpoint_path: str, use_ema: bool = True
     """Read a weight file into a model; a network of the catalogs also takes the formats that imgzoo converts."""
     path = existing(checkpoint_path)
     if isinstance(model, imgzoo.ImageModel) and filter_fn is None and not remap:
-        report = imgzoo.load_checkpoint(model, path, strict=strict, use_ema=use_ema)
+        with told_of_files():
+            report = imgzoo.load_checkpoint(model, path, strict=strict, use_ema=use_ema)
         return nn.modules.module._IncompatibleKeys(list(report.initialized), list(report.unused))
     state = load_state_dict(path, use_ema, device)
     if remap:
@@ -73,7 +75,7 @@ def resume_checkpoint(model: nn.Module, checkpoint_path: str, optimizer: Any = N
                       log_info: bool = True, weights_only: bool = True) -> int | None:  # fmt: skip
     """Put back model, optimizer and loss scaler of a checkpoint; returns the epoch to go on with.
 
-    The file is read by torch's weights-only reader, whatever `weights_only` says.
+    Nothing in the file is run, whatever `weights_only` says.
     """
     stored = load_checkpoint_metadata(existing(checkpoint_path))
     if not isinstance(stored, dict) or "state_dict" not in stored:

@@ -108,6 +108,12 @@ class Network:
         self.load_state_dict({key: value for key, value in drawn.items() if key in own})
         refill(self)
 
+    def load_pretrained(self: Any, checkpoint_path: str, prefix: str = "") -> None:
+        """Read weights in a format of their authors, JAX arrays (`.npz`) among them; the prefix is found in them."""
+        from ._helpers import load_checkpoint
+
+        load_checkpoint(self, checkpoint_path)
+
     def __prepare_scriptable__(self: Any) -> nn.Module:
         return natively(self)
 

@@ -198,7 +198,19 @@ def get_deprecated_models(module: str = "") -> dict[str, str | None]:
 
 
 def is_model_pretrained(model_name: str) -> bool:
-    return any(cfg.has_weights for cfg in architecture_cfgs(get_arch_name(model_name)).values())
+    """Whether a name, or its tag where one is said, has weights."""
+    name, tag = split_model_name_tag(model_name)
+    return any(cfg.has_weights for each, cfg in architecture_cfgs(name).items() if tag in ("", each))
+
+
+class UnknownTagError(UnknownNameError, RuntimeError):
+    """A tag that a name does not have, as clients expect to be told of it."""
+
+
+def known_tags(name: str) -> str:
+    """What can be said of a name's tags."""
+    tags = [key.partition(".")[2] for key in get_arch_pretrained_cfgs(name)]
+    return f"there are {', '.join(filter(None, tags))}" if any(tags) else f"{name} has no tags"
 
 
 def get_pretrained_cfg(model_name: str, allow_unregistered: bool = True) -> PretrainedCfg | None:
@@ -206,13 +218,17 @@ def get_pretrained_cfg(model_name: str, allow_unregistered: bool = True) -> Pret
     name, tag = split_model_name_tag(model_name)
     if name in entries:
         cfgs = architecture_cfgs(name)
-        return cfgs.get(tag) if tag else next(iter(cfgs.values()), None)
+        if tag and tag not in cfgs:
+            raise UnknownTagError(f"Invalid pretrained tag ({tag}): {known_tags(name)}")
+        return cfgs[tag] if tag else next(iter(cfgs.values()), None)
     try:
         spec, weights = resolve_model(model_name)
     except UnknownNameError as error:
         if allow_unregistered and not tag:
             return None
-        raise UnknownNameError(f"{model_name}: {error}") from error
+        if not tag:
+            raise UnknownNameError(f"{model_name}: {error}") from error
+        raise UnknownTagError(f"Invalid pretrained tag ({tag}): {error}") from error
     weights = weights or find_weights(spec)
     return of_weights(weights, spec.name) if weights else replace(PretrainedCfg(), architecture=spec.name)
 

@@ -6,10 +6,25 @@ import ast
 import inspect
 from typing import Any
 
+from imgzoo.errors import OptionError
+from imgzoo.options import kinds_of
 from imgzoo.specs import load_target
 
-UNUSED = {"foreach": None, "capturable": False, "differentiable": False, "verbose": False}
-"""Arguments that choose an implementation; what a native rule does not take may only say its default."""
+UNUSED = {"foreach", "capturable", "differentiable", "verbose"}
+"""Arguments that choose an implementation, of which a native rule has one."""
+ELSEWHERE = {
+    "capturable": "steps are counted on the CPU, which a graph of CUDA would leave out",
+    "differentiable": "steps are not differentiated",
+}
+
+
+def without_unused(name: str, given: dict[str, Any], takes: Any) -> dict[str, Any]:
+    """Arguments of a rule without those of another implementation; one that it cannot be is refused."""
+    for word in UNUSED - set(takes):
+        if given.pop(word, None) and word in ELSEWHERE:
+            raise OptionError(f"{name} is not {word} here, since {ELSEWHERE[word]}: torch's own optimizers are "
+                              "(adamw, nadam, sgd, ...)")  # fmt: skip
+    return given
 
 
 def signature_of(text: str) -> inspect.Signature:
@@ -34,19 +49,18 @@ def rule(name: str, target: str, text: str) -> Any:
     def __init__(self: Any, params: Any, *args: Any, **options: Any) -> None:
         bound = signature.bind(params, *args, **options)
         bound.apply_defaults()
-        given = dict(bound.arguments)
-        for word, default in UNUSED.items():
-            if word in given and word not in takes:
-                given.pop(word)
-            elif given.get(word) is None and default is None:
-                given.pop(word, None)
+        given = without_unused(name, dict(bound.arguments), takes)
+        if given.get("foreach", ...) is None:
+            given.pop("foreach")
         native.__init__(self, given.pop("params"), **given)
 
     own = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    typed = [each.replace(annotation=takes[each.name].annotation if each.name in takes else Any)
-             for each in signature.parameters.values()]  # fmt: skip
+    kinds = kinds_of(native)
+    typed = [each.replace(annotation=kinds.get(each.name, Any)) for each in signature.parameters.values()]
     __init__.__signature__ = signature.replace(parameters=[own, *typed])  # type: ignore[attr-defined]
-    return type(name, (native,), {"__init__": __init__, "__module__": __name__, "__doc__": native.__doc__})
+    told = {"is_second_order": property(lambda self: self.second_order)} if hasattr(native, "second_order") else {}
+    body = {"__init__": __init__, "__module__": __name__, "__doc__": native.__doc__}
+    return type(name, (native,), body | told)
 
 
 TWO, CAUTIOUS = "betas=(0.9, 0.999)", "caution=False"

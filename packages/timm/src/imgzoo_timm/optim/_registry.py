@@ -185,9 +185,12 @@ class Catalog(OptimizerRegistry):
                 fallback_no_weight_decay, layer_decay, layer_decay_min_scale, layer_decay_no_opt_scale, param_group_fn,
                 **kwargs)  # fmt: skip
         info = self.get_optimizer_info(name)
-        options = taken(info, momentum, kwargs)
+        options, native = taken(info, momentum, kwargs), registry("optimizers").resolve(name).load()
         if foreach is not None:
-            options |= by_foreach(foreach, info.opt_class, registry("optimizers").resolve(name).load())
+            options |= by_foreach(foreach, info.opt_class, native)
+        shown = inspect.signature(info.opt_class).parameters.keys()
+        own = {key: options.pop(key) for key in options.keys() & _classes.UNUSED & shown}
+        options |= _classes.without_unused(name, own, inspect.signature(native).parameters.keys())
         model = params_of(model_or_params)
         if isinstance(model, nn.Module):
             if layer_decay is not None and param_group_fn is None:

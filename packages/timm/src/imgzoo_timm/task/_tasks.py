@@ -14,7 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 from imgzoo_timm.loss._factory import create_classification_loss
 from imgzoo_timm.models._helpers import clean_state_dict, existing
 from imgzoo_timm.utils._model import ModelEmaV3, unwrap_model
-from imgzoo_timm.utils._training import load_checkpoint_metadata
+from imgzoo_timm.utils._reading import load_checkpoint_metadata
 
 from ._evaluators import ClassificationEvaluator, MultiLabelClassificationEvaluator
 
@@ -194,7 +194,7 @@ def resume_task_checkpoint(task: TrainingTask, checkpoint_path: str, optimizer: 
                            log_info: bool = True, weights_only: bool = True) -> int | None:  # fmt: skip
     """Go on from a checkpoint of `CheckpointSaver`; the epoch to begin with, if it is stored.
 
-    The file is read by torch's weights-only reader, whatever `weights_only` says.
+    Nothing in the file is run, whatever `weights_only` says.
     """
     stored: State = load_checkpoint_metadata(existing(checkpoint_path))
     if "state_dict" not in stored:

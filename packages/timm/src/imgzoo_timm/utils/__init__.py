@@ -12,7 +12,8 @@ jit              .utils._training  set_jit_fuser set_jit_legacy
 distributed      .utils._training  reduce_tensor distribute_bn world_info_from_env is_distributed_env is_primary
 distributed      .utils._training  is_global_primary is_local_primary init_distributed_device
 distributed      .utils._training  init_distributed_device_so
-checkpoint_saver .utils._training  CheckpointSaver load_checkpoint_metadata
+checkpoint_saver .utils._training  CheckpointSaver
+checkpoint_saver .utils._reading   load_checkpoint_metadata
 misc             .utils._misc      natural_key add_bool_arg ParseKwargs
 model            .utils._model     unwrap_model get_state_dict freeze unfreeze reparameterize_model
 model            .utils._activations ActivationStatsHook extract_spp_stats avg_sq_ch_mean avg_ch_var

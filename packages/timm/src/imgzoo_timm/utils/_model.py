@@ -12,6 +12,8 @@ from torch import nn
 from imgzoo_optim import clip_gradients
 from imgzoo_train.techniques.averages import rounded_at_random
 
+from ._reading import load_checkpoint_metadata
+
 
 def unwrap_model(model: Any) -> Any:
     """The network inside averages, `DataParallel`, any wrapper that calls it `module`, and `torch.compile`."""
@@ -145,7 +147,7 @@ class ModelEma:
             parameter.requires_grad_(False)
 
     def _load_checkpoint(self, checkpoint_path: str) -> None:
-        stored = torch.load(checkpoint_path, map_location="cpu", weights_only=True)
+        stored = load_checkpoint_metadata(checkpoint_path)
         if "state_dict_ema" in stored:
             self.ema.load_state_dict({key.removeprefix("module."): each for key, each in
                                       stored["state_dict_ema"].items()})  # fmt: skip

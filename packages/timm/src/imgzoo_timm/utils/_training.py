@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import csv
 import glob
 import logging
@@ -22,6 +21,7 @@ from torch import distributed as dist
 from imgzoo.loading.disk import replacing
 
 from ._model import get_state_dict, unwrap_model
+from ._reading import load_checkpoint_metadata
 
 log = logging.getLogger(__name__)
 
@@ -333,12 +333,6 @@ class CheckpointSaver:
         pattern = os.path.join(self.recovery_dir, self.recovery_prefix)
         files = sorted(glob.glob(f"{glob.escape(pattern)}*{self.extension}"), key=os.path.getmtime)
         return files[-1] if files else ""
-
-
-def load_checkpoint_metadata(checkpoint_path: str) -> dict[str, Any]:
-    """What a checkpoint holds; nothing in it is ever run."""
-    with torch.serialization.safe_globals([argparse.Namespace]):  # the options of the script that wrote it
-        return torch.load(checkpoint_path, map_location="cpu", weights_only=True)
 
 
 def _plain(value: Any) -> bool:
