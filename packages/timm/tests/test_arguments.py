@@ -363,3 +363,6 @@ def test_hybrid_embeddings_keep_modes_and_take_other_patches():
     assert (embed.num_patches, embed.patch_size, embed.feature_size) == (16, (4, 4), (16, 16))
     assert embed.proj.weight.shape == (5, 6, 4, 4) and not embed.proj.weight.requires_grad
     assert embed(torch.zeros(1, 3, 32, 32)).shape == (1, 16, 5)
+    backbone.register_forward_hook(lambda *_: pytest.fail("a size that stays is not measured"))
+    embed.set_input_size(img_size=32)
+    embed.set_input_size(img_size=(32, 32), patch_size=(4, 4))

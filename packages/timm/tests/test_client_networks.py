@@ -91,6 +91,17 @@ def test_networks_read_the_formats_of_their_authors(tmp_path):
     assert all(torch.equal(each, other.state_dict()[key]) for key, each in model.state_dict().items())
 
 
+@pytest.mark.parametrize("form", ["list", "getter"])
+def test_extractors_tell_of_the_patches_that_the_network_takes_now(form):
+    extractor = timm.create_model("swin_tiny_patch4_window7_224", features_only=True, feature_cls=form,
+                                  img_size=64, window_size=4, depths=(1, 1, 1, 1))  # fmt: skip
+    network = extractor.model if form == "getter" else extractor.network
+    network.set_input_size(img_size=32, patch_size=2)
+    assert extractor.feature_info.reduction() == [2, 4, 8, 16]
+    sides = [max(each.shape[2:]) for each in extractor(torch.randn(1, 3, 32, 32))]
+    assert sides == ([16, 8, 4, 2] if form == "getter" else [96, 192, 384, 768])  # NHWC
+
+
 def test_a_name_that_is_told_anew_has_the_tags_that_are_told():
     from imgzoo_timm.models import _registry
 

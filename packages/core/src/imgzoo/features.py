@@ -107,15 +107,19 @@ class FeatureModel(nn.Module):
             model.prune_intermediate_layers(chosen, prune_norm=not norm)
         self.model = model
         self.norm = norm
-        self.feature_info = model.feature_info.select(chosen)
+        self.out_indices = list(chosen)
         given = self.feature_info.module_name() if names is True else list(names or ())
         if given and len(set(given)) != len(chosen):
             raise UsageError(f"names are {len(chosen)} different ones, one a chosen level, got {given}")
         self.names = given
-        self.out_indices = list(chosen)
         self.output_fmt = output_fmt
         self.pretrained_cfg = model.pretrained_cfg
         self.register_load_state_dict_pre_hook(take_flat_keys)
+
+    @property
+    def feature_info(self) -> FeatureInfo:
+        """The chosen levels, as the network says of them now: other patches have other strides."""
+        return self.model.feature_info.select(self.out_indices)
 
     def flat_rows(self) -> set[str]:
         """Children of the network whose rows the field joins to their name."""

@@ -217,8 +217,9 @@ class HybridEmbed(native.HybridEmbed):
             if not isinstance(self.proj, nn.Conv2d):
                 raise ValueError("patch_size resizes a projection, and there is none (proj=False)")
             self.proj, self.patch_size = resized(self.proj, size), size
-        if img_size is not None or feature_size is not None:
-            self.img_size = self.img_size if img_size is None else to_2tuple(img_size)
+        side = self.img_size if img_size is None else to_2tuple(img_size)
+        if side != self.img_size or feature_size is not None:
+            self.img_size = side
             self.feature_size = self.measured(self.backbone, feature_size)[1]
             ratio = tuple(a // b for a, b in zip(self.img_size, self.feature_size))
             self.feature_ratio = to_2tuple(feature_ratio or ratio)

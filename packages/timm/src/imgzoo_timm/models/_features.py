@@ -85,6 +85,8 @@ class Extractor(nn.ModuleDict):
 
     paths: dict[str, str]
     """Where the children are in the network; none where it is whole or not of imgzoo."""
+    own_info: FeatureInfo | None = None
+    """What is said of levels that the network itself does not tell."""
     grad_checkpointing = False
 
     def __init__(self, model: Any, out_indices: Any, output_fmt: str, whole: bool = False, flat: bool = True):
@@ -94,7 +96,6 @@ class Extractor(nn.ModuleDict):
             return
         native = FeatureModel(model, out_indices, output_fmt, prune=not whole)
         self.__dict__["held"] = (native,)  # not a child: its parts are
-        self.feature_info = native.feature_info
         self.output_fmt, self.in_chans, self.out_indices = Format(output_fmt), model.in_chans, native.out_indices
         self.pretrained_cfg = self.default_cfg = without_head(model.pretrained_cfg)
         self.paths = {} if whole else flat_paths(native)
@@ -114,7 +115,7 @@ class Extractor(nn.ModuleDict):
         self.__dict__["held"] = (SimpleNamespace(model=model),)
         info = FeatureInfo.of(model.feature_info)
         self.out_indices = resolve_indices(len(info), out_indices)
-        self.feature_info = info.from_other(self.out_indices)
+        self.own_info = info.from_other(self.out_indices)
         self.pretrained_cfg = self.default_cfg = getattr(model, "pretrained_cfg", {})
         self.output_fmt, self.paths = Format(output_fmt), {}
         if whole:
@@ -135,6 +136,11 @@ class Extractor(nn.ModuleDict):
     @property
     def network(self) -> Any:
         return self.held[0].model  # type: ignore[index]
+
+    @property
+    def feature_info(self) -> Any:
+        """The chosen levels, as the network says of them now."""
+        return self.held[0].feature_info if self.own_info is None else self.own_info  # type: ignore[index]
 
     @property
     def return_layers(self) -> dict[str, str]:
@@ -247,7 +253,7 @@ class ExpansionListNet(FeatureListNet):
             part = getattr(parts[last], word)
             width = getattr(part, "in_channels", None) or part.num_features
             rows[i] |= {"module": f"{stage}.{last}.{word}", "num_chs": width, "hook_type": self.BEFORE[word]}
-        self.feature_info = FeatureInfo(rows, list(self.feature_info.out_indices))
+        self.own_info = FeatureInfo(rows, list(self.feature_info.out_indices))
         self.hooks = FeatureHooks(self.feature_info.get_dicts(), model.named_modules())
 
     def levels(self, x: Tensor) -> list[Tensor]:
