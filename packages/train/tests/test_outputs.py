@@ -17,10 +17,11 @@ from test_changed_resume import go  # noqa: F401
 from imgzoo import create_model, save_model
 from imgzoo.errors import DataError, UsageError
 from imgzoo_train import Predictor
-from imgzoo_train.cli import export, predict, train, validate
+from imgzoo_train.cli import embed, export, predict, train, validate
 from imgzoo_train.cli.options import TTA
 from imgzoo_train.config.flags import FLAGS
 from imgzoo_train.config.settings import Config
+from imgzoo_train.features.store import read_features
 from imgzoo_train.models.views import VIEWS, views_of
 
 
@@ -44,6 +45,23 @@ def test_a_row_for_every_image(tmp_path, folders, data, task, suffix):  # noqa: 
         assert all(sum(row["scores"]) == pytest.approx(1, abs=1e-4) for row in rows)
     if task == "multilabel":
         assert all(len(row["scores"]) == 4 and set(row["answer"]) <= set(NAMES) for row in rows)
+
+
+def test_files_of_any_name_have_their_row(tmp_path, folders):  # noqa: F811
+    """The name of a file is bytes, a table holds Unicode."""
+    table = pytest.importorskip("pyarrow.parquet")
+    for name in NAMES:
+        (tmp_path / "data" / "val" / name).mkdir(parents=True)
+        Image.new("RGB", (16, 16), COLORS[name]).save(tmp_path / "data" / "val" / name / "caf\udce9.png")
+    model, source = folders["classification"], f"folder:{tmp_path / 'data'}"
+    invoke(validate, model, "--data", source, "--device", "cpu", "--output", tmp_path / "rows.parquet")
+    assert table.read_table(tmp_path / "rows.parquet")["key"].to_pylist() == [f"{name}/caf\\xe9.png" for name in NAMES]
+    images = tmp_path / "data" / "val" / "ant"
+    invoke(predict, images, "--model", model, "--device", "cpu", "--output", tmp_path / "answers.parquet")
+    assert table.read_table(tmp_path / "answers.parquet")["file"].to_pylist() == [f"{images}/caf\\xe9.png"]
+    features = tmp_path / "features.parquet"
+    invoke(embed, source, "--model", model, "--split", "val", "--device", "cpu", "--output", features)
+    assert read_features(features).keys == [f"{name}/caf\\xe9.png" for name in NAMES]
 
 
 def test_classes_and_confusion_have_names_everywhere(tmp_path, folders, data):  # noqa: F811

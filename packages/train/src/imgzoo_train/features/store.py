@@ -15,6 +15,7 @@ import torch
 
 from imgzoo.errors import DataError, MissingDependencyError, UsageError
 from imgzoo.loading.disk import replacing
+from imgzoo.text import escaped
 from imgzoo_train.files.storage import (
     CODES,
     StorageError,
@@ -198,7 +199,8 @@ def _write_parquet(path: Path, parts: Parts) -> None:
     arrow, writer, begin = _pyarrow(), None, 0
     try:
         for part in parts:
-            columns: dict[str, Any] = {"key": parts.keys[begin : begin + len(part)], "target": part.targets.tolist()}
+            keys = [escaped(key, "") for key in parts.keys[begin : begin + len(part)]]  # a table holds Unicode alone
+            columns: dict[str, Any] = {"key": keys, "target": part.targets.tolist()}
             for name, array in part.features.items():
                 flat = arrow.array(array.reshape(-1))
                 columns[name] = arrow.FixedSizeListArray.from_arrays(flat, int(np.prod(array.shape[1:])))

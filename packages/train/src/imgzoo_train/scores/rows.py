@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from imgzoo.errors import MissingDependencyError
-from imgzoo.text import json_text
+from imgzoo.text import escaped, json_text
 from imgzoo_train.files.storage import check_file, replace_file, safe_cell
 from imgzoo_train.models.answers import Answer
 
@@ -63,8 +63,17 @@ def _parquet(rows: list[dict[str, Any]]) -> bytes:
     except ImportError as error:
         raise MissingDependencyError("parquet needs pyarrow: pip install imgzoo-train[parquet]") from error
     out = io.BytesIO()
-    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), out)
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(_unicode(rows)), out)
     return out.getvalue()
+
+
+def _unicode(value: Any) -> Any:
+    """The value with its texts escaped, since the name of a file may be what no table of Unicode can hold."""
+    if isinstance(value, dict):
+        return {key: _unicode(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_unicode(item) for item in value] if value and not isinstance(value[0], float) else value
+    return escaped(value, "") if isinstance(value, str) else value
 
 
 def _json(rows: list[dict[str, Any]]) -> bytes:
