@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import warnings
 
 import numpy as np
@@ -15,7 +16,7 @@ import imgzoo_data
 from imgzoo import create_model, save_model
 from imgzoo.errors import DataError, ImgzooError, UsageError, WeightsError
 from imgzoo_data.sources.base import Sample, Source
-from imgzoo_train.cli import benchmark, export, predict, validate
+from imgzoo_train.cli import average, benchmark, export, predict, validate
 from imgzoo_train.config.settings import Config, nested
 from imgzoo_train.loop.distillation import Teacher
 from imgzoo_train.loop.state import State
@@ -579,3 +580,79 @@ def test_what_was_changed_of_weights_is_said(tmp_path, recwarn):
     assert assembly.build_model(tuned(""), 2, ["north", "east"]).changes == []
     torch.save(create_model("test_resnet", num_classes=1).state_dict(), tmp_path / "value.pth")  # of numbers, it seems
     assert assembly.build_model(tuned(tmp_path / "value.pth", "regression"), 1, []).changes == []
+
+
+@pytest.mark.parametrize("task, names", [("multilabel", NAMES), ("classification", NAMES[::-1])])
+def test_models_that_answer_otherwise_have_no_mean(tmp_path, folders, task, names):
+    model = create_model("test_resnet", num_classes=4)
+    model.task = task
+    other = save_model(model, tmp_path / "other", class_names=names)
+    with pytest.raises(UsageError, match=r"(?s)other.*(answers|order)|answers.*other"):
+        invoke(average, other, folders["classification"], "--output", tmp_path / "mean")
+    invoke(average, other, other, "--output", tmp_path / "mean")
+    assert answer_of(open_model(str(tmp_path / "mean"))).names == tuple(names)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_weights_file_of_a_saved_folder_answers_as_the_folder_does(folders, task):
+    whole, file = (open_model("test_resnet", f"{folders[task]}{end}") for end in ("", "/model.safetensors"))
+    assert answer_of(file) == answer_of(whole)
+    assert file.pretrained_cfg["input_size"] == whole.pretrained_cfg["input_size"]
+
+
+AXES = ("width", "height")
+"""Numbers to predict: each is the brightness of a half of the picture."""
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory):
+    """A run that predicts two numbers, and the folder of its table."""
+    root = tmp_path_factory.mktemp("numbers")
+    rows = []
+    for index in range(32):
+        values = np.random.default_rng(index).random(2)
+        pixels = np.repeat(np.repeat((255 * values).astype(np.uint8)[:, None], 8, 0), 16, 1)
+        Image.fromarray(pixels).convert("RGB").save(root / f"{index}.png")
+        rows.append([f"{index}.png", *(f"{value:.4f}" for value in values), "val" if index % 4 == 0 else "train"])
+    lines = [["file", *AXES, "split"], *rows]
+    (root / "two.csv").write_text("\n".join(",".join(line) for line in lines))
+    settings = {
+        "model.name": "test_resnet", "model.img_size": [16], "data.source": two(root), "data.batch_size": 24,
+        "loss.task": "regression", "run.epochs": 1, "run.device": "cpu", "run.output": str(root / "run"),
+    }  # fmt: skip
+    train(Config().merged(nested(settings), "test"))
+    return root
+
+
+def two(root, *names):
+    return f"csv:{root}/two.csv?target_format=value&target_key={','.join(names or AXES)}"
+
+
+def scored(root, *names):
+    """The scores of the run on the numbers of these names, and the values predicted for each image."""
+    output = root / "rows.jsonl"
+    arguments = [root / "run", "--data", two(root, *names), "--device", "cpu", "--json", "--output", output]
+    row = json.loads(invoke(validate, *arguments))
+    return row["mae"], np.array([json.loads(line)["answer"] for line in output.read_text().splitlines()])
+
+
+def test_numbers_to_predict_line_up_by_name(measured):
+    same, answers = scored(measured)
+    turned, others = scored(measured, *AXES[::-1])
+    assert turned == pytest.approx(same)
+    assert np.array_equal(others, answers[:, ::-1])
+
+
+def test_numbers_of_other_names_are_refused_and_answers_are_named(measured):
+    table = (measured / "two.csv").read_text()
+    (measured / "other").mkdir()
+    for path in measured.glob("*.png"):
+        path.rename(measured / "other" / path.name)
+    (measured / "other" / "two.csv").write_text(table.replace("height", "depth"))
+    with pytest.raises(UsageError, match=r"has 'depth', which .*run does not know; it answers 'width', 'height'"):
+        scored_other = two(measured / "other", "width", "depth")
+        invoke(validate, measured / "run", "--data", scored_other, "--device", "cpu")
+    said = invoke(predict, measured / "other" / "0.png", "--model", measured / "run", "--device", "cpu")
+    assert [text.split()[0] for text in said.splitlines()[1].strip().split("  ")] == list(AXES)
+    seen = json.loads((measured / "run" / "report" / "seen.json").read_text())
+    assert all(re.fullmatch(r"width 0\.\d+, height 0\.\d+", row["target"]) for row in seen)

@@ -17,7 +17,7 @@ from imgzoo.specs import ModelSpec, WeightSpec
 from imgzoo.spelling import translated
 
 from .disk import CONFIG, FILES, read_config
-from .places import fetch_config, package_license
+from .places import PREFERRED, fetch_config, package_license
 from .stored import MOST_PATCHES, check_stored
 
 SCHEMES = ("hf-hub:", "local-dir:", "package:")
@@ -115,8 +115,8 @@ def _with_weights(source: ModelSource, where: str) -> ModelSource:
         source.weights, source.weights_from = find_weights(source.spec, where), "tag"
     elif where.startswith(SCHEMES) or "://" in where or os.path.exists(where):
         source.weights_from = where
-        if _describes(where):
-            stored = from_folder(where)
+        if folder := _described(where):
+            stored = from_folder(folder)
             source.config, source.class_names, source.task = stored.config, stored.class_names, stored.task
     elif where.endswith(FILES) or os.sep in where:
         raise WeightsError(f"there is no weight file or folder '{where}'")
@@ -126,10 +126,14 @@ def _with_weights(source: ModelSource, where: str) -> ModelSource:
     return source
 
 
-def _describes(where: str) -> bool:
-    """Whether a folder says which network of ours it holds; another library's configuration does not."""
-    folder = Path(where.removeprefix("local-dir:"))
-    return (folder / CONFIG).is_file() and bool(_architecture(read_config(folder / CONFIG)))
+def _described(where: str) -> str:
+    """The folder that says which network of ours the weights are, empty where there is none: `where` itself, or the
+    saved folder that the file is of. Another library's configuration does not say it.
+    """
+    path = Path(where.removeprefix("local-dir:"))
+    folder = path.parent if path.name in PREFERRED else path
+    described = (folder / CONFIG).is_file() and bool(_architecture(read_config(folder / CONFIG)))
+    return f"local-dir:{folder}" if described else ""
 
 
 def _architecture(config: dict[str, Any]) -> Any:

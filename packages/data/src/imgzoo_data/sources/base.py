@@ -50,6 +50,8 @@ class Facts:
     num_classes: int = 0
     multi_label: bool = False
     numeric: bool = False
+    value_names: Sequence[str] = ()
+    """What the numbers to predict are called, where a sample has several."""
     name: str = ""
     """How the source was asked for, `scheme:location`."""
     split: str = ""

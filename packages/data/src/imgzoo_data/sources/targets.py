@@ -65,9 +65,14 @@ class Targets:
         """Names that the data set itself gives to numbers."""
         self.names: list[str] = names_of(self.numbers) if self.numbers else []
         if form == "multihot" and len(self.keys) > 1:
-            short = [key.rpartition("/")[2] for key in self.keys]
-            self.names = short if len(set(short)) == len(short) else list(self.keys)
+            self.names = self._fields
         self.num_classes = num_classes or len(self.names)
+
+    @property
+    def _fields(self) -> list[str]:
+        """What the target fields are called: the last part of their paths, or the whole where those repeat."""
+        short = [key.rpartition("/")[2] for key in self.keys]
+        return short if len(set(short)) == len(short) else list(self.keys)
 
     @property
     def multi_label(self) -> bool:
@@ -81,6 +86,7 @@ class Targets:
         """Give a source what is known of its labels."""
         source.class_names, source.num_classes = [] if self.numeric else self.names, self.num_classes
         source.multi_label, source.numeric = self.multi_label, self.numeric
+        source.value_names = self._fields if self.numeric and len(self.keys) > 1 else ()
         source.rule, source.notes = self.rule, [*source.notes, *self.notes]
 
     @property

@@ -18,12 +18,19 @@ from imgzoo.cli.output import say
 def command(paths: tuple[Path, ...], output: Path, last: int, best: int, shares: str) -> None:
     """Average the weights at PATHS: run folders, checkpoints, saved folders or .safetensors files."""
     from imgzoo.errors import UsageError
-    from imgzoo_train.models.averaging import average_weights, checkpoints_of, load_weights, write_weights
+    from imgzoo_train.models.averaging import (
+        average_weights,
+        checkpoints_of,
+        load_weights,
+        refuse_other_answers,
+        write_weights,
+    )
 
     if last and best:
         raise UsageError("--last and --best choose other checkpoints: give one of them")
     chosen = [inner for path in paths for inner in checkpoints_of(path, last, best)]
     loaded = [load_weights(path) for path in chosen]
+    refuse_other_answers(loaded)
     try:
         parts = [float(part) for part in shares.split(",")] if shares else None
     except ValueError as error:

@@ -81,7 +81,8 @@ def command(
             for answer in row.get("classes", ()):
                 say(f"  {answer['probability']:7.2%}  {answer['class']}")
             if "values" in row:
-                say("  " + "  ".join(f"{value:.6g}" for value in row["values"]))
+                called = [f"{name} " for name in row.get("names", [])] or [""] * len(row["values"])
+                say("  " + "  ".join(f"{name}{value:.6g}" for name, value in zip(called, row["values"])))
             if "error" in row:
                 say(f"  error: {row['error']}")
     if any("error" in row for row in rows):

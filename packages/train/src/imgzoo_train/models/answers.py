@@ -66,8 +66,8 @@ class Answer:
 class Alignment:
     """How a batch is scored: which outputs of the network, and which of them a class of the data is.
 
-    The model's other classes stay in the running for one label an image. Where several may hold, only outputs that the
-    data knows are scored: what it does not label is not absent.
+    The model's other classes stay in the running for one label an image. Where several may hold, and of numbers to
+    predict, only outputs that the data knows are scored: what it does not label is not absent.
     """
 
     classes: int
@@ -120,7 +120,7 @@ def answer_of_data(source: Any, task: str, what: str = "") -> Answer:
                 "numbers: give them in a table, as csv:"
             )
         count = 1 if names else int(source.num_classes)
-        names = ()
+        names = tuple(str(name) for name in getattr(source, "value_names", ()))
     else:
         found = ("regression" if numeric else "classification", "multilabel")[several]
         kind, fits, count = KINDS[found], found == task, int(source.num_classes)
@@ -144,7 +144,7 @@ def align(answer: Answer, data: Answer, what: str = "the model", where: str = "t
     """
     if answer.task != data.task:
         raise UsageError(f"{what} answers with {KINDS[answer.task]}, {where} has {KINDS[data.task]}")
-    if answer.task == "regression" or not (answer.names and data.names):
+    if not (answer.names and data.names):
         return _by_number(answer, data, what, where)
     places: list[int | None] = list(range(data.count))
     if answer.names != data.names:
@@ -163,7 +163,7 @@ def align(answer: Answer, data: Answer, what: str = "the model", where: str = "t
     if twice:
         raise UsageError(f"{listed(twice)} of {where} are one class of {what}; merge them, or use a class_map")
     same = found == list(range(len(answer.names)))
-    if answer.task == "multilabel":
+    if answer.task != "classification":
         return Alignment(len(found), None if same else torch.tensor(found))
     columns = torch.tensor(answer.columns) if answer.columns else None
     return Alignment(len(answer.names), columns, None if same else torch.tensor(found))
@@ -181,14 +181,14 @@ def place_of(text: str, answer: Answer, what: str) -> int:
 
 
 def _by_number(answer: Answer, data: Answer, what: str, where: str) -> Alignment:
+    one, several = ("value", "values") if answer.task == "regression" else ("class", "classes")
     if answer.count != data.count:
-        noun = "value" if answer.task == "regression" else "class"
         raise UsageError(
-            f"{where} has {counted(data.count, noun)}, {what} answers {answer.count}, and they have no common names"
+            f"{where} has {counted(data.count, one)}, {what} answers {answer.count}, and they have no common names"
         )
-    if answer.task != "regression" and data.names:
+    if data.names:
         warnings.warn(
-            f"{what} has no class names: its {answer.count} classes are taken in the data's order", stacklevel=3
+            f"{what} has no {one} names: its {answer.count} {several} are taken in the data's order", stacklevel=3
         )
     return Alignment(answer.count)
 

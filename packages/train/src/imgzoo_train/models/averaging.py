@@ -11,8 +11,10 @@ import torch
 
 from imgzoo.errors import UsageError
 from imgzoo.loading.disk import replacing
+from imgzoo.loading.source import from_folder
 from imgzoo_train.files import storage
 from imgzoo_train.files.checkpoints import Checkpoints, read
+from imgzoo_train.models.answers import KINDS, listed
 from imgzoo_train.runs.folder import RunFolder
 
 Weights = dict[str, torch.Tensor]
@@ -73,6 +75,21 @@ def checkpoints_of(path: Path, last: int = 0, best: int = 0) -> list[Path]:
     if not steps:
         raise UsageError(f"{path} holds no checkpoint to average")
     return [root / f"{step:08d}" for step in steps]
+
+
+def refuse_other_answers(loaded: Sequence[Loaded]) -> None:
+    """Raise `UsageError` for models whose outputs mean something else: the mean of those means nothing."""
+    known = [(each.name, from_folder(f"local-dir:{each.template}")) for each in loaded if each.template]
+    for name, source in known[1:]:
+        first, other = known[0]
+        if source.task != other.task:
+            raise UsageError(f"{name} answers with {KINDS[source.task]}, {first} with {KINDS[other.task]}")
+        if source.class_names and other.class_names and source.class_names != other.class_names:
+            order = "in another order" if set(source.class_names) == set(other.class_names) else "others"
+            raise UsageError(
+                f"the classes of {name} are {order} than those of {first}: {listed(source.class_names)}, not "
+                f"{listed(other.class_names)}"
+            )
 
 
 def average_weights(tables: Sequence[Weights], shares: Sequence[float] | None = None) -> Weights:

@@ -95,7 +95,8 @@ class Predictor:
     ) -> Iterator[Row]:
         """`{"file", "classes": [{"class", "index", "probability"}]}`, with `embedding` or `features`, or `error`.
 
-        A model of several labels gives each its own probability; one of numbers gives `values` instead of `classes`.
+        A model of several labels gives each its own probability; one of numbers gives `values` instead of `classes`,
+        and their `names` where they have some.
         """
         for chunk in _chunks(paths, batch_size):
             images, places, errors = self.images(chunk)
@@ -149,7 +150,8 @@ class Predictor:
         if not self.answer.count:
             return [{} for _ in answers]
         if self.answer.task == "regression":
-            return [{"values": values} for values in answers.tolist()]
+            names = {"names": list(self.answer.names)} if self.answer.names else {}
+            return [{"values": values, **names} for values in answers.tolist()]
         best, labels = answers.topk(min(topk, answers.shape[1]), 1), self.answer.labels
         return [
             {

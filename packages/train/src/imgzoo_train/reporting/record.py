@@ -144,7 +144,6 @@ def picture(source: Any, index: int, side: int = SIDE) -> str:
 
 def pictures(loader: Any, names: Sequence[str]) -> list[dict[str, Any]]:
     """Rows of what the network is given of a sample in successive epochs, side by side in one picture."""
-    import numpy as np
     from PIL import Image
 
     from imgzoo_data.pictures import as_picture, data_uri, seen
@@ -160,9 +159,19 @@ def pictures(loader: Any, names: Sequence[str]) -> list[dict[str, Any]]:
         for tile in tiles:
             strip.paste(tile, (left, 0))
             left += tile.width + 4
-        target = loader.source[index].target
-        placed = np.flatnonzero(target).tolist()[:NAMED] if isinstance(target, np.ndarray) else [target]
-        texts = [shortened(names[at]) if names and 0 <= at < len(names) else f"{at:g}" for at in placed]
+        texts = _texts(loader.source[index].target, names, getattr(loader.source, "numeric", False))
         rows.append({"name": name_of(loader.source, index), "target": ", ".join(texts),
                      "image": data_uri(strip, 48 * 1024)})  # fmt: skip
     return rows
+
+
+def _texts(target: Any, names: Sequence[str], numeric: bool) -> list[str]:
+    """The labels of a sample: its classes, or its `numeric` values."""
+    import numpy as np
+
+    if numeric:
+        values = np.atleast_1d(target).tolist()
+        called = [f"{shortened(name)} " for name in names] if len(names) == len(values) else [""] * len(values)
+        return [f"{name}{value:.4g}" for name, value in zip(called, values[:NAMED])]
+    placed = np.flatnonzero(target).tolist()[:NAMED] if isinstance(target, np.ndarray) else [target]
+    return [shortened(names[at]) if names and 0 <= at < len(names) else f"{at:g}" for at in placed]

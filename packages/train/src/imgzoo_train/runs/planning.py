@@ -50,7 +50,8 @@ def dry_run(config: Config) -> str:
     lines = [
         f"model       {config.model.name}, {trained / 1e6:.3f}M parameters train, {frozen / 1e6:.3f}M are fixed",
         f"data        {config.data.source}: {counted(len(parts.sources.train), 'image')} to train on, "
-        f"{len(parts.sources.validation):,} to validate, {counted(parts.sources.classes, 'class')}",
+        f"{len(parts.sources.validation):,} to validate, "
+        f"{counted(parts.sources.classes, 'value' if config.loss.task == 'regression' else 'class')}",
         *(f"  {line}" for line in parts.sources.splits.lines()),
         *(f"  {line}" for line in getattr(parts.model, "changes", ())),
         f"images      {_shape(config, transform)}, {transform.interpolation}, "

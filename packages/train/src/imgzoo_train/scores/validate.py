@@ -242,7 +242,7 @@ def _score(
         channels_last=settings.channels_last,
     )
     names = answer.labels
-    if lined_up.columns is not None and answer.task == "multilabel":
+    if lined_up.columns is not None and answer.task != "classification":
         names = [names[place] for place in lined_up.columns.tolist()]
     threshold = 0.5 if settings.threshold is None else settings.threshold
     real = Real(source, world) if settings.subset == "real" else None
