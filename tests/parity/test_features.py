@@ -3,6 +3,7 @@
 import pytest
 import timm
 import torch
+from torchvision.models.feature_extraction import create_feature_extractor
 
 import imgzoo
 
@@ -57,3 +58,20 @@ def test_default_levels(family):
         assert list(ours.out_indices) == list(theirs.out_indices), name
         assert ours.feature_info.channels() == theirs.channels(), name
         assert ours.feature_info.reduction() == theirs.reduction(), name
+
+
+@pytest.mark.parametrize("name", ["pit_ti_224", "swinv2_cr_tiny_ns_224", "csatv2", "test_resnet"])
+def test_graphs_have_the_levels_at_the_names_of_the_peer(name):
+    """Those whose stages hand on pairs or maps in another order, and one that has constants of its own."""
+    peer = timm.create_model(name).eval()
+    kit.perturb(peer)
+    ours = imgzoo.create_model(name).eval()
+    ours.load_state_dict(peer.state_dict())
+    names = [row["module"] for row in peer.feature_info]
+    x = kit.image(kit.input_sizes(name)[0]).double()
+    found, expected = (create_feature_extractor(model.double(), names, suppress_diff_warning=True)(x) for model in
+                       (ours, peer))  # fmt: skip
+    for each in names:
+        level, other = (given[each] if isinstance(given[each], torch.Tensor) else given[each][0]
+                        for given in (found, expected))  # fmt: skip
+        kit.assert_equal(level, other, each)

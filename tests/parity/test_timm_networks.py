@@ -399,7 +399,8 @@ def test_hooks_on_blocks_see_the_same(name):
 
 
 @pytest.mark.parametrize("name", ["repvit_m1", "levit_128s", "levit_conv_128s", "shvit_s1", "iformer_t",
-                                  "efficientvit_m0", "tiny_vit_5m_224", "ghostnetv3_050", "fastvit_t8"])  # fmt: skip
+                                  "efficientvit_m0", "tiny_vit_5m_224", "ghostnetv3_050", "fastvit_t8",
+                                  "nextvit_small", "efficientvim_m1"])  # fmt: skip
 def test_folded_networks_have_the_keys(name):
     """The peer folds in float32 alone."""
     mine, other = (create(name).eval() for create in both("models", "create_model"))

@@ -57,7 +57,8 @@ class Stage(nn.Module):
         size = (image.shape[2], image.shape[3])
         count = tokens.shape[1]
         y = self.blocks(torch.cat([tokens, image.flatten(2).transpose(1, 2)], dim=1))
-        return y[:, count:].transpose(1, 2).unflatten(2, size), y[:, :count]
+        tokens = y[:, :count]
+        return y[:, count:].transpose(1, 2).unflatten(2, size), tokens  # a graph's stage ends in the map
 
 
 class PoolingVisionTransformer(ImageModel):

@@ -83,6 +83,20 @@ class Block(ShiftedWindows):
         return self.norm3(x + self.drop_path2(self.norm2(self.mlp(x))))
 
 
+class MapEmbed(PatchEmbed):
+    """(B, 3, H, W) -> (B, C, H/4, W/4)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(self.proj(x).permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+class MapStage(Stage):
+    """A stage whose blocks see (B, H, W, C): (B, C, H, W) -> (B, C', H', W')."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.blocks(self.downsample(x.permute(0, 2, 3, 1))).permute(0, 3, 1, 2)
+
+
 class SwinTransformerV2Cr(SwinTransformer):
     """A norm closes the last stage, every stage with `extra_norm_stage`, and every `extra_norm_period` blocks of one.
 
@@ -112,7 +126,7 @@ class SwinTransformerV2Cr(SwinTransformer):
         self.img_size, self.patch_size, self.dynamic_img_size = pair(img_size), pair(patch_size), dynamic_img_size
         by_ratio = windows_by(window_ratio, self.resolution(0), len(depths))
         self.set_windows(windows_of(window_size, len(depths)) if window_size else by_ratio)
-        self.patch_embed = PatchEmbed(patch_size, in_chans, embed_dim)
+        self.patch_embed = MapEmbed(patch_size, in_chans, embed_dim)
         stages, levels = [], []
         make_block = partial(Block, always_partition=always_partition, dynamic=dynamic_img_size, mlp_ratio=mlp_ratio,
                              drop=proj_drop_rate, attn_drop=attn_drop_rate)  # fmt: skip
@@ -123,7 +137,7 @@ class SwinTransformerV2Cr(SwinTransformer):
                     for j in range(1, depths[i] + 1)]  # fmt: skip
             blocks = [make_block(dim, num_heads[i], resolution, self.windows[i], j % 2 == 1, ends[j], drop_path=drop)
                       for j, drop in enumerate(drops)]  # fmt: skip
-            stages.append(Stage(down, *blocks))
+            stages.append(MapStage(down, *blocks))
             levels.append(Feature(dim, self.patch_size[0] * 2**i, f"stages.{i}"))
         self.stages = nn.Sequential(*stages)
         self.feature_info = FeatureInfo(levels)
@@ -132,13 +146,4 @@ class SwinTransformerV2Cr(SwinTransformer):
         self.head_hidden_size = dim * self.head.global_pool.width
 
     def forward_features(self, x: Tensor) -> Tensor:  # (B, 3, H, W) -> (B, C, H/32, W/32)
-        return self._final_norm(self.stages(self.patch_embed(self.sized_input(x))))
-
-    def _final_norm(self, x: Tensor) -> Tensor:
-        return x.permute(0, 3, 1, 2)
-
-    def _stopped(self, x: Tensor) -> Tensor:
-        return x.permute(0, 3, 1, 2)
-
-    def _collect(self, x: Tensor, norm: bool) -> Tensor:
-        return x.permute(0, 3, 1, 2)
+        return self.stages(self.patch_embed(self.sized_input(x)))

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from imgzoo_archs_cnn import repvit
 from imgzoo_archs_efficientnet import ghostnet
-from imgzoo_archs_transformer import efficientvim, iformer, levit, shvit
+from imgzoo_archs_transformer import efficientvim, iformer, levit, nextvit, shvit
 from imgzoo_layers import conv, norm_linear
 from imgzoo_layers.reparam import fold_norm, identity_kernel, merged
 
@@ -20,6 +20,15 @@ def into(layer: Any, weight: torch.Tensor, bias: torch.Tensor) -> Any:
     layer.weight = nn.Parameter(weight, requires_grad=layer.weight.requires_grad)
     layer.bias = nn.Parameter(bias, requires_grad=layer.weight.requires_grad)
     return layer
+
+
+def taken_in(layer: Any, norm: Any) -> nn.Module:
+    """A linear layer, or pointwise convolution, that does what the batch norm before it did."""
+    scale = norm.weight / (norm.running_var + norm.eps).sqrt()
+    shift = norm.bias - norm.running_mean * scale
+    bias = layer.weight.flatten(1) @ shift + layer.bias
+    weight = layer.weight.flatten(1) * scale
+    return into(layer, weight.view_as(layer.weight).detach(), bias.detach())
 
 
 def pair(part: Any) -> nn.Module | None:
@@ -41,12 +50,7 @@ def norm_away(part: Any) -> nn.Module | None:
 def norm_linear_of(part: Any) -> nn.Module | None:
     """A batch norm and the linear layer behind it."""
     norm, linear = part.bn, list(part.children())[-1]
-    if not isinstance(linear, nn.Linear):
-        return None
-    scale = norm.weight / (norm.running_var + norm.eps).sqrt()
-    shift = norm.bias - norm.running_mean * scale
-    bias = linear.weight @ shift + linear.bias
-    return into(linear, (linear.weight * scale).detach(), bias.detach())
+    return taken_in(linear, norm) if isinstance(linear, nn.Linear) else None
 
 
 def two_heads(part: Any) -> nn.Module | None:
@@ -82,9 +86,76 @@ def ghost(part: Any) -> nn.Module | None:
     return None
 
 
+def mlp_norm(part: Any, name: str = "norm") -> nn.Module | None:
+    """A block of Next-ViT whose mlp takes in the norm before it."""
+    if isinstance(getattr(part, name), nn.BatchNorm2d):
+        taken_in(part.mlp.fc1, getattr(part, name))
+        setattr(part, name, nn.Identity())
+    return None
+
+
+def attention_norms(part: Any) -> nn.Module | None:
+    """One that attends: the mean of positions, between two norms, may as well follow the second."""
+    attn = part.e_mhsa
+    for norm, layers in ((attn.norm, (attn.k, attn.v)), (part.norm1, (attn.q, attn.k, attn.v))):
+        for layer in layers if isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d) else ():
+            taken_in(layer, norm)
+    attn.norm, part.norm1 = nn.Identity(), nn.Identity()
+    return mlp_norm(part, "norm2")
+
+
+class MergedBlock(efficientvim.Block):
+    """A block of EfficientViM whose depthwise convolutions have the rest of the map in them."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        share = self.alpha.sigmoid()[:, :, None, None]
+        x = self.dwconv1(x)
+        y, hidden = self.mixer(self.norm(x))
+        x = self.dwconv2(x + share[1] * (y - x))
+        return x + share[3] * (self.ffn(x) - x), hidden
+
+
+class MergedMerging(efficientvim.PatchMerging):
+    """Its merging of patches with the residuals in the convolutions."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.dwconv2(self.conv(self.dwconv1(x)))
+
+
+def shares(part: Any) -> nn.Module | None:
+    """What a convolution takes of each channel, and what the map keeps."""
+    taken = part.alpha.sigmoid()
+    with_rest(part.dwconv1, taken[0], 1 - taken[0])
+    with_rest(part.dwconv2, taken[2], 1 - taken[2])
+    return turned(part, MergedBlock)
+
+
+def residuals(part: Any) -> nn.Module | None:
+    for each in (part.dwconv1, part.dwconv2):
+        with_rest(each, 1.0, 1.0)
+    return turned(part, MergedMerging)
+
+
+def turned(part: nn.Module, kind: type[nn.Module]) -> None:
+    part.__dict__.pop("adopted_from", None)
+    part.__class__ = kind
+
+
+def with_rest(part: Any, taken: Any, kept: Any) -> None:
+    """A depthwise convolution with its norm, `taken`, and its input, `kept`, as one convolution."""
+    norm_away(part)
+    layer = part.conv
+    eye = identity_kernel(layer.out_channels, layer.groups, layer.kernel_size[0], layer.weight)
+    rest = torch.as_tensor(kept).view(-1, 1, 1, 1) * eye
+    into(layer, (torch.as_tensor(taken).view(-1, 1, 1, 1) * layer.weight + rest).detach(),
+         (taken * layer.bias).detach())  # fmt: skip
+
+
 FUSED: dict[type, Callable[[Any], nn.Module | None]] = {
     conv.ConvBn: pair, conv.ConvNorm: pair, levit.ConvNorm: pair, levit.LinearNorm: pair,
-    efficientvim.ConvNorm: norm_away, norm_linear.NormLinear: norm_linear_of, norm_linear.TwoHeads: two_heads,
+    efficientvim.ConvNorm: norm_away, efficientvim.Block: shares, efficientvim.PatchMerging: residuals,
+    nextvit.ConvBlock: mlp_norm, nextvit.TransformerBlock: attention_norms,
+    norm_linear.NormLinear: norm_linear_of, norm_linear.TwoHeads: two_heads,
     shvit.Residual: residual, repvit.RepVggDw: branches, iformer.Position: branches, ghostnet.GhostV3: ghost,
 }  # fmt: skip
 UNFUSED = {"efficientformer_v2"}
