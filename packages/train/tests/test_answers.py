@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import ast
+import contextlib
 import json
 import re
+import shutil
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,10 +17,11 @@ from click.testing import CliRunner
 from PIL import Image
 
 import imgzoo_data
+import imgzoo_train
 from imgzoo import create_model, save_model
-from imgzoo.errors import DataError, ImgzooError, UsageError, WeightsError
+from imgzoo.errors import DataError, ImgzooError, ImgzooWarning, UsageError, WeightsError
 from imgzoo_data.sources.base import Sample, Source
-from imgzoo_train.cli import average, benchmark, export, predict, validate
+from imgzoo_train.cli import average, benchmark, embed, export, predict, validate
 from imgzoo_train.config.settings import Config, nested
 from imgzoo_train.loop.distillation import Teacher
 from imgzoo_train.loop.state import State
@@ -656,3 +661,43 @@ def test_numbers_of_other_names_are_refused_and_answers_are_named(measured):
     assert [text.split()[0] for text in said.splitlines()[1].strip().split("  ")] == list(AXES)
     seen = json.loads((measured / "run" / "report" / "seen.json").read_text())
     assert all(re.fullmatch(r"width 0\.\d+, height 0\.\d+", row["target"]) for row in seen)
+
+
+@pytest.mark.parametrize("task", ["multilabel", "regression"])
+def test_a_bare_file_answers_what_is_said(tmp_path, folders, data, task):
+    data(task, "same")
+    shutil.copy(f"{folders[task]}/model.safetensors", tmp_path / "bare.safetensors")
+    arguments = ["test_resnet", "--pretrained", tmp_path / "bare.safetensors", "--data", "pictures:", "--device", "cpu"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ImgzooWarning)  # its classes have no names
+        row = json.loads(invoke(validate, *arguments, "--img-size", 16, "--json", "--task", task))
+    assert row[SCORE[task]] > 99
+    with pytest.raises(UsageError, match="answers with"):
+        invoke(validate, folders[task], "--data", "pictures:", "--task", "classification")
+
+
+def test_answers_by_chance_are_said_so(folders, data, tmp_path):
+    data("classification", "same")
+    Image.new("RGB", (16, 16)).save(tmp_path / "a.png")
+    model = ["test_resnet", "--pretrained", "false"]
+    for module, *arguments in (
+        (validate, *model, "--data", "pictures:"),
+        (predict, tmp_path / "a.png", "--model", *model),
+        (embed, "pictures:", "--model", *model, "--output", tmp_path / "a.npy"),
+    ):
+        with (
+            pytest.warns(ImgzooWarning, match="test_resnet was built without weights"),
+            contextlib.suppress(UsageError),
+        ):
+            invoke(module, *arguments, "--device", "cpu")
+
+
+def test_warnings_of_commands_are_a_sentence(capsys):
+    from imgzoo.cli.output import show_warning
+
+    for path in Path(imgzoo_train.__file__).parent.rglob("*.py"):
+        for call in ast.walk(ast.parse(path.read_text())):
+            if isinstance(call, ast.Call) and ast.unparse(call.func) == "warnings.warn":
+                assert ast.unparse(call.args[1]) == "ImgzooWarning", f"{path}:{call.lineno}"
+    show_warning("so it is", ImgzooWarning, "/somewhere.py", 3)
+    assert capsys.readouterr().err == "imgzoo: so it is\n"

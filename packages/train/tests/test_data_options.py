@@ -90,6 +90,7 @@ def test_the_range_of_values_travels_to_predict(tmp_path):
     assert "%" in shown and "error" not in shown
 
 
+@pytest.mark.filterwarnings("ignore:test_resnet was built without weights")
 def test_every_command_has_the_pixel_limit(flat, tmp_path):
     limit = ["--max-pixels", 100]
     model = ["test_resnet", "--pretrained", "false"]
@@ -145,3 +146,18 @@ def test_streams_are_scored_and_not_trained_on(tmp_path):
     assert "is a stream, whose images have no names" in rows
     scores = [json.loads(invoke(validate, run, "--data", data, "--json").stdout) for data in (source, counted)]
     assert scores[0]["n"] == scores[1]["n"] == 4 and scores[0]["top1"] == scores[1]["top1"]
+
+
+@pytest.mark.parametrize("channels, asked", [(5, None), (3, 7)])
+def test_images_of_other_channels_are_refused_before_the_first_batch(tmp_path, channels, asked):
+    for split in ("train", "val"):
+        for name in ("ant", "bee"):
+            (tmp_path / split / name).mkdir(parents=True)
+            for index in range(4):
+                pixels = np.random.default_rng([index, ord(name[0]), len(split)]).integers(0, 255, (8, 8, channels))
+                np.save(tmp_path / split / name / f"{index}.npy", pixels.astype(np.uint8))
+    common = ["test_resnet", "--data", f"folder:{tmp_path}", *TINY, "--output", tmp_path / "run", "--dry-run"]
+    given = [] if asked is None else ["--in-chans", asked]
+    text = f"the image has {channels} channels; the network takes {asked or 3}; --in-chans {channels} builds"
+    assert text in fails(train, *common, *given)
+    invoke(train, *common, "--in-chans", channels)

@@ -228,6 +228,7 @@ def test_a_class_is_a_name_or_a_number(folder, photo):
     assert torch.equal(first.relevance, second.relevance)
 
 
+@pytest.mark.filterwarnings("ignore:.* was built without weights")
 def test_mistakes_get_one_sentence(folder, photo, tmp_path):
     def sentence(image=photo, model=folder, method="gradcam", output=tmp_path / "new.png", more=()):
         return fails(command, image, "--model", model, "--method", method, "--output", output, *more)

@@ -50,6 +50,7 @@ class Tokens(torch.nn.Module):
         return x.flatten(2)
 
 
+@pytest.mark.filterwarnings("ignore:test_resnet was built without weights")
 def test_a_size_that_is_no_larger_is_refused():
     words = ["test_resnet", "--pretrained", "false", "--data", "digits:", "--test-pool"]
     result = CliRunner().invoke(command, [*words, "--img-size", "64"])

@@ -76,7 +76,11 @@ class MissingDependencyError(ImgzooError, ImportError):
     """An optional library is missing; the message gives the install command."""
 
 
-class PluginWarning(UserWarning):
+class ImgzooWarning(UserWarning):
+    """What was done may not be what was meant; a command shows the sentence alone."""
+
+
+class PluginWarning(ImgzooWarning):
     """A plugin could not be used."""
 
 

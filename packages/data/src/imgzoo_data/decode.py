@@ -358,6 +358,14 @@ def _load_npy(data: Any) -> np.ndarray:
         raise DataError(f"the .npy is damaged: {_say(error)}") from error
 
 
+class ChannelError(DataError):
+    """The image has other channels than the network takes."""
+
+    def __init__(self, have: int, channels: int):
+        super().__init__(f"the image has {have} channels; the network takes {channels}")
+        self.have = have
+
+
 def to_uint8(array: np.ndarray, channels: int, values: tuple[float, float] | None = None) -> np.ndarray:
     """(H, W) or (H, W, C) of any number type as (H, W, channels) uint8; `values` are those of black and white.
 
@@ -377,7 +385,7 @@ def to_uint8(array: np.ndarray, channels: int, values: tuple[float, float] | Non
         return np.repeat(array, 3, axis=2)
     if channels == 1 and have in (3, 4):
         return np.asarray(Image.fromarray(np.ascontiguousarray(array[:, :, :3])).convert("L"))[:, :, None]
-    raise DataError(f"the image has {have} channels; the network takes {channels}")
+    raise ChannelError(have, channels)
 
 
 def turn_upright(array: np.ndarray, orientation: int) -> np.ndarray:

@@ -56,7 +56,7 @@ SHOWN = (
 @click.option("--data", "source", required=True, help="digits: or folder:PATH")
 @click.option("--split", default="validation", help="part of --data")
 @click.option("--task", type=TASK,
-              help="what the models must answer; they say it themselves")  # fmt: skip
+              help="what the models answer, where a file of weights does not say it")  # fmt: skip
 @pretrained("weights of models given by name")
 @ENGINE
 @batch_size(64)

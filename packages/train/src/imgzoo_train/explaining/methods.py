@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from imgzoo.errors import CapabilityError
+from imgzoo.errors import CapabilityError, ImgzooWarning
 from imgzoo.features import Feature, to_map
 from imgzoo.model.levels import is_grid
 from imgzoo.model.tokens import TokenModel
@@ -97,6 +97,7 @@ def integrated_gradients(model: Any, image: Tensor, index: int) -> Tensor:
         warnings.warn(
             f"{STEPS} steps of integrated gradients explain {whole + gap:.3g} of a difference of {whole:.3g}: "
             "--method occlusion needs no gradients",
+            ImgzooWarning,
             stacklevel=2,
         )
     return found

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from imgzoo.errors import CapabilityError, UsageError
-from imgzoo_train.models.opening import advised, examined, open_model, open_split
+from imgzoo_train.models.opening import advised, examined, open_model, open_split, warn_of_chance
 from imgzoo_train.models.prediction import NOT_FINITE
 from imgzoo_train.models.sizes import check_size
 from imgzoo_train.techniques.precision import create_precision
@@ -72,6 +72,7 @@ class Embedder:
 
         self.text, self.kind, self.device = text, kind, device or torch.device("cpu")
         self.model = open_model(text, pretrained, num_classes=0, img_size=img_size).eval()
+        warn_of_chance(self.model, text)
         if img_size is not None:
             check_size(self.model, img_size)
         self.weights = digest_of(self.model)

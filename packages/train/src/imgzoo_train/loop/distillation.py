@@ -62,10 +62,11 @@ class Teacher(nn.Module):
 
 def distilled(config: Config, loss: Callable[..., torch.Tensor], state: State, sources: Any) -> LossFn:
     """The loss function of a run with a teacher."""
-    from imgzoo_train.models.opening import open_model
+    from imgzoo_train.models.opening import open_model, warn_of_chance
 
     part, task = config.distill, config.loss.task
     model = open_model(part.teacher, part.teacher_pretrained)
+    warn_of_chance(model, f"the teacher {part.teacher}")
     columns = None
     if part.kind != "feature":
         wanted = Answer(task, sources.classes, tuple(sources.names))

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from imgzoo.errors import UsageError
+from imgzoo.errors import ImgzooWarning, UsageError
 from imgzoo.text import counted
 
 ACTIVATIONS = {"classification": "softmax", "multilabel": "sigmoid", "regression": "identity"}
@@ -188,7 +188,9 @@ def _by_number(answer: Answer, data: Answer, what: str, where: str) -> Alignment
         )
     if data.names:
         warnings.warn(
-            f"{what} has no {one} names: its {answer.count} {several} are taken in the data's order", stacklevel=3
+            f"{what} has no {one} names: its {answer.count} {several} are taken in the data's order",
+            ImgzooWarning,
+            stacklevel=3,
         )
     return Alignment(answer.count)
 

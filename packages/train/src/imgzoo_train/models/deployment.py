@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from imgzoo.errors import ImgzooError, UsageError
+from imgzoo.errors import ImgzooError, ImgzooWarning, UsageError
 from imgzoo.memory import keep_memory
 from imgzoo.text import first_line
 from imgzoo_train.engines.base import DTYPES, Engine, ExportError, check_count, torch_run
@@ -207,7 +207,7 @@ def _lowered(plan: Plan, engine: Engine, precision: str) -> Deployed:
         low.report["why"] = f"{precision} takes {ratio:.2g} times as long as fp32"
         return low
     told = f"{precision} takes {ratio:.2g} times as long as fp32 with {engine.name} here: the model computes in fp32"
-    warnings.warn(told, stacklevel=4)
+    warnings.warn(told, ImgzooWarning, stacklevel=4)
     exact.report["why"] = told
     return exact
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from imgzoo.errors import UsageError, WeightsError
+from imgzoo.errors import ImgzooWarning, UsageError, WeightsError
 from imgzoo.loading.source import means_folder
 
 
@@ -96,6 +96,7 @@ def open_ready(
     from .sizes import check_size
 
     model = open_model(text, pretrained, img_size=img_size)
+    warn_of_chance(model, text)
     if isinstance(model, Deployed):
         if engine is not None:
             raise UsageError(f"{text} is deployed with {model.engine}: leave --engine out")
@@ -105,6 +106,12 @@ def open_ready(
     if img_size is not None:
         check_size(model, img_size)
     return deploy(model, engine, precision=precision, example=example_images(model, batch, seen_size(model, img_size)))
+
+
+def warn_of_chance(model: Any, text: str) -> None:
+    """Warn of a model that learned nothing, where its answers are to be used."""
+    if getattr(model, "load_report", None) is None and hasattr(model, "load_report"):
+        warnings.warn(f"{text} was built without weights: what it answers is chance", ImgzooWarning, stacklevel=3)
 
 
 def seen_size(model: Any, img_size: int | None = None) -> tuple[int, int, int]:
@@ -141,6 +148,8 @@ def open_model(text: str, pretrained: str = "true", **options: Any) -> Any:
         )
     if not model.class_names and Path(pretrained).is_file() and (subset := infer_imagenet_subset(model)):
         warnings.warn(
-            f"'{pretrained}' names no classes: its {model.num_classes} are taken as those of {subset}", stacklevel=2
+            f"'{pretrained}' names no classes: its {model.num_classes} are taken as those of {subset}",
+            ImgzooWarning,
+            stacklevel=2,
         )
     return model

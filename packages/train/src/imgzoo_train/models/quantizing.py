@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from imgzoo.errors import UsageError
+from imgzoo.errors import ImgzooWarning, UsageError
 from imgzoo_train.engines.base import WEIGHTS, Engine, ExportError, multiplies_bytes
 from imgzoo_train.models.deployed import Deployed
 from imgzoo_train.models.opening import advised, examined, open_split
@@ -91,7 +91,7 @@ def quantized(plan: Plan, engine: Engine, given: Any) -> Deployed:
             told += ", and int8 weights alone do not run: it stays static"
         else:
             told += ": only the weights are int8"
-        warnings.warn(told, stacklevel=5)
+        warnings.warn(told, ImgzooWarning, stacklevel=5)
         found.report["why"] = told
     plan.step("scoring int8")
     accuracy = found.report["accuracy"] = score(plan.model, found, pictures)

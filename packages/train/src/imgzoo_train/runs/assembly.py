@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from imgzoo.errors import UsageError
+from imgzoo.errors import DataError, UsageError
 from imgzoo.options import parameters_of
 from imgzoo.registry import registry
 from imgzoo.text import counted, first_line
@@ -170,8 +170,30 @@ def data_config(config: Config, model: nn.Module, sources: Sources) -> Any:
     own: Any = getattr(model, "pretrained_cfg", {})
     sizes = [(size, size) for size in part.sizes] + [found.input_size[1:]]
     check_size(model, *(size for size in sizes if size != tuple(own.get("input_size", ())[1:])))
+    check_channels(sources.train, found, part.max_pixels)
     model.pretrained_cfg = {**own, **found.to_dict()}  # type: ignore[assignment]
     return found
+
+
+def check_channels(source: Any, config: Any, max_pixels: int | None) -> None:
+    """Raise `UsageError` where images have other channels than the network takes: the first that fits tells, and up to
+    8 are tried.
+    """
+    from imgzoo_data import create_transform
+    from imgzoo_data.decode import ChannelError
+
+    transform, wrong = create_transform(config, training=False, max_pixels=max_pixels), None
+    for row in sorted({round(place * (len(source) - 1) / 7) for place in range(8)}):
+        try:
+            transform(source[row].data)
+        except ChannelError as error:
+            wrong = wrong or error
+        except (DataError, OSError):  # what cannot be read is found when it is used
+            continue
+        else:
+            return
+    if wrong is not None:
+        raise UsageError(f"{source.name}: {wrong}; --in-chans {wrong.have} builds the network for them")
 
 
 @dataclass

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -117,11 +117,7 @@ def validate(
     deployed, count = isinstance(model, Deployed), parameter_count(model)
     if deployed:
         refuse_settled(text, settings)
-    answer = answer_of(model)
-    if settings.task and settings.task != answer.task:
-        raise UsageError(f"{text} answers with {KINDS[answer.task]}; leave out --task {settings.task}")
-    if settings.threshold is not None and answer.task != "multilabel":
-        raise UsageError(f"--threshold is about several labels an image, {text} answers with {KINDS[answer.task]}")
+    answer = _answer(model, text, settings)
     if settings.img_size is not None:
         check_size(model, settings.img_size)
     sequence = asked(model, settings.sequence)
@@ -150,6 +146,18 @@ def validate(
         say(f"{absent} of {data.align.classes} classes have no image here: means over classes leave them out")
     row: Row = {"model": text, **found.metrics, "img_size": _size(model, settings), "batch_size": size}
     return {**row, "params_m": round(count / 1e6, 3), "seconds": round(seconds, 2)}, found
+
+
+def _answer(model: Any, text: str, settings: Settings) -> Answer:
+    """What the model answers, as it says itself or, a bare file of weights, as the settings do."""
+    answer = answer_of(model)
+    if settings.task and answer.task == "classification" and not answer.names and Path(settings.pretrained).is_file():
+        answer = replace(answer, task=settings.task)
+    if settings.task and settings.task != answer.task:
+        raise UsageError(f"{text} answers with {KINDS[answer.task]}; leave out --task {settings.task}")
+    if settings.threshold is not None and answer.task != "multilabel":
+        raise UsageError(f"--threshold is about several labels an image, {text} answers with {KINDS[answer.task]}")
+    return answer
 
 
 def refuse_settled(text: str, settings: Settings) -> None:
