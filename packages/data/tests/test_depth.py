@@ -12,7 +12,7 @@ from PIL import Image
 from imgzoo.errors import DataError, OptionError
 from imgzoo_data import create_dataset, create_loader, create_transform, decode_image, read_header, resolve_data_config
 from imgzoo_data.decode import FORMATS, _formats, observe
-from imgzoo_data.depth import parse_range
+from imgzoo_data.depth import Observed, contradiction, parse_range
 from imgzoo_data.kinds import what_it_is
 from imgzoo_data.sources.base import IMAGE_EXTENSIONS
 
@@ -313,3 +313,12 @@ def test_a_transform_serves_torch_data_sets_in_workers(tmp_path):
     images = ImageFolder(str(tmp_path), transform=create_transform(training=True, input_size=(3, 16, 16)))
     batches = [next(iter(DataLoader(images, 8, num_workers=workers)))[0] for workers in (0, 1)]
     assert batches[0].dtype == torch.float32 and batches[0].min() < 0 and not torch.equal(*batches)
+
+
+@pytest.mark.parametrize("high", [1234564, 2**30 + 1, 16777217])
+@pytest.mark.parametrize("low", [0, -1.0000001])
+def test_a_range_that_is_advised_holds_the_pixels(low, high):
+    """Six digits of a greatest value may lie below it: the advice would be refused with itself."""
+    seen = [Observed("integer", low, high)]
+    advised = contradiction(seen, None).rpartition("--range ")[2].strip(")")
+    assert contradiction(seen, parse_range(advised)) == ""

@@ -203,7 +203,7 @@ def test_folds_of_a_csv(tmp_path):
 def test_two_folders_for_one_split_are_refused(tmp_path):
     place(tmp_path, {"train/a": 1, "val/a": 1, "valid/a": 1})
     assert len(create_dataset(f"folder:{tmp_path}", "valid")) == 1
-    with pytest.raises(UsageError, match="val and valid both"):
+    with pytest.raises(UsageError, match=r"val and valid both"):
         create_dataset(f"folder:{tmp_path}", "validation")
 
 
@@ -436,3 +436,23 @@ def test_names_that_are_numbers_with_fractions_are_said_to_look_like_them(tmp_pa
     notes = create_dataset(f"csv:{tmp_path / 'list.csv'}").notes
     assert [note for note in notes if "--task regression" in note] == list(notes)
     assert bool(notes) == said
+
+
+def test_parts_that_serve_one_split_are_told_apart_by_an_option(tmp_path):
+    for part in ("train", "val", "valid"):
+        write_folder(tmp_path / part, {"a": 2, "b": 2})
+    with pytest.raises(SplitError, match=r"val and valid both serve .* choose one with --val-split val"):
+        open_splits(f"folder:{tmp_path}")
+    assert len(open_splits(f"folder:{tmp_path}", val_split="val", allow_shared=True).validation) == 4
+    (tmp_path / "train").rename(tmp_path / "training")
+    write_folder(tmp_path / "trn", {"a": 2, "b": 2})
+    with pytest.raises(SplitError, match=r"training and trn both serve .* as --data, and what validates as --val-data"):
+        open_splits(f"folder:{tmp_path}", val_split="val")
+
+
+@pytest.mark.parametrize("asked, others", [("val_share", "--val-data and --val-split"),
+                                           ("folds", "--val-data, --val-split and --val-share")])  # fmt: skip
+def test_what_holds_back_is_left_out_or_what_it_contradicts(tmp_path, asked, others):
+    flag = f"--{asked.replace('_', '-')}"
+    with pytest.raises(UsageError, match=f"leave out {flag}, or {others}$"):
+        open_splits(f"folder:{tmp_path}", val_split="val", **{asked: 0.5 if asked == "val_share" else 2})

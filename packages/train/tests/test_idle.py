@@ -12,6 +12,7 @@ from imgzoo.registry import registry
 from imgzoo_train.cli import average, export, launch, predict, push, sweep, train, validate
 from imgzoo_train.config.settings import Config, nested, rows
 from imgzoo_train.models.averaging import write_weights
+from imgzoo_train.runs.checks import check_settings
 from imgzoo_train.runs.idle import IDLE, check_idle, flag_of
 
 GIVEN = {
@@ -23,7 +24,7 @@ GIVEN = {
     "data.augment.erase_count": 2, "data.augment.color_jitter_prob": 0.3, "data.augment.force_color_jitter": True,
     "distill.temperature": 2.0, "distill.hard": True, "run.ema_warmup": False, "run.ema_cpu": True,
     "run.ema_precision": "stochastic", "run.max_nonfinite": 3, "run.rollback_lr": 0.5,
-    "loss.threshold": 0.3,
+    "loss.threshold": 0.3, "data.augment.splits": 3,
 }  # fmt: skip
 BESIDE = {
     "where batches differ in size": {"data.sizes": [8, 16]},
@@ -52,6 +53,7 @@ def test_settings_that_have_their_effect_pass():
         {"run.swa_epochs": 2, "run.ema_cpu": True},
         {"data.augment.auto_augment": "3a", "data.augment.color_jitter": [0.4]},
         {"data.mixup": 0.2, "data.mix_prob": 0.5},
+        {"data.augment.splits": 3, "data.augment.erase": 0.2},
     ):
         check_idle(Config().merged(nested(values), "here"))
     recipe = {"recipe": "deit", "data.augment.erase_mode": "pixel", "data.augment.erase": 0.0}
@@ -150,3 +152,14 @@ def test_weights_are_never_written_over_a_run(tmp_path):
     for target in (tmp_path, tmp_path / "best"):
         with pytest.raises(UsageError, match="belongs to the run"):
             write_weights({}, None, target)
+
+
+def test_an_average_is_named_once():
+    with pytest.raises(UsageError, match=r"^--ema 0\.9,0\.99,0\.9 names a decay twice"):
+        check_settings(Config().merged(nested({"run.ema": [0.9, 0.99, 0.9]}), "here"), output=False)
+
+
+def test_a_batch_holds_the_repeats_of_an_image(tmp_path):
+    common = ["test_resnet", "--data", "digits:", *TINY, "--output", tmp_path / "run", "--dry-run"]
+    assert "--repeats 121 is more than the 120 images of a batch" in fails(train, *common, "--repeats", 121)
+    invoke(train, *common, "--repeats", 120)

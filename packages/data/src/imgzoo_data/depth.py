@@ -94,15 +94,23 @@ def contradiction(seen: Sequence[Observed], declared: tuple[float, float] | None
         span = f"{found.kind} pixels of {found.low:g} to {found.high:g}"
         likely = next((value for value in _USUAL if value >= found.high), found.high)
         if found.low < black or found.high > white:
-            lowest = "" if found.low >= 0 else f"{found.low:g},"
+            lowest = "" if found.low >= 0 else f"{_written(found.low)},"
             said = "declared" if declared else "usual"
-            return f"{span} lie outside the {said} range {black:g} to {white:g}; pass {_option(f'{lowest}{likely:g}')}"
+            return (
+                f"{span} lie outside the {said} range {black:g} to {white:g}; "
+                f"pass {_option(f'{lowest}{_written(likely)}')}"
+            )
         if not declared and white == 65535 and 0 < found.high <= TWELVE_BITS:
             return (
                 f"{span} would be nearly black in the range 0 to 65535; pass {_option(f'{likely:g}')}, or 65535 if "
                 "they are that dark"
             )
     return ""
+
+
+def _written(bound: float) -> str:
+    """A bound so that it is read back as itself: short where that is exact."""
+    return short if float(short := f"{bound:g}") == bound else repr(bound)
 
 
 def _option(values: str) -> str:

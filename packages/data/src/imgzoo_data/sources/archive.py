@@ -19,6 +19,7 @@ from .classes import load_class_map, natural_key, natural_sorted
 from .index import PackedIndex
 from .layout import (
     Folder,
+    both_serve,
     canonical_split,
     classify,
     folder_served,
@@ -110,7 +111,7 @@ def find_archives(location: str, split: str, ending: str) -> Found:
     wanted = canonical_split(split)
     serving = [name for name in folders if split_of(name) == wanted]
     if len(serving) > 1:
-        raise UsageError(f"'{root}': {' and '.join(serving)} both serve the split '{split}'; name one as the split")
+        raise both_serve(f"'{root}'", serving, split)
     if serving:
         return Found(folders[serving[0]], f"folder '{serving[0]}'", False, False)
     named = [path for path in files if path.stem == split or split_of_file(path.stem) == wanted]

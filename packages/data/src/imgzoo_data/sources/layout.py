@@ -78,6 +78,11 @@ def no_split(what: str, split: str, found: Iterable[str]) -> SplitError:
     return SplitError(f"{what} has no split '{split}'; it has {', '.join(names) or 'no named split'}", names)
 
 
+def both_serve(what: str, serving: Sequence[str], split: str) -> SplitError:
+    """The error of a source of which several parts are named after one split."""
+    return SplitError(f"{what}: {' and '.join(serving)} both serve the split '{split}'; name one as the split", serving)
+
+
 def choose_split(kinds: Mapping[str, str], split: str, what: str) -> str | None:
     """The folder that serves a split, None where no folder is named after any split, so that all is one.
 
@@ -103,9 +108,7 @@ def choose_split(kinds: Mapping[str, str], split: str, what: str) -> str | None:
     if len(serving) > 1:
         serving = [name for name in serving if name == split] or serving
     if len(serving) > 1:
-        raise UsageError(
-            f"{what}: {' and '.join(serving)} both serve the split '{split}'; name one of them as the split"
-        )
+        raise both_serve(what, serving, split)
     if not serving:
         raise no_split(what, split, natural_sorted(named))
     return serving[0]

@@ -78,20 +78,18 @@ def open_splits(
     where both halves share samples (but for `allow_shared`), and where classification has a single class; `DataError`
     where values contradict their range.
     """
-    from imgzoo_data import create_dataset  # the public door, whatever stands there
 
     given = dict(options or {})
     asked = "--folds" if folds else "--val-share"
     if (val_share or folds) and (val_source or val_split or (val_share and folds)):
-        raise UsageError(
-            f"{asked} holds back training images; leave out it, or --val-data, --val-split and --val-share"
-        )
+        others = [flag for flag in ("--val-data", "--val-split", "--val-share") if flag != asked]
+        listed = f"{', '.join(others[:-1])} and {others[-1]}"
+        raise UsageError(f"{asked} holds back training images; leave out {asked}, or {listed}")
     if val_share and not 0 < val_share < 1:
         raise UsageError(f"--val-share is a share between 0 and 1, as 0.1, not {val_share:g}")
     if folds and not 0 <= fold < folds:
         raise UsageError(f"there is no fold {fold} of {folds}: folds are at least 2, counted from 0")
-    train = create_dataset(source, TRAIN, task=task, **given)
-    held = None
+    train, held = _open_training(source, task, given), None
     if val_share or folds:
         if isinstance(train, StreamSource):
             raise UsageError(f"{asked} needs a source with random access, not a stream")
@@ -108,6 +106,18 @@ def open_splits(
     splits = Splits(train, validation, [settle(train), settle(validation)], held=held)
     _check(splits, task, allow_shared)
     return splits
+
+
+def _open_training(source: Any, task: str, options: Mapping[str, Any]) -> Any:
+    from imgzoo_data import create_dataset
+
+    try:
+        return create_dataset(source, TRAIN, task=task, **options)
+    except SplitError as error:
+        raise SplitError(
+            f"{error}: give what trains itself, its folder or file, as --data, and what validates as --val-data",
+            error.found,
+        ) from error
 
 
 def _open_validation(

@@ -213,6 +213,8 @@ def build_loaders(
     from imgzoo_data import Mixer, create_loader, create_transform
 
     part, classes = config.data, sources.classes
+    if part.repeats > part.batch_size * world.size:
+        raise UsageError(f"--repeats {part.repeats} is more than the {part.batch_size * world.size} images of a batch")
     shared = {
         "seed": config.run.seed,
         "workers": part.workers,

@@ -49,6 +49,8 @@ def check_settings(config: Config, *, resume: bool = False, output: bool = True)
             raise UsageError(
                 f"{flag} {epochs:g} is longer than the run of --epochs {run.epochs}: give less, or 0 for none"
             )
+    if len(set(run.ema)) < len(run.ema):
+        raise UsageError(f"--ema {','.join(map(str, run.ema))} names a decay twice: give each once")
     idle.check_idle(config)
     check_threads(run.threads)
     if config.data.sequence:

@@ -27,6 +27,8 @@ _CROP = tuple(f"data.augment.{name}" for name in ("crop_kind", "scale", "ratio")
 _STEPS = tuple(
     f"data.augment.{name}" for name in ("hflip", "vflip", "auto_augment", "color_jitter", "grayscale_prob", "blur_prob")
 )
+_OWN_DRAW = ("auto_augment", "color_jitter", "grayscale_prob", "blur_prob", "erase", "row")
+"""Steps that each version of an image draws for itself; crop and flips are one draw for all."""
 IDLE = (
     Idle(("optim.clip_mode",), lambda c: c.optim.clip is not None, "without --clip"),
     Idle(("loss.threshold",), lambda c: c.loss.task == "multilabel", "without --task multilabel"),
@@ -39,6 +41,11 @@ IDLE = (
     Idle(("data.last_batch",), lambda c: not c.data.sizes and len(c.data.sequence) < 2, "where batches differ in size"),
     Idle(_CROP, lambda c: not c.data.sequence, "beside --sequence"),
     Idle(_CROP + _STEPS, lambda c: not _augments(c, "row"), "beside --row"),
+    Idle(
+        ("data.augment.splits",),
+        lambda c: any(_augments(c, name) for name in _OWN_DRAW),
+        "without --auto-augment or another step that differs from version to version",
+    ),
     Idle(("data.augment.erase_mode", "data.augment.erase_count"), lambda c: _augments(c, "erase"), "without --erase"),
     Idle(
         ("data.augment.color_jitter",),
