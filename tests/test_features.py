@@ -140,14 +140,31 @@ def test_senseless_levels_are_refused():
         make(feature_cfg={"norm": True})
 
 
+@torch.no_grad()
+def levels_left(model, x, whole, deepest):
+    """A pruned network has the levels up to the deepest, as they were; it counts from there, and refuses others."""
+    left = model.forward_intermediates(x, intermediates_only=True)
+    assert model.levels_left[-1] == deepest
+    for place, found in zip(model.levels_left, left, strict=True):
+        torch.testing.assert_close(found, whole[place])
+    torch.testing.assert_close(model.forward_intermediates(x, [-1], intermediates_only=True)[0], whole[deepest])
+    assert len(model.forward_intermediates(x, 1, intermediates_only=True)) == 1
+    if deepest + 1 < len(whole):
+        with pytest.raises(UsageError, match=f"index {len(whole) - 1} is out of range"):
+            model.forward_intermediates(x, [len(whole) - 1])
+
+
 @pytest.mark.parametrize("name, options", QUICK.items(), ids=list(QUICK))
 def test_pruned_networks_run_and_take_a_classifier(name, options):
     count = len(imgzoo.create_model(name, device="meta", **options).feature_info)
     for index in sorted({0, count // 2, count - 1}):
         model = imgzoo.create_model(name, drop_rate=0.0, **options).eval()
         x = image(model)
+        with torch.no_grad():
+            whole = model.forward_intermediates(x, intermediates_only=True)
         model.prune_intermediate_layers([index], prune_norm=True)
         assert model(x).isfinite().all()
+        levels_left(model, x, whole, index)
         try:
             model.reset_classifier(3, model.pooled_at_first)
         except UsageError:  # the token that it pooled by went with the head

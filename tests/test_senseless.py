@@ -4,10 +4,12 @@ On the meta device, where nothing costs memory.
 """
 
 import math
+import re
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 import imgzoo
 from imgzoo.errors import CapabilityError, ImgzooError, OptionError, UsageError
@@ -143,6 +145,57 @@ def test_what_is_said(options, says):
 def test_networks_that_no_image_would_pass_are_refused(name, options, says):
     with pytest.raises(UsageError, match=says):
         imgzoo.create_model(name, device="meta", **options)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "says"),
+    [
+        ("dla46x_c", {"channels": [20] * 6},
+         r"with channels=\[20.*\], cardinality=32.*: a layer of 32 groups has 16 channels; it needs a multiple of 32"),
+        ("dla46x_c", {"channels": [3] * 6}, r"with channels=\[3.*cardinality=32.* has no channels left; give more"),
+        ("res2next50", {"channels": (3,) * 4}, "layer1.0.conv1 has no channels left"),
+        ("test_byobnet", {"dims": (3,) * 4}, "has 8 channels, which is less than a group of them"),
+        ("test_byobnet", {"group_size": 7}, "with group_size=7: a layer of 9 groups has 64 channels"),
+        ("dpn48b", {"hidden": 20, "num_classes": 3}, "with hidden=20: a layer of 32 groups has 20 channels"),
+        ("mobilenetv3_small_050", {"group_size": 7}, "with group_size=7: 16 channels do not divide into groups of 7"),
+        ("test_resnet", {"norm": "groupnorm"}, "with norm='groupnorm': a layer of 32 groups has 16 channels"),
+        ("regnetx_002", {"norm_group": 8}, "norm 'batchnorm' takes no group_size; those that do are groupnorm"),
+        ("regnetx_002", {"w0": 3}, "a stage of 0 channels has none inside: w0 is above 4"),
+        ("skresnet18", {"channels": (3,) * 4}, "3 channels do not divide into 2 paths: give even ones"),
+        ("swin_tiny_patch4_window7_224", {"embed_dim": 1}, "with embed_dim=1: 3 heads of 0 channels cannot attend"),
+        ("coat_tiny", {"embed_dims": (20,) * 4}, "the width 20 does not divide into 8 heads"),
+        ("efficientvit_m1", {"embed_dim": (31,) * 3}, r"the width 31 does not divide into \d heads"),
+        ("shvit_s1", {"embed_dim": (20,) * 3}, "48 of 20 channels cannot attend: partial_dim is at most"),
+        ("iformer_t", {"attn_groups": (1,) * 4}, "stage 0 attends .attn_groups., so its head_reductions is at least 1"),
+        ("nextvit_small", {"dims_attend": (1,) * 4}, "32 of 1 channels attend and none is left to convolve"),
+    ],
+)  # fmt: skip
+def test_channels_below_their_groups_name_the_option_and_the_multiple(name, options, says):
+    with pytest.raises(UsageError, match=says) as caught:
+        imgzoo.create_model(name, device="meta", **options)
+    assert "num_classes" not in str(caught.value)
+
+
+CHANNELS = re.compile("channels|dim|width|group|cardinality|radix|hidden|features")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name, options", QUICK.items(), ids=list(QUICK))
+def test_channels_that_no_layer_takes_are_refused(name, options):
+    """Odd, small or ungrouped channels build a network that runs, or are refused by a layer, not by its crash."""
+    row = {key: each.default for key, each in parameters_of(imgzoo.get_spec(name).load())[0].items()}
+    row |= dict(imgzoo.get_spec(name).kwargs) | options
+    for option in filter(CHANNELS.search, row):
+        for value in (1, 3, 20, 0.01):
+            given = row[option]
+            made = type(given)(value for _ in given) if isinstance(given, (list, tuple)) else value
+            try:
+                model = imgzoo.create_model(name, device="meta", **{**options, option: made}).eval()
+            except ImgzooError as error:
+                assert "Error" not in str(error), error
+                continue
+            with torch.no_grad():
+                model(image(model, 2).to("meta"))
 
 
 @pytest.mark.parametrize("name", QUICK)

@@ -136,6 +136,8 @@ def stage_shapes(depth: int, w0: int, wa: float, wm: float, group_size: int, bot
     shapes = []
     for width, same in groupby(widths):
         size = min(group_size, int(width * bottle_ratio))
+        if not size:
+            raise ValueError(f"a stage of {width} channels has none inside: w0 is above 4, bottle_ratio not as small")
         hidden = size * round(width * bottle_ratio / size)
         if group_min_ratio:  # torchvision's networks: halves go up
             hidden = make_divisible(width * bottle_ratio, size, round_limit=group_min_ratio)

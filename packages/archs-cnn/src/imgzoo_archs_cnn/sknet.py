@@ -40,6 +40,8 @@ class SelectiveKernel(nn.Module):
     def __init__(self, dim: int, dim_out: int, stride: int, dilation: int, groups: int, norm: Norm, act: Layer,
                  drop_block: MakeDrop, rd_ratio: float, rd_divisor: int, split_input: bool):  # fmt: skip
         super().__init__()
+        if split_input and dim % PATHS:
+            raise ValueError(f"{dim} channels do not divide into {PATHS} paths: give even ones, or split_input=False")
         self.split_input = split_input
         dim = dim // PATHS if split_input else dim
         self.paths = nn.ModuleList(

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from imgzoo.errors import UsageError
 from imgzoo.model import FeatureInfo, ImageModel, Parts, Shortened
+from imgzoo_layers.attention import head_width
 from imgzoo_layers.drop import drop_path_of, dropout_of
 from imgzoo_layers.init import init_linear_, trunc_normal_
 from imgzoo_layers.mlp import Mlp
@@ -67,7 +68,7 @@ class FactorAttention(nn.Module):
     def __init__(self, dim: int, crpe: ConvRelPosEnc, proj_drop: float):
         super().__init__()
         self.heads = HEADS
-        self.scale = (dim // HEADS) ** -0.5
+        self.scale = head_width(dim, HEADS) ** -0.5
         self.qkv = nn.Linear(dim, 3 * dim)
         self.proj = nn.Linear(dim, dim)
         self.proj_drop = dropout_of(proj_drop)

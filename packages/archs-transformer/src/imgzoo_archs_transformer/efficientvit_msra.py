@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from imgzoo.model import Feature, FeatureInfo, ImageModel, Parts
-from imgzoo_layers.attention import Attending
+from imgzoo_layers.attention import Attending, head_width
 from imgzoo_layers.conv import ConvNorm
 from imgzoo_layers.distance_bias import DistanceTable, distance_bias, distance_index
 from imgzoo_layers.norm_linear import NormLinear, NormLinearHead
@@ -33,7 +33,7 @@ class CascadedGroupAttention(Tabled, Attending):
     sized_by = "window"
 
     def __init__(self, dim: int, kernels: Sequence[int], window: Size):
-        heads, share = len(kernels), dim // len(kernels)
+        heads, share = len(kernels), head_width(dim, len(kernels))
         super().__init__(heads, KEY_DIM, fused=False)
         self.window, self.widths = window, [KEY_DIM, KEY_DIM, share]
         self.attention_biases = nn.Parameter(torch.zeros(heads, window[0] * window[1]))

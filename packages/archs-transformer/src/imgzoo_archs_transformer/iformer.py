@@ -133,6 +133,8 @@ class IFormer(NormLinearHead, ImageModel):
         self.stem = Stem(in_chans, dims[0])
         stages, levels = [], []
         for i, drops in enumerate(drop_path_rates(drop_path_rate, depths)):
+            if attn_groups[i] and not head_reductions[i]:
+                raise ValueError(f"stage {i} attends (attn_groups), so its head_reductions is at least 1")
             dim, convs, blocks = dims[i], depths[i] - 3 * attn_groups[i], []
             for j, drop in enumerate(drops):
                 place = j - max(convs - 1, 0)  # among the triples

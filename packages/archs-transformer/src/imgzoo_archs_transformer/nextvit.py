@@ -97,6 +97,8 @@ class TransformerBlock(nn.Module):
                  drop_path: float):  # fmt: skip
         super().__init__()
         attends = make_divisible(int(0.75 * dim_out), 32)
+        if attends >= dim_out:
+            raise ValueError(f"{attends} of {dim_out} channels attend and none is left to convolve: give more channels")
         self.patch_embed = PatchEmbed(dim, attends, stride)
         self.norm1 = nn.BatchNorm2d(attends)
         self.e_mhsa = EfficientAttention(attends, head_dim, ratio, attn_drop, drop)

@@ -64,6 +64,8 @@ class SingleHeadAttention(Attending):
 
     def __init__(self, dim: int, part: int):
         super().__init__(1, KEY_DIM, fused=False)
+        if part > dim:
+            raise ValueError(f"{part} of {dim} channels cannot attend: partial_dim is at most the channels of a stage")
         self.splits, self.widths = [part, dim - part], [KEY_DIM, KEY_DIM, part]
         self.pre_norm = GroupNorm1(part)
         self.qkv = ConvBn(part, 2 * KEY_DIM + part)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from os import PathLike
+from traceback import walk_tb
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 import torch
@@ -13,7 +15,7 @@ from .errors import CapabilityError, ImgzooError, OptionError, UsageError
 from .features import FeatureModel, default_out_indices
 from .loading.source import ModelSource, locate
 from .loading.stored import stated
-from .options import Parameters, check_network, check_stages, parameters_of
+from .options import Parameters, check_network, check_stages, lines_of, parameters_of
 from .registry import registry
 from .specs import ModelSpec, WeightSpec
 from .spelling import near_words, translated
@@ -221,7 +223,9 @@ def call(build: Callable[..., Any], spec: ModelSpec, arguments: dict[str, Any], 
     except ValueError as error:
         if isinstance(error, UsageError):
             raise
-        raise UsageError(f"{spec.name}: {error}") from error
+        widths = given and re.search(r"channels|groups|heads|norm '", str(error))
+        own = f" with {of_channels(build, arguments, given)}" if widths else ""
+        raise UsageError(f"{spec.name}{own}: {ungrouped(error)}") from error
     except (TypeError, LookupError, AttributeError, OSError, ArithmeticError, AssertionError, RuntimeError) as error:
         if not given or isinstance(error, (torch.OutOfMemoryError, ImgzooError)):
             raise
@@ -235,6 +239,10 @@ def call(build: Callable[..., Any], spec: ModelSpec, arguments: dict[str, Any], 
         raise UsageError(
             f"{spec.name} cannot be built with {own} ({reason}); see imgzoo info {spec.name} --options"
         ) from error
+    if set(given) - set(COMMON) and not all(each.numel() for each in model.parameters()):
+        empty = next(name for name, each in model.named_parameters() if not each.numel())
+        own = of_channels(build, arguments, given)
+        raise UsageError(f"{spec.name} with {own}: {empty.rpartition('.')[0]} has no channels left; give more")
     stride = given.get("output_stride")
     if stride is not None and stride != (found := max(model.feature_info.reduction(), default=stride)):
         raise UsageError(
@@ -242,6 +250,31 @@ def call(build: Callable[..., Any], spec: ModelSpec, arguments: dict[str, Any], 
             "pixels; use 8, 16 or 32"
         )
     return model
+
+
+def ungrouped(error: ValueError) -> str:
+    """What a layer was refused for; where its channels do not divide into groups, with the multiple that it needs.
+
+    PyTorch's own sentence has no numbers: they are read where it was raised.
+    """
+    *_, (frame, _) = walk_tb(error.__traceback__)
+    seen = frame.f_locals
+    groups = seen.get("num_groups", seen.get("groups"))
+    channels = [seen[key] for key in ("num_channels", "in_channels", "out_channels") if key in seen]
+    if "groups" not in str(error) or not isinstance(groups, int) or not channels:
+        return str(error)
+    if groups < 1:
+        return f"a layer has {channels[0]} channels, which is less than a group of them"
+    odd = next((each for each in channels if each % groups), channels[0])
+    return f"a layer of {groups} groups has {odd} channels; it needs a multiple of {groups}"
+
+
+def of_channels(build: Callable[..., Any], arguments: Mapping[str, Any], given: Mapping[str, Any]) -> str:
+    """Those of the `given` options that say how many channels there are, and what the row says of groups, in words."""
+    lines = lines_of(build)
+    own = [key for key in given if re.search(r"channels|group|heads|radix", lines.get(key, "") + key)] or list(given)
+    row = [key for key in arguments if key not in own and re.match(r"(channels of a )?group", lines.get(key, ""))]
+    return ", ".join(f"{key}={arguments.get(key)!r}" for key in (*own, *row) if arguments.get(key))
 
 
 def remember(model: Any, named: ModelSource, given: dict[str, Any]) -> None:

@@ -19,6 +19,8 @@ class Attending(nn.Module):
 
     def __init__(self, heads: int, head_dim: int, attn_drop: float = 0.0, fused: bool = True):
         super().__init__()
+        if heads < 1 or head_dim < 1:
+            raise ValueError(f"{heads} heads of {head_dim} channels cannot attend: give more channels")
         self.num_heads, self.head_dim = heads, head_dim
         self.scale = head_dim**-0.5
         self.fused_attn = fused
@@ -49,7 +51,7 @@ def set_fused_attn(model: nn.Module, enable: bool = True) -> None:
 
 
 def head_width(dim: int, heads: int) -> int:
-    if dim % heads:
+    if heads < 1 or dim % heads:
         raise ValueError(f"the width {dim} does not divide into {heads} heads")
     return dim // heads
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from inspect import signature
 
 import torch
 from torch import Tensor, nn
@@ -162,4 +163,8 @@ def get_norm_act(norm: str | NormAct, act: Act = None, **options: object) -> Nor
         norm = NORM_ACT[key]
         if act is not None:
             options["act"] = act
+        for option in options:
+            if option not in signature(norm).parameters:
+                able = [word for word, each in NORM_ACT.items() if option in signature(each).parameters]
+                raise ValueError(f"norm {key!r} takes no {option}; those that do are {', '.join(able)}")
     return partial(norm, **options) if options else norm

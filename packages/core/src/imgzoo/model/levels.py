@@ -40,6 +40,8 @@ class Leveled(Classified):
     """How levels can come."""
     level_part: ClassVar[int] = 0
     """Where the state is a pair of tensors: the one that levels show."""
+    levels_left = ()
+    """After pruning: the places of the levels that the path still reaches."""
     if TYPE_CHECKING:  # TorchScript would read annotations
         feature_info: FeatureInfo
 
@@ -139,15 +141,15 @@ class Leveled(Classified):
         """Run the network and return `(features, levels)`, or `levels` alone: a list of (B, C, H, W), as asked for.
 
         Args:
-            indices: None for all levels, n for the last n, or a list; negatives count from the end. Levels come in the
-                order of the list, where the field's come by depth.
+            indices: None for all levels, n for the last n, or a list; negatives count from the end, in a pruned
+                network from the deepest left. Levels come in the order of the list, where the field's come by depth.
             norm: apply the final norm to each level, or to the last one where levels are of several widths.
             stop_early: leave out what no level needs; `features` are then what the path had come to, normalized only
                 where the norm fits all levels.
             output_fmt: one of `formats`: "NCHW"; networks of tokens know "NLC" too, some of maps "NHWC".
         """
         self._check_output_fmt(output_fmt)
-        chosen = resolve_indices(len(self.feature_info), indices)
+        chosen = self._asked(indices)
         position: dict[str, list[int]] = {}
         for i, level in enumerate(self.feature_info.levels):
             position.setdefault(level.module, []).append(i)
@@ -174,6 +176,13 @@ class Leveled(Classified):
             x = self._stopped(x)
         return x, levels
 
+    def _asked(self, indices: int | Sequence[int] | None) -> list[int]:
+        """The places of the levels asked for, among those that pruning left."""
+        left = self.levels_left or tuple(range(len(self.feature_info)))
+        if indices is not None and not isinstance(indices, int):
+            indices = [left.index(i) if i in left else max(i, len(left)) if i >= 0 else i for i in indices]
+        return [left[i] for i in resolve_indices(len(left), indices)]
+
     def _check_output_fmt(self, output_fmt: str) -> None:
         if output_fmt not in self.formats:
             known = " or ".join(map(repr, self.formats))
@@ -193,7 +202,7 @@ class Leveled(Classified):
         What is left still runs: `forward` gives the deepest level, normalized where the norm fits it. Without
         `prune_head` the classifier must fit what is left: behind the last level, or any of a network of one width.
         """
-        chosen = resolve_indices(len(self.feature_info), indices)
+        chosen = self._asked(indices)
         pieces, levels = self._pieces(), self.feature_info.levels
         places = [self._place(pieces, level.module) for level in levels]
         place, deepest = max((places[i], i) for i in chosen)
@@ -210,6 +219,7 @@ class Leveled(Classified):
             sharing = [i for i, other in enumerate(levels) if other.module == level.module]
             self.deepest, self.which = level.module, sharing.index(deepest) if len(sharing) > 1 else None
             swap_in(self, self.shortened)
+        self.levels_left = tuple(i for i, at in enumerate(places) if at < place or i in chosen)
         if place < len(pieces):
             self._cut(level.module, chosen)
         dropped = [path for path, _ in pieces[place + 1 :]]
