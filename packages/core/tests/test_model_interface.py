@@ -8,8 +8,8 @@ import torch
 from tiny_models import TinyNet, plugin
 
 import imgzoo
+from imgzoo.construction import call
 from imgzoo.errors import CapabilityError, OptionError, UnknownNameError, UsageError
-from imgzoo.factory import call
 from imgzoo.features import resolve_indices
 from imgzoo.groups import layer_ids
 from imgzoo.model import Checkpointed

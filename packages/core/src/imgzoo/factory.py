@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from os import PathLike
-from traceback import walk_tb
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 import torch
 
-from .errors import CapabilityError, ImgzooError, OptionError, UsageError
+from .construction import call
+from .errors import CapabilityError, OptionError
 from .features import FeatureModel, default_out_indices
 from .loading.source import ModelSource, locate
 from .loading.stored import stated
-from .options import Parameters, check_network, check_stages, lines_of, parameters_of
+from .options import Parameters, check_network, check_stages, parameters_of
 from .registry import registry
 from .specs import ModelSpec, WeightSpec
 from .spelling import near_words, translated
 
 if TYPE_CHECKING:
     from .model import ImageModel
-
-COMMON = ("num_classes", "in_chans", "img_size", "global_pool", "output_stride", "drop_rate", "drop_path_rate")
 
 
 @overload
@@ -211,70 +208,6 @@ def families_with(capability: str) -> str:
     """A sentence naming families that declare a capability."""
     families = sorted({s.family for s in registry("models").specs() if capability in s.capabilities})
     return f"families that can are {', '.join(families[:8])}" if families else "no installed family can"
-
-
-def call(build: Callable[..., Any], spec: ModelSpec, arguments: dict[str, Any], given: dict[str, Any]) -> Any:
-    """Run the constructor; a value it refuses, or one of those `given` that it dies of, is told in one sentence."""
-    for key in ("num_classes", "in_chans"):
-        if key in arguments and (isinstance(arguments[key], bool) or not isinstance(arguments[key], int)):
-            raise UsageError(f"{key} must be a whole number, got {arguments[key]!r}")
-    try:
-        model = build(**arguments)
-    except ValueError as error:
-        if isinstance(error, UsageError):
-            raise
-        widths = given and re.search(r"channels|groups|heads|norm '", str(error))
-        own = f" with {of_channels(build, arguments, given)}" if widths else ""
-        raise UsageError(f"{spec.name}{own}: {ungrouped(error)}") from error
-    except (TypeError, LookupError, AttributeError, OSError, ArithmeticError, AssertionError, RuntimeError) as error:
-        if not given or isinstance(error, (torch.OutOfMemoryError, ImgzooError)):
-            raise
-        unknown = [key for key, value in given.items() if isinstance(error, KeyError) and error.args == (value,)]
-        if unknown:  # a word that no table has
-            raise UsageError(
-                f"{spec.name}: {unknown[0]} has no {error.args[0]!r}; see imgzoo info {spec.name} --options"
-            ) from error
-        own = ", ".join(f"{key}={value!r}" for key, value in given.items())
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise UsageError(
-            f"{spec.name} cannot be built with {own} ({reason}); see imgzoo info {spec.name} --options"
-        ) from error
-    if set(given) - set(COMMON) and not all(each.numel() for each in model.parameters()):
-        empty = next(name for name, each in model.named_parameters() if not each.numel())
-        own = of_channels(build, arguments, given)
-        raise UsageError(f"{spec.name} with {own}: {empty.rpartition('.')[0]} has no channels left; give more")
-    stride = given.get("output_stride")
-    if stride is not None and stride != (found := max(model.feature_info.reduction(), default=stride)):
-        raise UsageError(
-            f"{spec.name}: output_stride={stride} cannot be had, a position of its last map would stand for {found} "
-            "pixels; use 8, 16 or 32"
-        )
-    return model
-
-
-def ungrouped(error: ValueError) -> str:
-    """What a layer was refused for; where its channels do not divide into groups, with the multiple that it needs.
-
-    PyTorch's own sentence has no numbers: they are read where it was raised.
-    """
-    *_, (frame, _) = walk_tb(error.__traceback__)
-    seen = frame.f_locals
-    groups = seen.get("num_groups", seen.get("groups"))
-    channels = [seen[key] for key in ("num_channels", "in_channels", "out_channels") if key in seen]
-    if "groups" not in str(error) or not isinstance(groups, int) or not channels:
-        return str(error)
-    if groups < 1:
-        return f"a layer has {channels[0]} channels, which is less than a group of them"
-    odd = next((each for each in channels if each % groups), channels[0])
-    return f"a layer of {groups} groups has {odd} channels; it needs a multiple of {groups}"
-
-
-def of_channels(build: Callable[..., Any], arguments: Mapping[str, Any], given: Mapping[str, Any]) -> str:
-    """Those of the `given` options that say how many channels there are, and what the row says of groups, in words."""
-    lines = lines_of(build)
-    own = [key for key in given if re.search(r"channels|group|heads|radix", lines.get(key, "") + key)] or list(given)
-    row = [key for key in arguments if key not in own and re.match(r"(channels of a )?group", lines.get(key, ""))]
-    return ", ".join(f"{key}={arguments.get(key)!r}" for key in (*own, *row) if arguments.get(key))
 
 
 def remember(model: Any, named: ModelSource, given: dict[str, Any]) -> None:
