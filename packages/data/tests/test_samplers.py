@@ -157,6 +157,44 @@ def test_labels_of_pairs_may_be_names_vectors_or_numbers():
             create_dataset(wrong)
 
 
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (("cat", 3, "dog"), "of different kinds"),
+        ((None, None, None), "of different kinds"),
+        (([0, 1], [1], [0]), "of different kinds"),
+        ((0.5, float("nan"), 1.0), "the label of item 1 is no finite number"),
+        ((0, -1, 2), "label -1 is no class number"),
+        ((0, 1, 10_000_000), "class numbers go up to 10000000 and only 3 occur"),
+    ],
+)
+def test_labels_of_pairs_that_mean_nothing_are_refused(labels, message):
+    with pytest.raises(DataError, match=message):
+        create_dataset([(noise(i), label) for i, label in enumerate(labels)])
+
+
+def test_labels_of_pairs_are_what_they_look_like():
+    def source(*labels):
+        return create_dataset([(noise(i), label) for i, label in enumerate(labels)])
+
+    truths = source(True, False, True)
+    assert list(truths.class_names) == ["0", "1"] and not truths.numeric
+    assert [truths[i].target for i in range(3)] == truths.targets().tolist() == [1, 0, 1]
+    numbers = source([0.5, 7.5], [1, 0], [2, 3])
+    assert numbers.numeric and not numbers.multi_label and numbers.num_classes == 2
+    assert numbers[0].target.tolist() == [0.5, 7.5]
+    assert source([0.5], [1.0], [2.0]).targets().shape == (3,)
+    assert not source(-1, -1, -1).class_names
+
+
+def test_a_label_without_a_class_is_refused():
+    class Two(Pairs):
+        classes = ("red", "green")
+
+    with pytest.raises(DataError, match="label 2 is none of the 2 classes"):
+        create_dataset(Two())
+
+
 def test_an_iterable_data_set_is_a_stream():
     loader = create_loader(Stream(), create_transform(input_size=(3, 8, 8)), 4)
     assert torch.cat([batch.targets for batch in loader]).tolist() == [0, 1, 2, 0, 1, 2]

@@ -10,9 +10,11 @@ import torch.nn.functional as F
 from test_changed_resume import go  # noqa: F401
 from train_commands import TINY, invoke
 
+from imgzoo.errors import UsageError
 from imgzoo_train import create_loss
 from imgzoo_train.cli import sweep
 from imgzoo_train.loop.losses import class_weights
+from imgzoo_train.runs.sweeping import parse_grid
 
 
 def test_a_sweep_runs_every_fold_and_says_their_mean(tmp_path):
@@ -54,3 +56,17 @@ def test_class_balanced_weighs_by_the_effective_number():
 @pytest.mark.parametrize("name", ["focal", "class-balanced"])
 def test_a_run_gives_a_loss_what_it_needs(go, name):  # noqa: F811
     assert go(epochs=1, loss__name=name)["step"] == 4
+
+
+@pytest.mark.parametrize(
+    ("grid", "said"),
+    [
+        ("optim.lr", "--grid takes KEY=VALUE, such as optim.lr="),
+        ("optim.name=[adamw,sgd]", r"texts in quotes: optim.name=\['sgd', 'adamw'\]; not 'optim.name=\[adamw,sgd\]'"),
+        ("optim.lr=[]", r"--grid takes KEY=\[VALUE"),
+    ],
+)
+def test_a_grid_that_is_none_is_told_how_to_be_one(grid, said):
+    with pytest.raises(UsageError, match=said):
+        parse_grid([grid])
+    assert parse_grid(["optim.name=['sgd', 'adamw']"]) == [("optim.name", ["sgd", "adamw"])]

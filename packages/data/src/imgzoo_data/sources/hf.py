@@ -149,7 +149,7 @@ class HfSource(Source):
         cells = [cell_of(row, targets.keys) for row in found.select_columns(roots)]
         self._targets = read_all(targets, cells, lambda row: f"row {row}, field {', '.join(targets.keys)}")
         targets.tell(self)
-        self.served = f"split '{getattr(found, 'split', None) or 'of the saved set'}'"
+        self.served = f"split '{found.split}'" if getattr(found, "split", None) else "a split of the saved set"
 
     def __len__(self) -> int:
         return len(self.rows)

@@ -176,7 +176,7 @@ class Targets:
                 f"label '{wrong[:80]}' is no class number; pass class_map, or target_format=class for names"
             )
         most = 1 + max((int(label) for label in seen), default=-1)
-        if not self.num_classes and most > max(_SPARSE, 10 * len(seen)):
+        if not self.num_classes and are_sparse(most, len(seen)):
             raise DataError(
                 f"class numbers go up to {most - 1} and only {len(seen)} occur; leave target_format=number out if they "
                 "are names, or pass num_classes"
@@ -230,6 +230,11 @@ class Targets:
         if len(vector) != self.num_classes or not np.isin(vector, (0, 1)).all():
             raise DataError(f"a multi-hot target must be {self.num_classes} values of 0 and 1, not {values[:8]}")
         return vector
+
+
+def are_sparse(most: int, occurring: int) -> bool:
+    """Whether class numbers below `most` are names rather than numbers: far more than the classes that occur."""
+    return most > max(_SPARSE, 10 * occurring)
 
 
 def _parts(text: str) -> list[str]:

@@ -11,6 +11,7 @@ from imgzoo.errors import DataError, UsageError
 
 from .base import Facts, Sample, Source, StreamSource
 from .classes import natural_sorted
+from .targets import are_sparse
 
 _FACTS = tuple(name for name in Facts.__annotations__)
 
@@ -96,8 +97,8 @@ class Retargeted(View):
 class PairSource(Source):
     """(image, label) pairs: a torch data set of them, or any sequence.
 
-    Images are bytes, arrays, Pillow images or tensors; labels are class numbers, names, or vectors of 0 and 1. Class
-    names are those of its `classes`, else of the labels that occur.
+    Images are bytes, arrays, Pillow images or tensors; labels are class numbers, names, vectors of 0 and 1, or other
+    numbers, which are to be predicted. Class names are those of its `classes`, else of the labels that occur.
     """
 
     def __init__(self, pairs: Any):
@@ -110,20 +111,22 @@ class PairSource(Source):
         if not labels:
             raise DataError("there are no (image, label) pairs")
         self.numbers: dict[Any, int] | None = None
-        if isinstance(labels[0], str):
+        if all(isinstance(label, str) for label in labels):
             found = natural_sorted(set(labels))
             self.numbers = {name: number for number, name in enumerate(names or found)}
             labels, names = [self._number(label) for label in labels], list(self.numbers)
-        self._targets = np.asarray(labels)
-        if self._targets.dtype == object:
-            raise DataError("the labels of the pairs are of different kinds; give class numbers, names, or vectors")
-        self.multi_label = self._targets.ndim > 1
-        whole = self._targets.dtype.kind in "iu" and not self.multi_label
-        self.numeric = not (whole or self.multi_label)
-        count = self._targets.shape[1] if self.multi_label else int(self._targets.max()) + 1 if whole else 1
-        self.class_names = [str(name) for name in names] if names is not None and (whole or self.multi_label) else []
-        if not self.class_names and (whole or self.multi_label):
-            self.class_names = [str(number) for number in range(count)]
+        self._targets = _as_table(labels)
+        vectors = self._targets.ndim > 1
+        self.whole_numbers = self._targets.dtype.kind in "iu" and not vectors
+        self.multi_label = vectors and bool(np.isin(self._targets, (0, 1)).all())
+        self.numeric = not (self.whole_numbers or self.multi_label)
+        if self.numeric and vectors and self._targets.shape[1] == 1:
+            self._targets, vectors = self._targets[:, 0], False
+        count = self._targets.shape[1] if vectors else _class_count(self._targets, names) if self.whole_numbers else 1
+        if not self.numeric:
+            self.class_names = [str(name) for name in (names if names is not None else range(count))]
+            if self.multi_label and len(self.class_names) != count:
+                raise DataError(f"the labels are vectors of {count}, and there are {len(self.class_names)} classes")
         self.num_classes = max(count, len(self.class_names))
         self.rule, self.served = "the labels of the pairs", type(pairs).__name__
         self.name = type(pairs).__name__
@@ -139,18 +142,17 @@ class PairSource(Source):
         return pair[0], pair[1]
 
     def _number(self, label: Any) -> int:
-        if self.numbers is None:
-            return label
-        if label not in self.numbers:
-            raise DataError(f"label '{label}' is none of the {len(self.numbers)} classes")
-        return self.numbers[label]
+        known = label in self.numbers if self.numbers is not None else -1 <= label < self.num_classes
+        if not known:
+            raise DataError(f"label '{label}' is none of the {len(self.numbers or self.class_names)} classes")
+        return int(label) if self.numbers is None else self.numbers[label]
 
     def __len__(self) -> int:
         return len(self.pairs)
 
     def __getitem__(self, index: int) -> Sample:
         image, label = self._pair(int(index))
-        target = self._targets[index] if self.multi_label else self._number(_plain(label))
+        target = self._number(_plain(label)) if self.whole_numbers else self._targets[index]
         return Sample(image, target, self.key(index))
 
     def key(self, index: int) -> str:
@@ -205,6 +207,35 @@ def strata(source: Source) -> np.ndarray:
         return np.where(targets.any(1), rarity.argmin(1), -1)
     first = targets if targets.ndim == 1 else targets[:, 0]
     return np.searchsorted(np.quantile(first, np.arange(0.1, 1, 0.1)), first)
+
+
+def _as_table(labels: list[Any]) -> np.ndarray:
+    """Labels as an array of numbers; raises `DataError` for what has no common kind, and for what is no number."""
+    try:
+        table = np.asarray(labels)
+    except ValueError:  # vectors of several lengths
+        table = np.asarray([None])
+    if table.dtype.kind not in "biuf" or table.ndim > 2:
+        raise DataError("the labels of the pairs are of different kinds; give class numbers, names, or vectors")
+    if not np.isfinite(table).all():
+        wrong = np.flatnonzero(~np.isfinite(table.reshape(len(table), -1)).all(1))
+        raise DataError(f"the label of item {wrong[0]} is no finite number")
+    return table.astype({"b": np.int64, "f": np.float32}.get(table.dtype.kind, table.dtype))
+
+
+def _class_count(numbers: np.ndarray, names: Sequence[str] | None) -> int:
+    """How many classes there are; raises `DataError` for numbers that are none. Without labels all are -1."""
+    low, most = int(numbers.min()), int(numbers.max()) + 1
+    if low < -1 or (low < 0 and most > 0):
+        raise DataError(f"label {low} is no class number; those count from 0")
+    if names is not None and most > len(names):
+        raise DataError(f"label {most - 1} is none of the {len(names)} classes")
+    if names is None and are_sparse(most, len(np.unique(numbers))):
+        raise DataError(
+            f"class numbers go up to {most - 1} and only {len(np.unique(numbers))} occur; give names, or the data set "
+            "its `classes`"
+        )
+    return most
 
 
 def _plain(value: Any) -> Any:

@@ -259,11 +259,11 @@ def nested(flat: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
-def parse_setting(text: str) -> tuple[str, Any]:
-    """A `KEY=VALUE` of `--set`; the value is TOML, or a string if it is not."""
+def parse_setting(text: str, flag: str = "--set", example: str = "optim.options.nesterov=true") -> tuple[str, Any]:
+    """A `KEY=VALUE` of `--set`, or of another flag; the value is TOML, or a string if it is not."""
     key, sign, value = text.partition("=")
     if not sign or not key.strip():
-        raise UsageError(f"--set takes KEY=VALUE, such as optim.options.nesterov=true, not '{text}'")
+        raise UsageError(f"{flag} takes KEY=VALUE, such as {example}, not '{text}'")
     try:
         return key.strip(), tomllib.loads(f"value = {value}")["value"]
     except (tomllib.TOMLDecodeError, RecursionError, ValueError):

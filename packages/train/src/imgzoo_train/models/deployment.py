@@ -89,8 +89,11 @@ def deploy(
     if engine != AUTO:
         engine_named(engine)
     if (calibrate is None) == (precision == "int8"):
-        raise UsageError("int8 needs images to calibrate on: give a source" if calibrate is None else
-                         f"only int8 is calibrated on images, {precision} is not: leave them out")  # fmt: skip
+        raise UsageError(
+            "int8 needs images to calibrate on: name a source, as --calibrate does"
+            if calibrate is None
+            else f"only int8 is calibrated on images, {precision} is not: leave them out"
+        )
     keep_memory()
     model = model.eval()
     if example is None:

@@ -24,9 +24,10 @@ def parse_grid(texts: Sequence[str]) -> list[tuple[str, list[Any]]]:
     """`optim.lr=[0.1, 0.3]` -> ("optim.lr", [0.1, 0.3])."""
     found = []
     for text in texts:
-        key, values = parse_setting(text)
+        key, values = parse_setting(text, "--grid", "optim.lr=[0.1, 0.3]")
         if not isinstance(values, list) or not values:
-            raise UsageError(f"--grid takes KEY=[VALUE, VALUE, ...], not '{text}'")
+            quoted = ", texts in quotes: optim.name=['sgd', 'adamw']" if "['" not in text and '["' not in text else ""
+            raise UsageError(f"--grid takes KEY=[VALUE, VALUE, ...]{quoted}; not '{text}'")
         found.append((key, values))
     return found
 
