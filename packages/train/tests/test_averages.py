@@ -1,10 +1,15 @@
 """Weight averages of half-precision weights move, are lent without loss, and come back from a file."""
 
+import resource
+
 import pytest
 import torch
 from torch import nn
 
+import imgzoo
 from imgzoo.errors import UsageError
+from imgzoo_train.files.storage import StorageError
+from imgzoo_train.models.averaging import load_weights, write_weights
 from imgzoo_train.techniques.averages import Average, rounded_at_random
 
 
@@ -73,3 +78,19 @@ def test_an_average_is_loaded_into_either_precision(saved, loaded):
 def test_an_unknown_precision_is_one_sentence():
     with pytest.raises(UsageError, match="float32 or stochastic"):
         Average(filled(1.0), 0.99, precision="bf16")
+
+
+@pytest.mark.parametrize("name", ["mean", "mean.safetensors"])
+def test_a_disk_that_is_full_is_named_with_the_file(tmp_path, name):
+    model = imgzoo.save_model(imgzoo.create_model("test_resnet", num_classes=2), tmp_path / "model")
+    weights = load_weights(model).weights
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+    try:
+        with pytest.raises(StorageError, match=rf"cannot write .*{name} \(File too large\); choose another --output"):
+            write_weights(weights, model, tmp_path / name)
+        with pytest.raises(OSError, match="File too large"):
+            imgzoo.save_model(imgzoo.create_model("test_resnet"), tmp_path / "other")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not list(tmp_path.rglob("*.part")) and not list(tmp_path.glob("mean*/*"))

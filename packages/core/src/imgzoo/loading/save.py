@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -140,7 +141,11 @@ def current_arguments(model: Any) -> dict[str, Any]:
 
 
 def write_tensors(state: Mapping[str, Tensor], path: Path) -> None:
-    """Write tensors to a safetensors file, each with memory of its own."""
+    """Write tensors to a safetensors file, each with memory of its own.
+
+    Raises `OSError` where the system cannot write it: the library has an error of its own, with the number in its text.
+    """
+    from safetensors import SafetensorError
     from safetensors import torch as library
 
     seen: set[int] = set()
@@ -152,4 +157,10 @@ def write_tensors(state: Mapping[str, Tensor], path: Path) -> None:
         plain[key] = tensor if whole and pointer not in seen else tensor.clone()
         seen.add(pointer)
     with replacing(path) as part:
-        cast(Any, library).save_file(plain, part, metadata={"format": "pt"})
+        try:
+            cast(Any, library).save_file(plain, part, metadata={"format": "pt"})
+        except SafetensorError as error:
+            number = re.search(r"os error (\d+)", str(error))
+            if number is None:
+                raise
+            raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error

@@ -56,6 +56,18 @@ def is_disk_full(error: BaseException | None) -> bool:
     return False
 
 
+@contextmanager
+def telling(path: Path) -> Iterator[None]:
+    """Say of a file that cannot be written which one it is, and why."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, ImgzooError) or not (isinstance(error, OSError) or is_disk_full(error)):
+            raise
+        reason = getattr(error, "strerror", None) or "no space left"
+        raise StorageError(f"cannot write {path} ({reason}); choose another --output") from error
+
+
 class _Writer:
     """A new file that is hashed while it is written and flushed to the disk when it is closed."""
 

@@ -123,7 +123,7 @@ def write_weights(weights: Weights, template: Path | None, output: Path, dtype: 
     if template is None or output.suffix == ".safetensors":
         target = output if output.suffix == ".safetensors" else output / "model.safetensors"
         storage.make_folder(target.parent)
-        with replacing(target) as part:
+        with storage.telling(target), replacing(target) as part:
             storage.write_tensors(part, {name: tensor.contiguous() for name, tensor in weights.items()})
         return target
     from imgzoo import create_model, save_model
@@ -133,5 +133,6 @@ def write_weights(weights: Weights, template: Path | None, output: Path, dtype: 
     wrong = known.keys() ^ weights.keys()
     if wrong:
         raise UsageError(f"the weights do not fit {template}: '{sorted(wrong)[0]}' is in one of them only")
-    save_model(model, storage.make_folder(output), class_names=model.class_names, state=weights)
+    with storage.telling(output):
+        save_model(model, storage.make_folder(output), class_names=model.class_names, state=weights)
     return output
