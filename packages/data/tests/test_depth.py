@@ -322,3 +322,13 @@ def test_a_range_that_is_advised_holds_the_pixels(low, high):
     seen = [Observed("integer", low, high)]
     advised = contradiction(seen, None).rpartition("--range ")[2].strip(")")
     assert contradiction(seen, parse_range(advised)) == ""
+
+
+@pytest.mark.parametrize("ending", ["gif", "png", "tif", "webp"])
+def test_frames_that_are_not_read_are_said(tmp_path, ending):
+    write_folder(tmp_path, {"a": 1, "b": 1}, "PNG")
+    assert not any("frames" in note for note in create_dataset(f"folder:{tmp_path}").describe().notes)
+    frames = [photo(seed, (12, 10)) for seed in range(3)]
+    frames[0].save(tmp_path / "a" / f"more.{ending}", save_all=True, append_images=frames[1:])
+    notes = create_dataset(f"folder:{tmp_path}").describe().notes
+    assert f"files with several frames or pages, as 'a/more.{ending}': the first is read" in notes

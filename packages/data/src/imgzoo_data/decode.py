@@ -404,6 +404,17 @@ def _say(error: BaseException) -> str:
     return text[:200] or type(error).__name__
 
 
+def has_frames(data: Any) -> bool:
+    """Whether encoded bytes hold more pictures than the one that is read: an animation, the pages of a TIFF."""
+    if not isinstance(data, bytes | bytearray | memoryview):
+        return False
+    try:
+        with Image.open(io.BytesIO(data), formats=("GIF", "PNG", "TIFF", "WEBP")) as image:
+            return bool(getattr(image, "is_animated", False))
+    except Exception:  # whatever a library finds in a file that is none of these, or is damaged
+        return False
+
+
 def observe(data: Any) -> Observed:
     """The values of an image as stored: encoded bytes, an array, a Pillow image or a tensor; `DataError` for a bad
     one.

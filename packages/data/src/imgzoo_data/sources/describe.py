@@ -14,7 +14,7 @@ import numpy as np
 
 from imgzoo.errors import DataError
 from imgzoo.text import counted, escaped
-from imgzoo_data.decode import observe
+from imgzoo_data.decode import has_frames, observe
 from imgzoo_data.depth import EIGHT_BITS, TWELVE_BITS, Observed, contradiction
 
 from .base import IMAGE_EXTENSIONS, Facts, Source
@@ -75,7 +75,8 @@ class Description:
 
 def describe(source: Facts, most: int = 32) -> Description:
     """Describe a source; up to `most` of its images, spread over it, are looked at for the range of their values."""
-    seen = list(_values(source, most)) if isinstance(source, Source) else []
+    several: list[int] = []
+    seen = list(_values(source, most, several)) if isinstance(source, Source) else []
     sizes = _class_sizes(source)
     try:
         samples = len(source)  # type: ignore[arg-type]
@@ -89,6 +90,8 @@ def describe(source: Facts, most: int = 32) -> Description:
         notes.append(f"no images of {', '.join(map(repr, empty[:SHOWN]))}{more}")
     if isinstance(source, Source):
         notes += _twofold(source)
+    if several:
+        notes.append(f"files with several frames or pages, as '{source.key(several[0])}': the first is read")
     highest = max((item.high for item in seen if item.kind == EIGHT_BITS), default=255)
     if 0 < highest <= _DARK:
         notes.append(f"8-bit values end at {highest:g}: nearly black")
@@ -215,13 +218,17 @@ def digest_of(source: Source, row: int) -> bytes:
     return hashlib.sha256(data).digest() if isinstance(data, bytes) and data else b""
 
 
-def _values(source: Source, most: int) -> Iterable[Observed]:
+def _values(source: Source, most: int, several: list[int]) -> Iterable[Observed]:
+    """The values of images spread over the source; the rows of those with more frames than one join `several`."""
     count = len(source)
     for index in dict.fromkeys(
         np.linspace(0, count - 1, min(most, count)).round().astype(int).tolist() if count else ()
     ):
         try:
-            yield observe(source[index].data)
+            data = source[index].data
+            if has_frames(data):
+                several.append(index)
+            yield observe(data)
         except (DataError, OSError):  # what cannot be read is the business of `data check`
             continue
 
