@@ -184,3 +184,62 @@ def test_keeping_the_head_at_the_last_level_changes_nothing(name, options):
     model.prune_intermediate_layers([-1], prune_head=False)
     assert list(model.state_dict()) == before
     torch.testing.assert_close(model(x), logits)
+
+
+LATE = ["dpn48b", "test_efficientnet", "fastvit_t8", "pit_ti_224", "test_nfnet", "mobilevit_xxs",
+        "samvit_base_patch16_224"]  # fmt: skip
+"""Networks with layers between their last level and the head."""
+
+
+@pytest.mark.parametrize("name", LATE)
+def test_what_the_last_level_does_not_need_goes_with_the_head(name):
+    model = imgzoo.create_model(name, drop_path_rate=0.0, **QUICK[name]).train()
+    x, last = image(model), len(model.feature_info) - 1
+    model.prune_intermediate_layers([last])
+    sum(level.sum() for level in model.forward_intermediates(x, [last], norm=True, intermediates_only=True)).backward()
+    assert [key for key, each in model.named_parameters() if each.requires_grad and each.grad is None] == []
+
+
+ENDING = [name for name in QUICK if imgzoo.get_spec(name).load().shortened is not None]
+"""Networks that end otherwise when they are pruned."""
+
+
+@pytest.mark.parametrize("name", ENDING)
+@torch.no_grad()
+def test_features_of_a_pruned_network_are_what_forward_features_gives(name):
+    for index in range(len(imgzoo.create_model(name, device="meta", **QUICK[name]).feature_info)):
+        model = imgzoo.create_model(name, **QUICK[name]).eval()
+        x = image(model)
+        expected = model.forward_intermediates(x, [index], intermediates_only=True)
+        model.prune_intermediate_layers([index])
+        features, levels = model.forward_intermediates(x, [index])
+        torch.testing.assert_close(levels, expected)
+        torch.testing.assert_close(features, model.forward_features(x))
+
+
+@pytest.mark.parametrize("name", ["efficientvim_m1", "test_resnet", "test_vit", "nasnetalarge"])
+@torch.no_grad()
+def test_all_levels_of_a_pruned_network_are_those_that_are_left(name):
+    model = imgzoo.create_model(name, **QUICK[name]).eval()
+    x = image(model)
+    expected = model.forward_intermediates(x, [0, 1], intermediates_only=True)
+    model.prune_intermediate_layers([0, 1])
+    torch.testing.assert_close(model.forward_intermediates(x, intermediates_only=True), expected)
+
+
+@torch.no_grad()
+def test_nothing_of_a_head_acts_on_the_levels_of_a_pruned_network():
+    model = imgzoo.create_model("mobilenetv3_small_050").eval()
+    model.prune_intermediate_layers([3])
+    model.reset_classifier(0, "avg")
+    x = image(model)
+    torch.testing.assert_close(model(x), model.forward_features(x).mean((2, 3)))
+
+
+@pytest.mark.parametrize("norm", [False, True])
+def test_levels_behind_the_neck_have_its_width(norm):
+    options = dict(img_size=64, embed_dim=64, depth=2, num_heads=2, global_blocks=(1,), neck_chans=32)
+    features = imgzoo.create_model("samvit_base_patch16", features_only=True, out_indices=[0],
+                                   feature_cfg={"norm": norm}, **options)  # fmt: skip
+    (level,) = features(torch.randn(1, 3, 64, 64))
+    assert features.feature_info.channels() == [level.shape[1]] == [32 if norm else 64]

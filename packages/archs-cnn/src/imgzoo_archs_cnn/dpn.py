@@ -118,7 +118,7 @@ class DPN(ImageModel):
         return self.features(x)
 
     def _level_norm(self, index: int) -> nn.Module | None:
-        return self.features[-1] if index == len(self.feature_info) - 1 else None
+        return getattr(self.features, "conv5_bn_ac", None) if index == len(self.feature_info) - 1 else None
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         x = F.dropout(self.global_pool(x), self.drop_rate, self.training)

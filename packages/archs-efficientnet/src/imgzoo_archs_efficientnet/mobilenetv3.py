@@ -21,7 +21,7 @@ class MobileNetV3(MobileTrunk):
     """
 
     parts = Parts(stem=("conv_stem", "bn1"), stages=("blocks",), pool="global_pool", head="classifier",
-                  tail=("conv_head", "norm_head"))  # fmt: skip
+                  tail=("conv_head", "norm_head", "act2"))  # fmt: skip
     layer_groups = {
         "stem": r"^conv_stem|bn1",
         "blocks": r"^blocks\.(\d+)\.(\d+)",

@@ -109,6 +109,7 @@ class VisionTransformerSAM(ImageModel):
     """
 
     parts = Parts(stem=("embed",), stages=("blocks",), norm=("neck",))
+    isotropic = True
     layer_groups = {"stem": r"^pos_embed|patch_embed", "blocks": [(r"^blocks\.(\d+)", None), (r"^norm", (99999,))]}
     no_decay = ("pos_embed",)
     tables = {"pos_embed": RowsTable()}
@@ -134,6 +135,7 @@ class VisionTransformerSAM(ImageModel):
         self.feature_info = FeatureInfo(Feature(dim, self.patch_size[0], f"blocks.{i}") for i in range(depth))
         self.neck = Neck(dim, neck_chans) if neck_chans else LayerNorm2d(dim)
         self.num_features = neck_chans or dim
+        self.normed_width = self.num_features
         self.head = ClassifierHead(self.num_features, num_classes, global_pool, drop_rate)
         self.head_hidden_size = self.num_features * self.head.global_pool.width
 

@@ -55,6 +55,10 @@ class FeatureInfo(Sequence):
     def select(self, out_indices: Sequence[int]) -> "FeatureInfo":
         return FeatureInfo(self.levels, out_indices)
 
+    def widened(self, channels: int) -> "FeatureInfo":
+        """The same levels, each of so many channels."""
+        return FeatureInfo([level._replace(channels=channels) for level in self.levels], self.out_indices)
+
     def __repr__(self) -> str:
         return f"FeatureInfo({[tuple(level) for level in self.levels]}, out_indices={self.out_indices})"
 
@@ -119,7 +123,8 @@ class FeatureModel(nn.Module):
     @property
     def feature_info(self) -> FeatureInfo:
         """The chosen levels, as the network says of them now: other patches have other strides."""
-        return self.model.feature_info.select(self.out_indices)
+        info, width = self.model.feature_info.select(self.out_indices), self.model.normed_width if self.norm else None
+        return info if width is None else info.widened(width)
 
     def flat_rows(self) -> set[str]:
         """Children of the network whose rows the field joins to their name."""

@@ -20,10 +20,17 @@ class Shortened:
         x = self._entering(x)
         for path, step in self._steps():
             x, outputs = self._advance(path, step, x)
-            if self.deepest in outputs:
-                x = outputs[self.deepest] if self.which is None else outputs[self.deepest][self.which]
-                break
+            if self._reached(outputs):
+                return self._ended(outputs)
         return self._ending(x)
+
+    def _reached(self: Any, outputs: dict[str, Any]) -> bool:
+        return self.deepest in outputs
+
+    def _ended(self: Any, outputs: dict[str, Any]) -> Any:
+        """The features, from what the last step gives."""
+        level = outputs[self.deepest]
+        return self._ending(level if self.which is None else level[self.which])
 
 
 class Leveled(Classified):
@@ -32,6 +39,8 @@ class Leveled(Classified):
 
     isotropic: ClassVar[bool] = False
     """All levels share width and stride, so the final norm fits any of them."""
+    normed_width = None
+    """Channels of a level behind the norm that fits them all, where it has others in front."""
     channels_last: ClassVar[bool] = False
     """Maps inside are (B, H, W, C)."""
     shortened: ClassVar[type | None] = None
@@ -44,6 +53,8 @@ class Leveled(Classified):
     """After pruning: the places of the levels that the path still reaches."""
     if TYPE_CHECKING:  # TorchScript would read annotations
         feature_info: FeatureInfo
+        normed_width: int | None
+        levels_left: tuple[int, ...]
 
     # the forward path as steps
 
@@ -85,6 +96,13 @@ class Leveled(Classified):
         theirs here. Where several levels share a path its output is a list, one each."""
         x = step(x)
         return x, {path: x}
+
+    def _reached(self, outputs: dict[str, Any]) -> bool:
+        """Whether a pruned network ends behind a step that gives these."""
+        return False
+
+    def _ended(self, outputs: dict[str, Any]) -> Any:
+        raise NotImplementedError(f"{type(self).__name__} runs to its end")
 
     def _shown(self, x: Any) -> Any:
         """What of a state is the level, or is normalized at the end: a map or tokens."""
@@ -154,7 +172,7 @@ class Leveled(Classified):
         for i, level in enumerate(self.feature_info.levels):
             position.setdefault(level.module, []).append(i)
         found: dict[int, Any] = {}
-        steps = self._steps()
+        steps, outputs = self._steps(), {}
         x = self._entering(x)
         for path, step in steps:
             x, outputs = self._advance(path, step, x)
@@ -165,11 +183,13 @@ class Leveled(Classified):
                     if i in chosen:
                         value = self._level_normalized(value, i) if norm and not self.isotropic else value
                         found[i] = self._collect(value, norm)
-            if (stop_early or intermediates_only) and len(found) == len(chosen):
+            if self._reached(outputs) or ((stop_early or intermediates_only) and len(found) == len(chosen)):
                 break
         levels = [self._format(found[i], output_fmt, i) for i in chosen]
         if intermediates_only:
             return levels
+        if self._reached(outputs):
+            return self._ended(outputs), levels
         if self.isotropic or (steps[-1][0] == path and path not in self.parts.norm):
             x = self._final_norm(x)
         elif path not in self.parts.norm:
@@ -199,7 +219,8 @@ class Leveled(Classified):
     ) -> list[int]:
         """Drop what lies behind the deepest of `indices`, and with the head all that only it needs; the levels' places.
 
-        What is left still runs: `forward` gives the deepest level, normalized where the norm fits it. Without
+        What is left still runs: `forward` gives the deepest level, normalized where the norm fits it: other layers
+        between the last level and the head, such as a convolution to its width, go with the head. Without
         `prune_head` the classifier must fit what is left: behind the last level, or any of a network of one width.
         """
         chosen = self._asked(indices)
@@ -223,7 +244,8 @@ class Leveled(Classified):
         if place < len(pieces):
             self._cut(level.module, chosen)
         dropped = [path for path, _ in pieces[place + 1 :]]
-        if level.module not in self.parts.norm and (prune_norm or not (place == max(places) or self.isotropic)):
+        fits = self.isotropic or (place == max(places) and not (prune_head and self._level_norm(deepest) is None))
+        if level.module not in self.parts.norm and (prune_norm or not fits):
             dropped += self.parts.norm
         self._drop(dropped)
         if prune_head:

@@ -55,6 +55,9 @@ class FeatureInfo(NativeInfo):
     def select(self, out_indices: Sequence[int]) -> FeatureInfo:
         return self.from_other(list(out_indices))
 
+    def widened(self, channels: int) -> FeatureInfo:
+        return FeatureInfo([{**row, "num_chs": channels} for row in self.info], list(self.out_indices))
+
     def __getitem__(self, index: Any) -> Any:
         return self.info[index]
 
