@@ -10,6 +10,7 @@ from imgzoo.errors import OptionError, UnknownNameError, UsageError
 from imgzoo.registry import registry
 from imgzoo_train.loop import losses
 from imgzoo_train.loop.losses import class_weights, create_loss
+from imgzoo_train.runs.assembly import check_loss
 
 torch.manual_seed(0)
 OUTPUT = torch.randn(6, 5, dtype=torch.float64).float()
@@ -188,3 +189,16 @@ def test_mistakes_are_named():
         create_loss("bcee")
     with pytest.raises(OptionError, match="bce"):
         create_loss("bce", smothing=0.1)
+
+
+@pytest.mark.parametrize("task", ["classification", "multilabel", "regression"])
+@pytest.mark.parametrize("name", NAMES)
+def test_losses_of_labels_and_of_numbers_go_with_their_tasks(name, task):
+    """A model of several labels answers by sigmoid: squares of its logits would teach it something else."""
+    given = EXTRA.get(name, {})
+    loss = create_loss(name, **{**given, "counts": [1, 2]} if "counts" in given else given)
+    if (name in VALUES) == (task == "regression"):
+        check_loss(name, loss, task, 2, torch.device("cpu"), 12)
+        return
+    with pytest.raises(UsageError, match=f"--loss {name} does not go with --task {task}: it is of"):
+        check_loss(name, loss, task, 2, torch.device("cpu"), 12)

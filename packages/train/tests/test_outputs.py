@@ -82,6 +82,20 @@ def test_classes_and_confusion_have_names_everywhere(tmp_path, folders, data):  
         invoke(validate, *common, "--output", tmp_path / "scores.xlsx")
 
 
+@pytest.mark.parametrize(
+    "task, flag, needed",
+    [
+        ("regression", "--per-class", "classes"),
+        ("regression", "--confusion", "one label an image"),
+        ("multilabel", "--confusion", "one label an image"),
+    ],
+)
+def test_tables_that_a_task_has_none_of_are_refused(folders, data, task, flag, needed):  # noqa: F811
+    data(task, "same")
+    with pytest.raises(UsageError, match=f"{flag} is about {needed}, .* answers with .*: leave it out"):
+        invoke(validate, folders[task], "--data", "pictures:", "--device", "cpu", flag)
+
+
 def test_several_labels_have_scores_of_each_class(folders, data):  # noqa: F811
     data("multilabel", "permuted")
     common = [folders["multilabel"], "--data", "pictures:", "--device", "cpu", "--per-class", "--json"]

@@ -100,7 +100,8 @@ def command(
     check_name(output)
     refuse_idle(crop_pct="not test_pool", channels_last="not engine", sequence="not engine")
     each_image = output is not None and output.suffix.lower() in ROWS
-    settings, rows, samples, failed = Settings(rows=each_image, **options), [], [], False
+    tables = {"per_class": per_class, "confusion": confusion}
+    settings, rows, samples, failed = Settings(rows=each_image, **tables, **options), [], [], False
     names, say = find_models(models), functools.cache(Bar(0, 0).say)  # the same data is described once
     with join_world(device) as world:
         for name in names:
@@ -115,10 +116,10 @@ def command(
                 if broken := row.get("nonfinite"):
                     say(f"{name}: the outputs of {broken} of {row['n']} images are no finite number")
                     failed = True
-                if per_class and hasattr(found.scores, "per_class"):
+                if per_class:
                     rates = zip(found.labels, found.scores.per_class())
                     row["per_class"] = [{"class": label, **rate} for label, rate in rates]
-                if confusion and hasattr(found.scores, "confusion"):
+                if confusion:
                     row["confusion"] = {"classes": found.labels, "rows": found.scores.confusion.long().tolist()}
                 samples += [{"model": name, **sample} for sample in found.rows]
             rows.append(row)

@@ -42,6 +42,9 @@ def exact(output: Tensor) -> Tensor:
 class Loss(nn.Module):
     """Base of losses of samples: a subclass writes `each`, and `reduction` says how they come together."""
 
+    of = "labels"
+    """What the targets are: `labels`, one or several, or `numbers` to predict."""
+
     def __init__(self, reduction: Reduction = "mean") -> None:
         super().__init__()
         self.reduction = reduction
@@ -191,6 +194,8 @@ class Poly(Loss):
 class Squared(Loss):
     """Mean squared error of values."""
 
+    of = "numbers"
+
     def each(self, output: Tensor, target: Tensor) -> Tensor:
         return per_sample(F.mse_loss(output, target.to(output.dtype).reshape(output.shape), reduction="none"))
 
@@ -198,12 +203,16 @@ class Squared(Loss):
 class Absolute(Loss):
     """Mean absolute error of values."""
 
+    of = "numbers"
+
     def each(self, output: Tensor, target: Tensor) -> Tensor:
         return per_sample(F.l1_loss(output, target.to(output.dtype).reshape(output.shape), reduction="none"))
 
 
 class Huber(Loss):
     """Squared error near zero, absolute error beyond `delta`."""
+
+    of = "numbers"
 
     def __init__(self, delta: float = 1.0, reduction: Reduction = "mean") -> None:
         super().__init__(reduction)

@@ -151,6 +151,8 @@ class PolyBinary(AnswerLoss):
 class TwoWay(nn.Module):
     """Positives against negatives, within each image and within each class (Kobayashi, CVPR 2023)."""
 
+    of = "labels"
+
     def __init__(self, temperature_pos: float = 4.0, temperature_neg: float = 1.0) -> None:
         super().__init__()
         self.pos, self.neg = temperature_pos, temperature_neg

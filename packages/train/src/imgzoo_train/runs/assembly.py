@@ -391,6 +391,12 @@ def build_loss(config: Config, sources: Sources, state: State) -> LossFn:
 
 def check_loss(name: str, loss: nn.Module, task: str, classes: int, device: torch.device, rows: int) -> None:
     """Raise `UsageError` for a loss that cannot take the targets of a task, tried on a batch of so many rows."""
+    meant = getattr(loss, "of", None)
+    if meant is not None and (meant == "numbers") != (task == "regression"):
+        raise UsageError(
+            f"--loss {name} does not go with --task {task}: it is of {meant}, and the data has {KINDS[task]}; choose "
+            "another --loss"
+        )
     kind = torch.long if task == "classification" else torch.float32
     shape = (rows, classes) if task == "multilabel" or (task == "regression" and classes > 1) else (rows,)
     try:

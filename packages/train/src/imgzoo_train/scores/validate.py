@@ -56,6 +56,8 @@ class Settings:
     """Most patches of an image at its own shape; 0 for images of one size, None for what the model was trained with."""
     range: str | None = None
     """Values of black and white of images of more than 8 bits; None takes the source's, or the model's."""
+    per_class: bool = False
+    confusion: bool = False
     rows: bool = False
     """Keep a row for every image."""
     subset: str = ""
@@ -157,6 +159,12 @@ def _answer(model: Any, text: str, settings: Settings) -> Answer:
         raise UsageError(f"{text} answers with {KINDS[answer.task]}; leave out --task {settings.task}")
     if settings.threshold is not None and answer.task != "multilabel":
         raise UsageError(f"--threshold is about several labels an image, {text} answers with {KINDS[answer.task]}")
+    for flag, given, needed in (
+        ("--per-class", settings.per_class and answer.task == "regression", "classes"),
+        ("--confusion", settings.confusion and answer.task != "classification", KINDS["classification"]),
+    ):
+        if given:
+            raise UsageError(f"{flag} is about {needed}, {text} answers with {KINDS[answer.task]}: leave it out")
     return answer
 
 
