@@ -646,6 +646,7 @@ def test_numbers_to_predict_line_up_by_name(measured):
     turned, others = scored(measured, *AXES[::-1])
     assert turned == pytest.approx(same)
     assert np.array_equal(others, answers[:, ::-1])
+    assert np.array_equal(scored(measured, AXES[1])[1], answers[:, 1:])
 
 
 def test_numbers_of_other_names_are_refused_and_answers_are_named(measured):
@@ -701,3 +702,17 @@ def test_warnings_of_commands_are_a_sentence(capsys):
                 assert ast.unparse(call.args[1]) == "ImgzooWarning", f"{path}:{call.lineno}"
     show_warning("so it is", ImgzooWarning, "/somewhere.py", 3)
     assert capsys.readouterr().err == "imgzoo: so it is\n"
+
+
+def test_a_single_number_may_be_called_otherwise(tmp_path):
+    for name, column in (("train", "age"), ("val", "years")):
+        for index in range(2):
+            Image.new("RGB", (8, 8), (index, 0, len(name))).save(tmp_path / f"{name}{index}.png")
+        (tmp_path / f"{name}.csv").write_text(f"file,{column}\n{name}0.png,1.5\n{name}1.png,2.5\n")
+    source, other = (
+        f"csv:{tmp_path}/{name}.csv?target_format=value&target_key={column}"
+        for name, column in (("train", "age"), ("val", "years"))
+    )
+    settings = nested({"data.source": source, "data.val_source": other, "loss.task": "regression"})
+    found = assembly.open_sources(Config().merged(settings, "test"))
+    assert found.names == [] and found.align.columns is None

@@ -51,7 +51,7 @@ class Facts:
     multi_label: bool = False
     numeric: bool = False
     value_names: Sequence[str] = ()
-    """What the numbers to predict are called, where a sample has several."""
+    """What the numbers to predict are called, where each has a field of its own."""
     name: str = ""
     """How the source was asked for, `scheme:location`."""
     split: str = ""

@@ -86,7 +86,7 @@ class Targets:
         """Give a source what is known of its labels."""
         source.class_names, source.num_classes = [] if self.numeric else self.names, self.num_classes
         source.multi_label, source.numeric = self.multi_label, self.numeric
-        source.value_names = self._fields if self.numeric and len(self.keys) > 1 else ()
+        source.value_names = self._fields if self.numeric else ()
         source.rule, source.notes = self.rule, [*source.notes, *self.notes]
 
     @property

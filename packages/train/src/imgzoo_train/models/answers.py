@@ -186,7 +186,7 @@ def _by_number(answer: Answer, data: Answer, what: str, where: str) -> Alignment
         raise UsageError(
             f"{where} has {counted(data.count, one)}, {what} answers {answer.count}, and they have no common names"
         )
-    if data.names:
+    if data.names and (answer.count > 1 or answer.task != "regression"):  # a single number is that one
         warnings.warn(
             f"{what} has no {one} names: its {answer.count} {several} are taken in the data's order",
             ImgzooWarning,

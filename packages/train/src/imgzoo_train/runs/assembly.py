@@ -72,6 +72,8 @@ def open_sources(config: Config) -> Sources:
                 f"{source.name} is a stream; a run seeks in its data, to go on where it ended: leave streaming= out"
             )
     answer, where = answer_of_data(train, task), part.val_source or part.source
+    if task == "regression" and answer.count == 1:
+        answer = replace(answer, names=())  # a single number needs no name, and other data may call it otherwise
     found = align(answer, answer_of_data(validation, task), "training", f"validation of {where}")
     asked = config.model.num_classes
     if asked not in (None, answer.count):
