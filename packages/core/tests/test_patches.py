@@ -1,12 +1,14 @@
 """Images as records of patches: one type, from what the field passes around."""
 
 import pickle
+import re
 
 import pytest
 import torch
 
 from imgzoo.errors import UsageError
 from imgzoo.model import Patches
+from imgzoo.model.tokens import _whole
 
 PARTS = torch.zeros(2, 5, 12), torch.zeros(2, 5, 2), torch.ones(2, 5, dtype=torch.bool)
 
@@ -59,3 +61,11 @@ def test_images_come_back_shape_by_shape():
                       (record._replace(patches=record.patches[..., :40]), "no squares")):  # fmt: skip
         with pytest.raises(UsageError, match=word):
             list(bad.images(3))
+
+
+@pytest.mark.parametrize(
+    "size, said",
+    [(50, r"\(48, 48\) and \(64, 64\) do"), (7, r"\(16, 16\) does"), ((16, 50), r"\(16, 48\) and \(16, 64\) do")],
+)
+def test_sizes_that_patches_divide_are_each_named_once(size, said):
+    assert re.fullmatch(said, _whole((size, size) if isinstance(size, int) else size, (16, 16)))

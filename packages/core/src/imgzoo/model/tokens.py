@@ -147,7 +147,7 @@ class TokenModel(ImageModel):
         rest = any(side % patch for side, patch in zip(self.img_size, self.patch_size))
         if rest and self.dynamic_img_size and not self.dynamic_img_pad:
             patches = f"img_size {self.img_size} does not divide into patches of {self.patch_size}"
-            raise UsageError(f"{patches}; {_whole(self.img_size, self.patch_size)} do")
+            raise UsageError(f"{patches}; {_whole(self.img_size, self.patch_size)}")
         return grid
 
     def sized_input(self, x: Tensor) -> Tensor:
@@ -223,10 +223,10 @@ class DistilledTokens(Distilled):
 
 
 def _whole(size: Size, patch: Size) -> str:
-    """The nearest sizes that patches divide, the smaller and the larger."""
+    """What the nearest sizes do that patches divide, the smaller and the larger."""
     sides = list(zip(size, patch))
     smaller, larger = (tuple(max(p, s // p * p) for s, p in sides), tuple(-(s // -p) * p for s, p in sides))
-    return f"{smaller} and {larger}"
+    return f"{smaller} does" if smaller == larger else f"{smaller} and {larger} do"
 
 
 torch.fx.wrap("check_size")
