@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from imgzoo.model import Feature, FeatureInfo, ImageModel, Parts, repeated
+from imgzoo_layers.act import create_act
 from imgzoo_layers.head import ClassifierHead
 from imgzoo_layers.init import init_fan_out_
 from imgzoo_layers.norm import get_norm
@@ -17,14 +18,14 @@ DIMS = (64, 128, 256, 512, 512)
 class PreLogits(nn.Module):
     """The first two linear layers as convolutions, so that any map fits: (B, C, H, W) -> (B, dim, H-6, W-6)."""
 
-    def __init__(self, dim_in: int, dim: int, kernel: int, drop: float):
+    def __init__(self, dim_in: int, dim: int, kernel: int, drop: float, act: str):
         super().__init__()
         self.kernel = kernel
         self.fc1 = nn.Conv2d(dim_in, dim, kernel)
-        self.act1 = nn.ReLU(inplace=True)
+        self.act1 = create_act(act, inplace=True)
         self.drop = nn.Dropout(drop)
         self.fc2 = nn.Conv2d(dim, dim, 1)
-        self.act2 = nn.ReLU(inplace=True)
+        self.act2 = create_act(act, inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
         x = at_least(x, self.kernel)
@@ -47,8 +48,8 @@ class VGG(ImageModel):
     layout = "plain"
     layer_groups = {"stem": r"^features\.0", "blocks": r"^features\.(\d+)"}
 
-    def __init__(self, depths: Sequence[int] = (2, 2, 3, 3, 3), norm: str | None = None, num_classes: int = 1000,
-                 in_chans: int = 3, global_pool: str = "avg", drop_rate: float = 0.0):  # fmt: skip
+    def __init__(self, depths: Sequence[int] = (2, 2, 3, 3, 3), norm: str | None = None, act: str = "relu",
+                 num_classes: int = 1000, in_chans: int = 3, global_pool: str = "avg", drop_rate: float = 0.0):  # fmt: skip
         super().__init__(num_classes, in_chans)
         layers: list[nn.Module] = []
         levels, dim_in = [], in_chans
@@ -56,7 +57,7 @@ class VGG(ImageModel):
             for _ in range(depth):
                 layers.append(nn.Conv2d(dim_in, dim, 3, padding=1))
                 layers += [get_norm(norm)(dim)] if norm else []
-                layers.append(nn.ReLU(inplace=True))
+                layers.append(create_act(act, inplace=True))
                 dim_in = dim
             levels.append(Feature(dim, 2**i, f"features.{len(layers) - 1}"))
             layers.append(nn.MaxPool2d(2, 2))
@@ -64,7 +65,7 @@ class VGG(ImageModel):
         self.features = nn.Sequential(*layers)
         self.feature_info = FeatureInfo(levels)
         self.num_features = dim_in
-        self.pre_logits: nn.Module = PreLogits(dim_in, 4096, 7, drop_rate)
+        self.pre_logits: nn.Module = PreLogits(dim_in, 4096, 7, drop_rate, act)
         self.head = ClassifierHead(4096, num_classes, global_pool, drop_rate)
         self.head_hidden_size = 4096 * self.head.global_pool.width
         self.checkpointing = False

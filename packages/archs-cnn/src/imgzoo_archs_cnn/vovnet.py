@@ -69,10 +69,10 @@ class VovNet(ImageModel):
     def __init__(self, depths: Sequence[int] = (1, 1, 2, 2), layers: int = 5,
                  hidden: Sequence[int] = (128, 160, 192, 224), dims: Sequence[int] = (256, 512, 768, 1024),
                  stem_width: int = 128, residual: bool = True, depthwise: bool = False, gate: str | None = "ese",
-                 norm: str = "batchnorm", num_classes: int = 1000, in_chans: int = 3, global_pool: str = "avg",
-                 drop_rate: float = 0.0, drop_path_rate: float = 0.0):  # fmt: skip
+                 norm: str = "batchnorm", act: str = "relu", num_classes: int = 1000, in_chans: int = 3,
+                 global_pool: str = "avg", drop_rate: float = 0.0, drop_path_rate: float = 0.0):  # fmt: skip
         super().__init__(num_classes, in_chans)
-        make_norm = get_norm_act(norm, "relu")
+        make_norm = get_norm_act(norm, act)
         conv = partial(make_conv, depthwise, norm=make_norm)
         first = ConvNormAct(in_chans, 64, 3, 2, norm=make_norm)
         self.stem = nn.Sequential(first, conv(64, 64, 1), conv(64, stem_width, 2))
