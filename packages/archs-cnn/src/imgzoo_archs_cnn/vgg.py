@@ -49,7 +49,8 @@ class VGG(ImageModel):
     layer_groups = {"stem": r"^features\.0", "blocks": r"^features\.(\d+)"}
 
     def __init__(self, depths: Sequence[int] = (2, 2, 3, 3, 3), norm: str | None = None, act: str = "relu",
-                 num_classes: int = 1000, in_chans: int = 3, global_pool: str = "avg", drop_rate: float = 0.0):  # fmt: skip
+                 num_classes: int = 1000, in_chans: int = 3, global_pool: str = "avg",
+                 drop_rate: float = 0.0):  # fmt: skip
         super().__init__(num_classes, in_chans)
         layers: list[nn.Module] = []
         levels, dim_in = [], in_chans
