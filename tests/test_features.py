@@ -51,6 +51,18 @@ def test_norm_shows_the_last_level_as_the_features_are(name):
 
 @pytest.mark.parametrize("name, options", QUICK.items(), ids=list(QUICK))
 @torch.no_grad()
+def test_a_part_of_the_callers_own_replaces_the_head(name, options):
+    """Clients write `model.head = nn.Identity()`, which takes the features alone."""
+    model = imgzoo.create_model(name, device="meta", **options).eval()
+    heads = {path.partition(".")[0] for path in model._heads()}
+    parts = [name for name in heads if not isinstance(getattr(model, name), torch.nn.ModuleList)]
+    for part in parts:
+        setattr(model, part, torch.nn.Identity())
+    model(image(model).to("meta"))
+
+
+@pytest.mark.parametrize("name, options", QUICK.items(), ids=list(QUICK))
+@torch.no_grad()
 def test_stopping_early_leaves_no_state_behind(name, options):
     model = imgzoo.create_model(name, **options).eval()
     features, _ = model.forward_intermediates(image(model, 1), indices=[0], stop_early=True)

@@ -460,3 +460,40 @@ def test_other_sizes(name):
         x = torch.randn(1, 3, size, size, dtype=torch.float64)
         with torch.no_grad():
             same_tensors(mine(x), other(x), 1e-8)
+
+
+class OwnPool(nn.Module):
+    """Means as scripts write them, flat or not."""
+
+    def __init__(self, flat):
+        super().__init__()
+        self.flat = flat
+
+    def forward(self, x):
+        x = x.clamp(min=1e-6).pow(3).mean((2, 3), keepdim=True).pow(1 / 3)
+        return x.flatten(1) if self.flat else x
+
+
+POOLING = ["regnetx_002", "convnext_atto", "fastvit_t8", "davit_tiny", "dpn48b", "resnetv2_18", "vgg11",
+           "mobilenetv3_small_050", "efficientvit_b0", "ghostnet_050", "poolformerv2_s12", "rexnet_100", "starnet_s050",
+           "gcvit_xxtiny", "hgnetv2_b0", "dla46x_c", "inception_next_atto"]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", POOLING)
+def test_a_pool_of_the_callers_own(name):
+    """What the peer's head takes: a vector, a map of one place, or both."""
+    taken = 0
+    with torch.device("meta"):
+        mine, other = (create(name).eval() for create in both("models", "create_model"))
+        x = torch.empty(2, *mine.default_cfg["input_size"])
+        for flat in (True, False):
+            for model in (other, mine):
+                owner = model if isinstance(getattr(model, "global_pool", None), nn.Module) else model.head
+                owner.global_pool = OwnPool(flat)
+            try:
+                expected = [other(x).shape, other.forward_head(other.forward_features(x), pre_logits=True).shape]
+            except (RuntimeError, ValueError, AttributeError):  # the peer's does not take it
+                continue
+            taken += 1
+            assert [mine(x).shape, mine.forward_head(mine.forward_features(x), pre_logits=True).shape] == expected
+    assert taken

@@ -207,3 +207,27 @@ def test_batch_norms_go_into_layers(name, features):
     assert not any(isinstance(module, norms) for module in fused.modules()) and not fused.training
     with torch.no_grad():
         torch.testing.assert_close(fused(x), model(x))
+
+
+@pytest.mark.parametrize("name", ["swin_tiny_patch4_window7_224", "swinv2_tiny_window8_256"])
+def test_stages_of_swin_tell_of_themselves(name):
+    model = timm.create_model(name, device="meta")
+    side = model.default_cfg["input_size"][-1] // 4
+    told = [(stage.dim, stage.depth, stage.input_resolution, stage.output_resolution) for stage in model.layers]
+    assert told[:3] == [(96, 2, (side, side), (side, side)), (96, 2, (side, side), (side // 2, side // 2)),
+                        (192, 6, (side // 2, side // 2), (side // 4, side // 4))]  # fmt: skip
+
+
+def test_beit_has_no_positions_and_says_so():
+    assert timm.create_model("beit_base_patch16_224", device="meta").pos_embed is None
+
+
+def test_weights_of_attention_in_windows():
+    model = timm.create_model("swin_tiny_patch4_window7_224", num_classes=0, depths=(2, 1, 1, 1)).eval()
+    fused, seen = model(torch.ones(1, 3, 224, 224)), []
+    for part in model.layers[0].modules():
+        if hasattr(part, "fused_attn"):
+            part.fused_attn = False
+            part.attn_drop.register_forward_hook(lambda part, args, weights: seen.append(weights))
+    torch.testing.assert_close(model(torch.ones(1, 3, 224, 224)), fused)
+    assert [weights.shape for weights in seen] == 2 * [(64, 3, 49, 49)]

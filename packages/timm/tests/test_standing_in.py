@@ -28,6 +28,8 @@ import timm, timm.models.vision_transformer as vit, importlib.metadata, importli
 from timm.models.layers import DropPath
 from timm.models.layers.drop import DropPath as again
 from timm.models.registry import register_model
+from timm.models._features import FeatureHooks, FeatureHookNet, FeatureInfo
+from timm.models._factory import resolve_model_input_args
 from timm.layers import create_conv2d
 import timm.layers.create_conv2d
 assert timm is imgzoo_timm and callable(timm.layers.create_conv2d) and DropPath is again is timm.layers.DropPath

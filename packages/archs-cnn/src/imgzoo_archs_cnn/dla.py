@@ -187,6 +187,8 @@ class DLA(ImageModel):
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         x = F.dropout(self.global_pool(x), self.drop_rate, self.training)
+        if getattr(self.global_pool, "kind", "own") != "":
+            x = x.flatten(1)
         return x if pre_logits else self.fc(x)
 
     def _new_classifier(self, num_classes: int, bias: bool) -> nn.Module:

@@ -132,10 +132,10 @@ class Head(nn.Module):
 
     def forward(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         x = self.global_pool(x)
-        if self.global_pool.kind == "":  # the classifier looks at every position
+        if getattr(self.global_pool, "kind", "own") == "":  # the classifier looks at every position
             x = self.drop(self.last_conv(x)).permute(0, 2, 3, 1)
             return (x if pre_logits else self.fc(x)).permute(0, 3, 1, 2)
-        x = self.drop(self.last_conv(x[:, :, None, None]).flatten(1))
+        x = self.drop(self.last_conv(x.flatten(1)[:, :, None, None]).flatten(1))
         return x if pre_logits else self.fc(x)
 
 

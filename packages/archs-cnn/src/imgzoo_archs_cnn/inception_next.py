@@ -66,7 +66,7 @@ class Head(nn.Module):
 
     def forward(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         x = self.global_pool(x)
-        if self.global_pool.kind == "":  # the head looks at every position
+        if getattr(self.global_pool, "kind", "own") == "":  # the head looks at every position
             x = self.hidden(x.permute(0, 2, 3, 1))
             return (x if pre_logits else self.fc2(x)).permute(0, 3, 1, 2)
         x = self.hidden(x)

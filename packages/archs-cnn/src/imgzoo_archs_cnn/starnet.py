@@ -84,8 +84,7 @@ class StarNet(ImageModel):
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         x = self.head_drop(self.global_pool(x))
-        if pre_logits:
-            return x
-        if self.global_pool.kind == "":  # the classifier looks at every position
-            return self.head(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
-        return self.head(x)
+        if getattr(self.global_pool, "kind", "own") == "":  # the classifier looks at every position
+            return x if pre_logits else self.head(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        x = x.flatten(1)
+        return x if pre_logits else self.head(x)

@@ -86,7 +86,7 @@ class VGG(ImageModel):
         return x
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        return self.head(self.pre_logits(x), pre_logits=pre_logits)
+        return super().forward_head(self.pre_logits(x), pre_logits)
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Keep the levels only: the row of layers is too flat for blocks."""

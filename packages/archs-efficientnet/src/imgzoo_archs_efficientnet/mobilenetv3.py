@@ -44,10 +44,11 @@ class MobileNetV3(MobileTrunk):
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         x = self.global_pool(x)
-        if self.global_pool.kind != "":
-            x = x[:, :, None, None]
+        whole = getattr(self.global_pool, "kind", "own") == ""
+        if not whole:
+            x = x.flatten(1)[:, :, None, None]
         x = self.act2(self.norm_head(self.conv_head(x)))
-        if self.global_pool.kind != "":
+        if not whole:
             x = x.flatten(1)
         x = F.dropout(x, self.drop_rate, self.training)
         return x if pre_logits else self.classifier(x)

@@ -56,7 +56,7 @@ class Head(nn.Module):
 
     def forward(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         x = self.global_pool(self.in_conv(x))
-        if self.global_pool.kind == "":  # the classifier looks at every position
+        if getattr(self.global_pool, "kind", "own") == "":  # the classifier looks at every position
             x = self.drop(self.pre_classifier(x.permute(0, 2, 3, 1)))
             return (x if pre_logits else self.classifier(x)).permute(0, 3, 1, 2)
         x = self.drop(self.pre_classifier(x))

@@ -135,7 +135,7 @@ class LowFormer(HiddenHead, ImageModel):
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         x = self.global_pool(self.in_conv(x))
-        if self.global_pool.kind == "":  # the classifier looks at every position
+        if getattr(self.global_pool, "kind", "own") == "":  # the classifier looks at every position
             x = self.head_drop(self.pre_classifier(x.permute(0, 2, 3, 1)))
             return (x if pre_logits else self.classifier(x)).permute(0, 3, 1, 2)
         x = self.head_drop(self.pre_classifier(x))

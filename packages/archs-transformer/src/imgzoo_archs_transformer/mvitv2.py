@@ -208,8 +208,7 @@ class MultiScaleVit(ImageModel):
             x = x[:, 0]
         elif self.global_pool == "avg":
             x = x[:, self.num_prefix_tokens :].mean(1)
-        x = self.head[0](x)
-        return x if pre_logits else self.head[1](x)
+        return self.head[0](x) if pre_logits else self.head(x)
 
     def sized(self):
         grid = reduced(self.img_size, 4)

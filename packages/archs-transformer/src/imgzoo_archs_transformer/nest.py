@@ -168,6 +168,6 @@ class Nest(ImageModel):
         x = self.head_drop(self.global_pool(x))
         if pre_logits:
             return x
-        if self.global_pool.kind == "":  # the classifier looks at every position
+        if getattr(self.global_pool, "kind", "own") == "":  # the classifier looks at every position
             return self.head(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
         return self.head(x)

@@ -106,6 +106,6 @@ class PyramidVisionTransformerV2(ImageModel):
         x = self.head_drop(self.pool(x))
         if pre_logits:
             return x
-        if self.pool.kind == "":  # the classifier looks at every position
+        if getattr(self.pool, "kind", "own") == "":  # the classifier looks at every position
             return self.head(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
         return self.head(x)

@@ -57,7 +57,7 @@ class ClassifierHead(Head):
         x = self.drop(self.global_pool(x))
         if pre_logits:
             return x
-        if self.global_pool.kind == "" and not self.channels_last:  # the classifier looks at every position
+        if getattr(self.global_pool, "kind", "own") == "" and not self.channels_last:  # position by position
             return self.fc(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
         return self.fc(x)
 
@@ -95,6 +95,8 @@ class ConvClassifierHead(Head):
 
     def forward(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         x = self.drop(self.global_pool(x))
+        if getattr(self.global_pool, "kind", "own") != "":
+            x = x.flatten(1)
         return x if pre_logits else self.fc(x)
 
 
@@ -124,8 +126,8 @@ class NormMlpHead(Head):
 
     def forward(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         x = self.global_pool(x)
-        if self.global_pool.kind == "":  # norm and classifier look at every position
+        if getattr(self.global_pool, "kind", "own") == "":  # norm and classifier look at every position
             x = self.drop(self.pre_logits(self.norm(x).permute(0, 2, 3, 1)))
             return (x if pre_logits else self.fc(x)).permute(0, 3, 1, 2)
-        x = self.drop(self.pre_logits(self.norm(x[:, :, None, None]).flatten(1)))
+        x = self.drop(self.pre_logits(self.norm(x.flatten(1)[:, :, None, None]).flatten(1)))
         return x if pre_logits else self.fc(x)

@@ -62,8 +62,8 @@ class ConvHead(HiddenHead):
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         x = self.global_pool(x)
-        if self.global_pool.kind == "":  # the classifier looks at every position
+        if getattr(self.global_pool, "kind", "own") == "":  # the classifier looks at every position
             x = self.head_drop(self.act2(self.conv_head(x))).permute(0, 2, 3, 1)
             return (x if pre_logits else self.classifier(x)).permute(0, 3, 1, 2)
-        x = self.head_drop(self.act2(self.conv_head(x[:, :, None, None])).flatten(1))
+        x = self.head_drop(self.act2(self.conv_head(x.flatten(1)[:, :, None, None])).flatten(1))
         return x if pre_logits else self.classifier(x)

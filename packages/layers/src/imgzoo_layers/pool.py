@@ -19,7 +19,8 @@ class GlobalPool(nn.Module):
     """(B, C, H, W) -> (B, C) by mean, maximum, their half sum ("avgmax") or both side by side ("catavgmax", 2C).
 
     "" keeps the map. With `channels_last` the map is (B, H, W, C). The prefix "fast" is accepted and means the same,
-    "fast" alone "avg". What reads the vector may not take two a channel: then `widens` is False.
+    "fast" alone "avg". What reads the vector may not take two a channel: then `widens` is False. A caller's own module
+    may stand in its place, with a vector or a map (B, C, 1, 1) for what reads maps: heads ask for no `kind` of it.
     """
 
     def __init__(self, kind: str = "avg", channels_last: bool = False, widens: bool = True):

@@ -87,9 +87,10 @@ class WindowAttending(Attending):
             bias = bias + mask.unsqueeze(1)  # (windows, heads, N, N)
         if self.fused_attn:
             x = attend_biased(q, k, v, bias, self.attn_drop.p, self.training)
-        else:
-            x = self.attend(q.unflatten(0, (-1, bias.shape[0])), k.unflatten(0, (-1, bias.shape[0])),
-                            v.unflatten(0, (-1, bias.shape[0])), bias).flatten(0, 1)  # fmt: skip
+        else:  # hooks see weights (B * windows, heads, N, N)
+            if mask is not None:
+                bias = bias.repeat(q.shape[0] // mask.shape[0], 1, 1, 1)
+            x = self.attend(q, k, v, bias)
         return x.transpose(1, 2).flatten(2)
 
 

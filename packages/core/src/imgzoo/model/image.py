@@ -71,7 +71,7 @@ class ImageModel(Leveled):
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         """Unpooled features -> logits (B, num_classes), or with `pre_logits` the vector before the classifier."""
-        return self.head(x, pre_logits=pre_logits)
+        return self.head(x, pre_logits=True) if pre_logits else self.head(x)  # a caller's own part takes x alone
 
     def forward(self, x: Tensor) -> Tensor:
         if torch.jit.is_scripting():

@@ -9,6 +9,7 @@ from typing import Any
 import imgzoo
 from imgzoo.errors import OptionError, UnknownNameError, UsageError
 from imgzoo.loading.places import fetch_config
+from imgzoo_timm._door import rooms
 from imgzoo_timm.layers._config import set_layer_config
 
 from ._pretrained import PretrainedCfg
@@ -167,3 +168,8 @@ def as_mapping(cfg: Any) -> dict[str, Any]:
     if cfg is None:
         return {}
     return cfg.to_dict() if isinstance(cfg, PretrainedCfg) else dict(cfg)
+
+
+def __getattr__(name: str) -> Any:
+    """What the field's path of this name has, too, and other files here."""
+    return rooms[__package__].find(name)

@@ -16,6 +16,7 @@ from imgzoo.features import Feature, FeatureModel, default_out_indices, resolve_
 from imgzoo.features import FeatureInfo as NativeInfo
 from imgzoo.model import ImageModel
 from imgzoo_archs_efficientnet.trunk import MobileTrunk
+from imgzoo_timm._door import rooms
 from imgzoo_timm.layers._patch_embed import Format
 
 from ._manipulate import checkpoint
@@ -392,3 +393,8 @@ def extractor_of(model: Any, out_indices: Any = None, feature_cls: Any = None, o
     if feature_cls not in ("list", FeatureListNet):
         raise OptionError("feature_cls is 'list', 'dict', 'getter', 'hook' or 'fx'")
     return FeatureListNet(model, out_indices, output_fmt)
+
+
+def __getattr__(name: str) -> Any:
+    """What the field's path of this name has, too, and other files here."""
+    return rooms[__package__].find(name)

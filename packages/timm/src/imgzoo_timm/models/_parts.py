@@ -9,7 +9,7 @@ from torch import nn
 
 from imgzoo_archs_cnn import resnet
 from imgzoo_archs_efficientnet import blocks
-from imgzoo_archs_transformer import beit, swin_transformer, swin_transformer_v2
+from imgzoo_archs_transformer import beit, swin_transformer, swin_transformer_v2, swin_transformer_v2_cr
 from imgzoo_layers import window
 
 Told = dict[str, Any]
@@ -54,9 +54,23 @@ def tell_parts(model: nn.Module) -> None:
         if kind in TELL and (kind.__module__ != blocks.__name__ or hasattr(part, "skip")):
             own = {name: each for name, each in TELL[kind](part).items() if not hasattr(type(part), name)}
             part.__dict__.update(own)
+    if isinstance(model, beit.Beit):
+        model.pos_embed = None  # which clients ask for
+    if isinstance(model, swin_transformer.SwinTransformer):
+        tell_stages(model)
     if isinstance(model, resnet.ResNet):
         for block, stride in residual_blocks(model):
             block.__dict__.update(stride=stride, dilation=block.conv2.dilation[0])
+
+
+def tell_stages(model: Any) -> None:
+    """Let the stages of any Swin tell of their width, blocks and sizes."""
+    for i, (_, stage) in enumerate(model._stages()):
+        before = max(i - 1, 0)
+        told = {"dim": model.feature_info.levels[before].channels, "depth": len(stage.blocks),
+                "input_resolution": model.resolution(before), "output_resolution": model.resolution(i)}  # fmt: skip
+        of_maps = isinstance(model, swin_transformer_v2_cr.SwinTransformerV2Cr)
+        stage.__dict__.update({"feat_size": model.resolution(i)} if of_maps else told)
 
 
 def residual_blocks(model: Any) -> Iterator[tuple[Any, int]]:
