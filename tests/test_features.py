@@ -30,6 +30,11 @@ def test_feature_extractors_keep_no_idle_parameter(name, options):
         gradients_reach_all(features.train(), image(features.model))
 
 
+def test_attention_pools_are_not_in_extractors():
+    keys = imgzoo.create_model("resnet50_clip", features_only=True, device="meta").state_dict()
+    assert not [key for key in keys if "head" in key]
+
+
 NORMED = [name for name in QUICK if (made := imgzoo.get_spec(name).load()) and made.parts.norm == ("norm",)
           and not made.isotropic and made._final_norm is Leveled._final_norm]  # fmt: skip
 """Networks of several widths whose features are the last level normalized."""

@@ -156,8 +156,8 @@ class ByobNet(ImageModel):
         return x  # some tables take any size, and those that do not refuse it
 
     def _behead(self) -> None:
-        if isinstance(self.head, AttentionPool2d) and self.head.q.in_features != self.num_features:
-            self.head = ClassifierHead(self.num_features, 0, "")  # what asked the last map has nothing to ask
+        if isinstance(self.head, AttentionPool2d):  # no level needs what asks the last map
+            self.head = ClassifierHead(self.num_features, 0, "")
         super()._behead()
 
     def pool_kind(self) -> str:
