@@ -260,3 +260,15 @@ def test_levels_behind_the_neck_have_its_width(norm):
                                    feature_cfg={"norm": norm}, **options)  # fmt: skip
     (level,) = features(torch.randn(1, 3, 64, 64))
     assert features.feature_info.channels() == [level.shape[1]] == [32 if norm else 64]
+
+
+@torch.no_grad()
+def test_the_norm_of_a_level_stays_with_it():
+    model = imgzoo.create_model("efficientvim_m1", **QUICK["efficientvim_m1"]).eval()
+    for parameter in model.norm.parameters():
+        parameter.add_(torch.rand_like(parameter))
+    x = image(model)
+    expected = model.forward_intermediates(x, [0], norm=True, intermediates_only=True)
+    model.prune_intermediate_layers([0])
+    torch.testing.assert_close(model.forward_intermediates(x, norm=True, intermediates_only=True), expected)
+    assert [key for key in model.state_dict() if key.startswith("norm.")] == ["norm.0.weight", "norm.0.bias"]

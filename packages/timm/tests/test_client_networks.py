@@ -91,6 +91,21 @@ def test_networks_read_the_formats_of_their_authors(tmp_path):
     assert all(torch.equal(each, other.state_dict()[key]) for key, each in model.state_dict().items())
 
 
+@torch.no_grad()
+def test_extractors_normalize_the_last_level_where_asked():
+    model = timm.create_model("swin_tiny_patch4_window7_224", depths=(1, 1, 1, 1)).eval()
+    x = torch.randn(1, 3, 224, 224)
+    expected = model.forward_intermediates(x, [2, 3], norm=True, intermediates_only=True)
+    assert not torch.equal(expected[1], model.forward_intermediates(x, [3], intermediates_only=True)[0])
+    torch.testing.assert_close(timm.models.FeatureGetterNet(model, (2, 3), norm=True)(x), expected)
+
+
+def test_the_blocks_of_maxvit_are_named_in_the_fields_word():
+    told = timm.create_model("test_maxvit", block_type=("PM",) * 4).state_dict()
+    assert told.keys() == imgzoo.create_model("test_maxvit", blocks=["PM"] * 4).state_dict().keys()
+    assert told.keys() != imgzoo.create_model("test_maxvit").state_dict().keys()
+
+
 @pytest.mark.parametrize("form", ["list", "getter"])
 def test_extractors_tell_of_the_patches_that_the_network_takes_now(form):
     extractor = timm.create_model("swin_tiny_patch4_window7_224", features_only=True, feature_cls=form,

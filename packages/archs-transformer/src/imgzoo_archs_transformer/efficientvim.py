@@ -157,7 +157,7 @@ class ShortenedViM(Shortened):
     """A pruned network has one classifier, over the map it ends in."""
 
     parts = Parts(stem=("patch_embed",), pool="pool", head="heads",
-                  tail=("norm", "weights", "weights_dist", "heads_dist"))  # fmt: skip
+                  tail=("weights", "weights_dist", "heads_dist"))  # fmt: skip
     _set_pool = ImageModel._set_pool
     pool_kind = ImageModel.pool_kind
     _new_head = ImageModel._new_head
@@ -176,7 +176,7 @@ class EfficientViM(ImageModel):
         state_dim: hidden states of each stage
     """
 
-    parts = Parts(stem=("patch_embed",), pool="", head=tuple(f"heads.{i}" for i in range(4)), tail=("norm", "weights"))
+    parts = Parts(stem=("patch_embed",), pool="", head=tuple(f"heads.{i}" for i in range(4)), tail=("weights",))
     layer_groups = {
         "stem": r"^patch_embed",
         "blocks": [(r"^stages\.(\d+)\.blocks\.(\d+)", None), (r"^stages\.(\d+)\.downsample", (99999,)),
@@ -258,6 +258,14 @@ class EfficientViM(ImageModel):
     def _cut(self, level: str, chosen: list[int]) -> None:
         self._drop([f"{level}.downsample"])
 
+    def prune_intermediate_layers(self, indices: int | Sequence[int] = 1, prune_norm: bool = False,
+                                  prune_head: bool = True) -> list[int]:  # fmt: skip
+        """As everywhere; each level has a norm of its own, which stays with it."""
+        chosen = super().prune_intermediate_layers(indices, prune_norm, prune_head)
+        if prune_head:
+            self._drop(["norm"] if prune_norm else [f"norm.{i}" for i in range(4) if i not in chosen])
+        return chosen
+
     def _new_head(self, index: int, num_classes: int, bias: bool) -> nn.Module:
         return nn.Linear(self.widths[index % 4], num_classes)
 
@@ -274,7 +282,7 @@ class DistilledEfficientViM(EfficientViM, Distilled):  # whose forward_head stay
 
     parts = EfficientViM.parts._replace(
         head=tuple(f"{name}.{i}" for name in ("heads", "heads_dist") for i in range(4)),
-        tail=("norm", "weights", "weights_dist", "heads_dist"),
+        tail=("weights", "weights_dist", "heads_dist"),
     )
 
     def _register_weights(self) -> None:

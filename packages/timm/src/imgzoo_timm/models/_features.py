@@ -278,7 +278,10 @@ class FeatureGetterNet(FeatureModel):
         if not native:
             model.feature_info = FeatureInfo.of(model.feature_info)
         kept = {name: model._parameters[name] for name in KEPT.get(family_of(model), ())}
-        super().__init__(model, out_indices, "NCHW", norm=norm and native and model.isotropic, prune=prune)
+        super().__init__(model, out_indices, "NCHW", prune=False)
+        self.norm = norm and native
+        if prune:
+            model.prune_intermediate_layers(self.out_indices, prune_norm=not self.norm)
         if output_fmt not in ("NCHW", "NHWC", "NLC"):
             raise OptionError(f"output_fmt is NCHW, NHWC or NLC, not {output_fmt!r}")
         self.out_map, self.return_dict = out_map, return_dict
