@@ -126,15 +126,19 @@ def test_a_name_that_is_told_anew_has_the_tags_that_are_told():
         return Steps(7)
 
     steps_anew.__module__, sys.modules["told_anew"] = "told_anew", room
-    room.default_cfgs = timm.models.generate_default_cfgs({"steps_anew.b": {"file": "b"}, "steps_anew.c": {}})
+    room.default_cfgs = timm.models.generate_default_cfgs({"steps_anew.b": {"hf_hub_id": "me/"}, "steps_anew.c": {}})
     try:
         timm.models.register_model(steps_anew)
         pretrained = [timm.models.is_model_pretrained(f"steps_anew{tag}") for tag in ("", ".b", ".c", ".a")]
         assert pretrained == [True, True, False, False]
         assert timm.models.get_pretrained_cfg("steps_anew.c").tag == "c"
+        assert timm.models.get_pretrained_cfg("steps_anew").hf_hub_id == "me/steps_anew.b"
         with pytest.raises(RuntimeError, match=r"Invalid pretrained tag \(a\): there are b, c"):
             timm.models.get_pretrained_cfg("steps_anew.a")
+        timm.models.register_model_deprecations("told_anew", {"steps_anew": "resnet18"})
+        assert not timm.models.is_model_pretrained("steps_anew")
     finally:
+        _registry.renamed.pop("told_anew", None)
         for table in (_registry.entries, _registry.entry_cfgs, sys.modules):
             table.pop("steps_anew", None) or table.pop("told_anew", None)
     assert not timm.models.is_model_pretrained("resnet18.nobodys") and timm.models.is_model_pretrained("resnet18")

@@ -53,8 +53,15 @@ def register_model(fn: Callable[..., Any]) -> Callable[..., Any]:
         made = cfg if isinstance(cfg, PretrainedCfg) else PretrainedCfg(**known_fields(cfg))
         cfg = generate_default_cfgs({name: made})[name]
     if cfg is not None:
-        entry_cfgs[name] = cfg
+        entry_cfgs[name] = replace(cfg, cfgs={tag: on_hub(each, name, tag) for tag, each in cfg.cfgs.items()})
     return fn
+
+
+def on_hub(cfg: PretrainedCfg, name: str, tag: str) -> PretrainedCfg:
+    """A configuration whose repository is called as the weights where only its owner is said (`timm/`)."""
+    if not (cfg.hf_hub_id or "").endswith("/"):
+        return cfg
+    return replace(cfg, hf_hub_id=f"{cfg.hf_hub_id}{name}.{tag}" if tag else f"{cfg.hf_hub_id}{name}")
 
 
 def known_fields(cfg: dict[str, Any]) -> dict[str, Any]:
@@ -165,6 +172,7 @@ def register_model_deprecations(module_name: str, deprecation_map: Mapping[str, 
     renamed.setdefault(module_name.rpartition(".")[2], {}).update(deprecation_map)
     for old, new in deprecation_map.items():
         entries[old] = successor(old, new, module_name)
+        entry_cfgs.pop(old, None)
 
 
 def deprecated() -> set[str]:
