@@ -90,7 +90,7 @@ def describe(source: Facts, most: int = 32) -> Description:
         notes.append(f"no images of {', '.join(map(repr, empty[:SHOWN]))}{more}")
     if isinstance(source, Source):
         notes += _twofold(source)
-    if several:
+    if isinstance(source, Source) and several:
         notes.append(f"files with several frames or pages, as '{source.key(several[0])}': the first is read")
     highest = max((item.high for item in seen if item.kind == EIGHT_BITS), default=255)
     if 0 < highest <= _DARK:

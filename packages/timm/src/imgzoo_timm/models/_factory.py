@@ -172,4 +172,4 @@ def as_mapping(cfg: Any) -> dict[str, Any]:
 
 def __getattr__(name: str) -> Any:
     """What the field's path of this name has, too, and other files here."""
-    return rooms[__package__].find(name)
+    return rooms[__name__.rpartition(".")[0]].find(name)

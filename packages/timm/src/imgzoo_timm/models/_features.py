@@ -400,4 +400,4 @@ def extractor_of(model: Any, out_indices: Any = None, feature_cls: Any = None, o
 
 def __getattr__(name: str) -> Any:
     """What the field's path of this name has, too, and other files here."""
-    return rooms[__package__].find(name)
+    return rooms[__name__.rpartition(".")[0]].find(name)

@@ -66,9 +66,9 @@ def residual(part: Any) -> nn.Module | None:
     """x + m(x) of a convolution with its norm."""
     if not isinstance(part.m, conv.ConvBn):
         return None
-    layer = part.m.c
+    layer: Any = part.m.c
     eye = identity_kernel(layer.out_channels, layer.groups, 1, layer.weight)
-    return merged(layer, [fold_norm(layer.weight, part.m.bn), (eye, torch.zeros_like(part.m.bn.bias))])
+    return merged(layer, [fold_norm(layer.weight, part.m.bn), (eye, torch.zeros_like(layer.weight[:, 0, 0, 0]))])
 
 
 def branches(part: Any) -> nn.Module | None:

@@ -47,7 +47,7 @@ TELL: dict[type, Callable[[Any], Told]] = {
 """What each kind of part tells, by its native class."""
 
 
-def tell_parts(model: nn.Module) -> None:
+def tell_parts(model: Any) -> None:
     """Let the parts have the attributes of `TELL`; those that a class answers itself stay."""
     for part in model.modules():
         kind = part.__dict__.get("adopted_from", type(part))
@@ -55,7 +55,7 @@ def tell_parts(model: nn.Module) -> None:
             own = {name: each for name, each in TELL[kind](part).items() if not hasattr(type(part), name)}
             part.__dict__.update(own)
     if isinstance(model, beit.Beit):
-        model.pos_embed = None  # which clients ask for
+        model.__dict__["pos_embed"] = None  # which clients ask for
     if isinstance(model, swin_transformer.SwinTransformer):
         tell_stages(model)
     if isinstance(model, resnet.ResNet):
