@@ -191,13 +191,17 @@ def test_mistakes_are_named():
         create_loss("bce", smothing=0.1)
 
 
+SOFTMAX = ("cross-entropy", "smoothing", "soft-target", "focal", "class-balanced", "jsd", "asymmetric-single", "poly")
+
+
 @pytest.mark.parametrize("task", ["classification", "multilabel", "regression"])
 @pytest.mark.parametrize("name", NAMES)
 def test_losses_of_labels_and_of_numbers_go_with_their_tasks(name, task):
-    """A model of several labels answers by sigmoid: squares of its logits would teach it something else."""
+    """A model of several labels answers by sigmoid: a softmax, or squares of logits, would teach it something else."""
     given = EXTRA.get(name, {})
     loss = create_loss(name, **{**given, "counts": [1, 2]} if "counts" in given else given)
-    if (name in VALUES) == (task == "regression"):
+    tasks = {"regression"} if name in VALUES else {"classification", *(() if name in SOFTMAX else ["multilabel"])}
+    if task in tasks:
         check_loss(name, loss, task, 2, torch.device("cpu"), 12)
         return
     with pytest.raises(UsageError, match=f"--loss {name} does not go with --task {task}: it is of"):

@@ -25,6 +25,8 @@ Weights = Sequence[float] | Tensor | None
 
 DEFAULT_LOSS = {"classification": "cross-entropy", "multilabel": "bce", "regression": "mse"}
 """What a task is trained with unless told otherwise."""
+TASKS_OF = {"class": ("classification",), "labels": ("classification", "multilabel"), "numbers": ("regression",)}
+"""The tasks that a loss is for, by what its targets are (`Loss.of`)."""
 
 
 def distribution(target: Tensor, output: Tensor, smoothing: float = 0.0) -> Tensor:
@@ -43,7 +45,8 @@ class Loss(nn.Module):
     """Base of losses of samples: a subclass writes `each`, and `reduction` says how they come together."""
 
     of = "labels"
-    """What the targets are: `labels`, one or several, or `numbers` to predict."""
+    """What the targets are: one `class` an image, where the loss is over a softmax; `labels`, one or several; or
+    `numbers` to predict."""
 
     def __init__(self, reduction: Reduction = "mean") -> None:
         super().__init__()
@@ -72,6 +75,7 @@ class CrossEntropy(Loss):
     batches add up exactly.
     """
 
+    of = "class"
     weight: Tensor | None
 
     def __init__(self, smoothing: float = 0.0, weight: Weights = None, reduction: Reduction = "mean") -> None:
@@ -93,6 +97,7 @@ class Focal(Loss):
     `weight` (C) scales each sample by the weight of its class.
     """
 
+    of = "class"
     weight: Tensor | None
 
     def __init__(
@@ -132,6 +137,8 @@ class JensenShannon(Loss):
     Output is (splits * B, C), the clean images first.
     """
 
+    of = "class"
+
     def __init__(
         self, splits: int = 3, alpha: float = 12.0, smoothing: float = 0.0, reduction: Reduction = "mean"
     ) -> None:
@@ -152,6 +159,8 @@ class JensenShannon(Loss):
 
 class AsymmetricSingle(Loss):
     """The asymmetric loss over a softmax, for one label an image (arXiv:2009.14119)."""
+
+    of = "class"
 
     def __init__(
         self,
@@ -177,6 +186,8 @@ class AsymmetricSingle(Loss):
 
 class Poly(Loss):
     """Cross-entropy plus the first term of its polynomial expansion (PolyLoss, arXiv:2204.12511)."""
+
+    of = "class"
 
     def __init__(self, epsilon: float = 1.0, smoothing: float = 0.0, reduction: Reduction = "mean") -> None:
         super().__init__(reduction)

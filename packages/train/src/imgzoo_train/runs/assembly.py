@@ -20,7 +20,7 @@ from imgzoo.registry import registry
 from imgzoo.text import counted, first_line
 from imgzoo_train.config.settings import Config, size_of
 from imgzoo_train.loop.fit import LossFn
-from imgzoo_train.loop.losses import DEFAULT_LOSS, create_loss
+from imgzoo_train.loop.losses import DEFAULT_LOSS, TASKS_OF, create_loss
 from imgzoo_train.loop.state import State
 from imgzoo_train.loop.weighting import class_weights, parse_weights, read_class_counts, read_class_weights
 from imgzoo_train.models.answers import KINDS, Alignment, Answer, align, answer_of, answer_of_data, listed
@@ -393,11 +393,11 @@ def build_loss(config: Config, sources: Sources, state: State) -> LossFn:
 
 def check_loss(name: str, loss: nn.Module, task: str, classes: int, device: torch.device, rows: int) -> None:
     """Raise `UsageError` for a loss that cannot take the targets of a task, tried on a batch of so many rows."""
-    meant = getattr(loss, "of", None)
-    if meant is not None and (meant == "numbers") != (task == "regression"):
+    tasks = TASKS_OF.get(getattr(loss, "of", ""), tuple(KINDS))
+    if task not in tasks:
         raise UsageError(
-            f"--loss {name} does not go with --task {task}: it is of {meant}, and the data has {KINDS[task]}; choose "
-            "another --loss"
+            f"--loss {name} does not go with --task {task}: it is of {' or '.join(KINDS[each] for each in tasks)}, and "
+            f"the data has {KINDS[task]}; --loss {DEFAULT_LOSS[task]} is of those"
         )
     kind = torch.long if task == "classification" else torch.float32
     shape = (rows, classes) if task == "multilabel" or (task == "regression" and classes > 1) else (rows,)
