@@ -668,11 +668,21 @@ def test_numbers_of_other_names_are_refused_and_answers_are_named(measured):
 def test_a_bare_file_answers_what_is_said(tmp_path, folders, data, task):
     data(task, "same")
     shutil.copy(f"{folders[task]}/model.safetensors", tmp_path / "bare.safetensors")
-    arguments = ["test_resnet", "--pretrained", tmp_path / "bare.safetensors", "--data", "pictures:", "--device", "cpu"]
+    model = ["test_resnet", "--pretrained", tmp_path / "bare.safetensors"]
+    arguments = [*model, "--data", "pictures:", "--device", "cpu"]
+    picture = tmp_path / "a.png"
+    Image.new("RGB", (16, 16)).save(picture)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ImgzooWarning)  # its classes have no names
         row = json.loads(invoke(validate, *arguments, "--img-size", 16, "--json", "--task", task))
+        answered = json.loads(invoke(predict, picture, "--model", *model, "--img-size", 16, "--json", "--task", task))
+        file = ["--format", "torchscript", "--output", tmp_path / "bare.pt", "--json"]
+        report = json.loads(invoke(export, *model, *file, "--task", task))
     assert row[SCORE[task]] > 99
+    assert ("values" in answered[0]) == (task == "regression")
+    if task == "multilabel":
+        assert sum(each["probability"] for each in answered[0]["classes"]) != pytest.approx(1, abs=1e-3)
+    assert report["task"] == task
     with pytest.raises(UsageError, match="answers with"):
         invoke(validate, folders[task], "--data", "pictures:", "--task", "classification")
 

@@ -13,7 +13,7 @@ from imgzoo.cli.output import print_json, say
 from imgzoo.errors import UsageError
 from imgzoo.loading.stored import MOST_PATCHES
 
-from .options import ENGINES, IMG_SIZE, MAX_PIXELS, RANGE, refuse_idle
+from .options import ANSWERS, ENGINES, IMG_SIZE, MAX_PIXELS, RANGE, refuse_idle
 from .options import pretrained as of_name
 
 
@@ -24,6 +24,7 @@ from .options import pretrained as of_name
 @click.option("--engine", type=click.Choice(ENGINES),
               help="write a deployed file, which other commands take as a model; auto: the fastest")  # fmt: skip
 @of_name("weights of a model given by name; 'false' for none")
+@ANSWERS
 @click.option("--output", type=click.Path(path_type=Path), help="file to write")
 @IMG_SIZE
 @click.option(
@@ -111,7 +112,7 @@ def _exported(model: str, output: Path, step: Callable[[str], Any], **options: A
 
     step("opening the model")
     img_size, fixed = options["img_size"], options["fixed_batch"]
-    opened = open_model(model, options["pretrained"], img_size=img_size)
+    opened = open_model(model, options["pretrained"], task=options["task"], img_size=img_size)
     if img_size is not None:
         opened.pretrained_cfg = {**opened.pretrained_cfg, "input_size": (opened.in_chans, img_size, img_size)}
     example = example_images(opened, fixed or 2)
@@ -143,7 +144,8 @@ def _deployed(
     from imgzoo_train.models.quantizing import Calibration
 
     step("opening the model")
-    opened, fixed = open_model(model, options["pretrained"], img_size=options["img_size"]), options["fixed_batch"]
+    opened = open_model(model, options["pretrained"], task=options["task"], img_size=options["img_size"])
+    fixed = options["fixed_batch"]
     if isinstance(opened, Deployed):
         raise UsageError(f"{model} is deployed already: give the model that it was made of")
     calibrate = options["calibrate"]

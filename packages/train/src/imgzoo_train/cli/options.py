@@ -39,6 +39,7 @@ MAX_PIXELS = click.option("--max-pixels", type=click.IntRange(1), help="pixels a
 CHANNELS_LAST = click.option("--channels-last", is_flag=True, help="channels beside each other in memory")
 WORKERS = click.option("--workers", default=0, type=click.IntRange(0), help="processes that read images; 0: threads")
 TASK = click.Choice(["classification", "multilabel", "regression"])
+ANSWERS = click.option("--task", type=TASK, help="what the model answers, where a file of weights does not say it")
 
 
 ENGINES = ("auto", "eager", "inductor", "onnxruntime", "openvino")

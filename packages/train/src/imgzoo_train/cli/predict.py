@@ -10,7 +10,7 @@ import click
 
 from imgzoo.cli.output import print_json, say
 
-from .options import DEVICE, ENGINE, IMG_SIZE, MAX_PIXELS, RANGE, SEQUENCE, TTA, batch_size, refuse_idle
+from .options import ANSWERS, DEVICE, ENGINE, IMG_SIZE, MAX_PIXELS, RANGE, SEQUENCE, TTA, batch_size, refuse_idle
 from .options import pretrained as of_name
 
 Row = dict[str, Any]
@@ -20,6 +20,7 @@ Row = dict[str, Any]
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--model", "name", required=True, help="model name, saved folder, run folder or deployed file")
 @of_name("weights of a model given by name")
+@ANSWERS
 @ENGINE
 @click.option("--topk", default=5, type=click.IntRange(1), help="answers an image")
 @click.option("--embed", is_flag=True, help="add the vector that the classifier sees")
@@ -37,6 +38,7 @@ def command(
     paths: tuple[Path, ...],
     name: str,
     pretrained: str,
+    task: str | None,
     engine: str | None,
     topk: int,
     embed: bool,
@@ -62,7 +64,7 @@ def command(
     files = find_images(paths)
     check_name(output)
     options: dict[str, Any] = {"img_size": img_size, "sequence": sequence, "max_pixels": max_pixels, "tta": tta}
-    options |= {"range": range, "engine": engine, "batch": min(batch_size, len(files))}
+    options |= {"range": range, "engine": engine, "batch": min(batch_size, len(files)), "task": task}
     predictor = Predictor.open(name, pretrained, device=pick_device(device), **options)
     found = predictor.rows(files, topk=topk, embed=embed, features=features, batch_size=batch_size)
     rows = list(Watched(found, len(files), "predict", least=32))

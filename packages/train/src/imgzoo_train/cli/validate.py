@@ -14,6 +14,7 @@ from imgzoo.cli.output import print_json, say
 from imgzoo.errors import ImgzooError
 
 from .options import (
+    ANSWERS,
     CHANNELS_LAST,
     DEVICE,
     ENGINE,
@@ -22,7 +23,6 @@ from .options import (
     PRECISION,
     RANGE,
     SEQUENCE,
-    TASK,
     TTA,
     WORKERS,
     batch_size,
@@ -55,8 +55,7 @@ SHOWN = (
 @click.argument("models", nargs=-1, required=True)
 @click.option("--data", "source", required=True, help="digits: or folder:PATH")
 @click.option("--split", default="validation", help="part of --data")
-@click.option("--task", type=TASK,
-              help="what the models answer, where a file of weights does not say it")  # fmt: skip
+@ANSWERS
 @pretrained("weights of models given by name")
 @ENGINE
 @batch_size(64)

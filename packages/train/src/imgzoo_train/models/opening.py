@@ -84,6 +84,7 @@ def open_ready(
     precision: str = "fp32",
     img_size: int | None = None,
     batch: int = 1,
+    task: str | None = None,
 ) -> Any:
     """As `open_model`, and deployed with an engine where one is named, for batches of `batch`.
 
@@ -95,7 +96,7 @@ def open_ready(
     from .parity import example_images
     from .sizes import check_size
 
-    model = open_model(text, pretrained, img_size=img_size)
+    model = open_model(text, pretrained, task=task, img_size=img_size)
     warn_of_chance(model, text)
     if isinstance(model, Deployed):
         if engine is not None:
@@ -121,8 +122,10 @@ def seen_size(model: Any, img_size: int | None = None) -> tuple[int, int, int]:
     return resolve_data_config(model, img_size=img_size, use_test_size=img_size is None).input_size
 
 
-def open_model(text: str, pretrained: str = "true", **options: Any) -> Any:
+def open_model(text: str, pretrained: str = "true", *, task: str | None = None, **options: Any) -> Any:
     """A model to be used as it is: a name with `pretrained`, a folder with its own weights, or a deployed file.
+
+    `task` is what a bare file of weights answers, which cannot say it: a `UsageError` for a model that says otherwise.
 
     Raises `WeightsError` where the weights bring no classifier for its classes: what it would answer means nothing.
     """
@@ -133,7 +136,7 @@ def open_model(text: str, pretrained: str = "true", **options: Any) -> Any:
     if is_deployed(Path(text)):
         from .deployed import load_deployed
 
-        return load_deployed(text)
+        return _answering(load_deployed(text), task, text, pretrained)
     folder = model_folder(text)
     if folder is not None:
         model = create_model(f"local-dir:{folder}", pretrained=True, **options)
@@ -146,10 +149,23 @@ def open_model(text: str, pretrained: str = "true", **options: Any) -> Any:
             f"'{report.file}' has {held}, {text} needs one of {model.num_classes}: train it first with "
             f"imgzoo train --pretrained {pretrained if folder is None else text}"
         )
-    if not model.class_names and Path(pretrained).is_file() and (subset := infer_imagenet_subset(model)):
+    model = _answering(model, task, text, pretrained)
+    bare = not model.class_names and model.task == "classification" and Path(pretrained).is_file()
+    if bare and (subset := infer_imagenet_subset(model)):
         warnings.warn(
             f"'{pretrained}' names no classes: its {model.num_classes} are taken as those of {subset}",
             ImgzooWarning,
             stacklevel=2,
         )
+    return model
+
+
+def _answering(model: Any, task: str | None, text: str, pretrained: str) -> Any:
+    """The model, with the task where its weights are a bare file."""
+    from .answers import KINDS
+
+    if task is not None and task != model.task:
+        if model.task != "classification" or model.class_names or not Path(pretrained).is_file():
+            raise UsageError(f"{text} answers with {KINDS[model.task]}; leave out --task {task}")
+        model.task = task
     return model

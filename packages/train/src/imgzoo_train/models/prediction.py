@@ -58,14 +58,22 @@ class Predictor:
 
     @classmethod
     def open(
-        cls, text: str, pretrained: str = "true", *, engine: str | None = None, batch: int = 1, **options: Any
+        cls,
+        text: str,
+        pretrained: str = "true",
+        *,
+        engine: str | None = None,
+        batch: int = 1,
+        task: str | None = None,
+        **options: Any,
     ) -> Predictor:
         """A predictor for a model name, a saved folder, a run folder or a deployed file.
 
-        A model is deployed with `engine` where one is named, for batches of `batch`.
+        A model is deployed with `engine` where one is named, for batches of `batch`. `task` is what a bare file of
+        weights answers.
         """
         size = options.get("img_size")
-        return cls(open_ready(text, pretrained, engine, img_size=size, batch=batch), **options)
+        return cls(open_ready(text, pretrained, engine, img_size=size, batch=batch, task=task), **options)
 
     @torch.inference_mode()
     def __call__(self, images: Any, topk: int = 5) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +115,7 @@ def validate(
         precision=settings.precision,
         img_size=None if settings.test_pool else settings.img_size,
         batch=min(settings.batch_size, 8),
+        task=settings.task,
     )
     deployed, count = isinstance(model, Deployed), parameter_count(model)
     if deployed:
@@ -151,12 +152,8 @@ def validate(
 
 
 def _answer(model: Any, text: str, settings: Settings) -> Answer:
-    """What the model answers, as it says itself or, a bare file of weights, as the settings do."""
+    """What the model answers, where the settings go with it."""
     answer = answer_of(model)
-    if settings.task and answer.task == "classification" and not answer.names and Path(settings.pretrained).is_file():
-        answer = replace(answer, task=settings.task)
-    if settings.task and settings.task != answer.task:
-        raise UsageError(f"{text} answers with {KINDS[answer.task]}; leave out --task {settings.task}")
     if settings.threshold is not None and answer.task != "multilabel":
         raise UsageError(f"--threshold is about several labels an image, {text} answers with {KINDS[answer.task]}")
     for flag, given, needed in (
