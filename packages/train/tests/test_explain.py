@@ -242,6 +242,7 @@ def test_mistakes_get_one_sentence(folder, photo, tmp_path):
     assert "leave --class out" in sentence(method="rollout", more=("--class", "red"))
     assert "notes.png" in sentence(image=text)
     assert "there is no file" in sentence(image=tmp_path / "none.png")
+    assert "is a folder: give an image in it" in sentence(image=tmp_path)
     assert "taken.html exists" in sentence(output=tmp_path / "taken.png")
     assert "taken.html exists" in sentence(output=tmp_path / "taken.html")
     assert "neither .png nor .html" in sentence(output=tmp_path / "new.jpg") and not (tmp_path / "new.jpg").exists()

@@ -47,7 +47,7 @@ def command(
     from imgzoo_train.ranks.world import pick_device
 
     if not image.is_file():
-        raise UsageError(f"there is no file {image}")
+        raise UsageError(f"{image} is a folder: give an image in it" if image.is_dir() else f"there is no file {image}")
     if wanted is not None and method == "rollout":
         raise UsageError("rollout is the same for every class: leave --class out, or use --method gradcam")
     files = files_for(output, image, method)
