@@ -140,6 +140,8 @@ def test_what_is_said(options, says):
         ("resnetv2_18", {"preact": False}, "basic blocks are normalized first"),
         ("ecaresnet50d_pruned", {"pruned": "../facts"}, "pruned is one of ecaresnet101d_pruned, ecaresnet50d_pruned"),
         ("convnext_atto", {"depths": (2, 2, 6)}, "dims has 4 entries and depths 3: give one a stage"),
+        ("convnext_atto", {"norm": "groupnorm"}, "norm is layernorm, .*, not 'groupnorm'"),
+        ("convnext_tiny", {"norm": "batchnorm"}, "batchnorm with conv_mlp=True"),
     ],
 )
 def test_networks_that_no_image_would_pass_are_refused(name, options, says):

@@ -17,6 +17,9 @@ from imgzoo_layers.norm import Norm, get_norm
 from imgzoo_layers.stage import Stage
 from imgzoo_layers.util import Layer, dilate, make_divisible
 
+NORMS = ("layernorm", "rmsnorm", "simplenorm")
+"""Norms of maps in either order of axes."""
+
 
 class Block(nn.Module):
     """Mix space depthwise, then channels pointwise, on one scaled residual: (B, C, H, W) -> (B, C, H, W)."""
@@ -72,6 +75,8 @@ class ConvNeXt(ImageModel):
                  num_classes: int = 1000, in_chans: int = 3, global_pool: str = "avg", output_stride: int = 32,
                  drop_rate: float = 0.0, drop_path_rate: float = 0.0):  # fmt: skip
         super().__init__(num_classes, in_chans)
+        if norm not in (*NORMS, "batchnorm") or (norm == "batchnorm" and not conv_mlp):
+            raise ValueError(f"norm is {', '.join(NORMS)}, or batchnorm with conv_mlp=True, not {norm!r}")
         norm2d, norm1d = get_norm(f"{norm}2d", eps=eps), get_norm(norm, eps=eps)
         make_mlp = partial(GlobalResponseNormMlp if grn else Mlp, act=act, conv=conv_mlp)
         make_block = partial(Block, norm=norm2d if conv_mlp else norm1d, mlp=make_mlp,
