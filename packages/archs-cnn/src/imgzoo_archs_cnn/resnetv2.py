@@ -107,8 +107,9 @@ class Border(nn.ConstantPad2d):
 
 class ResNetV2(ImageModel):
     """Args:
+    stem_chs: channels of the stem
     basic: blocks of two 3x3 convolutions
-    width: factor of the channels, those of the stem (`stem_chs`) too
+    width: factor of the channels, those of the stem too
     stem: one 7x7 convolution ("", or "fixed" and "same" by the border of the pool), "deep" or "tiered" for three 3x3
     weight_std: standardized weights
     """
