@@ -75,7 +75,7 @@ class ConvNeXt(ImageModel):
                  num_classes: int = 1000, in_chans: int = 3, global_pool: str = "avg", output_stride: int = 32,
                  drop_rate: float = 0.0, drop_path_rate: float = 0.0):  # fmt: skip
         super().__init__(num_classes, in_chans)
-        if norm not in (*NORMS, "batchnorm") or (norm == "batchnorm" and not conv_mlp):
+        if norm not in NORMS and not (norm == "batchnorm" and conv_mlp):
             raise ValueError(f"norm is {', '.join(NORMS)}, or batchnorm with conv_mlp=True, not {norm!r}")
         norm2d, norm1d = get_norm(f"{norm}2d", eps=eps), get_norm(norm, eps=eps)
         make_mlp = partial(GlobalResponseNormMlp if grn else Mlp, act=act, conv=conv_mlp)

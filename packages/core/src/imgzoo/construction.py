@@ -42,8 +42,9 @@ def call(build: Callable[..., Any], spec: ModelSpec, arguments: dict[str, Any], 
         raise UsageError(
             f"{spec.name} cannot be built with {own} ({reason}); see imgzoo info {spec.name} --options"
         ) from error
-    if set(given) - set(COMMON) and not all(each.numel() for each in model.parameters()):
-        empty = next(name for name, each in model.named_parameters() if not each.numel())
+    seen = model.named_parameters() if given.keys() - set(COMMON) else ()
+    empty = next((name for name, each in seen if not each.numel()), None)
+    if empty is not None:
         own = of_channels(build, arguments, given)
         raise UsageError(f"{spec.name} with {own}: {empty.rpartition('.')[0]} has no channels left; give more")
     stride = given.get("output_stride")

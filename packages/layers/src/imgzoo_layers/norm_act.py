@@ -1,7 +1,7 @@
 """A norm followed by an activation as one module with the norm's flat keys: `bn1.weight`, not `bn1.0.weight`."""
 
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from inspect import signature
 
 import torch
@@ -154,6 +154,12 @@ NORM_ACT: dict[str, NormAct] = {
 }
 
 
+@cache
+def options_of(norm: Callable[..., nn.Module]) -> frozenset[str]:
+    """The options that a norm takes: every layer asks, and reading a signature is dear."""
+    return frozenset(signature(norm).parameters)
+
+
 def get_norm_act(norm: str | NormAct, act: Act = None, **options: object) -> NormAct:
     """The maker for a norm's name with the activation and options bound; a callable passes through with options."""
     if isinstance(norm, str):
@@ -164,7 +170,7 @@ def get_norm_act(norm: str | NormAct, act: Act = None, **options: object) -> Nor
         if act is not None:
             options["act"] = act
         for option in options:
-            if option not in signature(norm).parameters:
-                able = [word for word, each in NORM_ACT.items() if option in signature(each).parameters]
+            if option not in options_of(norm):
+                able = [word for word, each in NORM_ACT.items() if option in options_of(each)]
                 raise ValueError(f"norm {key!r} takes no {option}; those that do are {', '.join(able)}")
     return partial(norm, **options) if options else norm
