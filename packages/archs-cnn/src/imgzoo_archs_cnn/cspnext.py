@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from imgzoo.model import Feature, FeatureInfo, ImageModel
 from imgzoo_layers.conv import ConvNormAct
 from imgzoo_layers.drop import drop_path_of, drop_path_rates
+from imgzoo_layers.exchange import Acts, Norms
 from imgzoo_layers.gate import EffectiveSqueezeExcite
 from imgzoo_layers.head import ClassifierHead
 from imgzoo_layers.util import dilate
@@ -83,6 +84,7 @@ class CspNext(ImageModel):
     widen_factor: factor of the channels
     """
 
+    exchanged = (Acts("silu"), Norms("batchnorm"))
     layer_groups = {
         "stem": r"^stem",
         "blocks": [

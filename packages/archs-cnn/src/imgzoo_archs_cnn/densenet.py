@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from imgzoo.model import Feature, FeatureInfo, ImageModel, Parts
 from imgzoo_layers.drop import dropout_of
+from imgzoo_layers.exchange import Acts, Norms
 from imgzoo_layers.head import linear_or_none
 from imgzoo_layers.norm_act import BatchNormAct2d
 from imgzoo_layers.pool import GlobalPool, create_aa
@@ -60,6 +61,7 @@ class DenseNet(ImageModel):
     stem: "" for one 7x7 convolution, or "deep" for three 3x3
     """
 
+    exchanged = (Acts("relu"), Norms("batchnorm"))
     parts = Parts(stem=(), stages=("features",), pool="global_pool", head="classifier")
     layer_groups = {
         "stem": r"^features\.(?:conv|norm)[012]\.",

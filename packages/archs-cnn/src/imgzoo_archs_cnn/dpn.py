@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from imgzoo.model import Feature, FeatureInfo, ImageModel, Parts
 from imgzoo_layers.conv import ConvNormAct
+from imgzoo_layers.exchange import Norms
 from imgzoo_layers.head import ConvClassifier
 from imgzoo_layers.norm_act import BatchNormAct2d
 from imgzoo_layers.pool import GlobalPool
@@ -79,6 +80,7 @@ class DPN(ImageModel):
     apart: two convolutions instead of one make residual and dense channels
     """
 
+    exchanged = (Norms("batchnorm", ("features.conv1_1.bn", "features.conv5_bn_ac.bn"), options=("norm",)),)
     reads_maps = True
     parts = Parts(stem=(), stages=("features",), pool="global_pool", head="classifier")
     layer_groups = {

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from imgzoo.model import Feature, FeatureInfo, ImageModel, Parts
 from imgzoo_layers.act import create_act
 from imgzoo_layers.drop import drop_path_of, drop_path_rates
+from imgzoo_layers.exchange import Norms
 from imgzoo_layers.hidden_head import ConvHead
 from imgzoo_layers.init import trunc_normal_
 
@@ -55,6 +56,7 @@ class Stage(nn.Module):
 
 class FasterNet(ConvHead, ImageModel):
     parts = Parts(stem=("patch_embed",), pool="global_pool", head="classifier")
+    exchanged = (Norms("batchnorm"),)
     layer_groups = {
         "stem": r"^patch_embed",
         "blocks": [

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from imgzoo.model import Feature, FeatureInfo, ImageModel, Parts
 from imgzoo_layers.conv import create_conv
 from imgzoo_layers.drop import drop_path_of, drop_path_rates
+from imgzoo_layers.exchange import Acts, Norms
 from imgzoo_layers.head import linear_or_none
 from imgzoo_layers.hidden_head import HiddenHead, HiddenPool
 from imgzoo_layers.init import trunc_normal_
@@ -82,6 +83,7 @@ class MetaNeXt(HiddenHead, ImageModel):
     branch_ratio: share of channels of each convolution branch
     """
 
+    exchanged = (Acts("gelu", ("!head.act",)), Norms("batchnorm"))
     hidden = ("head.fc1", "head.act", "head.norm")
     parts = Parts(head="head.fc2")
     layer_groups = {

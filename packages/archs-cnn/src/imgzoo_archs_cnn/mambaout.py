@@ -10,6 +10,7 @@ from imgzoo.model import Feature, FeatureInfo, ImageModel
 from imgzoo_layers.act import create_act
 from imgzoo_layers.attention import layer_scale_of
 from imgzoo_layers.drop import drop_path_of, drop_path_rates
+from imgzoo_layers.exchange import Norms
 from imgzoo_layers.head import linear_or_none
 from imgzoo_layers.hidden_head import HiddenHead, HiddenPool
 from imgzoo_layers.init import trunc_normal_
@@ -108,6 +109,7 @@ class MambaOut(HiddenHead, ImageModel):
         norm_first: norms before the strided convolutions, none in the stem, and layer scale
     """
 
+    exchanged = (Norms("layernorm"),)
     hidden = ("head.norm", "head.pre_logits")
     channels_last = True
     formats = ("NCHW", "NHWC")

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from imgzoo.model import Feature, FeatureInfo, ImageModel, Parts
 from imgzoo_layers.drop import drop_path_of, drop_path_rates, dropout_of
+from imgzoo_layers.exchange import Acts, Norms
 from imgzoo_layers.gate import EffectiveSqueezeExcite
 from imgzoo_layers.head import NormMlpHead
 from imgzoo_layers.hidden_head import HiddenHead
@@ -52,6 +53,7 @@ class RDNet(HiddenHead, ImageModel):
         growth_rates: channels that each block of a stage adds
     """
 
+    exchanged = (Acts("gelu"), Norms("layernorm2d"))
     parts = Parts(stages=("dense_stages",))
     hidden = ("head.norm",)
     layer_groups = {"stem": r"^stem", "blocks": r"^dense_stages\.(\d+)"}

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from imgzoo.model import Feature, FeatureInfo, ImageModel, Parts
 from imgzoo_layers.conv import ConvBn, create_conv
+from imgzoo_layers.exchange import Acts
 from imgzoo_layers.gate import SqueezeExcite
 from imgzoo_layers.norm_linear import NormLinearHead, TwoHeads
 from imgzoo_layers.pool import GlobalPool
@@ -125,6 +126,7 @@ class RepVit(NormLinearHead, ImageModel):
     distilled: a second head for distillation
     """
 
+    exchanged = (Acts("gelu"),)
     parts = Parts(pool="pool", head=("head.head.l", "head.head_dist.l"), taught="head.head_dist")
     layer_groups = {
         "stem": r"^stem",

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from imgzoo.model import Feature, FeatureInfo, ImageModel, Parts
 from imgzoo_layers.drop import drop_path_of, drop_path_rates
+from imgzoo_layers.exchange import Acts
 from imgzoo_layers.head import linear_or_none
 from imgzoo_layers.init import trunc_normal_
 from imgzoo_layers.pool import GlobalPool
@@ -45,6 +46,7 @@ class StarNet(ImageModel):
     base_dim: channels of the first stage
     """
 
+    exchanged = (Acts("relu6"),)
     reads_maps = True
     parts = Parts(norm=("norm",), pool="global_pool", head="head")
     layer_groups = {

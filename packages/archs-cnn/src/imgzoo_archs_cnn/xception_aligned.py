@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from imgzoo.model import Feature, FeatureInfo, ImageModel, swap_in
 from imgzoo_layers.conv import ConvNormAct
 from imgzoo_layers.drop import drop_path_of, drop_path_rates
+from imgzoo_layers.exchange import Acts, Norms
 from imgzoo_layers.head import ClassifierHead
 from imgzoo_layers.norm_act import BatchNormAct2d, NormAct
 from imgzoo_layers.util import dilate
@@ -106,6 +107,7 @@ class XceptionAligned(ImageModel):
     middle: number of middle blocks
     """
 
+    exchanged = (Acts("relu"), Norms("batchnorm"))
     parts = ImageModel.parts._replace(stages=("blocks",), norm=("act",))
     layer_groups = {"stem": r"^stem", "blocks": r"^blocks\.(\d+)"}
 

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from imgzoo.model import Feature, FeatureInfo, ImageModel, Parts
 from imgzoo_layers.conv import ConvNormAct
+from imgzoo_layers.exchange import Acts, Norms
 from imgzoo_layers.gate import SqueezeExcite
 from imgzoo_layers.hidden_head import ConvHead
 from imgzoo_layers.init import init_fan_out_
@@ -76,6 +77,7 @@ class LCNetV2(ConvHead, ImageModel):
     scale: factor of all channels
     """
 
+    exchanged = (Acts("relu"), Norms("batchnorm"))
     parts = Parts(pool="global_pool", head="classifier")
     layer_groups = {"stem": r"^stem", "blocks": r"^stages\.(\d+)\.(\d+)", "coarse": r"^stages\.(\d+)"}
     layout = "plain"

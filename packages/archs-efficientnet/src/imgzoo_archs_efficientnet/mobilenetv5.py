@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from imgzoo.model import FeatureInfo, ImageModel, Parts, Shortened
 from imgzoo_layers.conv import ConvNormAct
+from imgzoo_layers.exchange import Acts, Norms
 from imgzoo_layers.head import linear_or_none
 from imgzoo_layers.norm import RmsNorm2d
 from imgzoo_layers.norm_act import get_norm_act
@@ -47,6 +48,7 @@ class MobileNetV5(ImageModel):
         num_features: channels of the layer that joins scales
     """
 
+    exchanged = (Acts("gelu_tanh"), Norms("rmsnorm2d"))
     flat_levels = False
     parts = Parts(stem=("conv_stem",), stages=("blocks",), norm=("msfa",), pool="global_pool", head="classifier")
     layer_groups = {

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from imgzoo.model import Feature, FeatureInfo, ImageModel, Parts
 from imgzoo_layers.conv import ConvNormAct
 from imgzoo_layers.drop import drop_path_of, drop_path_rates
+from imgzoo_layers.exchange import Acts
 from imgzoo_layers.gate import SqueezeExcite
 from imgzoo_layers.head import ClassifierHead
 from imgzoo_layers.util import dilate, make_divisible
@@ -64,6 +65,7 @@ torch.fx.wrap("added_to_first")  # tracers know no assignment to a part
 
 class RexNet(ImageModel):
     parts = Parts(stages=("features",))
+    exchanged = (Acts("silu"),)
     layer_groups = {"stem": r"^stem", "blocks": r"^features\.(\d+)"}
 
     def __init__(self, width: float = 1.0, divisor: int = 1, num_classes: int = 1000, in_chans: int = 3,

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from imgzoo.model import ImageModel
 from imgzoo_layers.act import create_act
+from imgzoo_layers.exchange import Acts, Norms
 from imgzoo_layers.head import linear_or_none
 from imgzoo_layers.hidden_head import HiddenHead, HiddenPool
 from imgzoo_layers.norm import GroupNorm1
@@ -70,6 +71,7 @@ class CPUBone(HiddenHead, ImageModel):
         norms: which layers of a mobile block have one: "all", the last two ("depth") or the "last"
     """
 
+    exchanged = (Acts("hard_swish"), Norms("batchnorm", ("!*.conv_proj.norm",)))
     parts = ImageModel.parts._replace(head="head.classifier.linear")
     hidden = ("head.in_conv", "head.pre_classifier")
     layer_groups = {"stem": r"^stem", "blocks": r"^stages\.(\d+)"}

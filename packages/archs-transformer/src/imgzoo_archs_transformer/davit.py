@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from imgzoo.model import Feature, FeatureInfo, ImageModel
 from imgzoo_layers.attention import Attending, head_width
 from imgzoo_layers.drop import drop_path_of, drop_path_rates
+from imgzoo_layers.exchange import Norms
 from imgzoo_layers.head import NormMlpHead
 from imgzoo_layers.init import init_linear_
 from imgzoo_layers.mlp import Mlp
@@ -94,6 +95,7 @@ class DaVit(ImageModel):
         florence: the words and scales of Florence-2
     """
 
+    exchanged = (Norms("layernorm2d", options=("norm",)),)
     layer_groups = {
         "stem": r"^stem",
         "blocks": [(r"^stages\.(\d+).downsample", (0,)), (r"^stages\.(\d+)\.blocks\.(\d+)", None),

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from imgzoo.model import Feature, FeatureInfo, ImageModel
 from imgzoo_layers.cross_covariance import CrossCovarianceAttn, PositionalEncodingFourier
 from imgzoo_layers.drop import drop_path_of, drop_path_rates
+from imgzoo_layers.exchange import Acts
 from imgzoo_layers.head import NormMlpHead
 from imgzoo_layers.hidden_head import HiddenHead
 from imgzoo_layers.init import trunc_normal_tf_
@@ -80,6 +81,7 @@ class EdgeNeXt(HiddenHead, ImageModel):
         overlap: overlapping strided convolutions, without biases
     """
 
+    exchanged = (Acts("gelu"),)
     hidden = ("head.norm",)
     layer_groups = {
         "stem": r"^stem",

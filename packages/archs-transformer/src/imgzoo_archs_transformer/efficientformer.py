@@ -11,6 +11,7 @@ from imgzoo.model import Distilled, Feature, FeatureInfo, ImageModel, Parts
 from imgzoo_layers.attention import LayerScale, LayerScale2d
 from imgzoo_layers.distance_bias import distance_index
 from imgzoo_layers.drop import drop_path_of, drop_path_rates, dropout_of
+from imgzoo_layers.exchange import Acts, Norms
 from imgzoo_layers.head import linear_or_none
 from imgzoo_layers.init import init_linear_
 from imgzoo_layers.mlp import Mlp
@@ -105,6 +106,7 @@ class Flat(nn.Module):
 class EfficientFormer(Distilled, ImageModel):
     """The last `num_vit` blocks attend; two classifiers read one vector, averaged outside of distilled training."""
 
+    exchanged = (Acts("gelu"), Norms("batchnorm"))
     parts = Parts(norm=("norm",), pool="pool", head=("head", "head_dist"))
     layer_groups = {"stem": r"^stem", "blocks": [(r"^stages\.(\d+)", None), (r"^norm", (99999,))]}
     no_decay = ("*attention_biases",)

@@ -13,6 +13,7 @@ from imgzoo_layers.attention import LayerScale2d
 from imgzoo_layers.conv import ConvNorm
 from imgzoo_layers.distance_bias import distance_bias
 from imgzoo_layers.drop import drop_path_of, drop_path_rates
+from imgzoo_layers.exchange import Acts, Norms
 from imgzoo_layers.head import linear_or_none
 from imgzoo_layers.init import init_linear_
 from imgzoo_layers.pool import GlobalPool
@@ -150,6 +151,7 @@ class EfficientFormerV2(Distilled, ImageModel):
         num_vit: blocks at the end of the last two stages that attend
     """
 
+    exchanged = (Acts("gelu"), Norms("batchnorm", ("!*.token_mixer.*", "!*.attn.*"), options=("norm",)))
     parts = Parts(norm=("norm",), pool="pool", head=("head", "head_dist"))
     flat_parts = ("stem",)
     layer_groups = {"stem": r"^stem", "blocks": [(r"^stages\.(\d+)", None), (r"^norm", (99999,))]}

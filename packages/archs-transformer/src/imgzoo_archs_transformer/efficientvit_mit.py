@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from imgzoo.model import Feature, FeatureInfo, ImageModel
 from imgzoo_layers.act import create_act
+from imgzoo_layers.exchange import Acts, Norms
 from imgzoo_layers.head import linear_or_none
 from imgzoo_layers.hidden_head import HiddenHead, HiddenPool
 
@@ -91,6 +92,7 @@ class EfficientVit(HiddenHead, ImageModel):
         large: fused blocks first, attention only in the last stages
     """
 
+    exchanged = (Acts("hard_swish", ("!head.*",)), Norms("batchnorm", ("!head.*",)))
     parts = ImageModel.parts._replace(head="head.classifier.4")
     hidden = ("head.in_conv", "head.classifier.0", "head.classifier.1", "head.classifier.2")
     flat_parts = ("stem",)

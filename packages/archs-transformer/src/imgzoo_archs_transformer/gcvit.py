@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from imgzoo.model import Feature, FeatureInfo, ImageModel, Parts
 from imgzoo_layers.attention import head_width, layer_scale_of
 from imgzoo_layers.drop import drop_path_of, drop_path_rates
+from imgzoo_layers.exchange import Acts, Norms
 from imgzoo_layers.gate import SqueezeExcite
 from imgzoo_layers.head import ClassifierHead
 from imgzoo_layers.mlp import Mlp
@@ -152,6 +153,7 @@ class GlobalContextVit(ImageModel):
         window_ratio: windows of a stage are the image divided by this
     """
 
+    exchanged = (Acts("gelu", ("!*.global_block.*", "!stages.*.conv_block.*")), Norms("layernorm2d", options=("norm",)))
     parts = Parts(stem=("stem",), stages=("stages",))
     layer_groups = {"stem": r"^stem", "blocks": r"^stages\.(\d+)"}
     no_decay = ("*relative_position_bias_table",)

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from imgzoo_layers.act import create_act
 from imgzoo_layers.attention import Attending
 from imgzoo_layers.drop import drop_path_of, drop_path_rates
+from imgzoo_layers.exchange import Acts
 from imgzoo_layers.init import trunc_normal_tf_
 from imgzoo_layers.norm import Norm, RmsNorm
 from imgzoo_layers.rotary import AnyGridRotary, rotate
@@ -146,6 +147,7 @@ class Gemma4Encoder(Encoder):
         places: rows and columns of the position tables
     """
 
+    exchanged = (Acts("gelu_tanh"),)
     merging = "soft"
     parts = Encoder.parts._replace(tail=("pooler",))
     layer_groups = {
@@ -203,6 +205,7 @@ class Gemma4ViT(Classifier):
         places: rows and columns of the position tables
     """
 
+    exchanged = (Acts("gelu_tanh"),)
     parts = Classifier.parts._replace(tail=("encoder.pooler", "norm"))
     layer_groups = {
         "stem": r"^encoder\.patch_embed|^encoder\.rotary_emb",

@@ -15,6 +15,7 @@ from imgzoo.errors import UsageError
 from imgzoo.model import Feature, FeatureInfo, ImageModel, Parts
 from imgzoo_layers.attention import Attending, LayerScale, head_width, layer_scale_of
 from imgzoo_layers.drop import drop_path_of, drop_path_rates
+from imgzoo_layers.exchange import Norms
 from imgzoo_layers.init import lecun_normal_, trunc_normal_
 from imgzoo_layers.mlp import Mlp
 from imgzoo_layers.norm import LayerNorm
@@ -95,6 +96,7 @@ class Hiera(ImageModel):
     expand_proj: widen in the projection of the shortcut
     """
 
+    exchanged = (Norms("layernorm"),)
     parts = Parts(stem=("embed",), stages=("blocks",))
     layer_groups = {"stem": r"^pos_embed|^patch_embed", "blocks": [(r"^blocks\.(\d+)", None)]}
     no_decay = ("pos_embed",)

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from imgzoo.model import Feature, FeatureInfo, ImageModel, Parts
 from imgzoo_layers.attention import Attending, head_width, layer_scale_of
 from imgzoo_layers.drop import drop_path_of, drop_path_rates
+from imgzoo_layers.exchange import Acts, Norms
 from imgzoo_layers.init import trunc_normal_
 from imgzoo_layers.mlp import Mlp
 from imgzoo_layers.norm import LayerNorm
@@ -93,6 +94,7 @@ class HieraDet(ImageModel):
         pos_size: rows and columns of the table of the whole image
     """
 
+    exchanged = (Acts("gelu"), Norms("layernorm"))
     parts = Parts(stem=("embed",), stages=("blocks",))
     layer_groups = {"stem": r"^pos_embed|pos_embed_window|patch_embed", "blocks": [(r"^blocks\.(\d+)", None)]}
     no_decay = ("pos_embed", "pos_embed_window")

@@ -10,6 +10,7 @@ from imgzoo.model import Feature, FeatureInfo, ImageModel, Parts
 from imgzoo_layers.attention import Attending
 from imgzoo_layers.conv import ConvBn
 from imgzoo_layers.drop import drop_path_of, drop_path_rates
+from imgzoo_layers.exchange import Acts
 from imgzoo_layers.init import trunc_normal_
 from imgzoo_layers.norm_linear import NormLinearHead, TwoHeads
 from imgzoo_layers.pool import GlobalPool
@@ -113,6 +114,7 @@ class IFormer(NormLinearHead, ImageModel):
         distilled: a second head for distillation
     """
 
+    exchanged = (Acts("gelu"),)
     parts = Parts(pool="pool", head=("head.head.l", "head.head_dist.l"), taught="head.head_dist")
     layer_groups = {
         "stem": r"^stem",

@@ -10,6 +10,7 @@ from imgzoo.model import Feature, FeatureInfo, ImageModel, Parts
 from imgzoo_layers.act import create_act
 from imgzoo_layers.attention import Attending
 from imgzoo_layers.drop import drop_path_rates
+from imgzoo_layers.exchange import Acts, Norms
 from imgzoo_layers.head import linear_or_none
 from imgzoo_layers.hidden_head import HiddenHead, HiddenPool
 from imgzoo_layers.init import init_linear_
@@ -103,6 +104,7 @@ class LowFormer(HiddenHead, ImageModel):
         attn_mlp: norm and mlp behind the attention
     """
 
+    exchanged = (Acts("hard_swish"), Norms("batchnorm", ("!*.conv_proj.norm",)))
     reads_maps = True
     parts = Parts(pool="global_pool", head="classifier")
     hidden = ("in_conv", "pre_classifier")

@@ -7,6 +7,7 @@ from torch.nn import functional as F
 from imgzoo.model import TokenModel
 from imgzoo_layers.act import create_act
 from imgzoo_layers.drop import drop_path_of
+from imgzoo_layers.exchange import Acts, Norms
 from imgzoo_layers.init import variance_scaling_
 from imgzoo_layers.mlp import GluMlp, Mlp
 from imgzoo_layers.norm import LayerNorm
@@ -152,6 +153,7 @@ class MlpMixer(TokenModel):
         token_ratio: hidden channels of the mlp between tokens as a multiple of their number
     """
 
+    exchanged = (Acts("gelu"), Norms("layernorm", ("!*.gate.norm",)))
     layer_groups = {"stem": r"^stem", "blocks": [(r"^blocks\.(\d+)", None), (r"^norm", (99999,))]}
     no_decay = ()
     pools = ("avg", "max", "avgmax")

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from imgzoo.model import Feature, FeatureInfo, ImageModel, Parts
 from imgzoo_layers.attention import Attending
 from imgzoo_layers.drop import drop_path_of, drop_path_rates, dropout_of
+from imgzoo_layers.exchange import Acts, Norms
 from imgzoo_layers.head import ClassifierHead
 from imgzoo_layers.init import init_linear_, trunc_normal_
 from imgzoo_layers.mlp import Mlp
@@ -139,6 +140,7 @@ class NextViT(ImageModel):
         dims_attend: channels of the blocks that attend, by stage
     """
 
+    exchanged = (Acts("relu"), Norms("batchnorm"))
     parts = Parts(norm=("norm",))
     layer_groups = {
         "stem": r"^stem",

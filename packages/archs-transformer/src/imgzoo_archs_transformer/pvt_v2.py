@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from imgzoo.model import Feature, FeatureInfo, ImageModel, Parts
 from imgzoo_layers.drop import drop_path_rates
+from imgzoo_layers.exchange import Norms
 from imgzoo_layers.head import linear_or_none
 from imgzoo_layers.init import init_conv_per_group_, init_linear_
 from imgzoo_layers.norm import LayerNorm
@@ -64,6 +65,7 @@ class PyramidVisionTransformerV2(ImageModel):
         linear: attend to the mean of 7x7 regions
     """
 
+    exchanged = (Norms("layernorm", ("!patch_embed.norm", "!*.downsample.norm", "!*.attn.norm")),)
     reads_maps = True
     parts = Parts(stem=("patch_embed",), pool="pool", head="head")
     layer_groups = {"stem": r"^patch_embed", "blocks": r"^stages\.(\d+)"}

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from imgzoo.errors import UsageError
 from imgzoo_layers.drop import drop_path_rates
+from imgzoo_layers.exchange import Acts
 from imgzoo_layers.init import init_linear_, trunc_normal_
 from imgzoo_layers.mlp import Mlp
 from imgzoo_layers.norm import LayerNorm
@@ -45,6 +46,7 @@ class Qwen3Encoder(Encoder):
         pos_grid: rows, and columns, of the position table
     """
 
+    exchanged = (Acts("gelu_tanh", ("!*merger.act",)),)
     layer_groups = {
         "stem": r"^patch_embed|pos_embed|rope",
         "blocks": [(r"^blocks\.(\d+)", None), (r"^merger", (99999,))],
@@ -92,6 +94,7 @@ class Qwen3ViT(Classifier):
         pos_grid: rows, and columns, of the position table
     """
 
+    exchanged = (Acts("gelu_tanh", ("!*merger.act",)),)
     layer_groups = {
         "stem": r"^encoder\.(?:patch_embed|pos_embed|rope)",
         "blocks": [(r"^encoder\.blocks\.(\d+)", None), (r"^encoder\.merger|^norm|^head", (99999,))],

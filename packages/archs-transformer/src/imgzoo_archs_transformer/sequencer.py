@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from imgzoo.model import Feature, FeatureInfo, ImageModel
 from imgzoo_layers.drop import drop_path_of
+from imgzoo_layers.exchange import Acts, Norms
 from imgzoo_layers.head import ClassifierHead
 from imgzoo_layers.init import lecun_normal_
 from imgzoo_layers.mlp import Mlp
@@ -78,6 +79,7 @@ class Sequencer2d(ImageModel):
     drop_path_rate: stochastic depth: probability that a block is skipped, the same for all
     """
 
+    exchanged = (Acts("gelu"), Norms("layernorm"))
     default_levels = (0, 1, 2)
     parts = ImageModel.parts._replace(norm=("norm",))
     channels_last = True

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from imgzoo.model import Feature, FeatureInfo, ImageModel, Parts
 from imgzoo_layers.attention import Attending
 from imgzoo_layers.conv import ConvBn
+from imgzoo_layers.exchange import Acts, Norms
 from imgzoo_layers.gate import SqueezeExcite
 from imgzoo_layers.norm import GroupNorm1
 from imgzoo_layers.norm_linear import NormLinear, NormLinearHead
@@ -99,6 +100,7 @@ class SHViT(NormLinearHead, ImageModel):
         partial_dim: channels that attend, by stage
     """
 
+    exchanged = (Acts("relu", ("!*.ffn.m.act", "!*.se.act")), Norms("groupnorm1"))
     parts = Parts(stem=("patch_embed",), pool="global_pool", head="head.l")
     layer_groups = {
         "stem": r"^patch_embed",

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from imgzoo.model import Distilled, Feature, FeatureInfo, ImageModel, Parts
 from imgzoo_layers.channel_scale import ChannelScale2d
 from imgzoo_layers.drop import drop_path_of, drop_path_rates, dropout_of
+from imgzoo_layers.exchange import Acts
 from imgzoo_layers.head import linear_or_none
 from imgzoo_layers.init import trunc_normal_
 from imgzoo_layers.pool import GlobalPool
@@ -102,6 +103,7 @@ class Downsample(nn.Module):
 class SwiftFormer(Distilled, ImageModel):
     """Two classifiers read one vector; outside of distilled training their logits are averaged."""
 
+    exchanged = (Acts("gelu"),)
     parts = Parts(norm=("norm",), pool="pool", head=("head", "head_dist"))
     layer_groups = {
         "stem": r"^stem",

@@ -10,6 +10,7 @@ from imgzoo.model import Feature, FeatureInfo, ImageModel, Parts
 from imgzoo.model.tables import pair as checked_pair
 from imgzoo.options import is_of
 from imgzoo_layers.drop import drop_path_of, drop_path_rates
+from imgzoo_layers.exchange import Norms
 from imgzoo_layers.head import ClassifierHead
 from imgzoo_layers.init import trunc_normal_
 from imgzoo_layers.mlp import Mlp
@@ -70,6 +71,7 @@ class Block(ShiftedWindows):
 
 class SwinTransformer(ImageModel):
     parts = Parts(stem=("patch_embed",), stages=("layers",), norm=("norm",))
+    exchanged = (Norms("layernorm"),)
     layer_groups = {
         "stem": r"^patch_embed",
         "blocks": [

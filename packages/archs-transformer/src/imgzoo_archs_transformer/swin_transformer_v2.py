@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from imgzoo.model import Feature, FeatureInfo
 from imgzoo_layers.attention import head_width
 from imgzoo_layers.drop import drop_path_of, drop_path_rates
+from imgzoo_layers.exchange import Acts, Norms
 from imgzoo_layers.head import ClassifierHead
 from imgzoo_layers.init import init_linear_
 from imgzoo_layers.mlp import Mlp
@@ -108,6 +109,7 @@ class SwinTransformerV2(SwinTransformer):
         trained_windows: windows of the first training, where one of another size went on; 0 for none
     """
 
+    exchanged = (Acts("gelu"), Norms("layernorm"))
     layer_groups = {**SwinTransformer.layer_groups, "coarse": r"^layers\.(\d+)"}
     no_decay = ("*cpb_mlp*", "*logit_scale")
 

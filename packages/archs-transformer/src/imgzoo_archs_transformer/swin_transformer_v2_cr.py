@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from imgzoo.model import Feature, FeatureInfo, Parts
 from imgzoo_layers.attention import head_width
 from imgzoo_layers.drop import drop_path_of, drop_path_rates
+from imgzoo_layers.exchange import Norms
 from imgzoo_layers.head import ClassifierHead
 from imgzoo_layers.mlp import Mlp
 from imgzoo_layers.shifted_windows import ShiftedWindows
@@ -106,6 +107,7 @@ class SwinTransformerV2Cr(SwinTransformer):
         extra_norm_period: a norm behind every so many blocks; 0 for none
     """
 
+    exchanged = (Norms("layernorm"),)
     parts = Parts(stem=("patch_embed",), stages=("stages",))
     layer_groups = {
         "stem": r"^patch_embed",

@@ -11,6 +11,7 @@ from imgzoo_layers.attention import head_width
 from imgzoo_layers.conv import ConvNorm
 from imgzoo_layers.distance_bias import DistanceTable, distance_bias, distance_index
 from imgzoo_layers.drop import drop_path_of, drop_path_rates
+from imgzoo_layers.exchange import Acts
 from imgzoo_layers.head import NormMlpHead
 from imgzoo_layers.init import init_linear_
 from imgzoo_layers.norm import LayerNorm2d
@@ -129,6 +130,7 @@ class TinyVit(ImageModel):
         window_sizes: side of an attention window of each stage in positions
     """
 
+    exchanged = (Acts("gelu"),)
     parts = Parts(stem=("patch_embed",))
     layer_groups = {
         "stem": r"^patch_embed",

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from imgzoo.model import Feature, FeatureInfo, ImageModel, Parts
 from imgzoo_layers.drop import drop_path_rates, dropout_of
+from imgzoo_layers.exchange import Norms
 from imgzoo_layers.head import linear_or_none
 from imgzoo_layers.init import init_conv_per_group_, init_linear_
 from imgzoo_layers.mlp import Mlp
@@ -47,6 +48,7 @@ class Twins(ImageModel):
         window: side of an attention window; none for a convolution of positions only
     """
 
+    exchanged = (Norms("layernorm", ("!patch_embeds.*.norm", "!*.attn.norm")),)
     parts = Parts(stem=(), stages=("blocks",), norm=("norm",), pool="pool", head="head")
     layer_groups = {
         "stem": r"^patch_embeds\.0",

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from imgzoo.model import Feature, FeatureInfo, ImageModel, Parts, Shortened
 from imgzoo_layers.attention import Attending, head_width
 from imgzoo_layers.drop import drop_path_of, drop_path_rates, dropout_of
+from imgzoo_layers.exchange import Norms
 from imgzoo_layers.head import linear_or_none
 from imgzoo_layers.init import trunc_normal_
 from imgzoo_layers.pool import GlobalPool
@@ -98,6 +99,7 @@ class Visformer(ImageModel):
     embed_dim: channels of the middle stage
     """
 
+    exchanged = (Norms("batchnorm", ("!patch_embed*.norm", "!stem.1")),)
     parts = Parts(
         stages=("patch_embed1", "pos_embed1", "stage1", "patch_embed2", "pos_embed2", "stage2", "patch_embed3",
                 "pos_embed3", "stage3"),

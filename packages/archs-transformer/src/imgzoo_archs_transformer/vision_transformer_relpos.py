@@ -11,6 +11,7 @@ from imgzoo.errors import UsageError
 from imgzoo.model import TokenModel
 from imgzoo_layers.attention import Attending, head_width, layer_scale_of
 from imgzoo_layers.drop import drop_path_of, drop_path_rates
+from imgzoo_layers.exchange import Acts, Norms
 from imgzoo_layers.mlp import Mlp
 from imgzoo_layers.norm import LayerNorm
 from imgzoo_layers.patch_embed import PatchEmbed
@@ -82,6 +83,7 @@ class VisionTransformerRelPos(TokenModel):
         shared_rel_pos: one position bias for all blocks
     """
 
+    exchanged = (Acts("gelu"), Norms("layernorm"))
     layer_groups = {
         "stem": r"^cls_token|patch_embed",
         "blocks": [(r"^blocks\.(\d+)", None), (r"^norm", (99999,))],

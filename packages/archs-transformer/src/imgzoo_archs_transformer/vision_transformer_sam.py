@@ -10,6 +10,7 @@ from imgzoo.errors import UsageError
 from imgzoo.model import Feature, FeatureInfo, ImageModel, Parts
 from imgzoo_layers.attention import Attending, head_width
 from imgzoo_layers.drop import drop_path_of, drop_path_rates
+from imgzoo_layers.exchange import Acts, Norms
 from imgzoo_layers.head import ClassifierHead
 from imgzoo_layers.mlp import Mlp
 from imgzoo_layers.norm import LayerNorm2d
@@ -108,6 +109,7 @@ class VisionTransformerSAM(ImageModel):
         neck_chans: channels of the neck; none or 0 for a norm in its place
     """
 
+    exchanged = (Acts("gelu"), Norms("layernorm", ("!neck*",)))
     parts = Parts(stem=("embed",), stages=("blocks",), norm=("neck",))
     isotropic = True
     layer_groups = {"stem": r"^pos_embed|patch_embed", "blocks": [(r"^blocks\.(\d+)", None), (r"^norm", (99999,))]}

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from imgzoo_layers.act import GELU
+from imgzoo_layers.exchange import Acts, Norms
 from imgzoo_layers.init import init_conv_per_group_
 from imgzoo_layers.norm import LayerNorm2d, Norm
 from imgzoo_layers.norm_act import LayerNormAct2d
@@ -109,6 +110,7 @@ class ViTamin(VisionTransformer):
         depths: blocks of the two convolutional stages
     """
 
+    exchanged = (Acts("gelu", ("!patch_embed.*",)), Norms("layernorm", ("!blocks.*.mlp.norm",)))
     tables = {"pos_embed": GridTable()}
 
     def __init__(self, img_size: int | Size = 224, in_chans: int = 3, num_classes: int = 1000,

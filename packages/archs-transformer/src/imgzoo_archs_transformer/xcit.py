@@ -10,6 +10,7 @@ from imgzoo.model import TokenModel
 from imgzoo_layers.class_attention import ClassAttention
 from imgzoo_layers.cross_covariance import CrossCovarianceAttn, PositionalEncodingFourier
 from imgzoo_layers.drop import drop_path_of
+from imgzoo_layers.exchange import Acts, Norms
 from imgzoo_layers.init import init_linear_, trunc_normal_
 from imgzoo_layers.mlp import Mlp
 from imgzoo_layers.norm import LayerNorm
@@ -102,6 +103,7 @@ class Xcit(TokenModel):
     tokens_norm: normalize the patches too before the class token's mlp
     """
 
+    exchanged = (Acts("gelu"), Norms("layernorm"))
     parts = TokenModel.parts._replace(tail=("cls_token", "cls_attn_blocks"))
     no_decay = ("cls_token", "pos_embed.*")
     token_joins_late = True

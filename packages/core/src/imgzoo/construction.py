@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from .errors import ImgzooError, UsageError
-from .options import lines_of
+from .options import exchanges_of, lines_of
 from .specs import ModelSpec
 
 COMMON = ("num_classes", "in_chans", "img_size", "global_pool", "output_stride", "drop_rate", "drop_path_rate")
@@ -22,7 +22,7 @@ def call(build: Callable[..., Any], spec: ModelSpec, arguments: dict[str, Any], 
         if key in arguments and (isinstance(arguments[key], bool) or not isinstance(arguments[key], int)):
             raise UsageError(f"{key} must be a whole number, got {arguments[key]!r}")
     try:
-        model = build(**arguments)
+        model = built(build, arguments)
     except ValueError as error:
         if isinstance(error, UsageError):
             raise
@@ -54,6 +54,24 @@ def call(build: Callable[..., Any], spec: ModelSpec, arguments: dict[str, Any], 
             "pixels; use 8, 16 or 32"
         )
     return model
+
+
+def built(build: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
+    """The network, with those of its parts exchanged that its constructor has no word for."""
+    later = exchanges_of(build)
+    model = build(**{name: value for name, value in arguments.items() if name not in later})
+    exchange_parts(build, model, {name: value for name, value in arguments.items() if name in later})
+    return model
+
+
+def exchange_parts(build: Callable[..., Any], model: Any, options: Mapping[str, Any]) -> None:
+    """Change a finished network as the options say that its constructor does not take."""
+    by_part: dict[Callable[..., None], dict[str, Any]] = {}
+    for name, part in exchanges_of(build).items():
+        if options.get(name) is not None:
+            by_part.setdefault(part, {})[name] = options[name]
+    for part, given in by_part.items():
+        part(model, **given)
 
 
 def ungrouped(error: ValueError) -> str:

@@ -115,8 +115,33 @@ LINES: dict[str, str] = {
 """Options that families share, one line each; those of a single family stand under `Args:` in its docstring."""
 
 
-@cache  # a model is created by way of several readers
+EXCHANGED: dict[str, Any] = {
+    "act": str | Callable[..., Any] | None,
+    "eps": float | None,
+    "norm": str | Callable[..., Any] | None,
+}
+"""Options that may change parts of a finished network, and their types (see `imgzoo_layers.exchange`)."""
+
+
 def parameters_of(build: Callable[..., Any]) -> tuple[Parameters, bool]:
+    """The options of a network: those its constructor takes and those of its `exchanged`; True if it takes any."""
+    own, anything = constructor_of(build)
+    later = {
+        name: inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=EXCHANGED[name])
+        for name in exchanges_of(build)
+    }
+    return {**own, **later}, anything
+
+
+@cache
+def exchanges_of(build: Callable[..., Any]) -> Mapping[str, Callable[..., None]]:
+    """Options that the constructor does not take: what changes the finished network for each."""
+    own, _ = constructor_of(build)
+    return {name: part for part in getattr(build, "exchanged", ()) for name in part.options if name not in own}
+
+
+@cache  # a model is created by way of several readers
+def constructor_of(build: Callable[..., Any]) -> tuple[Parameters, bool]:
     """The options a constructor takes, those it hands to its base class included; True if it takes any.
 
     Those of the base class that it gives itself stand in the class's `settled`.
@@ -156,7 +181,7 @@ def kinds_of(build: Callable[..., Any]) -> dict[str, Any]:
         for name, each in inspect.signature(make).parameters.items():
             if each.kind in NAMED and name != "self":
                 kinds.setdefault(name, _kind(each, inspect.unwrap(make).__globals__))
-    return kinds
+    return {**{name: EXCHANGED[name] for name in exchanges_of(build)}, **kinds}
 
 
 def _kind(parameter: inspect.Parameter, names: dict[str, Any]) -> Any:

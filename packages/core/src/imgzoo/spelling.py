@@ -15,6 +15,7 @@ functions by their name, `functools.partial` as `Name(keyword=value)`.
 from __future__ import annotations
 
 import difflib
+import inspect
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
@@ -183,9 +184,18 @@ def _part(
     for key, each in carried.items():
         if each == "eps" and key not in brought:
             of_torch = getattr(value, "__module__", "").startswith("torch.")
-            implied[each] = 1e-5 if of_torch else EPS.get(name or "", 1e-5)
+            implied[each] = 1e-5 if of_torch else EPS.get(name, 1e-5) if name else _own_eps(value)
         elif each and key not in brought:
             implied[each] = parameters[each].default
+
+
+def _own_eps(norm: Any) -> float:
+    """The epsilon of a class of the user's that is given without one."""
+    try:
+        own = inspect.signature(norm).parameters["eps"].default
+    except (KeyError, TypeError, ValueError):
+        return 1e-5
+    return own if isinstance(own, float) else 1e-5
 
 
 def spoken(spec: ModelSpec, options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

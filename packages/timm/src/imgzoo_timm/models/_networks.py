@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 import imgzoo
+from imgzoo.construction import exchange_parts
 from imgzoo.errors import OptionError
 from imgzoo.features import FeatureInfo as NativeInfo
 from imgzoo.loading.adapt import first_conv
@@ -19,7 +20,7 @@ from imgzoo.model import Checkpointed, ImageModel, swap_in, swap_out
 from imgzoo.model.patches import Patches, is_patches
 from imgzoo.model.swapping import mixins_of, plain_class
 from imgzoo.model.tables import refill
-from imgzoo.options import parameters_of
+from imgzoo.options import exchanges_of, parameters_of
 from imgzoo.registry import registry
 from imgzoo.specs import ModelSpec
 from imgzoo.spelling import translated
@@ -237,7 +238,10 @@ def network_class(native: type) -> type:
             fix_init = getattr(cfg, "fix_init", None) if fix_init is None else fix_init
             options = options_of(native, cfg, options)
             made = {key: None for key in parameters_of(native)[0] if options.get(key, 0) is None}
-        native.__init__(self, **made, **spelled(native, options))  # type: ignore[misc]
+        options = {**made, **spelled(native, options)}
+        later = {name: options.pop(name) for name in exchanges_of(native) if name in options}
+        native.__init__(self, **options)  # type: ignore[misc]
+        exchange_parts(native, self, later)
         self.after_construction()
         if fix_init is not None:
             scale_by_depth(self, fix_init)

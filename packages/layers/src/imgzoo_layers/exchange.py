@@ -1,0 +1,156 @@
+"""Other activations and norms for a network whose constructor has no word for them.
+
+A class names in `exchanged` what its options `act`, `norm` and `eps` change when it stands:
+
+    exchanged = (Acts("gelu"), Norms("layernorm", ("!patch_embed.*",)))
+
+Patterns (`*` fits any part of a path) name the parts it is about, with `!` in front those that stay as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from fnmatch import fnmatchcase
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from .act import Act, create_act, get_act
+from .norm import GroupNorm1, LayerNorm2d, Norm, RmsNorm, RmsNorm2d, get_norm
+from .norm_act import NORM_ACT, LayerNormAct2d, get_norm_act, options_of
+
+MAPS = (nn.BatchNorm2d, nn.GroupNorm, LayerNorm2d, LayerNormAct2d, RmsNorm2d)
+KINDS: dict[str, tuple[type[nn.Module], ...]] = {
+    "batchnorm": (nn.BatchNorm2d,),
+    "groupnorm1": (GroupNorm1,),
+    "layernorm": (nn.LayerNorm,),
+    "layernorm*": (nn.LayerNorm,),
+    "layernorm2d": (LayerNorm2d, LayerNormAct2d),
+    "rmsnorm": (RmsNorm,),
+    "rmsnorm2d": (RmsNorm2d,),
+}
+"""Classes of the norms that a network may have; with `*` those of tokens and of maps together."""
+BOTH = ("layernorm", "rmsnorm", "simplenorm")
+"""Norms of tokens that have a form for maps, called with `2d`."""
+TOKEN_NORMS = (*BOTH, "layernormfp32")
+MAP_NORMS = (*NORM_ACT, "simplenorm2d", "frozenbatchnorm2d")
+
+
+class Acts(NamedTuple):
+    """Option `act`: every activation called `of` becomes another."""
+
+    of: str
+    where: tuple[str, ...] = ()
+    options: tuple[str, ...] = ("act",)
+
+    def __call__(self, model: nn.Module, act: Act) -> None:
+        """Change the activations in place; `ValueError` for a name that is none."""
+        kind = next(each for each in get_act(self.of).__mro__ if each.__module__.startswith("torch."))
+        form = getattr(create_act(self.of), "approximate", "")
+        get_act(act)
+
+        def chosen(part: nn.Module) -> bool:
+            return isinstance(part, kind) and getattr(part, "approximate", "") == form
+
+        _exchange(model, self.where, chosen, lambda old: create_act(act, inplace=bool(getattr(old, "inplace", False))))
+
+
+class Norms(NamedTuple):
+    """Options `norm` and `eps`: every norm called `of` becomes another, or gets another epsilon."""
+
+    of: str
+    where: tuple[str, ...] = ()
+    options: tuple[str, ...] = ("norm", "eps")
+
+    def __call__(self, model: nn.Module, norm: str | Norm | None = None, eps: float | None = None) -> None:
+        """Change the norms in place; `ValueError` for a name that is none, or is none of tokens where tokens come."""
+        key = norm.replace("_", "").lower() if isinstance(norm, str) else ""
+
+        def chosen(part: nn.Module) -> bool:
+            return isinstance(part, KINDS[self.of]) and (self.of != "layernorm" or not isinstance(part, MAPS))
+
+        def make(old: nn.Module) -> nn.Module:
+            name = _fitting(key, of_maps=isinstance(old, MAPS)) if key else norm
+            same = name is None or (isinstance(name, str) and isinstance(old, KINDS.get(name, ())))
+            new = old if same else _like(old, name)
+            if eps is not None:
+                new.eps = eps  # type: ignore[assignment]
+            return new
+
+        _exchange(model, self.where, chosen, make)
+
+
+def _fitting(norm: str, of_maps: bool) -> str:
+    """The name of a norm in its form for maps or for tokens; `ValueError` where there is none."""
+    plain, known = norm.removesuffix("2d"), MAP_NORMS if of_maps else TOKEN_NORMS
+    form = (f"{plain}2d" if plain in BOTH else norm) if of_maps else plain
+    if form not in known:
+        raise ValueError(
+            f"norm '{norm}' is not one of {'maps' if of_maps else 'tokens'}; use one of {', '.join(known)}"
+        )
+    return form
+
+
+def _like(old: nn.Module, norm: str | Norm) -> nn.Module:
+    """Another norm in the place of one, with its epsilon, the activation behind it and its first values."""
+    options: dict[str, object] = {"eps": old.eps}
+    if hasattr(old, "act"):
+        maker = get_norm_act(_with_act(norm))
+        act, drop = old.act, old.drop
+        options |= {"act": lambda **_: act, "drop": lambda: drop, "apply_act": not isinstance(act, nn.Identity)}
+    else:
+        maker = get_norm(norm)
+    new = maker(_width(old), **{key: each for key, each in options.items() if key in options_of(maker)})
+    with torch.no_grad():
+        for name, value in new.named_parameters(recurse=False):
+            first = getattr(old, name, None)
+            if isinstance(first, Tensor) and first.shape == value.shape:
+                value.copy_(first)
+    return new
+
+
+def _with_act(norm: str | Norm) -> str | Norm:
+    """A norm that takes the activation behind it: the form of it that does, where a class does not."""
+    if isinstance(norm, str) or "act" in options_of(norm):
+        return norm
+    name = getattr(norm, "func", norm).__name__.lower()  # type: ignore[attr-defined]
+    if name not in NORM_ACT:
+        raise ValueError(f"{name} takes no act, which follows the norm here; use one of {', '.join(NORM_ACT)}")
+    return name
+
+
+def _width(norm: nn.Module) -> int:
+    """Channels of a norm."""
+    for name in ("num_features", "num_channels"):
+        if hasattr(norm, name):
+            return int(getattr(norm, name))
+    return int((norm.normalized_shape if isinstance(norm, nn.LayerNorm) else norm.dim)[-1])
+
+
+def _exchange(
+    model: nn.Module, where: Sequence[str], chosen: Callable[[nn.Module], bool],
+    make: Callable[[nn.Module], nn.Module],
+) -> None:  # fmt: skip
+    """Put `make(part)` in the place of every chosen part that the patterns name; one that stands twice, once.
+
+    Raises:
+        ValueError: there is no such part.
+    """
+    wanted = [pattern for pattern in where if pattern[0] != "!"] or ["*"]
+    left = [pattern[1:] for pattern in where if pattern[0] == "!"]
+    made: dict[nn.Module, nn.Module] = {}
+    for path, module in list(model.named_modules()):
+        for name, part in list(module._modules.items()):
+            place = f"{path}.{name}" if path else name
+            if part is None or not chosen(part) or _fits(place, left) or not _fits(place, wanted):
+                continue
+            if part not in made:
+                made[part] = make(part)
+            setattr(module, name, made[part])
+    if not made:
+        raise ValueError("it has no part that this option changes")
+
+
+def _fits(place: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatchcase(place, pattern) for pattern in patterns)

@@ -1,0 +1,59 @@
+"""Other activations and norms, where our constructor has no word for them, change what they change in the peer."""
+
+from functools import partial
+
+import pytest
+import torch
+from torch import nn
+
+import imgzoo
+from imgzoo.options import exchanges_of
+
+from kit import perturb, timm
+from small import QUICK, image
+
+PLAIN = {"fastvit_t8", "gcvit_xxtiny", "gmlp_ti16_224", "densenet121", "cpubone_b0_bfrobust", "lowformer_b0"}
+"""Networks that the peer cannot make smaller."""
+PARTS = {name: exchanges_of(imgzoo.get_spec(name).load()) for name in QUICK}
+TOKENS, MAPS = ("LayerNorm", "RmsNorm", "SimpleNorm"), ("BatchNorm2d", "LayerNorm2d", "RmsNorm2d", "GroupNorm1")
+
+
+def layer(name: str) -> type[nn.Module]:
+    return getattr(timm.layers, name, None) or getattr(nn, name)
+
+
+def built(name: str, **options):
+    """The peer's network, smaller where it can be, and the options that made it so."""
+    for smaller in (QUICK[name], {}):
+        try:
+            return timm.create_model(name, **smaller, **options), smaller
+        except TypeError as error:
+            refused = error
+    pytest.skip(f"the peer's {name} does not take it: {refused}")
+
+
+def alike(name: str, word: str, value: object) -> None:
+    torch.manual_seed(0)
+    peer, smaller = built(name, **{word: value})
+    perturb(peer)
+    ours = imgzoo.create_model(name, **smaller, **{word: value})
+    ours.load_state_dict(peer.state_dict())
+    peer, ours = peer.double().eval(), ours.double().eval()
+    x = image(ours, 1).double()
+    with torch.no_grad():
+        expected = peer(x)
+        torch.testing.assert_close(ours(x), expected, rtol=0, atol=1e-5 * expected.abs().max().item())
+
+
+@pytest.mark.parametrize("name", [name for name, parts in PARTS.items() if "act" in parts])
+def test_an_activation(name):
+    alike(name, "act_layer", nn.Mish)
+
+
+NORMS = [(name, kind) for name, parts in PARTS.items() if "norm" in parts
+         for kind in (TOKENS if parts["norm"].of in ("layernorm", "layernorm*") else MAPS)]  # fmt: skip
+
+
+@pytest.mark.parametrize("name, kind", NORMS)
+def test_a_norm(name, kind):
+    alike(name, "norm_layer", partial(layer(kind), eps=0.1) if kind != "GroupNorm1" else layer(kind))

@@ -1,0 +1,65 @@
+"""Networks whose constructor has no word for an activation, a norm or an epsilon take one all the same."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import imgzoo
+from imgzoo.errors import OptionError, UsageError
+from imgzoo.options import exchanges_of, parameters_of
+
+sys.path.insert(0, str(Path(__file__).parent / "parity"))
+from small import QUICK, image
+
+CASES = [(name, option) for name in QUICK for option in exchanges_of(imgzoo.get_spec(name).load())]
+OTHER = {"act": "mish", "eps": 0.1}
+
+
+def other(name: str, option: str) -> dict[str, object]:
+    """A value that differs from what the network has."""
+    if option != "norm":
+        return {option: OTHER[option]}
+    of = exchanges_of(imgzoo.get_spec(name).load())["norm"].of
+    return {"norm": "simplenorm" if of.startswith(("layernorm", "rmsnorm")) else "groupnorm1" if of == "batchnorm"
+            else "batchnorm"}  # fmt: skip
+
+
+@pytest.mark.parametrize("name, option", CASES)
+def test_the_option_changes_the_network_and_its_folder_has_it(name, option, tmp_path):
+    answers = []
+    for change in ({}, other(name, option)):
+        torch.manual_seed(0)
+        model = imgzoo.create_model(name, num_classes=3, **QUICK[name], **change).eval()
+        for parameter in model.parameters():
+            torch.nn.init.trunc_normal_(parameter, std=0.05)
+        with torch.no_grad():
+            answers.append(model(image(model, 1)))
+    assert answers[0].isfinite().all() and not torch.allclose(answers[0], answers[1], rtol=1e-3)
+    imgzoo.save_model(model, tmp_path)
+    again = imgzoo.create_model(f"local-dir:{tmp_path}", pretrained=True).eval()
+    with torch.no_grad():
+        torch.testing.assert_close(again(image(again, 1)), answers[1])
+
+
+def test_values_that_are_none_are_refused():
+    with pytest.raises(UsageError, match="unknown activation 'nonsense'; use one of relu"):
+        imgzoo.create_model("densenet121", act="nonsense", device="meta")
+    with pytest.raises(UsageError, match="norm 'batchnorm' is not one of tokens; use one of layernorm, "):
+        imgzoo.create_model("swin_tiny_patch4_window7_224", norm="batchnorm", device="meta")
+    with pytest.raises(UsageError, match="eps must be a finite number"):
+        imgzoo.create_model("swin_tiny_patch4_window7_224", eps=-1.0, device="meta")
+    with pytest.raises(UsageError, match="act is a word or a function or none, not 3"):
+        imgzoo.create_model("densenet121", act=3, device="meta")
+    with pytest.raises(OptionError, match="inception_v3 has no option 'eps'; it takes act, "):
+        imgzoo.create_model("inception_v3", eps=0.1, device="meta")
+
+
+def test_what_the_constructor_takes_itself_is_left_to_it():
+    for name in QUICK:
+        build = imgzoo.get_spec(name).load()
+        for option in exchanges_of(build):
+            assert parameters_of(build)[0][option].default is None
+            with pytest.raises(TypeError):
+                build(**{option: "relu"})
