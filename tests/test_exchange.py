@@ -11,10 +11,11 @@ from imgzoo.errors import OptionError, UsageError
 from imgzoo.options import exchanges_of, parameters_of
 
 sys.path.insert(0, str(Path(__file__).parent / "parity"))
-from small import QUICK, image
+from small import FACTS, QUICK, image
 
-CASES = [(name, option) for name in QUICK for option in exchanges_of(imgzoo.get_spec(name).load())]
-OTHER = {"act": "mish", "eps": 0.1}
+CASES = [pytest.param(name, option, marks=pytest.mark.slow if FACTS[name][0] > 12e6 else ())
+         for name in QUICK for option in exchanges_of(imgzoo.get_spec(name).load())]  # fmt: skip
+OTHER = {"act": "mish", "eps": 3.0}
 
 
 def other(name: str, option: str) -> dict[str, object]:
@@ -32,11 +33,11 @@ def test_the_option_changes_the_network_and_its_folder_has_it(name, option, tmp_
     for change in ({}, other(name, option)):
         torch.manual_seed(0)
         model = imgzoo.create_model(name, num_classes=3, **QUICK[name], **change).eval()
-        for parameter in model.parameters():
-            torch.nn.init.trunc_normal_(parameter, std=0.05)
         with torch.no_grad():
+            for parameter in model.parameters():  # some begin at zero, where nothing can be seen
+                parameter.uniform_(-0.1, 0.1)
             answers.append(model(image(model, 1)))
-    assert answers[0].isfinite().all() and not torch.allclose(answers[0], answers[1], rtol=1e-3)
+    assert answers[0].isfinite().all() and not torch.equal(*answers)
     imgzoo.save_model(model, tmp_path)
     again = imgzoo.create_model(f"local-dir:{tmp_path}", pretrained=True).eval()
     with torch.no_grad():
