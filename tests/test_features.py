@@ -203,6 +203,59 @@ def test_keeping_the_head_at_the_last_level_changes_nothing(name, options):
     torch.testing.assert_close(model(x), logits)
 
 
+@pytest.mark.parametrize("name, options", QUICK.items(), ids=list(QUICK))
+@torch.no_grad()
+def test_the_norm_goes_by_itself_where_the_head_stays(name, options):
+    model = imgzoo.create_model(name, **options).eval()
+    x, before, norms = image(model), set(model.state_dict()), [path for path in model.parts.norm if "norm" in path]
+    chosen = model.prune_intermediate_layers([-1], prune_norm=True, prune_head=False)
+    assert before - set(model.state_dict()) == {
+        key for key in before if key.startswith(tuple(f"{path}." for path in norms))
+    }
+    assert chosen == [len(model.feature_info) - 1] and model(x).isfinite().all()
+
+
+@pytest.mark.parametrize("name", ["coat_tiny", "crossvit_9_240"])
+def test_extractors_keep_no_norm_of_other_levels(name):
+    count = len(imgzoo.create_model(name, device="meta", **QUICK.get(name, {})).feature_info)
+    for indices in ([count - 1], [count // 2], [0, count - 1]):
+        cfg = {"norm": True} if name.startswith("crossvit") else {}
+        model = imgzoo.create_model(
+            name, features_only=True, out_indices=indices, feature_cfg=cfg, **QUICK.get(name, {})
+        )
+        gradients_reach_all(model.train(), image(model.model))
+    model = imgzoo.create_model(name, **QUICK.get(name, {})).train()
+    x = image(model)
+    model.prune_intermediate_layers([count - 1])
+    model.forward_intermediates(x, [count - 1], norm=True, intermediates_only=True)[0].sum().backward()
+    idle = [key for key, each in model.named_parameters() if each.grad is None]
+    assert idle == (["norm.0.weight", "norm.0.bias"] if name.startswith("crossvit") else [])  # which `forward` needs
+    gradients_reach_all(model, x)
+
+
+@torch.no_grad()
+def test_a_pruned_network_ends_in_its_norm():
+    model = imgzoo.create_model("coat_lite_tiny").eval()
+    model.norm4.weight.mul_(3)
+    x = image(model)
+    expected = model.forward_features(x)
+    model.prune_intermediate_layers([3])
+    torch.testing.assert_close(model.forward_features(x), expected)
+    torch.testing.assert_close(model.forward_intermediates(x)[0], expected)
+
+
+@torch.no_grad()
+def test_a_pruned_volo_ends_in_tokens():
+    model = imgzoo.create_model("volo_d1_224", **QUICK["volo_d1_224"]).eval()
+    x = image(model)
+    level = model.forward_intermediates(x, [3], norm=True, intermediates_only=True)[0]
+    model.prune_intermediate_layers([3])
+    torch.testing.assert_close(model.forward_features(x), level.flatten(2).transpose(1, 2))
+    torch.testing.assert_close(model.forward_intermediates(x)[0], model.forward_features(x))
+    model.reset_classifier(3, "avg")
+    assert model(x).shape == (2, 3)
+
+
 LATE = ["dpn48b", "test_efficientnet", "fastvit_t8", "pit_ti_224", "test_nfnet", "mobilevit_xxs",
         "samvit_base_patch16_224"]  # fmt: skip
 """Networks with layers between their last level and the head."""

@@ -291,7 +291,7 @@ class ParallelCoaT(CoaT):
         """Behind the last block nothing reads the scales without a level."""
         for scale in {2, 3, 4} - {i + 1 for i in chosen} if level == "parallel_blocks" else ():
             last = f"parallel_blocks.{len(self.parallel_blocks) - 1}"
-            self._drop([f"{last}.mlp{scale}", f"{last}.norm2{scale}"])
+            self._drop([f"{last}.mlp{scale}", f"{last}.norm2{scale}", f"norm{scale}"])
 
     def join(self, x: list[Tensor], sizes: list[Size]) -> list[Tensor]:
         """Let the last three scales exchange."""

@@ -1,5 +1,7 @@
 """ConViT: attention that begins as a convolution and learns how far to leave it (arXiv:2103.10697)."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -53,17 +55,17 @@ class GatedPositionalAttention(Attending):
 
 
 class LocalBlock(Block):
-    """The patches attend by content and place; the class token, first of (B, 1 + N, C), waits."""
+    """The patches attend by content and place; the class token, first of (B, 1 + N, C) where there is one, waits."""
 
     def __init__(self, dim: int, attn: nn.Module, mlp: nn.Module, grid: tuple[int, int], drop_path: float):
         super().__init__(dim, attn, mlp, drop_path=drop_path)
-        self.grid = grid
+        self.grid, self.prefix = grid, 1
 
     def set_size(self, grid: tuple[int, int]) -> None:
         self.grid = grid
 
     def forward(self, x: Tensor) -> Tensor:
-        token, x = x[:, :1], x[:, 1:]
+        token, x = x[:, : self.prefix], x[:, self.prefix :]
         x = x + self.drop_path1(self.attn(self.norm1(x), offsets(self.grid[0], self.grid[1], x)))
         x = x + self.drop_path2(self.mlp(self.norm2(x)))
         return torch.cat([token, x], dim=1)
@@ -121,10 +123,26 @@ class ConVit(TokenModel):
 
     def embed(self, x: Tensor) -> Tensor:  # (B, 3, H, W) -> (B, 1 + N, C)
         x = self.pos_drop(self.patch_embed(self.sized_input(x)) + self.pos_embed)
-        return torch.cat([self.cls_token.expand(x.shape[0], -1, -1), x], dim=1)
+        return x if self.cls_token is None else torch.cat([self.cls_token.expand(x.shape[0], -1, -1), x], dim=1)
 
     def forward_features(self, x: Tensor) -> Tensor:
         return self.norm(self.blocks(self.embed(x)))
+
+    def prune_intermediate_layers(
+        self, indices: int | Sequence[int] = 1, prune_norm: bool = False, prune_head: bool = True
+    ) -> list[int]:
+        """As everywhere; without a block in which it attends the class token goes, too."""
+        waits = all(isinstance(block, LocalBlock) for block in self.blocks[: max(self._asked(indices)) + 1])
+        if waits and not prune_head and self.global_pool == "token":
+            raise UsageError("the class token sees patches behind the local blocks only: let prune_head=True drop the "
+                             "classifier, or pool by 'avg'")  # fmt: skip
+        chosen = super().prune_intermediate_layers(indices, prune_norm, prune_head)
+        if waits:
+            self._drop(["cls_token"])
+            self.has_class_token, self.num_prefix_tokens, self.pool_from = False, 0, 0
+            for block, _ in self.sized():
+                block.prefix = 0
+        return chosen
 
     def sized(self):  # attention by place goes on measuring in patches
         return [(block, self.grid) for block in self.blocks if isinstance(block, LocalBlock)]

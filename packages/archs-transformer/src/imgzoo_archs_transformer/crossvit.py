@@ -1,6 +1,6 @@
 """CrossViT: two vision transformers of different patch size whose class tokens visit each other (arXiv:2103.14899)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -232,6 +232,10 @@ class CrossVit(ImageModel):
             block.branch = branches.pop()
             swap_in(block, Lone)
             self._drop(f"{level}.{name}.{1 - block.branch}" for name in ("projs", "fusion", "revert_projs"))
+
+    def _idle_norms(self, chosen: Sequence[int]) -> Iterable[str]:
+        count = len(self.feature_info) // 2
+        return [f"norm.{branch}" for branch in {0, 1} - {i // count for i in chosen}]
 
     def _final_norm(self, x: Any) -> list[Tensor]:
         return [norm(tokens) for norm, tokens in zip(self.norm, x)]

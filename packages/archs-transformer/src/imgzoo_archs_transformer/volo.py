@@ -189,13 +189,11 @@ class VOLO(ImageModel):
     def _final_norm(self, x: Tensor) -> Tensor:
         """The class token joins and gathers from the finished patches."""
         if self.cls_token is None:  # pruned
-            return self.norm(x)
+            return self.norm(x.flatten(1, 2))
         tokens = torch.cat([self.cls_token.expand(x.shape[0], -1, -1), x.flatten(1, 2)], dim=1)
         return self.norm(self.post_network(tokens))
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        if self.global_pool != "":
-            x = x.flatten(1, -2)  # what is pruned ends in a map
         pooled = x
         if self.global_pool == "token":
             pooled = x[:, 0]

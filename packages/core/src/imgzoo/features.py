@@ -109,6 +109,7 @@ class FeatureModel(nn.Module):
             raise CapabilityError(f"{model.name or 'this network'} has no norm for all its levels: leave norm out")
         if prune:
             model.prune_intermediate_layers(chosen, prune_norm=not norm)
+            model._drop(model._idle_norms(chosen))
         self.model = model
         self.norm = norm
         self.out_indices = list(chosen)

@@ -28,9 +28,10 @@ class Shortened:
         return self.deepest in outputs
 
     def _ended(self: Any, outputs: dict[str, Any]) -> Any:
-        """The features, from what the last step gives."""
-        level = outputs[self.deepest]
-        return self._ending(level if self.which is None else level[self.which])
+        """The features, from what the last step gives: the deepest level, normalized where a norm is left for it."""
+        level, sharing = outputs[self.deepest], self._sharing(self.deepest)
+        level = level if self.which is None else level[self.which]
+        return self._ending(self._level_normalized(level, sharing[self.which or 0]))
 
 
 class Leveled(Classified):
@@ -221,15 +222,19 @@ class Leveled(Classified):
 
         What is left still runs: `forward` gives the deepest level, normalized where the norm fits it: other layers
         between the last level and the head, such as a convolution to its width, go with the head. Without
-        `prune_head` the classifier must fit what is left: behind the last level, or any of a network of one width.
+        `prune_head` the classifier must fit what is left: behind the last level, or any of a network of one width; of
+        what stands between, `prune_norm` then takes norms alone.
         """
         chosen = self._asked(indices)
         pieces, levels = self._pieces(), self.feature_info.levels
         places = [self._place(pieces, level.module) for level in levels]
         place, deepest = max((places[i], i) for i in chosen)
         level = levels[deepest]
+        norms = self.parts.norm
         if not prune_head:
+            norms = tuple(path for path in norms if any(part.startswith("norm") for part in path.split(".")))
             if place == max(places):
+                self._drop(norms if prune_norm else ())
                 return chosen
             if not self.isotropic:
                 raise UsageError(
@@ -237,7 +242,7 @@ class Leveled(Classified):
                     f"level {deepest} has {level.channels}: let prune_head=True drop it"
                 )
         elif self.shortened is not None:
-            sharing = [i for i, other in enumerate(levels) if other.module == level.module]
+            sharing = self._sharing(level.module)
             self.deepest, self.which = level.module, sharing.index(deepest) if len(sharing) > 1 else None
             swap_in(self, self.shortened)
         self.levels_left = tuple(i for i, at in enumerate(places) if at < place or i in chosen)
@@ -246,7 +251,7 @@ class Leveled(Classified):
         dropped = [path for path, _ in pieces[place + 1 :]]
         fits = self.isotropic or (place == max(places) and not (prune_head and self._level_norm(deepest) is None))
         if level.module not in self.parts.norm and (prune_norm or not fits):
-            dropped += self.parts.norm
+            dropped += norms
         self._drop(dropped)
         if prune_head:
             self._drop(self.parts.tail)
@@ -254,6 +259,14 @@ class Leveled(Classified):
                 self.num_features = level.channels
             self._behead()
         return chosen
+
+    def _sharing(self, module: str) -> list[int]:
+        """The levels that are outputs of one module."""
+        return [i for i, level in enumerate(self.feature_info.levels) if level.module == module]
+
+    def _idle_norms(self, chosen: Sequence[int]) -> Iterable[str]:
+        """Final norms that none of the chosen levels has, where the network has several."""
+        return ()
 
     def _place(self, pieces: list[tuple[str, Any]], module: str) -> int:
         """The piece that a level belongs to; their number for what comes behind them all."""

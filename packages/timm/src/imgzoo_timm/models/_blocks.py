@@ -81,7 +81,7 @@ class LocalBlock(convit.LocalBlock):
     """The class token, which waits, is not seen."""
 
     def __call__(self, x: Tensor) -> Tensor:
-        return torch.cat([x[:, :1], super().__call__(x[:, 1:])], dim=1)
+        return torch.cat([x[:, : self.prefix], super().__call__(x[:, self.prefix :])], dim=1)
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.drop_path1(self.attn(self.norm1(x), convit.offsets(self.grid[0], self.grid[1], x)))

@@ -64,7 +64,7 @@ class FeatureHookNet(Extractor):
         super().__init__(model, out_indices, output_fmt, whole)
         self.return_dict = return_dict
         rows = self.feature_info.get_dicts()
-        self.hooks = FeatureHooks(rows, model.named_modules(), out_map, default_hook_type)
+        self.hooks = FeatureHooks(rows, self.network.named_modules(), out_map, default_hook_type)
 
     def forward(self, x: Tensor) -> Any:
         self.levels(x)

@@ -80,6 +80,11 @@ def without_head(cfg: Mapping[str, Any]) -> dict[str, Any]:
     return {key: each for key, each in cfg.items() if key not in ("num_classes", "classifier", "global_pool")}
 
 
+def with_same_tensors(model: Any) -> Any:
+    """Another network of the same parameters and buffers, which may be pruned."""
+    return deepcopy(model, {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())})
+
+
 class Extractor(nn.ModuleDict):
     """Images -> the levels of a network; its parts are children under the field's flat names.
 
@@ -98,6 +103,8 @@ class Extractor(nn.ModuleDict):
         if not isinstance(model, ImageModel):
             self.take_children(model, out_indices, output_fmt, whole, flat)
             return
+        if not whole:  # the caller's keeps its form
+            model = with_same_tensors(model)
         native = FeatureModel(model, out_indices, output_fmt, prune=not whole)
         self.__dict__["held"] = (native,)  # not a child: its parts are
         self.output_fmt, self.in_chans, self.out_indices = Format(output_fmt), model.in_chans, native.out_indices
@@ -245,6 +252,7 @@ class ExpansionListNet(FeatureListNet):
         from ._extract import FeatureHooks
 
         super().__init__(model, out_indices, output_fmt)
+        model = self.network
         rows = deepcopy(self.feature_info.info)
         for i in self.feature_info.out_indices:
             stage = rows[i]["module"]
@@ -282,6 +290,7 @@ class FeatureGetterNet(FeatureModel):
         self.norm = norm and native
         if prune:
             model.prune_intermediate_layers(self.out_indices, prune_norm=not self.norm)
+            model._drop(model._idle_norms(self.out_indices) if native else ())
         if output_fmt not in ("NCHW", "NHWC", "NLC"):
             raise OptionError(f"output_fmt is NCHW, NHWC or NLC, not {output_fmt!r}")
         self.out_map, self.return_dict = out_map, return_dict
