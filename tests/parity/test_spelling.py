@@ -13,6 +13,7 @@ pytestmark = pytest.mark.parity
 
 RESNET = {"stem_type": "deep", "stem_width": 32, "avg_down": True, "aa_layer": nn.AvgPool2d, "drop_block_rate": 0.1}
 TOWER = {"embed_dim": 32, "depth": 2, "num_heads": 4, "patch_size": 8, "num_classes": 5}
+ROPED = {"embed_dim": 96, "num_heads": 3, "depth": 1, "num_classes": 5}
 GEMMA = {"head_dim": 16, "intermediate_size": 64, "position_embedding_size": 32}
 CASES = {
     "vit": ("test_vit", {"init_values": 1e-5, "dynamic_img_size": True, "reg_tokens": 4, "no_embed_class": True}),
@@ -69,14 +70,30 @@ CASES = {
     "gemma4, apart": ("gemma4_vit_570m", {**TOWER, **GEMMA, "encoder_pool": ""}),
     "iformer": ("iformer_t", {"ffn_ratio": 2, "layer_scale_init_value": 0.1}),
     "gcvit": ("gcvit_xxtiny", {"mlp_ratio": 2.0, "qkv_bias": False, "layer_scale": 0.1}),
+    "davit": ("davit_tiny", {"head_norm_first": True, "norm_eps": 0.1}),
+    "davit, norm behind the pool": ("davit_tiny", {"norm_eps": 0.1}),
+    "edgenext": ("edgenext_xx_small", {"head_norm_first": True}),
+    "rdnet": ("rdnet_tiny", {"head_norm_first": True, "norm_eps": 0.1, "bottleneck_width_ratio": 1.3}),
+    "fasternet": ("fasternet_t0", {"feature_dim": 64}),
+    "pvt, biases": ("pvt_v2_b0", {"qkv_bias": False}),
+    "efficientformer v2": ("efficientformerv2_s0", {"distillation": False}),
+    "repvit": ("repvit_m1", {"distillation": False}),
+    "iformer, distilled": ("iformer_t", {"distillation": True}),
+    "mobilenet v5": ("mobilenetv5_base", {"msfa_output_resolution": (8, 4), "stem_bias": False, "num_features": 64}),
+    "mobilenet v5, apart": ("mobilenetv5_base", {"use_msfa": False, "num_features": 64, "stem_size": 32}),
+    "mobilenet v5, apart, a map": ("mobilenetv5_base", {"use_msfa": False, "num_features": 64, "stem_size": 32,
+                                                        "num_classes": 0, "global_pool": ""}),
+    "eva, aligned": ("vit_base_patch16_rope_224", {**ROPED, "swiglu_mlp": True, "mlp_ratio": 2.7,
+                                                   "swiglu_align_to": 8}),
+    "eva, gated": ("vit_base_patch16_rope_224", {**ROPED, "swiglu_mlp": True}),
     "twins": ("twins_svt_small", {"depths": [1, 1, 2, 1], "wss": [7, 7, 7, 7]}),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name, options", CASES.values(), ids=CASES)
 def test_the_fields_words_build_the_same(name, options):
-    peer, ours = pair(name, **options)
-    x = image(ours)
+    peer, ours = (model.double() for model in pair(name, **options))
+    x = image(ours).double()
     with torch.no_grad():
         want, got = peer(x), ours(x)
     assert got.shape == want.shape
@@ -92,3 +109,33 @@ def test_every_word_counts(name, options):
     x = image(ours)
     with torch.no_grad():
         assert shapes != others or not torch.allclose(ours(x), plain(x), atol=1e-3)
+
+
+PADDED = {
+    "eva": ("eva02_tiny_patch14_224", {"depth": 2, "dynamic_img_size": True}),
+    "naflex": ("naflexvit_base_patch16_gap", ROPED),
+    "vitamin": ("vitamin_small_224", {"depth": 2, "dynamic_img_size": True}),
+}
+
+
+@pytest.mark.parametrize("name, options", PADDED.values(), ids=PADDED)
+def test_images_are_padded_to_whole_patches(name, options):
+    peer, ours = (model.double() for model in pair(name, **options, dynamic_img_pad=True))
+    for size in ((100, 131), (230, 219)):
+        x = torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(0)).double()
+        with torch.no_grad():
+            want, got = peer(x), ours(x)
+        assert (got - want).abs().max() <= TOLERANCE * want.abs().max().clamp(min=1)
+
+
+@pytest.mark.parametrize("size", [(8, 8), (16, 16), (20, 12)], ids=str)
+def test_patches_of_other_sizes(size):
+    options = {**ROPED, "enable_patch_interpolator": True, "use_key_only_attn_mask": True}
+    peer, ours = (model.double() for model in pair("naflexvit_base_patch16_gap", **options))
+    patches = torch.randn(2, 12, *size, 3, generator=torch.Generator().manual_seed(0)).double()
+    valid = torch.arange(12) < torch.tensor([[12], [8]])
+    coordinates = torch.cartesian_prod(torch.arange(3), torch.arange(4)) * valid[..., None]
+    with torch.no_grad():
+        want = peer(patches, patch_coord=coordinates, patch_valid=valid)
+        got = ours((patches, coordinates, valid))
+    assert (got - want).abs().max() <= TOLERANCE * want.abs().max().clamp(min=1)

@@ -5,6 +5,7 @@ import torch
 from torch.nn import functional as F
 
 import imgzoo
+from imgzoo.errors import OptionError, UsageError
 
 STAGES = [["er_r1_k3_s2_e4_c8"], ["uir_r1_a3_k5_s2_e2_c16"], ["uir_r1_a0_k5_s2_e2_c24", "mqa_r1_k3_h2_v2_s1_d8_c24"],
           ["uir_r1_a5_k5_s2_e2_c32", "mqa_r1_k3_h2_s1_d8_c32"]]  # fmt: skip
@@ -60,3 +61,24 @@ def test_the_encoder_loads_out_of_the_language_model(tmp_path):
     again = made(pretrained=tmp_path / "gemma.pth")
     assert again.load_report.format == "gemma3n"
     assert all(torch.equal(value, model.state_dict()[key] + 0.1) for key, value in again.state_dict().items())
+
+
+def test_without_the_fused_map_the_head_has_a_hidden_layer():
+    model, x = made(fuse=False, num_classes=5, global_pool="avg"), torch.randn(2, 3, 64, 64)
+    with torch.inference_mode():
+        coarse = model.forward_intermediates(x, [4], intermediates_only=True)[0]
+        torch.testing.assert_close(model.forward_features(x), coarse)
+        hidden = model.norm_head(model.conv_head(coarse.mean((2, 3), keepdim=True))).flatten(1)
+        torch.testing.assert_close(model(x), model.classifier(hidden))
+    assert (model.num_features, model.head_hidden_size) == (32, 48)
+    model.prune_intermediate_layers([2])
+    model.reset_classifier(3, "avg")
+    assert model(x).shape == (2, 3) and not [key for key in model.state_dict() if key.startswith(("conv_h", "norm_h"))]
+
+
+def test_the_field_fuses_the_last_two_stages_alone():
+    with pytest.raises(OptionError, match=r"no counterpart of msfa_indices=\[-3, -1\]"):
+        made(msfa_indices=(-3, -1))
+    assert made(fused_size=(8, 4))(torch.randn(1, 3, 64, 64)).shape == (1, 48, 8, 4)
+    with pytest.raises(UsageError, match="fused_size"):
+        made(fused_size=0)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import imgzoo
-from imgzoo.errors import CapabilityError, UsageError
+from imgzoo.errors import CapabilityError, OptionError, UsageError
 from imgzoo.model import Patches, take_patches
 
 TINY = dict(embed_dim=32, depth=2, num_heads=4, num_classes=5, layer_scale=None)
@@ -139,3 +139,28 @@ def test_use_naflex_stays_with_what_is_saved(tmp_path):
         torch.testing.assert_close(again(patchified(images)), model(patchified(images)))
     with pytest.raises(CapabilityError, match="one size"):
         imgzoo.create_model("swin_tiny_patch4_window7_224", use_naflex=True, device="meta")
+
+
+def test_patches_of_other_sizes_need_the_option():
+    options = dict(embed_dim=24, depth=1, num_heads=2, num_classes=5)
+    places, valid = torch.cartesian_prod(torch.arange(2), torch.arange(3))[None], torch.ones(1, 6, dtype=torch.bool)
+    model = imgzoo.create_model("naflexvit_base_patch16_gap", **options).eval()
+    with pytest.raises(UsageError, match="patches are of 16x16 pixels, not 8x8: any_patch_size=True"):
+        model((torch.randn(1, 6, 8, 8, 3), places, valid))
+    other = imgzoo.create_model("naflexvit_base_patch16_gap", any_patch_size=True, **options).eval()
+    other.load_state_dict(model.state_dict())
+    own = torch.randn(1, 6, 16, 16, 3)
+    torch.testing.assert_close(other((own, places, valid)), model((own, places, valid)))
+    large = torch.nn.functional.interpolate(own[0].permute(0, 3, 1, 2), scale_factor=2, mode="bicubic", antialias=True)
+    large = large.permute(0, 2, 3, 1)[None]
+    torch.testing.assert_close(
+        other((large, places, valid)), model((own, places, valid))
+    )  # what enlarging added is nothing
+    other((large, places, valid)).sum().backward()
+    assert other.embeds.proj.weight.grad.abs().sum() > 0
+
+
+def test_a_gated_mlp_is_not_the_fields_here():
+    for word, value in (("swiglu_mlp", True), ("swiglu_align_to", 8)):
+        with pytest.raises(OptionError, match=f"no counterpart of {word}"):
+            imgzoo.create_model("naflexvit_base_patch16_gap", device="meta", **{word: value})

@@ -4,7 +4,14 @@ import pytest
 import torch
 from torch import nn
 
-from imgzoo_layers.head import ClassifierHead, ConvClassifier, ConvClassifierHead, NormMlpHead, linear_or_none
+from imgzoo_layers.head import (
+    ClassifierHead,
+    ConvClassifier,
+    ConvClassifierHead,
+    NormMlpHead,
+    linear_or_none,
+    norm_and_head,
+)
 from imgzoo_layers.hidden_head import ConvHead, HiddenPool
 from imgzoo_layers.norm import LayerNorm2d
 from imgzoo_layers.norm_linear import NormLinear, TwoHeads
@@ -114,3 +121,12 @@ def test_the_hidden_layer_reads_pooled_channels():
     assert Network("").forward_head(MAP).shape == (2, 5, 3, 4)
     with pytest.raises(ValueError, match="hidden layer"):
         HiddenPool("catavgmax")
+
+
+def test_the_norm_stands_before_the_pool_or_behind_it():
+    norm, head = norm_and_head(8, 5, "catavgmax", 0.0, LayerNorm2d, norm_first=True)
+    torch.testing.assert_close(head(norm(MAP)), head.fc(torch.cat([norm(MAP).mean((2, 3)), norm(MAP).amax((2, 3))], 1)))
+    none, head = norm_and_head(8, 5, "avg", 0.0, LayerNorm2d)
+    assert not none.state_dict() and [*head.state_dict()] == ["norm.weight", "norm.bias", "fc.weight", "fc.bias"]
+    with pytest.raises(ValueError, match="leave head_hidden out"):
+        norm_and_head(8, 5, "avg", 0.0, LayerNorm2d, norm_first=True, hidden=4)

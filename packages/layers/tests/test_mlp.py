@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from imgzoo_layers.mlp import GeGlu, GlobalResponseNorm, GlobalResponseNormMlp, GluMlp, Mlp, SwiGlu
+from imgzoo_layers.mlp import GeGlu, GlobalResponseNorm, GlobalResponseNormMlp, GluMlp, Mlp, SwiGlu, mlp_maker
 from imgzoo_layers.norm import LayerNorm
 
 X = torch.randn(2, 5, 8, generator=torch.Generator().manual_seed(0))
@@ -60,3 +60,16 @@ def test_global_response_norm_in_an_mlp():
     mlp = GlobalResponseNormMlp(8, 12, conv=True)
     nn.init.normal_(mlp.grn.weight)
     torch.testing.assert_close(mlp(MAP), mlp.fc2(mlp.grn(F.gelu(mlp.fc1(MAP)))))
+
+
+def test_hidden_channels_of_gated_mlps_are_rounded_up():
+    apart = mlp_maker("glu", 8, 21, 8)()
+    assert isinstance(apart, SwiGlu) and apart.fc1_g.out_features == apart.fc2.in_features == 24
+    assert mlp_maker("glu", 8, 21)().fc1.out_features == 42 and mlp_maker("swiglu", 8, 21, 7)().fc2.in_features == 21
+    for kind, multiple, why in (
+        ("mlp", 8, "gated mlp"),
+        ("glu", -8, "at least 0"),
+        ("gmlp", 0, "mlp is one of mlp, glu"),
+    ):
+        with pytest.raises(ValueError, match=why):
+            mlp_maker(kind, 8, 21, multiple)

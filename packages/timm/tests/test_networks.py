@@ -652,3 +652,37 @@ def test_parts_tell_their_sizes():
     model.set_input_size((256, 256))
     assert model.layers[0].blocks[1].input_resolution == (64, 64)
     torch.jit.script(model.eval())
+
+
+def test_coordinates_of_patches_come_by_themselves():
+    small = dict(embed_dim=64, depth=2, num_heads=2, num_classes=5)
+    model = timm.create_model("naflexvit_base_patch16_gap", enable_patch_interpolator=True, **small).eval()
+    patches, coordinates = torch.randn(2, 6, 768), torch.cartesian_prod(torch.arange(2), torch.arange(3))
+    valid = torch.arange(6) < torch.tensor([[6], [4]])
+    coordinates = coordinates * valid[..., None]
+    record = dict(patches=patches, patch_coord=coordinates, patch_valid=valid)
+    torch.testing.assert_close(model(patches, coordinates, patch_valid=valid), model(record))
+    whole = dict(record, patch_coord=coordinates[:1].expand(2, -1, -1), patch_valid=torch.ones_like(valid))
+    torch.testing.assert_close(model(patches, patch_coord=whole["patch_coord"]), model(whole))
+    found = model.forward_features(**record)
+    torch.testing.assert_close(model.forward_head(**found), model(record))
+    levels = model.forward_intermediates(patches, 1, patch_coord=coordinates, patch_valid=valid, output_fmt="NLC",
+                                         intermediates_only=True)  # fmt: skip
+    torch.testing.assert_close(
+        levels, model.forward_intermediates(record, 1, output_fmt="NLC", intermediates_only=True)
+    )
+    assert (
+        model(torch.randn(2, 6, 8, 8, 3), coordinates, valid).shape == model(torch.randn(2, 3, 32, 48)).shape == (2, 5)
+    )
+    with pytest.raises(OptionError, match="leave attn_mask out"):
+        model(patches, coordinates, valid, attn_mask=valid)
+
+
+def test_an_extractor_leaves_the_callers_network_as_it_is():
+    model, x = timm.create_model("test_resnet").eval(), torch.randn(1, 3, 64, 64)
+    before, logits = [*model.state_dict()], model(x)
+    for kind in (timm.models.FeatureListNet, timm.models.FeatureDictNet):
+        net = kind(model, out_indices=(0, 1)).eval()
+        assert len(net(x)) == 2 and [*model.state_dict()] == before
+        torch.testing.assert_close(model(x), logits)
+        assert net.conv1[0].weight is model.conv1[0].weight and not net.layer4.state_dict()

@@ -10,7 +10,7 @@ from imgzoo.model import Feature, FeatureInfo, ImageModel
 from imgzoo_layers.act import create_act
 from imgzoo_layers.conv import create_conv
 from imgzoo_layers.drop import drop_path_of, drop_path_rates
-from imgzoo_layers.head import ClassifierHead, NormMlpHead
+from imgzoo_layers.head import norm_and_head
 from imgzoo_layers.init import trunc_normal_
 from imgzoo_layers.mlp import GlobalResponseNormMlp, Mlp
 from imgzoo_layers.norm import Norm, get_norm
@@ -97,14 +97,9 @@ class ConvNeXt(ImageModel):
         self.stages = nn.Sequential(*stages)
         self.feature_info = FeatureInfo(levels)
         dim = self.num_features = dims[-1]
-        if head_norm_first:
-            self.norm_pre = norm2d(dim)
-            self.head: nn.Module = ClassifierHead(dim, num_classes, global_pool, drop_rate)
-            self.head_hidden_size = dim * self.head.global_pool.width
-        else:
-            self.norm_pre = nn.Identity()
-            self.head = NormMlpHead(dim, num_classes, global_pool, drop_rate, norm2d, head_hidden, "gelu")
-            self.head_hidden_size = head_hidden or dim
+        self.norm_pre, self.head = norm_and_head(dim, num_classes, global_pool, drop_rate, norm2d, head_norm_first,
+                                                 head_hidden)  # fmt: skip
+        self.head_hidden_size = self.head.dim * self.head.global_pool.width
         for module in self.modules():
             if isinstance(module, (nn.Conv2d, nn.Linear)):
                 trunc_normal_(module.weight, std=0.02)

@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -10,9 +11,8 @@ from imgzoo.model import Feature, FeatureInfo, ImageModel, Parts
 from imgzoo_layers.drop import drop_path_of, drop_path_rates, dropout_of
 from imgzoo_layers.exchange import Acts, Norms
 from imgzoo_layers.gate import EffectiveSqueezeExcite
-from imgzoo_layers.head import NormMlpHead
-from imgzoo_layers.hidden_head import HiddenHead
-from imgzoo_layers.norm import LayerNorm2d
+from imgzoo_layers.head import norm_and_head
+from imgzoo_layers.norm import LayerNorm2d, Norm
 
 BLOCKS = 3
 """Dense blocks between two transitions."""
@@ -21,11 +21,13 @@ BLOCKS = 3
 class DenseBlock(nn.Module):
     """New features from all before, scaled: (B, C, H, W) -> (B, growth, H, W)."""
 
-    def __init__(self, dim: int, growth: int, gated: bool, layer_scale: float, drop: float, drop_path: float):
+    def __init__(self, dim: int, growth: int, ratio: float, gated: bool, norm: Norm, layer_scale: float, drop: float,
+                 drop_path: float):  # fmt: skip
         super().__init__()
         self.gamma = nn.Parameter(torch.full((growth,), layer_scale))
-        layers = [nn.Conv2d(dim, dim, 7, padding=3, groups=dim), LayerNorm2d(dim), nn.Conv2d(dim, 4 * dim, 1),
-                  nn.GELU(), nn.Conv2d(4 * dim, growth, 1)]  # fmt: skip
+        hidden = int(dim * ratio / 8) * 8
+        layers = [nn.Conv2d(dim, dim, 7, padding=3, groups=dim), norm(dim), nn.Conv2d(dim, hidden, 1),
+                  nn.GELU(), nn.Conv2d(hidden, growth, 1)]  # fmt: skip
         if gated:
             layers.append(EffectiveSqueezeExcite(growth))
         self.layers = nn.Sequential(OrderedDict(layers=nn.Sequential(*layers)))
@@ -45,26 +47,29 @@ class DenseStage(nn.Sequential):
         return x
 
 
-class RDNet(HiddenHead, ImageModel):
+class RDNet(ImageModel):
     """Of every level the first transition halves the map, all halve the width.
 
     Args:
         stem_dim: channels of the stem
         growth_rates: channels that each block of a stage adds
+        bottle_ratio: hidden channels of a block as a multiple of those it reads
+        head_norm_first: norm before the pool
     """
 
     exchanged = (Acts("gelu"), Norms("layernorm2d"))
-    parts = Parts(stages=("dense_stages",))
-    hidden = ("head.norm",)
+    parts = Parts(stages=("dense_stages",), norm=("norm_pre",))
     layer_groups = {"stem": r"^stem", "blocks": r"^dense_stages\.(\d+)"}
 
     def __init__(self, stem_dim: int = 64, depths: Sequence[int] = (1, 1, 4, 1),
-                 growth_rates: Sequence[int] = (64, 104, 128, 224), layer_scale: float = 1e-6, num_classes: int = 1000,
-                 in_chans: int = 3, global_pool: str = "avg", drop_rate: float = 0.0,
-                 proj_drop_rate: float = 0.0, drop_path_rate: float = 0.0):  # fmt: skip
+                 growth_rates: Sequence[int] = (64, 104, 128, 224), bottle_ratio: float = 4.0, eps: float = 1e-6,
+                 layer_scale: float = 1e-6, head_norm_first: bool = False, num_classes: int = 1000, in_chans: int = 3,
+                 global_pool: str = "avg", drop_rate: float = 0.0, proj_drop_rate: float = 0.0,
+                 drop_path_rate: float = 0.0):  # fmt: skip
         super().__init__(num_classes, in_chans)
+        norm = partial(LayerNorm2d, eps=eps)
         dim = stem_dim
-        self.stem = nn.Sequential(nn.Conv2d(in_chans, dim, 4, 4), LayerNorm2d(dim))
+        self.stem = nn.Sequential(nn.Conv2d(in_chans, dim, 4, 4), norm(dim))
         drops = iter(drop_path_rates(drop_path_rate, [BLOCKS] * sum(depths)))
         stages, levels = [], []
         for i, (depth, growth) in enumerate(zip(depths, growth_rates, strict=True)):
@@ -72,19 +77,20 @@ class RDNet(HiddenHead, ImageModel):
                 layers: list[nn.Module] = []
                 if stages:
                     out, stride = dim // 2 // 8 * 8, 1 if j else 2
-                    layers += [LayerNorm2d(dim), nn.Conv2d(dim, out, stride, stride)]
+                    layers += [norm(dim), nn.Conv2d(dim, out, stride, stride)]
                     dim = out
                 blocks: OrderedDict[str, nn.Module] = OrderedDict()
                 for k, drop in enumerate(next(drops)):
-                    blocks[f"dense_block{k}"] = DenseBlock(dim, growth, i > 1, layer_scale, proj_drop_rate, drop)
+                    blocks[f"dense_block{k}"] = DenseBlock(dim, growth, bottle_ratio, i > 1, norm, layer_scale,
+                                                           proj_drop_rate, drop)  # fmt: skip
                     dim += growth
                 stages.append(nn.Sequential(*layers, DenseStage(blocks)))
             levels.append(Feature(dim, 4 * 2**i, f"dense_stages.{len(stages) - 1}"))
         self.dense_stages = nn.Sequential(*stages)
         self.feature_info = FeatureInfo(levels)
         self.num_features = dim
-        self.head = NormMlpHead(dim, num_classes, global_pool, drop_rate, LayerNorm2d)
-        self.head_hidden_size = dim
+        self.norm_pre, self.head = norm_and_head(dim, num_classes, global_pool, drop_rate, norm, head_norm_first)
+        self.head_hidden_size = dim * self.head.global_pool.width
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight)
@@ -92,4 +98,4 @@ class RDNet(HiddenHead, ImageModel):
                 nn.init.zeros_(module.bias)
 
     def forward_features(self, x: Tensor) -> Tensor:  # (B, 3, H, W) -> (B, C, H/32, W/32)
-        return self.dense_stages(self.stem(x))
+        return self.norm_pre(self.dense_stages(self.stem(x)))

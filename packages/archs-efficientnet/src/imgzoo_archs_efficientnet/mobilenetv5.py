@@ -10,9 +10,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from imgzoo.model import FeatureInfo, ImageModel, Parts, Shortened
+from imgzoo.model.tables import Size, pair
 from imgzoo_layers.conv import ConvNormAct
 from imgzoo_layers.exchange import Acts, Norms
 from imgzoo_layers.head import linear_or_none
+from imgzoo_layers.hidden_head import HiddenPool
 from imgzoo_layers.norm import RmsNorm2d
 from imgzoo_layers.norm_act import get_norm_act
 from imgzoo_layers.pool import GlobalPool
@@ -24,11 +26,11 @@ ACT = "gelu_tanh"
 
 
 class MultiScaleFusionAdapter(nn.Module):
-    """Two maps, the coarser enlarged, through a wide layer: (B, C, H, W), (B, C', h, w) -> (B, D, side, side)."""
+    """Two maps, the coarser enlarged, through a wide layer: (B, C, H, W), (B, C', h, w) -> (B, D, *size)."""
 
-    def __init__(self, common: Common, dim: int, dim_out: int, side: int = 16):
+    def __init__(self, common: Common, dim: int, dim_out: int, size: Size):
         super().__init__()
-        self.side = side
+        self.size = size
         self.ffn = UniversalInvertedResidual(
             common._replace(layer_scale=None), dim, dim_out, kernel=0, stride=1, dilation=1, act=ACT, drop_path=0.0,
             skip=False, group_size=1, expansion=2.0, gate=0.0, kernel_in=0, kernel_out=0,
@@ -36,7 +38,7 @@ class MultiScaleFusionAdapter(nn.Module):
         self.norm = RmsNorm2d(dim_out)
 
     def forward(self, fine: Tensor, coarse: Tensor) -> Tensor:
-        return self.norm(fitted(self.ffn(torch.cat([fine, enlarged(coarse, fine)], 1)), self.side))
+        return self.norm(fitted(self.ffn(torch.cat([fine, enlarged(coarse, fine)], 1)), self.size))
 
 
 class MobileNetV5(ImageModel):
@@ -45,12 +47,16 @@ class MobileNetV5(ImageModel):
 
     Args:
         stages: blocks of each stage in the notation of the builder
-        num_features: channels of the layer that joins scales
+        num_features: channels of the layer that joins scales, or of the head's hidden one
+        stem_bias: bias of the stem
+        fuse: join the last two stages; without it the head is MobileNetV4's
+        fused_size: height and width of the fused map
     """
 
     exchanged = (Acts("gelu_tanh"), Norms("rmsnorm2d"))
     flat_levels = False
-    parts = Parts(stem=("conv_stem",), stages=("blocks",), norm=("msfa",), pool="global_pool", head="classifier")
+    parts = Parts(stem=("conv_stem",), stages=("blocks",), norm=("msfa",), pool="global_pool", head="classifier",
+                  tail=("conv_head", "norm_head"))  # fmt: skip
     layer_groups = {
         "stem": r"^conv_stem|bn1",
         "blocks": r"^blocks\.(\d+)\.(\d+)",
@@ -59,18 +65,26 @@ class MobileNetV5(ImageModel):
     shortened = Shortened
     layout = "nhwc"
 
-    def __init__(self, stages: Sequence[Sequence[str]], stem_size: int = 64, num_features: int = 2048,
+    def __init__(self, stages: Sequence[Sequence[str]], stem_size: int = 64, stem_bias: bool = True,
+                 num_features: int = 2048, fuse: bool = True, fused_size: int | Size = 16,
                  padding: str = "", layer_scale: float | None = 1e-5, in_chans: int = 3, num_classes: int = 1000,
                  global_pool: str | None = "avg", drop_rate: float = 0.0, drop_path_rate: float = 0.0):  # fmt: skip
         super().__init__(num_classes, in_chans)
         norm = get_norm_act("rmsnorm2d", ACT)
         common = Common(norm, ACT, padding, None, None, None, False, layer_scale)
-        self.conv_stem = ConvNormAct(in_chans, stem_size, 3, 2, padding, norm=norm, bias=True)
+        self.conv_stem = ConvNormAct(in_chans, stem_size, 3, 2, padding, norm=norm, bias=stem_bias)
         self.blocks, levels = build_stages(decode_stages(stages), stem_size, Rounding(), common, 32, drop_path_rate)
         self.feature_info = FeatureInfo([levels[0]._replace(module="conv_stem"), *levels[1:]])
-        self.msfa = MultiScaleFusionAdapter(common, levels[-2].channels + levels[-1].channels, num_features)
-        self.num_features = num_features
-        self.global_pool = GlobalPool("avg" if global_pool is None and num_classes else global_pool or "")
+        pool = "avg" if global_pool is None and num_classes else global_pool or ""
+        fine, coarse = levels[-2].channels, levels[-1].channels
+        if fuse:
+            self.msfa = MultiScaleFusionAdapter(common, fine + coarse, num_features, pair(fused_size, "fused_size"))
+            self.num_features, self.global_pool = num_features, GlobalPool(pool)
+            self.conv_head, self.norm_head = nn.Identity(), nn.Identity()
+        else:
+            self.msfa = None
+            self.num_features, self.global_pool = coarse, HiddenPool(pool)
+            self.conv_head, self.norm_head = nn.Conv2d(coarse, num_features, 1, bias=False), norm(num_features)
         self.head_hidden_size = num_features * self.global_pool.width
         self.drop = nn.Dropout(drop_rate)
         self.classifier = linear_or_none(self.head_hidden_size, num_classes)
@@ -81,10 +95,15 @@ class MobileNetV5(ImageModel):
         fine = x
         for stage in self.blocks:
             fine, x = x, stage(x)
-        return self.msfa(fine, x)
+        return x if self.msfa is None else self.msfa(fine, x)
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        x = self.drop(self.global_pool(x))
+        x = self.global_pool(x)
+        if self.msfa is None:
+            whole = getattr(self.global_pool, "kind", "own") == ""
+            x = self.norm_head(self.conv_head(x if whole else x.flatten(1)[:, :, None, None]))
+            x = x if whole else x.flatten(1)
+        x = self.drop(x)
         return x if pre_logits else self.classifier(x)
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
@@ -99,7 +118,7 @@ class MobileNetV5(ImageModel):
         return (after, before), {path: after}
 
     def _final_norm(self, x: Any) -> Tensor:
-        return self.msfa(x[1], x[0])
+        return x[0] if self.msfa is None else self.msfa(x[1], x[0])
 
 
 def enlarged(x: Tensor, like: Tensor) -> Tensor:
@@ -107,14 +126,14 @@ def enlarged(x: Tensor, like: Tensor) -> Tensor:
     return F.interpolate(x, size=(like.shape[2], like.shape[3]), mode="nearest")
 
 
-def fitted(x: Tensor, side: int) -> Tensor:
-    """The map as a square of that side: means of whole regions where it divides, else interpolated."""
+def fitted(x: Tensor, size: Size) -> Tensor:
+    """The map in that size: means of whole regions where it divides, else interpolated."""
     height, width = x.shape[2], x.shape[3]
-    if height == side and width == side:
+    if height == size[0] and width == size[1]:
         return x
-    if height % side or width % side:
-        return F.interpolate(x, size=(side, side), mode="bilinear")
-    return F.avg_pool2d(x, (height // side, width // side))
+    if height % size[0] or width % size[1]:
+        return F.interpolate(x, size=size, mode="bilinear")
+    return F.avg_pool2d(x, (height // size[0], width // size[1]))
 
 
 torch.fx.wrap("enlarged")

@@ -10,10 +10,10 @@ from imgzoo.model import Feature, FeatureInfo, ImageModel
 from imgzoo_layers.attention import Attending, head_width
 from imgzoo_layers.drop import drop_path_of, drop_path_rates
 from imgzoo_layers.exchange import Norms
-from imgzoo_layers.head import NormMlpHead
+from imgzoo_layers.head import norm_and_head
 from imgzoo_layers.init import init_linear_
 from imgzoo_layers.mlp import Mlp
-from imgzoo_layers.norm import LayerNorm2d
+from imgzoo_layers.norm import LayerNorm2d, Norm
 from imgzoo_layers.padding import pad_to_multiple
 from imgzoo_layers.stage import Stage
 from imgzoo_layers.window import LocalAttention
@@ -54,14 +54,14 @@ class ConvPosition(nn.Module):
 class Block(nn.Module):
     """Attention of either kind, then mlp, each behind a convolution for position: (B, C, H, W) -> (B, C, H, W)."""
 
-    def __init__(self, dim: int, attn: nn.Module, mlp_ratio: float, drop_path: float):
+    def __init__(self, dim: int, attn: nn.Module, mlp_ratio: float, eps: float, drop_path: float):
         super().__init__()
         self.cpe1 = ConvPosition(dim)
-        self.norm1 = nn.LayerNorm(dim)
+        self.norm1 = nn.LayerNorm(dim, eps)
         self.attn = attn
         self.drop_path1 = drop_path_of(drop_path)
         self.cpe2 = ConvPosition(dim)
-        self.norm2 = nn.LayerNorm(dim)
+        self.norm2 = nn.LayerNorm(dim, eps)
         self.mlp = Mlp(dim, int(dim * mlp_ratio))
         self.drop_path2 = drop_path_of(drop_path)
 
@@ -75,9 +75,9 @@ class Block(nn.Module):
 class Downsample(nn.Module):
     """Norm, then a strided convolution: (B, C, H, W) -> (B, C', H/2, W/2)."""
 
-    def __init__(self, dim: int, dim_out: int, kernel: int):
+    def __init__(self, dim: int, dim_out: int, kernel: int, norm: Norm):
         super().__init__()
-        self.norm = LayerNorm2d(dim, eps=1e-5)
+        self.norm = norm(dim)
         self.conv = nn.Conv2d(dim, dim_out, kernel, 2, kernel // 2 if kernel % 2 else 0)
         self.even = kernel % 2 == 0
 
@@ -93,9 +93,12 @@ class DaVit(ImageModel):
 
     Args:
         florence: the words and scales of Florence-2
+        head_norm_first: norm before the pool
     """
 
     exchanged = (Norms("layernorm2d", options=("norm",)),)
+    parts = ImageModel.parts._replace(norm=("norm_pre",))
+
     layer_groups = {
         "stem": r"^stem",
         "blocks": [(r"^stages\.(\d+).downsample", (0,)), (r"^stages\.(\d+)\.blocks\.(\d+)", None),
@@ -105,27 +108,30 @@ class DaVit(ImageModel):
 
     def __init__(self, depths: Sequence[int] = (1, 1, 3, 1), embed_dims: Sequence[int] = (96, 192, 384, 768),
                  num_heads: Sequence[int] = (3, 6, 12, 24), window_size: int = 7, mlp_ratio: float = 4.0,
-                 down_kernel: int = 2, florence: bool = False, num_classes: int = 1000, in_chans: int = 3,
-                 global_pool: str = "avg", drop_rate: float = 0.0, drop_path_rate: float = 0.0):  # fmt: skip
+                 down_kernel: int = 2, florence: bool = False, eps: float = 1e-5, head_norm_first: bool = False,
+                 num_classes: int = 1000, in_chans: int = 3, global_pool: str = "avg", drop_rate: float = 0.0,
+                 drop_path_rate: float = 0.0):  # fmt: skip
         super().__init__(num_classes, in_chans)
+        norm = partial(LayerNorm2d, eps=eps)
         stem = nn.Conv2d(in_chans, embed_dims[0], 7, 4, 3)
-        self.stem = nn.Sequential(OrderedDict(conv=stem, norm=LayerNorm2d(embed_dims[0], eps=1e-5)))
+        self.stem = nn.Sequential(OrderedDict(conv=stem, norm=norm(embed_dims[0])))
         names = ("spatial_block", "channel_block") if florence else ("0", "1")
         stages, levels, before = [], [], embed_dims[0]
         for i, drops in enumerate(drop_path_rates(drop_path_rate, depths)):
             dim, heads, blocks = embed_dims[i], num_heads[i], []
             for drop in drops:
                 attentions = (LocalAttention(dim, heads, window_size), ChannelAttention(dim, heads, florence))
-                pair = (Block(dim, attn, mlp_ratio, drop) for attn in attentions)
+                pair = (Block(dim, attn, mlp_ratio, eps, drop) for attn in attentions)
                 blocks.append(nn.Sequential(OrderedDict(zip(names, pair, strict=True))))
-            stages.append(Stage(Downsample(before, dim, down_kernel) if i else nn.Identity(), *blocks))
+            stages.append(Stage(Downsample(before, dim, down_kernel, norm) if i else nn.Identity(), *blocks))
             levels.append(Feature(dim, 4 * 2**i, f"stages.{i}"))
             before = dim
         self.stages = nn.Sequential(*stages)
         self.feature_info = FeatureInfo(levels)
-        self.num_features = self.head_hidden_size = before
-        self.head = NormMlpHead(before, num_classes, global_pool, drop_rate, partial(LayerNorm2d, eps=1e-5))
+        self.num_features = before
+        self.norm_pre, self.head = norm_and_head(before, num_classes, global_pool, drop_rate, norm, head_norm_first)
+        self.head_hidden_size = before * self.head.global_pool.width
         init_linear_(self)
 
     def forward_features(self, x: Tensor) -> Tensor:  # (B, 3, H, W) -> (B, C, H/32, W/32)
-        return self.stages(self.stem(x))
+        return self.norm_pre(self.stages(self.stem(x)))

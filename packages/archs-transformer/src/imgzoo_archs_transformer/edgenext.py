@@ -9,8 +9,7 @@ from imgzoo.model import Feature, FeatureInfo, ImageModel
 from imgzoo_layers.cross_covariance import CrossCovarianceAttn, PositionalEncodingFourier
 from imgzoo_layers.drop import drop_path_of, drop_path_rates
 from imgzoo_layers.exchange import Acts
-from imgzoo_layers.head import NormMlpHead
-from imgzoo_layers.hidden_head import HiddenHead
+from imgzoo_layers.head import norm_and_head
 from imgzoo_layers.init import trunc_normal_tf_
 from imgzoo_layers.mlp import Mlp
 from imgzoo_layers.norm import LayerNorm, LayerNorm2d
@@ -73,16 +72,17 @@ class SplitTransposeBlock(nn.Module):
         return x + self.drop_path(y.permute(0, 3, 1, 2))
 
 
-class EdgeNeXt(HiddenHead, ImageModel):
+class EdgeNeXt(ImageModel):
     """`overlap` strides by overlapping kernels, the stem's 9x9 and each stage's first depthwise one, without biases.
 
     Args:
         heads: attention heads
         overlap: overlapping strided convolutions, without biases
+        head_norm_first: norm before the pool
     """
 
     exchanged = (Acts("gelu"),)
-    hidden = ("head.norm",)
+    parts = ImageModel.parts._replace(norm=("norm_pre",))
     layer_groups = {
         "stem": r"^stem",
         "blocks": [(r"^stages\.(\d+)\.downsample", (0,)), (r"^stages\.(\d+)\.blocks\.(\d+)", None)],
@@ -90,8 +90,9 @@ class EdgeNeXt(HiddenHead, ImageModel):
     }
 
     def __init__(self, depths: Sequence[int] = (3, 3, 9, 3), dims: Sequence[int] = (48, 96, 160, 304), heads: int = 8,
-                 overlap: bool = False, layer_scale: float = 1e-6, num_classes: int = 1000, in_chans: int = 3,
-                 global_pool: str = "avg", drop_rate: float = 0.0, drop_path_rate: float = 0.0):  # fmt: skip
+                 overlap: bool = False, layer_scale: float = 1e-6, head_norm_first: bool = False,
+                 num_classes: int = 1000, in_chans: int = 3, global_pool: str = "avg", drop_rate: float = 0.0,
+                 drop_path_rate: float = 0.0):  # fmt: skip
         super().__init__(num_classes, in_chans)
         dim, bias = dims[0], not overlap
         kernel, pad = (9, 4) if overlap else (4, 0)
@@ -113,8 +114,9 @@ class EdgeNeXt(HiddenHead, ImageModel):
             levels.append(Feature(out, 4 * 2**i, f"stages.{i}"))
         self.stages = nn.Sequential(*stages)
         self.feature_info = FeatureInfo(levels)
-        self.num_features = self.head_hidden_size = dim
-        self.head = NormMlpHead(dim, num_classes, global_pool, drop_rate, LayerNorm2d)
+        self.num_features = dim
+        self.norm_pre, self.head = norm_and_head(dim, num_classes, global_pool, drop_rate, LayerNorm2d, head_norm_first)
+        self.head_hidden_size = dim * self.head.global_pool.width
         for module in self.modules():
             if isinstance(module, (nn.Conv2d, nn.Linear)):
                 trunc_normal_tf_(module.weight, std=0.02)
@@ -122,4 +124,4 @@ class EdgeNeXt(HiddenHead, ImageModel):
                     nn.init.zeros_(module.bias)
 
     def forward_features(self, x: Tensor) -> Tensor:  # (B, 3, H, W) -> (B, C, H/32, W/32)
-        return self.stages(self.stem(x))
+        return self.norm_pre(self.stages(self.stem(x)))

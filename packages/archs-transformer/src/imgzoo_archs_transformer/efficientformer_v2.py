@@ -149,6 +149,7 @@ class EfficientFormerV2(Distilled, ImageModel):
 
     Args:
         num_vit: blocks at the end of the last two stages that attend
+        distilled: a second head for distillation
     """
 
     exchanged = (Acts("gelu"), Norms("batchnorm", ("!*.token_mixer.*", "!*.attn.*"), options=("norm",)))
@@ -160,8 +161,8 @@ class EfficientFormerV2(Distilled, ImageModel):
     def __init__(self, img_size: int | Size = 224, depths: Sequence[int] = (2, 2, 6, 4),
                  embed_dims: Sequence[int] = (32, 48, 96, 176), num_vit: int = 2,
                  mlp_ratios: Any = (4, 4, (4, 3, 3, 3, 4, 4), (4, 3, 3, 4)), layer_scale: float = 1e-5,
-                 num_classes: int = 1000, in_chans: int = 3, global_pool: str = "avg", drop_rate: float = 0.0,
-                 proj_drop_rate: float = 0.0, drop_path_rate: float = 0.0):  # fmt: skip
+                 distilled: bool = True, num_classes: int = 1000, in_chans: int = 3, global_pool: str = "avg",
+                 drop_rate: float = 0.0, proj_drop_rate: float = 0.0, drop_path_rate: float = 0.0):  # fmt: skip
         super().__init__(num_classes, in_chans)
         self.img_size, dim, last = pair(img_size), embed_dims[0], len(depths) - 1
         self.stem = nn.Sequential(OrderedDict(
@@ -187,7 +188,7 @@ class EfficientFormerV2(Distilled, ImageModel):
         self.head_hidden_size = dim * self.pool.width
         self.head_drop = nn.Dropout(drop_rate)
         self.head = linear_or_none(self.head_hidden_size, num_classes)
-        self.head_dist = linear_or_none(self.head_hidden_size, num_classes)
+        self.head_dist = linear_or_none(self.head_hidden_size, num_classes) if distilled else None
         init_linear_(self)
 
     def grid(self, stage: int) -> Size:

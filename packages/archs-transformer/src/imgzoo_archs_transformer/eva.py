@@ -11,7 +11,7 @@ from imgzoo.model import TokenModel
 from imgzoo_layers.attention_pool import AttentionPoolLatent
 from imgzoo_layers.drop import PatchDropout, drop_path_of, drop_path_rates
 from imgzoo_layers.init import init_linear_, trunc_normal_
-from imgzoo_layers.mlp import MLP
+from imgzoo_layers.mlp import mlp_maker
 from imgzoo_layers.norm import Norm, get_norm
 from imgzoo_layers.patch_embed import PatchEmbed
 from imgzoo_layers.position import resize_grid
@@ -70,6 +70,8 @@ class Eva(TokenModel):
     attn: how queries, keys and values are made: "fused", "split", "qv_bias" or "split_qv_bias"
     num_kv_heads: heads of keys and values of each block; none for as many as of queries
     attn_only_layer_scale: no layer scale on the mlps
+    mlp_multiple: hidden channels of gated mlps are rounded up to a multiple of it, their two layers apart
+    dynamic_img_pad: pad images to whole patches
     rope_reference: grid that positions are measured on; none for the model's
     attn_pool_heads: heads of the attention pool; none for `num_heads`
     attn_pool_mlp_ratio: width of its mlp as a multiple of its input; none for `mlp_ratio`
@@ -87,7 +89,7 @@ class Eva(TokenModel):
                  num_classes: int = 1000, global_pool: str = "avg", embed_dim: int = 768, depth: int = 12,
                  num_heads: int = 12, attn: str = "qv_bias", qkv_bias: bool = True,
                  num_kv_heads: Sequence[int] | None = None, qk_norm: bool = False, scale_attn_norm: bool = False,
-                 mlp: str = "mlp", mlp_ratio: float = 4.0, scale_mlp_norm: bool = False,
+                 mlp: str = "mlp", mlp_ratio: float = 4.0, mlp_multiple: int = 0, scale_mlp_norm: bool = False,
                  layer_scale: float | None = None, attn_only_layer_scale: bool = False, post_norm: bool = False,
                  rope: str | None = None, rope_theta: float = 10000.0, rope_reference: Size | None = None,
                  rope_shift: float = 0.0, rope_columns_first: bool = False, rope_halves: bool = False,
@@ -96,12 +98,12 @@ class Eva(TokenModel):
                  class_token: bool = True, reg_tokens: int = 0, pre_norm: bool = False, final_norm: bool = True,
                  fc_norm: bool | None = None, attn_pool_heads: int | None = None,
                  attn_pool_mlp_ratio: float | None = None, dynamic_img_size: bool = False,
-                 norm: str = "layernorm", eps: float = 1e-6, drop_rate: float = 0.0, pos_drop_rate: float = 0.0,
-                 patch_drop_rate: float = 0.0, proj_drop_rate: float = 0.0, attn_drop_rate: float = 0.0,
-                 drop_path_rate: float = 0.0):  # fmt: skip
+                 dynamic_img_pad: bool = False, norm: str = "layernorm", eps: float = 1e-6, drop_rate: float = 0.0,
+                 pos_drop_rate: float = 0.0, patch_drop_rate: float = 0.0, proj_drop_rate: float = 0.0,
+                 attn_drop_rate: float = 0.0, drop_path_rate: float = 0.0):  # fmt: skip
         prefix = int(class_token) + reg_tokens
         super().__init__(num_classes, in_chans, img_size, patch_size, embed_dim, depth, global_pool, class_token,
-                         prefix, dynamic_img_size, pool_include_prefix=global_pool == "map")  # fmt: skip
+                         prefix, dynamic_img_size, dynamic_img_pad, global_pool == "map")  # fmt: skip
         make_norm, dim, head_dim = get_norm(norm, eps=eps), embed_dim, embed_dim // num_heads
         self._pool_options = (attn_pool_heads or num_heads, attn_pool_mlp_ratio or mlp_ratio, make_norm)
         self.no_embed_class, self.num_reg_tokens = no_embed_class, reg_tokens
@@ -123,8 +125,8 @@ class Eva(TokenModel):
                             prefix=prefix, halves=rope_halves or rope == "mrope")  # fmt: skip
         if num_kv_heads and len(num_kv_heads) != depth:
             raise ValueError(f"num_kv_heads has a number for each of {depth} blocks, not {len(num_kv_heads)}")
-        hidden = int(dim * mlp_ratio) * (2 if mlp == "glu" else 1)
-        make_mlp = partial(MLP[mlp], dim, hidden, drop=proj_drop_rate, norm=make_norm if scale_mlp_norm else None)
+        make_mlp = mlp_maker(mlp, dim, int(dim * mlp_ratio), mlp_multiple, drop=proj_drop_rate,
+                             norm=make_norm if scale_mlp_norm else None)  # fmt: skip
         self.blocks = SharedSequential(*(
             Block(dim, make_attn(kv_heads=num_kv_heads[i] if num_kv_heads else None), make_mlp(), make_norm,
                   (layer_scale, None if attn_only_layer_scale else layer_scale), drop, post_norm,

@@ -16,6 +16,7 @@ from imgzoo_layers.drop import PatchDropout, drop_path_rates
 from imgzoo_layers.init import init_linear_, trunc_normal_
 from imgzoo_layers.mlp import Mlp
 from imgzoo_layers.norm import LayerNorm, Norm
+from imgzoo_layers.patch_embed import FlexiKernel
 from imgzoo_layers.rotary import rotary_of, rows_of
 from imgzoo_layers.rotary_attention import RotaryAttention
 from imgzoo_layers.sequential import SharedSequential
@@ -50,12 +51,14 @@ class RotaryBlock(GammaBlock):
         return x + self.drop_path2(scaled(self.mlp(self.norm2(x)), self.gamma_2)), bias, table
 
 
-class NaFlexEmbeds(nn.Module):
+class NaFlexEmbeds(FlexiKernel, nn.Module):
     """Patches (B, N, p * p * C) -> tokens, with tables of position for a grid of its own."""
 
     def __init__(self, patch: Size, in_chans: int, dim: int, class_token: bool, reg_tokens: int, grid: Size,
-                 factorized: bool, mode: str, antialias: bool, align_corners: bool, square: bool):  # fmt: skip
+                 factorized: bool, mode: str, antialias: bool, align_corners: bool, square: bool,
+                 any_size: bool):  # fmt: skip
         super().__init__()
+        self.patch, self.any_size, self.maps = patch, any_size, {}
         self.factorized = factorized
         self.stretching = (mode, antialias, align_corners, square)
         self.cls_token = nn.Parameter(torch.empty(1, 1, dim)) if class_token else None
@@ -93,8 +96,19 @@ class NaFlexEmbeds(nn.Module):
             return down @ tables[0] + across @ tables[1]
         return (down[..., :, None] * across[..., None, :]).flatten(2) @ tables[0].flatten(0, 1)
 
-    def forward(self, patches: Tensor, position: Tensor) -> Tensor:
-        x = self.proj(patches) + position
+    def kernel_of(self, patches: Tensor) -> Tensor | None:
+        """The kernel (C, p * q * C) for patches (B, N, p, q, C) of another size, None for the network's own."""
+        size = (patches.shape[2], patches.shape[3]) if patches.ndim == 5 else self.patch
+        if size == self.patch:
+            return None
+        if not self.any_size:
+            own, other = ("x".join(map(str, each)) for each in (self.patch, size))
+            raise UsageError(f"patches are of {own} pixels, not {other}: any_patch_size=True takes others, too")
+        kernel = self.proj.weight.unflatten(1, (*self.patch, -1)).permute(0, 3, 1, 2)
+        return self.flexed(kernel, size).permute(0, 2, 3, 1).flatten(1)
+
+    def forward(self, patches: Tensor, position: Tensor, kernel: Tensor | None = None) -> Tensor:
+        x = (self.proj(patches) if kernel is None else F.linear(patches, kernel, self.proj.bias)) + position
         prefix = [token.expand(x.shape[0], -1, -1) for token in (self.cls_token, self.reg_token) if token is not None]
         return torch.cat([*prefix, x], dim=1)
 
@@ -109,6 +123,8 @@ class NaFlexViT(TokenModel):
         pos_antialias: smooth the table where it shrinks
         pos_align_corners: corners of the table lie on corners of the image
         pos_square: fit the table to a square around the image
+        any_patch_size: take patches of other sizes, (B, N, p, q, C), for which the kernels are resized
+        dynamic_img_pad: pad images to whole patches
         rope_reference: grid that they are measured on; none for the image's
     """
 
@@ -123,22 +139,23 @@ class NaFlexViT(TokenModel):
                  layer_scale: float | None = 1e-5, act: str = "gelu", class_token: bool = False, reg_tokens: int = 4,
                  pos_grid: Size = (16, 16), pos_factorized: bool = False, pos_mode: str = "bicubic",
                  pos_antialias: bool = True, pos_align_corners: bool = False, pos_square: bool = False,
-                 rope: str | None = None, rope_theta: float = 10000.0, rope_reference: Size | None = None,
-                 rope_shift: float = 0.0, rope_columns_first: bool = False, rope_halves: bool = False,
+                 any_patch_size: bool = False, dynamic_img_pad: bool = False, rope: str | None = None,
+                 rope_theta: float = 10000.0, rope_reference: Size | None = None, rope_shift: float = 0.0,
+                 rope_columns_first: bool = False, rope_halves: bool = False,
                  rope_sections: Sequence[int] | None = None, rope_random_shift: float = 0.0, rope_jitter: float = 0.0,
                  rope_rescale: float = 0.0, final_norm: bool = True, fc_norm: bool | None = None,
                  drop_rate: float = 0.0,
                  pos_drop_rate: float = 0.0, patch_drop_rate: float = 0.0, proj_drop_rate: float = 0.0,
                  attn_drop_rate: float = 0.0, drop_path_rate: float = 0.0):  # fmt: skip
         super().__init__(num_classes, in_chans, img_size, patch_size, embed_dim, depth, global_pool, class_token,
-                         int(class_token) + reg_tokens, dynamic=True)  # fmt: skip
+                         int(class_token) + reg_tokens, dynamic=True, pad=dynamic_img_pad)  # fmt: skip
         self.num_reg_tokens = reg_tokens
         self._pool_options = (num_heads, mlp_ratio, act)
         dim, patch = embed_dim, self.patch_size
         if pos_mode not in ("bilinear", "bicubic"):
             raise ValueError(f"pos_mode is 'bilinear' or 'bicubic', not '{pos_mode}'")
         self.embeds = NaFlexEmbeds(patch, in_chans, dim, class_token, reg_tokens, pos_grid, pos_factorized, pos_mode,
-                                   pos_antialias, pos_align_corners, pos_square)  # fmt: skip
+                                   pos_antialias, pos_align_corners, pos_square, any_patch_size)  # fmt: skip
         self.pos_drop = nn.Dropout(pos_drop_rate)
         self.patch_drop = PatchDropout(patch_drop_rate, self.num_prefix_tokens) if patch_drop_rate else None
         self.rope: Any = None
@@ -178,7 +195,8 @@ class NaFlexViT(TokenModel):
     def embed(self, x: Any) -> State:  # (B, 3, H, W), or patches (B, N, p * p * 3) -> (B, prefix + N, C)
         if is_patches(x):
             patches, coordinates, valid = Patches.of(x)
-            tokens = self.embeds(patches.flatten(2), self.embeds.of_patches(coordinates, valid))
+            position = self.embeds.of_patches(coordinates, valid)
+            tokens = self.embeds(patches.flatten(2), position, self.embeds.kernel_of(patches))
             table: Tensor | None = None
             if self.rope is not None:
                 coordinates = coordinates.masked_fill(~valid[..., None], 0)

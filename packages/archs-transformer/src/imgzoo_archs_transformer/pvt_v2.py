@@ -73,9 +73,9 @@ class PyramidVisionTransformerV2(ImageModel):
 
     def __init__(self, depths: Sequence[int] = (3, 4, 6, 3), embed_dims: Sequence[int] = (64, 128, 320, 512),
                  num_heads: Sequence[int] = (1, 2, 5, 8), sr_ratios: Sequence[int] = (8, 4, 2, 1),
-                 mlp_ratios: Sequence[float] = (8, 8, 4, 4), linear: bool = False, num_classes: int = 1000,
-                 in_chans: int = 3, global_pool: str = "avg", drop_rate: float = 0.0, proj_drop_rate: float = 0.0,
-                 attn_drop_rate: float = 0.0, drop_path_rate: float = 0.0):  # fmt: skip
+                 mlp_ratios: Sequence[float] = (8, 8, 4, 4), linear: bool = False, qkv_bias: bool = True,
+                 num_classes: int = 1000, in_chans: int = 3, global_pool: str = "avg", drop_rate: float = 0.0,
+                 proj_drop_rate: float = 0.0, attn_drop_rate: float = 0.0, drop_path_rate: float = 0.0):  # fmt: skip
         super().__init__(num_classes, in_chans)
         dim = embed_dims[0]
         self.patch_embed = OverlapPatchEmbed(in_chans, dim, 7, 4)
@@ -83,7 +83,8 @@ class PyramidVisionTransformerV2(ImageModel):
         for i, (out, drops) in enumerate(zip(embed_dims, drop_path_rates(drop_path_rate, depths), strict=True)):
             down = OverlapPatchEmbed(dim, out, 3, 2) if i else nn.Identity()
             blocks: list[nn.Module] = [
-                Block(out, SubsampledAttention(out, num_heads[i], sr_ratios[i], linear, attn_drop_rate, proj_drop_rate),
+                Block(out, SubsampledAttention(out, num_heads[i], sr_ratios[i], linear, attn_drop_rate, proj_drop_rate,
+                                               qkv_bias),
                       Mlp(out, int(out * mlp_ratios[i]), linear, proj_drop_rate), drop_path=drop) for drop in drops
             ]  # fmt: skip
             stages.append(Stage(down, blocks, out))

@@ -2,8 +2,10 @@
 
 from collections.abc import Sequence
 
+import torch.fx
 from torch import Tensor, nn
 
+from imgzoo.model.tables import check_divides, check_size
 from imgzoo_layers.act import GELU
 from imgzoo_layers.exchange import Acts, Norms
 from imgzoo_layers.init import init_conv_per_group_
@@ -108,6 +110,7 @@ class ViTamin(VisionTransformer):
     Args:
         dims: channels of the two convolutional stages
         depths: blocks of the two convolutional stages
+        dynamic_img_pad: take images whose sides 16 does not divide, too
     """
 
     exchanged = (Acts("gelu", ("!patch_embed.*",)), Norms("layernorm", ("!blocks.*.mlp.norm",)))
@@ -116,13 +119,14 @@ class ViTamin(VisionTransformer):
     def __init__(self, img_size: int | Size = 224, in_chans: int = 3, num_classes: int = 1000,
                  global_pool: str = "avg", dims: Sequence[int] = (64, 128), depths: Sequence[int] = (2, 4),
                  embed_dim: int = 384, depth: int = 14, num_heads: int = 6, mlp_ratio: float = 2.0,
-                 abs_pos: bool = True, dynamic_img_size: bool = False, drop_rate: float = 0.0,
-                 pos_drop_rate: float = 0.0, patch_drop_rate: float = 0.0, proj_drop_rate: float = 0.0,
-                 attn_drop_rate: float = 0.0, drop_path_rate: float = 0.0):  # fmt: skip
+                 abs_pos: bool = True, dynamic_img_size: bool = False, dynamic_img_pad: bool = False,
+                 drop_rate: float = 0.0, pos_drop_rate: float = 0.0, patch_drop_rate: float = 0.0,
+                 proj_drop_rate: float = 0.0, attn_drop_rate: float = 0.0, drop_path_rate: float = 0.0):  # fmt: skip
         self._stages_of = (dims, depths)
         super().__init__(
             img_size, 16, in_chans, num_classes, global_pool, embed_dim, depth, num_heads, mlp_ratio, mlp="geglu",
-            class_token=False, dynamic_img_size=dynamic_img_size, drop_rate=drop_rate, pos_drop_rate=pos_drop_rate,
+            class_token=False, dynamic_img_size=dynamic_img_size, dynamic_img_pad=dynamic_img_pad, drop_rate=drop_rate,
+            pos_drop_rate=pos_drop_rate,
             patch_drop_rate=patch_drop_rate, proj_drop_rate=proj_drop_rate, attn_drop_rate=attn_drop_rate,
             drop_path_rate=drop_path_rate,
         )  # fmt: skip
@@ -132,8 +136,18 @@ class ViTamin(VisionTransformer):
     def make_patch_embed(self, in_chans: int, norm: Norm | None, bias: bool) -> nn.Module:
         return ConvEmbed(in_chans, *self._stages_of, self.embed_dim)
 
+    def sized_input(self, x: Tensor) -> Tensor:
+        """The image as it is where sides need not divide: strided convolutions see every pixel."""
+        if not self.dynamic_img_size:
+            return check_size(x, self.img_size)
+        return x if self.dynamic_img_pad else check_divides(x, self.patch_size)
+
     def add_position(self, x: Tensor, grid: Size) -> Tensor:
         table = self.pos_embed
         if table is None:
             return x
         return x + (resize_grid(table, grid, self.grid) if self.dynamic_img_size else table)
+
+
+torch.fx.wrap("check_size")
+torch.fx.wrap("check_divides")

@@ -48,7 +48,7 @@ from .gate import (
     create_gate,
 )
 from .halo import HaloAttention
-from .head import ClassifierHead, ConvClassifier, ConvClassifierHead, Head, NormMlpHead, linear_or_none
+from .head import ClassifierHead, ConvClassifier, ConvClassifierHead, Head, NormMlpHead, linear_or_none, norm_and_head
 from .hidden_head import ConvHead, HiddenHead, HiddenPool
 from .init import (
     init_conv_per_group_,
@@ -63,7 +63,7 @@ from .lambda_ import GlobalLambdaLayer, LambdaLayer
 from .learned_pool import LogSumExpPool, LogSumExpPool2d, SimPool, SimPool2d
 from .map_attention import Attention2d, MultiQueryAttention, MultiQueryAttention2d
 from .ml_decoder import MlDecoder
-from .mlp import MLP, GeGlu, GlobalResponseNorm, GlobalResponseNormMlp, GluMlp, Mlp, SwiGlu
+from .mlp import MLP, GeGlu, GlobalResponseNorm, GlobalResponseNormMlp, GluMlp, Mlp, SwiGlu, mlp_maker
 from .non_local import NonLocal
 from .norm import (
     NORM,
@@ -93,7 +93,7 @@ from .norm_act import (
 )
 from .norm_linear import NormLinear, NormLinearHead, TwoHeads
 from .padding import pad_same, pad_to_multiple, same_pad
-from .patch_embed import FlexiPatchEmbed, HybridEmbed, PatchEmbed, resize_patch_kernel
+from .patch_embed import FlexiKernel, FlexiPatchEmbed, HybridEmbed, PatchEmbed, resize_patch_kernel
 from .place_gate import (
     Cbam,
     CoordinateAttention,
@@ -176,30 +176,30 @@ __all__ = [
     "CoordinateAttention", "CrossCovarianceAttn", "DepthToSpace", "DiffAttention", "DistanceTable", "DropBlock2d",
     "DropPath", "EffectiveSqueezeExcite", "EfficientChannelAttention", "EfficientLocalAttention", "EvoNorm2dB0",
     "EvoNorm2dB1", "EvoNorm2dB2", "EvoNorm2dS0", "EvoNorm2dS0a", "EvoNorm2dS1", "EvoNorm2dS1a", "EvoNorm2dS2",
-    "EvoNorm2dS2a", "FilterResponseNorm2d", "FlexiPatchEmbed", "FrozenBatchNorm2d", "GammaBlock", "GatherExcite",
-    "GeGlu", "GlobalContext", "GlobalContextAdd", "GlobalLambdaLayer", "GlobalPool", "GlobalResponseNorm",
-    "GlobalResponseNormMlp", "GluMlp", "GridSequential", "GridTable", "GroupNorm", "GroupNorm1", "GroupNorm1Act",
-    "GroupNormAct", "HaloAttention", "Head", "HiddenHead", "HiddenPool", "HybridEmbed", "LambdaLayer", "LayerNorm",
-    "LayerNorm2d", "LayerNormAct2d", "LayerNormFp32", "LayerScale", "LayerScale2d", "LocalAttention",
-    "LogSumExpPool", "LogSumExpPool2d", "MapTable", "MaxPool2dSame", "MedianPool2d", "MixedConv2d", "MixedRotary",
-    "MlDecoder", "Mlp", "MultiQueryAttention", "MultiQueryAttention2d", "MultimodalRotary", "NonLocal", "Norm",
-    "NormAct", "NormLinear", "NormLinearHead", "NormMlpHead", "Norms", "OffsetTable", "PairSequential",
-    "PatchDropout", "PatchEmbed", "PatchKernel", "PixelRotary", "PoolNormHead", "PositionalEncodingFourier",
-    "QvBiasAttention", "RelPosBias", "RelPosBiasTf", "RelPosMlp", "RelativeLogits", "RmsNorm", "RmsNorm2d",
-    "RmsNormAct2d", "RotaryAttention", "RotaryAttentionPool2d", "Scale2d", "ScaledStdConv2d", "SeparableConv",
-    "SeparableConvNormAct", "SharedSequential", "ShiftedWindows", "SimPool", "SimPool2d",
-    "SimpleCoordinateAttention", "SimpleNorm", "SimpleNorm2d", "SpaceToDepth", "SplitQvBiasAttention",
-    "SplitRotaryAttention", "SqueezeExcite", "Stage", "StdConv2d", "StripAttention", "SubsampledAttention",
-    "SwiGlu", "Table", "Tabled", "TokenPool", "TwoHeads", "WindowAttending", "WindowAttention", "act_fn",
-    "axial_table", "centered_table", "check_grid", "create_aa", "create_act", "create_conv", "create_gate",
-    "dilate", "distance_index", "drop_block_2d", "drop_path", "drop_path_of", "drop_path_rates", "dropout_of",
-    "fast_group_norm", "fast_layer_norm", "fast_rms_norm", "fit_to_file", "fold_norm", "from_grid",
-    "from_windows", "get_act", "get_norm", "get_norm_act", "init_conv_per_group_", "init_fan_out_", "init_linear_",
-    "layer_scale_of", "lecun_normal_", "linear_or_none", "make_divisible", "mean_pool", "pad_same",
-    "pad_to_multiple", "pair", "per_stage", "pixel_table", "reparameterize", "residual_aa", "resize_grid",
-    "resize_map", "resize_patch_kernel", "rotate", "rotate_patches", "same_pad", "set_fast_norm", "set_fused_attn",
-    "shift_mask", "stretch_weights", "to_grid", "to_windows", "trunc_normal_", "trunc_normal_tf_",
-    "variance_scaling_",
+    "EvoNorm2dS2a", "FilterResponseNorm2d", "FlexiKernel", "FlexiPatchEmbed", "FrozenBatchNorm2d", "GammaBlock",
+    "GatherExcite", "GeGlu", "GlobalContext", "GlobalContextAdd", "GlobalLambdaLayer", "GlobalPool",
+    "GlobalResponseNorm", "GlobalResponseNormMlp", "GluMlp", "GridSequential", "GridTable", "GroupNorm",
+    "GroupNorm1", "GroupNorm1Act", "GroupNormAct", "HaloAttention", "Head", "HiddenHead", "HiddenPool",
+    "HybridEmbed", "LambdaLayer", "LayerNorm", "LayerNorm2d", "LayerNormAct2d", "LayerNormFp32", "LayerScale",
+    "LayerScale2d", "LocalAttention", "LogSumExpPool", "LogSumExpPool2d", "MapTable", "MaxPool2dSame",
+    "MedianPool2d", "MixedConv2d", "MixedRotary", "MlDecoder", "Mlp", "MultiQueryAttention",
+    "MultiQueryAttention2d", "MultimodalRotary", "NonLocal", "Norm", "NormAct", "NormLinear", "NormLinearHead",
+    "NormMlpHead", "Norms", "OffsetTable", "PairSequential", "PatchDropout", "PatchEmbed", "PatchKernel",
+    "PixelRotary", "PoolNormHead", "PositionalEncodingFourier", "QvBiasAttention", "RelPosBias", "RelPosBiasTf",
+    "RelPosMlp", "RelativeLogits", "RmsNorm", "RmsNorm2d", "RmsNormAct2d", "RotaryAttention",
+    "RotaryAttentionPool2d", "Scale2d", "ScaledStdConv2d", "SeparableConv", "SeparableConvNormAct",
+    "SharedSequential", "ShiftedWindows", "SimPool", "SimPool2d", "SimpleCoordinateAttention", "SimpleNorm",
+    "SimpleNorm2d", "SpaceToDepth", "SplitQvBiasAttention", "SplitRotaryAttention", "SqueezeExcite", "Stage",
+    "StdConv2d", "StripAttention", "SubsampledAttention", "SwiGlu", "Table", "Tabled", "TokenPool", "TwoHeads",
+    "WindowAttending", "WindowAttention", "act_fn", "axial_table", "centered_table", "check_grid", "create_aa",
+    "create_act", "create_conv", "create_gate", "dilate", "distance_index", "drop_block_2d", "drop_path",
+    "drop_path_of", "drop_path_rates", "dropout_of", "fast_group_norm", "fast_layer_norm", "fast_rms_norm",
+    "fit_to_file", "fold_norm", "from_grid", "from_windows", "get_act", "get_norm", "get_norm_act",
+    "init_conv_per_group_", "init_fan_out_", "init_linear_", "layer_scale_of", "lecun_normal_", "linear_or_none",
+    "make_divisible", "mean_pool", "mlp_maker", "norm_and_head", "pad_same", "pad_to_multiple", "pair", "per_stage",
+    "pixel_table", "reparameterize", "residual_aa", "resize_grid", "resize_map", "resize_patch_kernel", "rotate",
+    "rotate_patches", "same_pad", "set_fast_norm", "set_fused_attn", "shift_mask", "stretch_weights", "to_grid",
+    "to_windows", "trunc_normal_", "trunc_normal_tf_", "variance_scaling_",
 ]  # fmt: skip
 
 

@@ -100,6 +100,29 @@ class ConvClassifierHead(Head):
         return x if pre_logits else self.fc(x)
 
 
+def norm_and_head(
+    dim: int,
+    num_classes: int,
+    pool: str,
+    drop_rate: float,
+    norm: Norm,
+    norm_first: bool = False,
+    hidden: int | None = None,
+    act: Act = "gelu",
+) -> tuple[nn.Module, Head]:
+    """What stands between the last map and the pool, and the head: nothing and `NormMlpHead`, or the norm and a head
+    without one if `norm_first`.
+
+    Raises:
+        ValueError: a hidden layer is asked for behind a norm in front of the pool.
+    """
+    if not norm_first:
+        return nn.Identity(), NormMlpHead(dim, num_classes, pool, drop_rate, norm, hidden, act)
+    if hidden:
+        raise ValueError("head_norm_first=True leaves no hidden layer in the head: leave head_hidden out")
+    return norm(dim), ClassifierHead(dim, num_classes, pool, drop_rate)
+
+
 class NormMlpHead(Head):
     """Pool, norm, an optional hidden layer, dropout, linear: (B, C, H, W) -> (B, classes)."""
 

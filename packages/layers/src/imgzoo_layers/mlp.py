@@ -1,5 +1,8 @@
 """The two-layer networks between attention layers: (..., C) -> (..., C_out), or maps with `conv`."""
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
@@ -163,3 +166,19 @@ class GeGlu(nn.Module):
 
 
 MLP: dict[str, type[nn.Module]] = {"mlp": Mlp, "glu": GluMlp, "swiglu": SwiGlu, "geglu": GeGlu}
+
+
+def mlp_maker(kind: str, dim: int, hidden: int, multiple: int = 0, **options: object) -> Callable[[], nn.Module]:
+    """What makes the mlps of a network, all of a kind. `multiple` rounds the hidden width of gated ones up, whose two
+    layers then stand apart.
+
+    Raises:
+        ValueError: the kind is not known, or rounding is asked for a kind without a gate.
+    """
+    if kind not in MLP:
+        raise ValueError(f"mlp is one of {', '.join(MLP)}, not {kind!r}")
+    if multiple < 0 or (multiple and kind not in ("glu", "swiglu")):
+        raise ValueError("mlp_multiple is at least 0, and rounds the hidden channels of a gated mlp, 'glu' or 'swiglu'")
+    if multiple:
+        kind, hidden = "swiglu", -(hidden // -multiple) * multiple
+    return partial(MLP[kind], dim, 2 * hidden if kind == "glu" else hidden, **options)

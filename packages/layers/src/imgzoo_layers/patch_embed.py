@@ -37,7 +37,23 @@ def kernel_map(old: tuple[int, int], new: tuple[int, int]) -> Tensor:
     return torch.linalg.pinv(resize).T
 
 
-class FlexiPatchEmbed(PatchEmbed):
+class FlexiKernel:
+    """Mixed into what has patch kernels: they follow the patch size that a call names (FlexiViT, arXiv:2212.08013)."""
+
+    maps: dict[tuple[int, int], Tensor]
+
+    def flexed(self, kernel: Tensor, size: tuple[int, int]) -> Tensor:
+        """Kernels (D, C, h, w) for another patch size; maps between sizes are computed once, gradients reach them."""
+        old = (kernel.shape[2], kernel.shape[3])
+        if size == old:
+            return kernel
+        if size not in self.maps:
+            self.maps[size] = kernel_map(old, size)
+        self.maps[size] = self.maps[size].to(kernel.device)
+        return (kernel.float().flatten(2) @ self.maps[size]).unflatten(2, size).to(kernel.dtype)
+
+
+class FlexiPatchEmbed(FlexiKernel, PatchEmbed):
     """A patch embedding whose kernel follows the patch size that a call names (FlexiViT, arXiv:2212.08013).
 
     (B, C, H, W) -> (B, H/p * W/p, dim). Maps between sizes are computed once and kept; gradients reach the kernel.
@@ -47,18 +63,11 @@ class FlexiPatchEmbed(PatchEmbed):
         self, patch_size: tuple[int, int], in_chans: int, dim: int, norm: Norm | None = None, bias: bool = True
     ):
         super().__init__(patch_size, in_chans, dim, norm, bias)
-        self.maps: dict[tuple[int, int], Tensor] = {}
+        self.maps = {}
 
     def kernel(self, size: tuple[int, int]) -> Tensor:
         """The kernel (dim, C, h, w) for another patch size."""
-        weight = self.proj.weight
-        old = (weight.shape[2], weight.shape[3])
-        if size == old:
-            return weight
-        if size not in self.maps:
-            self.maps[size] = kernel_map(old, size)
-        self.maps[size] = self.maps[size].to(weight.device)
-        return (weight.float().flatten(2) @ self.maps[size]).unflatten(2, size).to(weight.dtype)
+        return self.flexed(self.proj.weight, size)
 
     def forward(self, x: Tensor, patch_size: tuple[int, int] | None = None) -> Tensor:
         if patch_size is None:

@@ -13,11 +13,11 @@ class SubsampledAttention(Attending):
     """
 
     def __init__(self, dim: int, heads: int, ratio: int, pooled: bool = False, attn_drop: float = 0.0,
-                 proj_drop: float = 0.0):  # fmt: skip
+                 proj_drop: float = 0.0, bias: bool = True):  # fmt: skip
         super().__init__(heads, head_width(dim, heads), attn_drop)
         self.pooled, self.subsamples = pooled, pooled or ratio > 1
-        self.q = nn.Linear(dim, dim)
-        self.kv = nn.Linear(dim, 2 * dim)
+        self.q = nn.Linear(dim, dim, bias)
+        self.kv = nn.Linear(dim, 2 * dim, bias)
         self.proj = nn.Linear(dim, dim)
         self.proj_drop = nn.Dropout(proj_drop)
         ratio = 1 if pooled else ratio

@@ -15,9 +15,9 @@ class Parts(NamedTuple):
 
     `stem` and `norm` are called one after another (methods count too); `stages` are modules, and a single name may be
     a container of them. `pool` and `head` are dotted paths; a network with several classifiers names them all in
-    `head`. `taught` is the part with the one that learned from a teacher, where a new classifier takes its place too;
-    the constructor leaves it out for `distilled=False`. `tail` are modules and parameters that only the way from the
-    last level to the logits needs.
+    `head`; one whose part is None is not there. `taught` is the part with the one that learned from a teacher, where a
+    new classifier takes its place too; the constructor leaves it out for `distilled=False`. `tail` are modules and
+    parameters that only the way from the last level to the logits needs.
     """
 
     stem: tuple[str, ...] = ("stem",)
@@ -43,16 +43,16 @@ class Classified(Sized):
         model_args: dict[str, Any]
 
     def _heads(self) -> tuple[str, ...]:
-        head, taught = self.parts.head, self.parts.taught
-        heads = (head,) if isinstance(head, str) else head
-        if not taught or self._part(taught) is not None:
-            return heads
-        return tuple(path for path in heads if not path.startswith(f"{taught}."))
+        """Paths of the classifiers that are there."""
+        head = self.parts.head
+        return tuple(path for path in ((head,) if isinstance(head, str) else head) if self._part(path) is not None)
 
     def _part(self, path: str) -> Any:
-        """A part that may be None."""
-        parent, _, name = path.rpartition(".")
-        return getattr(self.get_submodule(parent), name)
+        """A part, or None where it or what holds it is left out."""
+        part: Any = self
+        for name in path.split("."):
+            part = None if part is None else getattr(part, name)
+        return part
 
     def get_classifier(self) -> Any:
         """The classifier module; a tuple where there are several."""
@@ -151,4 +151,7 @@ class Distilled:
     def forward_head(self, x: Tensor, pre_logits: bool = False):
         """`head` and `head_dist` of one pooled vector; a network whose classifiers differ writes its own."""
         x = self.head_drop(self.pool(x))  # type: ignore[attr-defined]
-        return x if pre_logits else self.join_heads(self.head(x), self.head_dist(x))  # type: ignore[attr-defined]
+        if pre_logits:
+            return x
+        first = self.head(x)  # type: ignore[attr-defined]
+        return first if self.head_dist is None else self.join_heads(first, self.head_dist(x))  # type: ignore[attr-defined]

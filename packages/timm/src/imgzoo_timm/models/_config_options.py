@@ -223,15 +223,18 @@ def naflex(cfg: Any) -> Options:
     """Patches of images of any shape."""
     free = {each.name: (each.default,) for each in fields(NaFlexVitCfg)}
     same = ("patch_size embed_dim depth num_heads mlp_ratio qkv_bias qk_norm attn_drop_rate drop_rate pos_drop_rate "
-            "proj_drop_rate drop_path_rate class_token reg_tokens final_norm global_pool act_layer")  # fmt: skip
+            "proj_drop_rate drop_path_rate dynamic_img_pad class_token reg_tokens final_norm global_pool "
+            "act_layer")  # fmt: skip
     names = {"init_values": "layer_scale", "pos_embed_grid_size": "pos_grid", "pos_embed_interp_mode": "pos_mode",
              "pos_embed_ar_preserving": "pos_square", "pos_embed_antialias": "pos_antialias",
-             "pos_embed_align_corners": "pos_align_corners"}  # fmt: skip
+             "pos_embed_align_corners": "pos_align_corners",
+             "enable_patch_interpolator": "any_patch_size"}  # fmt: skip
     fixed = {name: values for name, values in free.items() if name not in names and name not in same.split()}
     fixed |= {
         "pos_embed": ("learned", "factorized"),
         "fc_norm": (None, cfg.global_pool == "avg"),
         "fix_init": (True, False),
+        "use_key_only_attn_mask": (True, False),
     }
     fixed |= {"weight_init": ("", "jax", "moco", "reset")}
     return {**told(cfg, same, names, fixed), "pos_factorized": cfg.pos_embed == "factorized"}

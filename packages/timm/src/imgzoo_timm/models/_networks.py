@@ -123,6 +123,42 @@ class Network:
         self.after_construction()
 
 
+class PatchesByName:
+    """In front of networks of patches: coordinates, and which patches are any, may come by themselves, as the field
+    passes them; all patches are where nothing says so."""
+
+    def forward(self: Any, x: Any, patch_coord: Any = None, patch_valid: Any = None, attn_mask: Any = None) -> Any:
+        return super().forward(joined_patches(x, patch_coord, patch_valid, attn_mask))  # type: ignore[misc]
+
+    def forward_features(self: Any, patches: Any, patch_coord: Any = None, patch_valid: Any = None,
+                         attn_mask: Any = None) -> Any:  # fmt: skip
+        """Tokens; of patches with coordinates by themselves a dictionary of tokens and which patches are any."""
+        features = super().forward_features(joined_patches(patches, patch_coord, patch_valid, attn_mask))  # type: ignore[misc]
+        return features if patch_coord is None else {"patches": features, "patch_valid": patch_valid}
+
+    def forward_head(self: Any, patches: Any, pre_logits: bool = False, patch_valid: Any = None,
+                     valid: Any = None) -> Any:  # fmt: skip
+        return super().forward_head(patches, pre_logits, valid if patch_valid is None else patch_valid)  # type: ignore[misc]
+
+    def forward_intermediates(self: Any, x: Any, *args: Any, patch_coord: Any = None, patch_valid: Any = None,
+                              attn_mask: Any = None, **options: Any) -> Any:  # fmt: skip
+        x = joined_patches(x, patch_coord, patch_valid, attn_mask)
+        return super().forward_intermediates(x, *args, **options)  # type: ignore[misc]
+
+
+def joined_patches(x: Any, coordinates: Any, valid: Any, mask: Any) -> Any:
+    """Patches and what stands beside them as one; an image, or a record of them, as it is."""
+    if mask is not None:
+        raise OptionError("attention sees all valid patches here: leave attn_mask out, and say patch_valid")
+    if coordinates is None:
+        return x
+    return Patches.of(
+        (x, coordinates, torch.ones_like(coordinates[..., 0], dtype=torch.bool) if valid is None else valid)
+    )
+
+
+OF_PATCHES = {"NaFlexViT": PatchesByName}
+"""Networks that get more in front, by their native names."""
 FUSING = {"iformer", "repvit", "shvit"}
 """Families whose networks have a method `fuse` in the field."""
 WIDTHS: dict[str, Callable[[list[int]], Any]] = {
@@ -252,7 +288,8 @@ def network_class(native: type) -> type:
     parent = parent_class(native)
     if parent is not None:
         body |= {name: getattr(native, name) for name in vars(parent).keys() - body.keys() if hasattr(native, name)}
-    return type(native.__name__, (parent or Network, native), body)
+    before = (OF_PATCHES[native.__name__],) if native.__name__ in OF_PATCHES else ()
+    return type(native.__name__, (*before, parent or Network, native), body)
 
 
 FORMS: dict[str, tuple[str, dict[str, Any]]] = {"EfficientVitLarge": ("EfficientVit", {"large": True})}
