@@ -497,3 +497,21 @@ def test_a_pool_of_the_callers_own(name):
             taken += 1
             assert [mine(x).shape, mine.forward_head(mine.forward_features(x), pre_logits=True).shape] == expected
     assert taken
+
+
+@pytest.mark.parametrize("name", ["test_efficientnet", "mobilenetv3_small_050"])
+@pytest.mark.parametrize("indices", [None, 2, [1, 3], [-1]], ids=str)
+def test_every_stage_counts_as_a_level(name, indices):
+    own, peer = (make(name, num_classes=0).eval().double() for make in both("models", "create_model"))
+    own.load_state_dict(peer.state_dict())
+    x = torch.randn(1, 3, 64, 64).double()
+    for _ in range(2):
+        with torch.no_grad():
+            got, want = (model.forward_intermediates(x, indices, extra_blocks=True, intermediates_only=True)
+                         for model in (own, peer))  # fmt: skip
+        torch.testing.assert_close(got, want)
+        chosen = [model.prune_intermediate_layers(indices or 1, extra_blocks=True) for model in (own, peer)]
+        assert chosen[0] == chosen[1] and len(own.blocks) == len(peer.blocks)
+        torch.testing.assert_close(own(x), peer(x))
+        if not isinstance(indices, list) or indices == [-1]:  # the peer counts what pruning took
+            break

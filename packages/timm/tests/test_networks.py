@@ -676,6 +676,10 @@ def test_coordinates_of_patches_come_by_themselves():
     )
     with pytest.raises(OptionError, match="leave attn_mask out"):
         model(patches, coordinates, valid, attn_mask=valid)
+    other = timm.create_model("test_vit", use_naflex=True, num_classes=5).eval()
+    torch.testing.assert_close(other(patches, whole["patch_coord"]), other(whole))
+    again = pickle.loads(pickle.dumps(other))
+    torch.testing.assert_close(again(*whole.values()), other(whole))
 
 
 def test_an_extractor_leaves_the_callers_network_as_it_is():
@@ -686,3 +690,40 @@ def test_an_extractor_leaves_the_callers_network_as_it_is():
         assert len(net(x)) == 2 and [*model.state_dict()] == before
         torch.testing.assert_close(model(x), logits)
         assert net.conv1[0].weight is model.conv1[0].weight and not net.layer4.state_dict()
+
+
+@pytest.mark.parametrize("name", ["test_efficientnet", "mobilenetv3_small_050", "hardcorenas_a", "mobilenetv5_base"])
+def test_every_stage_counts_as_a_level(name):
+    made, x = dict(num_classes=0), torch.randn(1, 3, 64, 64)
+    model = timm.create_model(name, **made).eval()
+    with torch.no_grad():
+        levels = model.forward_intermediates(x, extra_blocks=True, intermediates_only=True)
+        usual = model.forward_intermediates(x, intermediates_only=True)
+    assert len(levels) == 1 + len(model.blocks)
+    assert all(any(torch.equal(one, each) for each in levels) for one in usual)
+    for index in (0, 2, len(levels) - 1):
+        pruned = timm.create_model(name, **made).eval()
+        pruned.load_state_dict(model.state_dict())
+        assert pruned.prune_intermediate_layers([index], extra_blocks=True) == [index]
+        assert len(pruned.blocks) == index
+        with torch.no_grad():
+            found = pruned.forward_intermediates(x, extra_blocks=True, intermediates_only=True)
+            torch.testing.assert_close(found, levels[: index + 1])
+            left = pruned.forward_intermediates(x, intermediates_only=True)
+            assert all(any(torch.equal(one, each) for each in levels[: index + 1]) for one in left)
+        pruned.reset_classifier(3, "avg")
+        assert pruned(x).shape == (1, 3)
+    with pytest.raises(OptionError, match="leave extra_blocks out"):
+        timm.create_model("test_resnet").forward_intermediates(x, extra_blocks=True)
+
+
+@pytest.mark.parametrize("name", ["repvit_m1", "iformer_t"])
+def test_a_second_classifier_is_kept_by_name(name):
+    model, x = timm.create_model(name, distillation=True), torch.randn(2, 3, 64, 64)
+    for kept in (True, False, True):
+        model.reset_classifier(5, distillation=kept)
+        assert len(model.get_classifier()) == 2 if kept else isinstance(model.get_classifier(), nn.Linear)
+        model.set_distilled_training(True)
+        assert isinstance(model(x), tuple) == kept
+    with pytest.raises(OptionError, match="leave distillation out"):
+        timm.create_model("test_resnet").reset_classifier(5, distillation=True)

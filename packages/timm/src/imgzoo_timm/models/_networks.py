@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache, partial
 from operator import itemgetter
 from typing import Any, ClassVar
@@ -13,11 +14,12 @@ from torch import nn
 import imgzoo
 from imgzoo.construction import exchange_parts
 from imgzoo.errors import OptionError
+from imgzoo.features import Feature
 from imgzoo.features import FeatureInfo as NativeInfo
 from imgzoo.loading.adapt import first_conv
 from imgzoo.loading.save import current_arguments
 from imgzoo.model import Checkpointed, ImageModel, swap_in, swap_out
-from imgzoo.model.patches import Patches, is_patches
+from imgzoo.model.patches import Patches, ShapeByShape, is_patches
 from imgzoo.model.swapping import mixins_of, plain_class
 from imgzoo.model.tables import refill
 from imgzoo.options import exchanges_of, parameters_of
@@ -25,6 +27,8 @@ from imgzoo.registry import registry
 from imgzoo.specs import ModelSpec
 from imgzoo.spelling import translated
 from imgzoo_layers.attention import set_fused_attn
+from imgzoo_layers.norm_linear import NormLinear
+from imgzoo_layers.prune import out_channels
 from imgzoo_timm.layers._base import ADAPTERS, adopt, become, natively
 from imgzoo_timm.layers._config import use_fused_attn
 from imgzoo_timm.layers._helpers import to_2tuple
@@ -89,11 +93,31 @@ class Network:
 
     def forward_intermediates(self: Any, x: Any, *args: Any, output_dict: bool = False, **options: Any) -> Any:
         """As the native network's; with `output_dict` a dictionary: levels, class and register tokens where they are
-        asked for, which patches are any, and features, under the field's names."""
+        asked for, which patches are any, and features, under the field's names. `extra_blocks` of networks of mobile
+        blocks counts the stem and every stage."""
         if output_dict and not getattr(self, "num_prefix_tokens", 0):
             options.pop("return_prefix_tokens", None)
-        result = super().forward_intermediates(x, *args, **options)  # type: ignore[misc]
+        with every_stage(self, options.pop("extra_blocks", False)):
+            result = super().forward_intermediates(x, *args, **options)  # type: ignore[misc]
         return named_levels(x, result) if output_dict else result
+
+    def prune_intermediate_layers(self: Any, indices: Any = 1, prune_norm: bool = False, prune_head: bool = True,
+                                  extra_blocks: bool = False) -> list[int]:  # fmt: skip
+        """As the native network's; `extra_blocks` as of `forward_intermediates`."""
+        with every_stage(self, extra_blocks):
+            return super().prune_intermediate_layers(indices, prune_norm, prune_head)  # type: ignore[misc]
+
+    def reset_classifier(self: Any, num_classes: int, global_pool: str | None = None,
+                         distillation: bool = False) -> None:  # fmt: skip
+        """As the native network's; `distillation` keeps a second classifier where the first one has its norm."""
+        if distillation and not self.parts.taught:
+            raise OptionError(f"{type(self).__name__} has no second classifier that goes: leave distillation out")
+        super().reset_classifier(num_classes, global_pool)  # type: ignore[misc]
+        if distillation:
+            like = next(self.parameters())
+            second = NormLinear(self.head_hidden_size, num_classes).to(like.device, like.dtype)
+            self.head.head_dist = second.train(self.training)
+            self.model_args = {**self.model_args, "distilled": True}
 
     @torch.no_grad()
     def init_weights(self: Any, *args: Any, **options: Any) -> None:
@@ -123,12 +147,54 @@ class Network:
         self.after_construction()
 
 
-class PatchesByName:
-    """In front of networks of patches: coordinates, and which patches are any, may come by themselves, as the field
-    passes them; all patches are where nothing says so."""
+MOBILE = {"efficientnet", "hardcorenas", "mobilenetv3", "mobilenetv5"}
+"""Families whose levels may be counted by every stage."""
+
+
+@contextmanager
+def every_stage(model: Any, wanted: bool) -> Iterator[None]:
+    """Let levels be the stem and every stage that is left, while it lasts; then those of before that are left."""
+    if not wanted:
+        yield
+        return
+    if family_of(model) not in MOBILE:
+        raise OptionError(f"{type(model).__name__} has no levels beside those of feature_info: leave extra_blocks out")
+    info, rows = model.feature_info, {level.module: level for level in model.feature_info.levels}
+    levels, reached = [], 2
+    for path in (model.parts.stem[-1], *(path for path, _ in model._stages())):
+        row = rows.get(path)
+        reached = reached if row is None else row.reduction
+        levels.append(row or Feature(channels_of(model.get_submodule(path)), reached, path))
+    before, model.feature_info, model.levels_left = model.levels_left, FeatureInfo.of(NativeInfo(levels)), ()
+    try:
+        yield
+    finally:
+        deepest = max(model.levels_left, default=None)
+        if deepest is None:
+            model.feature_info, model.levels_left = info, before
+        else:  # it was pruned
+            left = {level.module for level in levels[: deepest + 1]}
+            places = tuple(i for i, level in enumerate(info.levels) if level.module in left)
+            if places:
+                model.feature_info, model.levels_left = info, places
+
+
+def channels_of(part: nn.Module) -> int:
+    """Channels that a stem's norm or a stage puts out."""
+    own = getattr(part, "num_features", None) or getattr(getattr(part, "bn", None), "num_features", None)
+    return own or out_channels(part)
+
+
+class PatchesGiven:
+    """In front of networks that take patches: coordinates, and which patches are any, may come by themselves, as the
+    field passes them; all patches are where nothing says so."""
 
     def forward(self: Any, x: Any, patch_coord: Any = None, patch_valid: Any = None, attn_mask: Any = None) -> Any:
         return super().forward(joined_patches(x, patch_coord, patch_valid, attn_mask))  # type: ignore[misc]
+
+
+class PatchesByName(PatchesGiven):
+    """In front of networks made for patches: the same of their parts."""
 
     def forward_features(self: Any, patches: Any, patch_coord: Any = None, patch_valid: Any = None,
                          attn_mask: Any = None) -> Any:  # fmt: skip
@@ -330,6 +396,8 @@ def adopted(model: Any, overlay: Mapping[str, Any] | None = None) -> Any:
         become(model, class_of(model))
         for mixin in mixins:
             swap_in(model, mixin)
+        if ShapeByShape in mixins:
+            swap_in(model, PatchesGiven)
     model.after_construction()
     model.pretrained_cfg = described(model, overlay or {})
     if not use_fused_attn():
