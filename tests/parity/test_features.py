@@ -6,6 +6,7 @@ import torch
 from torchvision.models.feature_extraction import create_feature_extractor
 
 import imgzoo
+import imgzoo_timm
 
 import kit
 from small import SMALLEST
@@ -75,3 +76,23 @@ def test_graphs_have_the_levels_at_the_names_of_the_peer(name):
         level, other = (given[each] if isinstance(given[each], torch.Tensor) else given[each][0]
                         for given in (found, expected))  # fmt: skip
         kit.assert_equal(level, other, each)
+
+
+SPARING = ["efficientvim_m1_dist", "gemma4_vit_570m_enc", "levit_conv_128s", "sedarknet21"]
+"""Names whose extractors hold what the smallest of their family do not."""
+
+
+@pytest.mark.parametrize("name", [*(SMALLEST[family] for family in COMPARED), *SPARING])
+def test_states_of_extractors_load_into_those_of_the_stand_in_and_back(name):
+    with torch.device("meta"):
+        try:
+            peer = timm.create_model(name, features_only=True)
+        except (RuntimeError, NotImplementedError) as error:
+            pytest.skip(f"the peer has no extractor of it: {error}")
+        made = imgzoo_timm.create_model(name, features_only=True)
+        native = imgzoo.create_model(name, features_only=True, out_indices=list(peer.feature_info.out_indices))
+    assert list(made.state_dict()) == list(peer.state_dict())
+    assert made.feature_info.out_indices == peer.feature_info.out_indices
+    for extractor in (made, native):
+        for state in (peer.state_dict(), native.state_dict(), native.flat_state_dict()):
+            extractor.load_state_dict(state)

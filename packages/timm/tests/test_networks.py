@@ -16,7 +16,6 @@ from imgzoo.registry import registry
 from imgzoo_layers import pool
 from imgzoo_timm import layers
 from imgzoo_timm.layers import Attention, DropPath, Mlp, create_pool2d
-from imgzoo_timm.models._features import KEPT
 from imgzoo_timm.models._networks import described
 from imgzoo_timm.models.efficientvit_mit import EfficientVit, EfficientVitLarge
 from imgzoo_timm.models.vision_transformer import Block, PatchEmbed, VisionTransformer
@@ -116,7 +115,7 @@ def test_extractors_are_the_network(name):
     assert model.feature_info.channels() == native.feature_info.channels()
     assert {key for key, _ in model.named_parameters()} <= set(model.state_dict())
     whole = isinstance(model, timm.models.FeatureHookNet)  # keeps its final norm, too
-    kept = len(KEPT.get(name.partition("_")[0], ()))  # the field's keep them, though no level needs them
+    kept = len(getattr(model, "kept", ()))  # the field's keep them, though no level needs them
     assert len(model.state_dict()) == len(native.state_dict()) + kept or (whole and hasattr(model, "body"))
 
 

@@ -1,6 +1,6 @@
 """Features of every model in one form: its levels, how indices choose them, and the `features_only` model."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from typing import Any, NamedTuple
 
 import torch
@@ -88,8 +88,11 @@ class FeatureModel(nn.Module):
     level, give a dictionary instead of a list, `names=True` one by module; `prune=False` keeps what no level needs.
     Its keys begin with `model.`. `load_state_dict` takes them without it too, under `body.`, and with the rows of its
     first level joined to their name by `_` (`stages_0.*`), as the field's extractors have them: `flat_state_dict` gives
-    the last form.
+    the last form. Weights of what no level needs, such as the head, may be there: they are left.
     """
+
+    pruned: Set[str] = frozenset()
+    """Keys of the network that went with what no level needs."""
 
     def __init__(
         self,
@@ -107,19 +110,26 @@ class FeatureModel(nn.Module):
             raise UsageError(f"output_fmt is 'NCHW' or 'NHWC', not '{output_fmt}'")
         if norm and not model.isotropic:
             raise CapabilityError(f"{model.name or 'this network'} has no norm for all its levels: leave norm out")
-        if prune:
-            model.prune_intermediate_layers(chosen, prune_norm=not norm)
-            model._drop(model._idle_norms(chosen))
         self.model = model
         self.norm = norm
         self.out_indices = list(chosen)
+        if prune:
+            self.prune()
         given = self.feature_info.module_name() if names is True else list(names or ())
         if given and len(set(given)) != len(chosen):
             raise UsageError(f"names are {len(chosen)} different ones, one a chosen level, got {given}")
         self.names = given
         self.output_fmt = output_fmt
         self.pretrained_cfg = model.pretrained_cfg
-        self.register_load_state_dict_pre_hook(take_flat_keys)
+        self.register_load_state_dict_pre_hook(take_forms)
+
+    def prune(self) -> None:
+        """Drop what no level needs."""
+        whole = self.model.state_dict().keys()
+        self.model.prune_intermediate_layers(self.out_indices, prune_norm=not self.norm)
+        if hasattr(self.model, "_idle_norms"):  # a network of another library's has none to tell
+            self.model._drop(self.model._idle_norms(self.out_indices))
+        self.pruned = whole - self.model.state_dict().keys()
 
     @property
     def feature_info(self) -> FeatureInfo:
@@ -163,17 +173,28 @@ class FeatureModel(nn.Module):
         self.model.set_grad_checkpointing(enable)
 
 
-def take_flat_keys(module: nn.Module, state: dict[str, Any], prefix: str, *rest: Any) -> None:
+def take_forms(module: nn.Module, state: dict[str, Any], prefix: str, *rest: Any) -> None:
     """Give keys of another form of a feature extractor their names, in place; what fits nothing stays as it is."""
-    own, begin = {prefix + key for key in module.state_dict()}, f"{prefix}model."
-    rows = [name for name, _ in module.model.named_children()]  # type: ignore[union-attr]
-    for key in [key for key in state if key.startswith(prefix) and key not in own]:
-        plain = key[len(prefix) :].removeprefix("body.")
-        joined = [f"{row}.{plain[len(row) + 1 :]}" for row in rows if plain.startswith(f"{row}_")]
-        for found in (plain, *joined):
-            if begin + found in own:
-                state[begin + found] = state.pop(key)
-                break
+    extractor: Any = module
+    own, network = module.state_dict().keys(), extractor.model.state_dict().keys()
+    for key in [key for key in state if key.startswith(prefix) and key[len(prefix) :] not in own]:
+        plain = native_key(key[len(prefix) :], network | extractor.pruned)
+        if plain is not None:
+            weight = state.pop(key)
+            if plain in network:
+                state[f"{prefix}model.{plain}"] = weight
+
+
+def native_key(key: str, known: Set[str]) -> str | None:
+    """The one of a network's keys that a key of any of its extractors means: `stages.0.*` of `body.stages_0.*`."""
+    for plain in (key, key.removeprefix("model."), key.removeprefix("body.")):
+        first, dot, rest = plain.partition(".")
+        joints = [at for at, letter in enumerate(first) if letter == "_"]
+        forms = (plain, *(f"{first[:at]}.{first[at + 1 :]}{dot}{rest}" for at in joints))
+        found = next((each for each in forms if each in known), None)
+        if found is not None:
+            return found
+    return None
 
 
 def default_out_indices(model: Any) -> int | Sequence[int] | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from copy import deepcopy
 from types import SimpleNamespace
 from typing import Any
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from imgzoo.errors import OptionError
-from imgzoo.features import Feature, FeatureModel, default_out_indices, resolve_indices
+from imgzoo.features import Feature, FeatureModel, default_out_indices, native_key, resolve_indices
 from imgzoo.features import FeatureInfo as NativeInfo
 from imgzoo.model import ImageModel
 from imgzoo_archs_efficientnet.trunk import MobileTrunk
@@ -110,8 +110,11 @@ class Extractor(nn.ModuleDict):
         self.output_fmt, self.in_chans, self.out_indices = Format(output_fmt), model.in_chans, native.out_indices
         self.pretrained_cfg = self.default_cfg = without_head(model.pretrained_cfg)
         self.paths = {} if whole else flat_paths(native)
+        self.register_load_state_dict_pre_hook(take_forms)
         if whole:
+            before = model.state_dict().keys()
             model._behead()
+            native.pruned = before - model.state_dict().keys()
             self.body = model
             return
         for name, path in self.paths.items():
@@ -143,6 +146,13 @@ class Extractor(nn.ModuleDict):
         order = list(parts)
         for name in order[: 1 + max(map(order.index, names))]:
             self.add_module(name, parts[name])
+
+    def own_key(self, key: str) -> str:
+        """The key here of a weight of the network."""
+        if not self.paths:
+            return f"body.{key}"
+        inside = (name + key[len(path) :] for name, path in self.paths.items() if key.startswith(f"{path}."))
+        return next(inside, key)
 
     @property
     def network(self) -> Any:
@@ -214,6 +224,27 @@ def children_in_order(model: nn.Module, flat: bool) -> dict[str, nn.Module]:
     return found
 
 
+def take_forms(module: Any, state: dict[str, Any], prefix: str, *rest: Any) -> None:
+    """Give keys of the network's other extractors their names here, in place; what no level needs may be missing."""
+    own, network = module.state_dict(), module.joined().state_dict().keys()
+    for key in [key for key in state if key.startswith(prefix) and key[len(prefix) :] not in own]:
+        plain = native_key(key[len(prefix) :], network | module.held[0].pruned)
+        if plain is not None:
+            weight = state.pop(key)
+            if plain in network:
+                state[prefix + module.own_key(plain)] = weight
+    missing = {plain: key for plain in network if prefix + (key := module.own_key(plain)) not in state}
+    if missing and not module.paths:
+        needed = needed_keys(module.network, module.out_indices)
+        state.update({prefix + key: own[key] for plain, key in missing.items() if plain not in needed})
+
+
+def needed_keys(model: ImageModel, indices: Sequence[int]) -> Set[str]:
+    """Keys of what levels of a whole network need."""
+    shared = {id(each): each for each in (*model.parameters(), *model.buffers())}
+    return FeatureModel(deepcopy(model, shared), indices).model.state_dict().keys()
+
+
 class FeatureListNet(Extractor):
     """Images -> list of levels; children of imgzoo's networks are named as the family's in the field, and
     `flatten_sequential` is for others, whose levels are rows of sequences."""
@@ -273,8 +304,14 @@ class ExpansionListNet(FeatureListNet):
         return list(self.hooks.get_output(x.device).values())
 
 
-KEPT = {"efficientvim": ("weights",)}
-"""Parameters of a family's extractors in the field that no level needs."""
+KEPT = {"efficientvim": ("weights", "weights_dist"), "gemma4_vit": ("std_bias", "std_scale")}
+"""Parameters and buffers of a family's extractors in the field that no level needs."""
+
+
+def keep_spare(module: Any, state: dict[str, Any], prefix: str, *rest: Any) -> None:
+    """Let what no level needs be missing in a state."""
+    for name in module.kept:
+        state.setdefault(f"{prefix}model.{name}", getattr(module.model, name))
 
 
 class FeatureGetterNet(FeatureModel):
@@ -285,12 +322,12 @@ class FeatureGetterNet(FeatureModel):
         native = isinstance(model, ImageModel)
         if not native:
             model.feature_info = FeatureInfo.of(model.feature_info)
-        kept = {name: model._parameters[name] for name in KEPT.get(family_of(model), ())}
+        tensors = {**model._parameters, **model._buffers}
+        kept = {name: each for name in KEPT.get(family_of(model), ()) if (each := tensors.get(name)) is not None}
         super().__init__(model, out_indices, "NCHW", prune=False)
         self.norm = norm and native
         if prune:
-            model.prune_intermediate_layers(self.out_indices, prune_norm=not self.norm)
-            model._drop(model._idle_norms(self.out_indices) if native else ())
+            self.prune()
         if output_fmt not in ("NCHW", "NHWC", "NLC"):
             raise OptionError(f"output_fmt is NCHW, NHWC or NLC, not {output_fmt!r}")
         self.out_map, self.return_dict = out_map, return_dict
@@ -298,7 +335,12 @@ class FeatureGetterNet(FeatureModel):
         self.pretrained_cfg = self.default_cfg = without_head(model.pretrained_cfg)
         self.in_chans = getattr(model, "in_chans", None)
         for name, each in kept.items():  # no level needs them: they get no gradient
-            model.register_parameter(name, nn.Parameter(each.detach(), requires_grad=False))
+            if isinstance(each, nn.Parameter):
+                model.register_parameter(name, nn.Parameter(each.detach(), requires_grad=False))
+            else:
+                model.register_buffer(name, each)
+        self.kept = tuple(kept)
+        self.register_load_state_dict_pre_hook(keep_spare)
 
     def forward(self, x: Tensor) -> Any:
         fmt = "NLC" if self.output_fmt == "NLC" else "NCHW"
@@ -327,6 +369,10 @@ GETTERS = {"coat", "cspnext", "efficientformer", "efficientvim", "hiera", "hiera
 
 HOOKED = {"nasnet", "pit", "pnasnet", "xception"}
 """Families whose extractors hook the whole network."""
+
+
+LEVELS = {"sedarknet21": range(5)}
+"""Names of which the field gives other levels where none are asked for."""
 
 
 def extractor_of_own(model: Any, out_indices: Any, feature_cls: Any = None, out_map: Any = None,
@@ -359,7 +405,7 @@ def family_of(model: Any) -> str:
 
 
 def keeps_form(model: Any) -> bool:
-    return model.isotropic or family_of(model) in GETTERS
+    return model.isotropic or (family_of(model) in GETTERS and not getattr(model, "use_conv", False))
 
 
 def flattened(model: Any) -> bool:
@@ -384,7 +430,7 @@ def extractor_of(model: Any, out_indices: Any = None, feature_cls: Any = None, o
             raise OptionError("norm and feature_location are for networks of the catalogs: leave them out")
         return extractor_of_own(model, out_indices, feature_cls, out_map, output_fmt, flatten_sequential, return_dict)
     if out_indices is None:
-        out_indices = default_out_indices(model)
+        out_indices = LEVELS.get(model.name, default_out_indices(model))
     if feature_location is not None and not isinstance(model, MobileTrunk):
         raise OptionError("feature_location is for EfficientNet and MobileNetV3: leave it out")
     if feature_location not in (None, "bottleneck", "expansion", "depthwise"):
