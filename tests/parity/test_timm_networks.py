@@ -6,8 +6,10 @@ import io
 from functools import partial
 
 import pytest
+import timm
 import torch
-from client_code import HOOKED, Steps
+from client_code import GRIDDED, HOOKED, Steps
+from client_parts import ROWS, build
 from timm_kit import (
     both,
     on_shared_weights,
@@ -16,6 +18,7 @@ from timm_kit import (
 from torch import nn
 
 import imgzoo
+import imgzoo_timm
 from imgzoo.registry import registry
 
 from kit import perturb
@@ -396,6 +399,41 @@ def test_hooks_on_blocks_see_the_same(name):
         with torch.no_grad():
             model(x)
     same_tensors(*seen, 1e-8)
+
+
+@pytest.mark.parametrize("name", GRIDDED)
+def test_blocks_of_maps_see_and_take_the_same(name):
+    options, side, path = GRIDDED[name]
+    size = dict(img_size=side) if name == "test_maxvit" else {}
+    mine, other, _ = doubled(*(create(name, **options, **size).eval() for create in both("models", "create_model")))
+    mine.load_state_dict(other.state_dict())
+    x, seen = torch.randn(1, 3, side, side, dtype=torch.float64), ([], [])
+    for model, found in zip((mine, other), seen):
+        for part in (path, f"{path}.attn", f"{path}.mlp", f"{path}.attn_grid.attn"):
+            if part in dict(model.named_modules()):
+                model.get_submodule(part).register_forward_hook(
+                    lambda part, args, output, found=found: found.extend([args, output])
+                )
+        with torch.no_grad():
+            model(x)
+    assert len(seen[0]) == len(seen[1]) >= 4
+    for given, expected in zip(*seen):
+        if isinstance(given, tuple):
+            assert [tuple(each) for each in given[1:]] == [tuple(each) for each in expected[1:]]
+            given, expected = given[0], expected[0]
+        same_tensors(given, expected, 1e-8)
+    given = seen[1][-2]
+    with torch.no_grad():
+        same_tensors(mine.get_submodule(path)(*given), other.get_submodule(path)(*given), 1e-8)
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_parts_of_a_callers_own_by_name(row):
+    mine, other, _ = doubled(build(imgzoo_timm, row).eval(), build(timm, row).eval())
+    assert list(mine.state_dict()) == list(other.state_dict())
+    mine.load_state_dict(other.state_dict())
+    x = torch.randn(2, 3, 32, 32, dtype=torch.float64)
+    same_tensors(mine(x), other(x), 1e-8)
 
 
 @pytest.mark.parametrize("name", ["repvit_m1", "levit_128s", "levit_conv_128s", "shvit_s1", "iformer_t",

@@ -8,6 +8,16 @@ HOOKED = {
     "naflexvit_base_patch16_gap": dict(depth=2, embed_dim=48, num_heads=4),
 }  # fmt: skip
 """Names, and the options that make them small."""
+GRIDDED = {
+    "pvt_v2_b0": (dict(depths=(1, 2, 1, 1)), 64, "stages.1.blocks.1"),
+    "pvt_v2_b2_li": (dict(depths=(1, 2, 1, 1)), 64, "stages.1.blocks.1"),
+    "twins_svt_small": (dict(depths=(2, 2, 2, 2)), 96, "blocks.1.0"),
+    "twins_pcpvt_small": (dict(depths=(1, 2, 1, 1)), 64, "blocks.1.1"),
+    "davit_tiny": (dict(depths=(1, 1, 1, 1)), 96, "stages.1.blocks.0.1"),
+    "tiny_vit_5m_224": (dict(depths=(1, 2, 1, 1)), 96, "stages.1.blocks.1"),
+    "test_maxvit": ({}, 64, "stages.1.blocks.0"),
+}
+"""Options that make them small, the side of an image, and a block of which clients see more than a map."""
 
 
 class Steps(nn.Module):

@@ -31,13 +31,13 @@ class ChannelAttention(Attending):
 
     def forward(self, x: Tensor) -> Tensor:
         size = (x.shape[1], x.shape[2])
-        qkv = self.qkv(x).flatten(1, 2).unflatten(2, (3, self.num_heads, -1))
+        qkv = self.qkv(x.flatten(1, 2)).unflatten(2, (3, self.num_heads, -1))
         q, k, v = qkv.permute(2, 0, 3, 4, 1).unbind(0)  # (B, groups, D, N)
         if self.by_area:
             x = self.attn_drop(((q * (size[0] * size[1]) ** -0.5) @ k.transpose(-2, -1)).softmax(dim=-1)) @ v
         else:  # keys ask values, and queries are mixed: the names of the first checkpoints
             x = self.attn_drop(((k * self.scale) @ v.transpose(-2, -1)).softmax(dim=-1)) @ q
-        return self.proj(x.flatten(1, 2).transpose(1, 2).unflatten(1, size))
+        return self.proj(x.flatten(1, 2).transpose(1, 2)).unflatten(1, size)
 
 
 class ConvPosition(nn.Module):

@@ -15,7 +15,7 @@ HEAD_DIM = 32
 
 
 class Attention(Attending):
-    """Self-attention in windows: (B * windows, N, C) -> (B * windows, N, D)."""
+    """Self-attention in windows: (B * windows, h, w, C) -> (B * windows, h, w, D)."""
 
     def __init__(self, dim: int, dim_out: int, window: Size, rel_pos: Layer, head_first: bool):
         super().__init__(dim // HEAD_DIM, HEAD_DIM)
@@ -25,12 +25,23 @@ class Attention(Attending):
         self.proj = nn.Linear(dim, dim_out)
 
     def forward(self, x: Tensor) -> Tensor:
+        size, qkv = (x.shape[1], x.shape[2]), self.qkv(x).flatten(1, 2)
         if self.head_first:
-            q, k, v = self.qkv(x).unflatten(2, (self.num_heads, -1)).transpose(1, 2).chunk(3, dim=3)
+            q, k, v = qkv.unflatten(2, (self.num_heads, -1)).transpose(1, 2).chunk(3, dim=3)
         else:
-            q, k, v = self.qkv(x).unflatten(2, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+            q, k, v = qkv.unflatten(2, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
         x = self.attend(q, k, v, self.rel_pos())
-        return self.proj(x.transpose(1, 2).flatten(2))
+        return self.proj(x.transpose(1, 2).flatten(2).unflatten(1, size))
+
+
+def near(x: Tensor, window: Size) -> Tensor:
+    """Windows of a map: (B, H, W, C) -> (B * windows, h, w, C)."""
+    return to_windows(x, window).unflatten(1, window)
+
+
+def far(x: Tensor, grid: Size) -> Tensor:
+    """Grids across a map: (B, H, W, C) -> (B * steps, h, w, C)."""
+    return to_grid(x, grid).unflatten(1, grid)
 
 
 class PartitionAttention(nn.Module):
@@ -55,8 +66,8 @@ class PartitionAttention(nn.Module):
     def attend(self, x: Tensor) -> Tensor:
         height, width = x.shape[1], x.shape[2]
         if self.grid:
-            return from_grid(self.attn(to_grid(x, self.partition)), self.partition, height, width)
-        return from_windows(self.attn(to_windows(x, self.partition)), self.partition, height, width)
+            return from_grid(self.attn(far(x, self.partition)), self.partition, height, width)
+        return from_windows(self.attn(near(x, self.partition)), self.partition, height, width)
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.drop_path1(self.ls1(self.attend(self.norm1(x))))
@@ -83,7 +94,7 @@ class ParallelAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         height, width = x.shape[1], x.shape[2]
         y = self.norm1(x)
-        near = from_windows(self.attn_block(to_windows(y, self.partition)), self.partition, height, width)
-        far = from_grid(self.attn_grid(to_grid(y, self.partition)), self.partition, height, width)
-        x = x + self.drop_path1(torch.cat([near, far], dim=-1))
+        close = from_windows(self.attn_block(near(y, self.partition)), self.partition, height, width)
+        apart = from_grid(self.attn_grid(far(y, self.partition)), self.partition, height, width)
+        x = x + self.drop_path1(torch.cat([close, apart], dim=-1))
         return x + self.drop_path2(self.mlp(self.norm2(x)))

@@ -62,7 +62,7 @@ class PatchMerging(nn.Sequential):
 
 
 class Attention(Tabled, WindowAttending):
-    """Attention in windows with a bias by distance; zeros fill the last ones: (B, H, W, C) -> (B, H, W, C)."""
+    """Attention in windows with a bias by distance: (B * windows, N, C) -> (B * windows, N, C)."""
 
     attention_bias_idxs: Tensor
     tables = {
@@ -81,14 +81,10 @@ class Attention(Tabled, WindowAttending):
         self.init_non_persistent_buffers()
 
     def forward(self, x: Tensor) -> Tensor:
-        height, width = x.shape[1], x.shape[2]
-        x = pad_to_multiple(x, self.window)
-        high, wide = x.shape[1], x.shape[2]
-        qkv = self.qkv(self.norm(to_windows(x, self.window))).unflatten(2, (self.num_heads, 3, self.head_dim))
+        qkv = self.qkv(self.norm(x)).unflatten(2, (self.num_heads, 3, self.head_dim))
         q, k, v = qkv.permute(3, 0, 2, 1, 4).unbind(0)
         bias = distance_bias(self.attention_biases, self.attention_bias_idxs).unsqueeze(0)
-        x = self.proj(self.attend_windows(q, k, v, bias, None))
-        return from_windows(x, self.window, high, wide)[:, :height, :width]
+        return self.proj(self.attend_windows(q, k, v, bias, None))
 
 
 class NormMlp(nn.Sequential):
@@ -105,7 +101,7 @@ class NormMlp(nn.Sequential):
 
 
 class Block(nn.Module):
-    """Attention, 3x3 of each channel, mlp: (B, C, H, W) -> (B, C, H, W)."""
+    """Attention in windows, the last ones filled up with zeros, 3x3 of each channel, mlp: (B, H, W, C) -> the same."""
 
     def __init__(self, dim: int, heads: int, window: int, drop: float, drop_path: float):
         super().__init__()
@@ -116,11 +112,20 @@ class Block(nn.Module):
         self.local_conv = ConvNorm(dim, dim, 3, groups=dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x.permute(0, 2, 3, 1)
-        x = x + self.drop_path1(self.attn(x))
-        x = self.local_conv(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-        x = x + self.drop_path2(self.mlp(x))
-        return x.permute(0, 3, 1, 2)
+        size, window = (x.shape[1], x.shape[2]), self.attn.window
+        y = pad_to_multiple(x, window)
+        high, wide = y.shape[1], y.shape[2]
+        y = from_windows(self.attn(to_windows(y, window)), window, high, wide)[:, : size[0], : size[1]]
+        x = x + self.drop_path1(y)
+        x = self.local_conv(x.permute(0, 3, 1, 2)).flatten(2).transpose(1, 2)  # (B, N, C)
+        return (x + self.drop_path2(self.mlp(x))).unflatten(1, size)
+
+
+class AttentionStage(Stage):
+    """The same with blocks of maps whose channels are last."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.blocks(self.downsample(x).permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
 class TinyVit(ImageModel):
@@ -152,7 +157,8 @@ class TinyVit(ImageModel):
             if i:
                 down = PatchMerging(dim, out)
                 make = partial(Block, heads=num_heads[i], window=window_sizes[i], drop=proj_drop_rate)
-            stages.append(Stage(down, *(make(out, drop_path=drop) for drop in drops)))
+            stage = AttentionStage if i else Stage
+            stages.append(stage(down, *(make(out, drop_path=drop) for drop in drops)))
             levels.append(Feature(out, 4 * 2**i, f"stages.{i}"))
             dim = out
         self.stages = nn.Sequential(*stages)

@@ -25,7 +25,7 @@ class SubsampledAttention(Attending):
         self.norm = nn.LayerNorm(dim) if self.subsamples else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        q = self.q(x).flatten(1, 2).unflatten(2, (self.num_heads, self.head_dim)).transpose(1, 2)
+        q = self.q(x.flatten(1, 2)).unflatten(2, (self.num_heads, self.head_dim)).transpose(1, 2)
         kv = self.kv(self.subsampled(x)).unflatten(2, (2, self.num_heads, self.head_dim))
         k, v = kv.permute(2, 0, 3, 1, 4).unbind(0)
         return self.proj_drop(self.proj(self.attend(q, k, v).transpose(1, 2).flatten(2))).view_as(x)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import torch
@@ -49,11 +50,13 @@ def placed(cls: type[nn.Module]) -> Any:
     return cls
 
 
-def adopt(model: nn.Module) -> nn.Module:
-    """Let every module of a finished network that has an adapter be one, in place; returns the network."""
+def adopt(model: nn.Module, own: Mapping[type, type] | None = None) -> nn.Module:
+    """Let every module of a finished network that has an adapter be one, in place, where `own` those of its family
+    go first; returns the network."""
+    adapters: dict[type, type] = {**ADAPTERS, **(own or {})}
     for module in model.modules():
-        if type(module) in ADAPTERS:
-            become(module, ADAPTERS[type(module)])
+        if type(module) in adapters:
+            become(module, adapters[type(module)])
     return model
 
 

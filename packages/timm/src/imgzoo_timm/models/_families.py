@@ -15,6 +15,7 @@ from imgzoo_archs_efficientnet import builder, efficientnet
 from imgzoo_archs_transformer import swin_transformer, swin_transformer_v2, swin_transformer_v2_cr
 from imgzoo_layers import window
 from imgzoo_layers.act import create_act
+from imgzoo_timm.layers._act import get_act_layer
 from imgzoo_timm.layers._base import adapter, placed
 from imgzoo_timm.layers._drop import DropPath
 from imgzoo_timm.layers._helpers import make_divisible, to_2tuple
@@ -140,9 +141,10 @@ class Bridge:
         **numbers: Any,
     ) -> nn.Module:
         made = {"attn_layer": gate} if gate is not None else {}
+        kind = get_act_layer(act.args[0])  # a class passes through
         blocks = drop_block if drop_block() is not None else None
         return self.block(dim_in, dim, stride, downsample, dilation=dilation, first_dilation=before,
-                          act_layer=act.args[0], norm_layer=norm, aa_layer=aa, drop_block=blocks,
+                          act_layer=kind, norm_layer=norm, aa_layer=aa, drop_block=blocks,
                           drop_path=DropPath(drop_path) if drop_path > 0 else None, **numbers, **made,
                           **self.options)  # fmt: skip
 

@@ -224,7 +224,7 @@ def children_in_order(model: nn.Module, flat: bool) -> dict[str, nn.Module]:
     return found
 
 
-def take_forms(module: Any, state: dict[str, Any], prefix: str, *rest: Any) -> None:
+def take_forms(module: Any, state: dict[str, Any], prefix: str, *_: Any) -> None:
     """Give keys of the network's other extractors their names here, in place; what no level needs may be missing."""
     own, network = module.state_dict(), module.joined().state_dict().keys()
     for key in [key for key in state if key.startswith(prefix) and key[len(prefix) :] not in own]:
@@ -308,7 +308,7 @@ KEPT = {"efficientvim": ("weights", "weights_dist"), "gemma4_vit": ("std_bias", 
 """Parameters and buffers of a family's extractors in the field that no level needs."""
 
 
-def keep_spare(module: Any, state: dict[str, Any], prefix: str, *rest: Any) -> None:
+def keep_spare(module: Any, state: dict[str, Any], prefix: str, *_: Any) -> None:
     """Let what no level needs be missing in a state."""
     for name in module.kept:
         state.setdefault(f"{prefix}model.{name}", getattr(module.model, name))

@@ -73,9 +73,10 @@ class Network:
 
     def after_construction(self: Any) -> None:
         """Let the parts have the field's attributes too; networks add what follows sizes."""
+        from ._grids import OF_FAMILY
         from ._parts import tell_parts
 
-        adopt(self)
+        adopt(self, OF_FAMILY.get(family_of(self)))
         tell_sizes(self)
         tell_parts(self)
         family = family_of(self)

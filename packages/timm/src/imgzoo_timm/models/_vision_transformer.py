@@ -16,7 +16,7 @@ from imgzoo_archs_transformer import vision_transformer as native
 from imgzoo_layers import transformer
 from imgzoo_layers.drop import drop_path_rates
 from imgzoo_layers.init import trunc_normal_
-from imgzoo_timm.layers._attention import Attention, LayerScale
+from imgzoo_timm.layers._attention import Attention, DiffAttention, LayerScale
 from imgzoo_timm.layers._base import adapter, placed
 from imgzoo_timm.layers._drop import DropPath
 from imgzoo_timm.layers._mlp import Mlp
@@ -35,7 +35,8 @@ def _parts(dim: int, num_heads: int, mlp_ratio: float, qkv_bias: bool, qk_norm: 
     given: dict[str, Any] = dict(num_heads=num_heads, qkv_bias=qkv_bias, qk_norm=qk_norm, scale_norm=scale_attn_norm,
                                  proj_bias=proj_bias, attn_drop=attn_drop, proj_drop=proj_drop,
                                  norm_layer=norm_layer)  # fmt: skip
-    if getattr(attn_layer, "takes_depth", False):
+    kind = getattr(attn_layer, "func", attn_layer)
+    if isinstance(kind, type) and issubclass(kind, DiffAttention):
         given["depth"] = depth
     norm = norm_layer if scale_mlp_norm else None
     mlp = mlp_layer(in_features=dim, hidden_features=int(dim * mlp_ratio), act_layer=act_layer, norm_layer=norm,
@@ -81,7 +82,9 @@ class ResPostBlock(native.ResPostBlock):
             setattr(self, name, DropPath(drop_path) if drop_path > 0.0 else nn.Identity())
 
 
-STOCK = {"block_fn": (Block, ResPostBlock, "block", "res_post"), "mlp_layer": (Mlp,), "attn_layer": (Attention, ""),
+WORDS: dict[Any, Any] = {"": Attention, "attn": Attention, "diff": DiffAttention}
+"""Words for attention."""
+STOCK = {"block_fn": (Block, ResPostBlock, "block", "res_post"), "mlp_layer": (Mlp,), "attn_layer": (Attention,),
          "embed_layer": (PatchEmbed,)}  # fmt: skip
 
 
@@ -110,6 +113,7 @@ class VisionTransformer(Network, native.VisionTransformer):
                  embed_norm_layer: Any = None, norm_layer: Any = None, act_layer: Any = None, block_fn: Any = Block,
                  mlp_layer: Any = Mlp, attn_layer: Any = Attention, device: Any = None,
                  dtype: Any = None):  # fmt: skip
+        attn_layer = WORDS.get(attn_layer, attn_layer)
         given = {key: value for key, value in locals().items() if key not in ("self", "__class__", "device", "dtype")}
         own = {key: given.pop(key) for key, known in STOCK.items() if given[key] not in known}
         given["embed_norm"] = given.pop("embed_norm_layer") is not None

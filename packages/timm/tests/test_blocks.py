@@ -1,0 +1,105 @@
+"""Blocks of maps as clients hook and call them: with tokens and their grid where the field's take these."""
+
+import copy
+import math
+import pickle
+
+import pytest
+import torch
+from client_code import GRIDDED
+from client_parts import ROWS, SIZE, build, parts
+
+import imgzoo
+import imgzoo_timm as timm
+from imgzoo.errors import OptionError
+
+
+def made(name, create=timm.create_model):
+    torch.manual_seed(0)
+    options, side, path = GRIDDED[name]
+    size = dict(img_size=side) if name == "test_maxvit" else {}
+    return create(name, num_classes=3, **options, **size).eval(), torch.randn(1, 3, side, side), path
+
+
+def seen_by(model, path, x):
+    found = []
+    handle = model.get_submodule(path).register_forward_hook(lambda part, args, output: found.append((args, output)))
+    with torch.no_grad():
+        model(x)
+    handle.remove()
+    return found[0]
+
+
+@pytest.mark.parametrize("name", GRIDDED)
+def test_what_a_hook_on_a_block_sees_can_be_given_to_it(name):
+    (model, x, path), (native, _, _) = made(name), made(name, imgzoo.create_model)
+    native.load_state_dict(model.state_dict())
+    args, output = seen_by(model, path, x)
+    with torch.no_grad():
+        torch.testing.assert_close(model(x), native(x))
+        torch.testing.assert_close(model.get_submodule(path)(*args), output)
+    assert args[0].ndim == output.ndim
+    assert (args[0].ndim, len(args)) == ((3, 2) if name.startswith(("pvt", "twins")) else (4, 1))
+
+
+@pytest.mark.parametrize("name", ["pvt_v2_b0", "twins_svt_small", "davit_tiny", "tiny_vit_5m_224"])
+def test_parts_of_blocks_see_tokens(name):
+    model, x, path = made(name)
+    assert [seen_by(model, f"{path}.{part}", x)[0][0].ndim for part in ("attn", "mlp", "mlp.fc1")] == [3, 3, 3]
+
+
+def test_attention_of_maxvit_sees_windows_of_two_sides():
+    model, x, path = made("test_maxvit")
+    (windows,), output = seen_by(model, f"{path}.attn_grid.attn", x)
+    assert windows.shape == output.shape and windows.shape[1:3] == (2, 2)
+
+
+@pytest.mark.parametrize("name", GRIDDED)
+def test_networks_of_such_blocks_are_copied_traced_and_trained(name):
+    model, x, path = made(name)
+    with torch.no_grad():
+        expected = model(x)
+        for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model)), torch.fx.symbolic_trace(model),
+                      torch.jit.script(model)):  # fmt: skip
+            torch.testing.assert_close(other(x), expected)
+    model.train().set_grad_checkpointing()
+    model(x.repeat(2, 1, 1, 1)).sum().backward()
+    assert all(each.grad is not None for each in model.get_submodule(path).parameters())
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_parts_of_a_callers_own_stand_in_networks_by_name(row):
+    model = build(timm, row)
+    own = {type(each).__qualname__.rpartition(".")[2] for each in model.modules()
+           if "parts.<locals>" in type(each).__qualname__}  # fmt: skip
+    assert own == {each for each in ROWS[row][1].values() if isinstance(each, str)}
+    model(torch.randn(2, 3, 32, 32)).sum().backward()
+    assert all(each.grad is not None for each in model.parameters())
+    assert len(model.feature_info) == (5 if row.endswith("residual") else 2)
+    if not row.endswith("residual"):
+        blocks = [each for name, each in model.state_dict().items() if name.startswith("blocks.")]
+        assert all(each.std() < 0.05 for each in blocks if each.ndim == 2)  # drawn as the others'
+
+
+def test_published_weights_go_into_parts_of_a_callers_own(tmp_path):
+    options = dict(SIZE, pretrained_cfg_overlay=dict(file=str(tmp_path / "w.pth"), num_classes=7))
+    torch.save(timm.create_model("vit_tiny_patch16_224", num_classes=7, **SIZE).state_dict(), tmp_path / "w.pth")
+    own = parts(timm)
+    model = timm.create_model("vit_tiny_patch16_224", pretrained=True, attn_layer=own.Attention, **options)
+    saved = torch.load(tmp_path / "w.pth")
+    assert all(torch.equal(each, saved[key]) for key, each in model.state_dict().items())
+    with pytest.raises(RuntimeError, match=r"0\.extra\.weight"):
+        timm.create_model("vit_tiny_patch16_224", pretrained=True, block_fn=own.Block, **options)
+
+
+def test_what_has_no_class_is_not_replaced_in_part():
+    with pytest.raises(OptionError, match="give block_fn="):
+        timm.create_model("vit_tiny_patch16_224", mlp_layer="swiglu", attn_layer=parts(timm).Attention, **SIZE)
+
+
+def test_differential_attention_knows_its_depth():
+    layer = timm.layers.DiffAttention
+    for given in (layer, "diff"):
+        model = timm.models.VisionTransformer(**SIZE, attn_layer=given)
+        starts = [block.attn.lambda_init for block in model.blocks]
+        assert starts == pytest.approx([0.2, 0.8 - 0.6 * math.exp(-0.3)])
