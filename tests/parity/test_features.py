@@ -96,3 +96,17 @@ def test_states_of_extractors_load_into_those_of_the_stand_in_and_back(name):
     for extractor in (made, native):
         for state in (peer.state_dict(), native.state_dict(), native.flat_state_dict()):
             extractor.load_state_dict(state)
+
+
+@pytest.mark.parametrize("indices", [None, (1, 3)])
+def test_levels_of_hrnet_before_they_are_widened(indices):
+    options = dict(features_only=True, feature_location="", out_indices=indices)
+    peer, made = (create("hrnet_w18_small", **options).double().eval() for create in
+                  (timm.create_model, imgzoo_timm.create_model))  # fmt: skip
+    kit.perturb(peer)
+    made.load_state_dict(peer.state_dict())  # which keeps branches that no level needs
+    assert made.feature_info.get_dicts() == peer.feature_info.get_dicts()
+    x = kit.image(64).double()
+    with torch.inference_mode():
+        for level, expected in zip(made(x), peer(x), strict=True):
+            kit.assert_equal(level, expected, "level")

@@ -39,7 +39,8 @@ REASONS = {
         data/_sequence:ResizeKeepRatioToSequence.get_params data/_targets:HfReader._filename layers/_act:*
         layers/_conv:* layers/_drop:DropBlock2d.__init__ layers/_gate:* layers/_norm_forms:*
         layers/_config:set_layer_config.__init__
-        layers/_attention:MapPool.init_weights layers/_patch_embed:PatchEmbedInterpolator.__init__
+        layers/_attention:MapPool.init_weights layers/_attention:*.attn_dim
+        layers/_patch_embed:PatchEmbedInterpolator.__init__
     """,
 }
 

@@ -12,6 +12,7 @@ from client_parts import ROWS, SIZE, build, parts
 import imgzoo
 import imgzoo_timm as timm
 from imgzoo.errors import OptionError
+from imgzoo.model import Checkpointed
 
 
 def made(name, create=timm.create_model):
@@ -103,3 +104,41 @@ def test_differential_attention_knows_its_depth():
         model = timm.models.VisionTransformer(**SIZE, attn_layer=given)
         starts = [block.attn.lambda_init for block in model.blocks]
         assert starts == pytest.approx([0.2, 0.8 - 0.6 * math.exp(-0.3)])
+
+
+STAGED = ["swin_tiny_patch4_window7_224", "swinv2_cr_tiny_ns_224", "test_convnext", "mvitv2_tiny", "gcvit_xxtiny",
+          "poolformer_s12", "fastvit_t8", "ese_vovnet19b_dw", "nextvit_small", "efficientvim_m1",
+          *(name for name in GRIDDED if not name.startswith("twins"))]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", STAGED)
+def test_stages_are_checkpointed_one_by_one(name):
+    model = timm.create_model(name, device="meta")
+    stages = model.get_submodule(model.feature_info.info[-1]["module"].rpartition(".")[0])
+    assert not any(stage.grad_checkpointing for stage in stages) and not model.grad_checkpointing
+    model.set_grad_checkpointing()
+    assert all(stage.grad_checkpointing for stage in stages)
+    every = [path for path, part in model.named_modules() if isinstance(part, Checkpointed)]
+    model.set_grad_checkpointing(False)
+    stages[1].grad_checkpointing = True
+    assert [stage.grad_checkpointing for stage in stages] == [i == 1 for i in range(len(stages))]
+    for stage in stages:
+        stage.grad_checkpointing = True
+    assert [path for path, part in model.named_modules() if isinstance(part, Checkpointed)] == every
+    assert pickle.loads(pickle.dumps(model.to_empty(device="cpu"))).grad_checkpointing
+
+
+def test_a_stage_that_is_checkpointed_runs_twice():
+    (model, x, _), runs = made("davit_tiny"), []
+    model.stages[1].grad_checkpointing = True
+    for i in (1, 2):
+        model.stages[i].blocks[0][0].mlp.fc1.register_forward_hook(lambda part, args, output, i=i: runs.append(i))
+    model.train()(x.repeat(2, 1, 1, 1)).sum().backward()
+    assert sorted(runs) == [1, 1, 2]
+
+
+def test_the_width_of_attention_is_that_of_its_heads():
+    attn = timm.layers.Attention(64, num_heads=4)
+    attn.attn_dim = 64
+    attn.head_dim = 8
+    assert attn.attn_dim == 32

@@ -5,6 +5,7 @@ import torch
 
 import imgzoo
 import imgzoo_timm as timm
+from imgzoo.errors import OptionError
 from imgzoo.features import native_key
 
 FORMS = {
@@ -68,3 +69,29 @@ def test_extractors_keep_what_the_fields_keep(name, spare):
     states = [create(name, features_only=True, device="meta").state_dict().keys()
               for create in (timm.create_model, imgzoo.create_model)]  # fmt: skip
     assert states[0] - states[1] == {f"model.{each}" for each in spare}
+
+
+@torch.no_grad()
+def test_levels_of_hrnet_before_they_are_widened():
+    model, x = (
+        timm.create_model("hrnet_w18_small", features_only=True, feature_location="").eval(),
+        torch.randn(1, 3, 64, 64),
+    )
+    whole, seen = timm.create_model("hrnet_w18_small").eval(), []
+    assert not [key for key in model.state_dict() if key.startswith("incre_modules")]
+    whole.load_state_dict(model.state_dict(), strict=False)
+    whole.incre_modules.register_forward_hook(lambda part, args, output: seen.extend(args[0]))
+    whole(x)
+    assert model.feature_info.channels() == [64, *(each.shape[1] for each in seen)]
+    for level, expected in zip(model(x)[1:], seen, strict=True):
+        torch.testing.assert_close(level, expected)
+    first = timm.create_model("hrnet_w18_small", features_only=True, feature_location="", out_indices=(1,)).eval()
+    first.load_state_dict(model.state_dict())
+    torch.testing.assert_close(first(x)[0], seen[0])
+
+
+def test_places_of_levels_that_a_network_has_not_are_refused():
+    with pytest.raises(OptionError, match="is 'incre' or '', not 'expansion'"):
+        timm.create_model("hrnet_w18_small", features_only=True, feature_location="expansion", device="meta")
+    with pytest.raises(OptionError, match="leave it out"):
+        timm.create_model("test_resnet", features_only=True, feature_location="", device="meta")

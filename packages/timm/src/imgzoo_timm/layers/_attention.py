@@ -72,6 +72,10 @@ class Attention(native.Attention):
     def attn_dim(self) -> int:
         return self.num_heads * self.head_dim
 
+    @attn_dim.setter
+    def attn_dim(self, dim: int) -> None:
+        """Of the heads, as they are: who prunes them sets their number or width, too."""
+
     def forward(self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False) -> Tensor:
         bias = self_attn_bias(x, attn_mask, is_causal, self.fused_attn)
         q, k, v = self.qkv(x).unflatten(2, (3, self.num_heads, self.head_dim)).permute(2, 0, 3, 1, 4).unbind(0)
@@ -208,6 +212,10 @@ class AttentionRope(rotary_attention.RotaryAttention):
     @property
     def attn_dim(self) -> int:
         return self.num_heads * self.head_dim
+
+    @attn_dim.setter
+    def attn_dim(self, dim: int) -> None:
+        """Of the heads, as they are: who prunes them sets their number or width, too."""
 
     def make_projections(self, dim: int, inner: int, inner_kv: int, bias: bool) -> None:
         self.form.make_projections(self, dim, inner, inner_kv, bias)

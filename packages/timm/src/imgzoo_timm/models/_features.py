@@ -15,6 +15,7 @@ from imgzoo.errors import OptionError
 from imgzoo.features import Feature, FeatureModel, default_out_indices, native_key, resolve_indices
 from imgzoo.features import FeatureInfo as NativeInfo
 from imgzoo.model import ImageModel
+from imgzoo_archs_cnn import hrnet
 from imgzoo_archs_efficientnet.trunk import MobileTrunk
 from imgzoo_timm._door import rooms
 from imgzoo_timm.layers._patch_embed import Format
@@ -371,6 +372,31 @@ HOOKED = {"nasnet", "pit", "pnasnet", "xception"}
 """Families whose extractors hook the whole network."""
 
 
+LOCATIONS: dict[type, tuple[str, ...]] = {
+    MobileTrunk: ("bottleneck", "expansion", "depthwise"), hrnet.HighResolutionNet: ("incre", ""),
+}  # fmt: skip
+"""Where a network's levels are taken, by its class."""
+
+
+def check_location(model: Any, location: str) -> None:
+    """Refuse a place for levels that the network has not."""
+    kind = next((each for each in LOCATIONS if isinstance(model, each)), None)
+    if kind is None:
+        raise OptionError("feature_location is for EfficientNet, MobileNetV3 and HRNet: leave it out")
+    if location not in LOCATIONS[kind]:
+        *known, last = map(repr, LOCATIONS[kind])
+        raise OptionError(f"feature_location is {', '.join(known)} or {last}, not {location!r}")
+
+
+def bare_branches(model: Any) -> None:
+    """Let the levels of HRNet be its branches as the last stage leaves them."""
+    info = FeatureInfo.of(model.feature_info)
+    for i, lift in enumerate(model.incre_modules):
+        info.info[i + 1]["num_chs"] = lift[0].conv1.in_channels
+        model.incre_modules[i] = nn.Identity()
+    model.feature_info = info.from_other(None)
+
+
 LEVELS = {"sedarknet21": range(5)}
 """Names of which the field gives other levels where none are asked for."""
 
@@ -421,7 +447,7 @@ def extractor_of(model: Any, out_indices: Any = None, feature_cls: Any = None, o
     """The extractor of a network, in the form that the field gives its family unless `feature_cls` says.
 
     `feature_location` is of mobile networks: "bottleneck", or "expansion" (also "depthwise") for the wide inside of
-    the last block of each level.
+    the last block of each level; and of HRNet: "incre", or "" for the branches before they are widened.
     """
     from ._extract import FeatureGraphNet, FeatureHookNet
 
@@ -431,10 +457,10 @@ def extractor_of(model: Any, out_indices: Any = None, feature_cls: Any = None, o
         return extractor_of_own(model, out_indices, feature_cls, out_map, output_fmt, flatten_sequential, return_dict)
     if out_indices is None:
         out_indices = LEVELS.get(model.name, default_out_indices(model))
-    if feature_location is not None and not isinstance(model, MobileTrunk):
-        raise OptionError("feature_location is for EfficientNet and MobileNetV3: leave it out")
-    if feature_location not in (None, "bottleneck", "expansion", "depthwise"):
-        raise OptionError(f"feature_location is 'bottleneck', 'expansion' or 'depthwise', not {feature_location!r}")
+    if feature_location is not None:
+        check_location(model, feature_location)
+    if feature_location == "":
+        bare_branches(model)
     if feature_location in ("expansion", "depthwise"):
         return ExpansionListNet(model, out_indices, output_fmt or "NCHW")
     if feature_cls is None:
