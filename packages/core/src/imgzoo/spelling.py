@@ -22,7 +22,7 @@ from functools import partial
 from typing import Any
 
 from .errors import OptionError
-from .options import Parameters, parameters_of
+from .options import Parameters, exchanges_of, parameters_of
 from .specs import ModelSpec
 
 WORDS: dict[str, tuple[str, ...]] = {
@@ -172,7 +172,9 @@ def _part(
     if names is None or not (isinstance(value, str) or callable(value)):
         yield option, value
         return
-    carried = {key: each for key, each in CARRIED.get(option, {}).items() if not each or each in parameters}
+    exchange: Any = exchanges_of(spec.load()).get(option)
+    taken = parameters if exchange is None else {*parameters} & {*exchange.options}
+    carried = {key: each for key, each in CARRIED.get(option, {}).items() if not each or each in taken}
     brought = {key: each for key, each in getattr(value, "keywords", {}).items() if key in carried}
     name = names.get(plain(written(value, but=brought)))
     if name is None and option not in PARTS:
