@@ -86,7 +86,8 @@ class VGG(ImageModel):
         return x
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        return super().forward_head(self.pre_logits(x), pre_logits)
+        x = self.pre_logits(x)
+        return self.head(x, pre_logits=True) if pre_logits else self.head(x)
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Keep the levels only: the row of layers is too flat for blocks."""
