@@ -24,6 +24,8 @@ CASES = {
     "vit, block": ("test_vit", {"block_fn": timm.models.vision_transformer.ParallelScalingBlock}),
     "deit": ("deit_tiny_distilled_patch16_224", {"depth": 2, "init_values": 0.1, "act_layer": "silu"}),
     "beit": ("beit_base_patch16_224", {"depth": 2, "embed_dim": 96, "num_heads": 3, "init_values": 0.2}),
+    "beit, positions": ("beit_base_patch16_224", {"depth": 2, "embed_dim": 96, "num_heads": 3,
+                                                  "use_abs_pos_emb": True}),
     "beit, shared": ("beit_base_patch16_224", {"depth": 2, "embed_dim": 96, "num_heads": 3, "init_values": 0.2,
                                                "use_rel_pos_bias": False, "use_shared_rel_pos_bias": True}),
     "beit, both": ("beit_base_patch16_224", {"depth": 2, "embed_dim": 96, "num_heads": 3, "init_values": 0.2,

@@ -16,7 +16,7 @@ from imgzoo_layers.norm import LayerNorm
 from imgzoo_layers.patch_embed import PatchEmbed
 from imgzoo_layers.rel_pos import RelPosBias, relative_index_with_class
 from imgzoo_layers.sequential import SharedSequential
-from imgzoo_layers.tables import BiasTable, Computed, Size, Tabled
+from imgzoo_layers.tables import BiasTable, Computed, GridTable, Size, Tabled
 from imgzoo_layers.transformer import GammaBlock, scaled
 from imgzoo_layers.util import pair
 
@@ -84,24 +84,28 @@ class Beit(TokenModel):
     """Args:
     rel_pos: a bias by offset in each block, its own
     shared_rel_pos: one that all blocks share
+    abs_pos: add learned positions to the tokens
     """
 
     exchanged = (Norms("layernorm"),)
     layer_groups = {
-        "stem": r"^cls_token|^patch_embed|^rel_pos_bias",
+        "stem": r"^cls_token|^pos_embed|^patch_embed|^rel_pos_bias",
         "blocks": [(r"^blocks\.(\d+)", None), (r"^norm", (99999,))],
     }
-    no_decay = ("cls_token", "*relative_position_bias_table")
+    no_decay = ("cls_token", "pos_embed", "*relative_position_bias_table")
+    tables = {"pos_embed": GridTable()}
 
     def __init__(self, img_size: int | Size = 224, patch_size: int = 16, in_chans: int = 3, num_classes: int = 1000,
                  global_pool: str = "avg", embed_dim: int = 768, depth: int = 12, num_heads: int = 12,
                  mlp_ratio: float = 4.0, layer_scale: float | None = 1e-5, rel_pos: bool = True,
-                 shared_rel_pos: bool = False, drop_rate: float = 0.0, pos_drop_rate: float = 0.0,
-                 proj_drop_rate: float = 0.0, attn_drop_rate: float = 0.0, drop_path_rate: float = 0.0,
-                 fc_norm: bool | None = None):  # fmt: skip
+                 shared_rel_pos: bool = False, abs_pos: bool = False, drop_rate: float = 0.0,
+                 pos_drop_rate: float = 0.0, proj_drop_rate: float = 0.0, attn_drop_rate: float = 0.0,
+                 drop_path_rate: float = 0.0, fc_norm: bool | None = None):  # fmt: skip
         super().__init__(num_classes, in_chans, img_size, patch_size, embed_dim, depth, global_pool)
         dim, hidden = embed_dim, int(embed_dim * mlp_ratio)
         self.cls_token = nn.Parameter(torch.empty(1, 1, dim))
+        count = 1 + self.grid[0] * self.grid[1]
+        self.pos_embed = nn.Parameter(torch.empty(1, count, dim)) if abs_pos else None
         self.patch_embed = PatchEmbed(pair(patch_size), in_chans, dim)
         self.pos_drop = dropout_of(pos_drop_rate)
         self.rel_pos_bias = RelPosBias(self.grid, num_heads, prefix=1) if shared_rel_pos else None
@@ -121,6 +125,8 @@ class Beit(TokenModel):
         """Truncated normal of std 0.02; the last layers of each block shrink with depth, the classifier starts tiny."""
         init_linear_(self)
         trunc_normal_(self.cls_token, std=0.02)
+        if self.pos_embed is not None:
+            trunc_normal_(self.pos_embed, std=0.02)
         with torch.no_grad():
             block: Any
             for depth, block in enumerate(self.blocks, start=1):
@@ -131,8 +137,10 @@ class Beit(TokenModel):
 
     def embed(self, x: Tensor) -> State:  # (B, 3, H, W) -> (B, 1 + N, C)
         x = self.patch_embed(self.sized_input(x))
-        x = self.pos_drop(torch.cat([self.cls_token.expand(x.shape[0], -1, -1), x], dim=1))
-        return x, None if self.rel_pos_bias is None else self.rel_pos_bias()
+        x = torch.cat([self.cls_token.expand(x.shape[0], -1, -1), x], dim=1)
+        if self.pos_embed is not None:
+            x = x + self.pos_embed
+        return self.pos_drop(x), None if self.rel_pos_bias is None else self.rel_pos_bias()
 
     def forward_features(self, x: Tensor) -> Tensor:
         return self.norm(self.blocks(self.embed(x))[0])

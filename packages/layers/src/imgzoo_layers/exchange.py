@@ -72,8 +72,8 @@ class Norms(NamedTuple):
 
         def make(old: nn.Module) -> nn.Module:
             name = _fitting(key, of_maps=isinstance(old, MAPS)) if key else norm
-            same = name is None or (isinstance(name, str) and isinstance(old, KINDS.get(name, ())))
-            new = old if same else _like(old, name)
+            same = isinstance(name, str) and isinstance(old, KINDS.get(name, ()))
+            new = old if name is None or same else _like(old, name)
             if eps is not None:
                 new.eps = eps  # type: ignore[assignment]
             return new
@@ -125,7 +125,10 @@ def _width(norm: nn.Module) -> int:
     for name in ("num_features", "num_channels"):
         if hasattr(norm, name):
             return int(getattr(norm, name))
-    return int((norm.normalized_shape if isinstance(norm, nn.LayerNorm) else norm.dim)[-1])
+    if isinstance(norm, RmsNorm):
+        return norm.dim[0]
+    assert isinstance(norm, nn.LayerNorm)
+    return norm.normalized_shape[-1]
 
 
 def _exchange(

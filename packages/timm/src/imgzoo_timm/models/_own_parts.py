@@ -52,7 +52,8 @@ def give_parts(model: Any, own: dict[str, Any], loaded: bool) -> None:
         OptionError: what is left of the blocks has no class of its own.
     """
     spec = imgzoo.get_spec(model.name)
-    made = {key: each.default for key, each in parameters_of(spec.load())[0].items()} | spec.kwargs | model.model_args
+    defaults = {key: each.default for key, each in parameters_of(spec.load())[0].items()}
+    made = {**defaults, **spec.kwargs, **model.model_args}
     if made["block"] not in BLOCKS or (made["mlp"] != "mlp" and "mlp_layer" not in own):
         raise OptionError(f"{model.name} has blocks whose parts are not replaced one by one: give block_fn={Block!r}, "
                           "or a class that derives from it, and mlp_layer, too")  # fmt: skip

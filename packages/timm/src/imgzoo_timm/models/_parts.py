@@ -54,8 +54,6 @@ def tell_parts(model: Any) -> None:
         if kind in TELL and (kind.__module__ != blocks.__name__ or hasattr(part, "skip")):
             own = {name: each for name, each in TELL[kind](part).items() if not hasattr(type(part), name)}
             part.__dict__.update(own)
-    if isinstance(model, beit.Beit):
-        model.__dict__["pos_embed"] = None  # which clients ask for
     if isinstance(model, swin_transformer.SwinTransformer):
         tell_stages(model)
     if isinstance(model, resnet.ResNet):
