@@ -23,7 +23,7 @@ def other(name: str, option: str) -> dict[str, object]:
     if option != "norm":
         return {option: OTHER[option]}
     of = exchanges_of(imgzoo.get_spec(name).load())["norm"].of
-    return {"norm": "simplenorm" if of.startswith(("layernorm", "rmsnorm")) else "groupnorm1" if of == "batchnorm"
+    return {"norm": "simplenorm" if of.startswith("layernorm") else "groupnorm1" if of != "groupnorm1"
             else "batchnorm"}  # fmt: skip
 
 
