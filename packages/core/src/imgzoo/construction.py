@@ -60,12 +60,12 @@ def built(build: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
     """The network, with those of its parts exchanged that its constructor has no word for."""
     later = exchanges_of(build)
     model = build(**{name: value for name, value in arguments.items() if name not in later})
-    exchange_parts(build, model, {name: value for name, value in arguments.items() if name in later})
+    exchange_parts(build, model, arguments)
     return model
 
 
 def exchange_parts(build: Callable[..., Any], model: Any, options: Mapping[str, Any]) -> None:
-    """Change a finished network as the options say that its constructor does not take."""
+    """Change a finished network as those of the options say that its constructor does not take."""
     by_part: dict[Callable[..., None], dict[str, Any]] = {}
     for name, part in exchanges_of(build).items():
         if options.get(name) is not None:

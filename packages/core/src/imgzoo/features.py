@@ -177,8 +177,9 @@ def take_forms(module: nn.Module, state: dict[str, Any], prefix: str, *rest: Any
     """Give keys of another form of a feature extractor their names, in place; what fits nothing stays as it is."""
     extractor: Any = module
     own, network = module.state_dict().keys(), extractor.model.state_dict().keys()
+    known = network | extractor.pruned
     for key in [key for key in state if key.startswith(prefix) and key[len(prefix) :] not in own]:
-        plain = native_key(key[len(prefix) :], network | extractor.pruned)
+        plain = native_key(key[len(prefix) :], known)
         if plain is not None:
             weight = state.pop(key)
             if plain in network:

@@ -123,6 +123,7 @@ EXCHANGED: dict[str, Any] = {
 """Options that may change parts of a finished network, and their types (see `imgzoo_layers.exchange`)."""
 
 
+@cache  # a model is created by way of several readers
 def parameters_of(build: Callable[..., Any]) -> tuple[Parameters, bool]:
     """The options of a network: those its constructor takes and those of its `exchanged`; True if it takes any."""
     own, anything = constructor_of(build)
@@ -140,7 +141,7 @@ def exchanges_of(build: Callable[..., Any]) -> Mapping[str, Callable[..., None]]
     return {name: part for part in getattr(build, "exchanged", ()) for name in part.options if name not in own}
 
 
-@cache  # a model is created by way of several readers
+@cache
 def constructor_of(build: Callable[..., Any]) -> tuple[Parameters, bool]:
     """The options a constructor takes, those it hands to its base class included; True if it takes any.
 

@@ -228,8 +228,9 @@ def children_in_order(model: nn.Module, flat: bool) -> dict[str, nn.Module]:
 def take_forms(module: Any, state: dict[str, Any], prefix: str, *_: Any) -> None:
     """Give keys of the network's other extractors their names here, in place; what no level needs may be missing."""
     own, network = module.state_dict(), module.joined().state_dict().keys()
+    known = network | module.held[0].pruned
     for key in [key for key in state if key.startswith(prefix) and key[len(prefix) :] not in own]:
-        plain = native_key(key[len(prefix) :], network | module.held[0].pruned)
+        plain = native_key(key[len(prefix) :], known)
         if plain is not None:
             weight = state.pop(key)
             if plain in network:
@@ -242,8 +243,7 @@ def take_forms(module: Any, state: dict[str, Any], prefix: str, *_: Any) -> None
 
 def needed_keys(model: ImageModel, indices: Sequence[int]) -> Set[str]:
     """Keys of what levels of a whole network need."""
-    shared = {id(each): each for each in (*model.parameters(), *model.buffers())}
-    return FeatureModel(deepcopy(model, shared), indices).model.state_dict().keys()
+    return FeatureModel(with_same_tensors(model), indices).model.state_dict().keys()
 
 
 class FeatureListNet(Extractor):

@@ -341,10 +341,9 @@ def network_class(native: type) -> type:
             fix_init = getattr(cfg, "fix_init", None) if fix_init is None else fix_init
             options = options_of(native, cfg, options)
             made = {key: None for key in parameters_of(native)[0] if options.get(key, 0) is None}
-        options = {**made, **spelled(native, options)}
-        later = {name: options.pop(name) for name in exchanges_of(native) if name in options}
-        native.__init__(self, **options)  # type: ignore[misc]
-        exchange_parts(native, self, later)
+        options, later = {**made, **spelled(native, options)}, exchanges_of(native)
+        native.__init__(self, **{name: value for name, value in options.items() if name not in later})  # type: ignore[misc]
+        exchange_parts(native, self, options)
         self.after_construction()
         if fix_init is not None:
             scale_by_depth(self, fix_init)
