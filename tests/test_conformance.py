@@ -11,7 +11,7 @@ from imgzoo.testing.kit import model_checks
 
 sys.path.insert(0, str(Path(__file__).parent / "parity"))
 from small import FACTS, QUICK, SMALLEST
-from structures import IDLE, REDUCED, STRUCTURES
+from structures import REDUCED, STRUCTURES
 
 PLUGINS = ("core", "archs-cnn", "archs-transformer", "archs-efficientnet", "optim", "data", "train")
 SMALL = 15_000_000
@@ -38,8 +38,6 @@ def models():
 def cases(family, name, options, suffix, always):
     for subject, check in model_checks(imgzoo.get_spec(name), options=options):
         marks = [] if always else [pytest.mark.slow]
-        if check.name == "rates_drop" and name in IDLE:
-            marks.append(pytest.mark.xfail(raises=AssertionError, strict=True))
         yield pytest.param(subject, check, id=f"{family}-{name}-{check.name}{suffix}", marks=marks)
 
 

@@ -3,8 +3,8 @@
 `packages/archs-*/tests/structures/FAMILY.json` holds their `names`; those compared in `double` precision, because
 rounding in float32 adds up to more than the bound, on either side; `sizes`, where the peer takes certain sizes only or
 a network is slow; options that make the smallest quick to check (`shrunk`); and those that all are built with, here
-and in the peer, because they are too large (`reduced`). `idle` lack the part that a rate of their family drops.
-`"peer": false` marks a family that the peer lacks: the conformance kit alone proves it.
+and in the peer, because they are too large (`reduced`). `"peer": false` marks a family that the peer lacks: the
+conformance kit alone proves it.
 """
 
 import json
@@ -21,4 +21,3 @@ REDUCED: dict[str, dict[str, Any]] = {
 COMPARED = {family: names for family, names in STRUCTURES.items() if ROWS[family].get("peer", True)}
 DOUBLE = {name for row in ROWS.values() for name in row.get("double", ())}
 SIZES = {name: tuple(sizes) for row in ROWS.values() for name, sizes in row.get("sizes", {}).items()}
-IDLE = {name for row in ROWS.values() for name in row.get("idle", ())}

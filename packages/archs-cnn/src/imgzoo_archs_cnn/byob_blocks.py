@@ -56,7 +56,7 @@ class Residual(ByobBlock):
     def __init__(self, sizes: Sizes, make: Makers, drop_path: float):
         super().__init__()
         self.shortcut = make.shortcut(sizes)
-        self.drop_path = drop_path_of(drop_path)
+        self.drop_path = drop_path_of(drop_path if self.shortcut is not None else 0.0)
         self.act = create_act(make.act_out, inplace=True)
 
     def join(self, x: Tensor, y: Tensor) -> Tensor:
@@ -166,7 +166,7 @@ class MergeableBlock(ByobBlock):
         same = sizes.dim_in == sizes.dim and sizes.stride == 1 and sizes.before == sizes.dilation
         self.identity = make.norm(sizes.dim, apply_act=False) if same else None
         self.add_branches(sizes, make)
-        self.drop_path = drop_path_of(drop_path)
+        self.drop_path = drop_path_of(drop_path if same else 0.0)
         self.attn = make.gate(sizes.dim)
         self.act = create_act(make.act, inplace=True)
         self.reparam_conv: nn.Conv2d | None = None

@@ -15,7 +15,7 @@ from imgzoo.model import Feature, FeatureInfo, ImageModel
 from imgzoo_layers.attention_pool import AttentionPool2d
 from imgzoo_layers.bottleneck_attention import BottleneckAttention
 from imgzoo_layers.conv import ConvNormAct
-from imgzoo_layers.drop import drop_path_rates
+from imgzoo_layers.drop import DropBlock2d, DropPath, drop_path_rates
 from imgzoo_layers.gate import ContextGate, create_gate
 from imgzoo_layers.halo import HaloAttention
 from imgzoo_layers.head import ClassifierHead, NormMlpHead
@@ -113,6 +113,8 @@ class ByobNet(ImageModel):
             stages.append(stage)
             self.reached.append(self.reached[-1] * stride)
         self.stages = nn.Sequential(*stages)
+        self._refuse_idle(DropPath, drop_path_rate=drop_path_rate)
+        self._refuse_idle(DropBlock2d, drop_block_rate=drop_block_rate)
         self.final_conv = make_conv(dim, num_features) if num_features else nn.Identity()
         self.num_features = self.head_hidden_size = dim = num_features or dim
         self.feature_info = FeatureInfo([*levels, Feature(dim, self.reached[-1], "final_conv")])

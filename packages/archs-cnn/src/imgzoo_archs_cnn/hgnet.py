@@ -109,7 +109,7 @@ class Block(nn.Module):
             self.aggregation = nn.Sequential(ConvAct(total, dim // 2, lab=lab), ConvAct(dim // 2, dim, lab=lab))
         else:
             self.aggregation = nn.Sequential(ConvAct(total, dim, lab=lab), Gate(dim))
-        self.drop_path = drop_path_of(drop_path)
+        self.drop_path = drop_path_of(drop_path if residual else 0.0)
 
     def forward(self, x: Tensor) -> Tensor:
         y, outputs = x, [x]

@@ -31,7 +31,7 @@ class Bottleneck(nn.Module):
         self.conv3 = ConvNormAct(hidden, dim, norm=norm, apply_act=False)
         self.act3 = create_act(act_out)
         self.downsample = downsample
-        self.drop_path = drop_path_of(drop_path)
+        self.drop_path = drop_path_of(drop_path if downsample is not None else 0.0)
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.conv3(self.se(self.conv2(self.conv1(x))))

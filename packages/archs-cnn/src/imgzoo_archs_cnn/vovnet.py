@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from imgzoo.model import Feature, FeatureInfo, ImageModel
 from imgzoo_layers.conv import ConvNormAct, SeparableConvNormAct
-from imgzoo_layers.drop import drop_path_of, drop_path_rates
+from imgzoo_layers.drop import DropPath, drop_path_of, drop_path_rates
 from imgzoo_layers.gate import create_gate
 from imgzoo_layers.head import ClassifierHead
 from imgzoo_layers.init import init_fan_out_
@@ -33,7 +33,7 @@ class Block(nn.Module):
         )
         self.conv_concat = ConvNormAct(dim_all, dim_out, norm=norm)
         self.attn = create_gate(gate, dim_out)
-        self.drop_path = drop_path_of(drop_path) if residual else nn.Identity()
+        self.drop_path = drop_path_of(drop_path if residual else 0.0)
 
     def forward(self, x: Tensor) -> Tensor:
         maps, y = [x], self.conv_reduction(x)
@@ -87,6 +87,7 @@ class VovNet(ImageModel):
             stages.append(Stage(nn.MaxPool2d(3, 2, ceil_mode=True) if i else nn.Identity(), blocks))
             levels.append(Feature(dim, 4 * 2**i, f"stages.{i}"))
         self.stages = nn.Sequential(*stages)
+        self._refuse_idle(DropPath, drop_path_rate=drop_path_rate)
         self.feature_info = FeatureInfo(levels)
         self.num_features = dim
         self.head = ClassifierHead(dim, num_classes, global_pool, drop_rate)

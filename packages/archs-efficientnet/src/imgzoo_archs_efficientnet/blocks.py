@@ -83,7 +83,7 @@ class ConvBnAct(nn.Module):
                                 groups_of(dim, 1, group_size))  # fmt: skip
         self.bn1 = common.norm(dim_out, act=act)
         self.aa = create_aa(common.aa if blurred else None, dim_out, stride)
-        self.drop_path = drop_path_of(drop_path)
+        self.drop_path = drop_path_of(drop_path if self.skip else 0.0)
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.aa(self.bn1(self.conv(x)))
@@ -116,7 +116,7 @@ class DepthwiseSeparable(nn.Module):
         self.se = make_gate(common, dim, gate, act, gate_base)
         self.conv_pw = create_conv(dim, dim_out, 1, 1, common.padding)
         self.bn2 = common.norm(dim_out, act=act, apply_act=act_out)
-        self.drop_path = drop_path_of(drop_path)
+        self.drop_path = drop_path_of(drop_path if self.skip else 0.0)
 
     def forward(self, x: Tensor) -> Tensor:
         y = x
@@ -146,7 +146,7 @@ class InvertedResidual(nn.Module):
         self.se = make_gate(common, hidden, gate, act, expansion)
         self.conv_pwl = create_conv(hidden, dim_out, kernel_out, 1, padding)
         self.bn3 = common.norm(dim_out, act=act, apply_act=False)
-        self.drop_path = drop_path_of(drop_path)
+        self.drop_path = drop_path_of(drop_path if self.skip else 0.0)
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.aa(self.bn2(self.conv_dw(self.bn1(self.conv_pw(x)))))
@@ -169,7 +169,7 @@ class CondConvResidual(nn.Module):
         self.se = make_gate(common, hidden, gate, act, expansion)
         self.conv_pwl = CondConv2d(hidden, dim_out, 1, 1, padding, experts=experts)
         self.bn3 = common.norm(dim_out, act=act, apply_act=False)
-        self.drop_path = drop_path_of(drop_path)
+        self.drop_path = drop_path_of(drop_path if self.skip else 0.0)
         self.routing_fn = nn.Linear(dim, experts)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -196,7 +196,7 @@ class EdgeResidual(nn.Module):
         self.se = make_gate(common, hidden, gate, act, expansion)
         self.conv_pwl = create_conv(hidden, dim_out, 1, 1, common.padding)
         self.bn2 = common.norm(dim_out, act=act, apply_act=False)
-        self.drop_path = drop_path_of(drop_path)
+        self.drop_path = drop_path_of(drop_path if self.skip else 0.0)
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.se(self.aa(self.bn1(self.conv_exp(x))))
@@ -229,7 +229,7 @@ class UniversalInvertedResidual(nn.Module):
         self.dw_end = depthwise(dim_out, kernel_out, 1 if kernel or kernel_in else stride, dilation, False)
         scale = common.layer_scale
         self.layer_scale = LayerScale2d(dim_out, scale) if scale is not None else nn.Identity()
-        self.drop_path = drop_path_of(drop_path)
+        self.drop_path = drop_path_of(drop_path if self.skip else 0.0)
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.dw_mid(self.pw_exp(self.dw_start(x)))
@@ -251,7 +251,7 @@ class MobileAttention(nn.Module):
                                           norm=partial(common.norm, apply_act=False))  # fmt: skip
         scale = common.layer_scale
         self.layer_scale = LayerScale2d(dim, scale) if scale is not None else nn.Identity()
-        self.drop_path = drop_path_of(drop_path)
+        self.drop_path = drop_path_of(drop_path if self.skip else 0.0)
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.layer_scale(self.attn(self.norm(x)))

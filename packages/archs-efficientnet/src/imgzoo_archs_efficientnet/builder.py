@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
-from imgzoo.errors import CapabilityError
 from imgzoo.model import Feature
 from imgzoo_layers.util import make_divisible
 
@@ -169,8 +168,6 @@ def build_stages(
             blocks.append(build_block(row, common, shape, next(drops), group_size, experts, rounding))
         built.append(nn.Sequential(*blocks))
         last = Feature(walk.dim, walk.reduction, f"blocks.{i}")
-    if drop_path_rate and not any(block.skip for stage in built for block in stage):
-        raise CapabilityError("no block of this network has a branch to drop; leave drop_path_rate out")
     return nn.Sequential(*built), [*levels, last]
 
 

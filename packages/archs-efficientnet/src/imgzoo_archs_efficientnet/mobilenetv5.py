@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from imgzoo.model import FeatureInfo, ImageModel, Parts, Shortened
 from imgzoo.model.tables import Size, pair
 from imgzoo_layers.conv import ConvNormAct
+from imgzoo_layers.drop import DropPath
 from imgzoo_layers.exchange import Acts, Norms
 from imgzoo_layers.head import linear_or_none
 from imgzoo_layers.hidden_head import HiddenPool
@@ -74,6 +75,7 @@ class MobileNetV5(ImageModel):
         common = Common(norm, ACT, padding, None, None, None, False, layer_scale)
         self.conv_stem = ConvNormAct(in_chans, stem_size, 3, 2, padding, norm=norm, bias=stem_bias)
         self.blocks, levels = build_stages(decode_stages(stages), stem_size, Rounding(), common, 32, drop_path_rate)
+        self._refuse_idle(DropPath, drop_path_rate=drop_path_rate)
         self.feature_info = FeatureInfo([levels[0]._replace(module="conv_stem"), *levels[1:]])
         pool = "avg" if global_pool is None and num_classes else global_pool or ""
         fine, coarse = levels[-2].channels, levels[-1].channels

@@ -45,7 +45,7 @@ class LinearBottleneck(nn.Module):
         self.se = SqueezeExcite(hidden, rd_channels=squeezed, norm=nn.BatchNorm2d) if gated else nn.Identity()
         self.act_dw = nn.ReLU6()
         self.conv_pwl = ConvNormAct(hidden, dim_out, apply_act=False)
-        self.drop_path = drop_path_of(drop_path)
+        self.drop_path = drop_path_of(drop_path if self.dim else 0.0)
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.conv_pwl(self.act_dw(self.se(self.conv_dw(self.conv_exp(x)))))

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from imgzoo.model import FeatureInfo, ImageModel
 from imgzoo_layers.conv import create_conv
+from imgzoo_layers.drop import DropPath
 from imgzoo_layers.norm_act import NormAct, get_norm_act
 from imgzoo_layers.pool import GlobalPool
 from imgzoo_layers.prune import fit_to_file, out_channels
@@ -55,6 +56,7 @@ class MobileTrunk(ImageModel):
         common = Common(make_norm, act, padding, aa, make_gate, gate_act, gate_from_expanded, layer_scale)
         self.blocks, levels = build_stages(decode_stages(stages, depth, depth_rounding), dim, rounding, common,
                                            output_stride, drop_path_rate, group_size, experts)  # fmt: skip
+        self._refuse_idle(DropPath, drop_path_rate=drop_path_rate)
         self.global_pool = GlobalPool(global_pool)
         self._add_head(levels[-1].channels, num_features, make_norm, act, padding)
         classifier = nn.Linear(self.head_hidden_size, num_classes) if num_classes else nn.Identity()

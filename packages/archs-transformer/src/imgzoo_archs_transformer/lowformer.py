@@ -6,6 +6,7 @@ from functools import partial
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from imgzoo.errors import CapabilityError
 from imgzoo.model import Feature, FeatureInfo, ImageModel, Parts
 from imgzoo_layers.act import create_act
 from imgzoo_layers.attention import Attending
@@ -119,6 +120,8 @@ class LowFormer(HiddenHead, ImageModel):
                  num_classes: int = 1000, in_chans: int = 3, global_pool: str = "avg", drop_rate: float = 0.0,
                  proj_drop_rate: float = 0.0, drop_path_rate: float = 0.0):  # fmt: skip
         super().__init__(num_classes, in_chans)
+        if proj_drop_rate and not attn_mlp:
+            raise CapabilityError("these blocks have nothing that proj_drop_rate drops; leave it out")
         style, make = Style(), partial(Block, attn=attn, mlp=attn_mlp, mlp_drop=proj_drop_rate)
         stages = build_stages(style, in_chans, widths, depths, expand, drop_path_rate, make)
         self.stem, self.stages, self.feature_info = stages

@@ -5,9 +5,9 @@ import fnmatch
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from imgzoo.errors import UsageError
+from imgzoo.errors import CapabilityError, UsageError
 from imgzoo.features import FeatureInfo
 
 from .levels import Leveled
@@ -62,6 +62,12 @@ class ImageModel(Leveled):
     if TYPE_CHECKING:  # parts are set by name, so their types are not known
 
         def __getattr__(self, name: str) -> Any: ...
+
+    def _refuse_idle(self, layer: type[nn.Module], **rates: float) -> None:
+        """Refuse what is to be dropped by a `layer` that these blocks have none of; for a family's constructor."""
+        for name, rate in rates.items():
+            if rate and not any(isinstance(module, layer) for module in self.modules()):
+                raise CapabilityError(f"these blocks have nothing that {name} drops; leave it out")
 
     # forward path
 
