@@ -22,7 +22,7 @@ def layer(name: str) -> type[nn.Module]:
 
 def built(name: str, **options):
     """The peer's network, smaller where it can be, and the options that made it so."""
-    for smaller in (QUICK[name], {}):
+    for smaller in (QUICK.get(name, {}), {}):
         try:
             return timm.create_model(name, **smaller, **options), smaller
         except (TypeError, AssertionError, AttributeError) as error:
@@ -43,13 +43,15 @@ def alike(name: str, word: str, value: object) -> None:
         torch.testing.assert_close(ours(x), expected, rtol=0, atol=1e-5 * expected.abs().max().item())
 
 
-@pytest.mark.parametrize("name", [name for name, parts in PARTS.items() if "act" in parts])
+@pytest.mark.parametrize("name", [*(name for name, parts in PARTS.items() if "act" in parts), "efficientvit_b0",
+                                  "efficientvit_l1"])  # fmt: skip
 def test_an_activation(name):
     alike(name, "act_layer", nn.Mish)
 
 
 NORMS = [(name, kind) for name, parts in PARTS.items() if "norm" in parts
          for kind in (TOKENS if parts["norm"].of in ("layernorm", "layernorm*") else MAPS)]  # fmt: skip
+NORMS += [("mambaout_femto", kind) for kind in TOKENS]
 
 
 @pytest.mark.parametrize("name, kind", NORMS)

@@ -14,7 +14,7 @@ from imgzoo_layers.exchange import Norms
 from imgzoo_layers.head import linear_or_none
 from imgzoo_layers.hidden_head import HiddenHead, HiddenPool
 from imgzoo_layers.init import trunc_normal_
-from imgzoo_layers.norm import LayerNorm, LayerNorm2d
+from imgzoo_layers.norm import LayerNorm
 from imgzoo_layers.stage import Stage
 
 
@@ -24,14 +24,14 @@ class Stem(nn.Module):
     def __init__(self, in_chans: int, dim: int, act: str, mid_norm: bool):
         super().__init__()
         self.conv1 = nn.Conv2d(in_chans, dim // 2, 3, 2, 1)
-        self.norm1 = LayerNorm2d(dim // 2) if mid_norm else nn.Identity()
+        self.norm1 = LayerNorm(dim // 2) if mid_norm else nn.Identity()
         self.act = create_act(act)
         self.conv2 = nn.Conv2d(dim // 2, dim, 3, 2, 1)
         self.norm2 = LayerNorm(dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.conv2(self.act(self.norm1(self.conv1(x))))
-        return self.norm2(x.permute(0, 2, 3, 1))
+        x = self.act(self.norm1(self.conv1(x).permute(0, 2, 3, 1)))
+        return self.norm2(self.conv2(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1))
 
 
 class Downsample(nn.Module):

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from imgzoo.model import Feature, FeatureInfo, ImageModel
 from imgzoo_layers.act import create_act
-from imgzoo_layers.exchange import Acts, Norms
+from imgzoo_layers.exchange import Norms
 from imgzoo_layers.head import linear_or_none
 from imgzoo_layers.hidden_head import HiddenHead, HiddenPool
 
@@ -90,9 +90,10 @@ class EfficientVit(HiddenHead, ImageModel):
 
     Args:
         large: fused blocks first, attention only in the last stages
+        act: activation of the blocks, in large networks of the head too; GELU's approximation there, else hard swish
     """
 
-    exchanged = (Acts("hard_swish", ("!head.*",)), Norms("batchnorm", ("!head.*",)))
+    exchanged = (Norms("batchnorm", ("!head.*",)),)
     parts = ImageModel.parts._replace(head="head.classifier.4")
     hidden = ("head.in_conv", "head.classifier.0", "head.classifier.1", "head.classifier.2")
     flat_parts = ("stem",)
@@ -104,10 +105,10 @@ class EfficientVit(HiddenHead, ImageModel):
 
     def __init__(self, widths: Sequence[int] = (8, 16, 32, 64, 128), depths: Sequence[int] = (1, 2, 2, 2, 2),
                  head_dim: int = 16, head_widths: Sequence[int] = (1024, 1280), large: bool = False,
-                 num_classes: int = 1000, in_chans: int = 3, global_pool: str = "avg",
+                 act: str | None = None, num_classes: int = 1000, in_chans: int = 3, global_pool: str = "avg",
                  drop_rate: float = 0.0):  # fmt: skip
         super().__init__(num_classes, in_chans)
-        style = Style("gelu_tanh", 1e-7) if large else Style()
+        style = Style(act or "gelu_tanh", 1e-7) if large else Style(act or "hard_swish")
         dim, *dims = widths
         stem: OrderedDict[str, nn.Module] = OrderedDict(in_conv=conv_act(style, in_chans, dim, 3, 2))
         for i in range(depths[0]):
@@ -122,7 +123,7 @@ class EfficientVit(HiddenHead, ImageModel):
         self.stages = nn.Sequential(*stages)
         self.feature_info = FeatureInfo(levels)
         self.num_features, self.head_hidden_size = dim, head_widths[1]
-        self.head = Head(style, dim, head_widths, num_classes, global_pool, drop_rate)
+        self.head = Head(style if large else Style(), dim, head_widths, num_classes, global_pool, drop_rate)
 
     def forward_features(self, x: Tensor) -> Tensor:  # (B, 3, H, W) -> (B, C, H/32, W/32)
         return self.stages(self.stem(x))

@@ -153,7 +153,7 @@ class MlpMixer(TokenModel):
         token_ratio: hidden channels of the mlp between tokens as a multiple of their number
     """
 
-    exchanged = (Acts("gelu"), Norms("layernorm", ("!*.gate.norm",)))
+    exchanged = (Acts(("gelu", "silu")), Norms("layernorm", ("!*.gate.norm",)))
     layer_groups = {"stem": r"^stem", "blocks": [(r"^blocks\.(\d+)", None), (r"^norm", (99999,))]}
     no_decay = ()
     pools = ("avg", "max", "avgmax")

@@ -38,20 +38,19 @@ MAP_NORMS = (*NORM_ACT, "simplenorm2d", "frozenbatchnorm2d")
 
 
 class Acts(NamedTuple):
-    """Option `act`: every activation called `of` becomes another."""
+    """Option `act`: every activation called `of` becomes another; several names for what a class may have."""
 
-    of: str
+    of: str | tuple[str, ...]
     where: tuple[str, ...] = ()
     options: tuple[str, ...] = ("act",)
 
     def __call__(self, model: nn.Module, act: Act) -> None:
         """Change the activations in place; `ValueError` for a name that is none."""
-        kind = next(each for each in get_act(self.of).__mro__ if each.__module__.startswith("torch."))
-        form = getattr(create_act(self.of), "approximate", "")
+        kinds = {_kind_and_form(create_act(name)) for name in ((self.of,) if isinstance(self.of, str) else self.of)}
         get_act(act)
 
         def chosen(part: nn.Module) -> bool:
-            return isinstance(part, kind) and getattr(part, "approximate", "") == form
+            return _kind_and_form(part) in kinds
 
         _exchange(model, self.where, chosen, lambda old: create_act(act, inplace=bool(getattr(old, "inplace", False))))
 
@@ -79,6 +78,12 @@ class Norms(NamedTuple):
             return new
 
         _exchange(model, self.where, chosen, make)
+
+
+def _kind_and_form(act: nn.Module) -> tuple[type, str]:
+    """Torch's class of an activation, which ours derive from, and which of its formulas it is."""
+    kind = next(each for each in type(act).__mro__ if each.__module__.startswith("torch."))
+    return kind, getattr(act, "approximate", "")
 
 
 def _fitting(norm: str, of_maps: bool) -> str:
