@@ -20,6 +20,10 @@ OTHER = {"act": "mish", "eps": 3.0}
 
 def other(name: str, option: str) -> dict[str, object]:
     """A value that differs from what the network has."""
+    if option.endswith("_bias"):
+        models = (imgzoo.create_model(name, device="meta", **QUICK[name], **{option: each}) for each in (True, None))
+        with_biases, plain = (model.state_dict().keys() for model in models)
+        return {option: with_biases != plain}
     if option != "norm":
         return {option: OTHER[option]}
     of = exchanges_of(imgzoo.get_spec(name).load())["norm"].of

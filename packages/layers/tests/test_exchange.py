@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from imgzoo_layers.exchange import Acts, Norms
+from imgzoo_layers.exchange import Acts, Biases, Norms
 from imgzoo_layers.norm import GroupNorm1, LayerNorm, LayerNorm2d, LayerNormFp32, RmsNorm, RmsNorm2d, SimpleNorm
 from imgzoo_layers.norm_act import BatchNormAct2d, GroupNormAct, RmsNormAct2d
 
@@ -70,6 +70,18 @@ def test_a_name_means_the_form_that_the_place_needs():
     net = Net()
     Norms("layernorm2d")(net, "rmsnorm")
     assert type(net.map) is RmsNorm2d and isinstance(net.tokens, nn.LayerNorm)
+
+
+def test_biases_come_as_zeros_and_go():
+    net = nn.ModuleDict({"attn": nn.ModuleDict({"qkv": nn.Linear(4, 12), "q": nn.Conv2d(4, 4, 1, bias=False)})})
+    kept = net["attn"]["qkv"].bias
+    change = Biases(("*.qkv", "*.q"))
+    change(net, qkv_bias=True)
+    assert net["attn"]["qkv"].bias is kept and not net["attn"]["q"].bias.any()
+    change(net, qkv_bias=False)
+    assert list(net.state_dict()) == ["attn.qkv.weight", "attn.q.weight"]
+    with pytest.raises(ValueError, match="no part that this option changes"):
+        Biases(("*.kv",))(net, qkv_bias=True)
 
 
 def test_the_same_norm_stays_and_an_epsilon_comes_alone():

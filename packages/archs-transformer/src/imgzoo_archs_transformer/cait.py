@@ -7,7 +7,7 @@ from imgzoo.model import TokenModel
 from imgzoo_layers.attention import Attending, head_width
 from imgzoo_layers.class_attention import ClassAttention
 from imgzoo_layers.drop import dropout_of
-from imgzoo_layers.exchange import Acts, Norms
+from imgzoo_layers.exchange import Acts, Biases, Norms
 from imgzoo_layers.init import init_linear_, trunc_normal_
 from imgzoo_layers.mlp import Mlp
 from imgzoo_layers.norm import LayerNorm
@@ -58,7 +58,7 @@ class Cait(TokenModel):
         mlp_ratio_token_only: the hidden width of their mlp, as a multiple of the width
     """
 
-    exchanged = (Acts("gelu"), Norms("layernorm"))
+    exchanged = (Acts("gelu"), Norms("layernorm"), Biases(("*.attn.q*", "*.attn.[kv]")))
     parts = TokenModel.parts._replace(tail=("cls_token", "blocks_token_only"))
     tables = {"pos_embed": GridTable()}
     token_joins_late = True

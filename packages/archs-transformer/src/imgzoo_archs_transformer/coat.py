@@ -11,7 +11,7 @@ from imgzoo.errors import UsageError
 from imgzoo.model import FeatureInfo, ImageModel, Parts, Shortened
 from imgzoo_layers.attention import head_width
 from imgzoo_layers.drop import drop_path_of, dropout_of
-from imgzoo_layers.exchange import Norms
+from imgzoo_layers.exchange import Biases, Norms
 from imgzoo_layers.init import init_linear_, trunc_normal_
 from imgzoo_layers.mlp import Mlp
 from imgzoo_layers.norm import LayerNorm
@@ -149,7 +149,7 @@ class CoaT(ImageModel):
         parallel_depth: blocks in which the last three scales exchange
     """
 
-    exchanged = (Norms("layernorm", ("!patch_embed*.norm", "!stem.1")),)
+    exchanged = (Norms("layernorm", ("!patch_embed*.norm", "!stem.1")), Biases(("*.qkv",)))
     parts = Parts(stem=(), stages=("serial_blocks1", "serial_blocks2", "serial_blocks3", "serial_blocks4"),
                   norm=("norm4",), pool="", head="head")  # fmt: skip
     shortened = Shortened

@@ -9,7 +9,7 @@ from imgzoo.errors import UsageError
 from imgzoo.model import TokenModel
 from imgzoo_layers.attention import Attending, Attention, head_width
 from imgzoo_layers.drop import drop_path_rates, dropout_of
-from imgzoo_layers.exchange import Norms
+from imgzoo_layers.exchange import Biases, Norms
 from imgzoo_layers.init import init_linear_, trunc_normal_
 from imgzoo_layers.mlp import Mlp
 from imgzoo_layers.norm import LayerNorm
@@ -85,7 +85,7 @@ class ConVit(TokenModel):
     local_up_to_layer: blocks at the start whose attention prefers neighbors
     """
 
-    exchanged = (Norms("layernorm"),)
+    exchanged = (Norms("layernorm"), Biases(("*.attn.q*", "*.attn.v")))
     tables = {"pos_embed": GridTable()}
 
     def __init__(self, img_size: int | tuple[int, int] = 224, patch_size: int = 16, in_chans: int = 3,

@@ -11,7 +11,7 @@ from imgzoo.features import to_map
 from imgzoo.model import Feature, FeatureInfo, ImageModel, Parts, swap_in
 from imgzoo_layers.attention import Attending, Attention, head_width
 from imgzoo_layers.drop import drop_path_of, drop_path_rates, dropout_of
-from imgzoo_layers.exchange import Norms
+from imgzoo_layers.exchange import Biases, Norms
 from imgzoo_layers.init import init_linear_, trunc_normal_
 from imgzoo_layers.mlp import Mlp
 from imgzoo_layers.norm import LayerNorm
@@ -130,7 +130,7 @@ class CrossVit(ImageModel):
         multi_conv: patches by three convolutions
     """
 
-    exchanged = (Norms("layernorm"),)
+    exchanged = (Norms("layernorm"), Biases(("*.attn.qkv", "*.attn.w[qkv]")))
     default_levels = (2, 5)
     parts = Parts(stem=("embed",), stages=("blocks",), norm=("norm.0", "norm.1"), pool="", head=("head.0", "head.1"))
     layer_groups = {

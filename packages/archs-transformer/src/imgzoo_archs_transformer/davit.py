@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from imgzoo.model import Feature, FeatureInfo, ImageModel
 from imgzoo_layers.attention import Attending, head_width
 from imgzoo_layers.drop import drop_path_of, drop_path_rates
-from imgzoo_layers.exchange import Norms
+from imgzoo_layers.exchange import Biases, Norms
 from imgzoo_layers.head import norm_and_head
 from imgzoo_layers.init import init_linear_
 from imgzoo_layers.mlp import Mlp
@@ -96,7 +96,7 @@ class DaVit(ImageModel):
         head_norm_first: norm before the pool
     """
 
-    exchanged = (Norms("layernorm2d", options=("norm",)),)
+    exchanged = (Norms("layernorm2d", options=("norm",)), Biases(("*.attn.qkv",)))
     parts = ImageModel.parts._replace(norm=("norm_pre",))
 
     layer_groups = {

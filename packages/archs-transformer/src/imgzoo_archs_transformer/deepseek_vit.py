@@ -14,6 +14,7 @@ from imgzoo_layers.padding import pad_to_multiple
 from imgzoo_layers.patch_embed import PatchEmbed
 from imgzoo_layers.rotary import AnyGridRotary
 from imgzoo_layers.rotary_attention import RotaryAttention
+from imgzoo_layers.tables import Size
 
 from .vision_encoder import Block, Blocks, Classifier, Encoder, State, whole
 
@@ -44,6 +45,7 @@ class DeepSeekEncoder(Encoder):
 
     Args:
         downsample_ratio: side of the square of patches that becomes one token
+        dynamic_img_pad: take images whose sides the patches do not divide, too
     """
 
     merging = "align"
@@ -56,9 +58,10 @@ class DeepSeekEncoder(Encoder):
     def __init__(self, patch_size: int = 14, in_chans: int = 3, num_classes: int = 0, global_pool: str | None = None,
                  out_features: int = 0, embed_dim: int = 1024, depth: int = 32, num_heads: int = 16,
                  mlp_ratio: float = 2.75, downsample_ratio: int = 3, rope_theta: float = 10000.0, eps: float = 1e-6,
-                 drop_rate: float = 0.0, proj_drop_rate: float = 0.0, attn_drop_rate: float = 0.0,
-                 drop_path_rate: float = 0.0):  # fmt: skip
+                 dynamic_img_pad: bool = False, drop_rate: float = 0.0, proj_drop_rate: float = 0.0,
+                 attn_drop_rate: float = 0.0, drop_path_rate: float = 0.0):  # fmt: skip
         super().__init__(num_classes, in_chans)
+        self.dynamic_img_pad = dynamic_img_pad
         self.patch_size, self.embed_dim, dim = (patch_size, patch_size), embed_dim, embed_dim
         norm = partial(RmsNorm, eps=eps)
         self.patch_embed = PatchEmbed(self.patch_size, in_chans, dim)
@@ -74,8 +77,15 @@ class DeepSeekEncoder(Encoder):
         self.add_head(out_features or dim, global_pool, drop_rate)
         init_linear_(self)
 
+    def grid_of(self, x: Tensor) -> Size:
+        if self.dynamic_img_pad:
+            return -(x.shape[-2] // -self.patch_size[0]), -(x.shape[-1] // -self.patch_size[1])
+        return x.shape[-2] // self.patch_size[0], x.shape[-1] // self.patch_size[1]
+
     def embed(self, x: Tensor) -> State:
-        grid = x.shape[-2] // self.patch_size[0], x.shape[-1] // self.patch_size[1]
+        if self.dynamic_img_pad:
+            x = F.pad(x, [0, -x.shape[-1] % self.patch_size[1], 0, -x.shape[-2] % self.patch_size[0]])
+        grid = self.grid_of(x)
         return self.patch_embed(whole(x, self.patch_size)), self.rope(grid), grid
 
     def finished(self, tokens: Tensor) -> Tensor:
@@ -90,6 +100,7 @@ class DeepSeekViT(Classifier):
 
     Args:
         downsample_ratio: side of the square of patches that becomes one token
+        dynamic_img_pad: take images whose sides the patches do not divide, too
     """
 
     parts = Classifier.parts._replace(norm=("encoder.norm",), tail=("encoder.aligner", "norm"))
@@ -101,14 +112,14 @@ class DeepSeekViT(Classifier):
     def __init__(self, patch_size: int = 14, in_chans: int = 3, num_classes: int = 1000, global_pool: str = "avg",
                  merges: bool = False, out_features: int = 0, embed_dim: int = 1024, depth: int = 32,
                  num_heads: int = 16, mlp_ratio: float = 2.75, downsample_ratio: int = 3, rope_theta: float = 10000.0,
-                 eps: float = 1e-6, drop_rate: float = 0.0, proj_drop_rate: float = 0.0, attn_drop_rate: float = 0.0,
-                 drop_path_rate: float = 0.0):  # fmt: skip
+                 eps: float = 1e-6, dynamic_img_pad: bool = False, drop_rate: float = 0.0, proj_drop_rate: float = 0.0,
+                 attn_drop_rate: float = 0.0, drop_path_rate: float = 0.0):  # fmt: skip
         if merges and not out_features:
             raise UsageError("merges needs out_features, the channels of merged tokens")
         out = out_features if merges else 0
         encoder = DeepSeekEncoder(patch_size, in_chans, 0, "", out, embed_dim, depth, num_heads, mlp_ratio,
-                                  downsample_ratio, rope_theta, eps, 0.0, proj_drop_rate, attn_drop_rate,
-                                  drop_path_rate)  # fmt: skip
+                                  downsample_ratio, rope_theta, eps, dynamic_img_pad, 0.0, proj_drop_rate,
+                                  attn_drop_rate, drop_path_rate)  # fmt: skip
         super().__init__(encoder, RmsNorm(encoder.head_hidden_size, eps=eps, affine=False), merges, num_classes,
                          global_pool, drop_rate)  # fmt: skip
         init_linear_(self)

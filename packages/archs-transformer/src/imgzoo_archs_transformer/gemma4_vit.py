@@ -180,7 +180,7 @@ class Gemma4Encoder(Encoder):
         init_gemma_(self)
 
     def embed(self, x: Tensor) -> State:
-        grid = x.shape[-2] // self.patch_size[0], x.shape[-1] // self.patch_size[1]
+        grid = self.grid_of(x)
         return self.patch_embed(whole(x, self.step), grid), self.rotary_emb(grid), grid
 
     def merged(self, x: Tensor) -> Tensor:

@@ -94,6 +94,9 @@ class Hiera(ImageModel):
     """Args:
     window_pos: rows and columns of the table of the whole image, beside one of a window; none for one table
     expand_proj: widen in the projection of the shortcut
+    mask_unit_attn: whether each stage attends in mask units, or over the map
+    dim_mul: factor of the channels from stage to stage
+    head_mul: factor of the attention heads from stage to stage
     """
 
     exchanged = (Norms("layernorm"),)
@@ -105,8 +108,10 @@ class Hiera(ImageModel):
 
     def __init__(self, img_size: int | Size = 224, embed_dim: int = 96, num_heads: int = 1,
                  depths: Sequence[int] = (2, 3, 16, 3), mlp_ratio: float = 4.0, window_pos: Size | None = None,
-                 expand_proj: bool = True, layer_scale: float | None = None, num_classes: int = 1000, in_chans: int = 3,
-                 global_pool: str = "avg", drop_rate: float = 0.0, drop_path_rate: float = 0.0):  # fmt: skip
+                 expand_proj: bool = True, mask_unit_attn: Sequence[bool] = (True, True, False, False),
+                 dim_mul: float = 2.0, head_mul: float = 2.0, layer_scale: float | None = None,
+                 num_classes: int = 1000, in_chans: int = 3, global_pool: str = "avg", drop_rate: float = 0.0,
+                 drop_path_rate: float = 0.0):  # fmt: skip
         super().__init__(num_classes, in_chans)
         self.img_size = pair(img_size)
         self.grid = grid_of(self.img_size)
@@ -118,15 +123,16 @@ class Hiera(ImageModel):
             self.tables: Mapping[str, Any] = {"pos_embed": GridTable()}
             self.pos_embed = nn.Parameter(torch.zeros(1, self.grid[0] * self.grid[1], embed_dim))
             self.pos_embed_win = None
-        blocks, levels, dim = [], [], embed_dim
+        blocks, levels, dim, dim_out, heads = [], [], embed_dim, embed_dim, num_heads
         for i, drops in enumerate(drop_path_rates(drop_path_rate, depths)):
+            if i:
+                dim_out, heads = int(dim * dim_mul), int(heads * head_mul)
             for j, drop in enumerate(drops):
-                first, dim_out = i > 0 and j == 0, embed_dim * 2**i
+                first = i > 0 and j == 0
                 inside = i - first  # pooling happens where the stage before attended
-                area = UNIT * UNIT // POOL**inside if inside < 2 else 0
+                area = UNIT * UNIT // POOL**inside if mask_unit_attn[inside] else 0
                 left = UNIT * UNIT // POOL**i if first else 0
-                blocks.append(Block(dim, dim_out, num_heads * 2**i, area, left, mlp_ratio, expand_proj, layer_scale,
-                                    drop))  # fmt: skip
+                blocks.append(Block(dim, dim_out, heads, area, left, mlp_ratio, expand_proj, layer_scale, drop))
                 dim = dim_out
             levels.append(Feature(dim, 4 * 2**i, f"blocks.{len(blocks) - 1}"))
         self.blocks = nn.Sequential(*blocks)

@@ -92,6 +92,8 @@ class HieraDet(ImageModel):
 
     Args:
         pos_size: rows and columns of the table of the whole image
+        dim_mul: factor of the channels from stage to stage
+        head_mul: factor of the attention heads from stage to stage
     """
 
     exchanged = (Acts("gelu"), Norms("layernorm"))
@@ -104,19 +106,21 @@ class HieraDet(ImageModel):
 
     def __init__(self, embed_dim: int = 96, num_heads: int = 1, depths: Sequence[int] = (2, 3, 16, 3),
                  global_blocks: Sequence[int] = (12, 16, 20), window_size: Sequence[int] = (8, 4, 14, 7),
-                 pos_size: Size = (7, 7), mlp_ratio: float = 4.0, layer_scale: float | None = None,
-                 num_classes: int = 1000, in_chans: int = 3, global_pool: str = "avg", drop_rate: float = 0.0,
-                 drop_path_rate: float = 0.0):  # fmt: skip
+                 pos_size: Size = (7, 7), mlp_ratio: float = 4.0, dim_mul: float = 2.0, head_mul: float = 2.0,
+                 layer_scale: float | None = None, num_classes: int = 1000, in_chans: int = 3,
+                 global_pool: str = "avg", drop_rate: float = 0.0, drop_path_rate: float = 0.0):  # fmt: skip
         super().__init__(num_classes, in_chans)
         self.patch_embed = PatchEmbed(in_chans, embed_dim)
         self.pos_embed = nn.Parameter(torch.empty(1, embed_dim, *pos_size))
         self.pos_embed_window = nn.Parameter(torch.empty(1, embed_dim, window_size[0], window_size[0]))
-        blocks, levels, dim = [], [], embed_dim
+        blocks, levels, dim, dim_out, heads = [], [], embed_dim, embed_dim, num_heads
         for i, drops in enumerate(drop_path_rates(drop_path_rate, depths)):
+            if i:
+                dim_out, heads = int(dim * dim_mul), int(heads * head_mul)
             for j, drop in enumerate(drops):
-                halve, dim_out = i > 0 and j == 0, embed_dim * 2**i
+                halve = i > 0 and j == 0
                 window = 0 if len(blocks) in global_blocks else window_size[i - halve]
-                blocks.append(Block(dim, dim_out, num_heads * 2**i, window, halve, mlp_ratio, layer_scale, drop))
+                blocks.append(Block(dim, dim_out, heads, window, halve, mlp_ratio, layer_scale, drop))
                 dim = dim_out
             levels.append(Feature(dim, 4 * 2**i, f"blocks.{len(blocks) - 1}"))
         self.blocks = nn.Sequential(*blocks)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from imgzoo.model import Feature, FeatureInfo, ImageModel, Parts
 from imgzoo_layers.attention import Attention as HeadAttention
 from imgzoo_layers.drop import drop_path_rates
-from imgzoo_layers.exchange import Acts, Norms
+from imgzoo_layers.exchange import Acts, Biases, Norms
 from imgzoo_layers.head import linear_or_none
 from imgzoo_layers.init import init_linear_, trunc_normal_
 from imgzoo_layers.mlp import Mlp
@@ -91,7 +91,7 @@ class Nest(ImageModel):
         pad_type: border of convolutions: "" (symmetric) or "same" (as TensorFlow pads)
     """
 
-    exchanged = (Acts("gelu"), Norms("layernorm*"))
+    exchanged = (Acts("gelu"), Norms("layernorm*"), Biases(("*.attn.qkv",)))
     reads_maps = True
     parts = Parts(stem=("patch_embed",), stages=("levels",), norm=("norm",), pool="global_pool", head="head")
     layer_groups = {

@@ -78,7 +78,7 @@ class Qwen3Encoder(Encoder):
         trunc_normal_(self.pos_embed, std=0.02)
 
     def embed(self, x: Tensor) -> State:
-        grid = x.shape[-2] // self.patch_size[0], x.shape[-1] // self.patch_size[1]
+        grid = self.grid_of(x)
         x = self.patch_embed(whole(x, self.step)) + stretched(self.pos_embed, grid, self.pos_grid)
         return x, self.rope(grid), grid
 

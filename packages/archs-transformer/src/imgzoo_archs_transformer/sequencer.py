@@ -53,12 +53,13 @@ class Block(nn.Module):
 class Patches(nn.Module):
     """Cut the image into patches: (B, 3, H, W) -> (B, H/size, W/size, C)."""
 
-    def __init__(self, in_chans: int, dim: int, size: int):
+    def __init__(self, in_chans: int, dim: int, size: int, norm: bool):
         super().__init__()
         self.proj = nn.Conv2d(in_chans, dim, size, size)
+        self.norm = LayerNorm(dim) if norm else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.proj(x).permute(0, 2, 3, 1)
+        return self.norm(self.proj(x).permute(0, 2, 3, 1))
 
 
 class Downsample(nn.Module):
@@ -75,6 +76,7 @@ class Downsample(nn.Module):
 class Sequencer2d(ImageModel):
     """Args:
     patch_sizes: how much each stage reduces the map, along a side
+    stem_norm: a norm behind the stem
     hidden_sizes: states of each direction of the recurrent layers
     drop_path_rate: stochastic depth: probability that a block is skipped, the same for all
     """
@@ -96,10 +98,11 @@ class Sequencer2d(ImageModel):
 
     def __init__(self, depths: Sequence[int] = (4, 3, 8, 3), patch_sizes: Sequence[int] = (7, 2, 1, 1),
                  embed_dims: Sequence[int] = (192, 384, 384, 384), hidden_sizes: Sequence[int] = (48, 96, 96, 96),
-                 mlp_ratio: float = 3.0, num_classes: int = 1000, in_chans: int = 3, global_pool: str = "avg",
-                 drop_rate: float = 0.0, proj_drop_rate: float = 0.0, drop_path_rate: float = 0.0):  # fmt: skip
+                 mlp_ratio: float = 3.0, stem_norm: bool = False, num_classes: int = 1000, in_chans: int = 3,
+                 global_pool: str = "avg", drop_rate: float = 0.0, proj_drop_rate: float = 0.0,
+                 drop_path_rate: float = 0.0):  # fmt: skip
         super().__init__(num_classes, in_chans)
-        self.stem = Patches(in_chans, embed_dims[0], patch_sizes[0])
+        self.stem = Patches(in_chans, embed_dims[0], patch_sizes[0], stem_norm)
         stages, levels, reached = [], [], patch_sizes[0]
         for i, depth in enumerate(depths):
             dim, down = embed_dims[i], nn.Identity()

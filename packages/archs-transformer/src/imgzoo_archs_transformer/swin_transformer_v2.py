@@ -46,12 +46,13 @@ class CosineAttention(Tabled, WindowAttending):
     }
     sized_by = "window"
 
-    def __init__(self, dim: int, heads: int, window: Size, trained: int, attn_drop: float, proj_drop: float):
+    def __init__(self, dim: int, heads: int, window: Size, trained: int, qkv_bias: bool, attn_drop: float,
+                 proj_drop: float):  # fmt: skip
         super().__init__(heads, head_width(dim, heads), attn_drop)
         self.dim, self.window, self.trained = dim, window, trained
         self.logit_scale = nn.Parameter(torch.full((heads, 1, 1), math.log(10)))
-        self.q_bias = nn.Parameter(torch.zeros(dim))
-        self.v_bias = nn.Parameter(torch.zeros(dim))
+        self.q_bias = nn.Parameter(torch.zeros(dim)) if qkv_bias else None
+        self.v_bias = nn.Parameter(torch.zeros(dim)) if qkv_bias else None
         self.cpb_mlp = nn.Sequential(nn.Linear(2, 512), nn.ReLU(), nn.Linear(512, heads, bias=False))
         self.qkv = nn.Linear(dim, 3 * dim, bias=False)
         self.proj = nn.Linear(dim, dim)
@@ -60,7 +61,10 @@ class CosineAttention(Tabled, WindowAttending):
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         area = x.shape[1]
-        qkv = F.linear(x, self.qkv.weight, torch.cat([self.q_bias, self.k_bias, self.v_bias]))
+        if self.q_bias is None or self.v_bias is None:
+            qkv = self.qkv(x)
+        else:
+            qkv = F.linear(x, self.qkv.weight, torch.cat([self.q_bias, self.k_bias, self.v_bias]))
         q, k, v = qkv.unflatten(2, (3, self.num_heads, self.head_dim)).permute(2, 0, 3, 1, 4).unbind(0)
         temperature = self.logit_scale.clamp(max=math.log(100)).exp() / self.scale
         q, k = F.normalize(q, dim=-1) * temperature, F.normalize(k, dim=-1)
@@ -73,10 +77,10 @@ class Block(ShiftedWindows):
     """Attention in windows, then mlp, each normalized at its end: (B, H, W, C) -> (B, H, W, C)."""
 
     def __init__(self, dim: int, heads: int, resolution: Size, window: Size, trained: int, shifted: bool,
-                 always_partition: bool, dynamic: bool, mlp_ratio: float, drop: float, attn_drop: float,
-                 drop_path: float):  # fmt: skip
+                 always_partition: bool, dynamic: bool, mlp_ratio: float, qkv_bias: bool, drop: float,
+                 attn_drop: float, drop_path: float):  # fmt: skip
         super().__init__(resolution, window, shifted, always_partition, dynamic)
-        self.attn = CosineAttention(dim, heads, self.window, trained, attn_drop, drop)
+        self.attn = CosineAttention(dim, heads, self.window, trained, qkv_bias, attn_drop, drop)
         self.norm1 = nn.LayerNorm(dim)
         self.drop_path1 = drop_path_of(drop_path)
         self.mlp = Mlp(dim, int(dim * mlp_ratio), drop=drop)
@@ -117,8 +121,9 @@ class SwinTransformerV2(SwinTransformer):
                  depths: Sequence[int] = (2, 2, 6, 2), num_heads: Sequence[int] = (3, 6, 12, 24),
                  window_size: int | Sequence[int | Size] = 7, trained_windows: int | Sequence[int] = 0,
                  always_partition: bool = False, dynamic_img_size: bool = False, mlp_ratio: float = 4.0,
-                 num_classes: int = 1000, in_chans: int = 3, global_pool: str = "avg", drop_rate: float = 0.0,
-                 proj_drop_rate: float = 0.0, attn_drop_rate: float = 0.0, drop_path_rate: float = 0.1):  # fmt: skip
+                 qkv_bias: bool = True, num_classes: int = 1000, in_chans: int = 3, global_pool: str = "avg",
+                 drop_rate: float = 0.0, proj_drop_rate: float = 0.0, attn_drop_rate: float = 0.0,
+                 drop_path_rate: float = 0.1):  # fmt: skip
         super(SwinTransformer, self).__init__(num_classes, in_chans)
         self.img_size, self.patch_size, self.dynamic_img_size = pair(img_size), pair(patch_size), dynamic_img_size
         self.set_windows(windows_of(window_size, len(depths)))
@@ -126,7 +131,7 @@ class SwinTransformerV2(SwinTransformer):
         self.patch_embed = PatchEmbed(patch_size, in_chans, embed_dim)
         stages, levels = [], []
         make_block = partial(Block, always_partition=always_partition, dynamic=dynamic_img_size, mlp_ratio=mlp_ratio,
-                             drop=proj_drop_rate, attn_drop=attn_drop_rate)  # fmt: skip
+                             qkv_bias=qkv_bias, drop=proj_drop_rate, attn_drop=attn_drop_rate)  # fmt: skip
         for i, drops in enumerate(drop_path_rates(drop_path_rate, depths)):
             dim, resolution = embed_dim * 2**i, self.resolution(i)
             down = PatchMerging(dim // 2, dim) if i else nn.Identity()

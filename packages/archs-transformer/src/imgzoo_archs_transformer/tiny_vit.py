@@ -34,13 +34,14 @@ class PatchEmbed(nn.Sequential):
 class MBConv(nn.Module):
     """Widen, 3x3 of each channel, project, on a residual (arXiv:1801.04381): (B, C, H, W) -> (B, C, H, W)."""
 
-    def __init__(self, dim: int, drop_path: float):
+    def __init__(self, dim: int, expand: float, drop_path: float):
         super().__init__()
-        self.conv1 = ConvNorm(dim, 4 * dim)
+        hidden = int(dim * expand)
+        self.conv1 = ConvNorm(dim, hidden)
         self.act1 = nn.GELU()
-        self.conv2 = ConvNorm(4 * dim, 4 * dim, 3, groups=4 * dim)
+        self.conv2 = ConvNorm(hidden, hidden, 3, groups=hidden)
         self.act2 = nn.GELU()
-        self.conv3 = ConvNorm(4 * dim, dim, scale=0.0)
+        self.conv3 = ConvNorm(hidden, dim, scale=0.0)
         self.drop_path = drop_path_of(drop_path)
         self.act3 = nn.GELU()
 
@@ -90,26 +91,27 @@ class Attention(Tabled, WindowAttending):
 class NormMlp(nn.Sequential):
     """Norm, linear, activation, linear: (..., C) -> (..., C)."""
 
-    def __init__(self, dim: int, drop: float):
+    def __init__(self, dim: int, hidden: int, drop: float):
         super().__init__()
         self.norm = nn.LayerNorm(dim)
-        self.fc1 = nn.Linear(dim, 4 * dim)
+        self.fc1 = nn.Linear(dim, hidden)
         self.act = nn.GELU()
         self.drop1 = nn.Dropout(drop)
-        self.fc2 = nn.Linear(4 * dim, dim)
+        self.fc2 = nn.Linear(hidden, dim)
         self.drop2 = nn.Dropout(drop)
 
 
 class Block(nn.Module):
     """Attention in windows, the last ones filled up with zeros, 3x3 of each channel, mlp: (B, H, W, C) -> the same."""
 
-    def __init__(self, dim: int, heads: int, window: int, drop: float, drop_path: float):
+    def __init__(self, dim: int, heads: int, window: int, mlp_ratio: float, kernel: int, drop: float,
+                 drop_path: float):  # fmt: skip
         super().__init__()
         self.attn = Attention(dim, heads, window)
         self.drop_path1 = drop_path_of(drop_path)
-        self.mlp = NormMlp(dim, drop)
+        self.mlp = NormMlp(dim, int(dim * mlp_ratio), drop)
         self.drop_path2 = drop_path_of(drop_path)
-        self.local_conv = ConvNorm(dim, dim, 3, groups=dim)
+        self.local_conv = ConvNorm(dim, dim, kernel, groups=dim)
 
     def forward(self, x: Tensor) -> Tensor:
         size, window = (x.shape[1], x.shape[2]), self.attn.window
@@ -132,7 +134,9 @@ class TinyVit(ImageModel):
     """The first stage is of convolutions, the others attend in windows of `window_sizes`.
 
     Args:
+        expand: widening of the blocks of the first stage
         window_sizes: side of an attention window of each stage in positions
+        local_kernel: kernel of the convolution behind attention
     """
 
     exchanged = (Acts("gelu"),)
@@ -146,6 +150,7 @@ class TinyVit(ImageModel):
 
     def __init__(self, embed_dims: Sequence[int] = (96, 192, 384, 576), depths: Sequence[int] = (2, 2, 6, 2),
                  num_heads: Sequence[int] = (3, 6, 12, 18), window_sizes: Sequence[int] = (7, 7, 14, 7),
+                 mlp_ratio: float = 4.0, expand: float = 4.0, local_kernel: int = 3,
                  num_classes: int = 1000, in_chans: int = 3, global_pool: str = "avg", drop_rate: float = 0.0,
                  proj_drop_rate: float = 0.0, drop_path_rate: float = 0.1):  # fmt: skip
         super().__init__(num_classes, in_chans)
@@ -153,10 +158,11 @@ class TinyVit(ImageModel):
         self.patch_embed = PatchEmbed(in_chans, dim)
         stages, levels = [], []
         for i, drops in enumerate(drop_path_rates(drop_path_rate, depths)):
-            out, down, make = embed_dims[i], nn.Identity(), MBConv
+            out, down, make = embed_dims[i], nn.Identity(), partial(MBConv, expand=expand)
             if i:
                 down = PatchMerging(dim, out)
-                make = partial(Block, heads=num_heads[i], window=window_sizes[i], drop=proj_drop_rate)
+                make = partial(Block, heads=num_heads[i], window=window_sizes[i], mlp_ratio=mlp_ratio,
+                               kernel=local_kernel, drop=proj_drop_rate)  # fmt: skip
             stage = AttentionStage if i else Stage
             stages.append(stage(down, *(make(out, drop_path=drop) for drop in drops)))
             levels.append(Feature(out, 4 * 2**i, f"stages.{i}"))

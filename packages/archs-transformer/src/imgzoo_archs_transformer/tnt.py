@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from imgzoo.model import TokenModel
 from imgzoo_layers.attention import Attending, head_width
 from imgzoo_layers.drop import drop_path_of, drop_path_rates, dropout_of
-from imgzoo_layers.exchange import Norms
+from imgzoo_layers.exchange import Biases, Norms
 from imgzoo_layers.init import init_linear_, trunc_normal_
 from imgzoo_layers.mlp import Mlp
 from imgzoo_layers.sequential import PairSequential
@@ -95,7 +95,7 @@ class TNT(TokenModel):
     legacy: normalize each pixel, not each patch, between the two levels
     """
 
-    exchanged = (Norms("layernorm"),)
+    exchanged = (Norms("layernorm"), Biases(("*.qk", "*.v")))
     layer_groups = {
         "stem": r"^cls_token|^patch_pos|^pixel_pos|^pixel_embed|^norm[12]_proj|^proj",
         "blocks": [(r"^blocks\.(\d+)", None), (r"^norm", (99999,))],

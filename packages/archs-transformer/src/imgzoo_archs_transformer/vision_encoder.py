@@ -105,6 +105,10 @@ class Encoder(Tower):
     def _set_pool(self, global_pool: str) -> None:
         super()._set_pool("" if global_pool == self.merging else global_pool)
 
+    def grid_of(self, x: Tensor) -> Size:
+        """Patches down and across of an image."""
+        return x.shape[-2] // self.patch_size[0], x.shape[-1] // self.patch_size[1]
+
     def embed(self, x: Tensor) -> State:
         raise NotImplementedError
 
@@ -154,7 +158,7 @@ class Classifier(Tower):
 
     def forward_features(self, x: Tensor) -> Tensor:
         """(B, 3, H, W) -> (B, h, w, C), or merged (B, M, out)."""
-        grid = x.shape[-2] // self.patch_size[0], x.shape[-1] // self.patch_size[1]
+        grid = self.encoder.grid_of(x)
         x = self.encoder(x)
         return x if self.merges else x.unflatten(1, grid)
 

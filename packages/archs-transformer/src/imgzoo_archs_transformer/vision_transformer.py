@@ -147,7 +147,7 @@ class VisionTransformer(TokenModel):
     """Args:
     proj_bias: biases of the projections of attention and mlp
     pool_include_prefix: pool class and register tokens, too
-    dynamic_img_pad: pad images to whole patches
+    dynamic_img_pad: take images whose sides the patches do not divide, too
     embed_norm: a norm behind the patch embedding
     block: "block", "res_post", "parallel_things", "parallel_scaling" or "diff_parallel_scaling"
     diff_attn: attention as the difference of two maps
@@ -168,8 +168,9 @@ class VisionTransformer(TokenModel):
                  proj_bias: bool = True, layer_scale: float | None = None, class_token: bool = True,
                  reg_tokens: int = 0, no_embed_class: bool = False, pre_norm: bool = False, final_norm: bool = True,
                  fc_norm: bool | None = None, pool_include_prefix: bool = False, dynamic_img_size: bool = False,
-                 dynamic_img_pad: bool = False, embed_norm: bool = False, norm: str = "layernorm", eps: float = 1e-6,
-                 act: str = "gelu", mlp: str = "mlp", block: str = "block", diff_attn: bool = False,
+                 dynamic_img_pad: bool = False, abs_pos: bool = True, embed_norm: bool = False,
+                 norm: str = "layernorm", eps: float = 1e-6, act: str = "gelu", mlp: str = "mlp",
+                 block: str = "block", diff_attn: bool = False,
                  drop_rate: float = 0.0, pos_drop_rate: float = 0.0, patch_drop_rate: float = 0.0,
                  proj_drop_rate: float = 0.0, attn_drop_rate: float = 0.0, drop_path_rate: float = 0.0):  # fmt: skip
         super().__init__(num_classes, in_chans, img_size, patch_size, embed_dim, depth, global_pool, class_token,
@@ -181,7 +182,7 @@ class VisionTransformer(TokenModel):
         table = self.grid[0] * self.grid[1] + (0 if no_embed_class else self.num_prefix_tokens)
         self.cls_token = nn.Parameter(torch.empty(1, 1, dim)) if class_token else None
         self.reg_token = nn.Parameter(torch.empty(1, reg_tokens, dim)) if reg_tokens else None
-        self.pos_embed = nn.Parameter(torch.empty(1, table, dim))
+        self.pos_embed = nn.Parameter(torch.empty(1, table, dim)) if abs_pos else None
         self._add_tokens(dim)
         self.patch_embed = self.make_patch_embed(in_chans, make_norm if embed_norm else None, not pre_norm)
         self.pos_drop = nn.Dropout(pos_drop_rate)
@@ -223,7 +224,8 @@ class VisionTransformer(TokenModel):
 
     def init_weights(self) -> None:
         """Tables and linear weights truncated normal of std 0.02, tokens nearly zero, as the reference does."""
-        trunc_normal_(self.pos_embed, std=0.02)
+        if self.pos_embed is not None:
+            trunc_normal_(self.pos_embed, std=0.02)
         for token in (self.cls_token, self.reg_token):
             if token is not None:
                 nn.init.normal_(token, std=1e-6)
@@ -240,6 +242,8 @@ class VisionTransformer(TokenModel):
 
     def add_position(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
         table = self.pos_embed
+        if table is None:
+            return torch.cat(self.prefix(x.shape[0]) + [x], dim=1)
         if self.dynamic_img_size:
             table = resize_grid(table, grid, self.grid, 0 if self.no_embed_class else self.num_prefix_tokens)
         if self.no_embed_class:

@@ -27,10 +27,12 @@ class RelPosAttention(Attending):
     """Attention with a bias by offset, its own or the shared one, that `unbiased` first tokens lack: (B, N, C) kept."""
 
     def __init__(self, dim: int, heads: int, rel_pos: nn.Module | None, unbiased: int, qkv_bias: bool,
-                 attn_drop: float, proj_drop: float):  # fmt: skip
+                 qk_norm: bool, attn_drop: float, proj_drop: float):  # fmt: skip
         super().__init__(heads, head_width(dim, heads), attn_drop)
         self.unbiased = unbiased
         self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
+        self.q_norm = LayerNorm(self.head_dim) if qk_norm else nn.Identity()
+        self.k_norm = LayerNorm(self.head_dim) if qk_norm else nn.Identity()
         self.rel_pos = rel_pos
         self.proj = nn.Linear(dim, dim)
         self.proj_drop = nn.Dropout(proj_drop)
@@ -41,7 +43,9 @@ class RelPosAttention(Attending):
             bias = self.rel_pos()
         if bias is not None and self.unbiased:
             bias = F.pad(bias, (self.unbiased, 0, self.unbiased, 0))
-        return self.proj_drop(self.proj(self.attend(q, k, v, bias).transpose(1, 2).flatten(2)))
+        return self.proj_drop(
+            self.proj(self.attend(self.q_norm(q), self.k_norm(k), v, bias).transpose(1, 2).flatten(2))
+        )
 
 
 class Block(nn.Module):
@@ -93,10 +97,11 @@ class VisionTransformerRelPos(TokenModel):
 
     def __init__(self, img_size: int | Size = 224, patch_size: int | Size = 16, in_chans: int = 3,
                  num_classes: int = 1000, global_pool: str = "avg", embed_dim: int = 768, depth: int = 12,
-                 num_heads: int = 12, mlp_ratio: float = 4.0, qkv_bias: bool = True, layer_scale: float | None = 1e-6,
-                 class_token: bool = False, fc_norm: bool = False, rel_pos: str = "mlp", rel_pos_dim: int = 128,
-                 shared_rel_pos: bool = False, post_norm: bool = False, drop_rate: float = 0.0,
-                 proj_drop_rate: float = 0.0, attn_drop_rate: float = 0.0, drop_path_rate: float = 0.0):  # fmt: skip
+                 num_heads: int = 12, mlp_ratio: float = 4.0, qkv_bias: bool = True, qk_norm: bool = False,
+                 layer_scale: float | None = 1e-6, class_token: bool = False, fc_norm: bool = False,
+                 rel_pos: str = "mlp", rel_pos_dim: int = 128, shared_rel_pos: bool = False, post_norm: bool = False,
+                 drop_rate: float = 0.0, proj_drop_rate: float = 0.0, attn_drop_rate: float = 0.0,
+                 drop_path_rate: float = 0.0):  # fmt: skip
         super().__init__(num_classes, in_chans, img_size, patch_size, embed_dim, depth, global_pool, class_token)
         dim, hidden = embed_dim, int(embed_dim * mlp_ratio)
         prefix = self.num_prefix_tokens
@@ -105,7 +110,7 @@ class VisionTransformerRelPos(TokenModel):
             raise UsageError(f"rel_pos is 'mlp' or 'bias', not {rel_pos!r}")
         make_bias = partial(kinds[rel_pos], self.grid, num_heads)
         make_attn = partial(RelPosAttention, dim, num_heads, unbiased=prefix * (rel_pos == "mlp"), qkv_bias=qkv_bias,
-                            attn_drop=attn_drop_rate, proj_drop=proj_drop_rate)  # fmt: skip
+                            qk_norm=qk_norm, attn_drop=attn_drop_rate, proj_drop=proj_drop_rate)  # fmt: skip
         self.cls_token = nn.Parameter(torch.empty(1, 1, dim)) if class_token else None
         self.patch_embed = PatchEmbed(self.patch_size, in_chans, dim)
         self.shared_rel_pos = make_bias() if shared_rel_pos else None

@@ -8,9 +8,9 @@ from torch import Tensor, nn
 
 from imgzoo.errors import UsageError
 from imgzoo.model import Feature, FeatureInfo, ImageModel, Parts
-from imgzoo_layers.attention import Attending, head_width
+from imgzoo_layers.attention import Attending, head_width, layer_scale_of
 from imgzoo_layers.drop import drop_path_of, drop_path_rates
-from imgzoo_layers.exchange import Acts, Norms
+from imgzoo_layers.exchange import Acts, Biases, Norms
 from imgzoo_layers.head import ClassifierHead
 from imgzoo_layers.mlp import Mlp
 from imgzoo_layers.norm import LayerNorm2d
@@ -46,38 +46,49 @@ class Attention(Tabled, Attending):
 
     tables = {"rel_pos_h": OffsetTable(axis=0), "rel_pos_w": OffsetTable(axis=1)}
 
-    def __init__(self, dim: int, heads: int, grid: Size, attn_drop: float, proj_drop: float):
+    def __init__(self, dim: int, heads: int, grid: Size, rel_pos: bool, qk_norm: bool, attn_drop: float,
+                 proj_drop: float):  # fmt: skip
         super().__init__(heads, head_width(dim, heads), attn_drop)
         self.grid = grid
-        self.rel_pos_h = nn.Parameter(torch.zeros(2 * grid[0] - 1, self.head_dim))
-        self.rel_pos_w = nn.Parameter(torch.zeros(2 * grid[1] - 1, self.head_dim))
+        self.rel_pos_h = nn.Parameter(torch.zeros(2 * grid[0] - 1, self.head_dim)) if rel_pos else None
+        self.rel_pos_w = nn.Parameter(torch.zeros(2 * grid[1] - 1, self.head_dim)) if rel_pos else None
         self.qkv = nn.Linear(dim, 3 * dim)
+        self.q_norm = nn.LayerNorm(self.head_dim) if qk_norm else nn.Identity()
+        self.k_norm = nn.LayerNorm(self.head_dim) if qk_norm else nn.Identity()
         self.proj = nn.Linear(dim, dim)
         self.proj_drop = nn.Dropout(proj_drop)
 
     def forward(self, x: Tensor) -> Tensor:
         qkv = self.qkv(x).flatten(1, 2).unflatten(2, (3, self.num_heads, self.head_dim))
         q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+        q, k = self.q_norm(q), self.k_norm(k)
+        x = self.attend(q, k, v, self.bias(q)).transpose(1, 2).flatten(2).unflatten(1, self.grid)
+        return self.proj_drop(self.proj(x))
+
+    def bias(self, q: Tensor) -> Tensor | None:
+        """Scores by distance (B, heads, N, N) of queries (B, heads, N, D)."""
+        if self.rel_pos_h is None or self.rel_pos_w is None:
+            return None
         places = q.unflatten(2, self.grid)
         by_row = torch.einsum("bnhwd,hdk->bnhwk", places, by_distance(self.rel_pos_h, self.grid[0]))
         by_column = torch.einsum("bnhwd,wdk->bnhwk", places, by_distance(self.rel_pos_w, self.grid[1]))
-        bias = (by_row.unsqueeze(-1) + by_column.unsqueeze(-2)).flatten(4).flatten(2, 3)
-        x = self.attend(q, k, v, bias).transpose(1, 2).flatten(2).unflatten(1, self.grid)
-        return self.proj_drop(self.proj(x))
+        return (by_row.unsqueeze(-1) + by_column.unsqueeze(-2)).flatten(4).flatten(2, 3)
 
 
 class Block(nn.Module):
     """Attention in windows (0: over the map), then mlp, each normalized first: (B, H, W, C) -> (B, H, W, C)."""
 
-    def __init__(self, dim: int, heads: int, grid: Size, window: int, mlp_ratio: float, drop: float, attn_drop: float,
-                 drop_path: float):  # fmt: skip
+    def __init__(self, dim: int, heads: int, grid: Size, window: int, mlp_ratio: float, rel_pos: bool, qk_norm: bool,
+                 layer_scale: float | None, drop: float, attn_drop: float, drop_path: float):  # fmt: skip
         super().__init__()
         self.window = window
         self.norm1 = nn.LayerNorm(dim)
-        self.attn = Attention(dim, heads, (window, window) if window else grid, attn_drop, drop)
+        self.attn = Attention(dim, heads, (window, window) if window else grid, rel_pos, qk_norm, attn_drop, drop)
+        self.ls1 = layer_scale_of(dim, layer_scale)
         self.drop_path1 = drop_path_of(drop_path)
         self.norm2 = nn.LayerNorm(dim)
         self.mlp = Mlp(dim, int(dim * mlp_ratio), drop=drop)
+        self.ls2 = layer_scale_of(dim, layer_scale)
         self.drop_path2 = drop_path_of(drop_path)
 
     def attend(self, x: Tensor) -> Tensor:
@@ -90,8 +101,8 @@ class Block(nn.Module):
         return from_windows(x, window, high, wide)[:, :height, :width]
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x + self.drop_path1(self.attend(self.norm1(x)))
-        return x + self.drop_path2(self.mlp(self.norm2(x)))
+        x = x + self.drop_path1(self.ls1(self.attend(self.norm1(x))))
+        return x + self.drop_path2(self.ls2(self.mlp(self.norm2(x))))
 
 
 class Neck(nn.Sequential):
@@ -106,10 +117,11 @@ class VisionTransformerSAM(ImageModel):
     """Without `neck_chans` a norm takes the neck's place.
 
     Args:
+        rel_pos: scores by how far rows and columns lie apart
         neck_chans: channels of the neck; none or 0 for a norm in its place
     """
 
-    exchanged = (Acts("gelu"), Norms("layernorm", ("!neck*",)))
+    exchanged = (Acts("gelu"), Norms("layernorm", ("!neck*",)), Biases(("*.attn.qkv",)))
     parts = Parts(stem=("embed",), stages=("blocks",), norm=("neck",))
     isotropic = True
     layer_groups = {"stem": r"^pos_embed|patch_embed", "blocks": [(r"^blocks\.(\d+)", None), (r"^norm", (99999,))]}
@@ -119,7 +131,8 @@ class VisionTransformerSAM(ImageModel):
 
     def __init__(self, img_size: int | Size = 1024, patch_size: int | Size = 16, embed_dim: int = 768, depth: int = 12,
                  num_heads: int = 12, mlp_ratio: float = 4.0, window_size: int = 14,
-                 global_blocks: Sequence[int] = (2, 5, 8, 11), abs_pos: bool = True, neck_chans: int | None = 256,
+                 global_blocks: Sequence[int] = (2, 5, 8, 11), abs_pos: bool = True, rel_pos: bool = True,
+                 qk_norm: bool = False, layer_scale: float | None = None, neck_chans: int | None = 256,
                  num_classes: int = 1000, in_chans: int = 3, global_pool: str = "avg", drop_rate: float = 0.0,
                  pos_drop_rate: float = 0.0, proj_drop_rate: float = 0.0, attn_drop_rate: float = 0.0,
                  drop_path_rate: float = 0.0):  # fmt: skip
@@ -130,9 +143,10 @@ class VisionTransformerSAM(ImageModel):
         self.pos_embed = nn.Parameter(torch.zeros(1, *self.grid, dim)) if abs_pos else None
         self.patch_embed = PatchEmbed(self.patch_size, in_chans, dim)
         self.pos_drop = nn.Dropout(pos_drop_rate)
+        windows = [0 if i in global_blocks else window_size for i in range(depth)]
         self.blocks = nn.Sequential(*(
-            Block(dim, num_heads, self.grid, 0 if i in global_blocks else window_size, mlp_ratio, proj_drop_rate,
-                  attn_drop_rate, drop) for i, drop in enumerate(drop_path_rates(drop_path_rate, depth)[0])
+            Block(dim, num_heads, self.grid, window, mlp_ratio, rel_pos, qk_norm, layer_scale, proj_drop_rate,
+                  attn_drop_rate, drop) for window, drop in zip(windows, drop_path_rates(drop_path_rate, depth)[0])
         ))  # fmt: skip
         self.feature_info = FeatureInfo(Feature(dim, self.patch_size[0], f"blocks.{i}") for i in range(depth))
         self.neck = Neck(dim, neck_chans) if neck_chans else LayerNorm2d(dim)

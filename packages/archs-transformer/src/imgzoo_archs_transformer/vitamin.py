@@ -1,18 +1,18 @@
 """ViTamin (arXiv:2404.02132): two stages of inverted bottlenecks without batch norm, then a ViT with gated mlps."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch.fx
 from torch import Tensor, nn
 
 from imgzoo.model.tables import check_divides, check_size
 from imgzoo_layers.act import GELU
-from imgzoo_layers.exchange import Acts, Norms
+from imgzoo_layers.exchange import Acts, Biases, Norms
 from imgzoo_layers.init import init_conv_per_group_
 from imgzoo_layers.norm import LayerNorm2d, Norm
 from imgzoo_layers.norm_act import LayerNormAct2d
-from imgzoo_layers.position import resize_grid
-from imgzoo_layers.tables import GridTable, Size
+from imgzoo_layers.tables import GridTable
 
 from .vision_transformer import VisionTransformer
 
@@ -110,28 +110,20 @@ class ViTamin(VisionTransformer):
     Args:
         dims: channels of the two convolutional stages
         depths: blocks of the two convolutional stages
-        dynamic_img_pad: take images whose sides 16 does not divide, too
     """
 
-    exchanged = (Acts("gelu", ("!patch_embed.*",)), Norms("layernorm", ("!blocks.*.mlp.norm",)))
+    exchanged = (Acts("gelu", ("!patch_embed.*",)), Norms("layernorm", ("!blocks.*.mlp.norm",)),
+                 Biases(("*.attn.qkv",)))  # fmt: skip
     tables = {"pos_embed": GridTable()}
 
-    def __init__(self, img_size: int | Size = 224, in_chans: int = 3, num_classes: int = 1000,
-                 global_pool: str = "avg", dims: Sequence[int] = (64, 128), depths: Sequence[int] = (2, 4),
+    settled = ("act", "embed_norm", "eps", "mlp", "norm", "patch_size")
+
+    def __init__(self, dims: Sequence[int] = (64, 128), depths: Sequence[int] = (2, 4), global_pool: str = "avg",
                  embed_dim: int = 384, depth: int = 14, num_heads: int = 6, mlp_ratio: float = 2.0,
-                 abs_pos: bool = True, dynamic_img_size: bool = False, dynamic_img_pad: bool = False,
-                 drop_rate: float = 0.0, pos_drop_rate: float = 0.0, patch_drop_rate: float = 0.0,
-                 proj_drop_rate: float = 0.0, attn_drop_rate: float = 0.0, drop_path_rate: float = 0.0):  # fmt: skip
+                 class_token: bool = False, **options: Any):  # fmt: skip
         self._stages_of = (dims, depths)
-        super().__init__(
-            img_size, 16, in_chans, num_classes, global_pool, embed_dim, depth, num_heads, mlp_ratio, mlp="geglu",
-            class_token=False, dynamic_img_size=dynamic_img_size, dynamic_img_pad=dynamic_img_pad, drop_rate=drop_rate,
-            pos_drop_rate=pos_drop_rate,
-            patch_drop_rate=patch_drop_rate, proj_drop_rate=proj_drop_rate, attn_drop_rate=attn_drop_rate,
-            drop_path_rate=drop_path_rate,
-        )  # fmt: skip
-        if not abs_pos:
-            self.register_parameter("pos_embed", None)
+        super().__init__(global_pool=global_pool, embed_dim=embed_dim, depth=depth, num_heads=num_heads, mlp="geglu",
+                         mlp_ratio=mlp_ratio, class_token=class_token, **options)  # fmt: skip
 
     def make_patch_embed(self, in_chans: int, norm: Norm | None, bias: bool) -> nn.Module:
         return ConvEmbed(in_chans, *self._stages_of, self.embed_dim)
@@ -141,12 +133,6 @@ class ViTamin(VisionTransformer):
         if not self.dynamic_img_size:
             return check_size(x, self.img_size)
         return x if self.dynamic_img_pad else check_divides(x, self.patch_size)
-
-    def add_position(self, x: Tensor, grid: Size) -> Tensor:
-        table = self.pos_embed
-        if table is None:
-            return x
-        return x + (resize_grid(table, grid, self.grid) if self.dynamic_img_size else table)
 
 
 torch.fx.wrap("check_size")

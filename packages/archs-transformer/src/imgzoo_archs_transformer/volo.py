@@ -11,7 +11,7 @@ from imgzoo.errors import UsageError
 from imgzoo.model import Feature, FeatureInfo, ImageModel, Parts
 from imgzoo_layers.attention import Attending, Attention, head_width
 from imgzoo_layers.drop import drop_path_rates
-from imgzoo_layers.exchange import Norms
+from imgzoo_layers.exchange import Biases, Norms
 from imgzoo_layers.head import linear_or_none
 from imgzoo_layers.init import init_linear_, trunc_normal_
 from imgzoo_layers.mlp import Mlp
@@ -119,7 +119,7 @@ class VOLO(ImageModel):
         stem_dim: channels inside the stem
     """
 
-    exchanged = (Norms("layernorm"),)
+    exchanged = (Norms("layernorm"), Biases(("*.attn.q*", "*.attn.v", "*.attn.kv")))
     default_levels = (1, 2, 3)
     parts = Parts(
         stem=("patch_embed",), stages=("network",), norm=("norm",), pool="", head=("head", "aux_head"),

@@ -10,7 +10,7 @@ from imgzoo.model import TokenModel
 from imgzoo_layers.class_attention import ClassAttention
 from imgzoo_layers.cross_covariance import CrossCovarianceAttn, PositionalEncodingFourier
 from imgzoo_layers.drop import drop_path_of
-from imgzoo_layers.exchange import Acts, Norms
+from imgzoo_layers.exchange import Acts, Biases, Norms
 from imgzoo_layers.init import init_linear_, trunc_normal_
 from imgzoo_layers.mlp import Mlp
 from imgzoo_layers.norm import LayerNorm
@@ -100,30 +100,32 @@ class ClassBlock(nn.Module):
 
 class Xcit(TokenModel):
     """Args:
+    cls_attn_layers: blocks of the class token
+    pos_embed: positions by sines and cosines
     tokens_norm: normalize the patches too before the class token's mlp
     """
 
-    exchanged = (Acts("gelu"), Norms("layernorm"))
+    exchanged = (Acts("gelu"), Norms("layernorm"), Biases(("*.attn.q*", "*.attn.[kv]")))
     parts = TokenModel.parts._replace(tail=("cls_token", "cls_attn_blocks"))
     no_decay = ("cls_token", "pos_embed.*")
     token_joins_late = True
     pools = ("token", "avg", "max", "avgmax")
 
     def __init__(self, img_size: int | Size = 224, patch_size: int = 16, embed_dim: int = 384, depth: int = 12,
-                 num_heads: int = 8, mlp_ratio: float = 4.0, layer_scale: float = 1.0, tokens_norm: bool = True,
-                 num_classes: int = 1000, in_chans: int = 3, global_pool: str = "token", drop_rate: float = 0.0,
-                 pos_drop_rate: float = 0.0, proj_drop_rate: float = 0.0, attn_drop_rate: float = 0.0,
-                 drop_path_rate: float = 0.0):  # fmt: skip
+                 num_heads: int = 8, mlp_ratio: float = 4.0, layer_scale: float = 1.0, cls_attn_layers: int = 2,
+                 pos_embed: bool = True, tokens_norm: bool = True, num_classes: int = 1000, in_chans: int = 3,
+                 global_pool: str = "token", drop_rate: float = 0.0, pos_drop_rate: float = 0.0,
+                 proj_drop_rate: float = 0.0, attn_drop_rate: float = 0.0, drop_path_rate: float = 0.0):  # fmt: skip
         super().__init__(num_classes, in_chans, img_size, patch_size, embed_dim, depth, global_pool,
                          dynamic=True)  # fmt: skip
         dim = embed_dim
         self.cls_token = nn.Parameter(torch.empty(1, 1, dim))
         self.patch_embed = ConvPatchEmbed(patch_size, in_chans, dim)
-        self.pos_embed = PositionalEncodingFourier(dim)
+        self.pos_embed = PositionalEncodingFourier(dim) if pos_embed else None
         self.pos_drop = nn.Dropout(pos_drop_rate)
         options = (dim, num_heads, mlp_ratio, layer_scale, attn_drop_rate, proj_drop_rate)
         self.blocks = GridSequential(*(Block(*options, drop_path_rate) for _ in range(depth)))
-        self.cls_attn_blocks = nn.Sequential(*(ClassBlock(*options, tokens_norm) for _ in range(2)))
+        self.cls_attn_blocks = nn.Sequential(*(ClassBlock(*options, tokens_norm) for _ in range(cls_attn_layers)))
         self.norm = LayerNorm(dim)
         self.add_head(drop_rate)
         init_linear_(self)
@@ -135,7 +137,9 @@ class Xcit(TokenModel):
     def embed(self, x: Tensor) -> State:  # (B, 3, H, W) -> (B, N, C)
         x = self.patch_embed(x)
         grid = (x.shape[2], x.shape[3])
-        return self.pos_drop((x + self.pos_embed(x)).flatten(2).transpose(1, 2)), grid
+        if self.pos_embed is not None:
+            x = x + self.pos_embed(x)
+        return self.pos_drop(x.flatten(2).transpose(1, 2)), grid
 
     def ask(self, x: Tensor) -> Tensor:
         """The class token joins and gathers from the finished patches: (B, N, C) -> (B, 1 + N, C)."""

@@ -118,7 +118,9 @@ LINES: dict[str, str] = {
 EXCHANGED: dict[str, Any] = {
     "act": str | Callable[..., Any] | None,
     "eps": float | None,
+    "mlp_bias": bool | None,
     "norm": str | Callable[..., Any] | None,
+    "qkv_bias": bool | None,
 }
 """Options that may change parts of a finished network, and their types (see `imgzoo_layers.exchange`)."""
 

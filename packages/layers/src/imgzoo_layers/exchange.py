@@ -1,6 +1,6 @@
-"""Other activations and norms for a network whose constructor has no word for them.
+"""Other activations, norms and biases for a network whose constructor has no word for them.
 
-A class names in `exchanged` what its options `act`, `norm` and `eps` change when it stands:
+A class names in `exchanged` what its options `act`, `norm`, `eps` and those of biases change when it stands:
 
     exchanged = (Acts("gelu"), Norms("layernorm", ("!patch_embed.*",)))
 
@@ -78,6 +78,26 @@ class Norms(NamedTuple):
             return new
 
         _exchange(model, self.where, chosen, make)
+
+
+class Biases(NamedTuple):
+    """Option `qkv_bias`, or another: the layers get biases, or lose theirs."""
+
+    where: tuple[str, ...]
+    options: tuple[str, ...] = ("qkv_bias",)
+
+    def __call__(self, model: nn.Module, **given: bool) -> None:
+        """Change the layers in place; new biases are zero."""
+        (wanted,) = given.values()
+
+        def change(layer: nn.Module) -> nn.Module:
+            assert isinstance(layer, nn.Linear | nn.Conv2d)
+            if wanted != (layer.bias is not None):
+                zeros = layer.weight.new_zeros(len(layer.weight))
+                layer.bias = nn.Parameter(zeros) if wanted else None
+            return layer
+
+        _exchange(model, self.where, lambda part: isinstance(part, nn.Linear | nn.Conv2d), change)
 
 
 def _kind_and_form(act: nn.Module) -> tuple[type, str]:
