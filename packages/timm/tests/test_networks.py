@@ -8,6 +8,7 @@ from functools import partial
 import pytest
 import torch
 from torch import nn
+from torchvision.models import feature_extraction
 
 import imgzoo
 import imgzoo_timm as timm
@@ -726,3 +727,12 @@ def test_a_second_classifier_is_kept_by_name(name):
         assert isinstance(model(x), tuple) == kept
     with pytest.raises(OptionError, match="leave distillation out"):
         timm.create_model("test_resnet").reset_classifier(5, distillation=True)
+
+
+@pytest.mark.parametrize("name", ["test_vit", "deit_tiny_distilled_patch16_224"])
+@torch.no_grad()
+def test_a_graph_of_a_vision_transformer_is_scripted(name):
+    model = timm.create_model(name).eval()
+    x = torch.randn(1, *model.pretrained_cfg["input_size"])
+    graph = feature_extraction.create_feature_extractor(model, {"norm": "tokens"})
+    torch.testing.assert_close(torch.jit.script(graph)(x)["tokens"], model.forward_features(x))

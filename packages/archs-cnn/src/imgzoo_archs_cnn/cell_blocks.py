@@ -107,6 +107,12 @@ class CellModel(InceptionModel):
             steps.append((paths.get(after, name), partial(advance, cell, name in self.keeps)))
         return steps
 
+    def _advance(self, path: str, step: Any, x: Any) -> tuple[Any, dict[str, Any]]:
+        """The last level is what the last activation gives, which hooks may stand on."""
+        before, last = step(x)
+        x = (before, self.act(last) if path == "act" else last)
+        return x, {path: x}
+
     def _collect(self, x: Any, norm: bool) -> Tensor:
         before, last = x
         return last if before is last else torch.relu(last)  # what the stem makes is a level as it is

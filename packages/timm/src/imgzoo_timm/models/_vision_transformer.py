@@ -1,7 +1,5 @@
 """The vision transformer as research code subclasses it."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from functools import partial
