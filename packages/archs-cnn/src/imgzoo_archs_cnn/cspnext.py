@@ -1,5 +1,6 @@
 """CSPNeXt, the backbone of RTMDet: cross-stage partial networks with large depthwise kernels (arXiv:2212.07784)."""
 
+from collections.abc import Sequence
 from functools import partial
 
 import torch
@@ -12,10 +13,6 @@ from imgzoo_layers.exchange import Acts, Norms
 from imgzoo_layers.gate import EffectiveSqueezeExcite
 from imgzoo_layers.head import ClassifierHead
 from imgzoo_layers.util import dilate
-
-DEPTHS = (3, 6, 6, 3)
-DIMS = (64, 128, 256, 512, 1024)
-"""Width of the stem and of the stages."""
 
 conv_act = partial(ConvNormAct, act="silu")
 
@@ -50,13 +47,13 @@ class Block(nn.Module):
 class Layer(nn.Module):
     """Half of the channels go through blocks, half past them; joined, gated, mixed: (B, C, H, W) -> (B, C, H, W)."""
 
-    def __init__(self, dim: int, dilation: int, shortcut: bool, drops: list[float]):
+    def __init__(self, dim: int, dilation: int, shortcut: bool, expand: float, gated: bool, drops: list[float]):
         super().__init__()
-        half = dim // 2
+        half = int(dim * expand)
         self.short_conv = conv_act(dim, half)
         self.main_conv = conv_act(dim, half)
         self.blocks = nn.Sequential(*[Block(half, dilation, shortcut, drop) for drop in drops])
-        self.attention = EffectiveSqueezeExcite(2 * half)
+        self.attention = EffectiveSqueezeExcite(2 * half) if gated else nn.Identity()
         self.final_conv = conv_act(2 * half, dim)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -80,6 +77,9 @@ class PyramidPooling(nn.Module):
 
 class CspNext(ImageModel):
     """Args:
+    channels: channels of each stage, of which the first has twice those of the stem
+    expand_ratio: channels that go through the blocks of a stage, as a share of its own
+    channel_attention: gates behind the blocks of a stage
     deepen_factor: factor of the depths
     widen_factor: factor of the channels
     """
@@ -95,12 +95,13 @@ class CspNext(ImageModel):
         "coarse": r"^stages\.(\d+)",
     }
 
-    def __init__(self, deepen_factor: float = 1.0, widen_factor: float = 1.0, num_classes: int = 1000,
-                 in_chans: int = 3, global_pool: str = "avg", output_stride: int = 32, drop_rate: float = 0.0,
-                 drop_path_rate: float = 0.0):  # fmt: skip
+    def __init__(self, depths: Sequence[int] = (3, 6, 6, 3), channels: Sequence[int] = (128, 256, 512, 1024),
+                 expand_ratio: float = 0.5, channel_attention: bool = True, deepen_factor: float = 1.0,
+                 widen_factor: float = 1.0, num_classes: int = 1000, in_chans: int = 3, global_pool: str = "avg",
+                 output_stride: int = 32, drop_rate: float = 0.0, drop_path_rate: float = 0.0):  # fmt: skip
         super().__init__(num_classes, in_chans)
-        dim, *dims = (int(dim * widen_factor) for dim in DIMS)
-        depths = [max(round(depth * deepen_factor), 1) for depth in DEPTHS]
+        dim, *dims = (int(dim * widen_factor) for dim in (channels[0] // 2, *channels))
+        depths = [max(round(depth * deepen_factor), 1) for depth in depths]
         half = dim // 2
         self.stem = nn.Sequential(conv_act(in_chans, half, 3, 2), conv_act(half, half, 3), conv_act(half, dim, 3))
         stages, levels, reached = [], [Feature(dim, 2, "stem")], 2
@@ -109,7 +110,8 @@ class CspNext(ImageModel):
         for i, (drops, (stride, before, dilation)) in enumerate(zip(rates, steps)):
             last, out = i == len(dims) - 1, dims[i]
             layers = [conv_act(dim, out, 3, stride, dilation=before), *([PyramidPooling(out)] if last else [])]
-            stages.append(nn.Sequential(*layers, Layer(out, dilation, not last, drops)))
+            layer = Layer(out, dilation, not last, expand_ratio, channel_attention, drops)
+            stages.append(nn.Sequential(*layers, layer))
             dim, reached = out, reached * stride
             levels.append(Feature(dim, reached, f"stages.{i}"))
         self.stages = nn.Sequential(*stages)

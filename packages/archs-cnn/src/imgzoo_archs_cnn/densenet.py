@@ -18,9 +18,9 @@ from imgzoo_layers.pool import GlobalPool, create_aa
 class DenseLayer(nn.Module):
     """All earlier maps of the block, joined, to `growth` new channels through a 1x1 bottleneck of four times that."""
 
-    def __init__(self, dim_in: int, growth: int, drop: float):
+    def __init__(self, dim_in: int, growth: int, bn_size: int, drop: float):
         super().__init__()
-        hidden = 4 * growth
+        hidden = bn_size * growth
         self.norm1 = BatchNormAct2d(dim_in)
         self.conv1 = nn.Conv2d(dim_in, hidden, 1, bias=False)
         self.norm2 = BatchNormAct2d(hidden)
@@ -58,6 +58,7 @@ class Transition(nn.Module):
 class DenseNet(ImageModel):
     """Args:
     growth: channels that each layer adds
+    bn_size: hidden channels of a layer as a multiple of those
     stem: "" for one 7x7 convolution, or "deep" for three 3x3
     """
 
@@ -69,9 +70,9 @@ class DenseNet(ImageModel):
         "coarse": r"^features\.(?:denseblock|transition)(\d+)",
     }
 
-    def __init__(self, depths: Sequence[int] = (6, 12, 24, 16), growth: int = 32, stem: str = "",
-                 aa: str | None = None, num_classes: int = 1000, in_chans: int = 3, global_pool: str = "avg",
-                 drop_rate: float = 0.0, proj_drop_rate: float = 0.0):  # fmt: skip
+    def __init__(self, depths: Sequence[int] = (6, 12, 24, 16), growth: int = 32, bn_size: int = 4,
+                 stem: str = "", aa: str | None = None, num_classes: int = 1000, in_chans: int = 3,
+                 global_pool: str = "avg", drop_rate: float = 0.0, proj_drop_rate: float = 0.0):  # fmt: skip
         super().__init__(num_classes, in_chans)
         self.drop_rate = drop_rate
         dim = 2 * growth
@@ -85,7 +86,7 @@ class DenseNet(ImageModel):
                 dim, reached = dim // 2, reached * 2
             block = DenseBlock()
             for j in range(depth):
-                block.add_module(f"denselayer{j + 1}", DenseLayer(dim + j * growth, growth, proj_drop_rate))
+                block.add_module(f"denselayer{j + 1}", DenseLayer(dim + j * growth, growth, bn_size, proj_drop_rate))
             layers[f"denseblock{i}"] = block
             dim += depth * growth
             levels.append(Feature(dim, reached, f"features.denseblock{i}"))

@@ -15,12 +15,13 @@ from imgzoo_layers.init import trunc_normal_
 
 
 class PartialConv(nn.Module):
-    """3x3 on the first quarter of the channels: (B, C, H, W) -> (B, C, H, W)."""
+    """3x3 on the first of `n_div` parts of the channels: (B, C, H, W) -> (B, C, H, W)."""
 
-    def __init__(self, dim: int):
+    def __init__(self, dim: int, n_div: int):
         super().__init__()
-        self.splits = [dim // 4, dim - dim // 4]
-        self.partial_conv3 = nn.Conv2d(dim // 4, dim // 4, 3, padding=1, bias=False)
+        mixed = dim // n_div
+        self.splits = [mixed, dim - mixed]
+        self.partial_conv3 = nn.Conv2d(mixed, mixed, 3, padding=1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         mixed, same = torch.split(x, self.splits, 1)
@@ -30,12 +31,12 @@ class PartialConv(nn.Module):
 class Block(nn.Module):
     """Mix space partially, then channels, on a residual: (B, C, H, W) -> (B, C, H, W)."""
 
-    def __init__(self, dim: int, mlp_ratio: int, act: str, drop_path: float):
+    def __init__(self, dim: int, mlp_ratio: float, n_div: int, act: str, drop_path: float):
         super().__init__()
-        hidden = mlp_ratio * dim
+        hidden = int(mlp_ratio * dim)
         self.mlp = nn.Sequential(nn.Conv2d(dim, hidden, 1, bias=False), nn.BatchNorm2d(hidden),
                                  create_act(act, inplace=True), nn.Conv2d(hidden, dim, 1, bias=False))  # fmt: skip
-        self.spatial_mixing = PartialConv(dim)
+        self.spatial_mixing = PartialConv(dim, n_div)
         self.drop_path = drop_path_of(drop_path)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -55,6 +56,10 @@ class Stage(nn.Module):
 
 
 class FasterNet(ConvHead, ImageModel):
+    """Args:
+    n_div: how many parts the channels have, of which the first is convolved
+    """
+
     parts = Parts(stem=("patch_embed",), pool="global_pool", head="classifier")
     exchanged = (Norms("batchnorm"),)
     layer_groups = {
@@ -67,11 +72,12 @@ class FasterNet(ConvHead, ImageModel):
         "coarse": r"^stages\.(\d+)",
     }
 
-    def __init__(self, embed_dim: int = 96, depths: Sequence[int] = (1, 2, 8, 2), mlp_ratio: int = 2,
-                 act: str = "relu", head_hidden: int = 1280, num_classes: int = 1000, in_chans: int = 3,
-                 global_pool: str = "avg", drop_rate: float = 0.0, drop_path_rate: float = 0.1):  # fmt: skip
+    def __init__(self, embed_dim: int = 96, depths: Sequence[int] = (1, 2, 8, 2), mlp_ratio: float = 2.0,
+                 n_div: int = 4, patch_size: int = 4, act: str = "relu", head_hidden: int = 1280,
+                 num_classes: int = 1000, in_chans: int = 3, global_pool: str = "avg", drop_rate: float = 0.0,
+                 drop_path_rate: float = 0.1):  # fmt: skip
         super().__init__(num_classes, in_chans)
-        proj = nn.Conv2d(in_chans, embed_dim, 4, 4, bias=False)
+        proj = nn.Conv2d(in_chans, embed_dim, patch_size, patch_size, bias=False)
         self.patch_embed = nn.Sequential(OrderedDict(proj=proj, norm=nn.BatchNorm2d(embed_dim)))
         dim, stages, levels = embed_dim, [], []
         for i, drops in enumerate(drop_path_rates(drop_path_rate, depths)):
@@ -80,8 +86,8 @@ class FasterNet(ConvHead, ImageModel):
                 reduction = nn.Conv2d(dim, 2 * dim, 2, 2, bias=False)
                 dim = 2 * dim
                 down = nn.Sequential(OrderedDict(reduction=reduction, norm=nn.BatchNorm2d(dim)))
-            stages.append(Stage(down, [Block(dim, mlp_ratio, act, drop) for drop in drops]))
-            levels.append(Feature(dim, 4 * 2**i, f"stages.{i}"))
+            stages.append(Stage(down, [Block(dim, mlp_ratio, n_div, act, drop) for drop in drops]))
+            levels.append(Feature(dim, patch_size * 2**i, f"stages.{i}"))
         self.stages = nn.Sequential(*stages)
         self.feature_info = FeatureInfo(levels)
         self._add_head(dim, head_hidden, num_classes, global_pool, drop_rate, act, bias=False)

@@ -61,15 +61,15 @@ class DownsampleNormFirst(nn.Module):
 class GatedConvBlock(nn.Module):
     """act(gate) * (some channels mixed depthwise, some not), on a residual: (B, H, W, C) -> (B, H, W, C)."""
 
-    def __init__(self, dim: int, expansion_ratio: float, conv_ratio: float, act: str, layer_scale: float | None,
-                 drop_path: float):  # fmt: skip
+    def __init__(self, dim: int, expansion_ratio: float, conv_ratio: float, kernel: int, act: str,
+                 layer_scale: float | None, drop_path: float):  # fmt: skip
         super().__init__()
         hidden, mixed = int(expansion_ratio * dim), int(conv_ratio * dim)
         self.norm = LayerNorm(dim)
         self.fc1 = nn.Linear(dim, 2 * hidden)
         self.act = create_act(act)
         self.splits = [hidden, hidden - mixed, mixed]
-        self.conv = nn.Conv2d(mixed, mixed, 7, padding=3, groups=mixed)
+        self.conv = nn.Conv2d(mixed, mixed, kernel, padding=kernel // 2, groups=mixed)
         self.fc2 = nn.Linear(hidden, dim)
         self.ls = layer_scale_of(dim, layer_scale)
         self.drop_path = drop_path_of(drop_path)
@@ -106,7 +106,9 @@ class MambaOut(HiddenHead, ImageModel):
     Args:
         expansion_ratio: hidden channels of a block as a multiple of its width
         conv_ratio: channels that the convolution mixes, as a multiple of the width
+        kernel: kernel of the blocks' convolutions
         norm_first: norms before the strided convolutions, none in the stem, and layer scale
+        layer_scale: initial value of a learned scale on each residual branch; none as `norm_first` says
     """
 
     exchanged = (Norms("layernorm"),)
@@ -120,17 +122,17 @@ class MambaOut(HiddenHead, ImageModel):
     }
 
     def __init__(self, depths: Sequence[int] = (3, 3, 9, 3), dims: Sequence[int] = (96, 192, 384, 576),
-                 expansion_ratio: float = 8 / 3, conv_ratio: float = 1.0, norm_first: bool = False, act: str = "gelu",
-                 num_classes: int = 1000, in_chans: int = 3,
+                 expansion_ratio: float = 8 / 3, conv_ratio: float = 1.0, kernel: int = 7, norm_first: bool = False,
+                 layer_scale: float | None = None, act: str = "gelu", num_classes: int = 1000, in_chans: int = 3,
                  global_pool: str = "avg", drop_rate: float = 0.0, drop_path_rate: float = 0.0):  # fmt: skip
         super().__init__(num_classes, in_chans)
         self.stem = Stem(in_chans, dims[0], act, not norm_first)
-        scale = 1e-5 if norm_first else None
+        scale = 1e-5 if norm_first and layer_scale is None else layer_scale
         make_down, stages = DownsampleNormFirst if norm_first else Downsample, []
         for i, (dim, drops) in enumerate(zip(dims, drop_path_rates(drop_path_rate, depths), strict=True)):
             down = make_down(dims[i - 1], dim) if i else nn.Identity()
             blocks: list[nn.Module] = [
-                GatedConvBlock(dim, expansion_ratio, conv_ratio, act, scale, drop) for drop in drops
+                GatedConvBlock(dim, expansion_ratio, conv_ratio, kernel, act, scale, drop) for drop in drops
             ]
             stages.append(Stage(down, *blocks))
         self.stages = nn.Sequential(*stages)

@@ -67,14 +67,15 @@ class MobileNetV5(ImageModel):
     layout = "nhwc"
 
     def __init__(self, stages: Sequence[Sequence[str]], stem_size: int = 64, stem_bias: bool = True,
-                 num_features: int = 2048, fuse: bool = True, fused_size: int | Size = 16,
+                 width: float = 1.0, num_features: int = 2048, fuse: bool = True, fused_size: int | Size = 16,
                  padding: str = "", layer_scale: float | None = 1e-5, in_chans: int = 3, num_classes: int = 1000,
                  global_pool: str | None = "avg", drop_rate: float = 0.0, drop_path_rate: float = 0.0):  # fmt: skip
         super().__init__(num_classes, in_chans)
         norm = get_norm_act("rmsnorm2d", ACT)
         common = Common(norm, ACT, padding, None, None, None, False, layer_scale)
         self.conv_stem = ConvNormAct(in_chans, stem_size, 3, 2, padding, norm=norm, bias=stem_bias)
-        self.blocks, levels = build_stages(decode_stages(stages), stem_size, Rounding(), common, 32, drop_path_rate)
+        rows, rounding = decode_stages(stages), Rounding(width)
+        self.blocks, levels = build_stages(rows, stem_size, rounding, common, 32, drop_path_rate)
         self._refuse_idle(DropPath, drop_path_rate=drop_path_rate)
         self.feature_info = FeatureInfo([levels[0]._replace(module="conv_stem"), *levels[1:]])
         pool = "avg" if global_pool is None and num_classes else global_pool or ""

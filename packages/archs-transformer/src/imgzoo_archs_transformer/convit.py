@@ -90,16 +90,17 @@ class ConVit(TokenModel):
 
     def __init__(self, img_size: int | tuple[int, int] = 224, patch_size: int = 16, in_chans: int = 3,
                  num_classes: int = 1000, global_pool: str = "token", embed_dim: int = 48, depth: int = 12,
-                 num_heads: int = 4, mlp_ratio: float = 4.0, local_up_to_layer: int = 10, drop_rate: float = 0.0,
-                 pos_drop_rate: float = 0.0, proj_drop_rate: float = 0.0, attn_drop_rate: float = 0.0,
-                 drop_path_rate: float = 0.0):  # fmt: skip
+                 num_heads: int = 4, mlp_ratio: float = 4.0, local_up_to_layer: int = 10, abs_pos: bool = True,
+                 drop_rate: float = 0.0, pos_drop_rate: float = 0.0, proj_drop_rate: float = 0.0,
+                 attn_drop_rate: float = 0.0, drop_path_rate: float = 0.0):  # fmt: skip
         dim = embed_dim * num_heads
         super().__init__(num_classes, in_chans, img_size, patch_size, dim, depth, global_pool)
         if local_up_to_layer >= depth:
             raise UsageError(f"the class token sees patches behind the local blocks only, so local_up_to_layer must be "
                              f"below depth={depth}, not {local_up_to_layer}")  # fmt: skip
         self.cls_token = nn.Parameter(torch.empty(1, 1, dim))
-        self.pos_embed = nn.Parameter(torch.empty(1, self.grid[0] * self.grid[1], dim))
+        table = torch.empty(1, self.grid[0] * self.grid[1], dim)
+        self.pos_embed = nn.Parameter(table) if abs_pos else None
         self.patch_embed = PatchEmbed(pair(patch_size), in_chans, dim)
         self.pos_drop = dropout_of(pos_drop_rate)
         blocks: list[Block] = []
@@ -116,13 +117,15 @@ class ConVit(TokenModel):
         self.add_head(drop_rate)
         init_linear_(self)
         trunc_normal_(self.cls_token, std=0.02)
-        trunc_normal_(self.pos_embed, std=0.02)
+        if self.pos_embed is not None:
+            trunc_normal_(self.pos_embed, std=0.02)
         for block in blocks:
             if isinstance(block, LocalBlock) and isinstance(block.attn, GatedPositionalAttention):
                 block.attn.init_local()
 
     def embed(self, x: Tensor) -> Tensor:  # (B, 3, H, W) -> (B, 1 + N, C)
-        x = self.pos_drop(self.patch_embed(self.sized_input(x)) + self.pos_embed)
+        x = self.patch_embed(self.sized_input(x))
+        x = self.pos_drop(x if self.pos_embed is None else x + self.pos_embed)
         return x if self.cls_token is None else torch.cat([self.cls_token.expand(x.shape[0], -1, -1), x], dim=1)
 
     def forward_features(self, x: Tensor) -> Tensor:

@@ -49,13 +49,13 @@ class Attention(DistanceAttention):
 class ConvMlp(nn.Sequential):
     """Two pointwise layers with norms: (B, C, H, W) -> (B, C, H, W)."""
 
-    def __init__(self, dim: int, drop: float):
+    def __init__(self, dim: int, hidden: int, drop: float):
         super().__init__()
-        self.fc1 = nn.Conv2d(dim, 4 * dim, 1)
-        self.norm1 = nn.BatchNorm2d(4 * dim)
+        self.fc1 = nn.Conv2d(dim, hidden, 1)
+        self.norm1 = nn.BatchNorm2d(hidden)
         self.act = nn.GELU()
         self.drop1 = dropout_of(drop)
-        self.fc2 = nn.Conv2d(4 * dim, dim, 1)
+        self.fc2 = nn.Conv2d(hidden, dim, 1)
         self.norm2 = nn.BatchNorm2d(dim)
         self.drop2 = dropout_of(drop)
 
@@ -63,12 +63,12 @@ class ConvMlp(nn.Sequential):
 class MetaBlock2d(nn.Module):
     """Pooling, then mlp, each on a residual: (B, C, H, W) -> (B, C, H, W)."""
 
-    def __init__(self, dim: int, layer_scale: float, drop: float, drop_path: float):
+    def __init__(self, dim: int, mlp_ratio: float, layer_scale: float, drop: float, drop_path: float):
         super().__init__()
         self.token_mixer = Pooling(dim)
         self.ls1 = LayerScale2d(dim, layer_scale)
         self.drop_path1 = drop_path_of(drop_path)
-        self.mlp = ConvMlp(dim, drop)
+        self.mlp = ConvMlp(dim, int(dim * mlp_ratio), drop)
         self.ls2 = LayerScale2d(dim, layer_scale)
         self.drop_path2 = drop_path_of(drop_path)
 
@@ -80,14 +80,14 @@ class MetaBlock2d(nn.Module):
 class MetaBlock1d(nn.Module):
     """Attention, then mlp, each on a residual: (B, N, C) -> (B, N, C)."""
 
-    def __init__(self, dim: int, grid: Size, layer_scale: float, drop: float, drop_path: float):
+    def __init__(self, dim: int, grid: Size, mlp_ratio: float, layer_scale: float, drop: float, drop_path: float):
         super().__init__()
         self.norm1 = nn.LayerNorm(dim)
         self.token_mixer = Attention(dim, grid)
         self.ls1 = LayerScale(dim, layer_scale)
         self.drop_path1 = drop_path_of(drop_path)
         self.norm2 = nn.LayerNorm(dim)
-        self.mlp = Mlp(dim, 4 * dim, drop=drop)
+        self.mlp = Mlp(dim, int(dim * mlp_ratio), drop=drop)
         self.ls2 = LayerScale(dim, layer_scale)
         self.drop_path2 = drop_path_of(drop_path)
 
@@ -112,16 +112,16 @@ class EfficientFormer(Distilled, ImageModel):
     no_decay = ("*attention_biases",)
 
     def __init__(self, img_size: int | Size = 224, depths: Sequence[int] = (3, 2, 6, 4),
-                 embed_dims: Sequence[int] = (48, 96, 224, 448), num_vit: int = 1, layer_scale: float = 1e-5,
-                 num_classes: int = 1000, in_chans: int = 3, global_pool: str = "avg", drop_rate: float = 0.0,
-                 proj_drop_rate: float = 0.0, drop_path_rate: float = 0.0):  # fmt: skip
+                 embed_dims: Sequence[int] = (48, 96, 224, 448), num_vit: int = 1, mlp_ratio: float = 4.0,
+                 layer_scale: float = 1e-5, num_classes: int = 1000, in_chans: int = 3, global_pool: str = "avg",
+                 drop_rate: float = 0.0, proj_drop_rate: float = 0.0, drop_path_rate: float = 0.0):  # fmt: skip
         super().__init__(num_classes, in_chans)
         self.img_size, dim = pair(img_size), embed_dims[0]
         self.stem = nn.Sequential(OrderedDict(
             conv1=nn.Conv2d(in_chans, dim // 2, 3, 2, 1), norm1=nn.BatchNorm2d(dim // 2), act1=nn.ReLU(),
             conv2=nn.Conv2d(dim // 2, dim, 3, 2, 1), norm2=nn.BatchNorm2d(dim), act2=nn.ReLU(),
         ))  # fmt: skip
-        stages, levels, common = [], [], (layer_scale, proj_drop_rate)
+        stages, levels, common = [], [], (mlp_ratio, layer_scale, proj_drop_rate)
         for i, drops in enumerate(drop_path_rates(drop_path_rate, depths)):
             out, down = embed_dims[i], nn.Identity()
             if i:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from imgzoo.model import Feature, FeatureInfo, ImageModel
 from imgzoo_layers.attention import Attention
 from imgzoo_layers.drop import drop_path_of, drop_path_rates, dropout_of
+from imgzoo_layers.exchange import Biases
 from imgzoo_layers.head import NormMlpHead
 from imgzoo_layers.init import trunc_normal_
 from imgzoo_layers.mlp import pointwise
@@ -178,6 +179,7 @@ class MetaFormer(ImageModel):
         mlp_head: an mlp as the classifier
     """
 
+    exchanged = (Biases(("stages.*.mlp.fc[12]",), ("mlp_bias",)),)
     layer_groups = {
         "stem": r"^stem",
         "blocks": [(r"^stages\.(\d+)\.downsample", (0,)), (r"^stages\.(\d+)\.blocks\.(\d+)", None)],

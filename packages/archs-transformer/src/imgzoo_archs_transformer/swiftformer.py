@@ -19,13 +19,14 @@ from imgzoo_layers.stage import Stage
 class ConvEncoder(nn.Module):
     """3x3 over each channel, then two pointwise layers of ratio `widen`, on a residual: (B, C, H, W) -> same."""
 
-    def __init__(self, dim: int, widen: int, drop_path: float = 0.0):
+    def __init__(self, dim: int, widen: float, drop_path: float = 0.0):
         super().__init__()
+        hidden = int(dim * widen)
         self.dwconv = nn.Conv2d(dim, dim, 3, padding=1, groups=dim)
         self.norm = nn.BatchNorm2d(dim)
-        self.pwconv1 = nn.Conv2d(dim, widen * dim, 1)
+        self.pwconv1 = nn.Conv2d(dim, hidden, 1)
         self.act = nn.GELU()
-        self.pwconv2 = nn.Conv2d(widen * dim, dim, 1)
+        self.pwconv2 = nn.Conv2d(hidden, dim, 1)
         self.layer_scale = ChannelScale2d(dim, 1.0)
         self.drop_path = drop_path_of(drop_path)
 
@@ -116,7 +117,7 @@ class SwiftFormer(Distilled, ImageModel):
     }
 
     def __init__(self, depths: Sequence[int] = (3, 3, 6, 4), embed_dims: Sequence[int] = (48, 56, 112, 220),
-                 mlp_ratio: int = 4, layer_scale: float = 1e-5, num_classes: int = 1000, in_chans: int = 3,
+                 mlp_ratio: float = 4.0, layer_scale: float = 1e-5, num_classes: int = 1000, in_chans: int = 3,
                  global_pool: str = "avg", drop_rate: float = 0.0, proj_drop_rate: float = 0.0,
                  drop_path_rate: float = 0.0):  # fmt: skip
         super().__init__(num_classes, in_chans)

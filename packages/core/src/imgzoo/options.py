@@ -30,6 +30,7 @@ LINES: dict[str, str] = {
     "cardinality": "groups of a block's 3x3 convolution",
     "channels": "channels of each stage",
     "class_token": "a learned token beside the patches",
+    "conv_bias": "biases of convolutions",
     "depth": "number of blocks",
     "depths": "blocks of each stage",
     "dims": "channels of each stage",
@@ -63,6 +64,7 @@ LINES: dict[str, str] = {
     "layers": "blocks of each stage",
     "merges": "join tokens as the language model takes them, then pool",
     "mlp": 'mlp of a block: "mlp", "glu", "swiglu" or "geglu"',
+    "mlp_bias": "biases of the mlps",
     "mlp_ratio": "hidden channels of an mlp as a multiple of its input",
     "mlp_ratios": "hidden channels of the mlps of each stage as a multiple of their input",
     "no_embed_class": "positions for patches only, none for class and register tokens",
@@ -117,6 +119,7 @@ LINES: dict[str, str] = {
 
 EXCHANGED: dict[str, Any] = {
     "act": str | Callable[..., Any] | None,
+    "conv_bias": bool | None,
     "eps": float | None,
     "mlp_bias": bool | None,
     "norm": str | Callable[..., Any] | None,
