@@ -75,6 +75,15 @@ def test_stopping_early_leaves_no_state_behind(name, options):
         assert isinstance(part, torch.Tensor)
 
 
+@pytest.mark.parametrize("name, options", QUICK.items(), ids=list(QUICK))
+@torch.no_grad()
+def test_with_the_last_level_nothing_stops_early(name, options):
+    model = imgzoo.create_model(name, **options).eval()
+    x = image(model, 1)
+    early, _ = model.forward_intermediates(x, indices=[len(model.feature_info) - 1], stop_early=True)
+    torch.testing.assert_close(early, model.forward_features(x))
+
+
 @pytest.mark.parametrize("name", [name for name in QUICK if len(imgzoo.get_spec(name).load().formats) > 1])
 @torch.no_grad()
 def test_levels_come_in_every_form(name):

@@ -164,11 +164,12 @@ class Leveled(Classified):
                 network from the deepest left. Levels come in the order of the list, where the field's come by depth.
             norm: apply the final norm to each level, or to the last one where levels are of several widths.
             stop_early: leave out what no level needs; `features` are then what the path had come to, normalized only
-                where the norm fits all levels.
+                where the norm fits all levels. With the last level they are those of the whole network.
             output_fmt: one of `formats`: "NCHW"; networks of tokens know "NLC" too, some of maps "NHWC".
         """
         self._check_output_fmt(output_fmt)
         chosen = self._asked(indices)
+        stops = intermediates_only or (stop_early and len(self.feature_info) - 1 not in chosen)
         position: dict[str, list[int]] = {}
         for i, level in enumerate(self.feature_info.levels):
             position.setdefault(level.module, []).append(i)
@@ -184,7 +185,7 @@ class Leveled(Classified):
                     if i in chosen:
                         value = self._level_normalized(value, i) if norm and not self.isotropic else value
                         found[i] = self._collect(value, norm)
-            if self._reached(outputs) or ((stop_early or intermediates_only) and len(found) == len(chosen)):
+            if self._reached(outputs) or (stops and len(found) == len(chosen)):
                 break
         levels = [self._format(found[i], output_fmt, i) for i in chosen]
         if intermediates_only:
