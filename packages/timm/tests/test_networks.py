@@ -12,7 +12,7 @@ from torchvision.models import feature_extraction
 
 import imgzoo
 import imgzoo_timm as timm
-from imgzoo.errors import OptionError
+from imgzoo.errors import OptionError, UsageError
 from imgzoo.registry import registry
 from imgzoo_layers import pool
 from imgzoo_timm import layers
@@ -736,3 +736,15 @@ def test_a_graph_of_a_vision_transformer_is_scripted(name):
     x = torch.randn(1, *model.pretrained_cfg["input_size"])
     graph = feature_extraction.create_feature_extractor(model, {"norm": "tokens"})
     torch.testing.assert_close(torch.jit.script(graph)(x)["tokens"], model.forward_features(x))
+
+
+def test_what_a_network_does_not_take_is_an_assertion_error_too():
+    with pytest.raises(AssertionError, match="global_pool"):
+        timm.create_model("test_vit", global_pool="catavgmax")
+    model = timm.create_model("test_vit")
+    with pytest.raises(AssertionError, match="global_pool"):
+        model.reset_classifier(3, "catavgmax")
+    with pytest.raises(UsageError, match="window_size"):
+        timm.create_model("swin_tiny_patch4_window7_224").set_input_size(window_size=0)
+    with pytest.raises(OptionError, match="no option 'strange'"):
+        timm.create_model("test_vit", strange=1)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,21 @@ class UnknownModelError(UnknownNameError, RuntimeError):
 
 class ModelNameError(UsageError, ValueError):
     """What is no name of a model, as clients expect to be told of it."""
+
+
+class RefusedError(UsageError, AssertionError):
+    """A value that a network does not take, as clients expect to be told of it."""
+
+
+@contextmanager
+def asserted() -> Iterator[None]:
+    """Inside, what is refused is an `AssertionError` too."""
+    try:
+        yield
+    except UsageError as error:
+        if type(error) is not UsageError:
+            raise
+        raise RefusedError(str(error)) from error
 
 
 def no_cache_dir(cache_dir: Any) -> None:
@@ -74,7 +90,7 @@ def create_model(
     `scriptable`, `exportable` and `no_jit` are for layers of a script's own, which ask `layers.is_scriptable()` and its
     kin while they are made: ours script, export and trace as they are.
     """
-    with set_layer_config(scriptable, exportable, no_jit):
+    with set_layer_config(scriptable, exportable, no_jit), asserted():
         return _made(model_name, pretrained, pretrained_cfg, pretrained_cfg_overlay, checkpoint_path, cache_dir, kwargs)
 
 

@@ -35,6 +35,7 @@ from imgzoo_timm.layers._helpers import to_2tuple
 from imgzoo_timm.layers._patch_embed import PatchEmbed
 
 from ._config_options import options_of
+from ._factory import asserted
 from ._features import FeatureInfo, family_of
 from ._manipulate import reparameterize_model
 from ._pretrained import papers_of, spelled_license
@@ -113,7 +114,8 @@ class Network:
         """As the native network's; `distillation` keeps a second classifier where the first one has its norm."""
         if distillation and not self.parts.taught:
             raise OptionError(f"{type(self).__name__} has no second classifier that goes: leave distillation out")
-        super().reset_classifier(num_classes, global_pool)  # type: ignore[misc]
+        with asserted():
+            super().reset_classifier(num_classes, global_pool)  # type: ignore[misc]
         if distillation:
             like = next(self.parameters())
             second = NormLinear(self.head_hidden_size, num_classes).to(like.device, like.dtype)
@@ -144,7 +146,8 @@ class Network:
         return natively(self)
 
     def set_input_size(self: Any, *args: Any, **options: Any) -> None:
-        super().set_input_size(*args, **options)  # type: ignore[misc]
+        with asserted():
+            super().set_input_size(*args, **options)  # type: ignore[misc]
         self.after_construction()
 
 
