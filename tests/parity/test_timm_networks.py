@@ -553,3 +553,23 @@ def test_every_stage_counts_as_a_level(name, indices):
         torch.testing.assert_close(own(x), peer(x))
         if not isinstance(indices, list) or indices == [-1]:  # the peer counts what pruning took
             break
+
+
+@pytest.mark.parametrize("name", ["hiera_tiny_224", "sam2_hiera_tiny"])
+@pytest.mark.parametrize("indices", [None, [2], [1], [1, 4]], ids=str)
+def test_blocks_of_hiera_are_levels_where_they_are_counted_so(name, indices):
+    size = dict(stages=(1, 2, 2, 1), num_classes=0)
+    size |= dict(global_att_blocks=(2,)) if name.startswith("sam2") else {}
+    own, peer = (make(name, **size).eval().double() for make in both("models", "create_model"))
+    perturb(peer)
+    own.load_state_dict(peer.state_dict())
+    x = torch.randn(1, 3, 224, 224).double()
+    with torch.no_grad():
+        got, want = (model.forward_intermediates(x, indices=indices, coarse=False, intermediates_only=True)
+                     for model in (own, peer))  # fmt: skip
+        torch.testing.assert_close(got, want)
+        chosen = [model.prune_intermediate_layers(indices or 1, coarse=False) for model in (own, peer)]
+        assert chosen[0] == chosen[1] and len(own.blocks) == len(peer.blocks)
+        got, want = (model.forward_intermediates(x, indices=chosen[0], coarse=False, intermediates_only=True)
+                     for model in (own, peer))  # fmt: skip
+        torch.testing.assert_close(got, want)

@@ -748,3 +748,11 @@ def test_what_a_network_does_not_take_is_an_assertion_error_too():
         timm.create_model("swin_tiny_patch4_window7_224").set_input_size(window_size=0)
     with pytest.raises(OptionError, match="no option 'strange'"):
         timm.create_model("test_vit", strange=1)
+
+
+def test_levels_that_a_network_has_not_are_refused():
+    model, x = timm.create_model("test_vit"), torch.randn(1, 3, 160, 160)
+    with pytest.raises(OptionError, match="leave coarse out"):
+        model.forward_intermediates(x, coarse=False)
+    with pytest.raises(OptionError, match="leave extra_blocks out"):
+        model.prune_intermediate_layers(1, extra_blocks=True)

@@ -96,17 +96,17 @@ class Network:
     def forward_intermediates(self: Any, x: Any, *args: Any, output_dict: bool = False, **options: Any) -> Any:
         """As the native network's; with `output_dict` a dictionary: levels, class and register tokens where they are
         asked for, which patches are any, and features, under the field's names. `extra_blocks` of networks of mobile
-        blocks counts the stem and every stage."""
+        blocks counts the stem and every stage, `coarse=False` of Hiera every block."""
         if output_dict and not getattr(self, "num_prefix_tokens", 0):
             options.pop("return_prefix_tokens", None)
-        with every_stage(self, options.pop("extra_blocks", False)):
+        with finer(self, options.pop("extra_blocks", False), options.pop("coarse", True)):
             result = super().forward_intermediates(x, *args, **options)  # type: ignore[misc]
         return named_levels(x, result) if output_dict else result
 
     def prune_intermediate_layers(self: Any, indices: Any = 1, prune_norm: bool = False, prune_head: bool = True,
-                                  extra_blocks: bool = False) -> list[int]:  # fmt: skip
-        """As the native network's; `extra_blocks` as of `forward_intermediates`."""
-        with every_stage(self, extra_blocks):
+                                  extra_blocks: bool = False, coarse: bool = True) -> list[int]:  # fmt: skip
+        """As the native network's; `extra_blocks` and `coarse` as of `forward_intermediates`."""
+        with finer(self, extra_blocks, coarse):
             return super().prune_intermediate_layers(indices, prune_norm, prune_head)  # type: ignore[misc]
 
     def reset_classifier(self: Any, num_classes: int, global_pool: str | None = None,
@@ -153,22 +153,22 @@ class Network:
 
 MOBILE = {"efficientnet", "hardcorenas", "mobilenetv3", "mobilenetv5"}
 """Families whose levels may be counted by every stage."""
+HIERA = {"hiera", "hieradet_sam2"}
+"""Families whose levels may be counted by every block."""
 
 
 @contextmanager
-def every_stage(model: Any, wanted: bool) -> Iterator[None]:
-    """Let levels be the stem and every stage that is left, while it lasts; then those of before that are left."""
-    if not wanted:
+def finer(model: Any, every_stage: bool, coarse: bool) -> Iterator[None]:
+    """Let levels be the stem and every stage that is left, or every block unless `coarse`, while it lasts; then those
+    of before that are left."""
+    if not every_stage and coarse:
         yield
         return
-    if family_of(model) not in MOBILE:
-        raise OptionError(f"{type(model).__name__} has no levels beside those of feature_info: leave extra_blocks out")
-    info, rows = model.feature_info, {level.module: level for level in model.feature_info.levels}
-    levels, reached = [], 2
-    for path in (model.parts.stem[-1], *(path for path, _ in model._stages())):
-        row = rows.get(path)
-        reached = reached if row is None else row.reduction
-        levels.append(row or Feature(channels_of(model.get_submodule(path)), reached, path))
+    word, families = ("coarse", HIERA) if not coarse else ("extra_blocks", MOBILE)
+    if family_of(model) not in families:
+        raise OptionError(f"{type(model).__name__} has no levels beside those of feature_info: leave {word} out")
+    info = model.feature_info
+    levels = list(levels_by_stage(model) if coarse else levels_by_block(model))
     before, model.feature_info, model.levels_left = model.levels_left, FeatureInfo.of(NativeInfo(levels)), ()
     try:
         yield
@@ -181,6 +181,22 @@ def every_stage(model: Any, wanted: bool) -> Iterator[None]:
             places = tuple(i for i, level in enumerate(info.levels) if level.module in left)
             if places:
                 model.feature_info, model.levels_left = info, places
+
+
+def levels_by_stage(model: Any) -> Iterator[Feature]:
+    rows, reached = {level.module: level for level in model.feature_info.levels}, 2
+    for path in (model.parts.stem[-1], *(path for path, _ in model._stages())):
+        row = rows.get(path)
+        reached = reached if row is None else row.reduction
+        yield row or Feature(channels_of(model.get_submodule(path)), reached, path)
+
+
+def levels_by_block(model: Any) -> Iterator[Feature]:
+    """What is told of a stage is told of its blocks."""
+    ends = {int(level.module.rpartition(".")[2]): level for level in model.feature_info.levels}
+    for path, _ in model._stages():
+        place = int(path.rpartition(".")[2])
+        yield next(level for end, level in ends.items() if place <= end)._replace(module=path)
 
 
 def channels_of(part: nn.Module) -> int:
