@@ -756,3 +756,11 @@ def test_levels_that_a_network_has_not_are_refused():
         model.forward_intermediates(x, coarse=False)
     with pytest.raises(OptionError, match="leave extra_blocks out"):
         model.prune_intermediate_layers(1, extra_blocks=True)
+
+
+@torch.no_grad()
+def test_a_graph_of_a_network_of_patches_looks_at_an_image():
+    model = timm.create_model("naflexvit_base_patch16_gap", embed_dim=96, num_heads=3, depth=1).eval()
+    x = torch.randn(1, 3, 64, 64)
+    graph = feature_extraction.create_feature_extractor(model, {"norm": "tokens"})
+    torch.testing.assert_close(graph(x)["tokens"], model.forward_features(x))

@@ -8,7 +8,7 @@ from functools import cache, partial
 from operator import itemgetter
 from typing import Any, ClassVar
 
-import torch
+import torch.fx
 from torch import nn
 
 import imgzoo
@@ -234,6 +234,8 @@ class PatchesByName(PatchesGiven):
 
 def joined_patches(x: Any, coordinates: Any, valid: Any, mask: Any) -> Any:
     """Patches and what stands beside them as one; an image, or a record of them, as it is."""
+    if isinstance(mask, torch.fx.Proxy):  # a tracer, which gives something for every argument, looks at an image
+        return x
     if mask is not None:
         raise OptionError("attention sees all valid patches here: leave attn_mask out, and say patch_valid")
     if coordinates is None:
