@@ -1,6 +1,7 @@
 """Networks whose constructor has no word for an activation, a norm or an epsilon take one all the same."""
 
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -68,3 +69,54 @@ def test_what_the_constructor_takes_itself_is_left_to_it():
             assert parameters_of(build)[0][option].default is None
             with pytest.raises(TypeError):
                 build(**{option: "relu"})
+
+
+class Steep(torch.nn.LeakyReLU):
+    """An activation of a caller's own."""
+
+
+WORDED = (
+    "efficientnet_lite0",
+    "ese_vovnet19b_dw",
+    "mobilevit_xxs",
+    "regnetx_002",
+    "resnet18",
+    "resnetv2_18",
+    "vgg11_bn",
+)
+
+
+@pytest.mark.parametrize("name", WORDED)
+def test_words_of_a_constructor_may_be_parts_of_the_callers(name):
+    norm = partial(torch.nn.BatchNorm2d, eps=0.3, momentum=0.02)
+    model = imgzoo.create_model(name, act_layer=Steep, norm_layer=norm, device="meta")
+    kinds = [part for part in model.modules() if not list(part.children())]
+    assert any(isinstance(part, Steep) for part in kinds) and not any(type(part) is torch.nn.ReLU for part in kinds)
+    norms = [part for part in model.modules() if isinstance(part, torch.nn.BatchNorm2d)]
+    assert norms and all((part.eps, part.momentum) == (0.3, 0.02) for part in norms)
+    assert imgzoo.create_model(name, act=partial(Steep, 0.5), device="meta").name == name
+
+
+def test_norms_that_an_activation_cannot_follow_are_refused():
+    class Own(torch.nn.BatchNorm2d):
+        pass
+
+    with pytest.raises(UsageError, match="own cannot stand with an activation behind it; use one of batchnorm"):
+        imgzoo.create_model("resnetv2_18", norm=Own, device="meta")
+    with pytest.raises(UsageError, match="batchnorm2d cannot stand"):
+        imgzoo.create_model("resnetv2_18", norm=partial(torch.nn.BatchNorm2d, affine=False), device="meta")
+    assert imgzoo.create_model("resnet18", norm=Own, device="meta").bn1.__class__ is Own
+
+
+def test_fixed_norms_begin_with_nothing_where_learned_ones_do():
+    model = imgzoo.create_model("resnet18", norm="frozenbatchnorm2d")
+    assert not model.layer1[0].bn2.weight.any() and model.layer1[0].bn1.weight.all()
+
+
+def test_the_choice_between_kernels_or_maps_keeps_its_parts():
+    model = imgzoo.create_model("skresnet18", act="mish", norm="groupnorm1", device="meta")
+    choice = model.layer1[0].conv1.attn
+    assert (type(choice.act), type(choice.bn)) == (torch.nn.ReLU, torch.nn.BatchNorm2d)
+    assert type(model.layer1[0].act) is torch.nn.Mish
+    model = imgzoo.create_model("resnest14d", act="mish", device="meta")
+    assert type(model.layer1[0].conv2.act0) is torch.nn.ReLU and type(model.layer1[0].act3) is torch.nn.Mish

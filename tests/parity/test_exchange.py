@@ -57,3 +57,16 @@ NORMS += [("mambaout_femto", kind) for kind in TOKENS]
 @pytest.mark.parametrize("name, kind", NORMS)
 def test_a_norm(name, kind):
     alike(name, "norm_layer", partial(layer(kind), eps=0.1) if kind != "GroupNorm1" else layer(kind))
+
+
+WORDED = ("ese_vovnet19b_dw", "mobilevit_xxs", "mobilevitv2_050", "regnetx_002", "repvgg_a0", "resnest14d", "resnet18",
+          "resnetv2_18", "skresnet18")  # fmt: skip
+"""Networks whose constructor has a word for them."""
+
+
+@pytest.mark.parametrize("name", WORDED)
+@pytest.mark.parametrize("word, value", [
+    ("act_layer", partial(nn.LeakyReLU, negative_slope=0.3)), ("norm_layer", partial(nn.BatchNorm2d, eps=0.3)),
+])  # fmt: skip
+def test_a_part_with_options_of_its_own(name, word, value):
+    alike(name, word, value)

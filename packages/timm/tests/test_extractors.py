@@ -2,11 +2,13 @@
 
 import pytest
 import torch
+from client_code import Steps
 
 import imgzoo
 import imgzoo_timm as timm
-from imgzoo.errors import OptionError
+from imgzoo.errors import CapabilityError, OptionError
 from imgzoo.features import native_key
+from imgzoo.registry import registry
 
 FORMS = {
     "test_resnet": (None, "dict", "getter", "hook"),
@@ -95,3 +97,44 @@ def test_places_of_levels_that_a_network_has_not_are_refused():
         timm.create_model("hrnet_w18_small", features_only=True, feature_location="expansion", device="meta")
     with pytest.raises(OptionError, match="leave it out"):
         timm.create_model("test_resnet", features_only=True, feature_location="", device="meta")
+
+
+class Around(torch.nn.Module):
+    """An extractor inside of a client's network."""
+
+    def __init__(self, encoder):
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, x: torch.Tensor):
+        return self.encoder(x)
+
+
+def scripting():
+    specs = registry("models").specs()
+    return [spec.name for spec in specs if spec.name.startswith("test_") and "script" in spec.capabilities]
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", scripting())
+def test_extractors_script(name):
+    extractor = timm.create_model(name, features_only=True).eval()
+    x = torch.randn(1, *imgzoo.create_model(name, device="meta").pretrained_cfg["input_size"])
+    with torch.no_grad():
+        torch.testing.assert_close(torch.jit.script(Around(extractor))(x), extractor(x))
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("form", [timm.models.FeatureListNet, timm.models.FeatureDictNet])
+def test_extractors_of_both_forms_script_over_any_network(form):
+    for network, flat in ((timm.create_model("test_resnet"), False), (Steps(), True)):
+        extractor, x = form(network, out_indices=(0, 2), flatten_sequential=flat).eval(), torch.randn(1, 3, 32, 32)
+        with torch.no_grad():
+            given, expected = torch.jit.script(extractor)(x), extractor(x)
+        torch.testing.assert_close(dict(given) if form is timm.models.FeatureDictNet else given,
+                                   dict(expected) if form is timm.models.FeatureDictNet else expected)  # fmt: skip
+
+
+def test_levels_that_hooks_take_do_not_script():
+    with pytest.raises(CapabilityError, match="say feature_cls='list'"):
+        torch.jit.script(timm.create_model("test_resnet", features_only=True, feature_cls="hook"))

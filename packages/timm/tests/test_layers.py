@@ -31,7 +31,7 @@ FORMS = {
     "selective": (lambda: layers.SelectiveKernel(24),
                   lambda: sknet.SelectiveKernel(24, 24, 1, 1, 1, nn.BatchNorm2d, nn.ReLU, no_block, 1 / 16, 8, True)),
     "split": (lambda: layers.SplitAttn(24, norm_layer=nn.BatchNorm2d),
-              lambda: resnest.SplitAttention(24, 1, 1, 2, nn.BatchNorm2d, nn.ReLU, no_block)),
+              lambda: resnest.SplitAttention(24, 1, 1, 2, nn.BatchNorm2d, no_block)),
     "queries": (lambda: layers.MultiQueryAttention2d(24, num_heads=3, kv_stride=2),
                 lambda: Native(24, heads=3, kv_stride=2)),
 }  # fmt: skip

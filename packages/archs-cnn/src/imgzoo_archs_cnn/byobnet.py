@@ -75,7 +75,7 @@ class ByobNet(ImageModel):
                  drop_rate: float = 0.0, drop_path_rate: float = 0.0, drop_block_rate: float = 0.0,
                  zero_init_last: bool = True):  # fmt: skip
         super().__init__(num_classes, in_chans)
-        if drop_block_rate and norm.startswith("evo"):
+        if drop_block_rate and isinstance(norm, str) and norm.startswith("evo"):
             raise CapabilityError("an evolved norm has no place for DropBlock before its activation: leave "
                                   "drop_block_rate out")  # fmt: skip
         make_norm = get_norm_act(norm, act, **({"group_size": norm_group} if norm_group else {}))

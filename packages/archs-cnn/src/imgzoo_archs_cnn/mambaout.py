@@ -111,7 +111,7 @@ class MambaOut(HiddenHead, ImageModel):
         layer_scale: initial value of a learned scale on each residual branch; none as `norm_first` says
     """
 
-    exchanged = (Norms("layernorm"),)
+    exchanged = (Norms("layernorm*"),)
     hidden = ("head.norm", "head.pre_logits")
     channels_last = True
     formats = ("NCHW", "NHWC")

@@ -5,6 +5,7 @@ import torch.fx
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from imgzoo_layers.act import Act
 from imgzoo_layers.attention import Attention
 from imgzoo_layers.drop import drop_path_of
 from imgzoo_layers.mlp import Mlp
@@ -32,13 +33,13 @@ class LinearAttention(nn.Module):
 class LinearBlock(nn.Module):
     """Linear attention, then an mlp, each on a residual: (B, C, P, N) -> (B, C, P, N)."""
 
-    def __init__(self, dim: int, drop_path: float):
+    def __init__(self, dim: int, drop_path: float, act: Act):
         super().__init__()
         self.norm1 = GroupNorm1(dim)
         self.attn = LinearAttention(dim)
         self.drop_path1 = drop_path_of(drop_path)
         self.norm2 = GroupNorm1(dim)
-        self.mlp = Mlp(dim, 2 * dim, act="silu", conv=True)
+        self.mlp = Mlp(dim, 2 * dim, act=act, conv=True)
         self.drop_path2 = drop_path_of(drop_path)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -50,17 +51,14 @@ def layer_norm(dim: int) -> LayerNorm:
     return LayerNorm(dim, eps=1e-5)
 
 
-def transformer(dim: int, depth: int, drop_path: float) -> nn.Sequential:
+def transformer(dim: int, depth: int, drop_path: float, act: Act) -> nn.Sequential:
     return nn.Sequential(
-        *(
-            Block(dim, Attention(dim, 4), Mlp(dim, 2 * dim, act="silu"), layer_norm, None, drop_path)
-            for _ in range(depth)
-        )
+        *(Block(dim, Attention(dim, 4), Mlp(dim, 2 * dim, act=act), layer_norm, None, drop_path) for _ in range(depth))
     )
 
 
-def linear_transformer(dim: int, depth: int, drop_path: float) -> nn.Sequential:
-    return nn.Sequential(*(LinearBlock(dim, drop_path) for _ in range(depth)))
+def linear_transformer(dim: int, depth: int, drop_path: float, act: Act) -> nn.Sequential:
+    return nn.Sequential(*(LinearBlock(dim, drop_path, act) for _ in range(depth)))
 
 
 class MobileVitBlock(ByobBlock):
@@ -70,7 +68,7 @@ class MobileVitBlock(ByobBlock):
         super().__init__()
         if make.attention is None:
             raise ValueError("a network with 'mobilevit' blocks needs self_attn and its dim and depth")
-        layers = make.attention(drop_path=drop_path)
+        layers = make.attention(drop_path=drop_path, act=make.act)
         dim = layers[0].norm1.weight.shape[0]
         self.add_layers(sizes, dim, layers, make)
 

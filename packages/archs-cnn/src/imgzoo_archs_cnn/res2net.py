@@ -11,7 +11,7 @@ from imgzoo_layers.gate import Gate
 from imgzoo_layers.norm import Norm
 from imgzoo_layers.util import Layer
 
-from .resnet import MakeDrop, ResNet, conv3x3
+from .resnet import MakeDrop, ResNet, conv3x3, zero_
 
 
 class Bottle2neck(nn.Module):
@@ -46,7 +46,7 @@ class Bottle2neck(nn.Module):
         self.drop_path = drop_path_of(drop_path)
 
     def zero_init_last(self) -> None:
-        nn.init.zeros_(self.get_parameter("bn3.weight"))
+        zero_(self.bn3)
 
     def forward(self, x: Tensor) -> Tensor:
         shares = torch.split(self.relu(self.bn1(self.conv1(x))), self.width, 1)

@@ -10,7 +10,7 @@ from imgzoo_layers.gate import Gate
 from imgzoo_layers.norm import Norm
 from imgzoo_layers.util import Layer, make_divisible
 
-from .resnet import MakeDrop, ResNet, conv3x3
+from .resnet import MakeDrop, ResNet, conv3x3, zero_
 
 
 class SplitAttention(nn.Module):
@@ -19,7 +19,7 @@ class SplitAttention(nn.Module):
     Radix 1 leaves one map, scaled by a sigmoid as squeeze-excite does.
     """
 
-    def __init__(self, dim: int, dilation: int, cardinality: int, radix: int, norm: Norm, act: Layer,
+    def __init__(self, dim: int, dilation: int, cardinality: int, radix: int, norm: Norm,
                  drop_block: MakeDrop):  # fmt: skip
         super().__init__()
         self.radix, self.cardinality = radix, cardinality
@@ -27,10 +27,10 @@ class SplitAttention(nn.Module):
         self.conv = conv3x3(dim, dim * radix, 1, dilation, cardinality * radix)
         self.bn0 = norm(dim * radix)
         self.drop = drop_block() or nn.Identity()
-        self.act0 = act()
+        self.act0 = nn.ReLU(inplace=True)
         self.fc1 = nn.Conv2d(dim, hidden, 1, groups=cardinality)
         self.bn1 = norm(hidden)
-        self.act1 = act()
+        self.act1 = nn.ReLU(inplace=True)
         self.fc2 = nn.Conv2d(hidden, dim * radix, 1, groups=cardinality)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -64,7 +64,7 @@ class Bottleneck(nn.Module):
         self.bn1 = norm(width)
         self.act1 = act()
         self.avd_first = pool if avd_first else nn.Identity()
-        self.conv2 = SplitAttention(width, before, cardinality, radix, norm, act, drop_block)
+        self.conv2 = SplitAttention(width, before, cardinality, radix, norm, drop_block)
         self.avd_last = nn.Identity() if avd_first else pool
         self.conv3 = nn.Conv2d(width, out, 1, bias=False)
         self.bn3 = norm(out)
@@ -73,7 +73,7 @@ class Bottleneck(nn.Module):
         self.drop_path = drop_path_of(drop_path)
 
     def zero_init_last(self) -> None:
-        nn.init.zeros_(self.get_parameter("bn3.weight"))
+        zero_(self.bn3)
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.avd_first(self.act1(self.bn1(self.conv1(x))))

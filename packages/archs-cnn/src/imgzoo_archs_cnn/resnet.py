@@ -44,7 +44,7 @@ class BasicBlock(nn.Module):
         self.drop_path = DropPath(drop_path) if drop_path else None
 
     def zero_init_last(self) -> None:
-        nn.init.zeros_(self.get_parameter("bn2.weight"))
+        zero_(self.bn2)
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.bn1(self.conv1(x))
@@ -90,7 +90,7 @@ class Bottleneck(nn.Module):
         self.drop_path = DropPath(drop_path) if drop_path else None
 
     def zero_init_last(self) -> None:
-        nn.init.zeros_(self.get_parameter("bn3.weight"))
+        zero_(self.bn3)
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.act1(self.bn1(self.conv1(x)))
@@ -245,6 +245,13 @@ def make_drop_block(rate: float, stage: int) -> nn.Module | None:
     if not rate or stage < 2:
         return None
     return DropBlock2d(rate, 5, 0.25) if stage == 2 else DropBlock2d(rate, 3, 1.0)
+
+
+def zero_(norm: nn.Module) -> None:
+    """Let a norm begin with nothing, its weights learned or fixed; one without weights stays."""
+    weight = norm.state_dict().get("weight")
+    if weight is not None:
+        nn.init.zeros_(weight)
 
 
 def init_(model: nn.Module, zero_init_last: bool) -> None:

@@ -18,13 +18,16 @@ PATHS = 2  # a 3x3 kernel and a 5x5 one; the latter is a dilated 3x3
 
 
 class Selection(nn.Module):
-    """Weigh the paths by their common content, channel by channel: (B, paths, C, H, W) -> (B, C, H, W)."""
+    """Weigh the paths by their common content, channel by channel: (B, paths, C, H, W) -> (B, C, H, W).
 
-    def __init__(self, dim: int, hidden: int, norm: Norm, act: Layer, paths: int = PATHS):
+    Its norm and activation are the paper's, whatever those around it are.
+    """
+
+    def __init__(self, dim: int, hidden: int, paths: int = PATHS):
         super().__init__()
         self.fc_reduce = nn.Conv2d(dim, hidden, 1, bias=False)
-        self.bn = norm(hidden)
-        self.act = act()
+        self.bn = nn.BatchNorm2d(hidden)
+        self.act = nn.ReLU(inplace=True)
         self.fc_select = nn.Conv2d(hidden, dim * paths, 1, bias=False)
 
     def forward(self, paths: Tensor) -> Tensor:
@@ -48,7 +51,7 @@ class SelectiveKernel(nn.Module):
             conv_norm_act(dim, dim_out, 3, norm, act, stride, dilation * (i + 1), groups, drop_block())
             for i in range(PATHS)
         )
-        self.attn = Selection(dim_out, make_divisible(dim_out * rd_ratio, rd_divisor), norm, act)
+        self.attn = Selection(dim_out, make_divisible(dim_out * rd_ratio, rd_divisor))
 
     def forward(self, x: Tensor) -> Tensor:
         inputs = x.chunk(len(self.paths), 1) if self.split_input else [x] * len(self.paths)

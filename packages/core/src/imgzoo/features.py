@@ -162,15 +162,19 @@ class FeatureModel(nn.Module):
 
     def __prepare_scriptable__(self) -> nn.Module:
         """TorchScript compiles what a tracer makes of the levels, in the mode (train or eval) that the model is in."""
-        traced = torch.fx.symbolic_trace(self)
-        for node in traced.graph.nodes:
-            if node.op in ("placeholder", "output"):  # a tensor; a list or a dictionary, as follows from the graph
-                node.type = None
-        traced.recompile()
-        return traced
+        return scriptable(self, torch.fx.Tracer())
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         self.model.set_grad_checkpointing(enable)
+
+
+def scriptable(module: nn.Module, tracer: torch.fx.Tracer) -> torch.fx.GraphModule:
+    """What a tracer makes of a module, whose types follow from the graph: a tensor; a list or a dictionary."""
+    graph = tracer.trace(module)
+    for node in graph.nodes:
+        if node.op in ("placeholder", "output"):
+            node.type = None
+    return torch.fx.GraphModule(module, graph)
 
 
 def take_forms(module: nn.Module, state: dict[str, Any], prefix: str, *rest: Any) -> None:

@@ -128,6 +128,10 @@ EXCHANGED: dict[str, Any] = {
 """Options that may change parts of a finished network, and their types (see `imgzoo_layers.exchange`)."""
 
 
+PARTS = ("act", "norm")
+"""Options that take a class or a function of the caller's where they take a name."""
+
+
 @cache  # a model is created by way of several readers
 def parameters_of(build: Callable[..., Any]) -> tuple[Parameters, bool]:
     """The options of a network: those its constructor takes and those of its `exchanged`; True if it takes any."""
@@ -187,7 +191,8 @@ def kinds_of(build: Callable[..., Any]) -> dict[str, Any]:
         for name, each in inspect.signature(make).parameters.items():
             if each.kind in NAMED and name != "self":
                 kinds.setdefault(name, _kind(each, inspect.unwrap(make).__globals__))
-    return {**{name: EXCHANGED[name] for name in exchanges_of(build)}, **kinds}
+    own = {name: kinds[name] | Callable[..., Any] for name in PARTS if name in kinds and is_of("", kinds[name])}
+    return {**{name: EXCHANGED[name] for name in exchanges_of(build)}, **kinds, **own}
 
 
 def _kind(parameter: inspect.Parameter, names: dict[str, Any]) -> Any:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from functools import cache, partial
 from inspect import signature
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -173,4 +174,26 @@ def get_norm_act(norm: str | NormAct, act: Act = None, **options: object) -> Nor
             if option not in options_of(norm):
                 able = [word for word, each in NORM_ACT.items() if option in options_of(each)]
                 raise ValueError(f"norm {key!r} takes no {option}; those that do are {', '.join(able)}")
-    return partial(norm, **options) if options else norm
+        return partial(norm, **options) if options else norm
+    return partial(acting(norm, act), **options)
+
+
+def acting(norm: NormAct, act: Act) -> NormAct:
+    """A maker of a caller's own with the activation behind the norm: torch's norms in their form that has one.
+
+    Raises:
+        ValueError: no activation can follow it.
+    """
+    cls: Any = getattr(norm, "func", norm)
+    bound: dict[str, Any] = dict(getattr(norm, "keywords", {}))
+    name = cls.__name__.lower()
+    if cls.__module__.startswith("torch.") and name in NORM_ACT:
+        cls = NORM_ACT[name]
+        bound = {"groups" if key == "num_groups" else key: value for key, value in bound.items()}
+    taken = options_of(cls)
+    word = next((each for each in ("act", "act_layer") if each in taken), None)
+    if not taken & {"apply_act", "kwargs"} or bound.keys() - taken:
+        raise ValueError(f"{name} cannot stand with an activation behind it; use one of {', '.join(NORM_ACT)}")
+    if word and act is not None:
+        bound.setdefault(word, act)
+    return partial(cls, *getattr(norm, "args", ()), **bound) if bound else norm

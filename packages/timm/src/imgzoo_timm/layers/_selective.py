@@ -42,7 +42,7 @@ class SelectiveKernel(sknet.SelectiveKernel):
                         norm_layer=norm_layer, act_layer=act_layer, aa_layer=aa_layer, drop_layer=drop_layer)
             for kernel, wide in zip(kernels, spread))  # fmt: skip
         hidden = rd_channels or make_divisible(out * rd_ratio, rd_divisor)
-        self.attn = sknet.Selection(out, hidden, nn.BatchNorm2d, inplace(nn.ReLU), len(kernels))
+        self.attn = sknet.Selection(out, hidden, len(kernels))
 
 
 @placed

@@ -11,13 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from imgzoo.errors import OptionError
-from imgzoo.features import Feature, FeatureModel, default_out_indices, native_key, resolve_indices
+from imgzoo.errors import CapabilityError, OptionError
+from imgzoo.features import Feature, FeatureModel, default_out_indices, native_key, resolve_indices, scriptable
 from imgzoo.features import FeatureInfo as NativeInfo
 from imgzoo.model import ImageModel
 from imgzoo_archs_cnn import hrnet
 from imgzoo_archs_efficientnet.trunk import MobileTrunk
 from imgzoo_timm._door import rooms
+from imgzoo_timm.layers._base import natively
 from imgzoo_timm.layers._patch_embed import Format
 
 from ._manipulate import checkpoint
@@ -84,6 +85,13 @@ def without_head(cfg: Mapping[str, Any]) -> dict[str, Any]:
 def with_same_tensors(model: Any) -> Any:
     """Another network of the same parameters and buffers, which may be pruned."""
     return deepcopy(model, {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())})
+
+
+class ByChildren(torch.fx.Tracer):
+    """Traces what calls the children of a module, not into them."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return True
 
 
 class Extractor(nn.ModuleDict):
@@ -195,6 +203,17 @@ class Extractor(nn.ModuleDict):
         self.grad_checkpointing = enable
         if isinstance(self.network, ImageModel):
             self.joined().set_grad_checkpointing(enable)
+
+    def __prepare_scriptable__(self) -> nn.Module:
+        """What a tracer makes of the levels: of imgzoo's networks in their native classes, of others child by child."""
+        if hasattr(self, "hooks") or "body" in self._modules:
+            raise CapabilityError("levels that hooks take do not script: say feature_cls='list' or 'dict'")
+        if not isinstance(self.network, ImageModel):
+            return scriptable(self, ByChildren())
+        self.joined()
+        native: Any = natively(self.held[0])  # type: ignore[index]
+        native.names = getattr(self, "out_map", [])
+        return native.__prepare_scriptable__()
 
     def levels(self, x: Tensor) -> list[Tensor]:
         if not isinstance(self.network, ImageModel):
