@@ -40,3 +40,18 @@ def test_states_come_back():
     second.load_state_dict(first.state_dict())
     x = torch.randn(1, 3, 64, 64)
     torch.testing.assert_close(first(x), second(x))
+
+
+@pytest.mark.parametrize("name", ["tu-resnet18", "tu-convnext_atto_rms", "tu-resnest14d"])
+def test_segmentation_scripts(name):
+    model, x = smp.Unet(name, encoder_weights=None).eval(), torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(torch.jit.script(model)(x), model(x))
+
+
+def test_encoders_take_parts_of_a_clients_own():
+    class Own(torch.nn.BatchNorm2d):
+        pass
+
+    encoder = smp.encoders.get_encoder("tu-resnet18", weights=None, norm_layer=Own, act_layer=torch.nn.SiLU)
+    assert type(encoder.model.bn1) is Own and encoder(torch.randn(2, 3, 64, 64))[-1].shape == (2, 512, 2, 2)
