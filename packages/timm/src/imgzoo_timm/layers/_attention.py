@@ -47,9 +47,24 @@ def self_attn_bias(x: Tensor, attn_mask: Tensor | None, is_causal: bool, fused: 
 torch.fx.wrap("self_attn_bias")
 
 
+class OfHeads:
+    """In front of attention: the width of all its heads."""
+
+    num_heads: int
+    head_dim: int
+
+    @property
+    def attn_dim(self) -> int:
+        return self.num_heads * self.head_dim
+
+    @attn_dim.setter
+    def attn_dim(self, dim: int) -> None:
+        """Of the heads, as they are: who prunes them sets their number or width, too."""
+
+
 @adapter
 @placed
-class Attention(native.Attention):
+class Attention(OfHeads, native.Attention):
     __constants__: ClassVar[list[str]] = ["gated"]
     gated = False
 
@@ -67,14 +82,6 @@ class Attention(native.Attention):
             self.proj = nn.Linear(inner, dim_out or dim, bias=proj_bias)
         self.gate = nn.Linear(dim, inner, bias=qkv_bias) if gated else None
         self.gated = gated
-
-    @property
-    def attn_dim(self) -> int:
-        return self.num_heads * self.head_dim
-
-    @attn_dim.setter
-    def attn_dim(self, dim: int) -> None:
-        """Of the heads, as they are: who prunes them sets their number or width, too."""
 
     def forward(self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False) -> Tensor:
         bias = self_attn_bias(x, attn_mask, is_causal, self.fused_attn)
@@ -185,7 +192,7 @@ class DiffAttention(native.DiffAttention):
 
 
 @placed
-class AttentionRope(rotary_attention.RotaryAttention):
+class AttentionRope(OfHeads, rotary_attention.RotaryAttention):
     """Attention whose queries and keys a table turns; `q_proj`, `k_proj`, `v_proj` where they are not fused."""
 
     form: Any
@@ -208,14 +215,6 @@ class AttentionRope(rotary_attention.RotaryAttention):
         self.rotate_half, self.num_kv_heads = rotate_half, self.kv_heads
         if dim_out not in (None, dim):
             self.proj = nn.Linear(self.num_heads * self.head_dim, dim_out, bias=proj_bias)  # type: ignore[arg-type]
-
-    @property
-    def attn_dim(self) -> int:
-        return self.num_heads * self.head_dim
-
-    @attn_dim.setter
-    def attn_dim(self, dim: int) -> None:
-        """Of the heads, as they are: who prunes them sets their number or width, too."""
 
     def make_projections(self, dim: int, inner: int, inner_kv: int, bias: bool) -> None:
         self.form.make_projections(self, dim, inner, inner_kv, bias)
