@@ -1,8 +1,6 @@
 """Eager forward pass and training step of the flagships beside the peer: fp32, 2 threads, same weights, same batch.
 
-    .nox/imgzoo/bin/python benchmarks/forward.py [--only forward|train|families] [--quick] [--json out.json] [MODEL ...]
-
-`families` is the forward pass of one mid-size network of every family, on 1 thread.
+    .nox/imgzoo/bin/python benchmarks/forward.py [--only forward|train] [--quick] [--json out.json] [MODEL ...]
 
 One process of the parity environment holds both models and runs them in turn, so that noise falls on both.
 """
@@ -15,7 +13,6 @@ import sys
 import time
 from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from rows import Row, cases, main, mean, paired, peak_memory, seconds
@@ -24,19 +21,8 @@ MODELS = ("resnet18", "resnet50", "regnety_016", "convnext_tiny", "convnextv2_na
           "vit_small_patch16_224", "swin_tiny_patch4_window7_224", "efficientnet_b0",
           "mobilenetv3_large_100")  # fmt: skip
 QUICK = ("resnet18", "vit_tiny_patch16_224")
-KINDS = ("forward", "train", "families")
+KINDS = ("forward", "train")
 BATCH = 8
-BATCH_OF_FAMILIES = 2
-FACTS = Path(__file__).parents[1] / "packages"
-
-
-def middle() -> list[str]:
-    """Of every family the name whose parameters come nearest to 15 million, in order of families."""
-    found = {}
-    for path in sorted(FACTS.glob("archs-*/tests/facts/*.json"), key=lambda path: path.stem):
-        sizes = {name: row[0] for name, row in json.loads(path.read_text()).items()}
-        found[path.stem] = min(sizes, key=lambda name: abs(sizes[name] - 15e6))
-    return [*found.values()]
 
 
 def limit(model: Any, x: Any, train: bool) -> float:
@@ -78,14 +64,14 @@ def step(model: Any, x: Any, train: bool) -> float:
     return time.perf_counter() - start
 
 
-def measure(names: list[str], rounds: int, batch: int, train: bool) -> None:
+def measure(names: list[str], rounds: int, train: bool) -> None:
     """One JSON line a model: paired seconds, and for training the paired peaks of memory."""
     import torch
 
-    torch.set_num_threads(2 if batch > 2 else 1)
+    torch.set_num_threads(2)
     for name in names:
         models = pair(name, **({"drop_path_rate": 0.0} if train else {}))
-        x = torch.randn(batch, *models[0].pretrained_cfg["input_size"])
+        x = torch.randn(BATCH, *models[0].pretrained_cfg["input_size"])
         for model in models:
             model.train(train)
             step(model, x, train)
@@ -97,13 +83,13 @@ def measure(names: list[str], rounds: int, batch: int, train: bool) -> None:
 
 def rows(args: argparse.Namespace) -> Iterator[Row]:
     for kind in [args.only] if args.only else ["forward", "train"]:
-        train, batch = kind == "train", BATCH_OF_FAMILIES if kind == "families" else BATCH
+        train = kind == "train"
         work = "training step" if train else "forward"
-        names = args.models or (middle() if kind == "families" else list(QUICK if args.quick else MODELS))
+        names = args.models or list(QUICK if args.quick else MODELS)
         times, peaks = [], []
         rounds = 3 if args.quick else 9
-        for found in cases(__file__, kind, "--rounds", rounds, "--batch", batch, *names):
-            label = f"{work} of {found['name']}, batch {batch}"
+        for found in cases(__file__, kind, "--rounds", rounds, *names):
+            label = f"{work} of {found['name']}, batch {BATCH}"
             bound = f"its multiplications take {found['limit']:.0f} ms at the speed of a large matrix product"
             times.append(paired("forward", label, "ms", found["times"], 0.95, bound, 1e3))
             yield times[-1]
@@ -111,8 +97,7 @@ def rows(args: argparse.Namespace) -> Iterator[Row]:
                 label = f"peak memory of a {work} of {found['name']}"
                 peaks.append(paired("forward", label, "MB", [found["memory"]], None, "activations", 1e-6))
                 yield peaks[-1]
-        which = "families" if kind == "families" else "flagships"
-        yield mean("forward", f"eager {work}, {len(times)} {which}", times, 1.05, 0.95)
+        yield mean("forward", f"eager {work}, {len(times)} flagships", times, 1.05, 0.95)
         if peaks:
             yield mean("forward", f"peak memory of an eager {work}", peaks, 1.0)
 
@@ -121,7 +106,6 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("models", nargs="*")
     parser.add_argument("--only", choices=KINDS)
     parser.add_argument("--rounds", type=int, default=9, help=argparse.SUPPRESS)
-    parser.add_argument("--batch", type=int, default=BATCH, help=argparse.SUPPRESS)
     parser.add_argument("--worker", choices=KINDS, help=argparse.SUPPRESS)
 
 
@@ -130,6 +114,6 @@ if __name__ == "__main__":
         inner = argparse.ArgumentParser()
         options(inner)
         inside = inner.parse_args()
-        measure(inside.models, inside.rounds, inside.batch, inside.worker == "train")
+        measure(inside.models, inside.rounds, inside.worker == "train")
     else:
         main(__doc__, rows, options)

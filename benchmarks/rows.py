@@ -171,6 +171,19 @@ def markdown(rows: Iterable[Row]) -> str:
     return "\n".join(lines)
 
 
+def matrix(rows: Iterable[Row]) -> str:
+    """Rows of `KIND of NAME` as a table: a name a line, of each kind the ratio and our figure."""
+    cells: dict[str, dict[str, str]] = {}
+    for row in rows:
+        kind, _, name = row.work.rpartition(" of ")
+        cells.setdefault(name, {})[kind] = f"{row.ratio:.2f}x, {figure(row.ours, row.unit)}"
+    kinds = list(dict.fromkeys(kind for line in cells.values() for kind in line))
+    lines = [f"| network | {' | '.join(kinds)} |", "|---" * (len(kinds) + 1) + "|"]
+    return "\n".join(
+        [*lines, *(f"| {name} | {' | '.join(line.get(kind, '-') for kind in kinds)} |" for name, line in cells.items())]
+    )
+
+
 def show(row: Row) -> None:
     ratio = f"{row.ratio:6.2f}x" if row.ratio is not None else " " * 7
     missed = "  missed" if row.met is False else ""

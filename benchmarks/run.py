@@ -28,6 +28,7 @@ BENCHMARKS = {
     "install": (*NETWORKS, "optim", "data", "train"),
     "create": NETWORKS,
     "forward": NETWORKS,
+    "families": (*NETWORKS, "train"),
     "deploy": (*NETWORKS, "train"),
     "optim": ("optim",),
     "loader": ("data",),

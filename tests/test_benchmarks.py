@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "benchmarks"))
 import run  # noqa: E402
-from rows import Row, alone, markdown, mean, paired, read  # noqa: E402
+from rows import Row, alone, markdown, matrix, mean, paired, read  # noqa: E402
 from run import BENCHMARKS, MEASURED, RESULTS  # noqa: E402
 
 ROWS = read(RESULTS)
@@ -38,6 +38,19 @@ def test_ratios_are_medians_of_pairs_and_headlines_geometric_means():
     assert head.ratio == pytest.approx(6.0) and head.met and head.headline
     assert not mean("p", "all", [row], 1.0, 3.5).met
     assert "(missed)" in markdown([alone("p", "w", "s", 2.0, 1.0, "b")])
+
+
+def test_many_networks_stand_in_one_table_a_line_each():
+    rows = [paired("p", f"{kind} of {name}", "ms", [(1.0, 2.0)], None, "b") for name in "xy" for kind in ("a", "b c")]
+    found = "| x | 2.00x, 1 ms | 2.00x, 1 ms |\n| y | 2.00x, 1 ms | 2.00x, 1 ms |"
+    assert matrix(rows) == f"| network | a | b c |\n|---|---|---|\n{found}"
+
+
+def test_the_middle_of_every_family_is_measured():
+    from families import facts, middle
+
+    names = middle()
+    assert len(names) == sum(1 for _ in facts()) and set(names.values()) == {package for package, _ in facts()}
 
 
 def test_rows_say_where_and_when_they_were_measured_and_whether_their_code_has_changed(tmp_path, monkeypatch):

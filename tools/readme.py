@@ -11,6 +11,7 @@ import sys
 import textwrap
 import tokenize
 from collections import Counter
+from collections.abc import Iterable
 from functools import partial
 from itertools import groupby
 from pathlib import Path
@@ -21,7 +22,7 @@ from imgzoo.registry import registry
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "benchmarks"))
-from rows import Row, markdown, read  # noqa: E402
+from rows import Row, markdown, matrix, read  # noqa: E402
 
 RESULTS = ROOT / "benchmarks/results.json"
 DIFFERENCES = ROOT / "docs/differences.json"
@@ -230,11 +231,24 @@ def circumstances(part: str) -> tuple[str, str]:
 
 def results() -> str:
     """All rows, a section each benchmark."""
-    parts = [
-        f"## {part}\n\nMeasured on {', '.join(circumstances(part))}.\n\n{markdown(rows)}"
-        for part, rows in groupby(measured(), key=lambda row: row.part)
-    ]
+    parts = []
+    for part, group in groupby(measured(), key=lambda row: row.part):
+        parts.append(f"## {part}\n\nMeasured on {', '.join(circumstances(part))}.")
+        rows = list(group)
+        if part == "families":  # too many for a line each
+            rows, networks = split(rows)
+            parts += [markdown(rows), matrix(networks)]
+        else:
+            parts.append(markdown(rows))
     return "\n\n".join(parts) or "Run `python -m nox -s bench`."
+
+
+def split(rows: Iterable[Row]) -> tuple[list[Row], list[Row]]:
+    """The means, and what they are over."""
+    found: tuple[list[Row], list[Row]] = ([], [])
+    for row in rows:
+        found[not row.target.startswith("mean")].append(row)
+    return found
 
 
 def layers() -> str:
