@@ -94,7 +94,7 @@ class Biases(NamedTuple):
             assert isinstance(layer, nn.Linear | nn.Conv2d)
             if wanted != (layer.bias is not None):
                 zeros = layer.weight.new_zeros(len(layer.weight))
-                layer.bias = nn.Parameter(zeros) if wanted else None
+                layer.register_parameter("bias", nn.Parameter(zeros) if wanted else None)
             return layer
 
         _exchange(model, self.where, lambda part: isinstance(part, nn.Linear | nn.Conv2d), change)
