@@ -34,6 +34,7 @@ SMALL = {
     "mvitv2_tiny": dict(embed_dim=(8, 16, 32, 64), num_heads=(1, 2, 4, 8)),
     "mvitv2_small_cls": dict(embed_dim=(8, 16, 32, 64), depths=(1, 1, 2, 1), num_heads=(1, 2, 4, 8)),
     "mvitv2_large": dict(embed_dim=(8, 16, 32, 64), depths=(1, 1, 2, 1), num_heads=(1, 2, 4, 8)),
+    "samvit_base_patch16": dict(embed_dim=32, depth=3, num_heads=2, global_blocks=(1,), neck_chans=16),
 }
 SIZES = [(96, 96), (64, 128)]
 
@@ -95,6 +96,17 @@ def test_other_sizes_are_refused_until_told(name):
     model = make(name, (64, 64))
     with pytest.raises(ValueError, match="set_input_size"):
         model(torch.randn(1, 3, 96, 96))
+
+
+@pytest.mark.parametrize("size", SIZES)
+@torch.no_grad()
+def test_tables_fitted_in_the_call_are_those_of_the_size(size):
+    """SAM's encoder, whose maps and offsets all follow the image."""
+    name, x = "samvit_base_patch16", torch.randn(2, 3, *size)
+    model = make(name, (64, 64), dynamic_img_size=True)
+    answer = model(x)
+    model.set_input_size(size)
+    torch.testing.assert_close(answer, model(x))
 
 
 SWIN = dict(embed_dim=16, depths=(2, 2), num_heads=(2, 4), window_size=4)

@@ -98,3 +98,10 @@ def test_a_folder_says_nothing_else_than_the_network_is(told, tmp_path):
     with pytest.raises(UsageError, match="disagrees with the current model"):
         save_for_hf(timm.create_model("test_resnet", in_chans=4), tmp_path / "saved", **told)
     assert not (tmp_path / "saved").exists()
+
+
+def test_a_network_that_fits_its_tables_to_every_image():
+    made = dict(img_size=64, embed_dim=32, depth=1, num_heads=2, global_attn_indexes=(0,))
+    sam = timm.create_model("samvit_base_patch16", **made).eval()
+    assert get_model_input_config(sam)["fixed_input_size"] is False
+    assert sam(torch.randn(1, 3, 96, 48)).isfinite().all()

@@ -15,7 +15,8 @@ from imgzoo_layers.head import ClassifierHead
 from imgzoo_layers.mlp import Mlp
 from imgzoo_layers.norm import LayerNorm2d
 from imgzoo_layers.padding import pad_to_multiple
-from imgzoo_layers.tables import MapTable, OffsetTable, Size, Tabled
+from imgzoo_layers.position import resize_map_last, resize_offsets
+from imgzoo_layers.tables import LastTable, OffsetTable, Size, Tabled
 from imgzoo_layers.util import pair
 from imgzoo_layers.window import from_windows, to_windows
 
@@ -31,20 +32,10 @@ class PatchEmbed(nn.Module):
         return self.proj(x).permute(0, 2, 3, 1)
 
 
-class RowsTable(MapTable):
-    """A map with channels last, (1, h, w, C)."""
-
-    def resize(self, table: Tensor, old: Size, new: Size) -> Tensor:
-        return super().resize(table.permute(0, 3, 1, 2), old, new).permute(0, 2, 3, 1).contiguous()
-
-    def size_of(self, table: Tensor, own: Tensor, size: Size) -> Size | None:
-        return table.shape[1], table.shape[2]
-
-
 class Attention(Tabled, Attending):
     """Attention over a map that also scores by how far rows and columns lie apart: (B, H, W, C) -> (B, H, W, C)."""
 
-    tables = {"rel_pos_h": OffsetTable(axis=0), "rel_pos_w": OffsetTable(axis=1)}
+    tables = {f"rel_pos_{side}": OffsetTable(axis=axis, align_corners=False) for axis, side in enumerate("hw")}
 
     def __init__(self, dim: int, heads: int, grid: Size, rel_pos: bool, qk_norm: bool, attn_drop: float,
                  proj_drop: float):  # fmt: skip
@@ -59,19 +50,20 @@ class Attention(Tabled, Attending):
         self.proj_drop = nn.Dropout(proj_drop)
 
     def forward(self, x: Tensor) -> Tensor:
+        grid = x.shape[1], x.shape[2]
         qkv = self.qkv(x).flatten(1, 2).unflatten(2, (3, self.num_heads, self.head_dim))
         q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
         q, k = self.q_norm(q), self.k_norm(k)
-        x = self.attend(q, k, v, self.bias(q)).transpose(1, 2).flatten(2).unflatten(1, self.grid)
+        x = self.attend(q, k, v, self.bias(q, grid)).transpose(1, 2).flatten(2).unflatten(1, grid)
         return self.proj_drop(self.proj(x))
 
-    def bias(self, q: Tensor) -> Tensor | None:
+    def bias(self, q: Tensor, grid: Size) -> Tensor | None:
         """Scores by distance (B, heads, N, N) of queries (B, heads, N, D)."""
         if self.rel_pos_h is None or self.rel_pos_w is None:
             return None
-        places = q.unflatten(2, self.grid)
-        by_row = torch.einsum("bnhwd,hdk->bnhwk", places, by_distance(self.rel_pos_h, self.grid[0]))
-        by_column = torch.einsum("bnhwd,wdk->bnhwk", places, by_distance(self.rel_pos_w, self.grid[1]))
+        places = q.unflatten(2, grid)
+        by_row = torch.einsum("bnhwd,hdk->bnhwk", places, by_distance(self.rel_pos_h, grid[0]))
+        by_column = torch.einsum("bnhwd,wdk->bnhwk", places, by_distance(self.rel_pos_w, grid[1]))
         return (by_row.unsqueeze(-1) + by_column.unsqueeze(-2)).flatten(4).flatten(2, 3)
 
 
@@ -126,19 +118,19 @@ class VisionTransformerSAM(ImageModel):
     isotropic = True
     layer_groups = {"stem": r"^pos_embed|patch_embed", "blocks": [(r"^blocks\.(\d+)", None), (r"^norm", (99999,))]}
     no_decay = ("pos_embed",)
-    tables = {"pos_embed": RowsTable()}
+    tables = {"pos_embed": LastTable()}
     layout = "plain"
 
     def __init__(self, img_size: int | Size = 1024, patch_size: int | Size = 16, embed_dim: int = 768, depth: int = 12,
                  num_heads: int = 12, mlp_ratio: float = 4.0, window_size: int = 14,
                  global_blocks: Sequence[int] = (2, 5, 8, 11), abs_pos: bool = True, rel_pos: bool = True,
                  qk_norm: bool = False, layer_scale: float | None = None, neck_chans: int | None = 256,
-                 num_classes: int = 1000, in_chans: int = 3, global_pool: str = "avg", drop_rate: float = 0.0,
-                 pos_drop_rate: float = 0.0, proj_drop_rate: float = 0.0, attn_drop_rate: float = 0.0,
-                 drop_path_rate: float = 0.0):  # fmt: skip
+                 dynamic_img_size: bool = False, num_classes: int = 1000, in_chans: int = 3, global_pool: str = "avg",
+                 drop_rate: float = 0.0, pos_drop_rate: float = 0.0, proj_drop_rate: float = 0.0,
+                 attn_drop_rate: float = 0.0, drop_path_rate: float = 0.0):  # fmt: skip
         super().__init__(num_classes, in_chans)
         dim = embed_dim
-        self.img_size, self.patch_size = pair(img_size), pair(patch_size)
+        self.img_size, self.patch_size, self.dynamic_img_size = pair(img_size), pair(patch_size), dynamic_img_size
         self.grid = self.grid_of(self.img_size)
         self.pos_embed = nn.Parameter(torch.zeros(1, *self.grid, dim)) if abs_pos else None
         self.patch_embed = PatchEmbed(self.patch_size, in_chans, dim)
@@ -162,7 +154,9 @@ class VisionTransformerSAM(ImageModel):
 
     def embed(self, x: Tensor) -> Tensor:  # (B, 3, H, W) -> (B, h, w, C)
         x = self.patch_embed(self.sized_input(x))
-        return self.pos_drop(x if self.pos_embed is None else x + self.pos_embed)
+        if self.pos_embed is not None:
+            x = x + resize_map_last(self.pos_embed, (x.shape[1], x.shape[2]))
+        return self.pos_drop(x)
 
     def forward_features(self, x: Tensor) -> Tensor:  # (B, 3, H, W) -> (B, C, h, w)
         return self._final_norm(self.blocks(self.embed(x)))
@@ -185,5 +179,5 @@ class VisionTransformerSAM(ImageModel):
 
 
 def by_distance(table: Tensor, length: int) -> Tensor:
-    """Rows (2n - 1, D) by how far a query lies behind a key -> (n queries, D, n keys)."""
-    return table.unfold(0, length, 1).flip(2)
+    """Rows (2n - 1, D) by how far a query lies behind a key -> (n queries, D, n keys), of a map of any length n."""
+    return resize_offsets(table, [length], align_corners=False).unfold(0, length, 1).flip(2)

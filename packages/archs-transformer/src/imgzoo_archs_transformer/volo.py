@@ -15,20 +15,9 @@ from imgzoo_layers.exchange import Biases, Norms
 from imgzoo_layers.head import linear_or_none
 from imgzoo_layers.init import init_linear_, trunc_normal_
 from imgzoo_layers.mlp import Mlp
-from imgzoo_layers.position import resize_map
-from imgzoo_layers.tables import MapTable, Size
+from imgzoo_layers.tables import LastTable, Size
 from imgzoo_layers.transformer import Block
 from imgzoo_layers.util import pair
-
-
-class LastTable(MapTable):
-    """A map (1, h, w, C)."""
-
-    def resize(self, table: Tensor, old: Size, new: Size) -> Tensor:
-        return resize_map(table.permute(0, 3, 1, 2), new).permute(0, 2, 3, 1).contiguous()
-
-    def size_of(self, table: Tensor, own: Tensor, size: Size) -> Size | None:
-        return table.shape[1], table.shape[2]
 
 
 class OutlookAttention(Attending):

@@ -114,7 +114,7 @@ from .pool import (
     residual_aa,
 )
 from .pool_norm import PoolNormHead, TokenPool
-from .position import ConvPosition, resize_grid, resize_map
+from .position import ConvPosition, resize_grid, resize_map, resize_map_last, resize_offsets
 from .prune import fit_to_file
 from .rel_pos import RelPosBias, RelPosBiasTf, RelPosMlp
 from .relative_logits import RelativeLogits
@@ -146,6 +146,7 @@ from .tables import (
     BiasTableTf,
     Computed,
     GridTable,
+    LastTable,
     MapTable,
     OffsetTable,
     PatchKernel,
@@ -169,8 +170,8 @@ from .window import (
 __all__ = [
     "ACT", "GATE", "MLP", "NORM", "NORM_ACT", "Act", "Acts", "AdaptivePool2d", "AnyGridRotary", "Attending",
     "Attention", "Attention2d", "AttentionPool2d", "AttentionPoolLatent", "AttentionPoolPrr", "AvgPool2dSame",
-    "AxialRotary", "BatNonLocal", "BatchNormAct2d", "BiasTable", "BiasTableTf", "BilinearAttentionTransform",
-    "Block", "BlurPool2d", "BottleneckAttention", "Cbam", "CenteredRotary", "ChannelScale2d",
+    "AxialRotary", "BatNonLocal", "BatchNormAct2d", "BiasTable", "BiasTableTf", "BilinearAttentionTransform", "Block",
+    "BlurPool2d", "BottleneckAttention", "Cbam", "CenteredRotary", "ChannelScale2d",
     "CircularEfficientChannelAttention", "ClassAttention", "ClassifierHead", "Computed", "CondConv2d", "Conv2dSame",
     "ConvClassifier", "ConvClassifierHead", "ConvHead", "ConvNorm", "ConvNormAct", "ConvPosition",
     "CoordinateAttention", "CrossCovarianceAttn", "DepthToSpace", "DiffAttention", "DistanceTable", "DropBlock2d",
@@ -178,34 +179,25 @@ __all__ = [
     "EvoNorm2dB1", "EvoNorm2dB2", "EvoNorm2dS0", "EvoNorm2dS0a", "EvoNorm2dS1", "EvoNorm2dS1a", "EvoNorm2dS2",
     "EvoNorm2dS2a", "FilterResponseNorm2d", "FlexiKernel", "FlexiPatchEmbed", "FrozenBatchNorm2d", "GammaBlock",
     "GatherExcite", "GeGlu", "GlobalContext", "GlobalContextAdd", "GlobalLambdaLayer", "GlobalPool",
-    "GlobalResponseNorm", "GlobalResponseNormMlp", "GluMlp", "GridSequential", "GridTable", "GroupNorm",
-    "GroupNorm1", "GroupNorm1Act", "GroupNormAct", "HaloAttention", "Head", "HiddenHead", "HiddenPool",
-    "HybridEmbed", "LambdaLayer", "LayerNorm", "LayerNorm2d", "LayerNormAct2d", "LayerNormFp32", "LayerScale",
-    "LayerScale2d", "LocalAttention", "LogSumExpPool", "LogSumExpPool2d", "MapTable", "MaxPool2dSame",
-    "MedianPool2d", "MixedConv2d", "MixedRotary", "MlDecoder", "Mlp", "MultiQueryAttention",
-    "MultiQueryAttention2d", "MultimodalRotary", "NonLocal", "Norm", "NormAct", "NormLinear", "NormLinearHead",
-    "NormMlpHead", "Norms", "OffsetTable", "PairSequential", "PatchDropout", "PatchEmbed", "PatchKernel",
-    "PixelRotary", "PoolNormHead", "PositionalEncodingFourier", "QvBiasAttention", "RelPosBias", "RelPosBiasTf",
-    "RelPosMlp", "RelativeLogits", "RmsNorm", "RmsNorm2d", "RmsNormAct2d", "RotaryAttention",
-    "RotaryAttentionPool2d", "Scale2d", "ScaledStdConv2d", "SeparableConv", "SeparableConvNormAct",
-    "SharedSequential", "ShiftedWindows", "SimPool", "SimPool2d", "SimpleCoordinateAttention", "SimpleNorm",
-    "SimpleNorm2d", "SpaceToDepth", "SplitQvBiasAttention", "SplitRotaryAttention", "SqueezeExcite", "Stage",
-    "StdConv2d", "StripAttention", "SubsampledAttention", "SwiGlu", "Table", "Tabled", "TokenPool", "TwoHeads",
-    "WindowAttending", "WindowAttention", "act_fn", "axial_table", "centered_table", "check_grid", "create_aa",
-    "create_act", "create_conv", "create_gate", "dilate", "distance_index", "drop_block_2d", "drop_path",
+    "GlobalResponseNorm", "GlobalResponseNormMlp", "GluMlp", "GridSequential", "GridTable", "GroupNorm", "GroupNorm1",
+    "GroupNorm1Act", "GroupNormAct", "HaloAttention", "Head", "HiddenHead", "HiddenPool", "HybridEmbed", "LambdaLayer",
+    "LastTable", "LayerNorm", "LayerNorm2d", "LayerNormAct2d", "LayerNormFp32", "LayerScale", "LayerScale2d",
+    "LocalAttention", "LogSumExpPool", "LogSumExpPool2d", "MapTable", "MaxPool2dSame", "MedianPool2d", "MixedConv2d",
+    "MixedRotary", "MlDecoder", "Mlp", "MultiQueryAttention", "MultiQueryAttention2d", "MultimodalRotary", "NonLocal",
+    "Norm", "NormAct", "NormLinear", "NormLinearHead", "NormMlpHead", "Norms", "OffsetTable", "PairSequential",
+    "PatchDropout", "PatchEmbed", "PatchKernel", "PixelRotary", "PoolNormHead", "PositionalEncodingFourier",
+    "QvBiasAttention", "RelPosBias", "RelPosBiasTf", "RelPosMlp", "RelativeLogits", "RmsNorm", "RmsNorm2d",
+    "RmsNormAct2d", "RotaryAttention", "RotaryAttentionPool2d", "Scale2d", "ScaledStdConv2d", "SeparableConv",
+    "SeparableConvNormAct", "SharedSequential", "ShiftedWindows", "SimPool", "SimPool2d", "SimpleCoordinateAttention",
+    "SimpleNorm", "SimpleNorm2d", "SpaceToDepth", "SplitQvBiasAttention", "SplitRotaryAttention", "SqueezeExcite",
+    "Stage", "StdConv2d", "StripAttention", "SubsampledAttention", "SwiGlu", "Table", "Tabled", "TokenPool", "TwoHeads",
+    "WindowAttending", "WindowAttention", "__version__", "act_fn", "axial_table", "centered_table", "check_grid",
+    "create_aa", "create_act", "create_conv", "create_gate", "dilate", "distance_index", "drop_block_2d", "drop_path",
     "drop_path_of", "drop_path_rates", "dropout_of", "fast_group_norm", "fast_layer_norm", "fast_rms_norm",
     "fit_to_file", "fold_norm", "from_grid", "from_windows", "get_act", "get_norm", "get_norm_act",
     "init_conv_per_group_", "init_fan_out_", "init_linear_", "layer_scale_of", "lecun_normal_", "linear_or_none",
     "make_divisible", "mean_pool", "mlp_maker", "norm_and_head", "pad_same", "pad_to_multiple", "pair", "per_stage",
-    "pixel_table", "reparameterize", "residual_aa", "resize_grid", "resize_map", "resize_patch_kernel", "rotate",
-    "rotate_patches", "same_pad", "set_fast_norm", "set_fused_attn", "shift_mask", "stretch_weights", "to_grid",
-    "to_windows", "trunc_normal_", "trunc_normal_tf_", "variance_scaling_",
+    "pixel_table", "reparameterize", "residual_aa", "resize_grid", "resize_map", "resize_map_last", "resize_offsets",
+    "resize_patch_kernel", "rotate", "rotate_patches", "same_pad", "set_fast_norm", "set_fused_attn", "shift_mask",
+    "stretch_weights", "to_grid", "to_windows", "trunc_normal_", "trunc_normal_tf_", "variance_scaling_",
 ]  # fmt: skip
-
-
-def __getattr__(name: str) -> str:
-    if name == "__version__":
-        from importlib.metadata import version
-
-        return version("imgzoo-layers")
-    raise AttributeError(f"module '{__name__}' has no attribute '{name}'")

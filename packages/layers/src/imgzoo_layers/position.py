@@ -39,9 +39,36 @@ def grid_resized(table: Tensor, size: tuple[int, int], old: tuple[int, int], pre
 
 def resize_map(table: Tensor, size: tuple[int, int]) -> Tensor:
     """Resize a position map (1, C, h, w)."""
+    return map_resized(table, size)
+
+
+def map_resized(table: Tensor, size: tuple[int, int]) -> Tensor:
     if (table.shape[2], table.shape[3]) == size:
         return table
     return F.interpolate(table.float(), size=size, mode="bicubic", antialias=True).to(table.dtype)
 
 
-torch.fx.wrap("grid_resized")  # tracers need not know whether the size is another
+def resize_map_last(table: Tensor, size: tuple[int, int]) -> Tensor:
+    """Resize a position map with channels last, (1, h, w, C)."""
+    return map_resized(table.permute(0, 3, 1, 2), size).permute(0, 2, 3, 1)
+
+
+def resize_offsets(table: Tensor, sides: list[int], align_corners: bool = True) -> Tensor:
+    """Resize a table by distance along one side n or two, (2n - 1, C) or (2h - 1, 2w - 1, C).
+
+    With `align_corners` the farthest stay the farthest, else each row stands for an equal part of the span.
+    """
+    return offsets_resized(table, sides, align_corners)
+
+
+def offsets_resized(table: Tensor, sides: list[int], align_corners: bool) -> Tensor:
+    sizes = [2 * side - 1 for side in sides]
+    if list(table.shape[:-1]) == sizes:
+        return table
+    mode = "linear" if len(sides) == 1 else "bilinear"
+    grid = F.interpolate(table.movedim(-1, 0)[None].float(), sizes, mode=mode, align_corners=align_corners)
+    return grid[0].movedim(0, -1).to(table.dtype)
+
+
+for name in ("grid_resized", "map_resized", "offsets_resized"):
+    torch.fx.wrap(name)  # tracers need not know whether the size is another

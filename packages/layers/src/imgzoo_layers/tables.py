@@ -11,10 +11,9 @@ from typing import Any, ClassVar
 import torch
 import torch.fx
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from .patch_embed import resize_patch_kernel
-from .position import resize_grid, resize_map
+from .position import resize_grid, resize_map, resize_map_last, resize_offsets
 
 Size = tuple[int, int]
 
@@ -62,6 +61,16 @@ class MapTable(Table):
 
     def size_of(self, table: Tensor, own: Tensor, size: Size) -> Size | None:
         return table.shape[-2], table.shape[-1]
+
+
+class LastTable(MapTable):
+    """A map with channels last, (1, h, w, C)."""
+
+    def resize(self, table: Tensor, old: Size, new: Size) -> Tensor:
+        return resize_map_last(table, new).contiguous()
+
+    def size_of(self, table: Tensor, own: Tensor, size: Size) -> Size | None:
+        return table.shape[1], table.shape[2]
 
 
 class BiasTable(Table):
@@ -113,10 +122,8 @@ class OffsetTable(Table):
         self.align_corners = align_corners
 
     def resize(self, table: Tensor, old: Size, new: Size) -> Tensor:
-        sizes = [2 * side - 1 for side in (new if self.axis is None else new[self.axis : self.axis + 1])]
-        mode = "bilinear" if self.axis is None else "linear"
-        grid = F.interpolate(table.movedim(-1, 0)[None].float(), sizes, mode=mode, align_corners=self.align_corners)
-        return grid[0].movedim(0, -1).to(table.dtype).contiguous()
+        sides = new if self.axis is None else new[self.axis : self.axis + 1]
+        return resize_offsets(table, [*sides], self.align_corners).contiguous()
 
     def size_of(self, table: Tensor, own: Tensor, size: Size) -> Size | None:
         sides = [(side + 1) // 2 for side in table.shape[:-1]]
