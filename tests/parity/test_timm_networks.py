@@ -41,6 +41,22 @@ def test_vision_transformer_has_the_attributes():
     assert parts[0] == parts[1]
 
 
+ANY_SIZE = {
+    "crossvit_9_240": {}, "efficientvit_m0": {},
+    "samvit_base_patch16_224": {"depth": 2, "embed_dim": 48, "num_heads": 3, "global_attn_indexes": (1,)},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("size", [(288, 256), (64, 192)])
+@pytest.mark.parametrize("name", ANY_SIZE)
+def test_what_takes_images_of_any_size(name, size):
+    makers = both("models", "create_model")
+    mine, other = (make(name, num_classes=7, **ANY_SIZE[name]).double() for make in makers)
+    x = torch.randn(2, 3, *size, dtype=torch.float64)
+    on_shared_weights(mine, other, x)
+    assert mine.default_cfg["fixed_input_size"] == other.default_cfg["fixed_input_size"]
+
+
 VITS = [dict(), dict(norm_layer=partial(nn.LayerNorm, eps=1e-6), qkv_bias=False), dict(norm_layer=nn.LayerNorm),
         dict(global_pool="avg", init_values=1e-5, class_token=False), dict(reg_tokens=2, no_embed_class=True),
         dict(act_layer="quick_gelu", pre_norm=True), dict(dynamic_img_size=True), dict(qk_norm=True, fc_norm=True),

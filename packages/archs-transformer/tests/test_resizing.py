@@ -109,6 +109,27 @@ def test_tables_fitted_in_the_call_are_those_of_the_size(size):
     torch.testing.assert_close(answer, model(x))
 
 
+@torch.no_grad()
+def test_branches_of_a_crossvit_scale_an_image_of_any_size():
+    model, x = make("crossvit_9_240", (64, 64), dynamic_img_size=True), torch.randn(2, 3, 96, 80)
+    answer = model(x)
+    assert answer.isfinite().all() and not torch.equal(answer, model(x[:, :, :80]))
+    assert model.forward_intermediates(x, intermediates_only=True)[0].shape[2:] == (5, 5)
+
+
+@torch.no_grad()
+def test_windows_of_a_size_take_images_of_any():
+    """Of the size that it is made for, a network answers as before."""
+    torch.manual_seed(0)
+    model = imgzoo.create_model("efficientvit_m0", img_size=112, dynamic_img_size=True, num_classes=5).eval()
+    usual = imgzoo.create_model("efficientvit_m0", img_size=112, num_classes=5).eval()
+    usual.load_state_dict(model.state_dict())
+    x = torch.randn(2, 3, 112, 112)
+    torch.testing.assert_close(model(x), usual(x))
+    for size in ((224, 160), (48, 300)):
+        assert model(torch.randn(1, 3, *size)).isfinite().all()
+
+
 SWIN = dict(embed_dim=16, depths=(2, 2), num_heads=(2, 4), window_size=4)
 CASES = {
     **SMALL,

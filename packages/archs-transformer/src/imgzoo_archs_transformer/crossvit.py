@@ -121,7 +121,8 @@ class Lone:
 
 
 class CrossVit(ImageModel):
-    """An image of another size is seen as it is, by tables that `set_input_size` resizes; it is never scaled to fit.
+    """An image of another size is seen as it is, by tables that `set_input_size` resizes; with `dynamic_img_size` it is
+    scaled to the size of each branch.
 
     Args:
         img_scale: side of the second branch's image as a share of the first's
@@ -146,10 +147,11 @@ class CrossVit(ImageModel):
     def __init__(self, img_size: int | tuple[int, int] = 240, img_scale: float = 224 / 240,
                  embed_dims: Sequence[int] = (128, 256), depth: int = 3, stages: int = 3, num_heads: int = 4,
                  mlp_ratio: float = 3.0, multi_conv: bool = False, num_classes: int = 1000, in_chans: int = 3,
-                 global_pool: str = "token", drop_rate: float = 0.0, pos_drop_rate: float = 0.0,
-                 proj_drop_rate: float = 0.0, attn_drop_rate: float = 0.0, drop_path_rate: float = 0.0):  # fmt: skip
+                 global_pool: str = "token", dynamic_img_size: bool = False, drop_rate: float = 0.0,
+                 pos_drop_rate: float = 0.0, proj_drop_rate: float = 0.0, attn_drop_rate: float = 0.0,
+                 drop_path_rate: float = 0.0):  # fmt: skip
         super().__init__(num_classes, in_chans)
-        self.img_scale, self.embed_dims = img_scale, list(embed_dims)
+        self.img_scale, self.embed_dims, self.dynamic_img_size = img_scale, list(embed_dims), dynamic_img_size
         self.measure(pair(img_size))
         self._set_pool(global_pool)
         self.num_features = self.head_hidden_size = sum(embed_dims)
@@ -189,9 +191,15 @@ class CrossVit(ImageModel):
         super().fit_size(img_size, **options)
         self.measure(img_size)
 
-    def embed(self, x: Tensor) -> State:
-        x, batch = self.sized_input(x), x.shape[0]
+    def views(self, x: Tensor) -> State:
+        """What each branch sees of the image."""
+        x = self.sized_input(x)
         smaller = F.interpolate(x, size=self.second, mode="bicubic", align_corners=False)
+        return resize_image(x, self.img_size) if self.dynamic_img_size else x, smaller
+
+    def embed(self, x: Tensor) -> State:
+        batch = x.shape[0]
+        x, smaller = self.views(x)
         a = torch.cat([self.cls_token_0.expand(batch, -1, -1), self.patch_embed[0](x)], dim=1) + self.pos_embed_0
         b = torch.cat([self.cls_token_1.expand(batch, -1, -1), self.patch_embed[1](smaller)], dim=1) + self.pos_embed_1
         return self.pos_drop(a), self.pos_drop(b)
@@ -250,3 +258,16 @@ class CrossVit(ImageModel):
         if global_pool not in ("token", "avg"):
             raise ValueError(f"global_pool of two branches of tokens is 'token' or 'avg', not '{global_pool}'")
         self.global_pool = global_pool
+
+
+def resize_image(x: Tensor, size: tuple[int, int]) -> Tensor:
+    return image_resized(x, size)
+
+
+def image_resized(x: Tensor, size: tuple[int, int]) -> Tensor:
+    if (x.shape[2], x.shape[3]) == size:
+        return x
+    return F.interpolate(x, size=size, mode="bicubic", align_corners=False)
+
+
+torch.fx.wrap("image_resized")  # tracers need not know whether the size is another

@@ -63,7 +63,7 @@ class LocalWindowAttention(nn.Module):
 
     def __init__(self, dim: int, kernels: Sequence[int], window: int, grid: Size):
         super().__init__()
-        self.largest, self.window, self.whole = window, grid, True
+        self.largest, self.window, self.whole, self.dynamic = window, grid, True, False
         self.attn: Any = CascadedGroupAttention(dim, kernels, self.fitting(grid))
         self.set_size(grid)
 
@@ -73,7 +73,7 @@ class LocalWindowAttention(nn.Module):
     def set_size(self, grid: Size) -> None:
         """Take maps of another size."""
         self.window = self.attn.window = self.fitting(grid)
-        self.whole = self.window == grid
+        self.whole = self.window == grid and not self.dynamic
 
     def forward(self, x: Tensor) -> Tensor:
         if self.whole:
@@ -103,7 +103,8 @@ class Block(nn.Module):
 class EfficientVitMsra(NormLinearHead, ImageModel):
     """`kernels` are those of the heads, of which a stage has at most as many.
 
-    Windows are as large as maps allow: `set_input_size` fits them and their tables to the size of the image.
+    Windows are as large as maps allow: `set_input_size` fits them and their tables to the size of the image. With
+    `dynamic_img_size` they stay, and zeros fill the last of a map.
     """
 
     parts = Parts(stem=("patch_embed",), pool="global_pool", head="head.linear")
@@ -118,7 +119,7 @@ class EfficientVitMsra(NormLinearHead, ImageModel):
     def __init__(self, img_size: int | Size = 224, embed_dim: Sequence[int] = (64, 128, 192),
                  depth: Sequence[int] = (1, 2, 3), num_heads: Sequence[int] = (4, 4, 4), window_size: int = 7,
                  kernels: Sequence[int] = (5, 5, 5, 5), num_classes: int = 1000, in_chans: int = 3,
-                 global_pool: str = "avg", drop_rate: float = 0.0):  # fmt: skip
+                 global_pool: str = "avg", dynamic_img_size: bool = False, drop_rate: float = 0.0):  # fmt: skip
         super().__init__(num_classes, in_chans)
         self.img_size = pair(img_size)
         self.patch_embed, dim = stem(in_chans, embed_dim[0]), embed_dim[0]
@@ -139,6 +140,14 @@ class EfficientVitMsra(NormLinearHead, ImageModel):
         self.global_pool = GlobalPool(global_pool)
         self.head_hidden_size = dim * self.global_pool.width
         self.head = NormLinear(self.head_hidden_size, num_classes, "linear", drop_rate)
+        if dynamic_img_size:
+            self.take_any_size()
+
+    def take_any_size(self) -> None:
+        super().take_any_size()
+        for _, stage in self._stages():
+            for block in stage.blocks:
+                block.mixer.m.dynamic, block.mixer.m.whole = True, False
 
     def grid(self, stage: int) -> Size:
         """Height and width of a stage's map."""

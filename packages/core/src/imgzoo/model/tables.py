@@ -171,6 +171,10 @@ class Sized(nn.Module):
             self.init_non_persistent_buffers()
         return self
 
+    def take_any_size(self) -> None:
+        """Take images of any size from now on: networks that have the option `dynamic_img_size` can."""
+        self.dynamic_img_size = True  # type: ignore[assignment]
+
     def sized_input(self, x: Tensor) -> Tensor:
         """The image as it is, after a check that it has the size that the model is made for, where it is for one."""
         return x if getattr(self, "dynamic_img_size", False) else check_size(x, self.img_size)

@@ -82,7 +82,7 @@ class Network:
         tell_parts(self)
         family = family_of(self)
         if family in ANY_SIZE:
-            self.dynamic_img_size = True
+            self.take_any_size()
         widths = WIDTHS.get(family)
         if widths is not None and "embed_dim" not in self.__dict__:
             self.embed_dim = widths([level.channels for level in self.feature_info.levels])
@@ -259,8 +259,8 @@ WIDTHS: dict[str, Callable[[list[int]], Any]] = {
 """What the field calls `embed_dim` of the widths of a family's levels, where its networks have no such attribute."""
 
 
-ANY_SIZE = {"vision_transformer_sam"}
-"""Families whose networks fit their tables to every image in the field, where ours do when they are told."""
+ANY_SIZE = {"crossvit", "efficientvit_msra", "vision_transformer_sam"}
+"""Families whose networks take every image in the field, where ours take those of the size that they are told."""
 TOWERS = {"deepseek_vit", "gemma4_vit", "qwen3_vit"}
 """Families that give tokens where others give maps."""
 
