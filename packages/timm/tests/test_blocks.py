@@ -128,6 +128,30 @@ def test_stages_are_checkpointed_one_by_one(name):
     assert pickle.loads(pickle.dumps(model.to_empty(device="cpu"))).grad_checkpointing
 
 
+STAGES = {
+    "densenet121": "features.denseblock2.denselayer3", "fasternet_t0": "stages.1", "regnety_002": "s3",
+    "regnetv_040": "s1", "resnetv2_18": "stages.2", "nest_tiny": "levels.1",
+    "vitamin_small_224": "patch_embed.backbone", "qwen3_vit_88m": "encoder", "deepseek_vit_412m": "encoder",
+    "gemma4_vit_167m": "encoder", "vit_small_r26_s32_224": "patch_embed.backbone.stages.1",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_stages_of_any_form_are_checkpointed_one_by_one(name):
+    model = timm.create_model(name, device="meta")
+    stage = model.get_submodule(STAGES[name])
+    assert stage.grad_checkpointing is False
+    model.set_grad_checkpointing()
+    assert stage.grad_checkpointing
+    model.set_grad_checkpointing(False)
+    stage.grad_checkpointing = True
+    again = [path for path, part in model.named_modules() if isinstance(part, Checkpointed)]
+    assert again and all(f"{path}.".startswith(f"{STAGES[name]}.") for path in again)
+    assert copy.deepcopy(model).get_submodule(STAGES[name]).grad_checkpointing
+    stage.grad_checkpointing = False
+    assert not model.grad_checkpointing
+
+
 def test_a_stage_that_is_checkpointed_runs_twice():
     (model, x, _), runs = made("davit_tiny"), []
     model.stages[1].grad_checkpointing = True

@@ -166,6 +166,9 @@ class Nest(ImageModel):
     def forward_features(self, x: Tensor) -> Tensor:  # (B, 3, H, W) -> (B, C, H/16, W/16)
         return self.norm(self.levels(self.patch_embed(self.sized_input(x))))
 
+    def _blocks(self) -> list[nn.Module]:
+        return [block for _, level in self._stages() for block in level.transformer_encoder]
+
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         x = self.head_drop(self.global_pool(x))
         if pre_logits:

@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from imgzoo.model import ImageModel
 from imgzoo.registry import registry
 from imgzoo_layers.act import GELU
 from imgzoo_layers.norm import Norm
@@ -110,3 +111,8 @@ class HybridVisionTransformer(VisionTransformer):
 
     def make_patch_embed(self, in_chans: int, norm: Norm | None, bias: bool) -> nn.Module:
         return HybridEmbed(*self._backbone, self.patch_size[0], in_chans, self.embed_dim)
+
+    def _blocks(self) -> list[nn.Module]:
+        embed: Any = self.patch_embed
+        network = embed.backbone
+        return [*(network._blocks() if isinstance(network, ImageModel) else ()), *super()._blocks()]

@@ -128,6 +128,10 @@ class ViTamin(VisionTransformer):
     def make_patch_embed(self, in_chans: int, norm: Norm | None, bias: bool) -> nn.Module:
         return ConvEmbed(in_chans, *self._stages_of, self.embed_dim)
 
+    def _blocks(self) -> list[nn.Module]:
+        embed: Any = self.patch_embed
+        return [*(block for stage in embed.backbone.stages for block in stage), *super()._blocks()]
+
     def sized_input(self, x: Tensor) -> Tensor:
         """The image as it is where sides need not divide: strided convolutions see every pixel."""
         if not self.dynamic_img_size:

@@ -302,7 +302,8 @@ class Leveled(Classified):
     def _blocks(self) -> list[nn.Module]:
         """The units that gradient checkpointing repeats: blocks of the stages, or the stages themselves."""
         units: list[nn.Module] = []
-        for _, stage in self._stages():
+        stages = [stage for _, stage in self._stages() if isinstance(stage, nn.Module)]  # parameters stand between some
+        for stage in stages:
             inner = getattr(stage, "blocks", stage)
             children = list(inner.children()) if isinstance(inner, (nn.Sequential, nn.ModuleList)) else [stage]
             units += children

@@ -76,8 +76,10 @@ class Network:
         """Let the parts have the field's attributes too; networks add what follows sizes."""
         from ._grids import OF_FAMILY
         from ._parts import tell_parts
+        from ._stages import OF_NETWORK, tell_stages
 
-        adopt(self, OF_FAMILY.get(family_of(self)))
+        adopt(self, {**OF_NETWORK, **OF_FAMILY.get(family_of(self), {})})
+        tell_stages(self)
         tell_sizes(self)
         tell_parts(self)
         family = family_of(self)
