@@ -14,15 +14,20 @@ from imgzoo.options import exchanges_of, parameters_of
 sys.path.insert(0, str(Path(__file__).parent / "parity"))
 from small import FACTS, QUICK, image
 
+ATTENDING = {"fastvit_t8": "fastvit_sa12"}
+"""A network that has norms to exchange, where the smallest has none."""
 CASES = [pytest.param(name, option, marks=pytest.mark.slow if FACTS[name][0] > 12e6 else ())
-         for name in QUICK for option in exchanges_of(imgzoo.get_spec(name).load())]  # fmt: skip
+         for each in QUICK for option in exchanges_of(imgzoo.get_spec(each).load())
+         for name in [ATTENDING.get(each, each) if option in ("norm", "eps") else each]]  # fmt: skip
 OTHER = {"act": "mish", "eps": 3.0}
 
 
 def other(name: str, option: str) -> dict[str, object]:
     """A value that differs from what the network has."""
     if option.endswith("_bias"):
-        models = (imgzoo.create_model(name, device="meta", **QUICK[name], **{option: each}) for each in (True, None))
+        models = (
+            imgzoo.create_model(name, device="meta", **QUICK.get(name, {}), **{option: each}) for each in (True, None)
+        )
         with_biases, plain = (model.state_dict().keys() for model in models)
         return {option: with_biases != plain}
     if option != "norm":
@@ -37,7 +42,7 @@ def test_the_option_changes_the_network_and_its_folder_has_it(name, option, tmp_
     answers = []
     for change in ({}, other(name, option)):
         torch.manual_seed(0)
-        model = imgzoo.create_model(name, num_classes=3, **QUICK[name], **change).eval()
+        model = imgzoo.create_model(name, num_classes=3, **QUICK.get(name, {}), **change).eval()
         with torch.no_grad():
             for parameter in model.parameters():  # some begin at zero, where nothing can be seen
                 parameter.uniform_(-0.1, 0.1)
@@ -121,3 +126,34 @@ def test_the_choice_between_kernels_or_maps_keeps_its_parts():
     assert type(model.layer1[0].act) is torch.nn.Mish
     model = imgzoo.create_model("resnest14d", act="mish", device="meta")
     assert type(model.layer1[0].conv2.act0) is torch.nn.ReLU and type(model.layer1[0].act3) is torch.nn.Mish
+
+
+@pytest.mark.parametrize("name", ["resnet18", "vgg11_bn"])
+def test_norms_that_act_stand_where_others_do(name):
+    x = torch.randn(1, 3, 64, 64)
+    for norm, kind in (("evonorms0", "EvoNorm2dS0"), ("batchnormact2d", "BatchNormAct2d")):
+        model = imgzoo.create_model(name, norm=norm, num_classes=3).eval()
+        assert any(type(part).__name__ == kind for part in model.modules()) and model(x).isfinite().all()
+
+
+class Grouped(torch.nn.GroupNorm):
+    """A norm of a caller's with another word for the activation."""
+
+    def __init__(self, dim, num_groups=4, apply_act=True, act_layer=torch.nn.ReLU):
+        super().__init__(num_groups, dim)
+        kind = {"relu": torch.nn.ReLU, "silu": torch.nn.SiLU}.get(act_layer, act_layer)
+        self.act = kind() if apply_act else torch.nn.Identity()
+
+    def forward(self, x):
+        return self.act(super().forward(x))
+
+
+@pytest.mark.parametrize("name", ["efficientnet_b0", "regnetx_002", "cspresnet50", "resnetv2_18"])
+def test_norms_of_a_callers_keep_their_options(name):
+    model = imgzoo.create_model(name, norm_layer=partial(Grouped, num_groups=2), device="meta")
+    norms = [part for part in model.modules() if isinstance(part, Grouped)]
+    assert norms and all(part.num_groups == 2 for part in norms)
+    assert not any(isinstance(part, torch.nn.BatchNorm2d) for part in model.modules())
+    plain = imgzoo.create_model(name, norm_layer=partial(torch.nn.BatchNorm2d, momentum=0.3), device="meta")
+    kinds = {type(part).__name__ for part in plain.modules() if isinstance(part, torch.nn.BatchNorm2d)}
+    assert kinds == {"BatchNormAct2d"}

@@ -70,3 +70,22 @@ WORDED = ("ese_vovnet19b_dw", "mobilevit_xxs", "mobilevitv2_050", "regnetx_002",
 ])  # fmt: skip
 def test_a_part_with_options_of_its_own(name, word, value):
     alike(name, word, value)
+
+
+GROUPS = partial(timm.layers.GroupNormAct, num_groups=8)
+PLAIN_GROUPS = partial(timm.layers.GroupNorm, num_groups=8)
+OWN = [
+    ("cspresnet50", GROUPS), ("cspdarknet53", partial(nn.BatchNorm2d, eps=0.3)), ("cs3darknet_s", layer("GroupNorm1")),
+    ("cspresnet50", layer("EvoNorm2dS0")), ("cspnext_tiny", partial(layer("LayerNorm2d"), eps=0.1)),
+    ("fastvit_sa12", layer("LayerNorm2d")), ("fastvit_sa12", partial(layer("LayerNorm2d"), eps=0.3)),
+    ("fastvit_mci0", partial(nn.BatchNorm2d, eps=0.3)), ("efficientnet_b0", GROUPS), ("efficientnet_b0", PLAIN_GROUPS),
+    ("efficientnet_b0", layer("EvoNorm2dB0")), ("efficientnet_b0", partial(layer("EvoNorm2dS0"), group_size=4)),
+    ("resnet18", layer("EvoNorm2dS0")), ("resnet18", layer("EvoNorm2dB0")), ("resnet18", layer("BatchNormAct2d")),
+    ("resnet18", layer("FilterResponseNormTlu2d")), ("resnet18", GROUPS), ("resnetv2_18", PLAIN_GROUPS),
+    ("regnetx_002", GROUPS), ("regnetx_002", PLAIN_GROUPS), ("ese_vovnet19b_dw", PLAIN_GROUPS),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name, norm", OWN)
+def test_a_norm_in_another_form(name, norm):
+    alike(name, "norm_layer", norm)

@@ -13,6 +13,7 @@ from imgzoo.model import Feature, FeatureInfo, ImageModel
 from imgzoo_layers.act import create_act
 from imgzoo_layers.conv import ConvNormAct
 from imgzoo_layers.drop import drop_path_of, drop_path_rates
+from imgzoo_layers.exchange import Norms
 from imgzoo_layers.gate import Gate, SqueezeExcite
 from imgzoo_layers.head import ClassifierHead
 from imgzoo_layers.util import Layer, dilate, per_stage
@@ -123,6 +124,7 @@ class CspNet(ImageModel):
         down_growth: widen where the map is halved
     """
 
+    exchanged = (Norms("batchnorm"),)
     layer_groups = {
         "stem": r"^stem",
         "blocks": [

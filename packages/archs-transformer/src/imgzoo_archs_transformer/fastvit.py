@@ -12,7 +12,7 @@ from imgzoo_layers.attention import Attention
 from imgzoo_layers.channel_scale import ChannelScale2d
 from imgzoo_layers.conv import ConvNormAct
 from imgzoo_layers.drop import drop_path_of, drop_path_rates, dropout_of
-from imgzoo_layers.exchange import Acts
+from imgzoo_layers.exchange import Acts, Norms
 from imgzoo_layers.gate import SqueezeExcite
 from imgzoo_layers.head import ClassifierHead
 from imgzoo_layers.init import trunc_normal_
@@ -251,7 +251,7 @@ class FastVit(ImageModel):
         layer_norm: layer norms in blocks that attend
     """
 
-    exchanged = (Acts("gelu"),)
+    exchanged = (Acts("gelu"), Norms("*2d", ("stages.*.blocks.[0-9].norm", "stages.*.blocks.[0-9][0-9].norm")))
     default_levels = (0, 1, 2, 3)
     parts = ImageModel.parts._replace(norm=("final_conv",))
     layer_groups = {

@@ -75,8 +75,9 @@ NAMES: dict[str, dict[str, str]] = {
         **{name: name for name in ("batchnorm", "groupnorm", "groupnorm1", "layernorm", "layernorm2d", "rmsnorm",
                                    "rmsnorm2d", "simplenorm", "simplenorm2d", "frn",
                                    *EVO_NORMS)},
-        "batchnorm2d": "batchnorm", "batchnormact2d": "batchnorm", "groupnormact": "groupnorm",
-        "groupnorm1act": "groupnorm1", "layernormact2d": "layernorm2d", "rmsnormact2d": "rmsnorm2d",
+        "batchnorm2d": "batchnorm",
+        **{name: name for name in ("batchnormact2d", "groupnormact", "groupnorm1act", "layernormact2d",
+                                   "rmsnormact2d")},
         **{name.replace("norm", "norm2d"): name for name in EVO_NORMS}, "filterresponsenormtlu2d": "frn",
     },
     "gate": {
@@ -103,8 +104,11 @@ JSON = ("true", "false", "null")
 """Values in tables of values that are no words."""
 PARTS = ("act", "gate", "norm")
 """Options that take a class of the user's, too."""
-EPS = {"layernorm": 1e-6, "layernorm2d": 1e-6, "rmsnorm": 1e-6, "rmsnorm2d": 1e-6, "simplenorm": 1e-6,
-       "simplenorm2d": 1e-6}  # fmt: skip
+EPS = {
+    **dict.fromkeys(("layernorm", "layernorm2d", "rmsnorm", "rmsnorm2d", "rmsnormact2d", "simplenorm", "simplenorm2d"),
+                    1e-6),
+    **dict.fromkeys(("evonormb0", "evonorms0a", "evonorms1a", "evonorms2a"), 1e-3),
+}  # fmt: skip
 """Epsilon of a norm that is named without one; of every other 1e-5."""
 
 
@@ -191,11 +195,13 @@ def _part(
             implied[each] = parameters[each].default
 
 
-def _own_eps(norm: Any) -> float:
-    """The epsilon of a class of the user's that is given without one."""
+def _own_eps(norm: Any) -> float | None:
+    """The epsilon of a class of the user's that is given without one; None where it takes none."""
     try:
         own = inspect.signature(norm).parameters["eps"].default
-    except (KeyError, TypeError, ValueError):
+    except KeyError:
+        return None
+    except (TypeError, ValueError):
         return 1e-5
     return own if isinstance(own, float) else 1e-5
 

@@ -24,13 +24,14 @@ MAPS = (nn.BatchNorm2d, nn.GroupNorm, LayerNorm2d, LayerNormAct2d, RmsNorm2d)
 KINDS: dict[str, tuple[type[nn.Module], ...]] = {
     "batchnorm": (nn.BatchNorm2d,),
     "groupnorm1": (GroupNorm1,),
+    "*2d": MAPS,
     "layernorm": (nn.LayerNorm,),
     "layernorm*": (nn.LayerNorm,),
     "layernorm2d": (LayerNorm2d, LayerNormAct2d),
     "rmsnorm": (RmsNorm,),
     "rmsnorm2d": (RmsNorm2d,),
 }
-"""Classes of the norms that a network may have; with `*` those of tokens and of maps together."""
+"""Classes of the norms that a network may have; with `*` those of tokens and of maps together, `*2d` all of maps."""
 BOTH = ("layernorm", "rmsnorm", "simplenorm")
 """Norms of tokens that have a form for maps, called with `2d`."""
 TOKEN_NORMS = (*BOTH, "layernormfp32")
@@ -119,30 +120,20 @@ def _fitting(norm: str, of_maps: bool) -> str:
 
 def _like(old: nn.Module, norm: str | Norm) -> nn.Module:
     """Another norm in the place of one, with its epsilon, the activation behind it and its first values."""
-    options: dict[str, object] = {"eps": old.eps}
+    options: dict[str, object] = {"eps": old.eps} if isinstance(norm, str) or "eps" in options_of(norm) else {}
     if hasattr(old, "act"):
-        maker = get_norm_act(_with_act(norm))
-        act, drop = old.act, old.drop
-        options |= {"act": lambda **_: act, "drop": lambda: drop, "apply_act": not isinstance(act, nn.Identity)}
+        new = get_norm_act(norm)(_width(old), apply_act=not isinstance(old.act, nn.Identity), **options)
+        for name in ("act", "drop"):
+            if hasattr(new, name):
+                setattr(new, name, getattr(old, name))
     else:
-        maker = get_norm(norm)
-    new = maker(_width(old), **{key: each for key, each in options.items() if key in options_of(maker)})
+        new = get_norm(norm)(_width(old), **options)
     with torch.no_grad():
         for name, value in new.named_parameters(recurse=False):
             first = getattr(old, name, None)
             if isinstance(first, Tensor) and first.shape == value.shape:
                 value.copy_(first)
     return new
-
-
-def _with_act(norm: str | Norm) -> str | Norm:
-    """A norm that takes the activation behind it: the form of it that does, where a class does not."""
-    if isinstance(norm, str) or "act" in options_of(norm):
-        return norm
-    name = getattr(norm, "func", norm).__name__.lower()  # type: ignore[attr-defined]
-    if name not in NORM_ACT:
-        raise ValueError(f"{name} takes no act, which follows the norm here; use one of {', '.join(NORM_ACT)}")
-    return name
 
 
 def _width(norm: nn.Module) -> int:

@@ -144,10 +144,16 @@ NORM: dict[str, Norm] = {
 
 
 def get_norm(norm: str | Norm, **options: object) -> Norm:
-    """The maker for a name, with options (`eps`, ...) bound; a callable passes through."""
+    """The maker for a name, with options (`eps`, ...) that are not None bound; a callable passes through.
+
+    Norms that hold an activation may stand where others do, as in the field: what follows them acts once more.
+    """
     if isinstance(norm, str):
-        key = norm.replace("_", "").lower()
-        if key not in NORM:
-            raise ValueError(f"unknown norm '{norm}'; use one of {', '.join(NORM)}")
-        norm = NORM[key]
+        from .norm_act import NORM_ACT  # which imports this file
+
+        key, known = norm.replace("_", "").lower(), {**NORM_ACT, **NORM}
+        if key not in known:
+            raise ValueError(f"unknown norm '{norm}'; use one of {', '.join(dict.fromkeys([*NORM, *NORM_ACT]))}")
+        norm = known[key]
+    options = {key: each for key, each in options.items() if each is not None}
     return partial(norm, **options) if options else norm

@@ -138,10 +138,15 @@ class FilterResponseNorm2d(nn.Module):
 NORM_ACT: dict[str, NormAct] = {
     "batchnorm": BatchNormAct2d,
     "batchnorm2d": BatchNormAct2d,
+    "batchnormact2d": BatchNormAct2d,
     "groupnorm": GroupNormAct,
+    "groupnormact": GroupNormAct,
     "groupnorm1": GroupNorm1Act,
+    "groupnorm1act": GroupNorm1Act,
     "layernorm2d": LayerNormAct2d,
+    "layernormact2d": LayerNormAct2d,
     "rmsnorm2d": RmsNormAct2d,
+    "rmsnormact2d": RmsNormAct2d,
     "evonormb0": EvoNorm2dB0,
     "evonormb1": EvoNorm2dB1,
     "evonormb2": EvoNorm2dB2,
@@ -153,6 +158,10 @@ NORM_ACT: dict[str, NormAct] = {
     "evonorms2a": EvoNorm2dS2a,
     "frn": FilterResponseNorm2d,
 }
+
+
+LIBRARIES = ("torch", "timm", "imgzoo_layers", "imgzoo_timm")
+"""Whose norms of these names are those that we mean, with an activation or without."""
 
 
 @cache
@@ -179,7 +188,7 @@ def get_norm_act(norm: str | NormAct, act: Act = None, **options: object) -> Nor
 
 
 def acting(norm: NormAct, act: Act) -> NormAct:
-    """A maker of a caller's own with the activation behind the norm: torch's norms in their form that has one.
+    """A maker of a caller's own with the activation behind the norm: a library's plain norm in its form that has one.
 
     Raises:
         ValueError: no activation can follow it.
@@ -187,7 +196,8 @@ def acting(norm: NormAct, act: Act) -> NormAct:
     cls: Any = getattr(norm, "func", norm)
     bound: dict[str, Any] = dict(getattr(norm, "keywords", {}))
     name = cls.__name__.lower()
-    if cls.__module__.startswith("torch.") and name in NORM_ACT:
+    known = cls.__module__.partition(".")[0] in LIBRARIES and "apply_act" not in options_of(cls)
+    if known and name in NORM_ACT:
         cls = NORM_ACT[name]
         bound = {"groups" if key == "num_groups" else key: value for key, value in bound.items()}
     taken = options_of(cls)
@@ -196,4 +206,10 @@ def acting(norm: NormAct, act: Act) -> NormAct:
         raise ValueError(f"{name} cannot stand with an activation behind it; use one of {', '.join(NORM_ACT)}")
     if word and act is not None:
         bound.setdefault(word, act)
-    return partial(cls, *getattr(norm, "args", ()), **bound) if bound else norm
+    maker = partial(cls, *getattr(norm, "args", ()), **bound) if bound else norm
+    return maker if "act" in taken else partial(_worded, maker, word)
+
+
+def _worded(maker: NormAct, word: str | None, *args: Any, act: Act = None, **kwargs: Any) -> nn.Module:
+    """What a maker gives that has another word for the activation, or none."""
+    return maker(*args, **kwargs, **({word: act} if word and act is not None else {}))
