@@ -148,7 +148,7 @@ class Grouped(torch.nn.GroupNorm):
         return self.act(super().forward(x))
 
 
-@pytest.mark.parametrize("name", ["efficientnet_b0", "regnetx_002", "cspresnet50", "resnetv2_18"])
+@pytest.mark.parametrize("name", ["efficientnet_b0", "tf_efficientnet_b0", "regnetx_002", "cspresnet50", "resnetv2_18"])
 def test_norms_of_a_callers_keep_their_options(name):
     model = imgzoo.create_model(name, norm_layer=partial(Grouped, num_groups=2), device="meta")
     norms = [part for part in model.modules() if isinstance(part, Grouped)]
