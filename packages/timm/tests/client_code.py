@@ -1,7 +1,12 @@
 """A network of a client's own, and small networks of which clients hook the blocks."""
 
+import pytest
 from torch import nn
 
+from imgzoo.registry import registry
+
+SMALL = dict(img_size=32, patch_size=8, embed_dim=24, depth=2, num_heads=3, num_classes=7)
+"""Options of a small vision transformer."""
 HOOKED = {
     "beit_base_patch16_224": dict(depth=2, embed_dim=48, num_heads=4), "eva02_tiny_patch14_224": dict(depth=2),
     "hiera_tiny_224": {}, "xcit_nano_12_p16_224": {}, "test_vit_relpos": {}, "convit_tiny": {},
@@ -36,3 +41,13 @@ class Steps(nn.Module):
 
     def forward(self, x):
         return self.head(self.stages(self.stem(x)).mean((2, 3)))
+
+
+def families():
+    """A name of every family; those of large networks are slow."""
+    found = {}
+    for spec in registry("models").specs():
+        if spec.name.startswith("test_") or spec.family not in found:
+            found[spec.family] = spec.name
+    slow = pytest.mark.slow
+    return [name if name.startswith("test_") else pytest.param(name, marks=slow) for name in sorted(found.values())]
