@@ -134,6 +134,16 @@ CASES = {
     "cspnext": ("cspnext_tiny", {"depths": [1, 2, 1, 1], "channels": [32, 48, 64, 80], "expand_ratio": 0.25}),
     "cspnext, no gates": ("cspnext_tiny", {"channel_attention": False}),
     "twins": ("twins_svt_small", {"depths": [1, 1, 2, 1], "wss": [7, 7, 7, 7]}),
+    "nfnet": ("test_nfnet", {"alpha": 0.3, "attn_gain": 1.5, "width_factor": 1.5, "ch_div": 16, "stem_chs": 48}),
+    "nfnet, eca": ("test_nfnet", {"attn_layer": "eca", "stem_type": "deep_tiered", "std_conv_eps": 0.1}),
+    "nfnet, gates": ("test_nfnet", {"attn_layer": "ese"}),
+    "byobnet": ("test_byobnet", {"stem_chs": [16, 24, 40], "attn_layer": "eca", "downsample": ""}),
+    "byobnet, wide": ("test_byobnet", {"width_factor": 2.0, "stem_type": "7x7", "attn_kwargs": {"rd_ratio": 0.5}}),
+    "byobnet, stem": ("gernet_s", {"width_factor": 1.3, "stem_chs": [16, 24, 33], "stem_pool": "maxpool"}),
+    "byobnet, one stem": ("test_byobnet", {"stem_chs": 16, "stem_pool": "avg2", "stem_type": "3x3"}),
+    "byoanet, attention": ("botnet26t_256", {"self_attn_layer": "lambda", "stem_pool": "", "stem_chs": 48}),
+    "mobilevit": ("mobilevit_xxs", {"width_factor": 2.0, "stem_chs": 24}),
+    "nfnet, reduced": ("test_nfnet", {"attn_layer": "se", "attn_kwargs": {"rd_ratio": 0.5}}),
 }  # fmt: skip
 
 

@@ -279,6 +279,11 @@ def other_configs(models):
         transformer_cfg=models.MaxxVitTransformerCfg(no_block_attn=True, init_values=0.1)
     ), dict(img_size=64)  # fmt: skip
     yield models.NormFreeNet, models.NfCfg((1, 1, 1, 1), (16, 32, 48, 64), attn_layer="se", attn_kwargs={}), {}
+    yield models.NormFreeNet, models.NfCfg((1, 1, 1, 1), (16, 32, 48, 64), alpha=0.3, attn_gain=1.5, ch_div=4,
+                                           attn_layer="eca", attn_kwargs={}, std_conv_eps=0.1), {}  # fmt: skip
+    for kind in ("basic", "dark", "edge"):
+        rows = tuple(models.ByoBlockCfg(type=kind, d=2, c=32 * i, s=2, gs=8, br=0.5) for i in (1, 2))
+        yield models.ByobNet, models.ByoModelCfg(blocks=rows), {}
     yield models.RegNet, models.RegNetCfg(
         depth=6, w0=16, wa=36.0, wm=2.5, group_size=8, downsample="", linear_out=True), {}  # fmt: skip
     yield models.MultiScaleVit, models.MultiScaleVitCfg(depths=(1, 1, 1, 1), embed_dim=24), dict(img_size=(64, 64))
@@ -287,7 +292,7 @@ def other_configs(models):
         pos_embed_ar_preserving=True), {}  # fmt: skip
 
 
-@pytest.mark.parametrize("row", range(6))
+@pytest.mark.parametrize("row", range(10))
 def test_networks_of_ones_own_configurations_give_the_same_numbers(row):
     libraries = [importlib.import_module(f"{library}.models") for library in ("imgzoo_timm", "timm")]
     rows = [list(other_configs(each))[row] for each in libraries]

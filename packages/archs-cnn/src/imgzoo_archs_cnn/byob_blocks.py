@@ -79,7 +79,8 @@ class BasicBlock(Residual):
     def __init__(self, sizes: Sizes, make: Makers, drop_path: float):
         super().__init__(sizes, make, drop_path)
         self.conv1_kxk = make.conv(sizes.dim_in, sizes.hidden, 3, sizes.stride, dilation=sizes.before)
-        self.conv2_kxk = make.conv_drop(sizes.hidden, sizes.dim, 3, dilation=sizes.dilation, apply_act=False)
+        self.conv2_kxk = make.conv_drop(sizes.hidden, sizes.dim, 3, dilation=sizes.dilation, groups=sizes.groups,
+                                        apply_act=False)  # fmt: skip
         self.attn_last = make.gate(sizes.dim)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -95,7 +96,7 @@ class DarkBlock(Residual):
         super().__init__(sizes, make, drop_path)
         self.conv1_1x1 = make.conv(sizes.dim_in, sizes.hidden)
         self.conv2_kxk = make.conv_drop(sizes.hidden, sizes.dim, 3, sizes.stride, dilation=sizes.before,
-                                        apply_act=False)  # fmt: skip
+                                        groups=sizes.groups, apply_act=False)  # fmt: skip
         self.attn_last = make.gate(sizes.dim)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -109,7 +110,8 @@ class EdgeBlock(Residual):
 
     def __init__(self, sizes: Sizes, make: Makers, drop_path: float):
         super().__init__(sizes, make, drop_path)
-        self.conv1_kxk = make.conv_drop(sizes.dim_in, sizes.hidden, 3, sizes.stride, dilation=sizes.before)
+        self.conv1_kxk = make.conv_drop(sizes.dim_in, sizes.hidden, 3, sizes.stride, dilation=sizes.before,
+                                        groups=sizes.groups)  # fmt: skip
         self.attn = make.gate(sizes.hidden)
         self.conv2_1x1 = make.conv(sizes.hidden, sizes.dim, apply_act=False)
 

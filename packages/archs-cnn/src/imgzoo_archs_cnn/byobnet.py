@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from imgzoo.errors import CapabilityError
+from imgzoo.errors import CapabilityError, UsageError
 from imgzoo.model import Feature, FeatureInfo, ImageModel
 from imgzoo_layers.attention_pool import AttentionPool2d
 from imgzoo_layers.bottleneck_attention import BottleneckAttention
@@ -28,7 +28,6 @@ from imgzoo_layers.util import Layer, dilate, make_divisible, pair, per_stage
 
 from .byob_blocks import BLOCK, Makers, RepVggBlock, Residual, Sizes
 from .mobilevit_blocks import MobileVitBlock, MobileVitV2Block, linear_transformer, transformer
-from .resnet import make_drop_block
 
 Options = Mapping[str, Any]
 Step = tuple[int, int, int]
@@ -43,6 +42,7 @@ class ByobNet(ImageModel):
         blocks: kinds of block, one name or one for each stage; several in a text take turns
         strides: stride of each stage
         stem: "3x3", "7x7", "deep", "clip", "tiered", "quad", "quad2", or a kind of block
+        stem_width: channels of the stem, or of each of its convolutions
         stem_pool: pool behind the stem: "max", "avg" or none
         inverted: hidden layers widen the input, and no activation follows the sum
         extra_conv: one more 3x3 convolution in each bottleneck
@@ -52,6 +52,7 @@ class ByobNet(ImageModel):
         self_attn: attention by name, one or one for each stage
         self_attn_options: options of the attention's constructor, one table or one for each stage
         attention_pool: pool by attention before the classifier
+        drop_block_size: side of what DropBlock zeroes in the last stage; of nearly twice as much in the stage before
     """
 
     parts = ImageModel.parts._replace(norm=("final_conv",))
@@ -64,16 +65,16 @@ class ByobNet(ImageModel):
     def __init__(self, blocks: str | Sequence[str] = "bottle", depths: Sequence[int] = (3, 4, 6, 3),
                  dims: Sequence[int] = (256, 512, 1024, 2048), strides: Sequence[int] = (1, 2, 2, 2),
                  bottle_ratio: float | Sequence[float] = 0.25, group_size: int | Sequence[int] = 0,
-                 stem: str = "tiered", stem_width: int = 64, stem_pool: str | None = None,
+                 stem: str = "tiered", stem_width: int | Sequence[int] = 64, stem_pool: str | None = None,
                  downsample: str | None = "conv1x1", inverted: bool = False, extra_conv: bool = False,
                  branches: int = 1, gate: str | None = None, gate_options: Options | None = None, gate_after: int = 0,
                  self_attn: str | Sequence[str | None] | None = None,
                  self_attn_options: Options | Sequence[Options | None] | None = None, num_features: int = 0,
                  head_hidden: int = 0, attention_pool: bool = False, act: str = "relu", norm: str = "batchnorm",
-                 norm_group: int | None = None, aa: str | None = None, img_size: int | tuple[int, int] = 224,
+                 norm_group: int | None = None, aa: str | None = None, width: float = 1.0, img_size: int | tuple[int, int] = 224,
                  num_classes: int = 1000, in_chans: int = 3, global_pool: str | None = None, output_stride: int = 32,
                  drop_rate: float = 0.0, drop_path_rate: float = 0.0, drop_block_rate: float = 0.0,
-                 zero_init_last: bool = True):  # fmt: skip
+                 drop_block_size: int = 3, zero_init_last: bool = True):  # fmt: skip
         super().__init__(num_classes, in_chans)
         if drop_block_rate and isinstance(norm, str) and norm.startswith("evo"):
             raise CapabilityError("an evolved norm has no place for DropBlock before its activation: leave "
@@ -88,11 +89,15 @@ class ByobNet(ImageModel):
             act=act, act_out=None if inverted else act, inverted=inverted, extra_conv=extra_conv, branches=branches,
         )  # fmt: skip
         plain = [max(gate_after - sum(depths[:i]), 0) for i in range(len(depths))]
+        if width != 1.0:
+            dims = [make_divisible(dim * width) for dim in dims]
+            stem_width, num_features = narrowed(stem_width, width), round(num_features * width)
         shared = (blocks, dims, bottle_ratio, group_size, plain, self_attn, self_attn_options)
         rows = [Stage(*row) for row in zip(*(per_stage(option, len(depths)) for option in shared))]
         plainly = make._replace(conv=make_conv, conv_drop=make_conv, branches=1)
         self.stem, level = make_stem(stem, in_chans, stem_width, stem_pool, ungated(plainly) if gate_after else plainly)
-        dim, levels, size = stem_width, [level], pair(img_size)
+        levels, size = [level], pair(img_size)
+        dim = stem_width if isinstance(stem_width, int) else stem_width[-1]
         self.reached = [2 if level.module == "stem" else 4]  # the stride to the image before each stage
         stages = []
         steps = dilate(strides, output_stride, start=self.reached[0])
@@ -107,7 +112,9 @@ class ByobNet(ImageModel):
                 levels.append(Feature(dim, self.reached[-1], f"stages.{i - 1}"))
             grid = grid_of(size, self.reached[-1])
             if drop_block_rate and i >= len(depths) - 2:
-                drop = partial(make_drop_block, drop_block_rate, i + 4 - len(depths))
+                last = i == len(depths) - 1
+                side, scale = (drop_block_size, 1.0) if last else (2 * drop_block_size - 1, 0.25)
+                drop = partial(DropBlock2d, drop_block_rate, side, scale)
                 make = make._replace(conv_drop=partial(conv, norm=partial(make_norm, drop=drop)))
             stage, dim = make_stage(rows[i], dim, (stride, before, dilation), grid, drops, make)
             stages.append(stage)
@@ -234,15 +241,27 @@ STEM = {
 POOL = {"max": partial(nn.MaxPool2d, 3, 2, 1), "avg": partial(nn.AvgPool2d, 2)}
 
 
-def make_stem(kind: str, in_chans: int, dim: int, pool: str | None, make: Makers) -> tuple[nn.Module, Feature]:
-    """One layer that halves the image, or several (and a pool) that quarter it; and the level of stride 2."""
-    if kind == "3x3" and not pool:
-        return make.conv(in_chans, dim, 3, 2), Feature(dim, 2, "stem")
+def narrowed(dims: int | Sequence[int], width: float) -> int | list[int]:
+    """So many times the channels of one layer, or of each of several."""
+    return round(dims * width) if isinstance(dims, int) else [round(dim * width) for dim in dims]
+
+
+def make_stem(kind: str, in_chans: int, dims: int | Sequence[int], pool: str | None,
+              make: Makers) -> tuple[nn.Module, Feature]:  # fmt: skip
+    """One layer that halves the image, or several (and a pool) that quarter it; and the level of stride 2.
+
+    `dims` are the channels of the last layer, or of each."""
     if kind in BLOCKS:
-        sizes = Sizes(in_chans, dim, dim, 2, 1, 1, 1, (0, 0))
-        return BLOCKS[kind](sizes, make, 0.0), Feature(dim, 2, "stem")
+        if not isinstance(dims, int):
+            raise UsageError(f"a stem that is a block has one stem_width, not {list(dims)}")
+        sizes = Sizes(in_chans, dims, dims, 2, 1, 1, 1, (0, 0))
+        return BLOCKS[kind](sizes, make, 0.0), Feature(dims, 2, "stem")
     row, layers = STEM[kind], OrderedDict()
-    widths, last = [in_chans, *(int(dim * width) for width in row.widths)], len(row.widths)
+    widths = [int(dims * width) for width in row.widths] if isinstance(dims, int) else list(dims)
+    last = len(widths)
+    if last == 1 and not pool:
+        return make.conv(in_chans, widths[0], row.kernel, 2), Feature(widths[0], 2, "stem")
+    widths.insert(0, in_chans)
     for i in range(1, last + 1):
         stride = 2 if i == 1 or (i == last and not pool) else 1
         make_conv = partial(nn.Conv2d, padding=1, bias=False) if i <= row.bare else make.conv

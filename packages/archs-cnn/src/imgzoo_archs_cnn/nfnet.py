@@ -22,10 +22,6 @@ from imgzoo_layers.pool import mean_pool
 from imgzoo_layers.std_conv import ScaledStdConv2d
 from imgzoo_layers.util import Layer, dilate, make_divisible
 
-ALPHA = 0.2
-"""Share of a block's residual branch: each block adds ALPHA squared to the variance."""
-GATE_GAIN = 2.0
-"""Makes up for a gate's mean of a half."""
 GAMMA = {"relu": 1.7139588594436646, "gelu": 1.7015043497085571, "silu": 1.7881293296813965}
 """One over the standard deviation of an activation of unit noise (arXiv:2101.08692, section 3.4)."""
 
@@ -46,11 +42,11 @@ class Block(nn.Module):
     """x / std -> activation, 1x1, 3x3 (twice if `twice`), 1x1; scaled, then added: (B, C, H, W) -> (B, dim, H', W')."""
 
     def __init__(self, dim_in: int, dim: int, hidden: int, stride: int, before: int, dilation: int, std: float,
-                 groups: int, conv: Layer, act: Layer, gate: Gate | None, gate_inside: bool, twice: bool,
-                 skip_gain: bool, drop_path: float):  # fmt: skip
+                 groups: int, conv: Layer, act: Layer, gate: Gate | None, gate_inside: bool, gate_gain: float,
+                 twice: bool, alpha: float, skip_gain: bool, drop_path: float):  # fmt: skip
         super().__init__()
         self.beta = 1.0 / std
-        self.alpha, self.gate_gain = ALPHA, GATE_GAIN
+        self.alpha, self.gate_gain = alpha, gate_gain
         self.downsample = None
         if dim_in != dim or stride != 1 or before != dilation:
             self.downsample = make_downsample(dim_in, dim, stride, dilation, conv)
@@ -93,7 +89,12 @@ class NFNet(ImageModel):
     """With `original`, as DeepMind published it: gamma behind the activation, "same" padding, a gain for each block.
 
     Args:
-        stem: one convolution ("3x3", "7x7"), three ("deep"), with "_pool" a pool behind them; four ("deep_quad")
+        stem: one convolution ("3x3", "7x7"), three ("deep", "deep_tiered"), with "_pool" a pool behind them; four
+            ("deep_quad")
+        alpha: share of each residual branch, whose square a block adds to the variance
+        gate_gain: factor behind a gate, for its mean of a half
+        eps: epsilon of the standardized kernels
+        zero_init_fc: the classifier starts at zero
         extra_conv: a second 3x3 in every block
         reg: the blocks of RegNet: gate inside, hidden channels as a share of the input
         original: as first published: "same" padding, the activation's gain behind it, a gain for each block
@@ -109,33 +110,35 @@ class NFNet(ImageModel):
     def __init__(self, depths: Sequence[int] = (1, 2, 6, 3), channels: Sequence[int] = (256, 512, 1536, 1536),
                  stem: str = "deep_quad", stem_width: int = 128, extra_conv: bool = True, width: float = 1.0,
                  num_features: int = 0, bottle_ratio: float = 0.25, group_size: int | None = None, reg: bool = False,
-                 original: bool = False, gate: str | None = None, gate_ratio: float | None = None, act: str = "silu",
-                 num_classes: int = 1000, in_chans: int = 3, global_pool: str = "avg", output_stride: int = 32,
-                 drop_rate: float = 0.0, drop_path_rate: float = 0.0):  # fmt: skip
+                 original: bool = False, gate: str | None = None, gate_ratio: float | None = None,
+                 gate_gain: float = 2.0, alpha: float = 0.2, divisor: int = 8, act: str = "silu", eps: float = 1e-5,
+                 zero_init_fc: bool = False, num_classes: int = 1000, in_chans: int = 3, global_pool: str = "avg",
+                 output_stride: int = 32, drop_rate: float = 0.0, drop_path_rate: float = 0.0):  # fmt: skip
         super().__init__(num_classes, in_chans)
         padding = "same" if original else ""
-        conv = partial(ScaledStdConv2d, eps=1e-5, gamma=1.0 if original else GAMMA[act], padding=padding)
+        conv = partial(ScaledStdConv2d, eps=eps, gamma=1.0 if original else GAMMA[act], padding=padding)
         make_act = partial(GammaAct if original else create_act, act)
         options = {"rd_ratio": gate_ratio} if gate_ratio else {}
         make_gate = partial(create_gate, gate, **options) if gate else None
-        dim = make_divisible(stem_width * width)
+        rounded = partial(make_divisible, divisor=divisor)
+        dim = rounded(stem_width * width)
         self.stem, before_last = make_stem(stem, in_chans, dim, conv, make_act)
         levels = [Feature(dim // 2 if before_last[-1:].isdecimal() else dim, 2, f"stem.{before_last}")]
-        shared: dict[str, Any] = dict(conv=conv, act=make_act, gate=make_gate, gate_inside=reg, twice=extra_conv,
-                                      skip_gain=original)  # fmt: skip
+        shared: dict[str, Any] = dict(conv=conv, act=make_act, gate=make_gate, gate_inside=reg, gate_gain=gate_gain,
+                                      twice=extra_conv, alpha=alpha, skip_gain=original)  # fmt: skip
         reached, variance, stages = 4 if stem.endswith(("_pool", "quad")) else 2, 1.0, []
         steps = dilate((4 // reached, 2, 2, 2), output_stride, start=reached)
         for i, (drops, (stride, before, dilation)) in enumerate(zip(drop_path_rates(drop_path_rate, depths), steps)):
-            out, blocks = make_divisible(channels[i] * width), []
+            out, blocks = rounded(channels[i] * width), []
             for j, drop in enumerate(drops):
                 ratio = 1.0 if reg and i == j == 0 else bottle_ratio
-                hidden = make_divisible((dim if reg else out) * ratio)
+                hidden = rounded((dim if reg else out) * ratio)
                 groups = hidden // group_size if group_size else 1
                 hidden = groups * group_size if group_size else hidden
                 step, spread = (1, dilation) if j else (stride, before)
                 blocks.append(Block(dim, out, hidden, step, spread, dilation, variance**0.5, groups,
                                     drop_path=drop, **shared))  # fmt: skip
-                variance = (1.0 if j == 0 else variance) + ALPHA**2
+                variance = (1.0 if j == 0 else variance) + alpha**2
                 dim = out
             stages.append(nn.Sequential(*blocks))
             reached *= stride
@@ -143,7 +146,7 @@ class NFNet(ImageModel):
         self.stages = nn.Sequential(*stages)
         self.final_conv: nn.Module = nn.Identity()
         if num_features:
-            self.num_features = make_divisible(num_features * width)
+            self.num_features = rounded(num_features * width)
             self.final_conv = conv(dim, self.num_features, 1)
             levels[-1] = Feature(self.num_features, reached, "final_conv")
         else:
@@ -153,6 +156,8 @@ class NFNet(ImageModel):
         self.head = ClassifierHead(self.num_features, num_classes, global_pool, drop_rate)
         self.head_hidden_size = self.num_features * self.head.global_pool.width
         init_(self)
+        if zero_init_fc and isinstance(self.head.fc, nn.Linear):
+            nn.init.zeros_(self.head.fc.weight)
 
     def forward_features(self, x: Tensor) -> Tensor:  # (B, 3, H, W) -> (B, C, H/32, W/32)
         return self.final_act(self.final_conv(self.stages(self.stem(x))))
@@ -161,8 +166,9 @@ class NFNet(ImageModel):
 STEM = {
     "3x3": ((1, 3, 2),),
     "7x7": ((1, 7, 2),),
-    "deep": ((2, 3, 2), (2, 3, 1), (1, 3, 1)),
-    "deep_quad": ((8, 3, 2), (4, 3, 1), (2, 3, 1), (1, 3, 2)),
+    "deep": ((1 / 2, 3, 2), (1 / 2, 3, 1), (1, 3, 1)),
+    "deep_tiered": ((3 / 8, 3, 2), (1 / 2, 3, 1), (1, 3, 1)),
+    "deep_quad": ((1 / 8, 3, 2), (1 / 4, 3, 1), (1 / 2, 3, 1), (1, 3, 2)),
 }
 """(share of the width, kernel, stride) of the convolutions of a stem."""
 
@@ -177,8 +183,9 @@ def make_stem(kind: str, in_chans: int, dim: int, conv: Layer, act: Layer) -> tu
     for i, (share, kernel, stride) in enumerate(rows, start=1):
         if i > 1:
             layers[f"act{i}"] = act()
-        layers[f"conv{i}" if len(rows) > 1 else "conv"] = conv(in_chans, dim // share, kernel, stride)
-        in_chans = dim // share
+        dim_out = int(dim * share)
+        layers[f"conv{i}" if len(rows) > 1 else "conv"] = conv(in_chans, dim_out, kernel, stride)
+        in_chans = dim_out
     if kind.endswith("_pool"):
         layers["pool"] = nn.MaxPool2d(3, 2, 1)
     return nn.Sequential(layers), f"conv{len(rows) - 1}" if len(rows) > 1 else "conv"

@@ -190,10 +190,10 @@ def maxx(cfg: Any) -> Options:
 def norm_free(cfg: Any) -> Options:
     """NFNet, NF-ResNet and NF-RegNet."""
     options = told(
-        cfg, "depths channels stem_type group_size bottle_ratio num_features reg extra_conv act_layer",
-        {"width_factor": "width", "attn_layer": "gate", "gamma_in_act": "original"},
-        {"alpha": (0.2,), "attn_gain": (2.0,), "ch_div": (8,), "std_conv_eps": (1e-5,), "zero_init_fc": (False,),
-         "same_padding": (cfg.gamma_in_act,), "skipinit": (cfg.gamma_in_act,)}, "stem_chs attn_kwargs")  # fmt: skip
+        cfg, "depths channels stem_type group_size bottle_ratio num_features reg extra_conv act_layer alpha zero_init_fc",
+        {"width_factor": "width", "attn_layer": "gate", "gamma_in_act": "original", "attn_gain": "gate_gain",
+         "ch_div": "divisor", "std_conv_eps": "eps"},
+        {"same_padding": (cfg.gamma_in_act,), "skipinit": (cfg.gamma_in_act,)}, "stem_chs attn_kwargs")  # fmt: skip
     options["stem_width"] = cfg.stem_chs or cfg.channels[0]
     more = dict(cfg.attn_kwargs or {})
     options["gate_ratio"] = more.pop("rd_ratio", None)
