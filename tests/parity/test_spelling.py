@@ -143,6 +143,16 @@ CASES = {
     "byobnet, one stem": ("test_byobnet", {"stem_chs": 16, "stem_pool": "avg2", "stem_type": "3x3"}),
     "byoanet, attention": ("botnet26t_256", {"self_attn_layer": "lambda", "stem_pool": "", "stem_chs": 48}),
     "mobilevit": ("mobilevit_xxs", {"width_factor": 2.0, "stem_chs": 24}),
+    "gcvit, epsilon": ("gcvit_xxtiny", {"norm_eps": 0.1}),
+    "gcvit, norm and epsilon": ("gcvit_xxtiny", {"norm_eps": 0.1, "norm_layer": "rmsnorm2d"}),
+    "efficientformer v2, epsilon": ("efficientformerv2_s0", {"norm_eps": 0.1}),
+    "inception v3, epsilon": ("inception_v3", {"norm_eps": 0.1}),
+    "inception v4, epsilon": ("inception_v4", {"norm_eps": 0.1}),
+    "inception resnet, epsilon": ("inception_resnet_v2", {"norm_eps": 0.1, "norm_layer": "groupnorm1"}),
+    "lowformer, widening": ("lowformer_b0", {"expand_ratio": 6, "attn_mlp_ratio": 2}),
+    "lowformer, stem": ("lowformer_b3", {"expand_ratio": 3, "stem_expand_ratio": 2}),
+    "cpubone, widening": ("cpubone_b0_bfrobust", {"expand_ratio": 6, "attn_mlp_ratio": 2}),
+    "efficientvit, widening": ("efficientvit_b0", {"expand_ratio": 6}),
     "nfnet, reduced": ("test_nfnet", {"attn_layer": "se", "attn_kwargs": {"rd_ratio": 0.5}}),
 }  # fmt: skip
 

@@ -57,7 +57,11 @@ class InceptionResnetV2(InceptionModel):
         pool="global_pool",
         head="classif",
     )
-    exchanged = (Acts("relu", ("!repeat*.[0-9].act", "!repeat*.[0-9][0-9].act")), Norms("batchnorm", options=("norm",)))
+    exchanged = (
+        Acts("relu", ("!repeat*.[0-9].act", "!repeat*.[0-9][0-9].act")),
+        Norms("batchnorm", options=("eps",)),
+        Norms("batchnorm", options=("norm",)),
+    )
 
     def __init__(self, num_classes: int = 1000, in_chans: int = 3, global_pool: str = "avg", drop_rate: float = 0.0):
         super().__init__(num_classes, in_chans)

@@ -158,7 +158,7 @@ class InceptionV3(InceptionModel):
         aux_logits: a classifier on the maps of stride 16, which training alone asks
     """
 
-    exchanged = (Acts("relu"), Norms("batchnorm", options=("norm",)))
+    exchanged = (Acts("relu"), Norms("batchnorm", options=("eps",)), Norms("batchnorm", options=("norm",)))
     parts = Parts(stem=STEM, stages=tuple(MIXED), pool="global_pool", head="fc", tail=("AuxLogits",))
 
     def __init__(self, num_classes: int = 1000, in_chans: int = 3, global_pool: str = "avg", drop_rate: float = 0.0,

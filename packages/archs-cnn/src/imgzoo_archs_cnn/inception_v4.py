@@ -79,7 +79,7 @@ def make_stem(in_chans: int) -> list[nn.Module]:
 
 class InceptionV4(InceptionModel):
     parts = Parts(stem=(), stages=("features",), pool="global_pool", head="last_linear")
-    exchanged = (Acts("relu"), Norms("batchnorm", options=("norm",)))
+    exchanged = (Acts("relu"), Norms("batchnorm", options=("eps",)), Norms("batchnorm", options=("norm",)))
     layer_groups = {"stem": r"^features\.[012]\.", "blocks": r"^features\.(\d+)"}
 
     def __init__(self, num_classes: int = 1000, in_chans: int = 3, global_pool: str = "avg", drop_rate: float = 0.0):

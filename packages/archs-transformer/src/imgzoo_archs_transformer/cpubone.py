@@ -23,18 +23,19 @@ from .mobile_blocks import Residual, Style, conv_act, fused, inverted
 class Block(nn.Module):
     """Attention, mlp and a mobile convolution, each on a residual: (B, C, H, W) -> (B, C, H, W)."""
 
-    def __init__(self, style: Style, dim: int, stride: int, drop_path: float, norms: str, mlp_drop: float):
+    def __init__(self, style: Style, dim: int, expand: float, stride: int, drop_path: float, norms: str,
+                 mlp_ratio: float, mlp_drop: float):  # fmt: skip
         super().__init__()
         small = style._replace(small=True)
         up = nn.Upsample(scale_factor=2.0, mode="nearest") if stride > 1 else nn.Identity()
         back = nn.Sequential(nn.Conv2d(attended_width(dim), dim, 1), up)
         attention = nn.Sequential(GroupNorm1(dim), ConvAttention(style, dim, 2, stride, back))
         if dim < FUSED:
-            local = fused(small, dim, dim, 4, bias=True)
+            local = fused(small, dim, dim, expand, bias=True)
         else:
-            local = inverted(small, dim, dim, 4, norms=norms, groups=style.groups)
+            local = inverted(small, dim, dim, expand, norms=norms, groups=style.groups)
         first = nn.Sequential(Residual(attention, drop_path=drop_path),
-                              Residual(conv_mlp(dim, mlp_drop), drop_path=drop_path))  # fmt: skip
+                              Residual(conv_mlp(dim, mlp_ratio, mlp_drop), drop_path=drop_path))  # fmt: skip
         self.total = nn.Sequential(first, Residual(local, drop_path=drop_path))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -68,6 +69,9 @@ class CPUBone(HiddenHead, ImageModel):
     """`norms` says which layers of the mobile blocks have one: "all", the last two ("depth") or the "last".
 
     Args:
+        expand: widening of the mobile blocks that halve the map; none for that of the others
+        block_expand: widening of the other mobile blocks
+        stem_expand: widening of those of the stem
         norms: which layers of a mobile block have one: "all", the last two ("depth") or the "last"
     """
 
@@ -77,12 +81,14 @@ class CPUBone(HiddenHead, ImageModel):
     layer_groups = {"stem": r"^stem", "blocks": r"^stages\.(\d+)"}
 
     def __init__(self, widths: Sequence[int] = (16, 32, 64, 128, 256), depths: Sequence[int] = (0, 1, 1, 3, 4),
-                 head_widths: Sequence[int] = (1536, 1600), norms: str = "last", expand: int = 4,
+                 head_widths: Sequence[int] = (1536, 1600), norms: str = "last",
+                 mlp_ratio: float = 4, expand: float | None = None, block_expand: float = 4, stem_expand: float = 4,
                  num_classes: int = 1000, in_chans: int = 3, global_pool: str = "avg", drop_rate: float = 0.0,
                  proj_drop_rate: float = 0.1, drop_path_rate: float = 0.0):  # fmt: skip
         super().__init__(num_classes, in_chans)
-        style, make = Style(groups=2), partial(Block, norms=norms, mlp_drop=proj_drop_rate)
-        stages = build_stages(style, in_chans, widths, depths, expand, drop_path_rate, make)
+        style, make = Style(groups=2), partial(Block, norms=norms, mlp_ratio=mlp_ratio, mlp_drop=proj_drop_rate)
+        stages = build_stages(style, in_chans, widths, depths, block_expand, expand or block_expand, stem_expand,
+                              drop_path_rate, make)  # fmt: skip
         self.stem, self.stages, self.feature_info = stages
         self.num_features, self.head_hidden_size = widths[-1], head_widths[1]
         self.head = Head(style, widths[-1], head_widths, num_classes, global_pool, drop_rate)

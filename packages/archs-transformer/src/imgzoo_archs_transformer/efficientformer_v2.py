@@ -152,7 +152,11 @@ class EfficientFormerV2(Distilled, ImageModel):
         distilled: a second head for distillation
     """
 
-    exchanged = (Acts("gelu"), Norms("batchnorm", ("!*.token_mixer.*", "!*.attn.*"), options=("norm",)))
+    exchanged = (
+        Acts("gelu"),
+        Norms("batchnorm", ("!*.token_mixer.*", "!*.attn.*"), options=("eps",)),
+        Norms("batchnorm", ("!*.token_mixer.*", "!*.attn.*"), options=("norm",)),
+    )
     parts = Parts(norm=("norm",), pool="pool", head=("head", "head_dist"))
     flat_parts = ("stem",)
     layer_groups = {"stem": r"^stem", "blocks": [(r"^stages\.(\d+)", None), (r"^norm", (99999,))]}

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from imgzoo.errors import UsageError
 from imgzoo.model import Feature, FeatureInfo, ImageModel
 from imgzoo_layers.act import create_act
 from imgzoo_layers.exchange import Norms
@@ -89,6 +90,7 @@ class EfficientVit(HiddenHead, ImageModel):
     """`large` makes the first two stages of fused blocks and keeps attention to the last.
 
     Args:
+        expand_ratio: widening of the mobile blocks of a small network
         large: fused blocks first, attention only in the last stages
         act: activation of the blocks, in large networks of the head too; GELU's approximation there, else hard swish
     """
@@ -104,10 +106,12 @@ class EfficientVit(HiddenHead, ImageModel):
     }
 
     def __init__(self, widths: Sequence[int] = (8, 16, 32, 64, 128), depths: Sequence[int] = (1, 2, 2, 2, 2),
-                 head_dim: int = 16, head_widths: Sequence[int] = (1024, 1280), large: bool = False,
+                 head_dim: int = 16, expand_ratio: float = 4, head_widths: Sequence[int] = (1024, 1280), large: bool = False,
                  act: str | None = None, num_classes: int = 1000, in_chans: int = 3, global_pool: str = "avg",
                  drop_rate: float = 0.0):  # fmt: skip
         super().__init__(num_classes, in_chans)
+        if large and expand_ratio != 4:
+            raise UsageError(f"large networks widen as their paper says: expand_ratio is 4, not {expand_ratio}")
         style = Style(act or "gelu_tanh", 1e-7) if large else Style(act or "hard_swish")
         dim, *dims = widths
         stem: OrderedDict[str, nn.Module] = OrderedDict(in_conv=conv_act(style, in_chans, dim, 3, 2))
@@ -116,7 +120,7 @@ class EfficientVit(HiddenHead, ImageModel):
         self.stem = nn.Sequential(stem)
         stages, levels = [], []
         for i, (out, depth) in enumerate(zip(dims, depths[1:], strict=True)):
-            blocks = make_stage(style, dim, out, depth, i, head_dim, large)
+            blocks = make_stage(style, dim, out, depth, i, head_dim, LARGE[i] if large else (expand_ratio, expand_ratio), large)
             stages.append(nn.Sequential(OrderedDict(blocks=nn.Sequential(*blocks))))
             levels.append(Feature(out, 4 * 2**i, f"stages.{i}"))
             dim = out
@@ -129,9 +133,10 @@ class EfficientVit(HiddenHead, ImageModel):
         return self.stages(self.stem(x))
 
 
-def make_stage(style: Style, dim: int, dim_out: int, depth: int, index: int, head_dim: int, large: bool):
+def make_stage(style: Style, dim: int, dim_out: int, depth: int, index: int, head_dim: int,
+               expands: tuple[float, float], large: bool):  # fmt: skip
     """The blocks of a stage; the first halves the map, and in a small network counts where there is no attention."""
-    expand, more = LARGE[index] if large else (4, 4)
+    expand, more = expands
     attend, norms = index > (2 if large else 1), "last" if index > 1 else "all"
     make = fused if large and index < 2 else partial(inverted, norms=norms)
     blocks: list[nn.Module] = [Residual(make(style, dim, dim_out, expand, stride=2), False)]

@@ -153,7 +153,11 @@ class GlobalContextVit(ImageModel):
         window_ratio: windows of a stage are the image divided by this
     """
 
-    exchanged = (Acts("gelu", ("!*.global_block.*", "!stages.*.conv_block.*")), Norms("layernorm2d", options=("norm",)))
+    exchanged = (
+        Acts("gelu", ("!*.global_block.*", "!stages.*.conv_block.*")),
+        Norms("layernorm*", options=("eps",)),
+        Norms("layernorm2d", options=("norm",)),
+    )
     parts = Parts(stem=("stem",), stages=("stages",))
     layer_groups = {"stem": r"^stem", "blocks": r"^stages\.(\d+)"}
     no_decay = ("*relative_position_bias_table",)

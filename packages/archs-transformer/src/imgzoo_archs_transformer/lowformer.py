@@ -50,47 +50,52 @@ def attended_width(dim: int) -> int:
     return dim // 2 // heads * heads
 
 
-def conv_mlp(dim: int, drop: float) -> nn.Sequential:
+def conv_mlp(dim: int, ratio: float, drop: float) -> nn.Sequential:
     """Norm and two pointwise layers."""
-    return nn.Sequential(GroupNorm1(dim), nn.Conv2d(dim, 4 * dim, 1), nn.GELU(), nn.Conv2d(4 * dim, dim, 1),
+    hidden = int(dim * ratio)
+    return nn.Sequential(GroupNorm1(dim), nn.Conv2d(dim, hidden, 1), nn.GELU(), nn.Conv2d(hidden, dim, 1),
                          nn.Dropout(drop))  # fmt: skip
 
 
 class Block(nn.Module):
     """Attention, mlp and a mobile convolution, each on a residual: (B, C, H, W) -> (B, C, H, W)."""
 
-    def __init__(self, style: Style, dim: int, stride: int, drop_path: float, attn: bool, mlp: bool, mlp_drop: float):
+    def __init__(self, style: Style, dim: int, expand: float, stride: int, drop_path: float, attn: bool,
+                 mlp_ratio: float, mlp_drop: float):  # fmt: skip
         super().__init__()
         self.attn: nn.Module = nn.Identity()
         self.mlp: nn.Module = nn.Identity()
         if attn:
             back = nn.ConvTranspose2d(attended_width(dim), dim, 2 * stride if stride > 1 else 3, stride, 1)
             attention = ConvAttention(style, dim, 5 if stride > 1 else 3, stride, back)
-            main = nn.Sequential(GroupNorm1(dim), attention) if mlp else attention
+            main = nn.Sequential(GroupNorm1(dim), attention) if mlp_ratio else attention
             self.attn = Residual(main, drop_path=drop_path)
-        if mlp:
-            self.mlp = Residual(conv_mlp(dim, mlp_drop), drop_path=drop_path)
-        local = fused(style, dim, dim, 4, bias=True) if dim < FUSED else inverted(style, dim, dim, 4, norms="last")
+        if mlp_ratio:
+            self.mlp = Residual(conv_mlp(dim, mlp_ratio, mlp_drop), drop_path=drop_path)
+        if dim < FUSED:
+            local = fused(style, dim, dim, expand, bias=True)
+        else:
+            local = inverted(style, dim, dim, expand, norms="last")
         self.local = Residual(local, drop_path=drop_path)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.local(self.mlp(self.attn(x)))
 
 
-def build_stages(style: Style, in_chans: int, widths: Sequence[int], depths: Sequence[int], expand: int,
-                 drop_path_rate: float, make_block: Layer):  # fmt: skip
+def build_stages(style: Style, in_chans: int, widths: Sequence[int], depths: Sequence[int], expand: float,
+                 expand_down: float, expand_stem: float, drop_path_rate: float, make_block: Layer):  # fmt: skip
     """Stem and four stages, the last two of attention; the first block of each halves the map."""
     dim, *dims = widths
     first, *rates = drop_path_rates(drop_path_rate, list(depths))
-    residuals = [Residual(fused(style, dim, dim, 4), drop_path=drop) for drop in first]
+    residuals = [Residual(fused(style, dim, dim, expand_stem), drop_path=drop) for drop in first]
     stem = nn.Sequential(conv_act(style, in_chans, dim, 3, 2), *residuals)
     stages, levels = [], []
     for i, (out, drops) in enumerate(zip(dims, rates, strict=True)):
-        blocks: list[nn.Module] = [Residual(fused(style, dim, out, expand, 2), shortcut=False)]
+        blocks: list[nn.Module] = [Residual(fused(style, dim, out, expand_down, 2), shortcut=False)]
         if i < 2:
-            blocks += [Residual(fused(style, out, out, 4), drop_path=drop) for drop in drops[1:]]
+            blocks += [Residual(fused(style, out, out, expand), drop_path=drop) for drop in drops[1:]]
         else:
-            blocks += [make_block(style, out, stride=2 if i == 2 else 1, drop_path=drop) for drop in drops]
+            blocks += [make_block(style, out, expand, stride=2 if i == 2 else 1, drop_path=drop) for drop in drops]
         stages.append(nn.Sequential(*blocks))
         levels.append(Feature(out, 4 * 2**i, f"stages.{i}"))
         dim = out
@@ -103,6 +108,9 @@ class LowFormer(HiddenHead, ImageModel):
     Args:
         attn: attention in the last stages
         attn_mlp: norm and mlp behind the attention
+        expand: widening of the mobile blocks that halve the map; none for that of the others
+        block_expand: widening of the other mobile blocks
+        stem_expand: widening of those of the stem
     """
 
     exchanged = (Acts("hard_swish"), Norms("batchnorm", ("!*.conv_proj.norm",)))
@@ -116,14 +124,17 @@ class LowFormer(HiddenHead, ImageModel):
     }
 
     def __init__(self, widths: Sequence[int] = (16, 32, 64, 128, 256), depths: Sequence[int] = (0, 1, 1, 3, 4),
-                 head_widths: Sequence[int] = (1536, 1600), attn: bool = True, attn_mlp: bool = True, expand: int = 4,
+                 head_widths: Sequence[int] = (1536, 1600), attn: bool = True, attn_mlp: bool = True,
+                 mlp_ratio: float = 4, expand: float | None = None, block_expand: float = 4, stem_expand: float = 4,
                  num_classes: int = 1000, in_chans: int = 3, global_pool: str = "avg", drop_rate: float = 0.0,
                  proj_drop_rate: float = 0.0, drop_path_rate: float = 0.0):  # fmt: skip
         super().__init__(num_classes, in_chans)
         if proj_drop_rate and not attn_mlp:
             raise CapabilityError("these blocks have nothing that proj_drop_rate drops; leave it out")
-        style, make = Style(), partial(Block, attn=attn, mlp=attn_mlp, mlp_drop=proj_drop_rate)
-        stages = build_stages(style, in_chans, widths, depths, expand, drop_path_rate, make)
+        style, ratio = Style(), mlp_ratio if attn_mlp else 0.0
+        make = partial(Block, attn=attn, mlp_ratio=ratio, mlp_drop=proj_drop_rate)
+        stages = build_stages(style, in_chans, widths, depths, block_expand, expand or block_expand, stem_expand,
+                              drop_path_rate, make)  # fmt: skip
         self.stem, self.stages, self.feature_info = stages
         wide, hidden = head_widths
         self.num_features, self.head_hidden_size = widths[-1], hidden
