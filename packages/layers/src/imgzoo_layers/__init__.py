@@ -191,7 +191,7 @@ __all__ = [
     "SeparableConvNormAct", "SharedSequential", "ShiftedWindows", "SimPool", "SimPool2d", "SimpleCoordinateAttention",
     "SimpleNorm", "SimpleNorm2d", "SpaceToDepth", "SplitQvBiasAttention", "SplitRotaryAttention", "SqueezeExcite",
     "Stage", "StdConv2d", "StripAttention", "SubsampledAttention", "SwiGlu", "Table", "Tabled", "TokenPool", "TwoHeads",
-    "WindowAttending", "WindowAttention", "__version__", "act_fn", "axial_table", "centered_table", "check_grid",
+    "WindowAttending", "WindowAttention", "act_fn", "axial_table", "centered_table", "check_grid",
     "create_aa", "create_act", "create_conv", "create_gate", "dilate", "distance_index", "drop_block_2d", "drop_path",
     "drop_path_of", "drop_path_rates", "dropout_of", "fast_group_norm", "fast_layer_norm", "fast_rms_norm",
     "fit_to_file", "fold_norm", "from_grid", "from_windows", "get_act", "get_norm", "get_norm_act",
@@ -201,3 +201,11 @@ __all__ = [
     "resize_patch_kernel", "rotate", "rotate_patches", "same_pad", "set_fast_norm", "set_fused_attn", "shift_mask",
     "stretch_weights", "to_grid", "to_windows", "trunc_normal_", "trunc_normal_tf_", "variance_scaling_",
 ]  # fmt: skip
+
+
+def __getattr__(name: str) -> str:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("imgzoo-layers")
+    raise AttributeError(f"module '{__name__}' has no attribute '{name}'")

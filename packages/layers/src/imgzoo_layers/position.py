@@ -70,5 +70,6 @@ def offsets_resized(table: Tensor, sides: list[int], align_corners: bool) -> Ten
     return grid[0].movedim(0, -1).to(table.dtype)
 
 
-for name in ("grid_resized", "map_resized", "offsets_resized"):
-    torch.fx.wrap(name)  # tracers need not know whether the size is another
+torch.fx.wrap("grid_resized")  # tracers need not know whether the size is another
+torch.fx.wrap("map_resized")
+torch.fx.wrap("offsets_resized")
