@@ -182,3 +182,15 @@ def test_levels_that_a_network_has_not_are_refused():
         model.forward_intermediates(x, coarse=False)
     with pytest.raises(OptionError, match="leave extra_blocks out"):
         model.prune_intermediate_layers(1, extra_blocks=True)
+
+
+def test_rows_of_levels_count_stages_and_growth():
+    with torch.device("meta"):
+        for name, key, wanted in (("efficientnet_b0", "stage", [1, 2, 3, 5, 7]),
+                                  ("mobilenetv3_small_050", "stage", [0, 1, 2, 4, 6]),
+                                  ("gernet_s", "stage", [0, 1, 2, 3, 5]),
+                                  ("rdnet_tiny", "growth_rate", [64, 104, 128, 224])):  # fmt: skip
+            assert [row[key] for row in timm.create_model(name).feature_info.info] == wanted
+            levels = timm.create_model(name, features_only=True, out_indices=(1, 2)).feature_info
+            assert levels.get_dicts([key]) == [{key: each} for each in wanted[1:3]]
+        assert timm.create_model("samvit_base_patch16").feature_info.info[0]["num_chs_norm"] == 256

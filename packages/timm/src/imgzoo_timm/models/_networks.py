@@ -75,7 +75,7 @@ class Network:
     def after_construction(self: Any) -> None:
         """Let the parts have the field's attributes too; networks add what follows sizes."""
         from ._grids import OF_FAMILY
-        from ._parts import tell_parts
+        from ._parts import tell_parts, tell_rows
         from ._stages import OF_NETWORK, tell_stages
 
         adopt(self, {**OF_NETWORK, **OF_FAMILY.get(family_of(self), {})})
@@ -96,6 +96,7 @@ class Network:
             self.drop_rate = 0.0 if drop is None else drop.p
         if isinstance(self.feature_info, NativeInfo) and not isinstance(self.feature_info, FeatureInfo):
             self.feature_info = FeatureInfo.of(self.feature_info)
+            tell_rows(self)
 
     def forward_intermediates(self: Any, x: Any, *args: Any, output_dict: bool = False, **options: Any) -> Any:
         """As the native network's; with `output_dict` a dictionary: levels, class and register tokens where they are

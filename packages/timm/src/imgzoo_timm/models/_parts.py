@@ -47,6 +47,31 @@ TELL: dict[type, Callable[[Any], Told]] = {
 """What each kind of part tells, by its native class."""
 
 
+def stage_of(model: Any, level: str) -> int:
+    """How many stages a level has behind it and in it: none at the stem, all at what follows the last one."""
+    owner, _, place = level.partition(".")
+    if owner in ("blocks", "stages"):
+        return int(place.partition(".")[0]) + 1
+    return len(model.stages) if owner == "final_conv" else 0
+
+
+COUNTED = {"byobnet", "efficientnet", "mobilenetv3", "mobilenetv5"}
+"""Families whose rows of levels count stages."""
+
+
+def tell_rows(model: Any) -> None:
+    """Let the rows of the levels hold what those of the family hold in the field beside channels and strides."""
+    family = type(model).__module__.rpartition(".")[2]
+    for row in model.feature_info.info:
+        if family in COUNTED:
+            row["stage"] = stage_of(model, row["module"])
+        elif family == "rdnet":
+            row["growth_rate"] = len(model.get_submodule(row["module"])[-1][-1].gamma)
+        elif family == "vision_transformer_sam":
+            norms = [part for part in model.neck.children() if isinstance(part, nn.Conv2d)]
+            row["num_chs_norm"] = norms[-1].out_channels if norms else row["num_chs"]
+
+
 def tell_parts(model: Any) -> None:
     """Let the parts have the attributes of `TELL`; those that a class answers itself stay."""
     for part in model.modules():
