@@ -16,10 +16,13 @@ from small import FACTS, QUICK, image
 
 ATTENDING = {"fastvit_t8": "fastvit_sa12"}
 """A network that has norms to exchange, where the smallest has none."""
+STARTS = ("grad_checkpointing", "head_init_scale")
+"""Options that change no answer, but how a network is trained or begins."""
 CASES = [pytest.param(name, option, marks=pytest.mark.slow if FACTS[name][0] > 12e6 else ())
-         for each in QUICK for option in exchanges_of(imgzoo.get_spec(each).load())
+         for each in QUICK for option in exchanges_of(imgzoo.get_spec(each).load()) if option not in STARTS
          for name in [ATTENDING.get(each, each) if option in ("norm", "eps") else each]]  # fmt: skip
-OTHER = {"act": "mish", "eps": 3.0}
+SCALED = [name for name in QUICK if "head_init_scale" in exchanges_of(imgzoo.get_spec(name).load())]
+OTHER = {"act": "mish", "dw_act": "silu", "eps": 3.0}
 
 
 def other(name: str, option: str) -> dict[str, object]:
@@ -52,6 +55,31 @@ def test_the_option_changes_the_network_and_its_folder_has_it(name, option, tmp_
     again = imgzoo.create_model(f"local-dir:{tmp_path}", pretrained=True).eval()
     with torch.no_grad():
         torch.testing.assert_close(again(image(again, 1)), answers[1])
+
+
+@pytest.mark.parametrize("name", SCALED)
+def test_classifiers_begin_with_so_many_times_their_values(name):
+    heads = []
+    for scale in (0.5, 1.0):
+        torch.manual_seed(0)
+        heads.append(imgzoo.create_model(name, **QUICK[name], head_init_scale=scale).get_classifier().weight)
+    usual = imgzoo.create_model(name, **QUICK[name]).get_classifier().weight
+    torch.testing.assert_close(2 * heads[0], heads[1])
+    of = dict(exchanges_of(imgzoo.get_spec(name).load()))["head_init_scale"].usual
+    assert heads[1].std().item() == pytest.approx(usual.std().item() / of, rel=0.1)
+
+
+def test_tiny_vit_keeps_what_enters_its_blocks():
+    x = torch.randn(1, 3, 224, 224)
+    ran = []
+    for given in (True, False):
+        model = imgzoo.create_model("tiny_vit_5m_224", use_checkpoint=given).train()
+        block = model.stages[1].blocks[0]
+        calls = []
+        block.register_forward_hook(lambda *_, calls=calls: calls.append(1))
+        model(x).sum().backward()
+        ran.append(len(calls))
+    assert ran == [2, 1]
 
 
 def test_values_that_are_none_are_refused():

@@ -153,6 +153,18 @@ CASES = {
     "lowformer, stem": ("lowformer_b3", {"expand_ratio": 3, "stem_expand_ratio": 2}),
     "cpubone, widening": ("cpubone_b0_bfrobust", {"expand_ratio": 6, "attn_mlp_ratio": 2}),
     "efficientvit, widening": ("efficientvit_b0", {"expand_ratio": 6}),
+    "coat": ("coat_tiny", {"num_heads": 4, "crpe_window": {3: 1, 5: 3}}),
+    "coat, parallel": ("coat_mini", {"crpe_window": {3: 8}}),
+    "volo, patches": ("volo_d1_224", {"patch_size": 16}),
+    "visformer, patches": ("visformer_tiny", {"patch_size": 8}),
+    "hiera, patches": ("hiera_tiny_224", {"stages": [1, 1, 1, 1], "patch_kernel": (5, 5), "patch_stride": (7, 7),
+                                          "patch_padding": (2, 2)}),
+    "hiera, two pools": ("hiera_tiny_224", {"stages": [1, 2, 1, 1], "q_pool": 2}),
+    "hiera, no pool": ("hiera_tiny_224", {"stages": [1, 1, 1, 1], "q_pool": 0, "mask_unit_attn": [True] * 4}),
+    "sam, norm": ("samvit_base_patch16_224", {"depth": 2, "embed_dim": 96, "num_heads": 3, "pre_norm": True}),
+    "hybrid, norm": ("vit_tiny_r_s16_p8_224", {"depth": 2, "pre_norm": True}),
+    "rexnet": ("rexnet_100", {"initial_chs": 24, "final_chs": 120, "se_ratio": 0.25, "dw_act_layer": "silu"}),
+    "rexnet, deep": ("rexnet_100", {"depth_mult": 1.5}),
     "nfnet, reduced": ("test_nfnet", {"attn_layer": "se", "attn_kwargs": {"rd_ratio": 0.5}}),
 }  # fmt: skip
 

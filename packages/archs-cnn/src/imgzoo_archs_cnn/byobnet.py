@@ -71,7 +71,8 @@ class ByobNet(ImageModel):
                  self_attn: str | Sequence[str | None] | None = None,
                  self_attn_options: Options | Sequence[Options | None] | None = None, num_features: int = 0,
                  head_hidden: int = 0, attention_pool: bool = False, act: str = "relu", norm: str = "batchnorm",
-                 norm_group: int | None = None, aa: str | None = None, width: float = 1.0, img_size: int | tuple[int, int] = 224,
+                 norm_group: int | None = None, aa: str | None = None, width: float = 1.0,
+                 img_size: int | tuple[int, int] = 224,
                  num_classes: int = 1000, in_chans: int = 3, global_pool: str | None = None, output_stride: int = 32,
                  drop_rate: float = 0.0, drop_path_rate: float = 0.0, drop_block_rate: float = 0.0,
                  drop_block_size: int = 3, zero_init_last: bool = True):  # fmt: skip

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from imgzoo.model import Feature, FeatureInfo, ImageModel, Parts
 from imgzoo_layers.drop import drop_path_of, drop_path_rates, dropout_of
-from imgzoo_layers.exchange import Acts, Biases, Norms
+from imgzoo_layers.exchange import Acts, Biases, HeadScale, Norms
 from imgzoo_layers.gate import EffectiveSqueezeExcite
 from imgzoo_layers.head import norm_and_head
 from imgzoo_layers.norm import LayerNorm2d, Norm
@@ -57,7 +57,7 @@ class RDNet(ImageModel):
         head_norm_first: norm before the pool
     """
 
-    exchanged = (Acts("gelu"), Norms("layernorm2d"), Biases(("stem.*",), ("conv_bias",)))
+    exchanged = (Acts("gelu"), Norms("layernorm2d"), Biases(("stem.*",), ("conv_bias",)), HeadScale())
     parts = Parts(stages=("dense_stages",), norm=("norm_pre",))
     layer_groups = {"stem": r"^stem", "blocks": r"^dense_stages\.(\d+)"}
 

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from imgzoo.model import TokenModel
 from imgzoo_layers.attention import Attending, head_width
 from imgzoo_layers.drop import drop_path_rates, dropout_of
-from imgzoo_layers.exchange import Norms
+from imgzoo_layers.exchange import HeadScale, Norms
 from imgzoo_layers.init import init_linear_, trunc_normal_
 from imgzoo_layers.mlp import Mlp
 from imgzoo_layers.norm import LayerNorm
@@ -87,7 +87,7 @@ class Beit(TokenModel):
     abs_pos: add learned positions to the tokens
     """
 
-    exchanged = (Norms("layernorm"),)
+    exchanged = (Norms("layernorm"), HeadScale(0.001))
     layer_groups = {
         "stem": r"^cls_token|^pos_embed|^patch_embed|^rel_pos_bias",
         "blocks": [(r"^blocks\.(\d+)", None), (r"^norm", (99999,))],

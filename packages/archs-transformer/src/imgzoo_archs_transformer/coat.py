@@ -1,6 +1,6 @@
 """CoaT: serial stages with relative positions by convolution, then three scales in parallel (arXiv:2104.06399)."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -18,7 +18,7 @@ from imgzoo_layers.norm import LayerNorm
 from imgzoo_layers.position import ConvPosition
 
 Size = tuple[int, int]
-HEADS = 8
+Windows = Mapping[int, int]
 KERNELS = {3: 2, 5: 3, 7: 3}
 """Kernel sizes of the relative positions and how many of the eight heads use each (section 3.2)."""
 
@@ -45,14 +45,14 @@ class PatchEmbed(nn.Module):
 class ConvRelPosEnc(nn.Module):
     """Relative position: the query times a depthwise convolution of the values (equation 4)."""
 
-    def __init__(self, dim: int):
+    def __init__(self, dim: int, windows: Windows):
         super().__init__()
-        self.heads = HEADS
-        width = dim // HEADS
-        self.splits = [heads * width for heads in KERNELS.values()]
+        self.heads = sum(windows.values())
+        width = dim // self.heads
+        self.splits = [heads * width for heads in windows.values()]
         self.conv_list = nn.ModuleList(
             nn.Conv2d(heads * width, heads * width, kernel, padding=kernel // 2, groups=heads * width)
-            for kernel, heads in KERNELS.items()
+            for kernel, heads in windows.items()
         )
 
     def forward(self, q: Tensor, v: Tensor, size: Size) -> Tensor:  # (B, heads, 1 + N, c) each -> the same
@@ -68,8 +68,8 @@ class FactorAttention(nn.Module):
 
     def __init__(self, dim: int, crpe: ConvRelPosEnc, proj_drop: float):
         super().__init__()
-        self.heads = HEADS
-        self.scale = head_width(dim, HEADS) ** -0.5
+        self.heads = crpe.heads
+        self.scale = head_width(dim, self.heads) ** -0.5
         self.qkv = nn.Linear(dim, 3 * dim)
         self.proj = nn.Linear(dim, dim)
         self.proj_drop = dropout_of(proj_drop)
@@ -146,6 +146,7 @@ class CoaT(ImageModel):
 
     Args:
         serial_depths: serial blocks of each stage
+        crpe_window: kernels of the relative positions, and how many heads have each
         parallel_depth: blocks in which the last three scales exchange
     """
 
@@ -157,11 +158,15 @@ class CoaT(ImageModel):
     parallel = False
 
     def __init__(self, embed_dims: Sequence[int] = (64, 128, 256, 320), serial_depths: Sequence[int] = (2, 2, 2, 2),
-                 parallel_depth: int = 0, mlp_ratios: Sequence[float] = (4, 4, 4, 4), num_classes: int = 1000,
+                 parallel_depth: int = 0, mlp_ratios: Sequence[float] = (4, 4, 4, 4), num_heads: int = 8,
+                 crpe_window: Windows | None = None, num_classes: int = 1000,
                  in_chans: int = 3, global_pool: str = "token", drop_rate: float = 0.0,
                  proj_drop_rate: float = 0.0, drop_path_rate: float = 0.0):  # fmt: skip
         super().__init__(num_classes, in_chans)
         self._set_pool(global_pool)
+        windows = crpe_window or KERNELS
+        if sum(windows.values()) != num_heads:
+            raise UsageError(f"each of num_heads={num_heads} has one kernel, crpe_window counts {dict(windows)}")
         self.num_features = self.head_hidden_size = embed_dims[-1]
         widths = list(enumerate(embed_dims, start=1))
         for i, dim in widths:
@@ -170,7 +175,8 @@ class CoaT(ImageModel):
             self.add_module(
                 f"patch_embed{i}", PatchEmbed(embed_dims[i - 2] if i > 1 else in_chans, dim, 2 if i > 1 else 4)
             )
-        cpes, crpes = [ConvPosition(dim, prefix=1) for dim in embed_dims], [ConvRelPosEnc(dim) for dim in embed_dims]
+        cpes = [ConvPosition(dim, prefix=1) for dim in embed_dims]
+        crpes = [ConvRelPosEnc(dim, windows) for dim in embed_dims]
         for i, _ in widths:
             self.add_module(f"cpe{i}", cpes[i - 1])
         for i, _ in widths:

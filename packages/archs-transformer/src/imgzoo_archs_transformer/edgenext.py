@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from imgzoo.model import Feature, FeatureInfo, ImageModel
 from imgzoo_layers.cross_covariance import CrossCovarianceAttn, PositionalEncodingFourier
 from imgzoo_layers.drop import drop_path_of, drop_path_rates
-from imgzoo_layers.exchange import Acts, Biases
+from imgzoo_layers.exchange import Acts, Biases, HeadScale
 from imgzoo_layers.head import norm_and_head
 from imgzoo_layers.init import trunc_normal_tf_
 from imgzoo_layers.mlp import Mlp
@@ -81,7 +81,11 @@ class EdgeNeXt(ImageModel):
         head_norm_first: norm before the pool
     """
 
-    exchanged = (Acts("gelu"), Biases(("stem.*", "*.downsample.*", "*.conv_dw", "*.convs.*"), ("conv_bias",)))
+    exchanged = (
+        Acts("gelu"),
+        Biases(("stem.*", "*.downsample.*", "*.conv_dw", "*.convs.*"), ("conv_bias",)),
+        HeadScale(),
+    )
     parts = ImageModel.parts._replace(norm=("norm_pre",))
     layer_groups = {
         "stem": r"^stem",

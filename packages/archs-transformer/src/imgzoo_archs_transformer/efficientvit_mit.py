@@ -106,9 +106,9 @@ class EfficientVit(HiddenHead, ImageModel):
     }
 
     def __init__(self, widths: Sequence[int] = (8, 16, 32, 64, 128), depths: Sequence[int] = (1, 2, 2, 2, 2),
-                 head_dim: int = 16, expand_ratio: float = 4, head_widths: Sequence[int] = (1024, 1280), large: bool = False,
-                 act: str | None = None, num_classes: int = 1000, in_chans: int = 3, global_pool: str = "avg",
-                 drop_rate: float = 0.0):  # fmt: skip
+                 head_dim: int = 16, expand_ratio: float = 4, head_widths: Sequence[int] = (1024, 1280),
+                 large: bool = False, act: str | None = None, num_classes: int = 1000, in_chans: int = 3,
+                 global_pool: str = "avg", drop_rate: float = 0.0):  # fmt: skip
         super().__init__(num_classes, in_chans)
         if large and expand_ratio != 4:
             raise UsageError(f"large networks widen as their paper says: expand_ratio is 4, not {expand_ratio}")
@@ -120,7 +120,9 @@ class EfficientVit(HiddenHead, ImageModel):
         self.stem = nn.Sequential(stem)
         stages, levels = [], []
         for i, (out, depth) in enumerate(zip(dims, depths[1:], strict=True)):
-            blocks = make_stage(style, dim, out, depth, i, head_dim, LARGE[i] if large else (expand_ratio, expand_ratio), large)
+            blocks = make_stage(
+                style, dim, out, depth, i, head_dim, LARGE[i] if large else (expand_ratio, expand_ratio), large
+            )
             stages.append(nn.Sequential(OrderedDict(blocks=nn.Sequential(*blocks))))
             levels.append(Feature(out, 4 * 2**i, f"stages.{i}"))
             dim = out

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from imgzoo.model import TokenModel
 from imgzoo_layers.attention_pool import AttentionPoolLatent
 from imgzoo_layers.drop import PatchDropout, drop_path_of, drop_path_rates
+from imgzoo_layers.exchange import HeadScale
 from imgzoo_layers.init import init_linear_, trunc_normal_
 from imgzoo_layers.mlp import mlp_maker
 from imgzoo_layers.norm import Norm, get_norm
@@ -77,6 +78,7 @@ class Eva(TokenModel):
     attn_pool_mlp_ratio: width of its mlp as a multiple of its input; none for `mlp_ratio`
     """
 
+    exchanged = (HeadScale(0.001),)
     layer_groups = {
         "stem": r"^cls_token|reg_token|pos_embed|patch_embed|norm_pre",
         "blocks": [(r"^blocks\.(\d+)", None), (r"^norm", (99999,))],

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from imgzoo.model import Feature, FeatureInfo, ImageModel
 from imgzoo_layers.attention import LayerScale2d
 from imgzoo_layers.drop import drop_path_of, drop_path_rates, dropout_of
-from imgzoo_layers.exchange import Norms
+from imgzoo_layers.exchange import HeadScale, Norms
 from imgzoo_layers.head import ClassifierHead
 from imgzoo_layers.init import trunc_normal_
 from imgzoo_layers.mlp import Mlp
@@ -77,7 +77,7 @@ class FocalNet(ImageModel):
         modulation_norm: a norm behind the modulator
     """
 
-    exchanged = (Norms("layernorm2d"),)
+    exchanged = (Norms("layernorm2d"), HeadScale())
     parts = ImageModel.parts._replace(stages=("layers",), norm=("norm",))
     layer_groups = {
         "stem": r"^stem",

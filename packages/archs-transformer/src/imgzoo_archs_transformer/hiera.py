@@ -30,11 +30,11 @@ POOL = 4  # tokens that become one
 
 
 class PatchEmbed(nn.Module):
-    """Overlapping patches, a quarter of the image: (B, 3, H, W) -> (B, C, H/4, W/4)."""
+    """Overlapping patches: (B, 3, H, W) -> (B, C, H/stride, W/stride)."""
 
-    def __init__(self, in_chans: int, dim: int):
+    def __init__(self, in_chans: int, dim: int, kernel: Size = (7, 7), stride: Size = (4, 4), padding: Size = (3, 3)):
         super().__init__()
-        self.proj = nn.Conv2d(in_chans, dim, 7, 4, 3)
+        self.proj = nn.Conv2d(in_chans, dim, kernel, stride, padding)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.proj(x)
@@ -69,7 +69,7 @@ class Block(nn.Module):
         super().__init__()
         self.left = left
         self.norm1 = LayerNorm(dim)
-        self.proj = nn.Linear(dim, dim_out) if left and project else None
+        self.proj = nn.Linear(dim, dim_out) if (left or dim != dim_out) and project else None
         self.attn = MaskUnitAttention(dim, dim_out, heads, area, left)
         self.ls1 = layer_scale_of(dim_out, layer_scale)
         self.drop_path1 = drop_path_of(drop_path)
@@ -86,6 +86,8 @@ class Block(nn.Module):
             x = (x if self.proj is None else self.proj(y)).unflatten(1, (-1, POOL, self.left))
             x = torch.cat([x.amax(2), x.mean(2)], dim=-1) if self.proj is None else x.amax(2)
             x = x.flatten(1, 2)
+        elif self.proj is not None:
+            x = self.proj(y)
         x = x + self.drop_path1(self.ls1(self.attn(y)))
         return x + self.drop_path2(self.ls2(self.mlp(self.norm2(x)))), (height, width)
 
@@ -96,6 +98,10 @@ class Hiera(ImageModel):
     expand_proj: widen in the projection of the shortcut
     mask_unit_attn: whether each stage attends in mask units, or over the map
     dim_mul: factor of the channels from stage to stage
+    q_pool: stages behind the first that pool as they begin; the others widen alone
+    patch_kernel: kernel of the patches' convolution
+    patch_stride: its stride, the side of a patch in pixels
+    patch_padding: its padding
     head_mul: factor of the attention heads from stage to stage
     """
 
@@ -109,13 +115,17 @@ class Hiera(ImageModel):
     def __init__(self, img_size: int | Size = 224, embed_dim: int = 96, num_heads: int = 1,
                  depths: Sequence[int] = (2, 3, 16, 3), mlp_ratio: float = 4.0, window_pos: Size | None = None,
                  expand_proj: bool = True, mask_unit_attn: Sequence[bool] = (True, True, False, False),
-                 dim_mul: float = 2.0, head_mul: float = 2.0, layer_scale: float | None = None,
+                 dim_mul: float = 2.0, head_mul: float = 2.0, layer_scale: float | None = None, q_pool: int = 3,
+                 patch_kernel: Size = (7, 7), patch_stride: Size = (4, 4), patch_padding: Size = (3, 3),
                  num_classes: int = 1000, in_chans: int = 3, global_pool: str = "avg", drop_rate: float = 0.0,
                  drop_path_rate: float = 0.0):  # fmt: skip
         super().__init__(num_classes, in_chans)
         self.img_size = pair(img_size)
-        self.grid = grid_of(self.img_size)
-        self.patch_embed = PatchEmbed(in_chans, embed_dim)
+        self.patch_size = pair(patch_stride)
+        self.grid = self.grid_of(self.img_size)
+        self.patch_embed = PatchEmbed(in_chans, embed_dim, pair(patch_kernel), self.patch_size, pair(patch_padding))
+        if q_pool < len(depths) - 1 and not expand_proj:
+            raise UsageError("a stage that does not pool widens in a projection: expand_proj is true")
         if window_pos:  # a table of any size for the image, and one that repeats in each unit
             self.pos_embed = nn.Parameter(torch.zeros(1, embed_dim, *window_pos))
             self.pos_embed_win = nn.Parameter(torch.zeros(1, embed_dim, UNIT, UNIT))
@@ -130,11 +140,11 @@ class Hiera(ImageModel):
             for j, drop in enumerate(drops):
                 first = i > 0 and j == 0
                 inside = i - first  # pooling happens where the stage before attended
-                area = UNIT * UNIT // POOL**inside if mask_unit_attn[inside] else 0
-                left = UNIT * UNIT // POOL**i if first else 0
+                area = UNIT * UNIT // POOL ** min(inside, q_pool) if mask_unit_attn[inside] else 0
+                left = UNIT * UNIT // POOL**i if first and i <= q_pool else 0
                 blocks.append(Block(dim, dim_out, heads, area, left, mlp_ratio, expand_proj, layer_scale, drop))
                 dim = dim_out
-            levels.append(Feature(dim, 4 * 2**i, f"blocks.{len(blocks) - 1}"))
+            levels.append(Feature(dim, self.patch_size[0] * 2 ** min(i, q_pool), f"blocks.{len(blocks) - 1}"))
         self.blocks = nn.Sequential(*blocks)
         self.feature_info = FeatureInfo(levels)
         self.num_features = self.head_hidden_size = dim
@@ -190,16 +200,16 @@ class Hiera(ImageModel):
         return x.flatten(2 + pools, 2 + 2 * pools).flatten(1, 1 + pools)
 
     def fit_size(self, img_size: Size, **options: Any) -> None:
-        self.grid = grid_of(img_size)
+        self.grid = self.grid_of(img_size)
         super().fit_size(img_size, **options)
 
-
-def grid_of(img_size: Size) -> Size:
-    """Patches down and across; the image is whole mask units."""
-    side = 4 * UNIT
-    if img_size[0] % side or img_size[1] % side:
-        raise UsageError(f"Hiera takes images whose sides are multiples of {side}, not img_size={img_size}")
-    return img_size[0] // 4, img_size[1] // 4
+    def grid_of(self, img_size: Size) -> Size:
+        """Patches down and across; the image is whole mask units."""
+        high, wide = self.patch_size
+        if img_size[0] % (high * UNIT) or img_size[1] % (wide * UNIT):
+            sides = high * UNIT if high == wide else f"{high * UNIT} and {wide * UNIT}"
+            raise UsageError(f"Hiera takes images whose sides are multiples of {sides}, not img_size={img_size}")
+        return img_size[0] // high, img_size[1] // wide
 
 
 def init_blocks_(blocks: nn.Module, jax: bool = False) -> None:

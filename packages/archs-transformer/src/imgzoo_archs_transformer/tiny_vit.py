@@ -11,7 +11,7 @@ from imgzoo_layers.attention import head_width
 from imgzoo_layers.conv import ConvNorm
 from imgzoo_layers.distance_bias import DistanceTable, distance_bias, distance_index
 from imgzoo_layers.drop import drop_path_of, drop_path_rates
-from imgzoo_layers.exchange import Acts
+from imgzoo_layers.exchange import Acts, Checkpoints
 from imgzoo_layers.head import NormMlpHead
 from imgzoo_layers.init import init_linear_
 from imgzoo_layers.norm import LayerNorm2d
@@ -139,7 +139,7 @@ class TinyVit(ImageModel):
         local_kernel: kernel of the convolution behind attention
     """
 
-    exchanged = (Acts("gelu"),)
+    exchanged = (Acts("gelu"), Checkpoints())
     parts = Parts(stem=("patch_embed",))
     layer_groups = {
         "stem": r"^patch_embed",

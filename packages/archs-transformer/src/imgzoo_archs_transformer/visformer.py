@@ -1,11 +1,15 @@
 """Visformer: convolutions at high resolution, attention below, batch norm throughout (arXiv:2104.12533)."""
 
+import itertools
+import math
+import operator
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from imgzoo.errors import UsageError
 from imgzoo.model import Feature, FeatureInfo, ImageModel, Parts, Shortened
 from imgzoo_layers.attention import Attending, head_width
 from imgzoo_layers.drop import drop_path_of, drop_path_rates, dropout_of
@@ -118,11 +122,13 @@ class Visformer(ImageModel):
 
     def __init__(self, img_size: int | tuple[int, int] = 224, init_channels: int = 32, embed_dim: int = 384,
                  depths: Sequence[int] = (7, 4, 4), num_heads: int = 6, mlp_ratio: float = 4.0, groups: int = 8,
+                 patch_size: int = 16,
                  num_classes: int = 1000, in_chans: int = 3, global_pool: str = "avg", drop_rate: float = 0.0,
                  pos_drop_rate: float = 0.0, proj_drop_rate: float = 0.0, attn_drop_rate: float = 0.0,
                  drop_path_rate: float = 0.0):  # fmt: skip
         super().__init__(num_classes, in_chans)
         self.img_size = pair(img_size)
+        self.sides = (patch_size // 4, patch_size // 8, patch_size // 8)
         self._set_grids(self.img_size)
         dims = [embed_dim // 2, embed_dim, 2 * embed_dim]
         grids = (self.grid1, self.grid2, self.grid3)
@@ -137,15 +143,17 @@ class Visformer(ImageModel):
         self.pos_drop = dropout_of(pos_drop_rate)
         rates = drop_path_rates(drop_path_rate, depths)
         drops = (attn_drop_rate, proj_drop_rate)
-        self.patch_embed1 = PatchEmbed(init_channels, dims[0], 4)
+        self.patch_embed1 = PatchEmbed(init_channels, dims[0], self.sides[0])
         self.stage1 = nn.Sequential(
             *(SpatialBlock(dims[0], SpatialMlp(dims[0], 2 * dims[0], groups, drops[1]), rate) for rate in rates[0])
         )
-        self.patch_embed2 = PatchEmbed(dims[0], dims[1], 2)
+        self.patch_embed2 = PatchEmbed(dims[0], dims[1], self.sides[1])
         self.stage2 = attend(dims[1], num_heads, mlp_ratio, *drops, rates[1])
-        self.patch_embed3 = PatchEmbed(dims[1], dims[2], 2)
+        self.patch_embed3 = PatchEmbed(dims[1], dims[2], self.sides[2])
         self.stage3 = attend(dims[2], num_heads, mlp_ratio, *drops, rates[2])
-        self.feature_info = FeatureInfo(Feature(dim, 8 * 2**i, f"stage{i + 1}") for i, dim in enumerate(dims))
+        self.feature_info = FeatureInfo(
+            Feature(dim, 2 * math.prod(self.sides[: i + 1]), f"stage{i + 1}") for i, dim in enumerate(dims)
+        )
         self.num_features = dims[2]
         self.norm = nn.BatchNorm2d(dims[2])
         self.global_pool = GlobalPool(global_pool)
@@ -155,9 +163,12 @@ class Visformer(ImageModel):
         init_(self)
 
     def _set_grids(self, size: tuple[int, int]) -> None:
-        height, width = ((side + 1) // 2 // 4 for side in size)
-        self.grid1 = (height, width)
-        self.grid2, self.grid3 = (height // 2, width // 2), (height // 4, width // 4)
+        height, width = ((side + 1) // 2 for side in size)
+        first, second, third = itertools.accumulate(self.sides, operator.mul)
+        self.grid1 = (height // first, width // first)
+        self.grid2, self.grid3 = (height // second, width // second), (height // third, width // third)
+        if not all(self.grid3):
+            raise UsageError(f"patches of {self.sides} positions, one in another, are larger than {size} pixels")
 
     def fit_size(self, img_size: tuple[int, int], **options: Any) -> None:
         super().fit_size(img_size, **options)

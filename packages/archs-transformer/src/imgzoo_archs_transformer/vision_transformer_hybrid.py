@@ -62,7 +62,8 @@ def registered(name: str, level: int, in_chans: int, options: dict[str, Any]) ->
 class HybridEmbed(nn.Module):
     """Tokens from the maps of a network: (B, 3, H, W) -> (B, N, C)."""
 
-    def __init__(self, backbone: str, level: int, options: dict[str, Any], patch_size: int, in_chans: int, dim: int):
+    def __init__(self, backbone: str, level: int, options: dict[str, Any], patch_size: int, in_chans: int, dim: int,
+                 bias: bool = True):  # fmt: skip
         super().__init__()
         self.proj: nn.Module
         self.backbone: Any
@@ -79,7 +80,7 @@ class HybridEmbed(nn.Module):
                 f"patch_size is in pixels, a multiple of the backbone's stride {reduction}, not {patch_size}"
             )
         side = patch_size // reduction
-        self.proj = nn.Conv2d(channels, dim, side, side)
+        self.proj = nn.Conv2d(channels, dim, side, side, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.proj(self.backbone.forward_features(x)).flatten(2).transpose(1, 2)
@@ -110,7 +111,7 @@ class HybridVisionTransformer(VisionTransformer):
         super().__init__(patch_size=patch_size, in_chans=in_chans, **options)
 
     def make_patch_embed(self, in_chans: int, norm: Norm | None, bias: bool) -> nn.Module:
-        return HybridEmbed(*self._backbone, self.patch_size[0], in_chans, self.embed_dim)
+        return HybridEmbed(*self._backbone, self.patch_size[0], in_chans, self.embed_dim, bias)
 
     def _blocks(self) -> list[nn.Module]:
         embed: Any = self.patch_embed

@@ -13,7 +13,7 @@ from imgzoo_layers.drop import drop_path_of, drop_path_rates
 from imgzoo_layers.exchange import Acts, Biases, Norms
 from imgzoo_layers.head import ClassifierHead
 from imgzoo_layers.mlp import Mlp
-from imgzoo_layers.norm import LayerNorm2d
+from imgzoo_layers.norm import LayerNorm, LayerNorm2d
 from imgzoo_layers.padding import pad_to_multiple
 from imgzoo_layers.position import resize_map_last, resize_offsets
 from imgzoo_layers.tables import LastTable, OffsetTable, Size, Tabled
@@ -24,9 +24,9 @@ from imgzoo_layers.window import from_windows, to_windows
 class PatchEmbed(nn.Module):
     """Cut the image into patches and project each: (B, 3, H, W) -> (B, h, w, C)."""
 
-    def __init__(self, patch_size: Size, in_chans: int, dim: int):
+    def __init__(self, patch_size: Size, in_chans: int, dim: int, bias: bool = True):
         super().__init__()
-        self.proj = nn.Conv2d(in_chans, dim, patch_size, patch_size)
+        self.proj = nn.Conv2d(in_chans, dim, patch_size, patch_size, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.proj(x).permute(0, 2, 3, 1)
@@ -124,8 +124,9 @@ class VisionTransformerSAM(ImageModel):
     def __init__(self, img_size: int | Size = 1024, patch_size: int | Size = 16, embed_dim: int = 768, depth: int = 12,
                  num_heads: int = 12, mlp_ratio: float = 4.0, window_size: int = 14,
                  global_blocks: Sequence[int] = (2, 5, 8, 11), abs_pos: bool = True, rel_pos: bool = True,
-                 qk_norm: bool = False, layer_scale: float | None = None, neck_chans: int | None = 256,
-                 dynamic_img_size: bool = False, num_classes: int = 1000, in_chans: int = 3, global_pool: str = "avg",
+                 qk_norm: bool = False, pre_norm: bool = False, layer_scale: float | None = None,
+                 neck_chans: int | None = 256, dynamic_img_size: bool = False, num_classes: int = 1000,
+                 in_chans: int = 3, global_pool: str = "avg",
                  drop_rate: float = 0.0, pos_drop_rate: float = 0.0, proj_drop_rate: float = 0.0,
                  attn_drop_rate: float = 0.0, drop_path_rate: float = 0.0):  # fmt: skip
         super().__init__(num_classes, in_chans)
@@ -133,8 +134,9 @@ class VisionTransformerSAM(ImageModel):
         self.img_size, self.patch_size, self.dynamic_img_size = pair(img_size), pair(patch_size), dynamic_img_size
         self.grid = self.grid_of(self.img_size)
         self.pos_embed = nn.Parameter(torch.zeros(1, *self.grid, dim)) if abs_pos else None
-        self.patch_embed = PatchEmbed(self.patch_size, in_chans, dim)
+        self.patch_embed = PatchEmbed(self.patch_size, in_chans, dim, bias=not pre_norm)
         self.pos_drop = nn.Dropout(pos_drop_rate)
+        self.norm_pre = LayerNorm(dim) if pre_norm else nn.Identity()
         windows = [0 if i in global_blocks else window_size for i in range(depth)]
         self.blocks = nn.Sequential(*(
             Block(dim, num_heads, self.grid, window, mlp_ratio, rel_pos, qk_norm, layer_scale, proj_drop_rate,
@@ -156,7 +158,7 @@ class VisionTransformerSAM(ImageModel):
         x = self.patch_embed(self.sized_input(x))
         if self.pos_embed is not None:
             x = x + resize_map_last(self.pos_embed, (x.shape[1], x.shape[2]))
-        return self.pos_drop(x)
+        return self.norm_pre(self.pos_drop(x))
 
     def forward_features(self, x: Tensor) -> Tensor:  # (B, 3, H, W) -> (B, C, h, w)
         return self._final_norm(self.blocks(self.embed(x)))

@@ -76,7 +76,7 @@ class ClassBlock(Block):
 class PatchEmbed(nn.Module):
     """Three convolutions at half the size, then patches: (B, 3, H, W) -> (B, H/8, W/8, C)."""
 
-    def __init__(self, in_chans: int, hidden: int, dim: int):
+    def __init__(self, in_chans: int, hidden: int, dim: int, size: int = 4):
         super().__init__()
         layers: list[nn.Module] = []
         for kernel, stride in ((7, 2), (3, 1), (3, 1)):
@@ -84,7 +84,7 @@ class PatchEmbed(nn.Module):
             layers += [conv, nn.BatchNorm2d(hidden), nn.ReLU(inplace=True)]
             in_chans = hidden
         self.conv = nn.Sequential(*layers)
-        self.proj = nn.Conv2d(hidden, dim, 4, 4)
+        self.proj = nn.Conv2d(hidden, dim, size, size)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.proj(self.conv(x)).permute(0, 2, 3, 1)
@@ -120,17 +120,18 @@ class VOLO(ImageModel):
 
     def __init__(self, img_size: int | Size = 224, layers: Sequence[int] = (4, 4, 8, 2),
                  embed_dims: Sequence[int] = (192, 384, 384, 384), num_heads: Sequence[int] = (6, 12, 12, 12),
-                 mlp_ratio: float = 3.0, stem_dim: int = 64, num_classes: int = 1000, in_chans: int = 3,
-                 global_pool: str = "token", drop_rate: float = 0.0, pos_drop_rate: float = 0.0,
+                 mlp_ratio: float = 3.0, stem_dim: int = 64, patch_size: int = 8, num_classes: int = 1000,
+                 in_chans: int = 3, global_pool: str = "token", drop_rate: float = 0.0, pos_drop_rate: float = 0.0,
                  attn_drop_rate: float = 0.0, drop_path_rate: float = 0.0):  # fmt: skip
         super().__init__(num_classes, in_chans)
         self.img_size = pair(img_size)
-        self.grid = grid_of(self.img_size)
+        self.patch = patch_size // 2  # the stem halves the image
+        self.grid = self.grid_of(self.img_size)
         self._set_pool(global_pool)
         first, dim = embed_dims[0], embed_dims[-1]
         self.pos_embed = nn.Parameter(torch.empty(1, *self.grid, dim))
         self.cls_token = nn.Parameter(torch.empty(1, 1, dim))
-        self.patch_embed = PatchEmbed(in_chans, stem_dim, first)
+        self.patch_embed = PatchEmbed(in_chans, stem_dim, first, self.patch)
         self.pos_drop = nn.Dropout(pos_drop_rate)
 
         def block(cls: type, attn: nn.Module, width: int, drop: float = 0.0) -> nn.Module:
@@ -138,14 +139,14 @@ class VOLO(ImageModel):
 
         outlook = (block(Block, OutlookAttention(first, num_heads[0], attn_drop_rate), first) for _ in range(layers[0]))
         network = [nn.Sequential(*outlook), Downsample(first, embed_dims[1])]
-        levels = [Feature(first, 8, "network.0")]
+        levels = [Feature(first, patch_size, "network.0")]
         rates = drop_path_rates(drop_path_rate, layers)
         for i in range(1, len(layers)):
             options = (embed_dims[i], num_heads[i], False)
             attns = [MapAttention(*options, attn_drop=attn_drop_rate) for _ in rates[i]]
             blocks = [block(Block, attn, embed_dims[i], drop) for attn, drop in zip(attns, rates[i])]
             network.append(nn.Sequential(*blocks))
-            levels.append(Feature(embed_dims[i], 16, f"network.{i + 1}"))
+            levels.append(Feature(embed_dims[i], 2 * patch_size, f"network.{i + 1}"))
         self.network = nn.Sequential(*network)
         self.feature_info = FeatureInfo(levels)
         self.num_features = self.head_hidden_size = dim
@@ -161,7 +162,11 @@ class VOLO(ImageModel):
 
     def fit_size(self, img_size: Size, **options: Any) -> None:
         super().fit_size(img_size, **options)
-        self.grid = grid_of(img_size)
+        self.grid = self.grid_of(img_size)
+
+    def grid_of(self, img_size: Size) -> Size:
+        """Patches down and across behind the first stage."""
+        return -(img_size[0] // -2) // self.patch // 2, -(img_size[1] // -2) // self.patch // 2
 
     def forward_features(self, x: Tensor) -> Tensor:  # (B, 3, H, W) -> (B, 1 + N, C)
         x = self.patch_embed(self.sized_input(x))
@@ -219,8 +224,3 @@ class VOLO(ImageModel):
             "blocks": [(r"^network\.(\d+)\.(\d+)", None), (r"^network\.(\d+)", (0,))],
             "last": [(r"^post_network\.(\d+)", None), (r"^norm", (99999,))],
         }
-
-
-def grid_of(img_size: Size) -> Size:
-    """Patches down and across behind the first stage."""
-    return -(img_size[0] // -2) // 4 // 2, -(img_size[1] // -2) // 4 // 2

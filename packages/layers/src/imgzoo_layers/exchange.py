@@ -39,14 +39,15 @@ MAP_NORMS = (*NORM_ACT, "simplenorm2d", "frozenbatchnorm2d")
 
 
 class Acts(NamedTuple):
-    """Option `act`: every activation called `of` becomes another; several names for what a class may have."""
+    """Option `act`, or one more: activations called `of` become another; several names for what a class may have."""
 
     of: str | tuple[str, ...]
     where: tuple[str, ...] = ()
     options: tuple[str, ...] = ("act",)
 
-    def __call__(self, model: nn.Module, act: Act) -> None:
+    def __call__(self, model: nn.Module, **given: Act) -> None:
         """Change the activations in place; `ValueError` for a name that is none."""
+        (act,) = given.values()
         kinds = {_kind_and_form(create_act(name)) for name in ((self.of,) if isinstance(self.of, str) else self.of)}
         get_act(act)
 
@@ -99,6 +100,30 @@ class Biases(NamedTuple):
             return layer
 
         _exchange(model, self.where, lambda part: isinstance(part, nn.Linear | nn.Conv2d), change)
+
+
+class HeadScale(NamedTuple):
+    """Option `head_init_scale`: the classifier's first values are so many times what a layer's usually are."""
+
+    usual: float = 1.0
+    """The factor that the constructor applies."""
+    options: tuple[str, ...] = ("head_init_scale",)
+
+    def __call__(self, model: nn.Module, head_init_scale: float) -> None:
+        """Change the values in place."""
+        head = model.get_classifier()  # type: ignore[operator]
+        with torch.no_grad():
+            for value in head.parameters():
+                value.mul_(head_init_scale / self.usual)
+
+
+class Checkpoints(NamedTuple):
+    """Option `grad_checkpointing`: training keeps what enters a block, and computes the rest again."""
+
+    options: tuple[str, ...] = ("grad_checkpointing",)
+
+    def __call__(self, model: nn.Module, grad_checkpointing: bool) -> None:
+        model.set_grad_checkpointing(grad_checkpointing)  # type: ignore[operator]
 
 
 def _kind_and_form(act: nn.Module) -> tuple[type, str]:

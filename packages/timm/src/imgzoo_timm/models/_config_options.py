@@ -190,7 +190,8 @@ def maxx(cfg: Any) -> Options:
 def norm_free(cfg: Any) -> Options:
     """NFNet, NF-ResNet and NF-RegNet."""
     options = told(
-        cfg, "depths channels stem_type group_size bottle_ratio num_features reg extra_conv act_layer alpha zero_init_fc",
+        cfg, "depths channels stem_type group_size bottle_ratio num_features reg extra_conv act_layer alpha "
+        "zero_init_fc",
         {"width_factor": "width", "attn_layer": "gate", "gamma_in_act": "original", "attn_gain": "gate_gain",
          "ch_div": "divisor", "std_conv_eps": "eps"},
         {"same_padding": (cfg.gamma_in_act,), "skipinit": (cfg.gamma_in_act,)}, "stem_chs attn_kwargs")  # fmt: skip
