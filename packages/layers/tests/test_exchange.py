@@ -24,18 +24,18 @@ class Net(nn.Module):
 
 def test_activations_of_one_kind_change_and_one_that_stands_twice_stays_one():
     net = Net()
-    Acts("gelu")(net, "silu")
+    Acts("gelu")(net, act="silu")
     assert isinstance(net.act, nn.SiLU) and net.act is net.head[1] and isinstance(net.bn.act, nn.SiLU)
     assert isinstance(net.tanh, nn.GELU) and isinstance(net.stem[2], nn.ReLU)
-    Acts("relu")(net, nn.Mish)
+    Acts("relu")(net, act=nn.Mish)
     assert isinstance(net.stem[2], nn.Mish) and net.stem[2].inplace
-    Acts("gelu_tanh")(net, "gelu")
+    Acts("gelu_tanh")(net, act="gelu")
     assert net.tanh.approximate == "none"
 
 
 def test_patterns_say_which():
     net = Net()
-    Acts("gelu", ("!head.*",))(net, "relu")
+    Acts("gelu", ("!head.*",))(net, act="relu")
     assert isinstance(net.act, nn.ReLU) and isinstance(net.head[1], nn.GELU)
     net = Net()
     Norms("batchnorm", ("stem.*",))(net, "groupnorm1")
@@ -97,13 +97,13 @@ def test_a_class_without_an_activation_is_taken_in_its_form_with_one():
     net = Net()
     Norms("batchnorm", ("bn",))(net, GroupNorm1)
     assert isinstance(net.bn, GroupNormAct) and isinstance(net.bn.act, nn.GELU)
-    with pytest.raises(ValueError, match="identity takes no act, which follows the norm here; use one of batchnorm"):
+    with pytest.raises(ValueError, match="identity cannot stand with an activation behind it; use one of batchnorm"):
         Norms("batchnorm", ("bn",))(Net(), nn.Identity)
 
 
 @pytest.mark.parametrize("change, said", [
-    (lambda net: Acts("gelu")(net, "nonsense"), "unknown activation 'nonsense'"),
-    (lambda net: Acts("silu")(net, "relu"), "no part that this option changes"),
+    (lambda net: Acts("gelu")(net, act="nonsense"), "unknown activation 'nonsense'"),
+    (lambda net: Acts("silu")(net, act="relu"), "no part that this option changes"),
     (lambda net: Norms("layernorm")(net, "batchnorm"), "'batchnorm' is not one of tokens; use one of layernorm,"),
     (lambda net: Norms("batchnorm")(net, "nonsense"), "'nonsense' is not one of maps; use one of batchnorm,"),
     (lambda net: Norms("layernorm2d")(net, "layernormfp32"), "is not one of maps"),

@@ -202,11 +202,12 @@ def acting(norm: NormAct, act: Act) -> NormAct:
         bound = {"groups" if key == "num_groups" else key: value for key, value in bound.items()}
     taken = options_of(cls)
     word = next((each for each in ("act", "act_layer") if each in taken), None)
-    if not taken & {"apply_act", "kwargs"} or bound.keys() - taken:
+    if cls is nn.Identity or not taken & {"apply_act", "kwargs"} or bound.keys() - taken:
         raise ValueError(f"{name} cannot stand with an activation behind it; use one of {', '.join(NORM_ACT)}")
     if word and act is not None:
         bound.setdefault(word, act)
-    maker = partial(cls, *getattr(norm, "args", ()), **bound) if bound else norm
+    args = getattr(norm, "args", ())
+    maker = partial(cls, *args, **bound) if args or bound else cls
     return maker if "act" in taken else partial(_worded, maker, word)
 
 
