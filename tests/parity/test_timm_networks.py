@@ -20,6 +20,7 @@ from torch import nn
 import imgzoo
 import imgzoo_timm
 from imgzoo.registry import registry
+from imgzoo.spelling import written
 
 from kit import perturb
 
@@ -594,3 +595,42 @@ def test_blocks_of_hiera_are_levels_where_they_are_counted_so(name, indices):
         got, want = (model.forward_intermediates(x, indices=chosen[0], coarse=False, intermediates_only=True)
                      for model in (own, peer))  # fmt: skip
         torch.testing.assert_close(got, want)
+
+
+PREPROCESSING = ("num_classes", "input_size", "test_input_size", "min_input_size", "fixed_input_size", "crop_pct",
+                 "test_crop_pct", "crop_mode", "interpolation", "mean", "std")  # fmt: skip
+"""What a configuration holds without a network."""
+OF_NETWORK = ("first_conv", "classifier", "pool_size")
+"""What a configuration tells of the network."""
+OTHERWISE = {
+    "csatv2": {"first_conv"},  # the field names none of the three convolutions of its transform
+    "csatv2_21m": {"first_conv", "pool_size"},  # its last map is larger than 8x8
+    "deepseek_vit_412m_enc": {"classifier"},  # encoders grow a classifier here
+    "levit_384_s8": {"classifier"},  # it has two
+    "qwen3_vit_88m_enc": {"classifier"},
+    "vitamin_xlarge_336": {"input_size"},  # the field's network takes 336 pixels, and its configuration says 256
+}
+"""What differs, because the field's configuration contradicts its network."""
+
+
+def test_configurations_of_all_names_hold_the_same():
+    differ, names = {}, timm.list_models()
+    for name in names:
+        other, mine = (each.models.get_pretrained_cfg(name) for each in (timm, imgzoo_timm))
+        wrong = [key for key in PREPROCESSING if getattr(mine, key) != getattr(other, key)]
+        if wrong:
+            differ[name] = wrong
+    assert len(names) > 1300 and not differ
+
+
+TOLD = sorted({spec.target: spec.name for spec in reversed(registry("models").specs())}.values())
+TOLD += ["lambda_resnet26t", "mobilenetv5_base", "levit_256", *OTHERWISE]
+
+
+@pytest.mark.parametrize("name", [name for name in dict.fromkeys(TOLD) if timm.is_model(name)])
+def test_a_network_has_the_configuration_of_the_fields(name):
+    with torch.device("meta"):
+        other, mine = (each.create_model(name).default_cfg for each in (timm, imgzoo_timm))
+    pairs = {key: (mine.get(key), other.get(key)) for key in PREPROCESSING + OF_NETWORK}
+    differ = {key for key, pair in pairs.items() if written(pair[0]) != written(pair[1])}
+    assert differ == OTHERWISE.get(name, set())

@@ -144,3 +144,11 @@ def test_parts_tell_their_sizes():
     model.set_input_size((256, 256))
     assert model.layers[0].blocks[1].input_resolution == (64, 64)
     torch.jit.script(model.eval())
+
+
+def test_the_size_of_the_pool_is_that_of_the_joined_map():
+    with torch.device("meta"):
+        assert timm.create_model("mobilenetv5_base").default_cfg["pool_size"] == (16, 16)
+        lambdas = timm.create_model("lambda_resnet26t")
+        assert lambdas.default_cfg["input_size"] == (3, 256, 256) and lambdas.default_cfg["pool_size"] == (8, 8)
+        assert not hasattr(lambdas, "img_size")  # its windows fit any map

@@ -8,7 +8,7 @@ from .relative_logits import distances
 from .tables import Computed, OffsetTable, Tabled, check_grid
 
 
-class Lambda(Tabled):
+class Lambda(nn.Module):
     """(B, dim, H, W) -> (B, dim, H/stride, W/stride): one function of the content, one for each position.
 
     What makes the functions of positions is up to the two layers below. Strided by pooling what comes out.
@@ -71,7 +71,7 @@ def table_places(grid: tuple[int, int]) -> Tensor:
     return places.reshape(2, grid[0] * grid[1], -1)
 
 
-class GlobalLambdaLayer(Lambda):
+class GlobalLambdaLayer(Lambda, Tabled):
     """Positions are seen all over a map of size `grid`, through a table by distance."""
 
     rel_pos_indices: Tensor

@@ -462,6 +462,8 @@ def described(model: Any, overlay: Mapping[str, Any]) -> dict[str, Any]:
     family, step = family_of(model), max(strides)
     cut = UNPADDED.get(family)
     sides = [-(side // -step) if cut is None else (side - cut) // step for side in cfg["input_size"][1:]]
+    if family == "mobilenetv5" and getattr(model, "msfa", None) is not None:  # the map that all levels are joined in
+        sides = list(model.msfa.size)
     cfg["pool_size"] = (
         None if isotropic or (family in TOKENS and not getattr(model, "use_conv", False)) else tuple(sides)
     )
