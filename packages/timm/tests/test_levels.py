@@ -139,6 +139,11 @@ def test_hooks_keep_a_network_whole_or_take_it_apart():
 def test_an_extractor_keeps_the_keys_of_the_fields():
     model = timm.create_model("efficientvim_m1", features_only=True)
     assert not dict(model.named_parameters())["model.weights"].requires_grad
+    with torch.device("meta"):
+        model = timm.create_model("gemma4_vit_570m", features_only=True)
+    spare = {"model.encoder.std_bias", "model.encoder.std_scale"}
+    assert spare <= model.state_dict().keys()
+    model.load_state_dict({key: each for key, each in model.state_dict().items() if key not in spare}, assign=True)
 
 
 def test_an_extractor_leaves_the_callers_network_as_it_is():

@@ -324,14 +324,16 @@ class ExpansionListNet(FeatureListNet):
         return list(self.hooks.get_output(x.device).values())
 
 
-KEPT = {"efficientvim": ("weights", "weights_dist"), "gemma4_vit": ("std_bias", "std_scale")}
+KEPT = {"efficientvim": ("weights", "weights_dist"),
+        "gemma4_vit": ("std_bias", "std_scale", "encoder.std_bias", "encoder.std_scale")}  # fmt: skip
 """Parameters and buffers of a family's extractors in the field that no level needs."""
 
 
 def keep_spare(module: Any, state: dict[str, Any], prefix: str, *_: Any) -> None:
     """Let what no level needs be missing in a state."""
     for name in module.kept:
-        state.setdefault(f"{prefix}model.{name}", getattr(module.model, name))
+        owner, _, last = name.rpartition(".")
+        state.setdefault(f"{prefix}model.{name}", getattr(module.model.get_submodule(owner), last))
 
 
 class FeatureGetterNet(FeatureModel):
@@ -342,7 +344,7 @@ class FeatureGetterNet(FeatureModel):
         native = isinstance(model, ImageModel)
         if not native:
             model.feature_info = FeatureInfo.of(model.feature_info)
-        tensors = {**model._parameters, **model._buffers}
+        tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
         kept = {name: each for name in KEPT.get(family_of(model), ()) if (each := tensors.get(name)) is not None}
         super().__init__(model, out_indices, "NCHW", prune=False)
         self.norm = norm and native
@@ -355,10 +357,12 @@ class FeatureGetterNet(FeatureModel):
         self.pretrained_cfg = self.default_cfg = without_head(model.pretrained_cfg)
         self.in_chans = getattr(model, "in_chans", None)
         for name, each in kept.items():  # no level needs them: they get no gradient
+            path, _, last = name.rpartition(".")
+            owner = model.get_submodule(path)
             if isinstance(each, nn.Parameter):
-                model.register_parameter(name, nn.Parameter(each.detach(), requires_grad=False))
+                owner.register_parameter(last, nn.Parameter(each.detach(), requires_grad=False))
             else:
-                model.register_buffer(name, each)
+                owner.register_buffer(last, each)
         self.kept = tuple(kept)
         self.register_load_state_dict_pre_hook(keep_spare)
 
