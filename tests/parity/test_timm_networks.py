@@ -1,6 +1,7 @@
 """Networks made and derived through imgzoo-timm beside the peer's: the same attributes, keys and numbers."""
 
 import importlib
+import re
 import importlib.util
 import io
 from functools import partial
@@ -634,3 +635,34 @@ def test_a_network_has_the_configuration_of_the_fields(name):
     pairs = {key: (mine.get(key), other.get(key)) for key in PREPROCESSING + OF_NETWORK}
     differ = {key for key, pair in pairs.items() if written(pair[0]) != written(pair[1])}
     assert differ == OTHERWISE.get(name, set())
+
+
+ATTENTIONS = {
+    "efficientvit_msra.CascadedGroupAttention": (dict(dim=256, key_dim=16, num_heads=4, resolution=7,
+                                                      kernels=(7, 5, 3, 3)), (2, 256, 7, 7)),
+    "efficientformer_v2.Attention2d": (dict(dim=48, resolution=8, act_layer=nn.SiLU), (2, 48, 8, 8)),
+    "efficientformer_v2.Attention2d, strided": (dict(dim=48, resolution=(8, 6), stride=2), (2, 48, 8, 6)),
+    "tiny_vit.Attention": (dict(dim=64, key_dim=32, num_heads=2, attn_ratio=1, resolution=(7, 7)), (2, 49, 64)),
+    "levit.AttentionDownsample": (dict(in_dim=64, out_dim=96, key_dim=16, num_heads=4, attn_ratio=4, resolution=(6, 8),
+                                       act_layer=nn.Hardswish), (2, 48, 64)),
+    "levit.AttentionDownsample of maps": (dict(in_dim=64, out_dim=96, key_dim=16, num_heads=4, attn_ratio=4,
+                                               resolution=6, use_conv=True), (2, 64, 6, 6)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ATTENTIONS)
+def test_attentions_of_families_take_the_fields_arguments(name):
+    family, _, kind = re.split("[ ,]", name)[0].partition(".")
+    options, shape = ATTENTIONS[name]
+    mine, other = (getattr(importlib.import_module(f"{library}.models.{family}"), kind)(**options)
+                   for library in ("imgzoo_timm", "timm"))  # fmt: skip
+    on_shared_weights(mine, other, torch.randn(shape))
+
+
+@pytest.mark.parametrize("channels_last", [True, False])
+@pytest.mark.parametrize("size", [(8, 12), (9, 13)])
+def test_images_are_cut_into_patches(size, channels_last):
+    x = torch.randn(2, 3, *size)
+    mine, other = (importlib.import_module(f"{library}.models.naflexvit").batch_patchify(
+        x, (2, 4), channels_last=channels_last) for library in ("imgzoo_timm", "timm"))  # fmt: skip
+    assert torch.equal(mine[0], other[0]) and mine[1] == other[1]

@@ -75,7 +75,14 @@ imgzoo_timm.layers PatchEmbed Mlp DropPath ClassifierHead to_2tuple trunc_normal
     "byobnet": "._configs ByoBlockCfg ByoModelCfg",
     "maxxvit": "._configs MaxxVitCfg MaxxVitConvCfg MaxxVitTransformerCfg",
     "mvitv2": "._configs MultiScaleVitCfg",
-    "naflexvit": "._configs NaFlexVitCfg",
+    "efficientformer_v2": "._map_attentions Attention2d",
+    "efficientvit_msra": "._map_attentions CascadedGroupAttention",
+    "levit": "._map_attentions AttentionDownsample",
+    "naflexvit": """
+._configs NaFlexVitCfg
+._map_attentions batch_patchify
+""",
+    "tiny_vit": "._map_attentions Attention",
     "nfnet": "._configs NfCfg",
     "regnet": "._configs RegNetCfg",
     "efficientnet": """

@@ -1,0 +1,77 @@
+"""Attention of LeViT, TinyViT, EfficientViT and EfficientFormer V2 under the field's arguments, and images as sequences of patches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from imgzoo.errors import OptionError
+from imgzoo_archs_transformer import efficientformer_v2, efficientvit_msra, levit, tiny_vit
+from imgzoo_timm.layers._base import adapter, placed
+from imgzoo_timm.layers._helpers import to_2tuple
+
+
+def refuse_unless(fits: bool, what: str) -> None:
+    """Raise `OptionError` for widths that a layer of imgzoo does not have."""
+    if not fits:
+        raise OptionError(what)
+
+
+@adapter
+@placed
+class CascadedGroupAttention(efficientvit_msra.CascadedGroupAttention):
+    def __init__(self, dim: int, key_dim: int, num_heads: int = 8, attn_ratio: int = 4, resolution: int = 14,
+                 kernels: Sequence[int] = (5, 5, 5, 5)):  # fmt: skip
+        own = efficientvit_msra.KEY_DIM
+        fits = key_dim == own and attn_ratio * key_dim * num_heads == dim and len(kernels) >= num_heads
+        refuse_unless(fits, f"key_dim is {own}, attn_ratio * key_dim * num_heads is dim, and each head has a kernel")
+        super().__init__(dim, tuple(kernels)[:num_heads], to_2tuple(resolution))
+
+
+@adapter
+@placed
+class Attention(tiny_vit.Attention):
+    def __init__(self, dim: int, key_dim: int, num_heads: int = 8, attn_ratio: int = 4,
+                 resolution: tuple[int, int] = (14, 14)):  # fmt: skip
+        fits = attn_ratio == 1 and key_dim * num_heads == dim and resolution[0] == resolution[1]
+        refuse_unless(fits, "attn_ratio is 1, key_dim * num_heads is dim, and windows are square")
+        super().__init__(dim, num_heads, resolution[0])
+
+
+@adapter
+@placed
+class AttentionDownsample(levit.AttentionDownsample):
+    def __init__(self, in_dim: int, out_dim: int, key_dim: int, num_heads: int = 8, attn_ratio: float = 2.0,
+                 stride: int = 2, resolution: int | tuple[int, int] = 14, use_conv: bool = False,
+                 use_pool: bool = False, act_layer: Any = nn.SiLU):  # fmt: skip
+        fits = attn_ratio == 4 and num_heads * key_dim == in_dim and stride == 2 and not use_pool
+        refuse_unless(fits, "attn_ratio is 4, num_heads * key_dim is in_dim, stride is 2, and nothing is pooled")
+        super().__init__(in_dim, out_dim, key_dim, to_2tuple(resolution), act_layer, use_conv)
+
+
+@adapter
+@placed
+class Attention2d(efficientformer_v2.Attention2d):
+    def __init__(self, dim: int = 384, key_dim: int = 32, num_heads: int = 8, attn_ratio: int = 4,
+                 resolution: int | tuple[int, int] = 7, act_layer: Any = nn.GELU,
+                 stride: int | None = None):  # fmt: skip
+        fits = (key_dim, num_heads, attn_ratio) == (32, efficientformer_v2.HEADS, 4) and stride in (None, 2)
+        refuse_unless(fits, "key_dim is 32, num_heads 8, attn_ratio 4, and stride 2 or none")
+        super().__init__(dim, to_2tuple(resolution), stride == 2)
+        self.act = act_layer()
+
+
+def batch_patchify(x: Tensor, patch_size: tuple[int, int], pad: bool = True,
+                   channels_last: bool = True) -> tuple[Tensor, tuple[int, int]]:  # fmt: skip
+    """(B, C, H, W) -> patches (B, N, p * q * C), or of (C, p, q) without `channels_last`, and their grid; zeros fill
+    the last ones where `pad`."""
+    high, wide = patch_size
+    if pad:
+        x = F.pad(x, (0, -x.shape[3] % wide, 0, -x.shape[2] % high))
+    grid = (x.shape[2] // high, x.shape[3] // wide)
+    x = x.unflatten(3, (grid[1], wide)).unflatten(2, (grid[0], high))  # (B, C, h, p, w, q)
+    order = (0, 2, 4, 3, 5, 1) if channels_last else (0, 2, 4, 1, 3, 5)
+    return x.permute(order).flatten(3).flatten(1, 2), grid
