@@ -1,9 +1,9 @@
 """Networks made and derived through imgzoo-timm beside the peer's: the same attributes, keys and numbers."""
 
 import importlib
-import re
 import importlib.util
 import io
+import re
 from functools import partial
 
 import pytest

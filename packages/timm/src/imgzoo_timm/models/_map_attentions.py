@@ -1,4 +1,4 @@
-"""Attention of LeViT, TinyViT, EfficientViT and EfficientFormer V2 under the field's arguments, and images as sequences of patches."""
+"""Attention of LeViT, TinyViT, EfficientViT and EfficientFormer V2 in the field's arguments, and patches of images."""
 
 from __future__ import annotations
 
