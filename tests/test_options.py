@@ -150,7 +150,8 @@ def test_a_hybrids_patch_is_a_multiple_of_its_backbones_stride():
         imgzoo.create_model("vit_small_r26_s32_224", device="meta", patch_size=1)
 
 
-UNSEEN = {"zero_init_last": "initial values", "fix_stem": "widths, where they are multiplied"}
+UNSEEN = {"zero_init_last": "initial values", "zero_init_fc": "initial values",
+          "fix_stem": "widths, where they are multiplied"}  # fmt: skip
 """Switches of constructors that change neither modules nor shapes of the catalog's networks, and what they change."""
 PARTIAL = {
     "byoanet": "extra_conv", "byobnet": "extra_conv inverted", "cspnet": "cross_linear down_growth",
