@@ -116,6 +116,6 @@ def take_patches(model: nn.Module) -> nn.Module:
         if "dynamic_img_size" not in options:
             name = getattr(model, "name", type(model).__name__)
             raise CapabilityError(f"{name} takes images of one size: choose a network with dynamic_img_size, as vit_*")
-        model.take_any_size()
+        model.take_any_size()  # type: ignore[operator]
     swap_in(model, ShapeByShape)
     return model
