@@ -19,7 +19,7 @@ REASONS = {
         _door:* standin:* data/_info:DatasetInfo.* data/_targets:Reader._filename data/_mixup:FastCollateMixup.__call__
         data/_dataset:IterableImageDataset.* data/_dataset:seed_worker layers/_config:_Switch.__exit__
         layers/_position:*.forward layers/_rotary:Rotary.tables models/__init__:checkpoint_filter_fn
-        models/_extract:FeatureHooks.keep models/_features:take_forms models/_features:keep_spare
+        models/_extract:FeatureHooks.keep models/_features:take_forms
         models/_features:ByChildren.*
         scheduler/_schedulers:Scheduler._get_lr
         scheduler/_schedulers:PlateauLRScheduler.step_update task/_tasks:TrainingTask.* utils/_misc:ParseKwargs.__call__
