@@ -76,10 +76,10 @@ class Network:
         """Let the parts have the field's attributes too; networks add what follows sizes."""
         from ._grids import OF_FAMILY
         from ._parts import tell_parts, tell_rows
-        from ._stages import OF_NETWORK, tell_stages
+        from ._stages import OF_NETWORK, adopt_rows
 
         adopt(self, {**OF_NETWORK, **OF_FAMILY.get(family_of(self), {})})
-        tell_stages(self)
+        adopt_rows(self)
         tell_sizes(self)
         tell_parts(self)
         family = family_of(self)

@@ -80,13 +80,13 @@ def tell_parts(model: Any) -> None:
             own = {name: each for name, each in TELL[kind](part).items() if not hasattr(type(part), name)}
             part.__dict__.update(own)
     if isinstance(model, swin_transformer.SwinTransformer):
-        tell_stages(model)
+        tell_swin_stages(model)
     if isinstance(model, resnet.ResNet):
         for block, stride in residual_blocks(model):
             block.__dict__.update(stride=stride, dilation=block.conv2.dilation[0])
 
 
-def tell_stages(model: Any) -> None:
+def tell_swin_stages(model: Any) -> None:
     """Let the stages of any Swin tell of their width, blocks and sizes."""
     for i, (_, stage) in enumerate(model._stages()):
         before = max(i - 1, 0)

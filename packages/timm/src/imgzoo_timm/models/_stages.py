@@ -93,7 +93,7 @@ IN_ROWS = (regnet.RegNet, resnetv2.ResNetV2)
 """Networks whose stages have no class of their own."""
 
 
-def tell_stages(model: nn.Module) -> None:
+def adopt_rows(model: nn.Module) -> None:
     """Let the stages of a network, and of networks inside, be checkpointed one by one where no adapter does."""
     for module in model.modules():
         if isinstance(module, IN_ROWS):
