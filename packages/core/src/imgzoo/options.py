@@ -45,7 +45,6 @@ LINES: dict[str, str] = {
     "embed_dim": "channels of the tokens, or of each stage",
     "embed_dims": "channels of each stage or branch",
     "eps": "epsilon of the norms",
-    "expand": "widening of the mobile blocks that halve the map",
     "fc_norm": "norm behind the pool, not before it; None as the pool needs",
     "final_norm": "a norm behind the last block",
     "gate": 'channel gate by name: "se", "ese", "eca", "ceca", "gc", "gca" or "bat"; none without',
