@@ -51,3 +51,9 @@ def families():
             found[spec.family] = spec.name
     slow = pytest.mark.slow
     return [name if name.startswith("test_") else pytest.param(name, marks=slow) for name in sorted(found.values())]
+
+
+def scripting():
+    """The small test networks that script."""
+    specs = registry("models").specs()
+    return [spec.name for spec in specs if spec.name.startswith("test_") and "script" in spec.capabilities]

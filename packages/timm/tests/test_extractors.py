@@ -2,13 +2,12 @@
 
 import pytest
 import torch
-from client_code import Steps
+from client_code import Steps, scripting
 
 import imgzoo
 import imgzoo_timm as timm
 from imgzoo.errors import CapabilityError, OptionError
 from imgzoo.features import native_key
-from imgzoo.registry import registry
 
 FORMS = {
     "test_resnet": (None, "dict", "getter", "hook"),
@@ -108,11 +107,6 @@ class Around(torch.nn.Module):
 
     def forward(self, x: torch.Tensor):
         return self.encoder(x)
-
-
-def scripting():
-    specs = registry("models").specs()
-    return [spec.name for spec in specs if spec.name.startswith("test_") and "script" in spec.capabilities]
 
 
 @pytest.mark.filterwarnings("ignore")

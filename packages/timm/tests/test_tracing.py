@@ -2,11 +2,11 @@
 
 import pytest
 import torch
+from client_code import scripting
 from torch import nn
 from torchvision.models import feature_extraction
 
 import imgzoo_timm as timm
-from imgzoo.registry import registry
 from imgzoo_timm import layers
 
 
@@ -17,11 +17,6 @@ def test_extractors_that_keep_the_network_script(name):
     x = torch.randn(1, *model.default_cfg["input_size"])
     with torch.no_grad():
         torch.testing.assert_close(torch.jit.script(model)(x), model(x))
-
-
-def scripting():
-    specs = registry("models").specs()
-    return [spec.name for spec in specs if spec.name.startswith("test_") and "script" in spec.capabilities]
 
 
 @pytest.mark.filterwarnings("ignore")

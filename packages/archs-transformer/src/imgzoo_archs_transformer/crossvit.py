@@ -191,15 +191,10 @@ class CrossVit(ImageModel):
         super().fit_size(img_size, **options)
         self.measure(img_size)
 
-    def views(self, x: Tensor) -> State:
-        """What each branch sees of the image."""
-        x = self.sized_input(x)
-        smaller = F.interpolate(x, size=self.second, mode="bicubic", align_corners=False)
-        return resize_image(x, self.img_size) if self.dynamic_img_size else x, smaller
-
     def embed(self, x: Tensor) -> State:
-        batch = x.shape[0]
-        x, smaller = self.views(x)
+        x, batch = self.sized_input(x), x.shape[0]
+        smaller = F.interpolate(x, size=self.second, mode="bicubic", align_corners=False)
+        x = resize_image(x, self.img_size) if self.dynamic_img_size else x
         a = torch.cat([self.cls_token_0.expand(batch, -1, -1), self.patch_embed[0](x)], dim=1) + self.pos_embed_0
         b = torch.cat([self.cls_token_1.expand(batch, -1, -1), self.patch_embed[1](smaller)], dim=1) + self.pos_embed_1
         return self.pos_drop(a), self.pos_drop(b)

@@ -194,6 +194,22 @@ class RandomResizedCropToSequence(nn.Module):
                 f"ratio={self.ratio}, interpolation={' '.join(map(interp_mode_to_str, modes))}")  # fmt: skip
 
 
+def batch_patchify(x: Tensor, patch_size: Size, pad: bool = True,
+                   channels_last: bool = True) -> tuple[Tensor, tuple[int, int]]:  # fmt: skip
+    """(B, C, H, W) -> patches (B, N, P * Q * C), or of (C, P, Q) without `channels_last`, and their rows and columns.
+
+    Sides that are no whole patches are padded with zeros below and to the right.
+    """
+    high, wide = to_2tuple(patch_size)
+    down, right = -x.shape[2] % high, -x.shape[3] % wide
+    if (down or right) and not pad:
+        raise UsageError(f"an image of {tuple(x.shape[2:])} is not made of whole patches of {(high, wide)}: let it pad")
+    x = nn.functional.pad(x, (0, right, 0, down))
+    cut = x.unflatten(3, (-1, wide)).unflatten(2, (-1, high))  # (B, C, rows, P, columns, Q)
+    order = (0, 2, 4, 3, 5, 1) if channels_last else (0, 2, 4, 1, 3, 5)
+    return cut.permute(order).flatten(3).flatten(1, 2), (cut.shape[2], cut.shape[4])
+
+
 def patchify_image(img: Tensor, patch_size: Size, pad: bool = True, include_info: bool = True,
                    flatten_patches: bool = True, channels_last: bool = True) -> Any:  # fmt: skip
     """(C, H, W) -> patches (N, P * Q * C) or, not flat, (N, P, Q, C), with their rows and columns (N, 2) and (N,) True.
@@ -201,16 +217,9 @@ def patchify_image(img: Tensor, patch_size: Size, pad: bool = True, include_info
     Sides that are no whole patches are padded with zeros below and to the right.
     """
     high, wide = to_2tuple(patch_size)
-    down, right = -img.shape[1] % high, -img.shape[2] % wide
-    if (down or right) and not pad:
-        raise UsageError(
-            f"an image of {tuple(img.shape[1:])} is not made of whole patches of {(high, wide)}: let it pad"
-        )
-    img = nn.functional.pad(img, (0, right, 0, down))
-    cut = img.unflatten(2, (-1, wide)).unflatten(1, (-1, high)).permute(1, 3, 2, 4, 0)  # (rows, columns, P, Q, C)
-    rows, columns = cut.shape[:2]
-    patches = cut.flatten(0, 1) if channels_last else cut.flatten(0, 1).permute(0, 3, 1, 2)
-    patches = patches.flatten(1) if flatten_patches else patches
+    (patches,), (rows, columns) = batch_patchify(img[None], (high, wide), pad, channels_last)
+    if not flatten_patches:
+        patches = patches.unflatten(1, (high, wide, -1) if channels_last else (-1, high, wide))
     if not include_info:
         return patches
     coord = torch.cartesian_prod(torch.arange(rows), torch.arange(columns))

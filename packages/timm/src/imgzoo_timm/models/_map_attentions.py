@@ -1,12 +1,11 @@
-"""Attention of LeViT, TinyViT, EfficientViT and EfficientFormer V2 in the field's arguments, and patches of images."""
+"""Attention of LeViT, TinyViT, EfficientViT and EfficientFormer V2 in the field's arguments."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import nn
 
 from imgzoo.errors import OptionError
 from imgzoo_archs_transformer import efficientformer_v2, efficientvit_msra, levit, tiny_vit
@@ -62,16 +61,3 @@ class Attention2d(efficientformer_v2.Attention2d):
         refuse_unless(fits, "key_dim is 32, num_heads 8, attn_ratio 4, and stride 2 or none")
         super().__init__(dim, to_2tuple(resolution), stride == 2)
         self.act = act_layer()
-
-
-def batch_patchify(x: Tensor, patch_size: tuple[int, int], pad: bool = True,
-                   channels_last: bool = True) -> tuple[Tensor, tuple[int, int]]:  # fmt: skip
-    """(B, C, H, W) -> patches (B, N, p * q * C), or of (C, p, q) without `channels_last`, and their grid; zeros fill
-    the last ones where `pad`."""
-    high, wide = patch_size
-    if pad:
-        x = F.pad(x, (0, -x.shape[3] % wide, 0, -x.shape[2] % high))
-    grid = (x.shape[2] // high, x.shape[3] // wide)
-    x = x.unflatten(3, (grid[1], wide)).unflatten(2, (grid[0], high))  # (B, C, h, p, w, q)
-    order = (0, 2, 4, 3, 5, 1) if channels_last else (0, 2, 4, 1, 3, 5)
-    return x.permute(order).flatten(3).flatten(1, 2), grid
