@@ -355,3 +355,10 @@ def test_everything_that_a_plugin_brings_is_listed_by_the_name_to_use(site):
                     ["more/net_small.own", "weights"]]  # fmt: skip
     told = json.loads(site.run("list", "--plugin", "more", "--json", "*small*").stdout)
     assert [row["name"] for row in told] == ["net_small.more_in1k", "more/net_small.own"]
+
+
+def test_what_is_left_at_the_end_is_not_searched_for_cycles():
+    watched = "import atexit, gc; atexit.register(lambda: print(gc.get_freeze_count() > 1000))"
+    done = subprocess.run([sys.executable, "-c", f"{watched}\nfrom imgzoo.cli import main\nmain()", "--version"],
+                          capture_output=True, text=True)  # fmt: skip
+    assert done.returncode == 0 and done.stdout.splitlines()[-1] == "True", done.stderr

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import os
 import sys
 from typing import Any, NoReturn
@@ -129,6 +131,7 @@ def run(args: list[str] | None = None) -> NoReturn:
     import warnings
 
     warnings.showwarning = show_warning
+    atexit.register(gc.freeze)  # the process ends: to search a million objects of libraries for cycles takes long
     try:
         status = cli.main(args, prog_name="imgzoo", standalone_mode=False)
     except KeyboardInterrupt:

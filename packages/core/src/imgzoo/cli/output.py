@@ -38,7 +38,7 @@ def show_warning(message: Any, category: type, filename: str, lineno: int, file:
 
 @contextlib.contextmanager
 def without_gc() -> Iterator[None]:
-    """Hold the garbage collector while a short command builds its rows: there is nothing to collect yet."""
+    """Hold the garbage collector while a command imports its libraries or builds its rows: all of it stays."""
     held = gc.isenabled()
     gc.disable()
     try:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from imgzoo.cli.output import say
+from imgzoo.cli.output import say, without_gc
 
 
 @click.command("average")
@@ -18,13 +18,15 @@ from imgzoo.cli.output import say
 def command(paths: tuple[Path, ...], output: Path, last: int, best: int, shares: str) -> None:
     """Average the weights at PATHS: run folders, checkpoints, saved folders or .safetensors files."""
     from imgzoo.errors import UsageError
-    from imgzoo_train.models.averaging import (
-        average_weights,
-        checkpoints_of,
-        load_weights,
-        refuse_other_answers,
-        write_weights,
-    )
+
+    with without_gc():
+        from imgzoo_train.models.averaging import (
+            average_weights,
+            checkpoints_of,
+            load_weights,
+            refuse_other_answers,
+            write_weights,
+        )
 
     if last and best:
         raise UsageError("--last and --best choose other checkpoints: give one of them")

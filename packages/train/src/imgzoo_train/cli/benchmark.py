@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from imgzoo.cli.numbers import Number
-from imgzoo.cli.output import print_json, say
+from imgzoo.cli.output import print_json, say, without_gc
 from imgzoo.errors import ImgzooError
 
 from .options import CHANNELS_LAST, DEVICE, ENGINE, IMG_SIZE, PRECISION, batch_size, refuse_idle
@@ -33,11 +33,13 @@ def command(
 ) -> None:
     """Measure MODELS (names, patterns, folders, deployed files) on this machine with random weights."""
     from imgzoo.errors import UsageError
-    from imgzoo_train.models.speed import MODES, Settings, benchmark
-    from imgzoo_train.ranks.world import pick_device
-    from imgzoo_train.scores.rows import check_name, write_rows
-    from imgzoo_train.scores.validate import find_models
-    from imgzoo_train.terminal.tables import show
+
+    with without_gc():
+        from imgzoo_train.models.speed import MODES, Settings, benchmark
+        from imgzoo_train.ranks.world import pick_device
+        from imgzoo_train.scores.rows import check_name, write_rows
+        from imgzoo_train.scores.validate import find_models
+        from imgzoo_train.terminal.tables import show
 
     chosen = [mode.strip() for mode in modes.split(",")]
     unknown = [mode for mode in chosen if mode not in MODES]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from imgzoo.cli.output import say
+from imgzoo.cli.output import say, without_gc
 
 
 @click.command("clean")
@@ -16,9 +16,10 @@ from imgzoo.cli.output import say
 @click.option("--dtype", type=click.Choice(["float32", "float16", "bfloat16"]), help="precision of the written weights")
 def command(path: Path, output: Path, average: str, dtype: str | None) -> None:
     """Reduce the checkpoint at PATH to weights that can be shared: no optimizer, no run state."""
-    import torch
+    with without_gc():
+        import torch
 
-    from imgzoo_train.models.averaging import load_weights, write_weights
+        from imgzoo_train.models.averaging import load_weights, write_weights
 
     loaded = load_weights(path, average)
     target = write_weights(loaded.weights, loaded.template, output, getattr(torch, dtype) if dtype else None)

@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+from imgzoo.cli.output import say, without_gc
+
 from .options import DEVICE, IMG_SIZE, MAX_PIXELS, PRECISION, RANGE, TASK, WORKERS, batch_size, pretrained
 
 
@@ -33,12 +35,13 @@ from .options import DEVICE, IMG_SIZE, MAX_PIXELS, PRECISION, RANGE, TASK, WORKE
 @click.option("--overwrite", is_flag=True, help="begin anew, whatever is there")
 def command(output: Path, device: str, resume: bool, overwrite: bool, **options: Any) -> None:
     """Write the features of every image of SOURCE (digits: or folder:PATH), in its order, with keys and targets."""
-    from imgzoo.cli.output import say
     from imgzoo.errors import UsageError
-    from imgzoo_train.features.embedding import Embedding, Settings
-    from imgzoo_train.features.store import Parts, check_output
-    from imgzoo_train.ranks.world import pick_device
-    from imgzoo_train.terminal.progress import Bar, Watched
+
+    with without_gc():
+        from imgzoo_train.features.embedding import Embedding, Settings
+        from imgzoo_train.features.store import Parts, check_output
+        from imgzoo_train.ranks.world import pick_device
+        from imgzoo_train.terminal.progress import Bar, Watched
 
     if resume and overwrite:
         raise UsageError("--resume goes on, --overwrite begins anew; use one of them")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from imgzoo.cli.output import say
+from imgzoo.cli.output import say, without_gc
 
 from .options import DEVICE, IMG_SIZE, MAX_PIXELS, RANGE, Text
 from .options import pretrained as of_name
@@ -42,9 +42,11 @@ def command(
 ) -> None:
     """Show which pixels of IMAGE speak for a class: an overlay as PNG, and a page with the answer."""
     from imgzoo.errors import UsageError
-    from imgzoo_train.explaining.explanation import explain, files_for, write
-    from imgzoo_train.models.prediction import Predictor
-    from imgzoo_train.ranks.world import pick_device
+
+    with without_gc():
+        from imgzoo_train.explaining.explanation import explain, files_for, write
+        from imgzoo_train.models.prediction import Predictor
+        from imgzoo_train.ranks.world import pick_device
 
     if not image.is_file():
         raise UsageError(f"{image} is a folder: give an image in it" if image.is_dir() else f"there is no file {image}")

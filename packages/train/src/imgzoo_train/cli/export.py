@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from imgzoo.cli.numbers import Number
-from imgzoo.cli.output import print_json, say
+from imgzoo.cli.output import print_json, say, without_gc
 from imgzoo.errors import UsageError
 from imgzoo.loading.stored import MOST_PATCHES
 
@@ -49,11 +49,12 @@ def command(
     model: str, output: Path | None, engine: str | None, as_json: bool, threads: int | None, **options: Any
 ) -> None:
     """Write MODEL (a name, a saved folder or a run folder) to a file, run the file, and report the difference."""
-    from imgzoo_train.config.limits import check_threads
-    from imgzoo_train.engines.files import SUFFIX
-    from imgzoo_train.files.storage import check_file
-    from imgzoo_train.models.exporting import SUFFIXES
-    from imgzoo_train.terminal.progress import working
+    with without_gc():
+        from imgzoo_train.config.limits import check_threads
+        from imgzoo_train.engines.files import SUFFIX
+        from imgzoo_train.files.storage import check_file
+        from imgzoo_train.models.exporting import SUFFIXES
+        from imgzoo_train.terminal.progress import working
 
     if options["script"] and options["form"] != "torchscript":
         raise UsageError(f"--script does nothing for --format {options['form']}: leave it out")
@@ -105,10 +106,11 @@ def said(accuracy: dict[str, Any]) -> str:
 
 def _exported(model: str, output: Path, step: Callable[[str], Any], **options: Any) -> dict[str, Any]:
     """Write one of the formats that others read."""
-    from imgzoo_train.models.deployment import folded
-    from imgzoo_train.models.exporting import export
-    from imgzoo_train.models.opening import open_model
-    from imgzoo_train.models.parity import example_images
+    with without_gc():
+        from imgzoo_train.models.deployment import folded
+        from imgzoo_train.models.exporting import export
+        from imgzoo_train.models.opening import open_model
+        from imgzoo_train.models.parity import example_images
 
     step("opening the model")
     img_size, fixed = options["img_size"], options["fixed_batch"]
@@ -137,11 +139,12 @@ def _deployed(
     model: str, output: Path, engine: str, threads: int | None, step: Callable[[str], Any], **options: Any
 ) -> dict[str, Any]:
     """Write a deployed file, read it again, and compare its answers for batches of several sizes."""
-    from imgzoo_train.models.deployed import Deployed, load_deployed
-    from imgzoo_train.models.deployment import deploy
-    from imgzoo_train.models.opening import open_model, seen_size
-    from imgzoo_train.models.parity import compare, example_images, shapes
-    from imgzoo_train.models.quantizing import Calibration
+    with without_gc():
+        from imgzoo_train.models.deployed import Deployed, load_deployed
+        from imgzoo_train.models.deployment import deploy
+        from imgzoo_train.models.opening import open_model, seen_size
+        from imgzoo_train.models.parity import compare, example_images, shapes
+        from imgzoo_train.models.quantizing import Calibration
 
     step("opening the model")
     opened = open_model(model, options["pretrained"], task=options["task"], img_size=options["img_size"])

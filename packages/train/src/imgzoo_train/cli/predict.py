@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from imgzoo.cli.output import print_json, say
+from imgzoo.cli.output import print_json, say, without_gc
 
 from .options import ANSWERS, DEVICE, ENGINE, IMG_SIZE, MAX_PIXELS, RANGE, SEQUENCE, TTA, batch_size, refuse_idle
 from .options import pretrained as of_name
@@ -54,18 +54,20 @@ def command(
     output: Path | None,
 ) -> None:
     """Name what the images at PATHS show; folders are searched."""
-    from imgzoo_train.files.storage import StorageError
-    from imgzoo_train.models.prediction import Predictor, find_images
-    from imgzoo_train.ranks.world import pick_device
-    from imgzoo_train.scores.rows import check_name, write_rows
-    from imgzoo_train.terminal.progress import Watched
+    with without_gc():
+        from imgzoo_train.files.storage import StorageError
+        from imgzoo_train.models.prediction import Predictor, find_images
+        from imgzoo_train.ranks.world import pick_device
+        from imgzoo_train.scores.rows import check_name, write_rows
+        from imgzoo_train.terminal.progress import Watched
 
     refuse_idle(embed="not engine", features="not engine", sequence="not engine")
     files = find_images(paths)
     check_name(output)
     options: dict[str, Any] = {"img_size": img_size, "sequence": sequence, "max_pixels": max_pixels, "tta": tta}
     options |= {"range": range, "engine": engine, "batch": min(batch_size, len(files)), "task": task}
-    predictor = Predictor.open(name, pretrained, device=pick_device(device), **options)
+    with without_gc():
+        predictor = Predictor.open(name, pretrained, device=pick_device(device), **options)
     found = predictor.rows(files, topk=topk, embed=embed, features=features, batch_size=batch_size)
     rows = list(Watched(found, len(files), "predict", least=32))
     if output is not None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from imgzoo.cli.output import print_json
+from imgzoo.cli.output import print_json, without_gc
 from imgzoo.errors import UsageError
 
 from .options import DEVICE, IMG_SIZE, MAX_PIXELS, PRECISION, RANGE, WORKERS, Listed, batch_size, pretrained
@@ -47,7 +47,8 @@ def command(
     **options: Any,
 ) -> None:
     """Score frozen features by nearest neighbors and by a linear classifier, trained on a split of SOURCE."""
-    from imgzoo_train.ranks.world import pick_device
+    with without_gc():
+        from imgzoo_train.ranks.world import pick_device
 
     if bool(features) == bool(source) or bool(model) != bool(source):
         raise UsageError("give SOURCE with --model, or --features with two files of imgzoo embed")
@@ -55,10 +56,11 @@ def command(
         raise UsageError("-k takes numbers of neighbors from 1 up, as in -k 10,20")
     if not regularization or not all(0 < c < float("inf") for c in regularization):
         raise UsageError("-C takes numbers above 0, as in -C 0.01,1")
-    from imgzoo_train.features.embedding import Embedder, Embedding, Settings
-    from imgzoo_train.features.probing import check_labels, probe
-    from imgzoo_train.features.store import in_memory, read_features
-    from imgzoo_train.terminal.tables import show
+    with without_gc():
+        from imgzoo_train.features.embedding import Embedder, Embedding, Settings
+        from imgzoo_train.features.probing import check_labels, probe
+        from imgzoo_train.features.store import in_memory, read_features
+        from imgzoo_train.terminal.tables import show
 
     place = pick_device(device)
     if features:

@@ -7,7 +7,7 @@ import sys
 import click
 
 from imgzoo.cli.numbers import Number
-from imgzoo.cli.output import print_json, say
+from imgzoo.cli.output import print_json, say, without_gc
 
 from .options import CHANNELS_LAST, DEVICE, ENGINE, PRECISION, batch_size, refuse_idle
 
@@ -44,13 +44,14 @@ def command(
     as_json: bool,
 ) -> None:
     """Measure models matching PATTERNS here and name the most accurate one within --max-ms."""
-    import torch
+    with without_gc():
+        import torch
 
-    from imgzoo_train.config.limits import check_threads
-    from imgzoo_train.models.recommending import candidates, recommend
-    from imgzoo_train.models.speed import Settings
-    from imgzoo_train.ranks.world import pick_device
-    from imgzoo_train.terminal.tables import show
+        from imgzoo_train.config.limits import check_threads
+        from imgzoo_train.models.recommending import candidates, recommend
+        from imgzoo_train.models.speed import Settings
+        from imgzoo_train.ranks.world import pick_device
+        from imgzoo_train.terminal.tables import show
 
     refuse_idle(channels_last="not engine")
     check_threads(threads)

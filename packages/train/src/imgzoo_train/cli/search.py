@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from imgzoo.cli.output import print_json
+from imgzoo.cli.output import print_json, without_gc
 from imgzoo.errors import UsageError
 
 from .options import DEVICE, MAX_PIXELS, RANGE, pretrained
@@ -39,12 +39,13 @@ def command(
     as_json: bool,
 ) -> None:
     """Find the images most like the image QUERY, by the cosine of their features."""
-    from imgzoo_train.features.embedding import Embedder
-    from imgzoo_train.features.searching import draw, query_vector, search
-    from imgzoo_train.features.store import read_features
-    from imgzoo_train.files.storage import check_file
-    from imgzoo_train.ranks.world import pick_device
-    from imgzoo_train.terminal.tables import show
+    with without_gc():
+        from imgzoo_train.features.embedding import Embedder
+        from imgzoo_train.features.searching import draw, query_vector, search
+        from imgzoo_train.features.store import read_features
+        from imgzoo_train.files.storage import check_file
+        from imgzoo_train.ranks.world import pick_device
+        from imgzoo_train.terminal.tables import show
 
     check_file(sheet, ".png", ".jpg", ".jpeg", ".webp", option="--sheet")
     if not query.is_file():

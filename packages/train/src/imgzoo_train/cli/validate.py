@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from imgzoo.cli.numbers import Number
-from imgzoo.cli.output import print_json, say
+from imgzoo.cli.output import print_json, say, without_gc
 from imgzoo.errors import ImgzooError
 
 from .options import (
@@ -91,10 +91,11 @@ def command(
     **options: Any,
 ) -> None:
     """Score MODELS (names, patterns, saved folders, run folders, deployed files, or lists of them) on --data."""
-    from imgzoo_train.ranks.world import join_world
-    from imgzoo_train.scores.rows import check_name
-    from imgzoo_train.scores.validate import Settings, find_models, validate
-    from imgzoo_train.terminal.progress import Bar
+    with without_gc():
+        from imgzoo_train.ranks.world import join_world
+        from imgzoo_train.scores.rows import check_name
+        from imgzoo_train.scores.validate import Settings, find_models, validate
+        from imgzoo_train.terminal.progress import Bar
 
     check_name(output)
     refuse_idle(crop_pct="not test_pool", channels_last="not engine", sequence="not engine")
