@@ -265,11 +265,18 @@ def test_auto_goes_on_where_an_engine_fails(model, images, monkeypatch):
     assert "torch.export cannot hold this network" in deployed.report["why"] or not has("onnxruntime")
 
 
-def test_calls_in_turns_are_measured_together():
-    order = []
-    found = choosing.in_turns({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, 0)
-    assert found.keys() == {"a", "b"}
-    assert order == ["a", "b"] * (1 + choosing.LEAST)
+def test_calls_in_turns_are_measured_together_and_the_close_ones_again(monkeypatch):
+    order, clock = [], [0.0]
+    costs = {"a": iter([1.0] * 6 + [9.0] * 5), "b": iter([1.1] * 6 + [0.9] * 5), "c": iter([5.0] * 6)}
+
+    def call(name):
+        order.append(name)
+        clock[0] += next(costs[name])
+
+    monkeypatch.setattr(choosing.time, "perf_counter", lambda: clock[0])
+    found = choosing.in_turns({name: functools.partial(call, name) for name in costs}, 0)
+    assert found == pytest.approx({"a": 1.0, "b": 0.9, "c": 5.0})
+    assert order == ["a", "b", "c"] * (1 + choosing.LEAST) + ["a", "b"] * choosing.LEAST
 
 
 def test_a_file_that_is_broken_or_of_another_version_is_one_sentence(model, images, tmp_path):
