@@ -296,6 +296,29 @@ def test_features_of_a_pruned_network_are_what_forward_features_gives(name):
         torch.testing.assert_close(features, model.forward_features(x))
 
 
+@pytest.mark.parametrize("name", ["efficientvim_m1", "efficientvim_m1_dist"])
+@torch.no_grad()
+def test_a_pruned_state_space_network_pools_the_states_of_the_stages_that_are_left(name):
+    for index, widths in enumerate([[128, 128], [128, 192, 192], [128, 192, 320, 320]]):
+        model = imgzoo.create_model(name).eval()
+        x, taught = image(model), [each for each in ("weights", "weights_dist") if hasattr(model, each)]
+        states = model.forward_features(x)[: index + 1]
+        levels = model.forward_intermediates(x, [index], intermediates_only=True)
+        model.prune_intermediate_layers([index])
+        features, found = model.forward_intermediates(x, [index])
+        torch.testing.assert_close(found, levels)
+        torch.testing.assert_close(features[-1], levels[0].flatten(2))
+        torch.testing.assert_close(features[-2], states[-1])
+        assert model(x).shape == (len(x), sum(widths)) == (len(x), model.num_features)
+        assert [model.get_parameter(each).requires_grad for each in taught] == [False] * len(taught)
+        model.reset_classifier(3)
+        assert [head.in_features for head in model.heads] == widths and model(x).shape == (len(x), 3)
+        assert all(model.get_parameter(each).requires_grad for each in taught)
+    model = imgzoo.create_model(name, device="meta")
+    with pytest.raises(UsageError, match="prune_head=True"):
+        model.prune_intermediate_layers([0], prune_head=False)
+
+
 @pytest.mark.parametrize("name", ["efficientvim_m1", "test_resnet", "test_vit", "nasnetalarge"])
 @torch.no_grad()
 def test_all_levels_of_a_pruned_network_are_those_that_are_left(name):

@@ -64,3 +64,21 @@ def test_every_form_is_the_peers(family):
             compare(mine, theirs, str(options))
             compared += 1
     assert compared >= 4
+
+
+@pytest.mark.parametrize("prune_norm", [False, True])
+@pytest.mark.parametrize("indices", [[0], [1], [2], [0, 2]], ids=str)
+@pytest.mark.parametrize("name", ["efficientvim_m1", "efficientvim_m1_dist"])
+def test_a_pruned_state_space_network_is_the_peers(name, indices, prune_norm):
+    peer, ours = (each.double().eval() for each in kit.pair(name, num_classes=5))
+    x = kit.image(kit.input_sizes(name)[0]).double()
+    for each in (peer, ours):
+        each.prune_intermediate_layers(indices, prune_norm=prune_norm)
+    for classes in (0, 7):
+        peer.reset_classifier(classes)
+        ours.reset_classifier(classes)
+        ours.load_state_dict(peer.state_dict())
+        with torch.inference_mode():
+            compare(ours(x), peer(x), "forward")
+            for mine, other in zip(ours.forward_intermediates(x), peer.forward_intermediates(x), strict=True):
+                compare(mine, other, "levels and features")

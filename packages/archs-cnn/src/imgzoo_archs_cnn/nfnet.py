@@ -98,6 +98,9 @@ class NFNet(ImageModel):
         extra_conv: a second 3x3 in every block
         reg: the blocks of RegNet: gate inside, hidden channels as a share of the input
         original: as first published: "same" padding, the activation's gain behind it, a gain for each block
+        gamma_in_act: that gain behind the activation, not in the kernels; None for `original`
+        same_padding: that padding; None for `original`
+        skipinit: those gains, which start each block as its shortcut; None for `original`
     """
 
     parts = Parts(norm=("final_conv", "final_act"))
@@ -110,14 +113,15 @@ class NFNet(ImageModel):
     def __init__(self, depths: Sequence[int] = (1, 2, 6, 3), channels: Sequence[int] = (256, 512, 1536, 1536),
                  stem: str = "deep_quad", stem_width: int = 128, extra_conv: bool = True, width: float = 1.0,
                  num_features: int = 0, bottle_ratio: float = 0.25, group_size: int | None = None, reg: bool = False,
-                 original: bool = False, gate: str | None = None, gate_ratio: float | None = None,
+                 original: bool = False, gamma_in_act: bool | None = None, same_padding: bool | None = None,
+                 skipinit: bool | None = None, gate: str | None = None, gate_ratio: float | None = None,
                  gate_gain: float = 2.0, alpha: float = 0.2, divisor: int = 8, act: str = "silu", eps: float = 1e-5,
                  zero_init_fc: bool = False, num_classes: int = 1000, in_chans: int = 3, global_pool: str = "avg",
                  output_stride: int = 32, drop_rate: float = 0.0, drop_path_rate: float = 0.0):  # fmt: skip
         super().__init__(num_classes, in_chans)
-        padding = "same" if original else ""
-        conv = partial(ScaledStdConv2d, eps=eps, gamma=1.0 if original else GAMMA[act], padding=padding)
-        make_act = partial(GammaAct if original else create_act, act)
+        behind, same, gains = (original if each is None else each for each in (gamma_in_act, same_padding, skipinit))
+        conv = partial(ScaledStdConv2d, eps=eps, gamma=1.0 if behind else GAMMA[act], padding="same" if same else "")
+        make_act = partial(GammaAct if behind else create_act, act)
         options = {"rd_ratio": gate_ratio} if gate_ratio else {}
         make_gate = partial(create_gate, gate, **options) if gate else None
         rounded = partial(make_divisible, divisor=divisor)
@@ -125,7 +129,7 @@ class NFNet(ImageModel):
         self.stem, before_last = make_stem(stem, in_chans, dim, conv, make_act)
         levels = [Feature(dim // 2 if before_last[-1:].isdecimal() else dim, 2, f"stem.{before_last}")]
         shared: dict[str, Any] = dict(conv=conv, act=make_act, gate=make_gate, gate_inside=reg, gate_gain=gate_gain,
-                                      twice=extra_conv, alpha=alpha, skip_gain=original)  # fmt: skip
+                                      twice=extra_conv, alpha=alpha, skip_gain=gains)  # fmt: skip
         reached, variance, stages = 4 if stem.endswith(("_pool", "quad")) else 2, 1.0, []
         steps = dilate((4 // reached, 2, 2, 2), output_stride, start=reached)
         for i, (drops, (stride, before, dilation)) in enumerate(zip(drop_path_rates(drop_path_rate, depths), steps)):

@@ -11,7 +11,7 @@ from imgzoo_layers.attention import Attending, head_width
 from imgzoo_layers.drop import drop_path_rates, dropout_of
 from imgzoo_layers.exchange import HeadScale, Norms
 from imgzoo_layers.init import init_linear_, trunc_normal_
-from imgzoo_layers.mlp import Mlp
+from imgzoo_layers.mlp import Mlp, SwiGlu
 from imgzoo_layers.norm import LayerNorm
 from imgzoo_layers.patch_embed import PatchEmbed
 from imgzoo_layers.rel_pos import RelPosBias, relative_index_with_class
@@ -53,11 +53,12 @@ class Attention(Tabled, Attending):
     }
     sized_by = "window"
 
-    def __init__(self, dim: int, heads: int, window: Size, rel_pos: bool, attn_drop: float, proj_drop: float):
+    def __init__(self, dim: int, heads: int, window: Size, rel_pos: bool, attn_drop: float, proj_drop: float,
+                 qkv_bias: bool = True):  # fmt: skip
         super().__init__(heads, head_width(dim, heads), attn_drop)
         self.dim, self.window, self.rel_pos = dim, window, rel_pos
-        self.q_bias = nn.Parameter(torch.zeros(dim))
-        self.v_bias = nn.Parameter(torch.zeros(dim))
+        self.q_bias = nn.Parameter(torch.zeros(dim)) if qkv_bias else None
+        self.v_bias = nn.Parameter(torch.zeros(dim)) if qkv_bias else None
         self.relative_position_bias_table = bias_table(heads, window) if rel_pos else None
         self.qkv = nn.Linear(dim, 3 * dim, bias=False)
         self.proj = nn.Linear(dim, dim)
@@ -65,7 +66,10 @@ class Attention(Tabled, Attending):
         self.init_non_persistent_buffers()
 
     def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
-        qkv = F.linear(x, self.qkv.weight, torch.cat([self.q_bias, self.k_bias, self.v_bias]))
+        added: Tensor | None = None
+        if self.q_bias is not None and self.v_bias is not None:
+            added = torch.cat([self.q_bias, self.k_bias, self.v_bias])
+        qkv = F.linear(x, self.qkv.weight, added)
         q, k, v = qkv.unflatten(2, (3, self.num_heads, self.head_dim)).permute(2, 0, 3, 1, 4).unbind(0)
         if self.relative_position_bias_table is not None:
             own = bias_of(self.relative_position_bias_table, self.relative_position_index)
@@ -85,6 +89,8 @@ class Beit(TokenModel):
     rel_pos: a bias by offset in each block, its own
     shared_rel_pos: one that all blocks share
     abs_pos: add learned positions to the tokens
+    qkv_bias: biases of queries and values
+    swiglu: gated mlps
     """
 
     exchanged = (Norms("layernorm"), HeadScale(0.001))
@@ -98,11 +104,11 @@ class Beit(TokenModel):
     def __init__(self, img_size: int | Size = 224, patch_size: int = 16, in_chans: int = 3, num_classes: int = 1000,
                  global_pool: str = "avg", embed_dim: int = 768, depth: int = 12, num_heads: int = 12,
                  mlp_ratio: float = 4.0, layer_scale: float | None = 1e-5, rel_pos: bool = True,
-                 shared_rel_pos: bool = False, abs_pos: bool = False, drop_rate: float = 0.0,
-                 pos_drop_rate: float = 0.0, proj_drop_rate: float = 0.0, attn_drop_rate: float = 0.0,
-                 drop_path_rate: float = 0.0, fc_norm: bool | None = None):  # fmt: skip
+                 shared_rel_pos: bool = False, abs_pos: bool = False, qkv_bias: bool = True, swiglu: bool = False,
+                 drop_rate: float = 0.0, pos_drop_rate: float = 0.0, proj_drop_rate: float = 0.0,
+                 attn_drop_rate: float = 0.0, drop_path_rate: float = 0.0, fc_norm: bool | None = None):  # fmt: skip
         super().__init__(num_classes, in_chans, img_size, patch_size, embed_dim, depth, global_pool)
-        dim, hidden = embed_dim, int(embed_dim * mlp_ratio)
+        dim, hidden, mlp = embed_dim, int(embed_dim * mlp_ratio), SwiGlu if swiglu else Mlp
         self.cls_token = nn.Parameter(torch.empty(1, 1, dim))
         count = 1 + self.grid[0] * self.grid[1]
         self.pos_embed = nn.Parameter(torch.empty(1, count, dim)) if abs_pos else None
@@ -112,8 +118,8 @@ class Beit(TokenModel):
         if self.rel_pos_bias is not None:
             nn.init.zeros_(self.rel_pos_bias.relative_position_bias_table)
         self.blocks = SharedSequential(*(
-            Block(dim, Attention(dim, num_heads, self.grid, rel_pos, attn_drop_rate, proj_drop_rate),
-                  Mlp(dim, hidden, drop=proj_drop_rate), LayerNorm, layer_scale, drop)
+            Block(dim, Attention(dim, num_heads, self.grid, rel_pos, attn_drop_rate, proj_drop_rate, qkv_bias),
+                  mlp(dim, hidden, drop=proj_drop_rate), LayerNorm, layer_scale, drop)
             for drop in drop_path_rates(drop_path_rate, depth)[0]
         ))  # fmt: skip
         after_pool = global_pool in ("avg", "max", "avgmax") if fc_norm is None else fc_norm

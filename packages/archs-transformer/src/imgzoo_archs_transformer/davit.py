@@ -6,6 +6,7 @@ from functools import partial
 
 from torch import Tensor, nn
 
+from imgzoo.errors import UsageError
 from imgzoo.model import Feature, FeatureInfo, ImageModel
 from imgzoo_layers.attention import Attending, head_width
 from imgzoo_layers.drop import drop_path_of, drop_path_rates
@@ -92,6 +93,7 @@ class DaVit(ImageModel):
     """`florence` has the words and scales of Florence-2: named blocks, channels scaled by area.
 
     Args:
+        attentions: what each block of a stage has one after another, "spatial" and "channel"
         florence: the words and scales of Florence-2
         head_norm_first: norm before the pool
     """
@@ -108,21 +110,27 @@ class DaVit(ImageModel):
 
     def __init__(self, depths: Sequence[int] = (1, 1, 3, 1), embed_dims: Sequence[int] = (96, 192, 384, 768),
                  num_heads: Sequence[int] = (3, 6, 12, 24), window_size: int = 7, mlp_ratio: float = 4.0,
-                 down_kernel: int = 2, florence: bool = False, eps: float = 1e-5, head_norm_first: bool = False,
-                 num_classes: int = 1000, in_chans: int = 3, global_pool: str = "avg", drop_rate: float = 0.0,
-                 drop_path_rate: float = 0.0):  # fmt: skip
+                 attentions: Sequence[str] = ("spatial", "channel"), down_kernel: int = 2, florence: bool = False,
+                 eps: float = 1e-5, head_norm_first: bool = False, num_classes: int = 1000, in_chans: int = 3,
+                 global_pool: str = "avg", drop_rate: float = 0.0, drop_path_rate: float = 0.0):  # fmt: skip
         super().__init__(num_classes, in_chans)
+        unknown = {*attentions} - {"spatial", "channel"}
+        if unknown or not attentions:
+            raise UsageError(f"attentions are 'spatial' and 'channel', or one of them, not {list(attentions)}")
         norm = partial(LayerNorm2d, eps=eps)
         stem = nn.Conv2d(in_chans, embed_dims[0], 7, 4, 3)
         self.stem = nn.Sequential(OrderedDict(conv=stem, norm=norm(embed_dims[0])))
-        names = ("spatial_block", "channel_block") if florence else ("0", "1")
+        names = [f"{kind}_block" if florence else str(i) for i, kind in enumerate(attentions)]
         stages, levels, before = [], [], embed_dims[0]
         for i, drops in enumerate(drop_path_rates(drop_path_rate, depths)):
             dim, heads, blocks = embed_dims[i], num_heads[i], []
+            attend = {
+                "spatial": partial(LocalAttention, dim, heads, window_size),
+                "channel": partial(ChannelAttention, dim, heads, florence),
+            }
             for drop in drops:
-                attentions = (LocalAttention(dim, heads, window_size), ChannelAttention(dim, heads, florence))
-                pair = (Block(dim, attn, mlp_ratio, eps, drop) for attn in attentions)
-                blocks.append(nn.Sequential(OrderedDict(zip(names, pair, strict=True))))
+                turns = (Block(dim, attend[kind](), mlp_ratio, eps, drop) for kind in attentions)
+                blocks.append(nn.Sequential(OrderedDict(zip(names, turns, strict=True))))
             stages.append(Stage(Downsample(before, dim, down_kernel, norm) if i else nn.Identity(), *blocks))
             levels.append(Feature(dim, 4 * 2**i, f"stages.{i}"))
             before = dim

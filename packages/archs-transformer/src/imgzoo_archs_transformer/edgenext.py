@@ -72,12 +72,19 @@ class SplitTransposeBlock(nn.Module):
         return x + self.drop_path(y.permute(0, 3, 1, 2))
 
 
+STEM = {"patch": (4, 0), "overlap": (9, 4)}
+"""Kernel and padding of the stem, which strides by 4."""
+
+
 class EdgeNeXt(ImageModel):
     """`overlap` strides by overlapping kernels, the stem's 9x9 and each stage's first depthwise one, without biases.
 
     Args:
         heads: attention heads
+        kernels: sides of the depthwise convolutions of each stage
+        scales: shares of the channels in the last block of each stage
         overlap: overlapping strided convolutions, without biases
+        stem: "patch" or "overlap"; None for what `overlap` says
         head_norm_first: norm before the pool
     """
 
@@ -94,12 +101,13 @@ class EdgeNeXt(ImageModel):
     }
 
     def __init__(self, depths: Sequence[int] = (3, 3, 9, 3), dims: Sequence[int] = (48, 96, 160, 304), heads: int = 8,
-                 overlap: bool = False, layer_scale: float = 1e-6, head_norm_first: bool = False,
+                 kernels: Sequence[int] = (3, 5, 7, 9), scales: Sequence[int] = (2, 2, 3, 4), overlap: bool = False,
+                 stem: str | None = None, layer_scale: float = 1e-6, head_norm_first: bool = False,
                  num_classes: int = 1000, in_chans: int = 3, global_pool: str = "avg", drop_rate: float = 0.0,
                  drop_path_rate: float = 0.0):  # fmt: skip
         super().__init__(num_classes, in_chans)
         dim, bias = dims[0], not overlap
-        kernel, pad = (9, 4) if overlap else (4, 0)
+        kernel, pad = STEM[stem or ("overlap" if overlap else "patch")]
         self.stem = nn.Sequential(nn.Conv2d(in_chans, dim, kernel, 4, pad, bias=bias), LayerNorm2d(dim))
         stages, levels = [], []
         for i, (out, drops) in enumerate(zip(dims, drop_path_rates(drop_path_rate, list(depths)), strict=True)):
@@ -109,10 +117,10 @@ class EdgeNeXt(ImageModel):
             blocks: list[nn.Module] = []
             for j, drop in enumerate(drops):
                 if i and j == len(drops) - 1:
-                    blocks.append(SplitTransposeBlock(out, i + 1, heads, i == 1, bias, layer_scale, drop))
+                    blocks.append(SplitTransposeBlock(out, scales[i], heads, i == 1, bias, layer_scale, drop))
                 else:
                     stride = 2 if dim != out else 1
-                    blocks.append(ConvBlock(dim, out, 3 + 2 * i, stride, bias, layer_scale, drop))
+                    blocks.append(ConvBlock(dim, out, kernels[i], stride, bias, layer_scale, drop))
                 dim = out
             stages.append(Stage(down, *blocks))
             levels.append(Feature(out, 4 * 2**i, f"stages.{i}"))

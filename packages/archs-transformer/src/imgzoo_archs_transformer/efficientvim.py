@@ -10,7 +10,6 @@ from torch.nn import functional as F
 
 from imgzoo.errors import UsageError
 from imgzoo.model import Distilled, Feature, FeatureInfo, ImageModel, Parts
-from imgzoo.model.levels import Shortened
 from imgzoo_layers.drop import drop_path_of, drop_path_rates
 from imgzoo_layers.gate import SqueezeExcite
 from imgzoo_layers.head import linear_or_none
@@ -153,22 +152,6 @@ class Stage(nn.Module):
         return x, self.downsample(x), hidden
 
 
-class ShortenedViM(Shortened):
-    """A pruned network has one classifier, over the map it ends in."""
-
-    parts = Parts(stem=("patch_embed",), pool="pool", head="heads",
-                  tail=("weights", "weights_dist", "heads_dist"))  # fmt: skip
-    _set_pool = ImageModel._set_pool
-    pool_kind = ImageModel.pool_kind
-    _new_head = ImageModel._new_head
-
-    def forward_head(self: Any, x: Tensor, pre_logits: bool = False) -> Tensor:
-        x = self.head_drop(self.pool(x))
-        if pre_logits:
-            return x
-        return self.heads(x) if self.pool.kind else self.heads(x.movedim(1, -1)).movedim(-1, 1)
-
-
 class EfficientViM(ImageModel):
     """Every stage's hidden states and the last map have a classifier; their logits are weighed.
 
@@ -176,7 +159,7 @@ class EfficientViM(ImageModel):
         state_dim: hidden states of each stage
     """
 
-    parts = Parts(stem=("patch_embed",), pool="", head=tuple(f"heads.{i}" for i in range(4)), tail=("weights",))
+    parts = Parts(stem=("patch_embed",), pool="", head=tuple(f"heads.{i}" for i in range(4)), tail=())
     layer_groups = {
         "stem": r"^patch_embed",
         "blocks": [(r"^stages\.(\d+)\.blocks\.(\d+)", None), (r"^stages\.(\d+)\.downsample", (99999,)),
@@ -184,7 +167,8 @@ class EfficientViM(ImageModel):
         "coarse": r"^stages\.(\d+)",
     }  # fmt: skip
     no_decay = ("*.mixer.D",)
-    shortened = ShortenedViM
+    weighing = ("weights",)
+    """The shares of the classifiers, one set for each set of them."""
     layout = "plain"
 
     def __init__(self, embed_dim: Sequence[int] = (128, 192, 320), depths: Sequence[int] = (2, 2, 2),
@@ -212,7 +196,7 @@ class EfficientViM(ImageModel):
         init_linear_(self)
 
     def _register_weights(self) -> None:
-        self.weights = nn.Parameter(torch.ones(4))
+        self.weights = nn.Parameter(torch.ones(4), requires_grad=self.num_classes > 0)
 
     def _add_heads(self) -> None:
         """Further classifiers of a subclass."""
@@ -249,8 +233,7 @@ class EfficientViM(ImageModel):
         return [smaller, *x[1:], hidden], {path: level}
 
     def _level_normalized(self, x: Tensor, index: int) -> Tensor:
-        norms = self.norm
-        return norms[index](x.movedim(1, -1)).movedim(-1, 1) if isinstance(norms, nn.ModuleList) else x  # or pruned
+        return self.norm[index](x.movedim(1, -1)).movedim(-1, 1)
 
     def _final_norm(self, x: Any) -> list[Tensor]:
         return self._normalized(x[0], x[1:])
@@ -260,14 +243,38 @@ class EfficientViM(ImageModel):
 
     def prune_intermediate_layers(self, indices: int | Sequence[int] = 1, prune_norm: bool = False,
                                   prune_head: bool = True) -> list[int]:  # fmt: skip
-        """As everywhere; each level has a norm of its own, which stays with it."""
-        chosen = super().prune_intermediate_layers(indices, prune_norm, prune_head)
-        if prune_head:
-            self._drop(["norm"] if prune_norm else [f"norm.{i}" for i in range(4) if i not in chosen])
+        """As everywhere; what is left still pools the hidden states of all its stages, and the map that it ends in."""
+        if not prune_head and max(self._asked(indices)) < len(self.feature_info) - 1:
+            raise UsageError("the classifiers read every stage: let prune_head=True drop them")
+        chosen = super().prune_intermediate_layers(indices, False, prune_head)
+        if not prune_head:
+            self.norm = nn.ModuleList(nn.Identity() if prune_norm else norm for norm in self.norm)
+            return chosen
+        count = max(chosen) + 1
+        kept = [norm if i in chosen and not prune_norm else nn.Identity() for i, norm in enumerate(self.norm)]
+        self.stages, self.norm = self.stages[:count], nn.ModuleList([*kept[:count], nn.Identity()])
+        self.widths = [*self.widths[:count], self.widths[count - 1]]
+        for name in self.weighing:
+            shares = self.get_parameter(name).detach()[: count + 1].clone()
+            setattr(self, name, nn.Parameter(shares, requires_grad=False))
+            heads = f"heads{name.removeprefix('weights')}"
+            setattr(self, heads, self.get_submodule(heads)[: count + 1])
+        self.num_features = self.head_hidden_size = sum(self.widths)
         return chosen
 
+    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
+        """As everywhere; without classifiers their shares do not learn, with new ones again."""
+        before = self.num_classes
+        super().reset_classifier(num_classes, global_pool)
+        for name in self.weighing if (num_classes > 0) != (before > 0) else ():
+            self.get_parameter(name).requires_grad_(num_classes > 0)
+
+    def _heads(self) -> tuple[str, ...]:
+        left = len(self.widths)
+        return tuple(path for path in self.parts.head if int(path.rpartition(".")[2]) < left)
+
     def _new_head(self, index: int, num_classes: int, bias: bool) -> nn.Module:
-        return nn.Linear(self.widths[index % 4], num_classes)
+        return nn.Linear(self.widths[index % len(self.widths)], num_classes)
 
     def pool_kind(self) -> str:
         return "avg"
@@ -282,12 +289,12 @@ class DistilledEfficientViM(EfficientViM, Distilled):  # whose forward_head stay
 
     parts = EfficientViM.parts._replace(
         head=tuple(f"{name}.{i}" for name in ("heads", "heads_dist") for i in range(4)),
-        tail=("weights", "weights_dist", "heads_dist"),
     )
+    weighing = ("weights", "weights_dist")
 
     def _register_weights(self) -> None:
         super()._register_weights()
-        self.weights_dist = nn.Parameter(torch.ones(4))
+        self.weights_dist = nn.Parameter(torch.ones(4), requires_grad=self.num_classes > 0)
 
     def _add_heads(self) -> None:
         self.heads_dist = nn.ModuleList(linear_or_none(dim, self.num_classes) for dim in self.widths)

@@ -105,10 +105,10 @@ class Norm2d(nn.Module):
 class RepMixer(nn.Module):
     """x + scale * (mix(x) - norm(x)), each channel by itself, so that all of it merges (equation 3)."""
 
-    def __init__(self, dim: int, layer_scale: float):
+    def __init__(self, dim: int, layer_scale: float, kernel: int):
         super().__init__()
         self.norm: Any = Norm2d(dim)
-        self.mixer: Any = MobileOneBlock(dim, dim, 3, grouped=True, active=False)
+        self.mixer: Any = MobileOneBlock(dim, dim, kernel, grouped=True, active=False)
         self.layer_scale: Any = ChannelScale2d(dim, layer_scale)
         self.reparam_conv: nn.Conv2d | None = None
 
@@ -175,9 +175,10 @@ class ConvMlp(nn.Module):
 class RepMixerBlock(nn.Module):
     """Mix space by convolution, then channels: (B, C, H, W) -> (B, C, H, W)."""
 
-    def __init__(self, dim: int, mlp_ratio: float, norm: Norm, layer_scale: float, drop: float, drop_path: float):
+    def __init__(self, dim: int, mlp_ratio: float, norm: Norm, layer_scale: float, drop: float, drop_path: float,
+                 kernel: int = 3):  # fmt: skip
         super().__init__()
-        self.token_mixer = RepMixer(dim, layer_scale)
+        self.token_mixer = RepMixer(dim, layer_scale, kernel)
         self.mlp = ConvMlp(dim, int(dim * mlp_ratio), drop)
         self.layer_scale = ChannelScale2d(dim, layer_scale)
         self.drop_path = drop_path_of(drop_path)
@@ -244,6 +245,7 @@ class FastVit(ImageModel):
     """`attention` counts the last stages that attend; `gated` those whose change of size has a gate (MobileCLIP).
 
     Args:
+        kernel: side of the convolutions that mix space in the other stages
         attention: stages at the end that attend
         gated: downsamplings at the end with squeeze-excite
         downsample_act: an activation behind each downsampling
@@ -265,10 +267,10 @@ class FastVit(ImageModel):
     }
 
     def __init__(self, depths: Sequence[int] = (2, 2, 6, 2), embed_dims: Sequence[int] = (64, 128, 256, 512),
-                 mlp_ratio: float = 4.0, attention: int = 0, gated: int = 0, downsample_act: bool = False,
-                 stem_scale: bool = True, layer_norm: bool = False, layer_scale: float = 1e-5,
-                 num_classes: int = 1000, in_chans: int = 3, global_pool: str = "avg", drop_rate: float = 0.0,
-                 proj_drop_rate: float = 0.0, drop_path_rate: float = 0.0):  # fmt: skip
+                 mlp_ratio: float = 4.0, kernel: int = 3, attention: int = 0, gated: int = 0,
+                 downsample_act: bool = False, stem_scale: bool = True, layer_norm: bool = False,
+                 layer_scale: float = 1e-5, num_classes: int = 1000, in_chans: int = 3, global_pool: str = "avg",
+                 drop_rate: float = 0.0, proj_drop_rate: float = 0.0, drop_path_rate: float = 0.0):  # fmt: skip
         super().__init__(num_classes, in_chans)
         dim, count = embed_dims[0], len(depths)
         self.stem = nn.Sequential(
@@ -283,7 +285,7 @@ class FastVit(ImageModel):
             if i:
                 down = Downsample(dim, embed_dims[i], i >= count - gated, downsample_act)
             dim, attends = embed_dims[i], i >= count - attention
-            block = AttentionBlock if attends else RepMixerBlock
+            block = AttentionBlock if attends else partial(RepMixerBlock, kernel=kernel)
             common = (dim, mlp_ratio, norm, layer_scale, proj_drop_rate)
             blocks: list[nn.Module] = [block(*common, drop) for drop in drops]
             stages.append(Stage(down, PositionalEncoding(dim) if attends else nn.Identity(), blocks))

@@ -68,7 +68,7 @@ class Block(nn.Module):
 
 
 class PixelEmbed(nn.Module):
-    """Pixels of each patch, four image pixels apart: (B, 3, H, W) -> (B * N, c, p/4, p/4).
+    """Pixels of each patch, `stride` apart in the image: (B, 3, H, W) -> (B * N, c, p/stride, p/stride).
 
     The convolution sees over the border of a patch where `legacy`, else each patch by itself.
     """
@@ -92,6 +92,7 @@ class TNT(TokenModel):
     """Args:
     inner_dim: channels of the pixel tokens
     inner_heads: heads of the attention between them
+    stride: image pixels from one pixel token to the next
     legacy: normalize each pixel, not each patch, between the two levels
     """
 
@@ -106,15 +107,15 @@ class TNT(TokenModel):
 
     def __init__(self, img_size: int | tuple[int, int] = 224, patch_size: int = 16, in_chans: int = 3,
                  num_classes: int = 1000, global_pool: str = "token", embed_dim: int = 384, inner_dim: int = 24,
-                 depth: int = 12, num_heads: int = 6, inner_heads: int = 4, mlp_ratio: float = 4.0,
-                 legacy: bool = False, drop_rate: float = 0.0, pos_drop_rate: float = 0.0, proj_drop_rate: float = 0.0,
-                 attn_drop_rate: float = 0.0, drop_path_rate: float = 0.0):  # fmt: skip
+                 depth: int = 12, num_heads: int = 6, inner_heads: int = 4, stride: int = 4,
+                 mlp_ratio: float = 4.0, legacy: bool = False, drop_rate: float = 0.0, pos_drop_rate: float = 0.0,
+                 proj_drop_rate: float = 0.0, attn_drop_rate: float = 0.0, drop_path_rate: float = 0.0):  # fmt: skip
         super().__init__(num_classes, in_chans, img_size, patch_size, embed_dim, depth, global_pool)
-        side = patch_size // 4
+        side = -(patch_size // -stride)
         self.cls_token = nn.Parameter(torch.empty(1, 1, embed_dim))
         self.patch_pos = nn.Parameter(torch.empty(1, 1 + self.grid[0] * self.grid[1], embed_dim))
         self.pixel_pos = nn.Parameter(torch.empty(1, inner_dim, side, side))
-        self.pixel_embed = PixelEmbed(in_chans, inner_dim, patch_size, 4, legacy)
+        self.pixel_embed = PixelEmbed(in_chans, inner_dim, patch_size, stride, legacy)
         self.norm1_proj = nn.LayerNorm(inner_dim * side * side)
         self.proj = nn.Linear(inner_dim * side * side, embed_dim)
         self.norm2_proj = nn.LayerNorm(embed_dim)

@@ -106,6 +106,7 @@ class VOLO(ImageModel):
 
     Args:
         stem_dim: channels inside the stem
+        class_blocks: blocks in which the class token asks the patches
     """
 
     exchanged = (Norms("layernorm"), Biases(("*.attn.q*", "*.attn.v", "*.attn.kv")))
@@ -120,9 +121,9 @@ class VOLO(ImageModel):
 
     def __init__(self, img_size: int | Size = 224, layers: Sequence[int] = (4, 4, 8, 2),
                  embed_dims: Sequence[int] = (192, 384, 384, 384), num_heads: Sequence[int] = (6, 12, 12, 12),
-                 mlp_ratio: float = 3.0, stem_dim: int = 64, patch_size: int = 8, num_classes: int = 1000,
-                 in_chans: int = 3, global_pool: str = "token", drop_rate: float = 0.0, pos_drop_rate: float = 0.0,
-                 attn_drop_rate: float = 0.0, drop_path_rate: float = 0.0):  # fmt: skip
+                 mlp_ratio: float = 3.0, stem_dim: int = 64, class_blocks: int = 2, patch_size: int = 8,
+                 num_classes: int = 1000, in_chans: int = 3, global_pool: str = "token", drop_rate: float = 0.0,
+                 pos_drop_rate: float = 0.0, attn_drop_rate: float = 0.0, drop_path_rate: float = 0.0):  # fmt: skip
         super().__init__(num_classes, in_chans)
         self.img_size = pair(img_size)
         self.patch = patch_size // 2  # the stem halves the image
@@ -150,8 +151,8 @@ class VOLO(ImageModel):
         self.network = nn.Sequential(*network)
         self.feature_info = FeatureInfo(levels)
         self.num_features = self.head_hidden_size = dim
-        asking = (block(ClassBlock, ClassAttention(dim, num_heads[-1], attn_drop_rate), dim) for _ in range(2))
-        self.post_network = nn.Sequential(*asking)
+        asking = [ClassAttention(dim, num_heads[-1], attn_drop_rate) for _ in range(class_blocks)]
+        self.post_network = nn.Sequential(*(block(ClassBlock, attn, dim) for attn in asking))
         self.aux_head = linear_or_none(dim, num_classes)
         self.norm = nn.LayerNorm(dim)
         self.head_drop = nn.Dropout(drop_rate)

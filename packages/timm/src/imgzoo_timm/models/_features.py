@@ -324,9 +324,8 @@ class ExpansionListNet(FeatureListNet):
         return list(self.hooks.get_output(x.device).values())
 
 
-KEPT = {"efficientvim": ("weights", "weights_dist"),
-        "gemma4_vit": ("std_bias", "std_scale", "encoder.std_bias", "encoder.std_scale")}  # fmt: skip
-"""Parameters and buffers of a family's extractors in the field that no level needs."""
+KEPT = {"gemma4_vit": ("std_bias", "std_scale", "encoder.std_bias", "encoder.std_scale")}
+"""Buffers of a family's extractors in the field that no level needs."""
 
 
 def keep_spare(module: Any, state: dict[str, Any], prefix: str, *_: Any) -> None:
@@ -344,8 +343,8 @@ class FeatureGetterNet(FeatureModel):
         native = isinstance(model, ImageModel)
         if not native:
             model.feature_info = FeatureInfo.of(model.feature_info)
-        tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
-        kept = {name: each for name in KEPT.get(family_of(model), ()) if (each := tensors.get(name)) is not None}
+        buffers = dict(model.named_buffers())
+        kept = {name: buffers[name] for name in KEPT.get(family_of(model), ()) if name in buffers}
         super().__init__(model, out_indices, "NCHW", prune=False)
         self.norm = norm and native
         if prune:
@@ -356,13 +355,9 @@ class FeatureGetterNet(FeatureModel):
         self.output_fmt = Format(output_fmt)
         self.pretrained_cfg = self.default_cfg = without_head(model.pretrained_cfg)
         self.in_chans = getattr(model, "in_chans", None)
-        for name, each in kept.items():  # no level needs them: they get no gradient
+        for name, each in kept.items():
             path, _, last = name.rpartition(".")
-            owner = model.get_submodule(path)
-            if isinstance(each, nn.Parameter):
-                owner.register_parameter(last, nn.Parameter(each.detach(), requires_grad=False))
-            else:
-                owner.register_buffer(last, each)
+            model.get_submodule(path).register_buffer(last, each)
         self.kept = tuple(kept)
         self.register_load_state_dict_pre_hook(keep_spare)
 
