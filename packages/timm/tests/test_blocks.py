@@ -1,6 +1,7 @@
 """Blocks of maps as clients hook and call them: with tokens and their grid where the field's take these."""
 
 import copy
+import importlib
 import math
 import pickle
 
@@ -96,6 +97,17 @@ def test_published_weights_go_into_parts_of_a_callers_own(tmp_path):
 def test_what_has_no_class_is_not_replaced_in_part():
     with pytest.raises(OptionError, match="give block_fn="):
         timm.create_model("vit_tiny_patch16_224", mlp_layer="swiglu", attn_layer=parts(timm).Attention, **SIZE)
+
+
+@pytest.mark.parametrize("family, kind, options, said", [
+    ("efficientvit_msra", "CascadedGroupAttention", dict(dim=16, key_dim=4, num_heads=2, attn_ratio=2), "key_dim=4"),
+    ("tiny_vit", "Attention", dict(dim=64, key_dim=32, num_heads=2, attn_ratio=2), "attn_ratio=2"),
+    ("levit", "AttentionDownsample", dict(in_dim=64, out_dim=96, key_dim=16, num_heads=4), r"attn_ratio=2\.0"),
+    ("efficientformer_v2", "Attention2d", dict(dim=48, num_heads=4), "num_heads=4"),
+])  # fmt: skip
+def test_attention_that_is_not_here_is_refused_by_what_was_given(family, kind, options, said):
+    with pytest.raises(OptionError, match=f"not .*{said}"):
+        getattr(importlib.import_module(f"imgzoo_timm.models.{family}"), kind)(**options)
 
 
 def test_differential_attention_knows_its_depth():

@@ -86,7 +86,7 @@ class ByobNet(ImageModel):
         make = Makers(
             norm=make_norm, conv=conv, conv_drop=conv, attention=None,
             gate=partial(create_gate, gate, **(gate_options or {})),
-            shortcut=partial(make_shortcut, downsample, conv=make_conv),
+            shortcut=partial(make_shortcut, downsample, conv=conv),
             act=act, act_out=None if inverted else act, inverted=inverted, extra_conv=extra_conv, branches=branches,
         )  # fmt: skip
         plain = [max(gate_after - sum(depths[:i]), 0) for i in range(len(depths))]

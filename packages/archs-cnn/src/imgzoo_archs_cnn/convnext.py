@@ -54,7 +54,7 @@ class ConvNeXt(ImageModel):
     stem: "patch", "overlap", "overlap_tiered" or "overlap_act"
     patch_size: side of a patch of the stem "patch" in pixels
     conv_mlp: mlps of 1x1 convolutions on maps (B, C, H, W)
-    grn: global response norm in the mlps, without layer scale
+    grn: global response norm in the mlps
     head_norm_first: norm before the pool
     head_init_scale: factor of the classifier's initial values
     """
@@ -83,8 +83,7 @@ class ConvNeXt(ImageModel):
             raise ValueError(f"norm is {', '.join(NORMS)}, or batchnorm with conv_mlp=True, not {norm!r}")
         norm2d, norm1d = get_norm(f"{norm}2d", eps=eps), get_norm(norm, eps=eps)
         make_mlp = partial(GlobalResponseNormMlp if grn else Mlp, act=act, conv=conv_mlp)
-        make_block = partial(Block, norm=norm2d if conv_mlp else norm1d, mlp=make_mlp,
-                             layer_scale=None if grn else layer_scale)  # fmt: skip
+        make_block = partial(Block, norm=norm2d if conv_mlp else norm1d, mlp=make_mlp, layer_scale=layer_scale)
         self.stem = make_stem(stem, in_chans, dims[0], patch_size, norm2d, act)
         stages, levels, reached, kernels = [], [], patch_size, per_stage(kernels, len(depths))
         halved = stem == "patch" and patch_size == 2  # the first stage makes up for it

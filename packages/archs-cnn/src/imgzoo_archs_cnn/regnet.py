@@ -7,6 +7,7 @@ from itertools import groupby
 
 from torch import Tensor, nn
 
+from imgzoo.errors import UsageError
 from imgzoo.model import Feature, FeatureInfo, ImageModel, Parts
 from imgzoo_layers.act import create_act
 from imgzoo_layers.conv import ConvNormAct
@@ -149,11 +150,14 @@ def make_downsample(kind: str | None, dim: int, dim_out: int, stride: int, dilat
     """The shortcut where width or size changes: a strided 1x1 convolution, average pooling and 1x1, or none (Z)."""
     if kind is None:
         return None
-    if not preact:
-        return ConvNormAct(dim, dim_out, 1, stride, norm=norm, apply_act=False)
-    if kind == "conv1x1":
-        return nn.Conv2d(dim, dim_out, 1, stride, bias=False)
-    return nn.Sequential(mean_pool(stride, dilation), nn.Conv2d(dim, dim_out, 1, bias=False))
+    if kind not in ("conv1x1", "avg"):
+        raise UsageError(f"downsample is 'conv1x1', 'avg' or None, not '{kind}'")
+    step = stride if kind == "conv1x1" else 1
+    if preact:
+        conv: nn.Module = nn.Conv2d(dim, dim_out, 1, step, bias=False)
+    else:
+        conv = ConvNormAct(dim, dim_out, 1, step, norm=norm, apply_act=False)
+    return conv if kind == "conv1x1" else nn.Sequential(mean_pool(stride, dilation), conv)
 
 
 def init_(model: nn.Module, zero_init_last: bool) -> None:

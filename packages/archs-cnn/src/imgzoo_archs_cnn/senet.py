@@ -76,6 +76,7 @@ class SENet(ImageModel):
     """Args:
     block: "senet", "resnet", "resnext" or "basic"
     stem: "" for one 7x7 convolution, "deep" for three 3x3
+    stem_width: channels of the last of them
     """
 
     parts = Parts(
@@ -87,13 +88,13 @@ class SENet(ImageModel):
     layer_groups = {"stem": r"^layer0", "blocks": r"^layer(\d+)\.(\d+)", "coarse": r"^layer(\d+)"}
 
     def __init__(self, layers: Sequence[int] = (3, 4, 6, 3), block: str = "resnet", stem: str = "",
-                 down_kernel: int = 1, num_classes: int = 1000, in_chans: int = 3, global_pool: str = "avg",
+                 stem_width: int = 64, down_kernel: int = 1, num_classes: int = 1000, in_chans: int = 3, global_pool: str = "avg",
                  drop_rate: float = 0.2):  # fmt: skip
         super().__init__(num_classes, in_chans)
         if len(layers) != 4 or down_kernel % 2 == 0:
             raise ValueError(f"layers has the blocks of 4 stages, not of {len(layers)}; down_kernel is odd")
         self.drop_rate = drop_rate
-        self.layer0, dim = make_stem(stem, in_chans)
+        self.layer0, dim = make_stem(stem, in_chans, stem_width)
         self.pool0 = nn.MaxPool2d(3, 2, ceil_mode=True)
         levels = [Feature(dim, 2, "layer0")]
         make = BLOCK[block]
@@ -122,9 +123,9 @@ class SENet(ImageModel):
         return x if pre_logits else self.last_linear(x)
 
 
-def make_stem(kind: str, in_chans: int) -> tuple[nn.Sequential, int]:
+def make_stem(kind: str, in_chans: int, dim: int) -> tuple[nn.Sequential, int]:
     """Halve the image and tell the width: one 7x7 convolution, or three 3x3 ("deep")."""
-    kernel, widths = (3, [64, 64, 128]) if kind == "deep" else (7, [64])
+    kernel, widths = (3, [64, 64, dim]) if kind == "deep" else (7, [dim])
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     for i, width in enumerate(widths, 1):
         layers[f"conv{i}"] = nn.Conv2d(in_chans, width, kernel, 2 if i == 1 else 1, kernel // 2, bias=False)

@@ -16,7 +16,7 @@ class MobileNetV3(MobileTrunk):
     """The head widens the pooled vector, so the last layer runs at one position only.
 
     Args:
-        head_bias: bias of the last convolution
+        head_bias: bias of the last convolution, where no norm follows
         head_norm: a norm behind it
     """
 
@@ -30,7 +30,7 @@ class MobileNetV3(MobileTrunk):
 
     def __init__(self, head_bias: bool = True, head_norm: bool = False, gate_from_expanded: bool = True,
                  **options: Any):  # fmt: skip
-        self._head_bias, self._head_norm = head_bias, head_norm
+        self._head_bias, self._head_norm = head_bias and not head_norm, head_norm
         super().__init__(gate_from_expanded=gate_from_expanded, **options)
 
     def _add_head(self, dim: int, width: int, make_norm: NormAct, act: str, padding: str) -> None:

@@ -69,10 +69,11 @@ class Block(nn.Module):
 class Eva(TokenModel):
     """Args:
     attn: how queries, keys and values are made: "fused", "split", "qv_bias" or "split_qv_bias"
-    num_kv_heads: heads of keys and values of each block; none for as many as of queries
+    num_kv_heads: heads of keys and values, of all blocks or of each; none for as many as of queries
     attn_only_layer_scale: no layer scale on the mlps
     mlp_multiple: hidden channels of gated mlps are rounded up to a multiple of it, their two layers apart
     dynamic_img_pad: pad images to whole patches
+    final_norm: a norm behind the blocks; none for where no norm follows the pool
     rope_reference: grid that positions are measured on; none for the model's
     attn_pool_heads: heads of the attention pool; none for `num_heads`
     attn_pool_mlp_ratio: width of its mlp as a multiple of its input; none for `mlp_ratio`
@@ -90,14 +91,14 @@ class Eva(TokenModel):
     def __init__(self, img_size: int | Size = 224, patch_size: int | Size = 16, in_chans: int = 3,
                  num_classes: int = 1000, global_pool: str = "avg", embed_dim: int = 768, depth: int = 12,
                  num_heads: int = 12, attn: str = "qv_bias", qkv_bias: bool = True,
-                 num_kv_heads: Sequence[int] | None = None, qk_norm: bool = False, scale_attn_norm: bool = False,
+                 num_kv_heads: int | Sequence[int] | None = None, qk_norm: bool = False, scale_attn_norm: bool = False,
                  mlp: str = "mlp", mlp_ratio: float = 4.0, mlp_multiple: int = 0, scale_mlp_norm: bool = False,
                  layer_scale: float | None = None, attn_only_layer_scale: bool = False, post_norm: bool = False,
                  rope: str | None = None, rope_theta: float = 10000.0, rope_reference: Size | None = None,
                  rope_shift: float = 0.0, rope_columns_first: bool = False, rope_halves: bool = False,
                  rope_sections: Sequence[int] | None = None, rope_random_shift: float = 0.0, rope_jitter: float = 0.0,
                  rope_rescale: float = 0.0, abs_pos: bool = True, no_embed_class: bool = False,
-                 class_token: bool = True, reg_tokens: int = 0, pre_norm: bool = False, final_norm: bool = True,
+                 class_token: bool = True, reg_tokens: int = 0, pre_norm: bool = False, final_norm: bool | None = None,
                  fc_norm: bool | None = None, attn_pool_heads: int | None = None,
                  attn_pool_mlp_ratio: float | None = None, dynamic_img_size: bool = False,
                  dynamic_img_pad: bool = False, norm: str = "layernorm", eps: float = 1e-6, drop_rate: float = 0.0,
@@ -125,7 +126,9 @@ class Eva(TokenModel):
         make_attn = partial(ATTENTION[attn], dim, num_heads, qkv_bias=qkv_bias, qk_norm=qk_norm, norm=make_norm,
                             scale_norm=scale_attn_norm, attn_drop=attn_drop_rate, proj_drop=proj_drop_rate,
                             prefix=prefix, halves=rope_halves or rope == "mrope")  # fmt: skip
-        if num_kv_heads and len(num_kv_heads) != depth:
+        if isinstance(num_kv_heads, int):
+            num_kv_heads = [num_kv_heads] * depth
+        elif num_kv_heads and len(num_kv_heads) != depth:
             raise ValueError(f"num_kv_heads has a number for each of {depth} blocks, not {len(num_kv_heads)}")
         make_mlp = mlp_maker(mlp, dim, int(dim * mlp_ratio), mlp_multiple, drop=proj_drop_rate,
                              norm=make_norm if scale_mlp_norm else None)  # fmt: skip
@@ -136,8 +139,9 @@ class Eva(TokenModel):
             for i, drop in enumerate(drop_path_rates(drop_path_rate, depth)[0])
         ))  # fmt: skip
         after_pool = global_pool == "avg" if fc_norm is None else fc_norm
-        self.norm = make_norm(dim) if final_norm and not after_pool else nn.Identity()
-        self.add_head(drop_rate, make_norm(dim) if final_norm and after_pool else None)
+        behind = not after_pool if final_norm is None else final_norm
+        self.norm = make_norm(dim) if behind else nn.Identity()
+        self.add_head(drop_rate, make_norm(dim) if after_pool else None)
         self.init_weights()
 
     def init_weights(self) -> None:
