@@ -88,8 +88,8 @@ class SENet(ImageModel):
     layer_groups = {"stem": r"^layer0", "blocks": r"^layer(\d+)\.(\d+)", "coarse": r"^layer(\d+)"}
 
     def __init__(self, layers: Sequence[int] = (3, 4, 6, 3), block: str = "resnet", stem: str = "",
-                 stem_width: int = 64, down_kernel: int = 1, num_classes: int = 1000, in_chans: int = 3, global_pool: str = "avg",
-                 drop_rate: float = 0.2):  # fmt: skip
+                 stem_width: int = 64, down_kernel: int = 1, num_classes: int = 1000, in_chans: int = 3,
+                 global_pool: str = "avg", drop_rate: float = 0.2):  # fmt: skip
         super().__init__(num_classes, in_chans)
         if len(layers) != 4 or down_kernel % 2 == 0:
             raise ValueError(f"layers has the blocks of 4 stages, not of {len(layers)}; down_kernel is odd")
