@@ -1,6 +1,7 @@
 """Networks beside imgzoo's own: the same numbers, subclasses, options, weights drawn anew, second classifiers."""
 
 import importlib
+import math
 import pickle
 from functools import partial
 
@@ -107,8 +108,8 @@ def test_weights_are_drawn_anew(name):
     assert all(torch.isfinite(tensor).all() for tensor in [*model.parameters(), *model.buffers()])
     side = model.pretrained_cfg["input_size"][1]
     assert torch.isfinite(model.eval()(torch.randn(1, 3, side, side, dtype=torch.float64))).all()
-    with pytest.raises(OptionError, match="drawn one way"):
-        model.init_weights("jax")
+    with pytest.raises(OptionError, match=r"drawn one way|weight_init is '', 'jax'"):
+        model.init_weights("senseless")
 
 
 def test_a_neck_of_no_channels():
@@ -192,6 +193,44 @@ def test_initial_weights_as_in_jax():
     assert model.head.weight.abs().sum() == 0 and model.head.bias[0].item() == pytest.approx(-1.9459, abs=1e-4)
     assert 0 < model.blocks[0].mlp.fc1.bias.abs().max() < 1e-4
     assert VisionTransformer(**SMALL, weight_init="jax").head.bias.abs().sum() == 0
+
+
+SPREADS = {"jax": 0.5**0.5, "jax_nlhb": 0.5**0.5, "moco": 1.0, "reset": 3**-0.5}
+"""Of queries, keys and values, times the root of the channels."""
+
+
+@pytest.mark.parametrize("word", SPREADS)
+@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "vit_relpos_small_patch16_224", "deit_tiny_patch16_224",
+                                  "swin_tiny_patch4_window7_224", "vitamin_small_224"])  # fmt: skip
+def test_first_weights_by_a_word(name, word):
+    torch.manual_seed(0)
+    fresh = timm.create_model(name, weight_init=word, num_classes=7)
+    later = timm.create_model(name, num_classes=7)
+    later.init_weights(word)
+    for model in (fresh, later):
+        qkv = next(module for key, module in model.named_modules() if key.endswith("qkv"))
+        assert qkv.weight.std().item() * qkv.in_features**0.5 == pytest.approx(SPREADS[word], rel=0.03)
+        head = model.get_classifier()
+        bound = {"moco": (6 / (head.in_features + 7)) ** 0.5, "reset": head.in_features**-0.5}.get(word, 0)
+        assert head.weight.abs().max().item() == pytest.approx(bound, rel=0.02)
+        assert (head.bias + math.log(7) * (word == "jax_nlhb")).abs().max() <= (bound if word == "reset" else 1e-6)
+
+
+def test_first_weights_of_networks_by_class_and_by_configuration(tmp_path):
+    small = {key: value for key, value in SMALL.items() if key not in ("img_size", "num_classes")}
+    swin = timm.models.SwinTransformer(embed_dim=24, depths=(1, 1), num_heads=(2, 4), weight_init="jax")
+    cfg = timm.models.naflexvit.NaFlexVitCfg(**small, weight_init="jax")
+    for model in (VisionTransformer(**SMALL, weight_init="jax"), swin, timm.models.NaFlexVit(cfg)):
+        assert model.head.get_parameter("fc.weight" if model is swin else "weight").abs().sum() == 0
+    for refused in (lambda: VisionTransformer(**SMALL, weight_init="senseless"),
+                    lambda: timm.create_model("vit_tiny_patch16_224", weight_init="senseless")):  # fmt: skip
+        with pytest.raises(OptionError, match=r"weight_init is '', 'jax', .*, not 'senseless'"):
+            refused()
+    model = timm.create_model("vit_tiny_patch16_224")
+    torch.save(model.state_dict(), tmp_path / "weights.pth")
+    loaded = timm.create_model("vit_tiny_patch16_224", pretrained=True, weight_init="jax",
+                               pretrained_cfg_overlay={"file": str(tmp_path / "weights.pth")})  # fmt: skip
+    assert all(value.equal(loaded.state_dict()[key]) for key, value in model.state_dict().items())
 
 
 @pytest.mark.parametrize("name", ["swin_tiny_patch4_window7_224", "swinv2_tiny_window8_256", "swinv2_cr_tiny_ns_224"])

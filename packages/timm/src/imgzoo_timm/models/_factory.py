@@ -118,6 +118,7 @@ def _made(model_name: str, pretrained: bool, pretrained_cfg: Any, pretrained_cfg
 
 def native_model(name: str, pretrained: bool, told: dict[str, Any], options: dict[str, Any]) -> Any:
     """A network of the catalogs, adopted: what `told` says of its weights goes before what the catalog says."""
+    from ._initial import draw, take_scheme
     from ._networks import adopted, scale_by_depth
     from ._own_parts import give_parts, take_parts
 
@@ -137,6 +138,7 @@ def native_model(name: str, pretrained: bool, told: dict[str, Any], options: dic
             extractor[key] = options.pop(key)
     indices = extractor.pop("out_indices", options.pop("out_indices", None))
     loads = bool(pretrained) and overlay.get("state_dict") is None
+    scheme = take_scheme(name, options)
     fix_init, own = options.pop("fix_init", None), take_parts(name.partition(".")[0], options)
     try:
         model = imgzoo.create_model(name, pretrained=where if loads else False, **options)
@@ -145,6 +147,8 @@ def native_model(name: str, pretrained: bool, told: dict[str, Any], options: dic
     model = adopted(model, overlay)
     if own:
         give_parts(model, own, loads)
+    if not loads:
+        draw(model, scheme)
     if fix_init is not None:
         scale_by_depth(model, fix_init, loads)
     if pretrained and not loads:

@@ -21,6 +21,7 @@ from imgzoo_timm.layers._drop import DropPath
 from imgzoo_timm.layers._helpers import make_divisible, to_2tuple
 from imgzoo_timm.layers._patch_embed import PatchEmbed
 
+from ._initial import draw
 from ._networks import Network, spelled
 
 
@@ -289,6 +290,7 @@ class SwinTransformer(Network, swin_transformer.SwinTransformer):
         dynamic_img_size = dynamic_img_size or not strict_img_size
         given = told(locals(), "embed_layer", "norm_layer", "weight_init", "strict_img_size")
         built(self, swin_transformer.SwinTransformer, given, device, dtype)
+        draw(self, weight_init)
         if isinstance(norm_layer, partial):
             for module in self.modules():
                 if isinstance(module, nn.LayerNorm):

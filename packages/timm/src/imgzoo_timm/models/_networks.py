@@ -37,6 +37,7 @@ from imgzoo_timm.layers._patch_embed import PatchEmbed
 from ._config_options import options_of
 from ._factory import asserted
 from ._features import FeatureInfo, family_of
+from ._initial import DRAWN, draw
 from ._manipulate import reparameterize_model
 from ._pretrained import papers_of, spelled_license
 
@@ -130,16 +131,18 @@ class Network:
     @torch.no_grad()
     def init_weights(self: Any, *args: Any, **options: Any) -> None:
         """Draw the weights anew, and compute the tables beside them, as after `to_empty`: as of a network that is made
-        with these options; the words of a family's initialization are not taken here."""
+        with these options, or by a word of `weight_init` where vision transformers have it."""
         if not getattr(self, "name", ""):  # while it is made
             super().init_weights(*args, **options)  # type: ignore[misc]
             return
-        if options.keys() - {"needs_reset"} or any(args):
+        mode = options.get("mode", args[0] if args else "")
+        if options.keys() - {"needs_reset", "mode"} or len(args) > 1 or (mode and family_of(self) not in DRAWN):
             raise OptionError("weights are drawn one way here: init_weights takes no mode")
         drawn = imgzoo.create_model(self.name, **current_arguments(self)).state_dict()
         own = self.state_dict()
         self.load_state_dict({key: value for key, value in drawn.items() if key in own})
         refill(self)
+        draw(self, mode)
 
     def load_pretrained(self: Any, checkpoint_path: str, prefix: str = "") -> None:
         """Read weights in a format of their authors, JAX arrays (`.npz`) among them; the prefix is found in them."""
@@ -364,15 +367,19 @@ def network_class(native: type) -> type:
             raise OptionError(f"{native.__name__} takes its options by name here")
         made: dict[str, Any] = {}
         fix_init = options.pop("fix_init", None) if native.__name__ in SCALED else None
+        drawn = native.__module__.rpartition(".")[2] in DRAWN
+        scheme = options.pop("weight_init", "") if drawn else ""
         if args or "cfg" in options:
             cfg = args[0] if args else options.pop("cfg")
             fix_init = getattr(cfg, "fix_init", None) if fix_init is None else fix_init
+            scheme = scheme or (getattr(cfg, "weight_init", "") if drawn else "")
             options = options_of(native, cfg, options)
             made = {key: None for key in parameters_of(native)[0] if options.get(key, 0) is None}
         options, later = {**made, **spelled(native, options)}, exchanges_of(native)
         native.__init__(self, **{name: value for name, value in options.items() if name not in later})  # type: ignore[misc]
         exchange_parts(native, self, options)
         self.after_construction()
+        draw(self, scheme)
         if fix_init is not None:
             scale_by_depth(self, fix_init)
         self.to(device=device, dtype=dtype)

@@ -1,6 +1,5 @@
 """The vision transformer as research code subclasses it."""
 
-import math
 from collections.abc import Sequence
 from functools import partial
 from typing import Any, ClassVar
@@ -20,9 +19,8 @@ from imgzoo_timm.layers._drop import DropPath
 from imgzoo_timm.layers._mlp import Mlp
 from imgzoo_timm.layers._norm import LayerNorm
 from imgzoo_timm.layers._patch_embed import Format, PatchEmbed
-from imgzoo_timm.layers._training import init_weight_jax
 
-from ._manipulate import named_apply
+from ._initial import draw
 from ._networks import Network, scale_by_depth, spelled
 
 
@@ -116,9 +114,7 @@ class VisionTransformer(Network, native.VisionTransformer):
         own = {key: given.pop(key) for key, known in STOCK.items() if given[key] not in known}
         given["embed_norm"] = given.pop("embed_norm_layer") is not None
         given.pop("fix_init")
-        jax = weight_init in ("jax", "jax_nlhb")
-        if jax or weight_init == "skip":
-            given["weight_init"] = ""
+        given.pop("weight_init")
         if own:
             given["depth"] = 0
         for key in STOCK:
@@ -131,9 +127,7 @@ class VisionTransformer(Network, native.VisionTransformer):
                 self._own_parts(own, locals())
         self.drop_rate = drop_rate
         self.after_construction()
-        if jax:
-            bias = -math.log(num_classes) if weight_init == "jax_nlhb" else 0.0
-            named_apply(partial(init_weight_jax, head_bias=bias), self)
+        draw(self, weight_init)
         if fix_init:
             scale_by_depth(self, fix_init)
         self.to(dtype=dtype)

@@ -1,0 +1,73 @@
+"""First weights of vision transformers by the field's word, `weight_init`."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+
+import imgzoo
+from imgzoo.errors import OptionError
+from imgzoo_timm.layers._training import init_weight_jax
+
+from ._manipulate import named_apply
+
+DRAWN = {
+    "deit", "naflexvit", "swin_transformer", "vision_transformer", "vision_transformer_hybrid",
+    "vision_transformer_relpos", "vitamin",
+}  # fmt: skip
+"""Families that are drawn by each of the words."""
+WORDS = ("", "jax", "jax_nlhb", "moco", "reset", "skip")
+TIED = {"qkv": 3, "kv": 2}
+"""Linear layers that are several in one, which MoCo v3 draws apart."""
+
+
+def checked(scheme: str) -> str:
+    """The word, one of `WORDS`.
+
+    Raises:
+        OptionError: there is no such word.
+    """
+    if scheme not in WORDS:
+        raise OptionError(f"weight_init is {', '.join(map(repr, WORDS))}, not {scheme!r}")
+    return scheme
+
+
+def take_scheme(name: str, options: dict[str, Any]) -> str:
+    """Take the word out of the options of a network by name whose family is drawn by it."""
+    known = ":" not in name and imgzoo.is_model(name) and imgzoo.get_spec(name).family in DRAWN
+    return checked(options.pop("weight_init", "")) if known else ""
+
+
+@torch.no_grad()
+def draw(model: nn.Module, scheme: str) -> None:
+    """Draw the weights of a finished network anew: "jax" as ViT began, "jax_nlhb" with a classifier that starts at the
+    odds of one class in all, "moco" as MoCo v3, "reset" as torch's layers; "" and "skip" leave what they are."""
+    chance = -math.log(max(1, getattr(model, "num_classes", 1)))
+    visit: Any = {
+        "jax": init_weight_jax,
+        "jax_nlhb": partial(init_weight_jax, head_bias=chance),
+        "moco": draw_moco,
+        "reset": draw_plain,
+    }.get(checked(scheme))
+    if visit is not None:
+        named_apply(visit, model)
+
+
+def draw_moco(module: nn.Module, name: str) -> None:
+    """Linear layers by Xavier, the parts of queries, keys and values each for itself; no bias (MoCo v3, 2104.02057)."""
+    if isinstance(module, nn.Linear):
+        several = TIED.get(name.rpartition(".")[2], 1)
+        bound = math.sqrt(6 / (module.out_features / several + module.in_features))
+        nn.init.uniform_(module.weight, -bound, bound)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+
+def draw_plain(module: nn.Module, name: str) -> None:
+    """Linear layers as torch makes them."""
+    if isinstance(module, nn.Linear):
+        module.reset_parameters()
