@@ -6,6 +6,8 @@ import pytest
 import torch
 from torch import nn
 
+import imgzoo
+
 from kit import TOLERANCE, pair, timm
 from small import image
 
@@ -35,6 +37,7 @@ CASES = {
     "eva, bare": ("eva02_base_patch14_224", {"depth": 1, "use_abs_pos_emb": False, "scale_attn_inner": False}),
     "eva, mrope": ("eva02_base_patch14_224", {"depth": 2, "embed_dim": 128, "num_heads": 2, "rope_type": "mrope",
                                               "rope_mrope_section": (10, 11, 11)}),
+    "layer norm with an activation": ("test_efficientnet", {"norm_layer": timm.layers.LayerNorm2d}),
     "convnext": ("test_convnext", {"ls_init_value": 0.1, "kernel_sizes": [7, 5, 5, 3], "conv_mlp": True}),
     "convnext, parts": ("test_convnext", {"act_layer": "silu", "stem_type": "overlap", "head_hidden_size": 32,
                                           "norm_layer": "rmsnorm2d"}),
@@ -227,6 +230,16 @@ PADDED = {
     "deepseek, apart": ("deepseek_vit_412m_align", {**TOWER, "patch_size": 14, "encoder_pool": "", "out_features": 48}),
     "vitamin": ("vitamin_small_224", {"depth": 2, "dynamic_img_size": True}),
 }
+
+
+@pytest.mark.parametrize("name", ["cs3darknet_s", "cspresnet50", "cspnext_s", "densenet121", "efficientnet_b0",
+                                  "lcnetv2_base", "nextvit_small"])  # fmt: skip
+@pytest.mark.parametrize("norm", [timm.layers.LayerNorm2d, partial(timm.layers.LayerNorm2d, eps=1e-3)])
+def test_epsilon_of_a_layer_norm(name, norm):
+    with torch.device("meta"):
+        models = [library.create_model(name, norm_layer=norm) for library in (timm, imgzoo)]
+    theirs, ours = ({module.eps for module in model.modules() if isinstance(module, nn.LayerNorm)} for model in models)
+    assert theirs == ours
 
 
 @pytest.mark.parametrize("name, options", PADDED.values(), ids=PADDED)

@@ -111,6 +111,9 @@ EPS = {
 }  # fmt: skip
 """Epsilon of a norm that is named without one; of every other 1e-5."""
 
+ACTING = {"cspnet", "cspnext", "densenet", "efficientnet", "hardcorenas", "lcnetv2", "mobilenetv3"}
+"""Families whose norms all have an activation behind them: the form of LayerNorm2d for that has 1e-5."""
+
 
 def translated(spec: ModelSpec, given: Mapping[str, Any]) -> dict[str, Any]:
     """Options as the constructor calls them; those it does not know in either spelling are left as they are.
@@ -190,7 +193,8 @@ def _part(
     for key, each in carried.items():
         if each == "eps" and key not in brought:
             of_torch = getattr(value, "__module__", "").startswith("torch.")
-            implied[each] = 1e-5 if of_torch else EPS.get(name, 1e-5) if name else _own_eps(value)
+            usual = 1e-5 if name == "layernorm2d" and spec.family in ACTING else EPS.get(name or "", 1e-5)
+            implied[each] = 1e-5 if of_torch else usual if name else _own_eps(value)
         elif each and key not in brought:
             implied[each] = parameters[each].default
 
