@@ -298,3 +298,10 @@ def test_what_a_network_does_not_take_is_an_assertion_error_too():
         timm.create_model("swin_tiny_patch4_window7_224").set_input_size(window_size=0)
     with pytest.raises(OptionError, match="no option 'strange'"):
         timm.create_model("test_vit", strange=1)
+
+
+def test_a_pool_takes_its_kind_again():
+    """As torch-pruning gives every attribute back that it saved."""
+    pool, x = timm.create_model("resnet18").global_pool, torch.randn(1, 2, 3, 3)
+    pool.pool_type = "max"
+    assert pool.pool_type == "max" and pool(x).flatten().equal(x.amax((2, 3)).flatten())

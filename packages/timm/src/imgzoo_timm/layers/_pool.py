@@ -66,6 +66,10 @@ class SelectAdaptivePool2d(GlobalPool):
     def pool_type(self) -> str:
         return self.kind
 
+    @pool_type.setter
+    def pool_type(self, kind: str) -> None:
+        self.kind = kind
+
     def is_identity(self) -> bool:
         return not self.kind
 
