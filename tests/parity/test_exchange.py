@@ -83,6 +83,8 @@ OWN = [
     ("resnet18", layer("EvoNorm2dS0")), ("resnet18", layer("EvoNorm2dB0")), ("resnet18", layer("BatchNormAct2d")),
     ("resnet18", layer("FilterResponseNormTlu2d")), ("resnet18", GROUPS), ("resnetv2_18", PLAIN_GROUPS),
     ("regnetx_002", GROUPS), ("regnetx_002", PLAIN_GROUPS), ("ese_vovnet19b_dw", PLAIN_GROUPS),
+    ("resnext26ts", layer("FilterResponseNormAct2d")), ("resnext26ts", layer("FilterResponseNormTlu2d")),
+    ("resnext26ts", "frn"), ("resnext26ts", "frntlu"), ("regnety_002", layer("FilterResponseNormAct2d")),
 ]  # fmt: skip
 
 

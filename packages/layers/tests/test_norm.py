@@ -114,9 +114,12 @@ def test_norms_that_are_activations():
     )
     expected = MAP * (MAP * norm.v[:, None, None]).sigmoid() / std
     torch.testing.assert_close(norm(MAP), affine(expected, norm))
-    norm = filled(get_norm_act("frn")(64))
+    norm = filled(get_norm_act("frntlu")(64))
     scaled = affine(MAP / (MAP.square().mean((2, 3), True) + 1e-5).sqrt(), norm)
     torch.testing.assert_close(norm(MAP), torch.maximum(scaled, norm.tau[:, None, None]))
+    norm = filled(get_norm_act("frn", "silu")(64))
+    scaled = affine(MAP / (MAP.square().mean((2, 3), True) + 1e-5).sqrt(), norm)
+    torch.testing.assert_close(norm(MAP), torch.nn.functional.silu(scaled))
     still = filled(get_norm_act("evonorms0a")(64, apply_act=False))
     assert still.v is None and still(MAP).shape == MAP.shape
     assert all(isinstance(maker(64), nn.Module) for maker in NORM_ACT.values())
@@ -143,3 +146,18 @@ def test_fast_norms_stay_in_the_type_of_autocast(kind):
 def test_fast_norms_leave_subclasses():
     assert set_fast_norm(nn.Sequential(LayerNormFp32(8), nn.LayerNorm(8))) == 0
     assert set_fast_norm(nn.Sequential(LayerNorm(8), RmsNorm(8))) == 2
+
+
+class Evolved(nn.BatchNorm2d):
+    """A norm of a caller's own, with the field's word for the activation."""
+
+    def __init__(self, dim, apply_act=True, act_layer=nn.ReLU):
+        super().__init__(dim)
+        self.act = act_layer() if apply_act else nn.Identity()
+
+
+def test_the_activation_of_a_norm_of_ones_own_is_the_first_that_was_bound():
+    made = get_norm_act(get_norm_act(Evolved, nn.SiLU), "relu")
+    assert type(made(8).act) is nn.SiLU and type(made(8, apply_act=False).act) is nn.Identity
+    assert type(get_norm_act(get_norm_act(partial(Evolved, act_layer=nn.GELU), nn.SiLU), "relu")(8).act) is nn.GELU
+    assert type(get_norm_act(Evolved)(8).act) is nn.ReLU

@@ -73,12 +73,13 @@ NAMES: dict[str, dict[str, str]] = {
     },
     "norm": {
         **{name: name for name in ("batchnorm", "groupnorm", "groupnorm1", "layernorm", "layernorm2d", "rmsnorm",
-                                   "rmsnorm2d", "simplenorm", "simplenorm2d", "frn",
+                                   "rmsnorm2d", "simplenorm", "simplenorm2d", "frn", "frntlu",
                                    *EVO_NORMS)},
         "batchnorm2d": "batchnorm",
         **{name: name for name in ("batchnormact2d", "groupnormact", "groupnorm1act", "layernormact2d",
                                    "rmsnormact2d")},
-        **{name.replace("norm", "norm2d"): name for name in EVO_NORMS}, "filterresponsenormtlu2d": "frn",
+        **{name.replace("norm", "norm2d"): name for name in EVO_NORMS}, "filterresponsenormact2d": "frn",
+        "filterresponsenormtlu2d": "frntlu",
     },
     "gate": {
         **{name: name for name in ("se", "ese", "eca", "ceca", "ge", "gc", "gca", "bat", "cbam", "lcbam", "coord",

@@ -135,6 +135,17 @@ class FilterResponseNorm2d(nn.Module):
         return x if self.tau is None else torch.maximum(x, self.tau[:, None, None])
 
 
+class FilterResponseNormAct2d(FilterResponseNorm2d):
+    """The same, then an activation instead of the learned threshold."""
+
+    def __init__(self, dim: int, eps: float = 1e-5, act: Act = "relu", apply_act: bool = True, inplace: bool = True):
+        super().__init__(dim, eps, apply_act=False)
+        self.act = create_act(act if apply_act else None, inplace)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.act(super().forward(x))
+
+
 NORM_ACT: dict[str, NormAct] = {
     "batchnorm": BatchNormAct2d,
     "batchnorm2d": BatchNormAct2d,
@@ -156,7 +167,8 @@ NORM_ACT: dict[str, NormAct] = {
     "evonorms1a": EvoNorm2dS1a,
     "evonorms2": EvoNorm2dS2,
     "evonorms2a": EvoNorm2dS2a,
-    "frn": FilterResponseNorm2d,
+    "frn": FilterResponseNormAct2d,
+    "frntlu": FilterResponseNorm2d,
 }
 
 
@@ -208,7 +220,7 @@ def acting(norm: NormAct, act: Act) -> NormAct:
         bound.setdefault(word, act)
     args = getattr(norm, "args", ())
     maker = partial(cls, *args, **bound) if args or bound else cls
-    return maker if "act" in taken else partial(_worded, maker, word)
+    return maker if "act" in taken else partial(_worded, maker, word, act=bound.get(word or "act"))
 
 
 def _worded(maker: NormAct, word: str | None, *args: Any, act: Act = None, **kwargs: Any) -> nn.Module:

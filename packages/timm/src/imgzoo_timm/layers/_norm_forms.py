@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from imgzoo_layers import evo_norm, evo_norm_batch, fast_norm
+from imgzoo_layers import norm_act as native
 from imgzoo_layers.norm_act import FilterResponseNorm2d
 
 from ._act import create_act_layer, get_act_layer
@@ -173,18 +174,14 @@ class FilterResponseNormTlu2d(FilterResponseNorm2d):
 
 
 @placed
-class FilterResponseNormAct2d(FilterResponseNorm2d):
+class FilterResponseNormAct2d(native.FilterResponseNormAct2d):
     def __init__(self, num_features: int, apply_act: bool = True, act_layer: Any = nn.ReLU, inplace: bool | None = None,
                  rms: bool = True, eps: float = 1e-5, **_: Any):  # fmt: skip
         if not rms:
             raise ValueError("the response of a filter is measured by its rms here, not by its deviation")
-        super().__init__(num_features, eps, None, False)
-        self.act = create_act_layer(act_layer, inplace=inplace) or nn.Identity()
-        if not apply_act:
-            self.act = nn.Identity()
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.act(super().forward(x))
+        super().__init__(num_features, eps, apply_act=False)
+        if apply_act:
+            self.act = create_act_layer(act_layer, inplace=inplace) or nn.Identity()
 
 
 def fast_layer_norm(x: Tensor, normalized_shape: Any, weight: Tensor | None = None, bias: Tensor | None = None,
