@@ -66,7 +66,8 @@ WORDED = ("ese_vovnet19b_dw", "mobilevit_xxs", "mobilevitv2_050", "regnetx_002",
 
 @pytest.mark.parametrize("name", WORDED)
 @pytest.mark.parametrize("word, value", [
-    ("act_layer", partial(nn.LeakyReLU, negative_slope=0.3)), ("norm_layer", partial(nn.BatchNorm2d, eps=0.3)),
+    ("act_layer", partial(nn.LeakyReLU, negative_slope=0.3)), ("act_layer", partial(nn.ELU, 0.3)),
+    ("norm_layer", partial(nn.BatchNorm2d, eps=0.3)),
 ])  # fmt: skip
 def test_a_part_with_options_of_its_own(name, word, value):
     alike(name, word, value)

@@ -4,6 +4,7 @@ import json
 from functools import partial
 
 import pytest
+import torch
 from torch import nn
 
 from imgzoo.catalog import check, family_specs, format_catalog
@@ -31,6 +32,10 @@ SPELLING = {
 SPEC = ModelSpec("net", f"{__name__}:Net", {"eps": 1e-5}, spelling=SPELLING)
 
 
+SLOPED, OF_C = partial(nn.LeakyReLU, 0.3), partial(torch.relu, 1)
+"""Parts whose argument is bound by its place."""
+
+
 def part(name: str) -> type:
     return type(name, (), {})
 
@@ -41,6 +46,9 @@ def part(name: str) -> type:
     ({"act_layer": "swish", "init_values": 0.1}, {"act": "silu", "layer_scale": 0.1}),
     ({"act_layer": nn.Hardswish}, {"act": "hard_swish"}),
     ({"act_layer": partial(nn.GELU, approximate="tanh")}, {"act": "gelu_tanh"}),
+    ({"act_layer": partial(nn.GELU, "tanh")}, {"act": "gelu_tanh"}),
+    ({"act_layer": SLOPED}, {"act": SLOPED}),
+    ({"act_layer": OF_C}, {"act": OF_C}),
     ({"norm_layer": nn.LayerNorm}, {"norm": "layernorm", "eps": 1e-5}),
     ({"norm_layer": "layernorm"}, {"norm": "layernorm", "eps": 1e-6}),
     ({"norm_layer": "rmsnorm", "act_layer": "gelu"}, {"norm": "rmsnorm", "eps": 1e-6, "act": "gelu"}),

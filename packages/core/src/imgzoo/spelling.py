@@ -183,7 +183,7 @@ def _part(
     exchange: Any = exchanges_of(spec.load()).get(option)
     taken = parameters if exchange is None else {*parameters} & {*exchange.options}
     carried = {key: each for key, each in CARRIED.get(option, {}).items() if not each or each in taken}
-    brought = {key: each for key, each in getattr(value, "keywords", {}).items() if key in carried}
+    brought = {key: each for key, each in _bound(value).items() if key in carried}
     name = names.get(plain(written(value, but=brought)))
     if name is None and option not in PARTS:
         raise _no_counterpart(spec, word, written(value), names)
@@ -198,6 +198,18 @@ def _part(
             implied[each] = 1e-5 if of_torch else usual if name else _own_eps(value)
         elif each and key not in brought:
             implied[each] = parameters[each].default
+
+
+def _bound(part: Any) -> dict[str, Any]:
+    """The arguments that a `partial` binds, each by its name."""
+    if not isinstance(part, partial) or not part.args:
+        return getattr(part, "keywords", {})
+    try:
+        names = [*inspect.signature(part.func).parameters]
+    except (TypeError, ValueError):  # of C
+        names = []
+    names += map(str, range(len(names), len(part.args)))
+    return {**dict(zip(names, part.args)), **part.keywords}
 
 
 def _own_eps(norm: Any) -> float | None:
@@ -263,7 +275,7 @@ def plain(name: str) -> str:
 def written(value: Any, but: Iterable[str] = ()) -> str:
     """A value as a table of values names it; of a `partial` the keywords in `but` are left out."""
     if isinstance(value, partial):
-        keywords = [f"{key}={written(each)}" for key, each in sorted(value.keywords.items()) if key not in but]
+        keywords = [f"{key}={written(each)}" for key, each in sorted(_bound(value).items()) if key not in but]
         return written(value.func) + (f"({', '.join(keywords)})" if keywords else "")
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(written, value))}]"
