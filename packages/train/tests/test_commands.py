@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import re
+import shutil
 import subprocess
 from html.parser import HTMLParser
 
@@ -265,6 +266,19 @@ def test_the_card_states_metrics_license_and_data(run):
     card = (run / "best" / "README.md").read_text()
     for words in ("| top1 |", "License: not stated", "digits:", "optim", "Started from random weights"):
         assert words in card
+
+
+def test_the_card_says_what_other_libraries_have_no_words_for(run, tmp_path):
+    own = tmp_path / "own"
+    shutil.copytree(run, own)
+    invoke(push, own, "--card-only")
+    assert '"timm"' in (own / "best" / "README.md").read_text()
+    config = json.loads((own / "best" / "config.json").read_text())
+    config["imgzoo"]["model_args"] = {"aa": "avg"}
+    (own / "best" / "config.json").write_text(json.dumps(config))
+    invoke(push, own, "--card-only")
+    card = (own / "best" / "README.md").read_text()
+    assert '"timm"' not in card and "timm has no words" in card and "(aa=avg)" in card
 
 
 def test_pushing_offline_opens_no_connection(run, monkeypatch):

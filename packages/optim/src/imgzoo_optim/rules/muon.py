@@ -116,8 +116,9 @@ class Muon(Optimizer):
     """Matrices: `m = momentum * m + (1 - momentum) * g; p -= lr * scale * orthogonalize(m)`; the rest: AdamW.
 
     Groups with `use_fallback` get AdamW whatever their shape. `ns_dtype` is the precision of Newton-Schulz: bfloat16 on
-    accelerators, at least float32 on CPU, where that is both faster and closer, unless given. `scale_eps` makes `eps`,
-    the least norm a matrix is divided by, proportional to the root of columns over rows.
+    accelerators, at least float32 on CPU unless given, which is closer, and faster where the processor has no
+    instructions for bfloat16. `scale_eps` makes `eps`, the least norm a matrix is divided by, proportional to the root
+    of columns over rows.
     """
 
     slots = ("exp_avg", "exp_avg_sq")

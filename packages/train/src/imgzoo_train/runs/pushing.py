@@ -23,11 +23,12 @@ def model_card(run: RunFolder) -> str:
     environment = json.loads((run.path / "environment.json").read_text(encoding="utf-8"))
     cfg = stored.get("pretrained_cfg", {})
     license = str(cfg.get("license") or "")
+    own = stored.get("imgzoo", {}).get("model_args", {})
     parent = config.model.pretrained if config.model.pretrained not in ("", "false") else ""
     front: dict[str, Any] = {
         "library_name": "imgzoo",
         "pipeline_tag": "image-classification",
-        "tags": ["image-classification", "imgzoo", "timm"],
+        "tags": ["image-classification", "imgzoo", *(() if own else ("timm",))],
     }
     if license:
         front["license"] = "other" if license.startswith("LicenseRef") else license.lower()
@@ -48,6 +49,9 @@ def model_card(run: RunFolder) -> str:
         shown = ", ".join(plain(str(name)) for name in names[:20])
         lines.append(f"- Classes: {shown}{', ...' if len(names) > 20 else ''}")
     lines += ["", "## Use it", "", "```", "imgzoo predict photo.jpg --model hf-hub:ORG/NAME", "```"]
+    if own:
+        told = ", ".join(plain(f"{key}={value}") for key, value in own.items())
+        lines += ["", f"timm has no words for what makes this network another ({told}): there it would answer wrongly."]
     lines += ["", "## How it was made", "", "```toml", config.dump().replace("```", "'''"), "```", ""]
     lines += [f"torch {plain(environment['torch'])}, Python {plain(environment['python'])}", ""]
     return "\n".join(lines)
