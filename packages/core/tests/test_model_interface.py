@@ -206,3 +206,19 @@ def test_batches_that_gradients_follow_keep_their_layout(train):
     assert laid_out(x, "nhwc_eval", train) is x
     with torch.no_grad():
         assert (laid_out(x, "nhwc_eval", train) is x) is train
+
+
+def test_numbers_of_numpy_and_torch_are_numbers(tmp_path):
+    numpy = pytest.importorskip("numpy")
+    made = imgzoo.create_model(
+        "tiny", num_classes=numpy.int64(5), drop_rate=numpy.float32(0.25), in_chans=torch.tensor(1)
+    )
+    assert made.model_args == {"num_classes": 5, "drop_rate": 0.25, "in_chans": 1}
+    imgzoo.save_model(made, tmp_path)
+    assert imgzoo.create_model(f"local-dir:{tmp_path}", pretrained=True).num_classes == 5
+    made.reset_classifier(numpy.int32(3))
+    assert made.num_classes == 3
+    with pytest.raises(UsageError, match="num_classes"):
+        imgzoo.create_model("tiny", num_classes=numpy.float64(5.5))
+    with pytest.raises(OptionError, match=r"dtype is one of torch's, as torch.bfloat16, not 'bfloat16'"):
+        imgzoo.create_model("tiny", dtype="bfloat16")

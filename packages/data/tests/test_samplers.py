@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, SubsetRandomS
 
 from imgzoo.errors import DataError, UsageError
 from imgzoo_data import DatasetInfo, ImageNetInfo, Mixer, SizeSchedule, create_dataset, create_loader, create_transform
+from imgzoo_data.config import resolve_data_config
 from imgzoo_data.order import Choice
 from imgzoo_data.samplers import Evened
 
@@ -75,6 +76,8 @@ def test_samplers_that_do_not_fit_are_refused(uneven):
 @pytest.mark.parametrize("workers", [0, 1])
 def test_sizes_are_scheduled_over_any_sampler(uneven, workers):
     schedule = SizeSchedule.images((8, 16), (8, 4))
+    assert SizeSchedule.images(np.array([8, 16]), [np.int64(8), 4]) == schedule
+    assert resolve_data_config(img_size=np.int64(32)).input_size == (3, 32, 32)
     sampler = SubsetRandomSampler(range(0, 84, 2))
     loader = create_loader(uneven, TRAIN, 8, sampler=sampler, schedule=schedule, workers=workers)
     batches = list(loader)

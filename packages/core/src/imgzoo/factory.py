@@ -14,7 +14,7 @@ from .errors import CapabilityError, OptionError
 from .features import FeatureModel, default_out_indices
 from .loading.source import ModelSource, locate
 from .loading.stored import stated
-from .options import Parameters, check_network, check_stages, parameters_of
+from .options import Parameters, check_network, check_stages, parameters_of, plain_numbers
 from .registry import registry
 from .specs import ModelSpec, WeightSpec
 from .spelling import near_words, translated
@@ -104,6 +104,8 @@ def create_model(
     named = locate(name, pretrained)
     named.config = {**named.config, **stated(pretrained_cfg)}
     spec, weights = named.spec, named.weights
+    if dtype is not None and not isinstance(dtype, torch.dtype):
+        raise OptionError(f"dtype is one of torch's, as torch.bfloat16, not {dtype!r}")
     common = dict(num_classes=num_classes, in_chans=in_chans, img_size=img_size, global_pool=global_pool,
                   output_stride=output_stride, drop_rate=drop_rate, drop_path_rate=drop_path_rate,
                   use_naflex=use_naflex)  # fmt: skip
@@ -111,7 +113,7 @@ def create_model(
         if value is not None and not features_only:
             raise OptionError(f"{word} needs features_only=True")
     check_feature_options(feature_cfg or {})
-    given = {key: value for key, value in {**common, **options}.items() if value is not None}
+    given = {key: plain_numbers(value) for key, value in {**common, **options}.items() if value is not None}
     config = {**named.model_args, **translated(spec, given)}
     build = spec.load()
     naflex = config.pop("use_naflex", False)

@@ -240,6 +240,13 @@ def is_of(value: Any, kind: Any) -> bool:
     return isinstance(value, origin or kind) if inspect.isclass(origin or kind) else True
 
 
+def plain_numbers(value: Any) -> Any:
+    """A number, or a row of them, of numpy's or torch's as Python's, which checks know and files can hold."""
+    if hasattr(value, "tolist") and not isinstance(value, type):
+        return value.tolist()
+    return type(value)(map(plain_numbers, value)) if type(value) in (list, tuple) else value
+
+
 def named_kind(kind: Any) -> str:
     """A type in words: "a number", "a list of whole numbers", "'min' or 'max'"."""
     origin, inner = typing.get_origin(kind), typing.get_args(kind)

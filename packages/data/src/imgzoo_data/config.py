@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from imgzoo.errors import OptionError, UsageError
+from imgzoo.options import plain_numbers
 
 from .depth import parse_range
 
@@ -74,7 +75,7 @@ def resolve_data_config(model_or_cfg: Any = None, *, use_test_size: bool = False
     the weights were best evaluated at, where they have one. Unknown overrides raise `OptionError`.
     """
     cfg = model_or_cfg.to_dict() if isinstance(model_or_cfg, DataConfig) else _as_mapping(model_or_cfg)
-    overrides = {key: value for key, value in overrides.items() if value is not None}
+    overrides = {key: plain_numbers(value) for key, value in overrides.items() if value is not None}
     names = {field.name for field in fields(DataConfig)}
     unknown = overrides.keys() - names - {"img_size", "in_chans"}
     if unknown:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from imgzoo.errors import UsageError
+from imgzoo.options import plain_numbers
 
 from .rng import Purpose, generator, permutation
 
@@ -73,6 +74,7 @@ class SizeSchedule:
     @classmethod
     def images(cls, sizes: Any, batch_sizes: Any, **options: Any) -> SizeSchedule:
         """Sizes are ints or (H, W); one batch size for all keeps the pixels of a batch near those of the largest."""
+        sizes, batch_sizes = plain_numbers(sizes), plain_numbers(batch_sizes)
         sizes = [(s, s) if isinstance(s, int) else tuple(s) for s in sizes]
         if not sizes or min(min(pair) for pair in sizes) < 1:
             raise UsageError(f"the sizes of a schedule must be positive, not {sizes}")

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from imgzoo.errors import UsageError
+from imgzoo.options import plain_numbers
 
 from .tables import Sized
 
@@ -84,6 +85,7 @@ class Classified(Sized):
         Several classifiers are all new, but for `parts.taught`, which goes. A pool that the family does not offer is a
         `UsageError` and changes nothing.
         """
+        num_classes = plain_numbers(num_classes)
         if isinstance(num_classes, bool) or not isinstance(num_classes, int) or num_classes < 0:
             raise UsageError(f"num_classes must be a whole number >= 0, got {num_classes!r}")
         self.check_vector(num_classes, self.pool_kind() if global_pool is None else global_pool)

@@ -13,12 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from imgzoo.errors import CapabilityError, UsageError
+from imgzoo.options import plain_numbers
 
 Size = tuple[int, int]
 
 
 def pair(value: Any, what: str) -> Size:
     """A number as (n, n), two numbers as they are; anything else is a `UsageError`."""
+    value = plain_numbers(value)
     sides = (value, value) if isinstance(value, int) else tuple(value) if isinstance(value, (list, tuple)) else ()
     if len(sides) != 2 or any(isinstance(side, bool) or not isinstance(side, int) or side < 1 for side in sides):
         raise UsageError(f"{what} is a number of pixels or two of them, at least 1, not {value!r}")

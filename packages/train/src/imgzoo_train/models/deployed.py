@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from imgzoo.errors import UsageError
+from imgzoo.options import plain_numbers
 from imgzoo.text import first_line
 from imgzoo_train.engines.base import Run, check_count
 from imgzoo_train.engines.choosing import engine_named
@@ -105,6 +106,7 @@ def load_deployed(path: str | os.PathLike[str], *, threads: int | None = None) -
     Raises `UsageError` for a damaged file, one of another version, or one that cannot run here, and
     `MissingDependencyError` where its engine is missing.
     """
+    threads = plain_numbers(threads)
     check_count(threads, "threads")
     folder = Scratch()
     record = unpack(Path(path), folder.path)

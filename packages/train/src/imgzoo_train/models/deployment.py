@@ -19,6 +19,7 @@ from torch import nn
 
 from imgzoo.errors import ImgzooError, ImgzooWarning, UsageError
 from imgzoo.memory import keep_memory
+from imgzoo.options import plain_numbers
 from imgzoo.text import first_line
 from imgzoo_train.engines.base import DTYPES, Engine, ExportError, check_count, torch_run
 from imgzoo_train.engines.choosing import AUTO, ENGINES, engine_named, in_turns, reason
@@ -82,6 +83,7 @@ def deploy(
     fp16; for int8 the loss counts), `ExportError` where the engine cannot hold the network, `MissingDependencyError`
     where it is missing.
     """
+    threads, batch = plain_numbers(threads), plain_numbers(batch)
     check_count(threads, "threads")
     check_count(batch, "batch")
     if precision not in PRECISIONS:
