@@ -257,8 +257,9 @@ class EfficientViM(ImageModel):
         for name in self.weighing:
             shares = self.get_parameter(name).detach()[: count + 1].clone()
             setattr(self, name, nn.Parameter(shares, requires_grad=False))
-            heads = f"heads{name.removeprefix('weights')}"
-            setattr(self, heads, self.get_submodule(heads)[: count + 1])
+            path = f"heads{name.removeprefix('weights')}"
+            heads: Any = self.get_submodule(path)
+            setattr(self, path, heads[: count + 1])
         self.num_features = self.head_hidden_size = sum(self.widths)
         return chosen
 

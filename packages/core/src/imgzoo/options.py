@@ -244,7 +244,9 @@ def plain_numbers(value: Any) -> Any:
     """A number, or a row of them, of numpy's or torch's as Python's, which checks know and files can hold."""
     if hasattr(value, "tolist") and not isinstance(value, type):
         return value.tolist()
-    return type(value)(map(plain_numbers, value)) if type(value) in (list, tuple) else value
+    if type(value) is list:
+        return [*map(plain_numbers, value)]
+    return tuple(map(plain_numbers, value)) if type(value) is tuple else value
 
 
 def named_kind(kind: Any) -> str:
