@@ -18,7 +18,7 @@ from imgzoo.errors import MissingDependencyError, UsageError
 from imgzoo.registry import registry
 from imgzoo_train.cli import benchmark, export, options, predict, validate
 from imgzoo_train.engines import base, choosing, files
-from imgzoo_train.engines.base import ExportError
+from imgzoo_train.engines.base import ExportError, checked_count
 from imgzoo_train.engines.choosing import ENGINES
 from imgzoo_train.models import deployment, quantizing
 from imgzoo_train.models.deployed import Deployed, load_deployed
@@ -534,3 +534,11 @@ def test_auto_is_told_by_the_command(folder, tmp_path):
     result = invoke(export, folder, "--engine", "auto", "--output", tmp_path / "five.imgzoo")
     assert "takes" in result.output
     assert isinstance(load_deployed(tmp_path / "five.imgzoo"), Deployed)
+
+
+def test_a_count_of_numpy_is_a_count():
+    count = checked_count(np.int64(2), "threads")
+    assert count == 2 and type(count) is int
+    for wrong in (True, np.bool_(True), np.float32(2.5), np.int64(0)):
+        with pytest.raises(UsageError, match="threads must be at least 1"):
+            checked_count(wrong, "threads")

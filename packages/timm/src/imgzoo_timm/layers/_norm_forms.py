@@ -9,7 +9,6 @@ from torch.nn import functional as F
 
 from imgzoo_layers import evo_norm, evo_norm_batch, fast_norm
 from imgzoo_layers import norm_act as native
-from imgzoo_layers.norm_act import FilterResponseNorm2d
 
 from ._act import create_act_layer, get_act_layer
 from ._base import placed
@@ -166,7 +165,7 @@ class EvoNorm2dS2a(EvoNorm2dS2):
 
 
 @placed
-class FilterResponseNormTlu2d(FilterResponseNorm2d):
+class FilterResponseNormTlu2d(native.FilterResponseNorm2d):
     def __init__(self, num_features: int, apply_act: bool = True, eps: float = 1e-5, rms: bool = True, **_: Any):
         if not rms:
             raise ValueError("the response of a filter is measured by its rms here, not by its deviation")

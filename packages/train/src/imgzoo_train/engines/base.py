@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from imgzoo.errors import ImgzooError, MissingDependencyError, UsageError
+from imgzoo.options import plain_numbers
 
 Run = Callable[[torch.Tensor], list[torch.Tensor]]
 """Images (B, C, H, W) of float32 on the processor -> the network's outputs."""
@@ -96,10 +97,12 @@ def torch_threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def check_count(value: int | None, name: str) -> None:
-    """Raise `UsageError` for a number of threads or images that is none."""
+def checked_count(value: Any, name: str) -> int | None:
+    """A number of threads or images, as Python's; raises `UsageError` for one that is none."""
+    value = plain_numbers(value)
     if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
         raise UsageError(f"{name} must be at least 1, not {value!r}; leave it out for {MEANT[name]}")
+    return value
 
 
 MEANT = {"threads": "as many as torch uses", "batch": "any number of images"}

@@ -12,9 +12,8 @@ import torch
 from torch import nn
 
 from imgzoo.errors import UsageError
-from imgzoo.options import plain_numbers
 from imgzoo.text import first_line
-from imgzoo_train.engines.base import Run, check_count
+from imgzoo_train.engines.base import Run, checked_count
 from imgzoo_train.engines.choosing import engine_named
 from imgzoo_train.engines.files import Scratch, pack, unpack
 
@@ -106,8 +105,7 @@ def load_deployed(path: str | os.PathLike[str], *, threads: int | None = None) -
     Raises `UsageError` for a damaged file, one of another version, or one that cannot run here, and
     `MissingDependencyError` where its engine is missing.
     """
-    threads = plain_numbers(threads)
-    check_count(threads, "threads")
+    threads = checked_count(threads, "threads")
     folder = Scratch()
     record = unpack(Path(path), folder.path)
     engine = engine_named(record["engine"])

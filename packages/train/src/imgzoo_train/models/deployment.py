@@ -19,9 +19,8 @@ from torch import nn
 
 from imgzoo.errors import ImgzooError, ImgzooWarning, UsageError
 from imgzoo.memory import keep_memory
-from imgzoo.options import plain_numbers
 from imgzoo.text import first_line
-from imgzoo_train.engines.base import DTYPES, Engine, ExportError, check_count, torch_run
+from imgzoo_train.engines.base import DTYPES, Engine, ExportError, checked_count, torch_run
 from imgzoo_train.engines.choosing import AUTO, ENGINES, engine_named, in_turns, reason
 from imgzoo_train.engines.files import Scratch
 from imgzoo_train.files.storage import StorageError, is_disk_full, replace_text
@@ -83,9 +82,7 @@ def deploy(
     fp16; for int8 the loss counts), `ExportError` where the engine cannot hold the network, `MissingDependencyError`
     where it is missing.
     """
-    threads, batch = plain_numbers(threads), plain_numbers(batch)
-    check_count(threads, "threads")
-    check_count(batch, "batch")
+    threads, batch = checked_count(threads, "threads"), checked_count(batch, "batch")
     if precision not in PRECISIONS:
         raise UsageError(f"there is no precision '{precision}'; use {', '.join(PRECISIONS)}")
     if engine != AUTO:
