@@ -8,6 +8,7 @@ mask (2411.16085), low-precision and complex parameters.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -29,6 +30,8 @@ Scalar = Any
 BLOCK = {"cpu": 1 << 18}
 """Elements of one block, by device type: on CPU a megabyte of float32, which keeps a rule's operands in cache."""
 BLOCK_ELSEWHERE = 1 << 25
+ROW = 1 << 14
+"""Elements of the rows of a tensor that a rule takes as a whole: enough of them for every thread."""
 PLAIN = (Tensor, torch.nn.Parameter)
 """What is no piece of a tensor over several ranks: asked first, for every tensor of every step."""
 SCALED = Kernel((), (), "u = factor * g;")
@@ -268,7 +271,7 @@ class Optimizer(Eager, torch.optim.Optimizer):
         self.prepare(group, params, grads, t)
         states = [self.state[p] for p in params]
         columns = [real, grads, *([_local(state[slot]) for state in states] for slot in self.slots_of(group))]
-        if self._compiled(group, columns, t):
+        if self._compiled(group, columns, t) or self._in_two_passes(group, columns, t):
             return
         limit = sum(p.numel() for p in real) if torch.compiler.is_compiling() else self.limit(params[0])
         whole = self.sees_whole(group)
@@ -316,6 +319,33 @@ class Optimizer(Eager, torch.optim.Optimizer):
             return False
         run(columns, self._constants(group, t), self.factors(group))
         return True
+
+    def _in_two_passes(self, group: dict[str, Any], columns: list[list[Tensor]], t: Scalar) -> bool:
+        """Make the step of a `whole` rule with its compiled loops where they can be had; whether it was made."""
+        kernel = self.kernel
+        if kernel is None or not self.whole or group.get("caution") or len(kernel.state) != len(columns) - 2:
+            return False
+        if torch.compiler.is_compiling() or isinstance(self.lr(group), Tensor) or columns[0][0].device.type != "cpu":
+            return False
+        functions = kernels.two_passes(kernel) if kernels.fits(columns) else None
+        if functions is None:
+            return False
+        lengths = [max(1, self.row(p)) for p in columns[0]]
+        weigh = functools.partial(self.weigh, group, columns[0])
+        kernels.run_rows(functions, columns, lengths, self._constants(group, t), weigh)
+        return True
+
+    def row(self, param: Tensor) -> int:
+        """Elements of the rows over which the sums of `weigh` go, for a kernel in two passes."""
+        return ROW
+
+    def weigh(self, group: dict[str, Any], params: list[Tensor], sums: list[Tensor]) -> Tensor:
+        """What becomes of each row of all parameters (rows, 3), from the `sums` of each (rows, 5) in float64.
+
+        The sums over a row are those of p g, p p, g g, p u and u u. The answer for one is three numbers a, s, r for
+        `a * p - r * (u - s * p)`. The same as `finish`, which has the steps themselves.
+        """
+        raise NotImplementedError
 
     @staticmethod
     def limit(param: Tensor) -> int:

@@ -25,6 +25,8 @@ from .kernel import Kernel
 SHIPPED = Path(__file__).with_name("compiled")
 """Where a wheel has the loops compiled."""
 DTYPE = operator.attrgetter("dtype")
+SUMS = 5
+"""Numbers of a row between the passes of `rows.c`: the sums p g, p p, g g, p u and u u."""
 
 
 @functools.cache
@@ -36,6 +38,18 @@ def compiled(kernel: Kernel, applies: bool) -> Any:
     found.run.argtypes = [ctypes.c_long, *[ctypes.c_void_p] * 4, ctypes.c_long, ctypes.c_long]
     found.run.restype = None
     return found.run
+
+
+@functools.cache
+def two_passes(kernel: Kernel) -> tuple[Any, Any] | None:
+    """A rule's form in two passes (see `rows.c`) as two functions, or None."""
+    found = library(kernel.rows(), SHIPPED) if kernel.step else None
+    if found is None:
+        return None
+    for function in (found.measure, found.move):
+        function.argtypes = [ctypes.c_long, *[ctypes.c_void_p] * 5, ctypes.c_long, ctypes.c_long]
+        function.restype = None
+    return found.measure, found.move
 
 
 @functools.cache
@@ -102,18 +116,47 @@ def fits(columns: Columns) -> bool:
 def run(
     function: Any, columns: Columns, constants: Sequence[Any], factors: Sequence[float] | Tensor | None = None
 ) -> None:
-    """Run a compiled loop over parallel lists of tensors, shared evenly among torch's threads."""
+    """Run a compiled loop over parallel lists of tensors."""
+    factors = factors.tolist() if isinstance(factors, Tensor) else factors
+    each = (ctypes.c_float * len(factors))(*factors) if factors is not None else None
+    _share(function, columns, each, _floats(constants))
+
+
+def run_rows(
+    functions: tuple[Any, Any],
+    columns: Columns,
+    lengths: Sequence[int],
+    constants: Sequence[Any],
+    weigh: Callable[[list[Tensor]], Tensor],
+) -> None:
+    """Make the steps of parallel lists of tensors in two passes; a row of tensor `t` is `lengths[t]` of its elements.
+
+    Between them `weigh` is given the sums of each tensor (rows, `SUMS`) in float64, and answers what `move` needs of
+    every row of all of them (rows, 3).
+    """
+    measure, move = functions
+    counts = [-(-p.numel() // length) for p, length in zip(columns[0], lengths)]
+    each, numbers = (ctypes.c_long * len(lengths))(*lengths), _floats(constants)
+    sums = torch.empty(sum(counts), SUMS, dtype=torch.float64, device="cpu")
+    _share(measure, columns, each, numbers, sums.data_ptr())
+    factors = weigh(list(sums.split(counts))).to(torch.float32).contiguous()
+    _share(move, columns, each, numbers, factors.data_ptr())
+
+
+def _floats(values: Sequence[Any]) -> Any:
+    return (ctypes.c_float * len(values))(*map(float, values))
+
+
+def _share(function: Any, columns: Columns, *arguments: Any) -> None:
+    """Call C code over parallel lists of tensors, shared evenly among torch's threads."""
     count = len(columns[0])
     addresses = (ctypes.c_void_p * (count * len(columns)))(*foreach.pointers(columns))
     sizes = (ctypes.c_long * count)(*map(Tensor.numel, columns[0]))
-    numbers = (ctypes.c_float * len(constants))(*map(float, constants))
-    factors = factors.tolist() if isinstance(factors, Tensor) else factors
-    each = (ctypes.c_float * count)(*factors) if factors is not None else None
     total = sum(sizes)
     threads = min(torch.get_num_threads(), max(1, total // (1 << 15)))
     bounds = [total * k // threads for k in range(threads + 1)]
 
     def work(k: int) -> None:
-        function(count, addresses, sizes, each, numbers, bounds[k], bounds[k + 1])
+        function(count, addresses, sizes, *arguments, bounds[k], bounds[k + 1])
 
     share(work, threads)

@@ -21,7 +21,8 @@ class AdamP(Projected):
     kernel = Kernel(
         ("m", "v"),
         ("a1", "a2", "c1", "c2", "eps", "ahead"),
-        "m += a1 * (g - m); v += a2 * (g * g - v); u = (m + ahead * (g - m)) * c1 / (sqrtf(v) * c2 + eps);",
+        "m += a1 * (g - m); v += a2 * (g * g - v);",
+        "u = (m + ahead * (g - m)) * c1 / (sqrtf(v) * c2 + eps);",
     )
 
     def __init__(

@@ -21,7 +21,8 @@ class LAMB(Optimizer):
     kernel = Kernel(
         ("m", "v"),
         ("clip", "beta1", "gain", "a2", "c1", "c2", "eps", "decay"),
-        "g *= clip; m = beta1 * m + gain * g; v += a2 * (g * g - v); u = m * c1 / (sqrtf(v) * c2 + eps) + decay * p;",
+        "g *= clip; m = beta1 * m + gain * g; v += a2 * (g * g - v);",
+        "u = m * c1 / (sqrtf(v) * c2 + eps) + decay * p;",
     )
     whole = True
 
@@ -92,10 +93,21 @@ class LAMB(Optimizer):
                 foreach.add_(block.steps, block.params, alpha=decay)
         if not decay and not group["always_adapt"]:
             return
-        weights = norms(blocks, lambda block: block.params)
-        sizes = norms(blocks, lambda block: block.steps)
-        trust = torch.where((weights > 0) & (sizes > 0), weights / sizes, torch.ones_like(weights))
-        if group["trust_clip"]:
-            trust.clamp_(max=1.0)
+        trust = self._trust(group, norms(blocks, lambda block: block.params), norms(blocks, lambda block: block.steps))
         for block in blocks:
             block.scales = trust
+
+    def weigh(self, group: dict[str, Any], params: list[Tensor], sums: list[Tensor]) -> Tensor:
+        kept = super().shrink(group)
+        squares = torch.stack([each.sum(0) for each in sums])
+        trust = torch.ones(len(sums), dtype=torch.float64, device="cpu")
+        if group["weight_decay"] or group["always_adapt"]:
+            trust = self._trust(group, squares[:, 1].sqrt() * kept, squares[:, 4].sqrt())
+        factors = torch.stack([torch.full_like(trust, kept), torch.zeros_like(trust), trust * self.lr(group)], 1)
+        return factors.repeat_interleave(torch.tensor([len(each) for each in sums], device="cpu"), 0)
+
+    @staticmethod
+    def _trust(group: dict[str, Any], weights: Tensor, steps: Tensor) -> Tensor:
+        """What a layer's rate is multiplied by, from the norms of its weight and its step."""
+        trust = torch.where((weights > 0) & (steps > 0), weights / steps, torch.ones_like(weights))
+        return trust.clamp_(max=1.0) if group["trust_clip"] else trust

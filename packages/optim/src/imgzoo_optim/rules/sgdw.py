@@ -37,7 +37,7 @@ class SGDW(Optimizer):
     """`b = momentum * b + g; p -= lr * (b, or g + momentum * b with nesterov)`, decay apart."""
 
     slots = ("momentum_buffer",)
-    kernel = Kernel(("b",), ("mu", "gain", "ahead", "kept"), "b = mu * b + gain * g; u = ahead * g + kept * b;")
+    kernel = Kernel(("b",), ("mu", "gain", "ahead", "kept"), "b = mu * b + gain * g;", "u = ahead * g + kept * b;")
 
     def __init__(
         self,
