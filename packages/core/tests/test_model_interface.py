@@ -3,6 +3,7 @@
 import copy
 import pickle
 
+import numpy as np
 import pytest
 import torch
 from tiny_models import TinyNet, plugin
@@ -65,6 +66,15 @@ def test_bad_values_are_typed_errors_of_one_sentence(options, error):
 ])  # fmt: skip
 def test_indices(indices, chosen):
     assert resolve_indices(4, indices) == chosen
+    assert (
+        resolve_indices(4, np.int64(indices) if isinstance(indices, int) else indices and np.array(indices)) == chosen
+    )
+
+
+def test_indices_of_numpy(model):
+    assert len(model.forward_intermediates(IMAGE, indices=np.int64(1))[1]) == 1
+    assert len(model.forward_intermediates(IMAGE, indices=np.array([0, -1]))[1]) == 2
+    assert model.feature_info.channels(np.int64(0)) == model.feature_info.channels(0)
 
 
 @pytest.mark.parametrize("train", [False, True])

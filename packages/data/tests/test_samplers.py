@@ -78,6 +78,10 @@ def test_sizes_are_scheduled_over_any_sampler(uneven, workers):
     schedule = SizeSchedule.images((8, 16), (8, 4))
     assert SizeSchedule.images(np.array([8, 16]), [np.int64(8), 4]) == schedule
     assert resolve_data_config(img_size=np.int64(32)).input_size == (3, 32, 32)
+    sequences = SizeSchedule.sequences([64, 128], 1024, patches=[16])
+    assert SizeSchedule.sequences(np.array([64, 128]), np.int64(1024), patches=np.array([16])) == sequences
+    erase = create_transform(training=True, input_size=(3, 8, 8), erase=0.5, erase_count=np.int64(2)).erase
+    assert erase.count == (2, 2)
     sampler = SubsetRandomSampler(range(0, 84, 2))
     loader = create_loader(uneven, TRAIN, 8, sampler=sampler, schedule=schedule, workers=workers)
     batches = list(loader)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from imgzoo.errors import MissingDependencyError, OptionError, UnknownNameError, UsageError
-from imgzoo_optim import clip_gradients, create_optimizer, decay_groups, explain
+from imgzoo_optim import clip_gradients, create_optimizer, create_scheduler, decay_groups, explain
 
 
 class Net(nn.Module):
@@ -215,3 +217,26 @@ def test_arguments_in_another_order_or_of_another_kind_are_one_sentence() -> Non
         create_optimizer("adamw", None)
     with pytest.raises(UsageError, match="not one tensor"):
         create_optimizer("adamw", torch.ones(2))
+
+
+@pytest.mark.parametrize("name", ["adamw", "lamb", "muon", "adafactor", "sgd", "lookahead_lion"])
+def test_numbers_of_numpy_are_saved_as_numbers(name: str) -> None:
+    """They came from files and sums, and a saved state that holds them is refused where it is read with care."""
+    weight = nn.Parameter(torch.ones(4, 4))
+    betas = {"betas": np.array([0.9, 0.95])} if name in ("adamw", "lamb") else {}
+    given: Any = [{"params": [weight], "weight_decay": np.float32(0.5)}]
+    optimizer = create_optimizer(name, given, lr=np.float64(1e-3), **betas)
+    create_scheduler("cosine", optimizer, total=np.int64(10), warmup=np.int64(2)).apply(optimizer, 3)
+    weight.grad = torch.ones(4, 4)
+    optimizer.step()
+    assert optimizer.param_groups[0]["weight_decay"] == 0.5
+    saved = io.BytesIO()
+    torch.save(optimizer.state_dict(), saved)
+    saved.seek(0)
+    torch.load(saved, weights_only=True)
+
+
+def test_tensors_stay_tensors() -> None:
+    weight, rate = nn.Parameter(torch.ones(4, 4)), torch.tensor(1e-3)
+    assert create_optimizer("adamw", [weight], lr=rate, fused=False).param_groups[0]["lr"] is rate
+    assert create_optimizer("lamb", [weight], lr=rate).param_groups[0]["lr"] is rate

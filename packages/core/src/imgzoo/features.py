@@ -8,6 +8,7 @@ import torch.fx
 from torch import Tensor, nn
 
 from .errors import CapabilityError, UsageError
+from .options import plain_numbers
 
 
 class Feature(NamedTuple):
@@ -35,6 +36,7 @@ class FeatureInfo(Sequence):
         return {"num_chs": level.channels, "reduction": level.reduction, "module": level.module}
 
     def _get(self, key: str, idx: int | Sequence[int] | None) -> Any:
+        idx = plain_numbers(idx)
         if isinstance(idx, int):
             return self[idx][key]
         return [self[i][key] for i in (self.out_indices if idx is None else idx)]
@@ -67,6 +69,7 @@ def resolve_indices(count: int, indices: int | Sequence[int] | None) -> list[int
     """Turn None (all), n (the last n) or a list (negatives count from the end) into positions below `count`."""
     if indices is None:
         return list(range(count))
+    indices = plain_numbers(indices)
     if isinstance(indices, int):
         if not 0 < indices <= count:
             raise UsageError(f"the last {indices} features were asked for, but this model has {count}")

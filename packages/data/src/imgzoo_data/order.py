@@ -98,6 +98,9 @@ class SizeSchedule:
         **options: Any,
     ) -> SizeSchedule:
         """Patch sequences of several lengths (and patch sizes), each batch of at most `tokens` patches a rank."""
+        lengths, tokens, patches, patch_weights, divisor = map(
+            plain_numbers, (lengths, tokens, patches, patch_weights, divisor)
+        )
         patch_weights = [1.0] * len(patches) if patch_weights is None else patch_weights
         if len(patch_weights) != len(patches):
             raise UsageError(f"{len(patch_weights)} patch_weights for {len(patches)} patches; give one each")

@@ -22,7 +22,7 @@ from imgzoo.specs import NOTHING
 from . import foreach, kernels
 from .eager import Eager
 from .kernel import Kernel
-from .options import check_values
+from .options import check_values, plain
 
 Scalar = Any
 """A number, or a 0-d tensor while compiling or where the learning rate is one on an accelerator."""
@@ -156,10 +156,12 @@ class Optimizer(Eager, torch.optim.Optimizer):
 
     def __init__(self, params: Any, /, **defaults: Any):
         """Rules pass their `locals()` as `defaults`."""
-        defaults = {key: value for key, value in defaults.items() if key not in ("self", "params", "__class__")}
+        defaults = {key: plain(value) for key, value in defaults.items() if key not in ("self", "params", "__class__")}
         super().__init__(params, defaults)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
+        if isinstance(param_group, dict):
+            param_group |= {key: plain(value) for key, value in param_group.items() if key != "params"}
         super().add_param_group(param_group)
         group = self.param_groups[-1]
         options = {key: value for key, value in group.items() if key != "params"}

@@ -15,7 +15,7 @@ from imgzoo.options import check_kinds, check_names
 from imgzoo.registry import registry
 from imgzoo.specs import NOTHING
 
-from .options import accepted, check_values, takes_any
+from .options import accepted, check_values, plain, takes_any
 from .param_groups import check_partition, decay_groups
 
 PREFIX = "lookahead_"
@@ -66,7 +66,7 @@ def _given_groups(params: Iterable[Any], weight_decay: float, plan: dict[str, An
     if plan.get("layer_decay") is not None:
         raise UsageError("layer_decay needs the model, not its parameters")
     if rows and all(isinstance(row, Mapping) for row in rows):
-        return [dict(row) for row in rows]
+        return [{key: value if key == "params" else plain(value) for key, value in row.items()} for row in rows]
     if rows and all(isinstance(row, tuple) for row in rows):
         return decay_groups(rows, weight_decay, **plan)
     if not all(isinstance(row, torch.Tensor) for row in rows):
@@ -209,6 +209,8 @@ def create_optimizer(
     build = spec.load()
     outer = {key: options.pop(key) for key in LOOKAHEAD if key in options} if name.lower().startswith(PREFIX) else {}
     check_names(f"optimizer '{name}'", build, options, {"lr", "weight_decay", "momentum"})
+    options = {key: plain(value) for key, value in options.items()}
+    lr, weight_decay, momentum, layer_decay = map(plain, (lr, weight_decay, momentum, layer_decay))
     given = {**spec.kwargs, **options, "weight_decay": weight_decay}
     if lr is not None:
         given["lr"] = lr

@@ -1,4 +1,4 @@
-"""Which options a constructor takes, and checks of their values."""
+"""Which options a constructor takes, and checks of their values. No torch."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from imgzoo.errors import UsageError
-from imgzoo.options import Range, check_ranges
+from imgzoo.options import Range, check_ranges, plain_numbers
 from imgzoo.specs import NOTHING
 
 
@@ -19,6 +19,12 @@ def accepted(build: Callable[..., Any]) -> set[str]:
 def takes_any(build: Callable[..., Any]) -> bool:
     """Whether `build` has `**kwargs`."""
     return any(p.kind is p.VAR_KEYWORD for p in inspect.signature(build).parameters.values())
+
+
+def plain(value: Any) -> Any:
+    """A number of numpy's as Python's, which a saved state may hold; tensors, which a step need not read, stay."""
+    row = value if isinstance(value, list | tuple) else [value]
+    return value if any(hasattr(each, "requires_grad") for each in row) else plain_numbers(value)
 
 
 NOT_NEGATIVE, POSITIVE, COUNT = Range(0), Range(0, above=True), Range(1)

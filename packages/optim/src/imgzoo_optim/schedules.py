@@ -11,6 +11,8 @@ from imgzoo.errors import OptionError, PluginError, UsageError
 from imgzoo.options import check_kinds
 from imgzoo.registry import registry
 
+from .options import accepted, plain
+
 
 class Groups(Protocol):
     """Whatever has parameter groups: an optimizer."""
@@ -343,6 +345,8 @@ def create_scheduler(
     """
     if per not in ("update", "epoch"):
         raise UsageError(f"per must be 'update' or 'epoch', got {per!r}")
+    total, warmup, base, updates_per_epoch, noise = map(plain, (total, warmup, base, updates_per_epoch, noise))
+    options = {key: plain(value) for key, value in options.items()}
     spec = registry("schedulers").resolve(name.lower())
     build, what = spec.load(), f"schedule '{name}'"
     times = {"total": total, "warmup": warmup, "base": base, "noise": noise, "updates_per_epoch": updates_per_epoch}
@@ -362,8 +366,6 @@ def create_scheduler(
         "noise": noise_range(noise, total),
         "updates_per_epoch": updates_per_epoch if per == "epoch" else None,
     }
-    from .options import accepted
-
     curve, outer = accepted(build), accepted(Schedule.__init__)
     if isinstance(build, type):
         curve, outer = curve | outer, set()

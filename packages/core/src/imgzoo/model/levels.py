@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from imgzoo.errors import UsageError
 from imgzoo.features import FeatureInfo, resolve_indices, to_map
+from imgzoo.options import plain_numbers
 
 from .classifier import Classified
 from .patches import is_patches
@@ -201,6 +202,7 @@ class Leveled(Classified):
     def _asked(self, indices: int | Sequence[int] | None) -> list[int]:
         """The places of the levels asked for, among those that pruning left."""
         left = self.levels_left or tuple(range(len(self.feature_info)))
+        indices = plain_numbers(indices)
         if indices is not None and not isinstance(indices, int):
             indices = [left.index(i) if i in left else max(i, len(left)) if i >= 0 else i for i in indices]
         return [left[i] for i in resolve_indices(len(left), indices)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from imgzoo.errors import OptionError, UsageError
+from imgzoo.options import plain_numbers
 from imgzoo_data.augmentations import AUGMENTATIONS, PROBABILITIES
 from imgzoo_data.config import resolve_data_config
 from imgzoo_data.decode import BACKENDS, MAX_PIXELS
@@ -96,7 +97,8 @@ def create_transform(
     else:
         crop, steps = SequenceCrop(*sequence) if sequence else EvalCrop(trim=crop_border), []
     if not isinstance(erase, Erase):
-        count = (erase_count, erase_count) if isinstance(erase_count, int) else erase_count
+        count = plain_numbers(erase_count)
+        count = (count, count) if isinstance(count, int) else count
         erase = Erase(erase if training and augment else 0.0, erase_mode, count)
     return Transform(config, crop, tuple(steps), training, decode, splits, erase, max_pixels, orient)
 
