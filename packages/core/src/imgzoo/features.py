@@ -67,9 +67,9 @@ class FeatureInfo(Sequence):
 
 def resolve_indices(count: int, indices: int | Sequence[int] | None) -> list[int]:
     """Turn None (all), n (the last n) or a list (negatives count from the end) into positions below `count`."""
+    indices = plain_numbers(indices)
     if indices is None:
         return list(range(count))
-    indices = plain_numbers(indices)
     if isinstance(indices, int):
         if not 0 < indices <= count:
             raise UsageError(f"the last {indices} features were asked for, but this model has {count}")
