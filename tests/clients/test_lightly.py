@@ -1,5 +1,6 @@
 """lightly: masked vision transformers and modules over timm's."""
 
+import pytest
 import timm
 import torch
 from lightly.models.modules import AIMPredictionHead, MAEDecoderTIMM, MaskedVisionTransformerTIMM
@@ -33,6 +34,16 @@ def test_intermediates_and_masks():
     mask = torch.zeros(2, 17, dtype=torch.bool)
     mask[:, 3:7] = True
     assert encoder.encode(images, mask=mask).shape == (2, 17, 24)
+
+
+@pytest.mark.parametrize("dynamic", [False, True])
+@pytest.mark.parametrize("name", ["vit_tiny_r_s16_p8_224", "vit_small_r26_s32_224"])
+def test_mae_over_a_hybrid(name, dynamic):
+    vit = timm.create_model(name, depth=1, dynamic_img_size=dynamic)
+    encoder, images = MaskedVisionTransformerTIMM(vit=vit).eval(), torch.randn(1, 3, 224, 224)
+    torch.testing.assert_close(encoder.encode(images), vit.forward_features(images))
+    keep, _ = random_token_mask((1, encoder.sequence_length), mask_ratio=0.5)
+    assert encoder.encode(images, idx_keep=keep).shape == (1, keep.shape[1], vit.embed_dim)
 
 
 def test_aim_head():

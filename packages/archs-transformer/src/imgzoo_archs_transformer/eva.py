@@ -58,12 +58,15 @@ class Block(nn.Module):
 
     def forward(self, state: State) -> State:
         x, table = state
-        rope = table[self.depth] if self.depth is not None and table is not None else table
+        return self.turned(x, table[self.depth] if self.depth is not None and table is not None else table), table
+
+    def turned(self, x: Tensor, rope: Tensor | None) -> Tensor:
+        """Tokens behind the block, whose table is given."""
         if self.post:
             x = x + self.drop_path1(self.norm1(self.attn(x, rope)))
-            return x + self.drop_path2(self.norm2(self.mlp(x))), table
+            return x + self.drop_path2(self.norm2(self.mlp(x)))
         x = x + self.drop_path1(scaled(self.attn(self.norm1(x), rope), self.gamma_1))
-        return x + self.drop_path2(scaled(self.mlp(self.norm2(x)), self.gamma_2)), table
+        return x + self.drop_path2(scaled(self.mlp(self.norm2(x)), self.gamma_2))
 
 
 class Eva(TokenModel):
@@ -164,17 +167,20 @@ class Eva(TokenModel):
 
     def embed(self, x: Tensor) -> State:  # (B, 3, H, W) -> (B, prefix + N, C)
         grid = self.grid_of(x.shape[-2], x.shape[-1])
-        x = self.patch_embed(self.sized_input(x))
+        x, turns = self.add_position(self.patch_embed(self.sized_input(x)), grid)
+        return self.norm_pre(x), turns
+
+    def add_position(self, x: Tensor, grid: Size) -> State:  # (B, N, C) -> (B, prefix + N, C)
         tokens, table = self.prefix(x.shape[0]), self.pos_embed
         if table is not None and self.dynamic_img_size:
-            table = resize_grid(table, grid, self.grid, 0 if self.no_embed_class else self.num_prefix_tokens)
+            table = self.resized_table(table, grid)
         if table is None:
             x = torch.cat(tokens + [x], dim=1)
         elif self.no_embed_class:
             x = torch.cat(tokens + [x + table], dim=1)
         else:
             x = torch.cat(tokens + [x], dim=1) + table
-        x = self.norm_pre(self.pos_drop(x))
+        x = self.pos_drop(x)
         turns: Tensor | None = None
         if self.rope is not None:
             turns = self.rope(grid) if self.dynamic_img_size else self.rope(None)
@@ -182,6 +188,9 @@ class Eva(TokenModel):
             return x, turns
         x, kept = self.patch_drop.thin(x)
         return x, turns if turns is None or kept is None else rows_of(turns, kept)
+
+    def resized_table(self, table: Tensor, grid: Size) -> Tensor:
+        return resize_grid(table, grid, self.grid, 0 if self.no_embed_class else self.num_prefix_tokens)
 
     def forward_features(self, x: Tensor) -> Tensor:
         return self.norm(self.blocks(self.embed(x))[0])

@@ -245,10 +245,13 @@ class VisionTransformer(TokenModel):
         if table is None:
             return torch.cat(self.prefix(x.shape[0]) + [x], dim=1)
         if self.dynamic_img_size:
-            table = resize_grid(table, grid, self.grid, 0 if self.no_embed_class else self.num_prefix_tokens)
+            table = self.resized_table(table, grid)
         if self.no_embed_class:
             return torch.cat(self.prefix(x.shape[0]) + [x + table], dim=1)
         return torch.cat(self.prefix(x.shape[0]) + [x], dim=1) + table
+
+    def resized_table(self, table: Tensor, grid: tuple[int, int]) -> Tensor:
+        return resize_grid(table, grid, self.grid, 0 if self.no_embed_class else self.num_prefix_tokens)
 
     def forward_features(self, x: Tensor) -> Tensor:
         return self.norm(self.blocks(self.embed(x)))

@@ -10,6 +10,7 @@ from imgzoo.registry import registry
 from imgzoo_layers.act import GELU
 from imgzoo_layers.norm import Norm
 from imgzoo_layers.norm_act import BatchNormAct2d, GroupNormAct
+from imgzoo_layers.padding import pad_to_multiple
 from imgzoo_layers.pool import MaxPool2dSame
 from imgzoo_layers.std_conv import StdConv2d
 from imgzoo_layers.tables import GridTable
@@ -59,31 +60,31 @@ def registered(name: str, level: int, in_chans: int, options: dict[str, Any]) ->
     return network, channels, reduction
 
 
-class HybridEmbed(nn.Module):
-    """Tokens from the maps of a network: (B, 3, H, W) -> (B, N, C)."""
+def backbone_of(name: str, level: int, in_chans: int, dim: int, options: dict[str, Any]) -> tuple[nn.Module, int, int]:
+    """A network by its name, or one of the stems; channels and stride of its map."""
+    if name == "conv_stem":
+        return conv_stem(in_chans, dim), dim, 16
+    return (resnet_stem(in_chans), 64, 4) if name == "resnet_stem" else registered(name, level, in_chans, options)
 
-    def __init__(self, backbone: str, level: int, options: dict[str, Any], patch_size: int, in_chans: int, dim: int,
-                 bias: bool = True):  # fmt: skip
+
+class HybridEmbed(nn.Module):
+    """Tokens from the maps of a network: (B, 3, H, W) -> (B, N, C); with `pad` maps are filled up to whole patches."""
+
+    def __init__(self, backbone: nn.Module, proj: nn.Module, pad: tuple[int, int] | None = None):
         super().__init__()
-        self.proj: nn.Module
-        self.backbone: Any
-        if backbone == "conv_stem":
-            self.backbone = conv_stem(in_chans, dim)
-            self.proj = nn.Identity()
-            return
-        if backbone == "resnet_stem":
-            self.backbone, channels, reduction = resnet_stem(in_chans), 64, 4
-        else:
-            self.backbone, channels, reduction = registered(backbone, level, in_chans, options)
-        if patch_size % reduction:
-            raise ValueError(
-                f"patch_size is in pixels, a multiple of the backbone's stride {reduction}, not {patch_size}"
-            )
-        side = patch_size // reduction
-        self.proj = nn.Conv2d(channels, dim, side, side, bias=bias)
+        self.proj = proj
+        self.backbone: Any = backbone
+        self.pad = pad
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.proj(self.backbone.forward_features(x)).flatten(2).transpose(1, 2)
+        return self.map_of(x).flatten(2).transpose(1, 2)
+
+    def map_of(self, x: Tensor) -> Tensor:
+        """The same as a map (B, C, H/p, W/p)."""
+        x = self.backbone.forward_features(x)
+        if self.pad is not None:
+            x = pad_to_multiple(x.permute(0, 2, 3, 1), self.pad).permute(0, 3, 1, 2)
+        return self.proj(x)
 
 
 class HybridVisionTransformer(VisionTransformer):
@@ -105,13 +106,34 @@ class HybridVisionTransformer(VisionTransformer):
         backbone_options: dict[str, Any] | None = None,
         patch_size: int = 32,
         in_chans: int = 3,
+        embed_dim: int = 768,
+        dynamic_img_pad: bool = False,
         **options: Any,
     ):
-        self._backbone = (backbone, backbone_level, backbone_options or {})
-        super().__init__(patch_size=patch_size, in_chans=in_chans, **options)
+        made = backbone_of(backbone, backbone_level, in_chans, embed_dim, backbone_options or {})
+        self._made, self.map_stride, self.map_whole = made[:2], made[2], backbone == "conv_stem"
+        if patch_size % self.map_stride:
+            raise ValueError(
+                f"patch_size is in pixels, a multiple of the backbone's stride {self.map_stride}, not {patch_size}"
+            )
+        self.sees_rest = dynamic_img_pad or patch_size == self.map_stride
+        super().__init__(patch_size=patch_size, in_chans=in_chans, embed_dim=embed_dim,
+                         dynamic_img_pad=dynamic_img_pad, **options)  # fmt: skip
 
     def make_patch_embed(self, in_chans: int, norm: Norm | None, bias: bool) -> nn.Module:
-        return HybridEmbed(*self._backbone, self.patch_size[0], in_chans, self.embed_dim, bias)
+        network, channels = self.__dict__.pop("_made")
+        if self.map_whole:
+            return HybridEmbed(network, nn.Identity())
+        side = self.patch_size[0] // self.map_stride
+        proj = nn.Conv2d(channels, self.embed_dim, side, side, bias=bias)
+        return HybridEmbed(network, proj, (side, side) if self.dynamic_img_pad else None)
+
+    def grid_of(self, height: int, width: int) -> tuple[int, int]:
+        """Patches of the backbone's map, which covers all of the image, or whole steps of it."""
+        step = self.map_stride
+        high, wide = (height // step, width // step) if self.map_whole else (-(height // -step), -(width // -step))
+        down, across = self.patch_size[0] // step, self.patch_size[1] // step
+        return (-(high // -down), -(wide // -across)) if self.dynamic_img_pad else (high // down, wide // across)
 
     def _blocks(self) -> list[nn.Module]:
         embed: Any = self.patch_embed

@@ -157,8 +157,11 @@ class VisionTransformerSAM(ImageModel):
     def embed(self, x: Tensor) -> Tensor:  # (B, 3, H, W) -> (B, h, w, C)
         x = self.patch_embed(self.sized_input(x))
         if self.pos_embed is not None:
-            x = x + resize_map_last(self.pos_embed, (x.shape[1], x.shape[2]))
+            x = x + self.resized_table(self.pos_embed, (x.shape[1], x.shape[2]))
         return self.norm_pre(self.pos_drop(x))
+
+    def resized_table(self, table: Tensor, grid: Size) -> Tensor:
+        return resize_map_last(table, grid)
 
     def forward_features(self, x: Tensor) -> Tensor:  # (B, 3, H, W) -> (B, C, h, w)
         return self._final_norm(self.blocks(self.embed(x)))

@@ -3,10 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-import torch.fx
 from torch import Tensor, nn
 
-from imgzoo.model.tables import check_divides, check_size
 from imgzoo_layers.act import GELU
 from imgzoo_layers.exchange import Acts, Biases, Norms
 from imgzoo_layers.init import init_conv_per_group_
@@ -115,6 +113,7 @@ class ViTamin(VisionTransformer):
     exchanged = (Acts("gelu", ("!patch_embed.*",)), Norms("layernorm", ("!blocks.*.mlp.norm",)),
                  Biases(("*.attn.qkv",)))  # fmt: skip
     tables = {"pos_embed": GridTable()}
+    sees_rest = True  # strided convolutions over a border of zeros
 
     settled = ("act", "embed_norm", "eps", "mlp", "norm", "patch_size")
 
@@ -131,13 +130,3 @@ class ViTamin(VisionTransformer):
     def _blocks(self) -> list[nn.Module]:
         embed: Any = self.patch_embed
         return [*(block for stage in embed.backbone.stages for block in stage), *super()._blocks()]
-
-    def sized_input(self, x: Tensor) -> Tensor:
-        """The image as it is where sides need not divide: strided convolutions see every pixel."""
-        if not self.dynamic_img_size:
-            return check_size(x, self.img_size)
-        return x if self.dynamic_img_pad else check_divides(x, self.patch_size)
-
-
-torch.fx.wrap("check_size")
-torch.fx.wrap("check_divides")

@@ -35,6 +35,8 @@ class TokenModel(ImageModel):
     token_joins_late: ClassVar[bool] = False
     """Whether the class token joins behind the last level, so that levels have no tokens before the patches."""
     isotropic: ClassVar[bool] = True
+    sees_rest: bool = False
+    """Whether the embedding takes images that whole patches do not fill, and sees all of them."""
     formats = ("NCHW", "NLC")
     layout = "plain"
 
@@ -46,6 +48,7 @@ class TokenModel(ImageModel):
         self.has_class_token = class_token and img_size is not None
         self.num_prefix_tokens = int(self.has_class_token) if prefix is None else prefix
         self.dynamic_img_size, self.dynamic_img_pad = dynamic, pad
+        self.sees_rest = self.sees_rest  # scripts read what the instance has
         self.pool_from = (
             0 if pool_include_prefix else self.num_prefix_tokens
         )  # the first token that mean and maximum see
@@ -136,7 +139,7 @@ class TokenModel(ImageModel):
 
     def grid_of(self, height: int, width: int) -> Size:
         """Patches down and across for an image of this size."""
-        if self.dynamic_img_pad:
+        if self.dynamic_img_pad or self.sees_rest:
             return -(height // -self.patch_size[0]), -(width // -self.patch_size[1])
         return height // self.patch_size[0], width // self.patch_size[1]
 
@@ -145,7 +148,7 @@ class TokenModel(ImageModel):
         if min(grid) < 1:
             raise UsageError(f"img_size {self.img_size} is smaller than a patch, {self.patch_size}")
         rest = any(side % patch for side, patch in zip(self.img_size, self.patch_size))
-        if rest and self.dynamic_img_size and not self.dynamic_img_pad:
+        if rest and not self.sees_rest and self.dynamic_img_size and not self.dynamic_img_pad:
             patches = f"img_size {self.img_size} does not divide into patches of {self.patch_size}"
             raise UsageError(f"{patches}; {_whole(self.img_size, self.patch_size)}")
         return grid
@@ -157,6 +160,8 @@ class TokenModel(ImageModel):
         """
         if not self.dynamic_img_size:
             x = check_size(x, self.img_size)
+        if self.sees_rest:
+            return x
         if self.dynamic_img_pad:
             down, right = -x.shape[-2] % self.patch_size[0], -x.shape[-1] % self.patch_size[1]
             return F.pad(x, [0, right, 0, down])

@@ -186,10 +186,10 @@ class HybridEmbed(native.HybridEmbed):
         modes = [(module, module.training) for module in backbone.modules()]
         like = next(backbone.parameters(), torch.empty(0))
         with torch.no_grad():
-            maps = backbone.eval()(torch.zeros(1, self.in_chans, *self.img_size, device=like.device, dtype=like.dtype))
+            blank = torch.zeros(1, self.in_chans, *self.img_size, device=like.device, dtype=like.dtype)
+            last = self.seen(backbone.eval(), blank)
         for module, mode in modes:
             module.training = mode
-        last = maps[-1] if isinstance(maps, (list, tuple)) else maps
         return last.shape[1], (last.shape[2], last.shape[3])
 
     def settle(self) -> None:
@@ -230,9 +230,13 @@ class HybridEmbed(native.HybridEmbed):
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         self.backbone.set_grad_checkpointing(enable=enable)  # type: ignore[operator]
 
+    def seen(self, backbone: Any, x: Tensor) -> Tensor:
+        """The last map of the network."""
+        maps = backbone(x)
+        return maps[-1] if isinstance(maps, (list, tuple)) else maps
+
     def mapped(self, x: Tensor) -> Tensor:
-        maps: Any = self.backbone(x)
-        x = maps[-1] if isinstance(maps, (list, tuple)) else maps
+        x = self.seen(self.backbone, x)
         if self.dynamic_img_pad:
             x = F.pad(x, [0, -x.shape[-1] % self.patch_size[1], 0, -x.shape[-2] % self.patch_size[0]])
         return self.proj(x)

@@ -61,7 +61,14 @@ imgzoo_timm.layers           Attention Mlp PatchEmbed DropPath LayerScale trunc_
 imgzoo_timm.layers           resample_patch_embed global_pool_nlc PatchDropout lecun_normal_ SwiGLUPacked LayerNorm
 imgzoo_timm.layers           AttentionPoolLatent RmsNorm get_act_layer get_norm_layer to_2tuple LayerType
 """,
-    "deit": "._vision_transformer VisionTransformerDistilled VisionTransformer",
+    "deit": """
+._vision_transformer VisionTransformerDistilled VisionTransformer
+imgzoo_timm.layers   resample_abs_pos_embed
+""",
+    "eva": "imgzoo_timm.layers resample_abs_pos_embed resample_patch_embed",
+    "vision_transformer_sam": "imgzoo_timm.layers resample_abs_pos_embed_nhwc",
+    "vision_transformer_hybrid": "imgzoo_timm.layers HybridEmbed",
+    "vitamin": "imgzoo_timm.layers HybridEmbed",
     "resnet": "._families ResNet BasicBlock Bottleneck",
     "sknet": "._families SelectiveKernelBasic SelectiveKernelBottleneck ResNet",
     "swin_transformer": """

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from imgzoo.errors import OptionError
 from imgzoo_archs_transformer import beit, convit, eva, hiera, naflexvit, vision_transformer_relpos, xcit
 from imgzoo_timm.layers._base import adapter
 
@@ -38,7 +39,19 @@ class BeitBlock(Passing, beit.Block):
 
 @adapter
 class EvaBlock(Passing, eva.Block):
+    """A block of mixed angles is given its own, of those of all blocks."""
+
     carried = ("rope",)
+
+    def __call__(self, state: Any, *rest: Any, **named: Any) -> Any:
+        if not isinstance(state, tuple) or self.depth is None or state[1] is None:
+            return super().__call__(state, *rest, **named)
+        return super().__call__(state[0], state[1][self.depth]), state[1]
+
+    def forward(self, x: Tensor, rope: Tensor | None = None, attn_mask: Any = None, is_causal: bool = False) -> Tensor:
+        if attn_mask is not None or is_causal:
+            raise OptionError("attention of EVA sees all tokens here: leave attn_mask and is_causal out")
+        return self.turned(x, rope)
 
 
 @adapter

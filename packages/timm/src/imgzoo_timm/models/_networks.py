@@ -39,6 +39,7 @@ from ._factory import asserted
 from ._features import FeatureInfo, family_of
 from ._initial import DRAWN, draw
 from ._manipulate import reparameterize_model
+from ._positions import EmbedOfNetwork, MapResampling, RotaryTokens
 from ._pretrained import papers_of, spelled_license
 
 DROPS = ("head_drop", "head.drop", "head.dropout", "head.head_drop", "head.classifier.3", "drop")
@@ -253,7 +254,7 @@ def joined_patches(x: Any, coordinates: Any, valid: Any, mask: Any) -> Any:
     )
 
 
-OF_PATCHES = {"NaFlexViT": PatchesByName}
+IN_FRONT: dict[str, type] = {"Eva": RotaryTokens, "NaFlexViT": PatchesByName, "VisionTransformerSAM": MapResampling}
 """Networks that get more in front, by their native names."""
 FUSING = {"iformer", "repvit", "shvit"}
 """Families whose networks have a method `fuse` in the field."""
@@ -278,6 +279,9 @@ def tell_sizes(model: Any) -> None:
         return
     embed: Any
     embed, size = part, getattr(model, "img_size", None)
+    if isinstance(part, EmbedOfNetwork):
+        part.describe(model)
+        return
     if isinstance(part, PatchEmbed):
         size = size or tuple(model.pretrained_cfg.get("input_size", ())[1:]) or None
         embed.measure(size, to_2tuple(embed.proj.kernel_size), not getattr(model, "dynamic_img_size", False),
@@ -286,8 +290,6 @@ def tell_sizes(model: Any) -> None:
     kernel = next((getattr(embed, name) for name in ("proj", "conv", "input_proj") if hasattr(embed, name)), None)
     if isinstance(kernel, nn.Conv2d):
         embed.patch_size = to_2tuple(kernel.kernel_size)
-    elif hasattr(embed, "backbone"):  # positions of a map as they are
-        embed.patch_size = (1, 1)
     elif isinstance(kernel, nn.Linear):
         embed.patch_size = to_2tuple(model.patch_size)
     else:  # several convolutions
@@ -353,6 +355,11 @@ def parent_class(native: type) -> type | None:
     return None if parent is None else network_class(parent)
 
 
+def changed(native: type, above: type, name: str) -> bool:
+    """Whether a network has something else under a name than one that it derives from."""
+    return getattr(native, name) is not getattr(above, name, None)
+
+
 @cache
 def network_class(native: type) -> type:
     """The native class with `Network` in front and options in the field's words, under the same name.
@@ -388,8 +395,10 @@ def network_class(native: type) -> type:
     body = {"__init__": __init__, "__module__": module, "__qualname__": native.__name__, "__doc__": native.__doc__}
     parent = parent_class(native)
     if parent is not None:
-        body |= {name: getattr(native, name) for name in vars(parent).keys() - body.keys() if hasattr(native, name)}
-    before = (OF_PATCHES[native.__name__],) if native.__name__ in OF_PATCHES else ()
+        above = parent.__mro__[parent.__mro__.index(Network) + 1]
+        known = (name for name in vars(parent).keys() - body.keys() if hasattr(native, name))
+        body |= {name: getattr(native, name) for name in known if changed(native, above, name)}
+    before = (IN_FRONT[native.__name__],) if native.__name__ in IN_FRONT else ()
     return type(native.__name__, (*before, parent or Network, native), body)
 
 

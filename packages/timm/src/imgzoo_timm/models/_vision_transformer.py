@@ -18,10 +18,11 @@ from imgzoo_timm.layers._base import adapter, placed
 from imgzoo_timm.layers._drop import DropPath
 from imgzoo_timm.layers._mlp import Mlp
 from imgzoo_timm.layers._norm import LayerNorm
-from imgzoo_timm.layers._patch_embed import Format, PatchEmbed
+from imgzoo_timm.layers._patch_embed import PatchEmbed
 
 from ._initial import draw
 from ._networks import Network, scale_by_depth, spelled
+from ._positions import EmbedOfNetwork, Resampling, lay_out
 
 
 def _parts(dim: int, num_heads: int, mlp_ratio: float, qkv_bias: bool, qk_norm: bool, scale_attn_norm: bool,
@@ -93,7 +94,7 @@ def init_weights_vit_timm(module: nn.Module, name: str = "", needs_reset: bool =
 
 
 @adapter
-class VisionTransformer(Network, native.VisionTransformer):
+class VisionTransformer(Resampling, Network, native.VisionTransformer):
     native_class: ClassVar[type[native.VisionTransformer]] = native.VisionTransformer
 
     def __init__(self, img_size: Any = 224, patch_size: Any = 16, in_chans: int = 3, num_classes: int = 1000,
@@ -159,10 +160,9 @@ class VisionTransformer(Network, native.VisionTransformer):
 
     def after_construction(self) -> None:
         super().after_construction()
-        embed = self.patch_embed
-        if isinstance(embed, PatchEmbed):
-            embed.checks, embed.flatten = True, not self.dynamic_img_size
-            embed.output_fmt = Format.NHWC if self.dynamic_img_size else Format.NCHW
+        if isinstance(self.patch_embed, PatchEmbed):
+            self.patch_embed.checks = True
+        lay_out(self.patch_embed, self.dynamic_img_size)
 
     def _init_weights(self, m: nn.Module) -> None:
         init_weights_vit_timm(m)
@@ -184,7 +184,7 @@ class VisionTransformer(Network, native.VisionTransformer):
 
     def patched(self, x: Tensor) -> Tensor:
         """Patches as `_pos_embed` takes them."""
-        if isinstance(self.patch_embed, PatchEmbed):
+        if isinstance(self.patch_embed, (PatchEmbed, EmbedOfNetwork)):
             x = self.sized_input(x)
         return self.patch_embed(x)
 

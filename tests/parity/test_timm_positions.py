@@ -1,0 +1,79 @@
+"""Embeddings by the map of a network, and rotary positions, beside the peer's."""
+
+import pytest
+import torch
+from timm_kit import both, same_tensors
+
+import imgzoo
+
+import kit
+
+pytestmark = pytest.mark.parity
+
+HYBRIDS = ("vit_tiny_r_s16_p8_224", "vit_small_r26_s32_224", "vitamin_small_224", "vit_base_mci_224")
+
+
+def pair(name, **options):
+    mine, other = (make(name, **options).eval().double() for make in both("models", "create_model"))
+    kit.perturb(other)
+    mine.load_state_dict(other.state_dict())
+    return mine, other
+
+
+@pytest.mark.parametrize("dynamic", [False, True])
+@pytest.mark.parametrize("name", HYBRIDS)
+def test_embeddings_by_a_map_have_the_attributes(name, dynamic):
+    mine, other = pair(name, depth=1, dynamic_img_size=dynamic)
+    for key in ("flatten", "output_fmt", "strict_img_size", "dynamic_img_pad", "img_size", "patch_size", "grid_size",
+                "num_patches", "feature_size", "feature_ratio", "feature_dim"):  # fmt: skip
+        assert getattr(mine.patch_embed, key) == getattr(other.patch_embed, key), key
+    x = kit.image(224).double()
+    with torch.no_grad():
+        patches = [model.patch_embed(x) for model in (mine, other)]
+        same_tensors(*patches)
+        same_tensors(*(model._pos_embed(each) for model, each in zip((mine, other), patches)))
+        assert mine.patch_embed.feat_ratio() == other.patch_embed.feat_ratio()
+        assert mine.patch_embed.dynamic_feat_size((256, 320)) == other.patch_embed.dynamic_feat_size((256, 320))
+
+
+@pytest.mark.parametrize("size", [(230, 250), (40, 100)])
+@pytest.mark.parametrize("name", HYBRIDS)
+def test_maps_are_filled_up_to_patches_not_images(name, size):
+    options = dict(depth=1, dynamic_img_size=True, dynamic_img_pad=True)
+    other = kit.timm.create_model(name, **options).eval().double()
+    kit.perturb(other)
+    mine = imgzoo.create_model(name, **options).eval().double()
+    mine.load_state_dict(other.state_dict())
+    x = torch.randn(1, 3, *size, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        kit.assert_equal(mine(x), other(x), name)
+
+
+@pytest.mark.parametrize("options", [{}, {"dynamic_img_size": True}])
+@pytest.mark.parametrize("name", ["vit_small_r26_s32_224", "vitamin_small_224", "vit_base_mci_224"])
+def test_convolutions_see_all_of_an_image(name, options):
+    other = kit.timm.create_model(name, depth=1, img_size=230, **options).eval().double()
+    kit.perturb(other)
+    mine = imgzoo.create_model(name, depth=1, img_size=230, **options).eval().double()
+    mine.load_state_dict(other.state_dict())
+    x = kit.image(230).double()
+    with torch.no_grad():
+        kit.assert_equal(mine(x), other(x), name)
+
+
+ROTARY = {
+    "eva02_tiny_patch14_224": (112, 112), "vit_small_patch16_rope_mixed_224": (112, 112),
+    "vit_pe_core_tiny_patch16_384": (96, 96), "vit_small_patch16_dinov3": (96, 128),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("dynamic", [False, True])
+@pytest.mark.parametrize("name", ROTARY)
+def test_rotary_positions(name, dynamic):
+    mine, other = pair(name, depth=2, img_size=ROTARY[name], dynamic_img_size=dynamic)
+    x = torch.randn(1, 3, *ROTARY[name], dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        tokens, angles = zip(*(model._pos_embed(model.patch_embed(x)) for model in (mine, other)))
+    same_tensors(*tokens)
+    same_tensors(*angles)
+    assert mine.rope_mixed == other.rope_mixed
