@@ -232,8 +232,8 @@ PADDED = {
 }
 
 
-@pytest.mark.parametrize("name", ["cs3darknet_s", "cspresnet50", "cspnext_s", "densenet121", "efficientnet_b0",
-                                  "lcnetv2_base", "nextvit_small"])  # fmt: skip
+@pytest.mark.parametrize("name", ["convnext_atto", "cs3darknet_s", "cspresnet50", "cspnext_s", "densenet121",
+                                  "efficientnet_b0", "lcnetv2_base", "nextvit_small"])  # fmt: skip
 @pytest.mark.parametrize("norm", [timm.layers.LayerNorm2d, partial(timm.layers.LayerNorm2d, eps=1e-3)])
 def test_epsilon_of_a_layer_norm(name, norm):
     with torch.device("meta"):

@@ -91,6 +91,15 @@ def test_options_are_said_in_the_words_of_the_field(options, said, unsaid):
     assert spoken(SPEC, options) == ({}, options)
 
 
+def test_a_class_means_what_its_word_does():
+    words = {"norm_layer": {"layernorm2d": {"norm": "layernorm"}, "*": "norm"}}
+    spec = ModelSpec("net", f"{__name__}:Net", {}, spelling=words)
+    mine = part("LayerNorm2d")
+    assert translated(spec, {"norm_layer": mine}) == {"norm": "layernorm"}
+    assert translated(spec, {"norm_layer": partial(mine, eps=0.1)}) == {"norm": "layernorm", "eps": 0.1}
+    assert translated(spec, {"norm_layer": nn.BatchNorm2d}) == {"norm": "batchnorm", "eps": 1e-5}
+
+
 def test_an_epsilon_is_said_before_the_norm():
     spec = FIELD._replace(field=FIELD.field | {"norm_eps"})
     assert spoken(spec, {"norm": "rmsnorm", "eps": 0.1}) == ({"norm_eps": 0.1, "norm_layer": "rmsnorm"}, {})

@@ -80,7 +80,7 @@ def test_biases_come_as_zeros_and_go():
     assert net["attn"]["qkv"].bias is kept and not net["attn"]["q"].bias.any()
     change(net, qkv_bias=False)
     assert list(net.state_dict()) == ["attn.qkv.weight", "attn.q.weight"]
-    with pytest.raises(ValueError, match="no part that this option changes"):
+    with pytest.raises(ValueError, match="no part that qkv_bias changes: leave it out"):
         Biases(("*.kv",))(net, qkv_bias=True)
 
 
@@ -103,11 +103,11 @@ def test_a_class_without_an_activation_is_taken_in_its_form_with_one():
 
 @pytest.mark.parametrize("change, said", [
     (lambda net: Acts("gelu")(net, act="nonsense"), "unknown activation 'nonsense'"),
-    (lambda net: Acts("silu")(net, act="relu"), "no part that this option changes"),
+    (lambda net: Acts("silu")(net, act="relu"), "no part that act changes: leave it out"),
     (lambda net: Norms("layernorm")(net, "batchnorm"), "'batchnorm' is not one of tokens; use one of layernorm,"),
     (lambda net: Norms("batchnorm")(net, "nonsense"), "'nonsense' is not one of maps; use one of batchnorm,"),
     (lambda net: Norms("layernorm2d")(net, "layernormfp32"), "is not one of maps"),
-    (lambda net: Norms("groupnorm1")(net, "batchnorm"), "no part that this option changes"),
+    (lambda net: Norms("groupnorm1")(net, "batchnorm"), "no part that norm changes: leave it out"),
 ])  # fmt: skip
 def test_what_cannot_be_is_told(change, said):
     with pytest.raises(ValueError, match=said):

@@ -198,4 +198,11 @@ def test_rows_of_levels_count_stages_and_growth():
             assert [row[key] for row in timm.create_model(name).feature_info.info] == wanted
             levels = timm.create_model(name, features_only=True, out_indices=(1, 2)).feature_info
             assert levels.get_dicts([key]) == [{key: each} for each in wanted[1:3]]
-        assert timm.create_model("samvit_base_patch16").feature_info.info[0]["num_chs_norm"] == 256
+        sam = timm.create_model("samvit_base_patch16")
+        assert sam.feature_info.info[0]["num_chs_norm"] == 256
+        levels = timm.create_model("samvit_base_patch16", features_only=True).feature_info
+        assert {row["num_chs_norm"] for row in levels.info} == {768}  # the neck is not among the levels
+        sam.prune_intermediate_layers([5])
+        assert sam.feature_info.info[5]["num_chs_norm"] == 256
+        sam.prune_intermediate_layers([5], prune_norm=True)
+        assert sam.feature_info.info[5]["num_chs_norm"] == 768

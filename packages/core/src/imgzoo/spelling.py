@@ -187,7 +187,9 @@ def _part(
     name = names.get(plain(written(value, but=brought)))
     if name is None and option not in PARTS:
         raise _no_counterpart(spec, word, written(value), names)
-    yield option, name or value
+    table = spec.spelling.get(word)
+    settings = table.get(name) if isinstance(table, dict) else None
+    yield from (settings or {option: name or value}).items()
     for key, each in brought.items():
         if carried[key]:
             yield carried[key], NAMES["act"].get(plain(written(each)), each)

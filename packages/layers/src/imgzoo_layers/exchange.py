@@ -47,14 +47,17 @@ class Acts(NamedTuple):
 
     def __call__(self, model: nn.Module, **given: Act) -> None:
         """Change the activations in place; `ValueError` for a name that is none."""
-        (act,) = given.values()
+        ((option, act),) = given.items()
         kinds = {_kind_and_form(create_act(name)) for name in ((self.of,) if isinstance(self.of, str) else self.of)}
         get_act(act)
 
         def chosen(part: nn.Module) -> bool:
             return _kind_and_form(part) in kinds
 
-        _exchange(model, self.where, chosen, lambda old: create_act(act, inplace=bool(getattr(old, "inplace", False))))
+        def make(old: nn.Module) -> nn.Module:
+            return create_act(act, inplace=bool(getattr(old, "inplace", False)))
+
+        _exchange(model, self.where, chosen, make, option)
 
 
 class Norms(NamedTuple):
@@ -79,7 +82,7 @@ class Norms(NamedTuple):
                 new.eps = eps  # type: ignore[assignment]
             return new
 
-        _exchange(model, self.where, chosen, make)
+        _exchange(model, self.where, chosen, make, "eps" if norm is None else "norm")
 
 
 class Biases(NamedTuple):
@@ -90,7 +93,7 @@ class Biases(NamedTuple):
 
     def __call__(self, model: nn.Module, **given: bool) -> None:
         """Change the layers in place; new biases are zero."""
-        (wanted,) = given.values()
+        ((option, wanted),) = given.items()
 
         def change(layer: nn.Module) -> nn.Module:
             assert isinstance(layer, nn.Linear | nn.Conv2d)
@@ -99,7 +102,7 @@ class Biases(NamedTuple):
                 layer.register_parameter("bias", nn.Parameter(zeros) if wanted else None)
             return layer
 
-        _exchange(model, self.where, lambda part: isinstance(part, nn.Linear | nn.Conv2d), change)
+        _exchange(model, self.where, lambda part: isinstance(part, nn.Linear | nn.Conv2d), change, option)
 
 
 class HeadScale(NamedTuple):
@@ -174,9 +177,11 @@ def _width(norm: nn.Module) -> int:
 
 def _exchange(
     model: nn.Module, where: Sequence[str], chosen: Callable[[nn.Module], bool],
-    make: Callable[[nn.Module], nn.Module],
+    make: Callable[[nn.Module], nn.Module], told: str,
 ) -> None:  # fmt: skip
     """Put `make(part)` in the place of every chosen part that the patterns name; one that stands twice, once.
+
+    `told` names the option in an error.
 
     Raises:
         ValueError: there is no such part.
@@ -193,7 +198,7 @@ def _exchange(
                 made[part] = make(part)
             setattr(module, name, made[part])
     if not made:
-        raise ValueError("it has no part that this option changes")
+        raise ValueError(f"it has no part that {told} changes: leave it out")
 
 
 def _fits(place: str, patterns: Sequence[str]) -> bool:

@@ -113,8 +113,13 @@ class Network:
     def prune_intermediate_layers(self: Any, indices: Any = 1, prune_norm: bool = False, prune_head: bool = True,
                                   extra_blocks: bool = False, coarse: bool = True) -> list[int]:  # fmt: skip
         """As the native network's; `extra_blocks` and `coarse` as of `forward_intermediates`."""
+        from ._parts import tell_normed
+
         with finer(self, extra_blocks, coarse):
-            return super().prune_intermediate_layers(indices, prune_norm, prune_head)  # type: ignore[misc]
+            left = super().prune_intermediate_layers(indices, prune_norm, prune_head)  # type: ignore[misc]
+        if family_of(self) == "vision_transformer_sam":
+            tell_normed(self)
+        return left
 
     def reset_classifier(self: Any, num_classes: int, global_pool: str | None = None,
                          distillation: bool = False) -> None:  # fmt: skip

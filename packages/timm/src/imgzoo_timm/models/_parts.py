@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from typing import Any
 
 from torch import nn
@@ -67,9 +68,16 @@ def tell_rows(model: Any) -> None:
             row["stage"] = stage_of(model, row["module"])
         elif family == "rdnet":
             row["growth_rate"] = len(model.get_submodule(row["module"])[-1][-1].gamma)
-        elif family == "vision_transformer_sam":
-            norms = [part for part in model.neck.children() if isinstance(part, nn.Conv2d)]
-            row["num_chs_norm"] = norms[-1].out_channels if norms else row["num_chs"]
+    if family == "vision_transformer_sam":
+        tell_normed(model)
+
+
+def tell_normed(model: Any) -> None:
+    """Let the rows of SAM's levels hold the channels behind the neck, as far as there is one."""
+    convs = [part for part in model.neck.children() if isinstance(part, nn.Conv2d)]
+    model.feature_info = deepcopy(model.feature_info)  # that of a network with the same tensors has its neck yet
+    for row in model.feature_info.info:
+        row["num_chs_norm"] = convs[-1].out_channels if convs else row["num_chs"]
 
 
 def tell_parts(model: Any) -> None:
