@@ -3,6 +3,7 @@
 import pytest
 import torch
 from timm_kit import both, same_tensors
+from torch import nn
 
 import imgzoo
 
@@ -77,3 +78,38 @@ def test_rotary_positions(name, dynamic):
     same_tensors(*tokens)
     same_tensors(*angles)
     assert mine.rope_mixed == other.rope_mixed
+
+
+BEGUN = ("beit_base_patch16_224", "cait_xxs24_224", "coat_tiny", "convit_tiny", "crossvit_9_240", "davit_tiny",
+         "deit_tiny_distilled_patch16_224", "efficientformer_l1", "efficientformerv2_s0", "efficientvim_m1",
+         "eva02_tiny_patch14_224", "fastvit_t8", "swinv2_tiny_window8_256", "tiny_vit_5m_224", "vit_tiny_patch16_224",
+         "vitamin_small_224", "volo_d1_224", "xcit_nano_12_p16_224")  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BEGUN)
+def test_layers_begin_as_in_the_field(name):
+    with torch.device("meta"):
+        models = [make(name) for make in both("models", "create_model")]
+    for layer in (nn.Linear(64, 48), nn.Conv2d(3, 64, 3), nn.LayerNorm(8), nn.BatchNorm2d(8)):
+        drawn = []
+        for model in models:
+            for parameter in layer.parameters():
+                nn.init.constant_(parameter, 7.0)
+            model._init_weights(layer)
+            drawn.append([(each.detach().std().item(), each.detach().mean().item()) for each in layer.parameters()])
+        for (mine, center), (other, middle) in zip(*drawn):
+            assert mine == pytest.approx(other, rel=0.3) and center == pytest.approx(middle, abs=0.1), layer
+
+
+SHRUNK = ("beit_base_patch16_224", "eva02_tiny_patch14_224", "vit_tiny_patch16_224", "vit_relpos_small_patch16_224",
+          "naflexvit_base_patch16_gap")  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SHRUNK)
+def test_layers_shrink_with_depth(name):
+    mine, other = (make(name, depth=3, embed_dim=48, num_heads=3) for make in both("models", "create_model"))
+    mine.load_state_dict(other.state_dict())
+    for model in (mine, other):
+        model.fix_init_weight()
+    for key, value in other.state_dict().items():
+        torch.testing.assert_close(mine.state_dict()[key], value, msg=key)

@@ -4,6 +4,7 @@ import pickle
 
 import pytest
 import torch
+from torch import nn
 
 import imgzoo_timm as timm
 from imgzoo.errors import OptionError
@@ -94,3 +95,17 @@ def test_a_hook_on_a_block_of_mixed_angles_sees_its_own():
     x = torch.randn(1, 3, 224, 224)
     model(x)
     torch.testing.assert_close(seen[0], model._pos_embed(model.patch_embed(x))[1][1])
+
+
+def test_layers_begin_by_the_word_of_their_family():
+    model, other = (timm.create_model(name, depth=1) for name in ("eva02_tiny_patch14_224", "cait_xxs24_224"))
+    parts = nn.Linear(64, 8), nn.LayerNorm(8), nn.BatchNorm2d(8)
+    for network, drawn in ((model, 3), (other, 2)):
+        for part in parts:
+            nn.init.constant_(part.weight, 7.0)
+            network._init_weights(part)
+        assert sum(not (part.weight == 7).any() for part in parts) == drawn
+    before = model.blocks[0].attn.proj.weight.clone()
+    model.fix_init_weight()
+    torch.testing.assert_close(model.blocks[0].attn.proj.weight, before / 2**0.5)
+    assert not hasattr(other, "fix_init_weight")

@@ -72,8 +72,8 @@ class HybridEmbed(nn.Module):
 
     def __init__(self, backbone: nn.Module, proj: nn.Module, pad: tuple[int, int] | None = None):
         super().__init__()
-        self.proj = proj
         self.backbone: Any = backbone
+        self.proj = proj
         self.pad = pad
 
     def forward(self, x: Tensor) -> Tensor:

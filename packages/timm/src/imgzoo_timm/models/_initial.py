@@ -11,6 +11,7 @@ from torch import nn
 
 import imgzoo
 from imgzoo.errors import OptionError
+from imgzoo_layers.init import trunc_normal_
 from imgzoo_timm.layers._training import init_weight_jax
 
 from ._manipulate import named_apply
@@ -23,6 +24,38 @@ DRAWN = {
 WORDS = ("", "jax", "jax_nlhb", "moco", "reset", "skip")
 TIED = {"qkv": 3, "kv": 2}
 """Linear layers that are several in one, which MoCo v3 draws apart."""
+
+BEGINNING = {
+    **dict.fromkeys(("beit", "deepseek_vit", "efficientformer_v2", "efficientvim", "eva", "qwen3_vit",
+                     "swin_transformer_v2", "tiny_vit", "vision_transformer"), "all"),
+    **dict.fromkeys(("cait", "coat", "convit", "crossvit"), "norms"),
+    **dict.fromkeys(("davit", "efficientformer", "fastvit", "lowformer", "volo", "xcit"), "linear"),
+}  # fmt: skip
+"""Families whose networks have `_init_weights` with truncated normal linear layers, and what else it draws."""
+DEEP = {"beit", "eva", "hiera", "hieradet_sam2", "naflexvit", "vision_transformer_relpos"}
+"""Families whose networks have `fix_init_weight`, beside the vision transformer."""
+
+
+def begin(module: nn.Module, name: str = "", needs_reset: bool = True, drawn: str = "all") -> None:
+    """A linear layer truncated normal of std 0.02, with a zero bias; other layers as torch makes them, layer norms
+    alone, or as they are, by `drawn` of `BEGINNING`."""
+    if isinstance(module, nn.Linear):
+        trunc_normal_(module.weight, std=0.02)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+        return
+    reset: Any = getattr(module, "reset_parameters", None)
+    chosen = drawn == "all" or (drawn == "norms" and isinstance(module, nn.LayerNorm))
+    if needs_reset and chosen and reset is not None:
+        reset()
+
+
+@torch.no_grad()
+def shrink_by_depth(model: Any) -> None:
+    """Divide the last layers of the attention and of the mlp of block `i` by `sqrt(2 (i + 1))`."""
+    for i, block in enumerate(model.blocks):
+        for layer in (block.attn.proj, block.mlp.fc2):
+            layer.weight.div_((2.0 * (i + 1)) ** 0.5)
 
 
 def checked(scheme: str) -> str:

@@ -37,7 +37,7 @@ from imgzoo_timm.layers._patch_embed import PatchEmbed
 from ._config_options import options_of
 from ._factory import asserted
 from ._features import FeatureInfo, family_of
-from ._initial import DRAWN, draw
+from ._initial import BEGINNING, DEEP, DRAWN, begin, draw, shrink_by_depth
 from ._manipulate import reparameterize_model
 from ._positions import EmbedOfNetwork, MapResampling, RotaryTokens
 from ._pretrained import papers_of, spelled_license
@@ -72,6 +72,10 @@ class Network:
             return self.pool_kind()
         if name == "fuse" and family_of(self) in FUSING:
             return partial(reparameterize_model, self, inplace=True)
+        if name == "_init_weights" and family_of(self) in BEGINNING:
+            return partial(begin, drawn=BEGINNING[family_of(self)])
+        if name == "fix_init_weight" and family_of(self) in DEEP:
+            return partial(shrink_by_depth, self)
         return super().__getattr__(name)  # type: ignore[misc]
 
     def after_construction(self: Any) -> None:

@@ -42,7 +42,7 @@ class StagesEmbed(EmbedOfNetwork, vitamin.ConvEmbed):
     pass
 
 
-def lay_out(embed: nn.Module, dynamic: bool) -> None:
+def lay_out(embed: Any, dynamic: bool) -> None:
     """Let an embedding of patches give a map, channels last, where a network takes images of any size."""
     if isinstance(embed, (PatchEmbed, HybridEmbed)):
         embed.flatten = not dynamic

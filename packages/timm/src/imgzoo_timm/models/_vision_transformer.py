@@ -12,7 +12,6 @@ from imgzoo_archs_transformer import deit
 from imgzoo_archs_transformer import vision_transformer as native
 from imgzoo_layers import transformer
 from imgzoo_layers.drop import drop_path_rates
-from imgzoo_layers.init import trunc_normal_
 from imgzoo_timm.layers._attention import Attention, DiffAttention, LayerScale
 from imgzoo_timm.layers._base import adapter, placed
 from imgzoo_timm.layers._drop import DropPath
@@ -20,7 +19,7 @@ from imgzoo_timm.layers._mlp import Mlp
 from imgzoo_timm.layers._norm import LayerNorm
 from imgzoo_timm.layers._patch_embed import PatchEmbed
 
-from ._initial import draw
+from ._initial import begin, draw, shrink_by_depth
 from ._networks import Network, scale_by_depth, spelled
 from ._positions import EmbedOfNetwork, Resampling, lay_out
 
@@ -86,11 +85,8 @@ STOCK = {"block_fn": (Block, ResPostBlock, "block", "res_post"), "mlp_layer": (M
 
 
 def init_weights_vit_timm(module: nn.Module, name: str = "", needs_reset: bool = True) -> None:
-    """A linear layer truncated normal of std 0.02, with a zero bias."""
-    if isinstance(module, nn.Linear):
-        trunc_normal_(module.weight, std=0.02)
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)
+    """A linear layer truncated normal of std 0.02, with a zero bias; other layers as torch makes them."""
+    begin(module, name, needs_reset)
 
 
 @adapter
@@ -165,7 +161,10 @@ class VisionTransformer(Resampling, Network, native.VisionTransformer):
         lay_out(self.patch_embed, self.dynamic_img_size)
 
     def _init_weights(self, m: nn.Module) -> None:
-        init_weights_vit_timm(m)
+        begin(m)
+
+    def fix_init_weight(self) -> None:
+        shrink_by_depth(self)
 
     @torch.jit.ignore  # pyright: ignore[reportArgumentType]
     def no_weight_decay(self) -> set[str]:
