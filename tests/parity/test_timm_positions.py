@@ -113,3 +113,19 @@ def test_layers_shrink_with_depth(name):
         model.fix_init_weight()
     for key, value in other.state_dict().items():
         torch.testing.assert_close(mine.state_dict()[key], value, msg=key)
+
+
+CLASSIFIED = ("crossvit_9_240", "efficientvim_m1", "efficientvim_m1_dist", "iformer_t", "levit_128", "levit_256d",
+              "caformer_s18", "poolformer_s12", "repvit_m0_9", "sequencer2d_s", "samvit_base_patch16", "volo_d1_224",
+              "deit_tiny_distilled_patch16_224", "resnet18")  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CLASSIFIED)
+def test_the_classifier_is_the_same_part(name):
+    found = []
+    with torch.device("meta"):
+        for model in [make(name, num_classes=5) for make in both("models", "create_model")]:
+            heads = model.get_classifier()
+            heads = heads if isinstance(heads, tuple) else (heads,)
+            found.append([path for path, part in model.named_modules() for head in heads if part is head])
+    assert found[0] == found[1]

@@ -125,6 +125,14 @@ class Network:
             tell_normed(self)
         return left
 
+    def get_classifier(self: Any) -> Any:
+        """The classifier, or what holds it in the field; a tuple where there are several."""
+        if family_of(self) not in CLASSIFIERS:
+            return super().get_classifier()  # type: ignore[misc]
+        parts = dict(self.named_modules())
+        found = tuple(parts[path] for path in CLASSIFIERS[family_of(self)] if path in parts)
+        return found[0] if len(found) == 1 else found
+
     def reset_classifier(self: Any, num_classes: int, global_pool: str | None = None,
                          distillation: bool = False) -> None:  # fmt: skip
         """As the native network's; `distillation` keeps a second classifier where the first one has its norm."""
@@ -169,6 +177,12 @@ class Network:
         self.after_construction()
 
 
+CLASSIFIERS: dict[str, tuple[str, ...]] = {
+    "crossvit": ("head",), "efficientvim": ("heads", "heads_dist"), "iformer": ("head",),
+    "levit": ("head", "head_dist"), "metaformer": ("head.fc",), "repvit": ("head",), "sequencer": ("head",),
+    "vision_transformer_sam": ("head",), "volo": ("head",),
+}  # fmt: skip
+"""Families whose `get_classifier` gives more than the linear layers, or fewer of them."""
 MOBILE = {"efficientnet", "hardcorenas", "mobilenetv3", "mobilenetv5"}
 """Families whose levels may be counted by every stage."""
 HIERA = {"hiera", "hieradet_sam2"}
