@@ -1,11 +1,12 @@
 """Hybrids: a ViT over the maps of a convolutional network (arXiv:2010.11929, section 3.1) and MobileCLIP-B's stem."""
 
 from collections import OrderedDict
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
 from imgzoo.model import ImageModel
+from imgzoo.model.tables import pair
 from imgzoo.registry import registry
 from imgzoo_layers.act import GELU
 from imgzoo_layers.norm import Norm
@@ -39,42 +40,51 @@ class Stem(nn.Sequential):
         return x
 
 
-def resnet_stem(in_chans: int) -> nn.Module:
+class Trunk(NamedTuple):
+    """What makes the map, and the channels and the stride of that map."""
+
+    network: nn.Module
+    channels: int
+    reduction: int
+
+
+def resnet_stem(in_chans: int) -> Trunk:
     """The first layers of BiT's ResNet, 64 channels at stride 4."""
     conv = StdConv2d(in_chans, 64, 7, 2, padding="same", eps=1e-8)
-    return Stem(OrderedDict(conv=conv, norm=GroupNormAct(64), pool=MaxPool2dSame(3, 2)))
+    return Trunk(Stem(OrderedDict(conv=conv, norm=GroupNormAct(64), pool=MaxPool2dSame(3, 2))), 64, 4)
 
 
-def conv_stem(in_chans: int, dim: int) -> nn.Module:
+def conv_stem(in_chans: int, dim: int) -> Trunk:
     """MobileCLIP-B: three convolutions without overlap (arXiv:2311.17049)."""
     width = dim // 4
-    return Stem(ConvNorm(in_chans, width, 4), ConvNorm(width, width, 2), ConvNorm(width, dim, 2, last=True))
+    layers = (ConvNorm(in_chans, width, 4), ConvNorm(width, width, 2), ConvNorm(width, dim, 2, last=True))
+    return Trunk(Stem(*layers), dim, 16)
 
 
-def registered(name: str, level: int, in_chans: int, options: dict[str, Any]) -> tuple[nn.Module, int, int]:
-    """A network that any plugin brings, cut behind one of its levels; its channels and stride there."""
+def registered(name: str, level: int, in_chans: int, options: dict[str, Any]) -> Trunk:
+    """A network that any plugin brings, cut behind one of its levels."""
     spec = registry("models").resolve(name)
     network = spec.load()(**{**spec.kwargs, **options, "in_chans": in_chans, "num_classes": 0})
     channels, reduction, _ = network.feature_info.levels[level]
     network.prune_intermediate_layers([level])
-    return network, channels, reduction
-
-
-def backbone_of(name: str, level: int, in_chans: int, dim: int, options: dict[str, Any]) -> tuple[nn.Module, int, int]:
-    """A network by its name, or one of the stems; channels and stride of its map."""
-    if name == "conv_stem":
-        return conv_stem(in_chans, dim), dim, 16
-    return (resnet_stem(in_chans), 64, 4) if name == "resnet_stem" else registered(name, level, in_chans, options)
+    return Trunk(network, channels, reduction)
 
 
 class HybridEmbed(nn.Module):
-    """Tokens from the maps of a network: (B, 3, H, W) -> (B, N, C); with `pad` maps are filled up to whole patches."""
+    """Tokens from the maps of a network: (B, 3, H, W) -> (B, N, C); without patches its positions are the tokens.
 
-    def __init__(self, backbone: nn.Module, proj: nn.Module, pad: tuple[int, int] | None = None):
+    With `pad` maps are filled up to whole patches.
+    """
+
+    def __init__(
+        self, trunk: Trunk, patch_size: tuple[int, int] | None, dim: int, bias: bool = True, pad: bool = False
+    ):
         super().__init__()
-        self.backbone: Any = backbone
-        self.proj = proj
-        self.pad = pad
+        self.backbone: Any = trunk.network
+        self.proj: nn.Module = nn.Identity()
+        if patch_size is not None:
+            self.proj = nn.Conv2d(trunk.channels, dim, patch_size, patch_size, bias=bias)
+        self.pad = patch_size if pad else None
 
     def forward(self, x: Tensor) -> Tensor:
         return self.map_of(x).flatten(2).transpose(1, 2)
@@ -94,7 +104,7 @@ class HybridVisionTransformer(VisionTransformer):
         backbone: name of the network that makes the map, or "resnet_stem" or "conv_stem"
         backbone_level: level of it that is taken
         backbone_options: options of its constructor
-        patch_size: side in pixels that a patch of the backbone's map stands for
+        patch_size: side of a patch in positions of the backbone's map, not in pixels
     """
 
     tables = {"pos_embed": GridTable()}  # patches are those of the backbone
@@ -104,29 +114,31 @@ class HybridVisionTransformer(VisionTransformer):
         backbone: str = "resnet26d",
         backbone_level: int = -1,
         backbone_options: dict[str, Any] | None = None,
-        patch_size: int = 32,
+        patch_size: int | tuple[int, int] = 1,
         in_chans: int = 3,
         embed_dim: int = 768,
         dynamic_img_pad: bool = False,
         **options: Any,
     ):
-        made = backbone_of(backbone, backbone_level, in_chans, embed_dim, backbone_options or {})
-        self._made, self.map_stride, self.map_whole = made[:2], made[2], backbone == "conv_stem"
-        if patch_size % self.map_stride:
-            raise ValueError(
-                f"patch_size is in pixels, a multiple of the backbone's stride {self.map_stride}, not {patch_size}"
-            )
-        self.sees_rest = dynamic_img_pad or patch_size == self.map_stride
-        super().__init__(patch_size=patch_size, in_chans=in_chans, embed_dim=embed_dim,
+        side = pair(patch_size, "patch_size")
+        if backbone == "conv_stem":
+            trunk = conv_stem(in_chans, embed_dim)
+            if side != (1, 1):
+                raise ValueError(f"conv_stem makes the patches itself: patch_size is 1, not {patch_size}")
+        elif backbone == "resnet_stem":
+            trunk = resnet_stem(in_chans)
+        else:
+            trunk = registered(backbone, backbone_level, in_chans, backbone_options or {})
+        self.map_stride, self.map_whole = trunk.reduction, backbone == "conv_stem"
+        self.sees_rest = dynamic_img_pad or side == (1, 1)
+        self._embed = trunk, None if self.map_whole else side
+        pixels = side[0] * trunk.reduction, side[1] * trunk.reduction
+        super().__init__(patch_size=pixels, in_chans=in_chans, embed_dim=embed_dim,
                          dynamic_img_pad=dynamic_img_pad, **options)  # fmt: skip
 
     def make_patch_embed(self, in_chans: int, norm: Norm | None, bias: bool) -> nn.Module:
-        network, channels = self.__dict__.pop("_made")
-        if self.map_whole:
-            return HybridEmbed(network, nn.Identity())
-        side = self.patch_size[0] // self.map_stride
-        proj = nn.Conv2d(channels, self.embed_dim, side, side, bias=bias)
-        return HybridEmbed(network, proj, (side, side) if self.dynamic_img_pad else None)
+        trunk, side = self.__dict__.pop("_embed")  # held by the module from now on
+        return HybridEmbed(trunk, side, self.embed_dim, bias, self.dynamic_img_pad)
 
     def grid_of(self, height: int, width: int) -> tuple[int, int]:
         """Patches of the backbone's map, which covers all of the image, or whole steps of it."""
