@@ -13,7 +13,7 @@ import torch
 
 import imgzoo
 from imgzoo.errors import CapabilityError, ImgzooError, OptionError, UsageError
-from imgzoo.options import DEPTHS, NETWORK_RANGES, check_network, kinds_of, parameters_of
+from imgzoo.options import DEPTHS, NETWORK_RANGES, check_network, is_of, kinds_of, parameters_of
 from imgzoo.registry import registry
 
 sys.path.insert(0, str(Path(__file__).parent / "parity"))
@@ -50,6 +50,23 @@ def test_lists_of_stages_are_of_one_length_or_refused(name, options):
                 continue
             with pytest.raises(UsageError, match=r"has \d+ entries and .* give one a stage"):
                 imgzoo.create_model(name, device="meta", **{**options, option: value})
+
+
+UNMADE = {"halonet_h1": ["gate"]}
+"""Options of parts that a network has none of."""
+
+
+@pytest.mark.parametrize("name, options", QUICK.items(), ids=list(QUICK))
+def test_words_that_are_not_known_are_refused(name, options):
+    """No form of a part stands for every other word."""
+    spec = imgzoo.get_spec(name)
+    for option, each in parameters_of(spec.load())[0].items():
+        usual = spec.kwargs.get(option, each.default)
+        many = isinstance(usual, (list, tuple)) and len(usual) > 0 and all(isinstance(word, str) for word in usual)
+        word = ["nonsense"] * len(usual) if many else "nonsense"
+        if (many or is_of(word, kinds_of(spec.load())[option])) and option not in UNMADE.get(name, ()):
+            with pytest.raises(ImgzooError):
+                imgzoo.create_model(name, device="meta", **{**options, option: word})
 
 
 STRIDED = [name for name in QUICK if "output_stride" in imgzoo.get_spec(name).capabilities]

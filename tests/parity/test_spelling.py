@@ -131,6 +131,7 @@ CASES = {
     "efficientformer": ("efficientformer_l1", {"depths": [1, 1, 1, 2], "mlp_ratios": 2.5}),
     "swiftformer": ("swiftformer_xs", {"layers": [2, 1, 1, 2], "mlp_ratios": 2.5}),
     "densenet": ("densenet121", {"block_config": [1, 1, 1, 1], "bn_size": 2}),
+    "densenet, tiered stem": ("densenet121", {"block_config": [1, 1, 1, 1], "stem_type": "deep_tiered"}),
     "fasternet, parts": ("fasternet_t0", {"patch_size": 2, "n_div": 2, "mlp_ratio": 1.5}),
     "mambaout": ("test_mambaout", {"kernel_size": 5, "ls_init_value": 0.1}),
     "convit, no positions": ("convit_tiny", {"depth": 3, "local_up_to_layer": 2, "use_pos_embed": False}),

@@ -94,6 +94,27 @@ def test_published_weights_go_into_parts_of_a_callers_own(tmp_path):
         timm.create_model("vit_tiny_patch16_224", pretrained=True, block_fn=own.Block, **options)
 
 
+@pytest.mark.parametrize("name", ["vitamin_small_224", "vit_tiny_r_s16_p8_224"])
+def test_patches_of_a_backbone_are_not_replaced(name):
+    with pytest.raises(OptionError, match="embed_layer: leave that out"):
+        timm.create_model(
+            name, device="meta", embed_layer=type("Own", (timm.layers.PatchEmbed,), {"__module__": "own"})
+        )
+
+
+def test_a_block_by_name_gets_the_norms_of_the_layers():
+    """They take a device and a type of numbers, which a block of one's own may hand on."""
+    seen = []
+
+    class Placed(timm.models.vision_transformer.Block):
+        def __init__(self, dim, norm_layer, device=None, dtype=None, **rest):
+            super().__init__(dim, norm_layer=norm_layer, device=device, dtype=dtype, **rest)
+            seen.append(norm_layer(dim, device=device, dtype=dtype))
+
+    timm.create_model("vit_tiny_patch16_224", block_fn=Placed, **SIZE)
+    assert {type(each) for each in seen} == {timm.layers.LayerNorm} and {each.eps for each in seen} == {1e-6}
+
+
 def test_what_has_no_class_is_not_replaced_in_part():
     with pytest.raises(OptionError, match="give block_fn="):
         timm.create_model("vit_tiny_patch16_224", mlp_layer="swiglu", attn_layer=parts(timm).Attention, **SIZE)

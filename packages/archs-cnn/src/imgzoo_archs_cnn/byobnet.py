@@ -6,7 +6,7 @@ arXiv:2206.02680) and their mixes."""
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from torch import Tensor, nn
 
@@ -66,16 +66,17 @@ class ByobNet(ImageModel):
                  dims: Sequence[int] = (256, 512, 1024, 2048), strides: Sequence[int] = (1, 2, 2, 2),
                  bottle_ratio: float | Sequence[float] = 0.25, group_size: int | Sequence[int] = 0,
                  stem: str = "tiered", stem_width: int | Sequence[int] = 64, stem_pool: str | None = None,
-                 downsample: str | None = "conv1x1", inverted: bool = False, extra_conv: bool = False,
-                 branches: int = 1, gate: str | None = None, gate_options: Options | None = None, gate_after: int = 0,
+                 downsample: Literal["conv1x1", "avg"] | None = "conv1x1", inverted: bool = False,
+                 extra_conv: bool = False, branches: int = 1, gate: str | None = None,
+                 gate_options: Options | None = None, gate_after: int = 0,
                  self_attn: str | Sequence[str | None] | None = None,
                  self_attn_options: Options | Sequence[Options | None] | None = None, num_features: int = 0,
                  head_hidden: int = 0, attention_pool: bool = False, act: str = "relu", norm: str = "batchnorm",
                  norm_group: int | None = None, aa: str | None = None, width: float = 1.0,
-                 img_size: int | tuple[int, int] = 224,
-                 num_classes: int = 1000, in_chans: int = 3, global_pool: str | None = None, output_stride: int = 32,
-                 drop_rate: float = 0.0, drop_path_rate: float = 0.0, drop_block_rate: float = 0.0,
-                 drop_block_size: int = 3, zero_init_last: bool = True):  # fmt: skip
+                 img_size: int | tuple[int, int] = 224, num_classes: int = 1000, in_chans: int = 3,
+                 global_pool: str | None = None, output_stride: int = 32, drop_rate: float = 0.0,
+                 drop_path_rate: float = 0.0, drop_block_rate: float = 0.0, drop_block_size: int = 3,
+                 zero_init_last: bool = True):  # fmt: skip
         super().__init__(num_classes, in_chans)
         if drop_block_rate and isinstance(norm, str) and norm.startswith("evo"):
             raise CapabilityError("an evolved norm has no place for DropBlock before its activation: leave "

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -72,7 +73,8 @@ class ConvNeXt(ImageModel):
     parts = ImageModel.parts._replace(norm=("norm_pre",))
 
     def __init__(self, depths: Sequence[int] = (3, 3, 9, 3), dims: Sequence[int] = (96, 192, 384, 768),
-                 kernels: int | Sequence[int] = (7, 7, 7, 7), stem: str = "patch", patch_size: int = 4,
+                 kernels: int | Sequence[int] = (7, 7, 7, 7),
+                 stem: Literal["patch", "overlap", "overlap_tiered", "overlap_act"] = "patch", patch_size: int = 4,
                  conv_mlp: bool = False, grn: bool = False, norm: str = "layernorm", eps: float = 1e-6,
                  act: str = "gelu", layer_scale: float | None = 1e-6, head_norm_first: bool = False,
                  head_hidden: int | None = None, head_init_scale: float = 1.0, num_classes: int = 1000,

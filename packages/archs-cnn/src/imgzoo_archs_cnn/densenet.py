@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -59,7 +60,7 @@ class DenseNet(ImageModel):
     """Args:
     growth: channels that each layer adds
     bn_size: hidden channels of a layer as a multiple of those
-    stem: "" for one 7x7 convolution, or "deep" for three 3x3
+    stem: "" for one 7x7 convolution, "deep" or "deep_tiered" for three 3x3
     """
 
     exchanged = (Acts("relu"), Norms("batchnorm"))
@@ -71,8 +72,9 @@ class DenseNet(ImageModel):
     }
 
     def __init__(self, depths: Sequence[int] = (6, 12, 24, 16), growth: int = 32, bn_size: int = 4,
-                 stem: str = "", aa: str | None = None, num_classes: int = 1000, in_chans: int = 3,
-                 global_pool: str = "avg", drop_rate: float = 0.0, proj_drop_rate: float = 0.0):  # fmt: skip
+                 stem: Literal["", "deep", "deep_tiered"] = "", aa: str | None = None, num_classes: int = 1000,
+                 in_chans: int = 3, global_pool: str = "avg", drop_rate: float = 0.0,
+                 proj_drop_rate: float = 0.0):  # fmt: skip
         super().__init__(num_classes, in_chans)
         self.drop_rate = drop_rate
         dim = 2 * growth
@@ -113,7 +115,9 @@ class DenseNet(ImageModel):
 
 def make_stem(kind: str, in_chans: int, growth: int, dim: int) -> OrderedDict[str, nn.Module]:
     """Halve the image: one 7x7 convolution, or three 3x3 ("deep")."""
-    kernel, widths = (3, [growth, growth, dim]) if kind == "deep" else (7, [dim])
+    first = 3 * (growth // 4) if kind == "deep_tiered" else growth
+    second = 2 * first if kind == "deep_tiered" else growth
+    kernel, widths = (3, [first, second, dim]) if kind else (7, [dim])
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     for i, width in enumerate(widths):
         layers[f"conv{i}"] = nn.Conv2d(in_chans, width, kernel, 1 if i else 2, kernel // 2, bias=False)

@@ -1,7 +1,7 @@
 """ResNeSt: a ResNet whose 3x3 convolution is split and weighed by attention over the splits (arXiv:2004.08955)."""
 
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
@@ -92,7 +92,7 @@ class ResNeSt(ResNet):
 
     settled = ("block",)
 
-    def __init__(self, radix: int = 2, avd_first: bool = False, stem: str = "deep", stem_width: int = 32,
-                 avg_down: bool = True, **options: Any):  # fmt: skip
+    def __init__(self, radix: int = 2, avd_first: bool = False, stem: Literal["", "deep", "deep_tiered"] = "deep",
+                 stem_width: int = 32, avg_down: bool = True, **options: Any):  # fmt: skip
         block = partial(Bottleneck, radix=radix, avd_first=avd_first)
         super().__init__(block=block, stem=stem, stem_width=stem_width, avg_down=avg_down, **options)

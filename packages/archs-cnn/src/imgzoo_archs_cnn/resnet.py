@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Literal
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -143,9 +144,9 @@ class ResNet(ImageModel):
 
     def __init__(self, layers: Sequence[int] = (3, 4, 6, 3), block: Block | Sequence[str] = "bottleneck",
                  channels: Sequence[int] = (64, 128, 256, 512), cardinality: int = 1, base_width: int = 64,
-                 stem: str = "", stem_width: int = 64, replace_stem_pool: bool = False, avg_down: bool = False,
-                 down_kernel: int = 1, reduce_first: int = 1, norm: str = "batchnorm", act: str = "relu",
-                 aa: str | None = None, gate: str | None = None, gate_ratio: float | None = None,
+                 stem: Literal["", "deep", "deep_tiered"] = "", stem_width: int = 64, replace_stem_pool: bool = False,
+                 avg_down: bool = False, down_kernel: int = 1, reduce_first: int = 1, norm: str = "batchnorm",
+                 act: str = "relu", aa: str | None = None, gate: str | None = None, gate_ratio: float | None = None,
                  num_classes: int = 1000, in_chans: int = 3, global_pool: str = "avg", output_stride: int = 32,
                  drop_rate: float = 0.0, drop_path_rate: float = 0.0, drop_block_rate: float = 0.0,
                  zero_init_last: bool = True, pruned: str | None = None):  # fmt: skip

@@ -4,7 +4,7 @@ and group norm (arXiv:1912.11370)."""
 from collections import OrderedDict
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -122,10 +122,11 @@ class ResNetV2(ImageModel):
     }
 
     def __init__(self, layers: Sequence[int] = (3, 4, 6, 3), channels: Sequence[int] = (256, 512, 1024, 2048),
-                 stem_chs: int = 64, basic: bool = False, width: int = 1, stem: str = "", avg_down: bool = False,
-                 preact: bool = True, weight_std: bool = False, norm: str = "batchnorm", act: str = "relu",
-                 num_classes: int = 1000, in_chans: int = 3, global_pool: str = "avg", output_stride: int = 32,
-                 drop_rate: float = 0.0, drop_path_rate: float = 0.0):  # fmt: skip
+                 stem_chs: int = 64, basic: bool = False, width: int = 1,
+                 stem: Literal["", "fixed", "same", "deep", "tiered"] = "", avg_down: bool = False, preact: bool = True,
+                 weight_std: bool = False, norm: str = "batchnorm", act: str = "relu", num_classes: int = 1000,
+                 in_chans: int = 3, global_pool: str = "avg", output_stride: int = 32, drop_rate: float = 0.0,
+                 drop_path_rate: float = 0.0):  # fmt: skip
         super().__init__(num_classes, in_chans)
         make_norm = get_norm_act(norm, act)
         conv = partial(StdConv2d, eps=1e-8) if weight_std else create_conv

@@ -3,6 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Sequence
 from functools import partial
+from typing import Literal
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -87,7 +88,7 @@ class SENet(ImageModel):
     )
     layer_groups = {"stem": r"^layer0", "blocks": r"^layer(\d+)\.(\d+)", "coarse": r"^layer(\d+)"}
 
-    def __init__(self, layers: Sequence[int] = (3, 4, 6, 3), block: str = "resnet", stem: str = "",
+    def __init__(self, layers: Sequence[int] = (3, 4, 6, 3), block: str = "resnet", stem: Literal["", "deep"] = "",
                  stem_width: int = 64, down_kernel: int = 1, num_classes: int = 1000, in_chans: int = 3,
                  global_pool: str = "avg", drop_rate: float = 0.2):  # fmt: skip
         super().__init__(num_classes, in_chans)

@@ -2,7 +2,7 @@
 stages are fused into a map of 16x16 for the language model."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.fx
@@ -66,10 +66,11 @@ class MobileNetV5(ImageModel):
     shortened = Shortened
     layout = "nhwc"
 
-    def __init__(self, stages: Sequence[Sequence[str]], stem_size: int = 64, stem_bias: bool = True,
-                 width: float = 1.0, num_features: int = 2048, fuse: bool = True, fused_size: int | Size = 16,
-                 padding: str = "", layer_scale: float | None = 1e-5, in_chans: int = 3, num_classes: int = 1000,
-                 global_pool: str | None = "avg", drop_rate: float = 0.0, drop_path_rate: float = 0.0):  # fmt: skip
+    def __init__(self, stages: Sequence[Sequence[str]], stem_size: int = 64, stem_bias: bool = True, width: float = 1.0,
+                 num_features: int = 2048, fuse: bool = True, fused_size: int | Size = 16,
+                 padding: Literal["", "same"] = "", layer_scale: float | None = 1e-5, in_chans: int = 3,
+                 num_classes: int = 1000, global_pool: str | None = "avg", drop_rate: float = 0.0,
+                 drop_path_rate: float = 0.0):  # fmt: skip
         super().__init__(num_classes, in_chans)
         norm = get_norm_act("rmsnorm2d", ACT)
         common = Common(norm, ACT, padding, None, None, None, False, layer_scale)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Literal
 
 from torch import Tensor, nn
 
@@ -37,13 +38,14 @@ class MobileTrunk(ImageModel):
 
     def __init__(self, stages: Sequence[Sequence[str]], stem_size: int = 32, stem_kernel: int = 3,
                  fix_stem: bool = False, num_features: int = 1280, width: float = 1.0, divisor: int = 8,
-                 round_limit: float = 0.9, depth: float | Sequence[float] = 1.0, depth_rounding: str = "ceil",
-                 experts: int = 1, group_size: int | None = None, norm: str = "batchnorm",
-                 norm_group: int | None = None, eps: float | None = None, act: str = "relu", aa: str | None = None,
-                 padding: str = "", gate: str = "se", gate_act: str | None = None, gate_fn: str = "sigmoid",
-                 gate_round: float | None = None, gate_from_expanded: bool = False, layer_scale: float | None = None,
-                 in_chans: int = 3, num_classes: int = 1000, global_pool: str = "avg", output_stride: int = 32,
-                 drop_rate: float = 0.0, drop_path_rate: float = 0.0, pruned: str | None = None):  # fmt: skip
+                 round_limit: float = 0.9, depth: float | Sequence[float] = 1.0,
+                 depth_rounding: Literal["ceil", "round"] = "ceil", experts: int = 1, group_size: int | None = None,
+                 norm: str = "batchnorm", norm_group: int | None = None, eps: float | None = None, act: str = "relu",
+                 aa: str | None = None, padding: Literal["", "same"] = "", gate: str = "se",
+                 gate_act: str | None = None, gate_fn: str = "sigmoid", gate_round: float | None = None,
+                 gate_from_expanded: bool = False, layer_scale: float | None = None, in_chans: int = 3,
+                 num_classes: int = 1000, global_pool: str = "avg", output_stride: int = 32, drop_rate: float = 0.0,
+                 drop_path_rate: float = 0.0, pruned: str | None = None):  # fmt: skip
         super().__init__(num_classes, in_chans)
         self.drop_rate = drop_rate
         options = {key: value for key, value in dict(eps=eps, group_size=norm_group).items() if value is not None}

@@ -6,6 +6,7 @@ Named after its report and weights (timm/cpubone_*, the hub), of which we know n
 from collections import OrderedDict
 from collections.abc import Sequence
 from functools import partial
+from typing import Literal
 
 from torch import Tensor, nn
 
@@ -81,7 +82,7 @@ class CPUBone(HiddenHead, ImageModel):
     layer_groups = {"stem": r"^stem", "blocks": r"^stages\.(\d+)"}
 
     def __init__(self, widths: Sequence[int] = (16, 32, 64, 128, 256), depths: Sequence[int] = (0, 1, 1, 3, 4),
-                 head_widths: Sequence[int] = (1536, 1600), norms: str = "last",
+                 head_widths: Sequence[int] = (1536, 1600), norms: Literal["all", "depth", "last"] = "last",
                  mlp_ratio: float = 4, expand: float | None = None, block_expand: float = 4, stem_expand: float = 4,
                  num_classes: int = 1000, in_chans: int = 3, global_pool: str = "avg", drop_rate: float = 0.0,
                  proj_drop_rate: float = 0.1, drop_path_rate: float = 0.0):  # fmt: skip

@@ -6,7 +6,7 @@ attention in windows and on a grid stands in `multi_axis.py`.
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
@@ -200,15 +200,17 @@ class MaxxVit(ImageModel):
 
     def __init__(self, img_size: int | Size = 224, dims: Sequence[int] = (64, 128, 256, 512),
                  depths: Sequence[int] = (2, 2, 5, 2), blocks: Sequence[str] = ("M", "M", "M", "M"),
-                 stem_dims: Sequence[int] = (32, 64), stem_bias: bool = False, conv: str = "mbconv", act: str = "silu",
-                 eps: float = 1e-5, padding: str = "", conv_bias: bool = False, pre_norm_act: bool = False,
-                 expand_output: bool = False, pool_stride: bool = False, pool: str = "avg2", gate_early: bool = False,
-                 gate_ratio: float = 0.25, gate_act: str = "silu", conv_scale: float = 1e-6, rel_pos: str = "bias",
-                 rel_pos_dim: int = 512, head_first: bool = True, expand_first: bool = False,
+                 stem_dims: Sequence[int] = (32, 64), stem_bias: bool = False,
+                 conv: Literal["mbconv", "convnext"] = "mbconv", act: str = "silu", eps: float = 1e-5,
+                 padding: Literal["", "same"] = "", conv_bias: bool = False, pre_norm_act: bool = False,
+                 expand_output: bool = False, pool_stride: bool = False, pool: Literal["avg2", "max", "avg3"] = "avg2",
+                 gate_early: bool = False, gate_ratio: float = 0.25, gate_act: str = "silu", conv_scale: float = 1e-6,
+                 rel_pos: str = "bias", rel_pos_dim: int = 512, head_first: bool = True, expand_first: bool = False,
                  shortcut_bias: bool = True, block_attn: bool = True, layer_scale: float | None = None,
                  attn_norm: str = "layernorm2d", attn_eps: float = 1e-6, attn_act: str = "gelu",
-                 head_hidden: int | None = None, init: str = "fans", num_classes: int = 1000, in_chans: int = 3,
-                 global_pool: str = "avg", drop_rate: float = 0.0, drop_path_rate: float = 0.0):  # fmt: skip
+                 head_hidden: int | None = None, init: Literal["normal", "fans"] = "fans", num_classes: int = 1000,
+                 in_chans: int = 3, global_pool: str = "avg", drop_rate: float = 0.0,
+                 drop_path_rate: float = 0.0):  # fmt: skip
         super().__init__(num_classes, in_chans)
         self.img_size = pair(img_size)
         check_multiple(self.img_size)
@@ -306,6 +308,8 @@ def check_multiple(img_size: Size) -> None:
 def kinds_of(text: str, depth: int) -> list[str]:
     """Kinds of a stage's blocks, the last repeated: ("C T", 3) -> C, T, T."""
     kinds = text.split()
+    if not kinds or not {*kinds} <= {"C", "T", "M", "PM"}:
+        raise ValueError(f"blocks are C, T, M and PM, as 'C T' for a stage, not {text!r}")
     return kinds + [kinds[-1]] * (depth - len(kinds))
 
 

@@ -2,7 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -112,9 +112,9 @@ class Nest(ImageModel):
 
     def __init__(self, img_size: int | Size = 224, patch_size: int = 4, embed_dims: Sequence[int] = (96, 192, 384),
                  depths: Sequence[int] = (2, 2, 8), num_heads: Sequence[int] = (3, 6, 12), mlp_ratio: float = 4.0,
-                 pad_type: str = "", num_classes: int = 1000, in_chans: int = 3, global_pool: str = "avg",
-                 drop_rate: float = 0.0, proj_drop_rate: float = 0.0, attn_drop_rate: float = 0.0,
-                 drop_path_rate: float = 0.5):  # fmt: skip
+                 pad_type: Literal["", "same"] = "", num_classes: int = 1000, in_chans: int = 3,
+                 global_pool: str = "avg", drop_rate: float = 0.0, proj_drop_rate: float = 0.0,
+                 attn_drop_rate: float = 0.0, drop_path_rate: float = 0.5):  # fmt: skip
         super().__init__(num_classes, in_chans)
         self.patch_size, self.count = patch_size, len(depths)
         self.img_size = self.checked(pair(img_size))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,9 +12,9 @@ import imgzoo
 from imgzoo.errors import OptionError
 from imgzoo.options import parameters_of
 from imgzoo_archs_cnn import resnet
-from imgzoo_layers.norm import get_norm
 from imgzoo_timm.layers._act import get_act_layer
 from imgzoo_timm.layers._attention import DiffAttention
+from imgzoo_timm.layers._norm_names import get_norm_layer
 
 from ._families import Bridge
 from ._networks import network_class
@@ -54,12 +55,18 @@ def give_parts(model: Any, own: dict[str, Any], loaded: bool) -> None:
     spec = imgzoo.get_spec(model.name)
     defaults = {key: each.default for key, each in parameters_of(spec.load())[0].items()}
     made = {**defaults, **spec.kwargs, **model.model_args}
+    if "mlp" not in made:
+        raise OptionError(f"{model.name} has parts of its own, and none of {' or '.join(own)}: leave that out, and say "
+                          "what its parts do by mlp_ratio, num_heads and act_layer")  # fmt: skip
+    if "embed_layer" in own and type(model).make_patch_embed is not VisionTransformer.make_patch_embed:
+        raise OptionError(f"{model.name} has patches of its backbone, and no other embed_layer: leave that out, or "
+                          "take a network whose patches are of the image, as vit_small_patch16_224")  # fmt: skip
     if made["block"] not in BLOCKS or (made["mlp"] != "mlp" and "mlp_layer" not in own):
         raise OptionError(f"{model.name} has blocks whose parts are not replaced one by one: give block_fn={Block!r}, "
                           "or a class that derives from it, and mlp_layer, too")  # fmt: skip
     before = {name: getattr(model, name).state_dict() for name in ("blocks", "patch_embed")}
     act, norm = made["act"], made["norm"]
-    norm = get_norm(norm, eps=made["eps"]) if isinstance(norm, str) else norm
+    norm = partial(get_norm_layer(norm), eps=made["eps"]) if isinstance(norm, str) else norm
     given = {**made, "patch_size": model.patch_size, "img_size": model.img_size, "init_values": made["layer_scale"],
              "block_fn": BLOCKS[made["block"]], "norm_layer": norm,
              "act_layer": get_act_layer(act)}  # fmt: skip
