@@ -126,6 +126,20 @@ def test_what_cannot_be_told_here_is_named(given, message):
         translated(SPEC, given)
 
 
+def test_norms_of_two_epsilons_are_named_with_one():
+    """A norm before an activation has another one in the field than a norm alone, which one option cannot say."""
+    mixed = SPEC._replace(family="sknet")
+    for value in ("layernorm2d", part("LayerNorm2d")):
+        with pytest.raises(OptionError, match=r"give one for all, as norm_layer=partial"):
+            translated(mixed, {"norm_layer": value})
+        assert translated(SPEC, {"norm_layer": value})["norm"] == "layernorm2d"
+    assert translated(mixed, {"norm_layer": partial(part("LayerNorm2d"), eps=0.1)}) == {
+        "norm": "layernorm2d",
+        "eps": 0.1,
+    }
+    assert translated(mixed, {"norm": "layernorm2d"}) == {"norm": "layernorm2d"}
+
+
 def test_a_word_that_the_constructor_takes_means_what_it_says_there():
     class Own:
         def __init__(self, layers=1, depths=2):

@@ -115,6 +115,9 @@ EPS = {
 ACTING = {"cspnet", "cspnext", "densenet", "efficientnet", "hardcorenas", "lcnetv2", "mobilenetv3"}
 """Families whose norms all have an activation behind them: the form of LayerNorm2d for that has 1e-5."""
 
+MIXED = {"mobilenetv5", "sknet", "xception_aligned"}
+"""Families of which some norms have an activation behind them: two epsilons, of which one option cannot speak."""
+
 
 def translated(spec: ModelSpec, given: Mapping[str, Any]) -> dict[str, Any]:
     """Options as the constructor calls them; those it does not know in either spelling are left as they are.
@@ -187,6 +190,10 @@ def _part(
     name = names.get(plain(written(value, but=brought)))
     if name is None and option not in PARTS:
         raise _no_counterpart(spec, word, written(value), names)
+    if name == "layernorm2d" and spec.family in MIXED and "eps" not in _bound(value):
+        raise OptionError(f"{spec.name}: {word}={written(value)} has one epsilon before activations in the field, and "
+                          f"another elsewhere: give one for all, as {word}=partial(LayerNorm2d, eps=1e-6), or say "
+                          f"{option}={name!r}")  # fmt: skip
     table = spec.spelling.get(word)
     settings = table.get(name) if isinstance(table, dict) else None
     yield from (settings or {option: name or value}).items()
