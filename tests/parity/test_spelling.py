@@ -183,6 +183,8 @@ CASES = {
     "fastvit": ("fastvit_t8", {"repmixer_kernel_size": 5}),
     "beit, gated": ("beit_base_patch16_224", {"depth": 2, "embed_dim": 96, "num_heads": 3, "swiglu_mlp": True}),
     "beit, no biases": ("beit_base_patch16_224", {"depth": 2, "embed_dim": 96, "num_heads": 3, "qkv_bias": False}),
+    "naflex, corners": ("naflexvit_base_patch16_gap", {**ROPED, "img_size": 160, "pos_embed_align_corners": True,
+                                                       "pos_embed_interp_mode": "bilinear"}),
     "tnt, finer": ("tnt_s_legacy_patch16_224", {"depth": 2, "first_stride": 2}),
     "tnt, coarser": ("tnt_s_patch16_224", {"depth": 2, "first_stride": 8}),
     "volo, one class block": ("volo_d1_224", {"post_layers": ["ca"]}),
@@ -267,3 +269,17 @@ def test_patches_of_other_sizes(size):
         want = peer(patches, patch_coord=coordinates, patch_valid=valid)
         got = ours((patches, coordinates, valid))
     assert (got - want).abs().max() <= TOLERANCE * want.abs().max().clamp(min=1)
+
+
+@pytest.mark.parametrize("square", [False, True])
+def test_factorized_tables_are_stretched_without_corners(square):
+    options = {**ROPED, "pos_embed_align_corners": True, "pos_embed_ar_preserving": square}
+    peer, ours = (model.double() for model in pair("naflexvit_base_patch16_parfac_gap", **options))
+    x = torch.randn(1, 3, 224, 320, generator=torch.Generator().manual_seed(0)).double()
+    patches = torch.randn(2, 12, 768, generator=torch.Generator().manual_seed(1)).double()
+    valid = torch.arange(12) < torch.tensor([[12], [8]])
+    coordinates = torch.cartesian_prod(torch.arange(3), torch.arange(4)) * valid[..., None]
+    with torch.no_grad():
+        torch.testing.assert_close(ours(x), peer(x), rtol=0, atol=1e-8)
+        want = peer(patches, patch_coord=coordinates, patch_valid=valid)
+        torch.testing.assert_close(ours((patches, coordinates, valid)), want, rtol=0, atol=1e-8)

@@ -85,6 +85,21 @@ def test_a_mask_reaches_the_attention():
         same_tensors(mine(x, attn_mask=mask), other(x, attn_mask=mask))
 
 
+@pytest.mark.parametrize("name", ["vit_dwee_patch16_reg1_gap_256", "vit_dpwee_patch16_reg1_gap_256",
+                                  "vit_pwee_patch16_reg1_gap_256", "vit_small_patch16_18x2_224",
+                                  "vit_xsmall_patch16_clip_224", "vit_tiny_r_s16_p8_224"])  # fmt: skip
+def test_a_mask_reaches_every_kind_of_block(name):
+    given = dict(depth=2, embed_dim=48, num_heads=3, num_classes=7)
+    mine, other = (make(name, **given) for make in both("models", "create_model"))
+    mine, other, _ = doubled(mine, other)
+    mine.load_state_dict(other.state_dict())
+    x = torch.randn(1, 3, *other.default_cfg["input_size"][1:], dtype=torch.float64)
+    with torch.no_grad():
+        count = other.forward_features(x).shape[1]
+        for how in (dict(attn_mask=torch.rand(count, count) > 0.3), dict(is_causal=True)):
+            same_tensors(mine(x, **how), other(x, **how), 1e-8)
+
+
 def derived(library):  # noqa: C901  (three classes)
     """Three networks as research code writes them, over one library or the other."""
     vit = importlib.import_module(f"{library}.models.vision_transformer")

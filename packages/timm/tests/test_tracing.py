@@ -81,3 +81,15 @@ def test_a_graph_of_a_network_of_patches_looks_at_an_image():
     x = torch.randn(1, 3, 64, 64)
     graph = feature_extraction.create_feature_extractor(model, {"norm": "tokens"})
     torch.testing.assert_close(graph(x)["tokens"], model.forward_features(x))
+
+
+@pytest.mark.parametrize("name", ["vit_dwee_patch16_reg1_gap_256", "vit_dpwee_patch16_reg1_gap_256",
+                                  "vit_pwee_patch16_reg1_gap_256", "vit_small_patch16_18x2_224"])  # fmt: skip
+def test_a_mask_that_may_come_is_traced(name):
+    """Tracers see an argument where nobody gives one."""
+    model = timm.create_model(name, img_size=32, depth=2, embed_dim=48, num_heads=3, num_classes=7).eval()
+    traced, x = torch.fx.symbolic_trace(model), torch.randn(1, 3, 32, 32)
+    mask = torch.zeros(4 + model.num_prefix_tokens, 4 + model.num_prefix_tokens).triu(1) - 1.0
+    with torch.no_grad():
+        torch.testing.assert_close(traced(x), model(x))
+        torch.testing.assert_close(traced(x, mask), model(x, mask))

@@ -73,7 +73,7 @@ class NaFlexEmbeds(FlexiKernel, nn.Module):
     def position(self, grid: Size) -> Tensor:
         """What a grid of patches is given: (1, h * w, C)."""
         if self.factorized:
-            return factorized_rows(self.pos_embed_y, self.pos_embed_x, grid, *self.stretching[2:])
+            return factorized_rows(self.pos_embed_y, self.pos_embed_x, grid, self.stretching[3])
         return rows(self.pos_embed, grid, self.stretching)
 
     def of_patches(self, coordinates: Tensor, valid: Tensor) -> Tensor:
@@ -84,7 +84,7 @@ class NaFlexEmbeds(FlexiKernel, nn.Module):
         if square:
             sizes = sizes.amax(1, keepdim=True).expand(-1, 2)
         if self.factorized:
-            tables, how = (self.pos_embed_y[0], self.pos_embed_x[0]), ("linear", False, align_corners)
+            tables, how = (self.pos_embed_y[0], self.pos_embed_x[0]), ("linear", False, False)
         else:
             how = ("linear" if mode == "bilinear" else mode, antialias, align_corners)
             tables = (self.pos_embed[0], self.pos_embed[0].transpose(0, 1))
@@ -121,7 +121,7 @@ class NaFlexViT(TokenModel):
         pos_factorized: one table of rows and one of columns
         pos_mode: interpolation of the table
         pos_antialias: smooth the table where it shrinks
-        pos_align_corners: corners of the table lie on corners of the image
+        pos_align_corners: corners of the table lie on corners of the image; two factorized tables take no heed of it
         pos_square: fit the table to a square around the image
         any_patch_size: take patches of other sizes, (B, N, p, q, C), for which the kernels are resized
         dynamic_img_pad: pad images to whole patches
@@ -282,13 +282,13 @@ def rows(table: Tensor, grid: Size, stretching: tuple[str, bool, bool, bool]) ->
     return table[:, : grid[0], : grid[1]].flatten(1, 2)
 
 
-def factorized_rows(down: Tensor, across: Tensor, grid: Size, align_corners: bool, square: bool) -> Tensor:
+def factorized_rows(down: Tensor, across: Tensor, grid: Size, square: bool) -> Tensor:
     """Tables (1, h', C) and (1, w', C), stretched linearly and added: (1, h * w, C)."""
     parts = []
     for table, size in zip((down, across), grid, strict=True):
         length = max(grid) if square else size
         if length != table.shape[1]:
-            table = F.interpolate(table.transpose(1, 2).float(), length, mode="linear", align_corners=align_corners)
+            table = F.interpolate(table.transpose(1, 2).float(), length, mode="linear", align_corners=False)
             table = table.transpose(1, 2).to(down.dtype)
         parts.append(table[:, :size])
     return (parts[0][:, :, None] + parts[1][:, None]).flatten(1, 2)

@@ -98,13 +98,13 @@ class ParallelScalingBlock(Attending):
         self.ls = layer_scale_of(dim, layer_scale)
         self.drop_path = drop_path_of(drop_path)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
         y = self.in_proj(self.in_norm(x))
         h, qkv = y[..., : self.hidden], y[..., self.hidden :]
         if self.mlp_bias is not None:
             h = h + self.mlp_bias
         q, k, v = qkv.unflatten(2, (3, self.num_heads, self.head_dim)).permute(2, 0, 3, 1, 4).unbind(0)
-        a = self.attend(self.q_norm(q), self.k_norm(k), v)
+        a = self.attend(self.q_norm(q), self.k_norm(k), v, bias)
         y = self.attn_out_proj(a.transpose(1, 2).flatten(2)) + self.mlp_out_proj(self.mlp_drop(self.mlp_act(h)))
         return x + self.drop_path(self.ls(y))
 
@@ -126,7 +126,7 @@ class DiffParallelScalingBlock(DiffAttending):
         self.ls = layer_scale_of(dim, layer_scale)
         self.drop_path = drop_path_of(drop_path)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
         y = self.in_proj(self.in_norm(x))
         h, qkv = y[..., : self.hidden], y[..., self.hidden :]
         q, k, v = qkv.chunk(3, dim=2)
@@ -134,6 +134,7 @@ class DiffParallelScalingBlock(DiffAttending):
             self.q_norm(q.unflatten(2, (self.num_heads, 2, self.head_dim))),
             self.k_norm(k.unflatten(2, (self.num_heads, 2, self.head_dim))),
             v.unflatten(2, (self.num_heads, 2 * self.head_dim)),
+            bias,
         )
         a = (self.sub_norm(a) * (1 - self.lambda_init)).flatten(2)
         y = self.out_proj(torch.cat([a, self.mlp_drop(self.mlp_act(h))], dim=2))

@@ -106,11 +106,11 @@ class DiffAttending(Attending):
         first = (self.lambda_q1 * self.lambda_k1).sum().exp()
         return first - (self.lambda_q2 * self.lambda_k2).sum().exp() + self.lambda_init
 
-    def differ(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    def differ(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
         """Attend by two maps and subtract: q, k (B, N, H, 2, D), v (B, N, H, 2D) -> (B, N, H, 2D)."""
         q, k, v = q.permute(3, 0, 2, 1, 4), k.permute(3, 0, 2, 1, 4), v.transpose(1, 2)
-        second = self.weight().type_as(v) * self.attend(q[1], k[1], v)
-        return (self.attend(q[0], k[0], v) - second).transpose(1, 2)
+        second = self.weight().type_as(v) * self.attend(q[1], k[1], v, bias)
+        return (self.attend(q[0], k[0], v, bias) - second).transpose(1, 2)
 
 
 class DiffAttention(DiffAttending):
@@ -138,12 +138,13 @@ class DiffAttention(DiffAttending):
         self.proj_drop = nn.Dropout(proj_drop)
         self.sub_norm = RmsNorm(2 * self.head_dim, eps=1e-5)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
         q, k, v = self.qkv(x).chunk(3, dim=2)
         x = self.differ(
             self.q_norm(q.unflatten(2, (self.num_heads, 2, self.head_dim))),
             self.k_norm(k.unflatten(2, (self.num_heads, 2, self.head_dim))),
             v.unflatten(2, (self.num_heads, 2 * self.head_dim)),
+            bias,
         )
         x = self.sub_norm(x) * (1 - self.lambda_init)
         return self.proj_drop(self.proj(self.norm(x.flatten(2))))

@@ -173,6 +173,7 @@ class AttentionPoolPrr(attention_pool.AttentionPoolPrr):
         return self.post_norm(self.refined(self.pre_norm(x))).mean(1)
 
 
+@adapter
 @placed
 class DiffAttention(native.DiffAttention):
     def __init__(self, dim: int, num_heads: int = 8, qkv_bias: bool = False, qk_norm: bool = False,
@@ -186,9 +187,7 @@ class DiffAttention(native.DiffAttention):
                          norm_layer or nn.Identity, depth)  # fmt: skip
 
     def forward(self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False) -> Tensor:
-        if attn_mask is not None or is_causal:
-            raise ValueError("differential attention takes no mask here")
-        return super().forward(x)
+        return super().forward(x, self_attn_bias(x, attn_mask, is_causal, self.fused_attn))
 
 
 @placed

@@ -5,10 +5,21 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import torch
+import torch.fx
 from torch import Tensor
 
 from imgzoo.errors import OptionError
-from imgzoo_archs_transformer import beit, convit, eva, hiera, naflexvit, vision_transformer_relpos, xcit
+from imgzoo_archs_transformer import (
+    beit,
+    convit,
+    eva,
+    hiera,
+    naflexvit,
+    vision_transformer,
+    vision_transformer_relpos,
+    xcit,
+)
+from imgzoo_timm.layers._attention import self_attn_bias
 from imgzoo_timm.layers._base import adapter
 
 
@@ -67,6 +78,36 @@ class MaskedBlock(Passing, naflexvit.MaskedBlock):
 @adapter
 class RotaryBlock(Passing, naflexvit.RotaryBlock):
     carried = ("attn_mask", "rope")
+
+
+torch.fx.wrap("self_attn_bias")
+
+
+class Masked:
+    """In front of a block that attends in itself: a mask becomes what is added to its scores."""
+
+    def forward(self: Any, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False) -> Tensor:
+        return super().forward(x, self_attn_bias(x, attn_mask, is_causal, self.fused_attn))  # type: ignore[misc]
+
+
+@adapter
+class ParallelScalingBlock(Masked, vision_transformer.ParallelScalingBlock):
+    pass
+
+
+@adapter
+class DiffParallelScalingBlock(Masked, vision_transformer.DiffParallelScalingBlock):
+    pass
+
+
+@adapter
+class ParallelThingsBlock(vision_transformer.ParallelThingsBlock):
+    def forward(self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False) -> Tensor:
+        if attn_mask is None and not is_causal:
+            return super().forward(x)
+        masked: Any = [(each, each.attn(each.norm(x), attn_mask=attn_mask, is_causal=is_causal)) for each in self.attns]
+        x = x + torch.stack([each.drop_path(each.ls(y)) for each, y in masked]).sum(0)
+        return x + torch.stack([ffn(x) for ffn in self.ffns]).sum(0)
 
 
 @adapter

@@ -77,6 +77,12 @@ class ResPostBlock(native.ResPostBlock):
         for name in ("drop_path1", "drop_path2"):
             setattr(self, name, DropPath(drop_path) if drop_path > 0.0 else nn.Identity())
 
+    def forward(self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False) -> Tensor:
+        if attn_mask is None and not is_causal:
+            return super().forward(x)
+        x = x + self.drop_path1(self.norm1(self.attn(x, attn_mask=attn_mask, is_causal=is_causal)))
+        return x + self.drop_path2(self.norm2(self.mlp(x)))
+
 
 WORDS: dict[Any, Any] = {"": Attention, "attn": Attention, "diff": DiffAttention}
 """Words for attention."""
