@@ -320,14 +320,15 @@ def test_networks_of_ones_own_configurations_give_the_same_numbers(row):
 ATTRIBUTES = ["repvit_m0_9", "levit_128s", "efficientvim_m1", "pit_ti_224", "nest_tiny", "vit_tiny_r_s16_p8_224",
               "volo_d1_224", "xcit_nano_12_p16_224", "cait_xxs24_224", "swinv2_tiny_window8_256", "pvt_v2_b0",
               "samvit_base_patch16", "crossvit_9_240", "visformer_tiny", "focalnet_tiny_srf", "test_coatnet",
-              "mobileone_s1", "fastvit_mci1", "fastvit_t8", "naflexvit_base_patch16_gap"]  # fmt: skip
+              "mobileone_s1", "fastvit_mci1", "fastvit_t8", "naflexvit_base_patch16_gap",
+              "sequencer2d_s", "qwen3_vit_88m", "deepseek_vit_412m"]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", ATTRIBUTES)
 def test_networks_have_the_attributes_that_clients_read(name):
     with torch.device("meta"):
         mine, other = (create(name) for create in both("models", "create_model"))
-    for attribute in ("global_pool", "embed_dim", "num_features", "num_prefix_tokens", "num_reg_tokens"):
+    for attribute in ("global_pool", "embed_dim", "feature_dim", "num_features", "num_prefix_tokens", "num_reg_tokens"):
         wanted = getattr(other, attribute, None)
         if wanted is not None and not isinstance(wanted, nn.Module):
             assert getattr(mine, attribute) == wanted, attribute

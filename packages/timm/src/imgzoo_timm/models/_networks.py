@@ -94,6 +94,8 @@ class Network:
         widths = WIDTHS.get(family)
         if widths is not None and "embed_dim" not in self.__dict__:
             self.embed_dim = widths([level.channels for level in self.feature_info.levels])
+        if family in CHANNELS_LAST:
+            self.feature_dim = -1
         if self.channels_last and "output_fmt" not in self.__dict__:
             self.output_fmt = "NLC" if family in TOWERS else "NHWC"
         if "drop_rate" not in self.__dict__:
@@ -291,6 +293,8 @@ WIDTHS: dict[str, Callable[[list[int]], Any]] = {
 
 ANY_SIZE = {"crossvit", "efficientvit_msra", "vision_transformer_sam"}
 """Families whose networks take every image in the field, where ours take those of the size that they are told."""
+CHANNELS_LAST = {"deepseek_vit", "qwen3_vit", "sequencer"}
+"""Families that say where channels are in what `forward_features` gives."""
 TOWERS = {"deepseek_vit", "gemma4_vit", "qwen3_vit"}
 """Families that give tokens where others give maps."""
 
