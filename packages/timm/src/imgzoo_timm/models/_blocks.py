@@ -105,7 +105,8 @@ class ParallelThingsBlock(vision_transformer.ParallelThingsBlock):
     def forward(self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False) -> Tensor:
         if attn_mask is None and not is_causal:
             return super().forward(x)
-        masked: Any = [(each, each.attn(each.norm(x), attn_mask=attn_mask, is_causal=is_causal)) for each in self.attns]
+        attns: Any = self.attns
+        masked = [(each, each.attn(each.norm(x), attn_mask=attn_mask, is_causal=is_causal)) for each in attns]
         x = x + torch.stack([each.drop_path(each.ls(y)) for each, y in masked]).sum(0)
         return x + torch.stack([ffn(x) for ffn in self.ffns]).sum(0)
 

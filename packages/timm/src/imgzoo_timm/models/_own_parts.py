@@ -66,7 +66,9 @@ def give_parts(model: Any, own: dict[str, Any], loaded: bool) -> None:
                           "or a class that derives from it, and mlp_layer, too")  # fmt: skip
     before = {name: getattr(model, name).state_dict() for name in ("blocks", "patch_embed")}
     act, norm = made["act"], made["norm"]
-    norm = partial(get_norm_layer(norm), eps=made["eps"]) if isinstance(norm, str) else norm
+    if isinstance(norm, str):
+        kind: Any = get_norm_layer(norm)
+        norm = partial(kind, eps=made["eps"])
     given = {**made, "patch_size": model.patch_size, "img_size": model.img_size, "init_values": made["layer_scale"],
              "block_fn": BLOCKS[made["block"]], "norm_layer": norm,
              "act_layer": get_act_layer(act)}  # fmt: skip
