@@ -145,11 +145,6 @@ def test_info_prints_the_options():
     assert isinstance(CliRunner().invoke(command, ["adamw", "--kind", "optimizer", "--options"]).exception, UsageError)
 
 
-def test_a_hybrids_patch_is_a_multiple_of_its_backbones_stride():
-    with pytest.raises(UsageError, match="multiple of the backbone's stride 32, not 1"):
-        imgzoo.create_model("vit_small_r26_s32_224", device="meta", patch_size=1)
-
-
 UNSEEN = {"zero_init_last": "initial values", "zero_init_fc": "initial values",
           "fix_stem": "widths, where they are multiplied"}  # fmt: skip
 """Switches of constructors that change neither modules nor shapes of the catalog's networks, and what they change."""
