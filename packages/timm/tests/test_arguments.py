@@ -20,7 +20,7 @@ REASONS = {
         data/_dataset:IterableImageDataset.* data/_dataset:seed_worker layers/_config:_Switch.__exit__
         layers/_position:*.forward layers/_rotary:Rotary.tables models/__init__:checkpoint_filter_fn
         models/_extract:FeatureHooks.keep models/_features:take_forms
-        models/_features:ByChildren.* models/_initial:draw_plain
+        models/_features:ByChildren.* models/_initial:begin models/_initial:draw_plain
         scheduler/_schedulers:Scheduler._get_lr
         scheduler/_schedulers:PlateauLRScheduler.step_update task/_tasks:TrainingTask.* utils/_misc:ParseKwargs.__call__
         utils/_activations:avg_* models/_networks:load_adapters models/_vision_transformer:init_weights_vit_timm
