@@ -23,7 +23,7 @@ REASONS = {
         models/_features:ByChildren.* models/_initial:begin models/_initial:draw_plain
         scheduler/_schedulers:Scheduler._get_lr
         scheduler/_schedulers:PlateauLRScheduler.step_update task/_tasks:TrainingTask.* utils/_misc:ParseKwargs.__call__
-        utils/_activations:avg_* models/_networks:load_adapters models/_vision_transformer:init_weights_vit_timm
+        utils/_activations:avg_* models/_networks:load_adapters
         *:<lambda>
     """,
     "only tensors are read, by torch's own reader: nothing in a file is run": """
