@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import operator
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -25,6 +26,8 @@ from .kernel import Kernel
 SHIPPED = Path(__file__).with_name("compiled")
 """Where a wheel has the loops compiled."""
 DTYPE = operator.attrgetter("dtype")
+PART = 1 << 19
+"""Elements that a thread takes at once."""
 SUMS = 5
 """Numbers of a row between the passes of `rows.c`: the sums p g, p p, g g, p u and u u."""
 
@@ -57,10 +60,23 @@ def _pool(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads, "imgzoo-optim")
 
 
-def share(work: Callable[[int], None], threads: int) -> None:
-    """Run `work(0)` to `work(threads - 1)` at once; the first here."""
-    others = [_pool(torch.get_num_threads()).submit(work, k) for k in range(1, threads)]
-    work(0)
+def share(work: Callable[[int], None], count: int, threads: int) -> None:
+    """Run `work(0)` to `work(count - 1)` by so many threads, this one among them; each takes the next that is left.
+
+    Nobody waits for a thread that a busy processor starts late: torch's own spin for a while after their work.
+    """
+    left = deque(range(count))
+
+    def take() -> None:
+        while left:
+            try:
+                k = left.popleft()
+            except IndexError:  # another took the last one
+                return
+            work(k)
+
+    others = [_pool(torch.get_num_threads()).submit(take) for _ in range(1, threads)]
+    take()
     for other in others:
         other.result()
 
@@ -154,9 +170,10 @@ def _share(function: Any, columns: Columns, *arguments: Any) -> None:
     sizes = (ctypes.c_long * count)(*map(Tensor.numel, columns[0]))
     total = sum(sizes)
     threads = min(torch.get_num_threads(), max(1, total // (1 << 15)))
-    bounds = [total * k // threads for k in range(threads + 1)]
+    parts = max(threads, total // PART) if threads > 1 else 1
+    bounds = [total * k // parts for k in range(parts + 1)]
 
     def work(k: int) -> None:
         function(count, addresses, sizes, *arguments, bounds[k], bounds[k + 1])
 
-    share(work, threads)
+    share(work, parts, threads)

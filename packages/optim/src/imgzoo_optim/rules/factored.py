@@ -32,25 +32,18 @@ def run_compiled(
     rows: Sequence[tuple[list[Tensor], float]], weight: float, eps: float, clip: float, decay: float
 ) -> None:
     """Step tensors (parameter, gradient, row and column moments) at their rates, shared among torch's threads."""
-    threads = min(torch.get_num_threads(), len(rows))
-    shares: list[list[int]] = [[] for _ in range(threads)]
-    sizes = [0] * threads
-    for i in sorted(range(len(rows)), key=lambda i: -rows[i][0][0].numel()):
-        least = sizes.index(min(sizes))
-        shares[least].append(i)
-        sizes[least] += rows[i][0][0].numel()
+    largest_first = sorted(rows, key=lambda row: -row[0][0].numel())
     function = compiled_step()
 
     def work(k: int) -> None:
-        for i in shares[k]:
-            tensors, rate = rows[i]
-            count, columns, *inner = tensors[0].shape
-            area = torch.Size(inner).numel()
-            room = torch.empty((columns + 3 * 64) * area, device="cpu")
-            pointers = [x.data_ptr() for x in (*tensors, room)]
-            function(*pointers, count, columns, area, weight, eps, clip, 1 - decay * rate, rate)
+        tensors, rate = largest_first[k]
+        count, columns, *inner = tensors[0].shape
+        area = torch.Size(inner).numel()
+        room = torch.empty((columns + 3 * 64) * area, device="cpu")
+        pointers = [x.data_ptr() for x in (*tensors, room)]
+        function(*pointers, count, columns, area, weight, eps, clip, 1 - decay * rate, rate)
 
-    kernels.share(work, threads)
+    kernels.share(work, len(rows), min(torch.get_num_threads(), len(rows)))
 
 
 def pieces(x: Tensor) -> list[Tensor]:
