@@ -189,6 +189,7 @@ CASES = {
     "tnt, coarser": ("tnt_s_patch16_224", {"depth": 2, "first_stride": 8}),
     "volo, one class block": ("volo_d1_224", {"post_layers": ["ca"]}),
     "volo, three class blocks": ("volo_d1_224", {"post_layers": ["ca", "ca", "ca"]}),
+    "volo, one classifier": ("volo_d1_224", {"use_aux_head": False}),
     "convnext, both scales": ("test_convnext", {"use_grn": True}),
     "convnext v2, scaled": ("convnextv2_atto", {"ls_init_value": 0.1}),
     "regnet, pooled": ("regnetx_002", {"downsample": "avg"}),

@@ -107,6 +107,7 @@ class VOLO(ImageModel):
     Args:
         stem_dim: channels inside the stem
         class_blocks: blocks in which the class token asks the patches
+        aux_head: the second classifier, without which the logits are those of the first alone
     """
 
     exchanged = (Norms("layernorm"), Biases(("*.attn.q*", "*.attn.v", "*.attn.kv")))
@@ -122,8 +123,9 @@ class VOLO(ImageModel):
     def __init__(self, img_size: int | Size = 224, layers: Sequence[int] = (4, 4, 8, 2),
                  embed_dims: Sequence[int] = (192, 384, 384, 384), num_heads: Sequence[int] = (6, 12, 12, 12),
                  mlp_ratio: float = 3.0, stem_dim: int = 64, class_blocks: int = 2, patch_size: int = 8,
-                 num_classes: int = 1000, in_chans: int = 3, global_pool: str = "token", drop_rate: float = 0.0,
-                 pos_drop_rate: float = 0.0, attn_drop_rate: float = 0.0, drop_path_rate: float = 0.0):  # fmt: skip
+                 aux_head: bool = True, num_classes: int = 1000, in_chans: int = 3, global_pool: str = "token",
+                 drop_rate: float = 0.0, pos_drop_rate: float = 0.0, attn_drop_rate: float = 0.0,
+                 drop_path_rate: float = 0.0):  # fmt: skip
         super().__init__(num_classes, in_chans)
         self.img_size = pair(img_size)
         self.patch = patch_size // 2  # the stem halves the image
@@ -153,7 +155,7 @@ class VOLO(ImageModel):
         self.num_features = self.head_hidden_size = dim
         asking = [ClassAttention(dim, num_heads[-1], attn_drop_rate) for _ in range(class_blocks)]
         self.post_network = nn.Sequential(*(block(ClassBlock, attn, dim) for attn in asking))
-        self.aux_head = linear_or_none(dim, num_classes)
+        self.aux_head = linear_or_none(dim, num_classes) if aux_head else None
         self.norm = nn.LayerNorm(dim)
         self.head_drop = nn.Dropout(drop_rate)
         self.head = linear_or_none(dim, num_classes)
@@ -198,8 +200,10 @@ class VOLO(ImageModel):
         if pre_logits or self.num_classes == 0:
             return pooled
         logits = self.head(pooled)
+        if self.aux_head is None or self.global_pool == "":
+            return logits
         patches = x if self.cls_token is None else x[:, 1:]
-        return logits if self.global_pool == "" else logits + 0.5 * self.aux_head(patches).amax(1)
+        return logits + 0.5 * self.aux_head(patches).amax(1)
 
     def pool_kind(self) -> str:
         return self.global_pool
