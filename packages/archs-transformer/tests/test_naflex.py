@@ -101,6 +101,12 @@ def test_patches_export_with_any_batch_and_length():
     torch.testing.assert_close(program.module()(others), model(others), rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("rope, named", [(None, False), ("axial", False), ("mixed", True)])
+def test_angles_that_are_learned_have_no_decay(rope, named):
+    model = imgzoo.create_model("naflexvit_base_patch16_gap", device="meta", depth=1, rope=rope)
+    assert ("rope.freqs" in model.no_weight_decay()) is ("rope.freqs" in dict(model.named_parameters())) is named
+
+
 ROPE = [dict(rope="axial", rope_reference=(8, 8)), dict(rope="mixed"), dict(rope="dinov3", rope_halves=True),
         dict(rope="mrope", rope_sections=(2, 1, 1))]  # fmt: skip
 

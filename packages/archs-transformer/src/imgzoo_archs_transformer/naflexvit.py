@@ -129,7 +129,7 @@ class NaFlexViT(TokenModel):
     """
 
     layer_groups = {"stem": r"^embeds", "blocks": [(r"^blocks\.(\d+)", None), (r"^norm", (99999,))]}
-    no_decay = ("embeds.pos_embed", "embeds.cls_token", "embeds.reg_token", "rope.freqs")
+    no_decay = ("embeds.pos_embed", "embeds.cls_token", "embeds.reg_token")
     pools = (*TokenModel.pools, "map")
     takes_patches = True
 
@@ -165,6 +165,8 @@ class NaFlexViT(TokenModel):
             self.rope = rotary_of(rope, dim // num_heads, depth, num_heads, self.grid, rope_theta, rope_reference,
                                   rope_shift, rope_columns_first, rope_halves, rope_sections,
                                   (rope_random_shift, rope_jitter, rope_rescale))  # fmt: skip
+            if rope == "mixed":
+                self.no_decay = (*self.no_decay, "rope.freqs")
             make_attn = partial(RotaryAttention, *make_attn.args, **make_attn.keywords, prefix=self.num_prefix_tokens,
                                 halves=rope_halves or rope == "mrope")  # fmt: skip
         make_block: Any = MaskedBlock if rope is None else RotaryBlock
