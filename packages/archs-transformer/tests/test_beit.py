@@ -16,6 +16,7 @@ def test_positions_are_added_to_tokens(name):
     plain = imgzoo.create_model(name, **SMALL).eval()
     assert model.state_dict().keys() - plain.state_dict().keys() == {"pos_embed"} and plain.pos_embed is None
     assert 0.01 < model.pos_embed.std() < 0.03
+    assert "pos_embed" in model.no_weight_decay() and "pos_embed" not in plain.no_weight_decay()
     plain.load_state_dict(model.state_dict(), strict=False)
     x = torch.randn(1, 3, 32, 32)
     with torch.no_grad():

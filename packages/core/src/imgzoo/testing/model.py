@@ -327,7 +327,7 @@ def layers_are_grouped(subject: ModelSubject) -> None:
 
 
 def no_decay_names_parameters(subject: ModelSubject) -> None:
-    """What `no_decay` and `no_weight_decay` name is there, in this model or in another of the same class."""
+    """What `no_decay` and `no_weight_decay` name is there: in this model, another of the class, or its `tables`."""
     model = subject.create(device="meta")
     unknown = model.no_weight_decay() - {name for name, _ in model.named_parameters()}
     if unknown:
@@ -335,7 +335,7 @@ def no_decay_names_parameters(subject: ModelSubject) -> None:
     declared = next(cls for cls in type(model).__mro__ if "no_decay" in vars(cls))
     if declared.__module__.startswith("imgzoo.model"):
         return
-    left = _unmatched(model, set(model.no_decay)) - FOUND.get(declared, set())
+    left = _unmatched(model, set(model.no_decay)) - FOUND.get(declared, set()) - {*getattr(model, "tables", ())}
     for spec in _of_class(declared, subject.spec.plugin) if left else ():
         left = _unmatched(ModelSubject(spec).create(device="meta"), left)
         if not left:
