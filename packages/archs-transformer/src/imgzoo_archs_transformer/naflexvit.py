@@ -165,8 +165,6 @@ class NaFlexViT(TokenModel):
             self.rope = rotary_of(rope, dim // num_heads, depth, num_heads, self.grid, rope_theta, rope_reference,
                                   rope_shift, rope_columns_first, rope_halves, rope_sections,
                                   (rope_random_shift, rope_jitter, rope_rescale))  # fmt: skip
-            if rope == "mixed":
-                self.no_decay = (*self.no_decay, "rope.freqs")
             make_attn = partial(RotaryAttention, *make_attn.args, **make_attn.keywords, prefix=self.num_prefix_tokens,
                                 halves=rope_halves or rope == "mrope")  # fmt: skip
         make_block: Any = MaskedBlock if rope is None else RotaryBlock
@@ -193,6 +191,9 @@ class NaFlexViT(TokenModel):
             for depth, block in enumerate(blocks, start=1):
                 block.attn.proj.weight.div_((2 * depth) ** 0.5)
                 block.mlp.fc2.weight.div_((2 * depth) ** 0.5)
+
+    def no_weight_decay(self) -> set[str]:
+        return super().no_weight_decay() | {name for name, _ in self.named_parameters() if name.startswith("rope.")}
 
     def embed(self, x: Any) -> State:  # (B, 3, H, W), or patches (B, N, p * p * 3) -> (B, prefix + N, C)
         if is_patches(x):
