@@ -223,9 +223,10 @@ def test_arguments_in_another_order_or_of_another_kind_are_one_sentence() -> Non
 def test_numbers_of_numpy_are_saved_as_numbers(name: str) -> None:
     """They came from files and sums, and a saved state that holds them is refused where it is read with care."""
     weight = nn.Parameter(torch.ones(4, 4))
-    betas = {"betas": np.array([0.9, 0.95])} if name in ("adamw", "lamb") else {}
+    more: Any = {"betas": np.array([0.9, 0.95])} if name in ("adamw", "lamb") else {}
+    more |= {"lookahead_alpha": np.float64(0.5), "lookahead_k": np.int64(2)} if "lookahead" in name else {}
     given: Any = [{"params": [weight], "weight_decay": np.float32(0.5)}]
-    optimizer = create_optimizer(name, given, lr=np.float64(1e-3), **betas)
+    optimizer = create_optimizer(name, given, lr=np.float64(1e-3), **more)
     create_scheduler("cosine", optimizer, total=np.int64(10), warmup=np.int64(2)).apply(optimizer, 3)
     weight.grad = torch.ones(4, 4)
     optimizer.step()

@@ -310,13 +310,17 @@ class Optimizer(Eager, torch.optim.Optimizer):
         sign, last = -1.0 if group.get("maximize") else 1.0, float(self.decays_last(group))
         return [sign, l2, self.shrink(group), self.rate(group), last, *self.constants(group, t)]
 
+    def _kernel_for(self, group: dict[str, Any], columns: list[list[Tensor]]) -> Kernel | None:
+        """The rule's kernel, where it has all the state there is, and constants that are numbers."""
+        kernel = self.kernel
+        if kernel is None or len(kernel.state) != len(columns) - 2 or torch.compiler.is_compiling():
+            return None
+        return None if isinstance(self.lr(group), Tensor) else kernel
+
     def _compiled(self, group: dict[str, Any], columns: list[list[Tensor]], t: Scalar) -> bool:
         """Make the step with the rule's compiled loop where that can be had; whether it was made."""
-        if self.kernel is None or self.sees_whole(group) or len(self.kernel.state) != len(columns) - 2:
-            return False
-        if torch.compiler.is_compiling() or isinstance(self.lr(group), Tensor):
-            return False
-        run = kernels.loop(self.kernel, True, columns)
+        kernel = None if self.sees_whole(group) else self._kernel_for(group, columns)
+        run = kernel and kernels.loop(kernel, True, columns)
         if run is None:
             return False
         run(columns, self._constants(group, t), self.factors(group))
@@ -324,10 +328,8 @@ class Optimizer(Eager, torch.optim.Optimizer):
 
     def _in_two_passes(self, group: dict[str, Any], columns: list[list[Tensor]], t: Scalar) -> bool:
         """Make the step of a `whole` rule with its compiled loops where they can be had; whether it was made."""
-        kernel = self.kernel
-        if kernel is None or not self.whole or group.get("caution") or len(kernel.state) != len(columns) - 2:
-            return False
-        if torch.compiler.is_compiling() or isinstance(self.lr(group), Tensor) or columns[0][0].device.type != "cpu":
+        kernel = self._kernel_for(group, columns) if self.whole and not group.get("caution") else None
+        if kernel is None or columns[0][0].device.type != "cpu":
             return False
         functions = kernels.two_passes(kernel) if kernels.fits(columns) else None
         if functions is None:
@@ -364,13 +366,11 @@ class Optimizer(Eager, torch.optim.Optimizer):
 
     def _kernel_direction(self, block: Block, group: dict[str, Any]) -> list[Tensor]:
         """The steps of a block of a `whole` rule, from its compiled loop; empty where that cannot be had."""
-        kernel = self.kernel
-        if kernel is None or len(kernel.state) != len(block.state):
-            return []
-        if torch.compiler.is_compiling() or group.get("maximize") or self.factors(group) is not None:
-            return []
         columns = [block.params, block.grads, *block.state]
-        run = None if isinstance(self.lr(group), Tensor) else kernels.loop(kernel, False, columns)
+        kernel = self._kernel_for(group, columns)
+        if kernel is None or group.get("maximize") or self.factors(group) is not None:
+            return []
+        run = kernels.loop(kernel, False, columns)
         if run is None:
             return []
         steps = self._workspace(block)

@@ -207,9 +207,9 @@ def create_optimizer(
     short = name.lower().removeprefix(PREFIX)
     spec = registry("optimizers").resolve(short)
     build = spec.load()
+    options = {key: plain(value) for key, value in options.items()}
     outer = {key: options.pop(key) for key in LOOKAHEAD if key in options} if name.lower().startswith(PREFIX) else {}
     check_names(f"optimizer '{name}'", build, options, {"lr", "weight_decay", "momentum"})
-    options = {key: plain(value) for key, value in options.items()}
     lr, weight_decay, momentum, layer_decay = map(plain, (lr, weight_decay, momentum, layer_decay))
     given = {**spec.kwargs, **options, "weight_decay": weight_decay}
     if lr is not None:
@@ -229,8 +229,8 @@ def create_optimizer(
         "fallback": fallback,
         "fallback_no_weight_decay": fallback_no_weight_decay,
         "layer_decay": layer_decay,
-        "layer_decay_min_scale": layer_decay_min_scale,
-        "layer_decay_no_opt_scale": layer_decay_no_opt_scale,
+        "layer_decay_min_scale": plain(layer_decay_min_scale),
+        "layer_decay_no_opt_scale": plain(layer_decay_no_opt_scale),
     }
     groups = _groups(model_or_params, weight_decay, param_group_fn, plan)
     if "fused" in spec.traits and _can_fuse(build, groups, given):

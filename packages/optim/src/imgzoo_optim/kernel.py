@@ -9,6 +9,7 @@ COMMON = ("sign", "l2", "shrink", "rate", "last")
 """Constants every loop has: gradient's sign, L2 decay, decoupled decay and whether it comes last, learning rate."""
 LOOP = Path(__file__).with_name("loop.c").read_text(encoding="utf-8")
 ROWS = Path(__file__).with_name("rows.c").read_text(encoding="utf-8")
+ELEMENT = "float p = P[i], g = K[0] * G[i] + K[1] * p, u;"
 APPLY = "P[i] = K[4] != 0.0f ? (p - K[3] * u) * K[2] : p * K[2] - K[3] * u;"
 RETURN = "U[i] = u;"
 
@@ -41,7 +42,7 @@ class Kernel(NamedTuple):
         macros = {
             "COLUMNS": 2 + len(names),
             "OPEN": " ".join(opened),
-            "LOAD": " ".join(f"float {name} = S_{name}[i];" for name in self.state),
+            "LOAD": " ".join([ELEMENT, *(f"float {name} = S_{name}[i];" for name in self.state)]),
             "STORE": " ".join(f"S_{name}[i] = {name};" for name in self.state),
             **lines,
         }

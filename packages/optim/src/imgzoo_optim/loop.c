@@ -1,6 +1,6 @@
 /* An update rule over parallel lists of tensors, in one pass over memory. What the rule is stands in macros before this
-   text (see kernels.py): COLUMNS tensors a parameter, OPEN its state and constants, LOAD, BODY and STORE an element,
-   FINISH with the step u. K holds the constants, of which the first five are every rule's. */
+   text (see kernel.py): COLUMNS tensors a parameter, OPEN its state and constants, LOAD an element (p, g, its state),
+   BODY and STORE it, FINISH with the step u. K holds the constants, of which the first five are every rule's. */
 #include <math.h>
 #include <string.h>
 
@@ -24,7 +24,6 @@ void run(long count, float **tensors, const long *sizes, const float *factors, c
         OPEN
         #pragma GCC ivdep
         for (long i = from; i < to; i++) {
-            float p = P[i], g = K[0] * G[i] + K[1] * p, u;
             LOAD
             BODY
             STORE

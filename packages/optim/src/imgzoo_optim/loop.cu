@@ -16,7 +16,6 @@ extern "C" __global__ void run(float **tensors, const long long *sizes, const in
     OPEN
     #pragma unroll 4
     for (long long i = from + threadIdx.x; i < to; i += blockDim.x) {
-        float p = P[i], g = K[0] * G[i] + K[1] * p, u;
         LOAD
         BODY
         STORE

@@ -25,9 +25,8 @@ static void sums(float **row, const float *K, long from, long to, double *found)
     OPEN
     #pragma omp simd reduction(+ : sum_pg, sum_pp, sum_gg, sum_pu, sum_uu)
     for (long i = from; i < to; i++) {
-        float p = P[i], g = K[0] * G[i] + K[1] * p, u;
-        const float gradient = g;
         LOAD
+        const float gradient = g;
         BODY
         STEP
         STORE
@@ -52,7 +51,6 @@ static void change(float **row, const float *K, long from, long to, const float 
     OPEN
     #pragma GCC ivdep
     for (long i = from; i < to; i++) {
-        float p = P[i], g = K[0] * G[i] + K[1] * p, u;
         LOAD
         STEP
         P[i] = found[0] * p - found[2] * (u - found[1] * p);
