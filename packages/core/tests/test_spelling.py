@@ -20,6 +20,14 @@ class Net:
         pass
 
 
+class ActingNet(Net):
+    norms_act = True
+
+
+class MixedNet(Net):
+    norms_act = None
+
+
 SPELLING = {
     "levels": ["level"],
     "block_fn": {"Block": {"block": "block"}, "PostBlock": {"block": "post", "layer_scale": None}},
@@ -128,11 +136,13 @@ def test_what_cannot_be_told_here_is_named(given, message):
 
 def test_norms_of_two_epsilons_are_named_with_one():
     """A norm before an activation has another one in the field than a norm alone, which one option cannot say."""
-    mixed = SPEC._replace(family="sknet")
+    mixed = SPEC._replace(target=f"{__name__}:MixedNet")
     for value in ("layernorm2d", part("LayerNorm2d")):
         with pytest.raises(OptionError, match=r"give one for all, as norm_layer=partial"):
             translated(mixed, {"norm_layer": value})
-        assert translated(SPEC, {"norm_layer": value})["norm"] == "layernorm2d"
+        assert translated(SPEC, {"norm_layer": value}) == {"norm": "layernorm2d", "eps": 1e-6}
+        acting = SPEC._replace(target=f"{__name__}:ActingNet")
+        assert translated(acting, {"norm_layer": value}) == {"norm": "layernorm2d", "eps": 1e-5}
     assert translated(mixed, {"norm_layer": partial(part("LayerNorm2d"), eps=0.1)}) == {
         "norm": "layernorm2d",
         "eps": 0.1,

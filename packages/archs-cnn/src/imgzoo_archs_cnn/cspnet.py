@@ -125,6 +125,7 @@ class CspNet(ImageModel):
     """
 
     exchanged = (Norms("batchnorm"),)
+    norms_act = True
     layer_groups = {
         "stem": r"^stem",
         "blocks": [

@@ -85,6 +85,7 @@ class CspNext(ImageModel):
     """
 
     exchanged = (Acts("silu"), Norms("batchnorm"))
+    norms_act = True
     layer_groups = {
         "stem": r"^stem",
         "blocks": [

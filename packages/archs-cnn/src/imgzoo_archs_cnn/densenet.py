@@ -64,6 +64,7 @@ class DenseNet(ImageModel):
     """
 
     exchanged = (Acts("relu"), Norms("batchnorm"))
+    norms_act = True
     parts = Parts(stem=(), stages=("features",), pool="global_pool", head="classifier")
     layer_groups = {
         "stem": r"^features\.(?:conv|norm)[012]\.",

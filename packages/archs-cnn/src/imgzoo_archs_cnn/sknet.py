@@ -119,6 +119,8 @@ class SKNet(ResNet):
         split_input: each kernel sees a part of the channels
     """
 
+    norms_act = None
+
     def __init__(self, block: str = "bottleneck", rd_ratio: float = 1.0 / 16, rd_divisor: int = 8,
                  split_input: bool = True, zero_init_last: bool = False, **options: Any):  # fmt: skip
         selection = dict(rd_ratio=rd_ratio, rd_divisor=rd_divisor, split_input=split_input)

@@ -108,6 +108,7 @@ class XceptionAligned(ImageModel):
     """
 
     exchanged = (Acts("relu"), Norms("batchnorm"))
+    norms_act = None
     parts = ImageModel.parts._replace(stages=("blocks",), norm=("act",))
     layer_groups = {"stem": r"^stem", "blocks": r"^blocks\.(\d+)"}
 

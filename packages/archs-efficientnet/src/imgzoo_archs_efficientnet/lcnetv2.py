@@ -78,6 +78,7 @@ class LCNetV2(ConvHead, ImageModel):
     """
 
     exchanged = (Acts("relu"), Norms("batchnorm"))
+    norms_act = True
     parts = Parts(pool="global_pool", head="classifier")
     layer_groups = {"stem": r"^stem", "blocks": r"^stages\.(\d+)\.(\d+)", "coarse": r"^stages\.(\d+)"}
     layout = "plain"

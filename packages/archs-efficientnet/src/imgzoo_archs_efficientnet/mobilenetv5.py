@@ -55,6 +55,7 @@ class MobileNetV5(ImageModel):
     """
 
     exchanged = (Acts("gelu_tanh"), Norms("rmsnorm2d"))
+    norms_act = None
     flat_levels = False
     parts = Parts(stem=("conv_stem",), stages=("blocks",), norm=("msfa",), pool="global_pool", head="classifier",
                   tail=("conv_head", "norm_head"))  # fmt: skip

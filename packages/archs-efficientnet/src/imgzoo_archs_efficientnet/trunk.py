@@ -35,6 +35,7 @@ class MobileTrunk(ImageModel):
 
     layout = "nhwc"
     flat_levels = False
+    norms_act = True
 
     def __init__(self, stages: Sequence[Sequence[str]], stem_size: int = 32, stem_kernel: int = 3,
                  fix_stem: bool = False, num_features: int = 1280, width: float = 1.0, divisor: int = 8,

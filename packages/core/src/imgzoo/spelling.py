@@ -112,12 +112,6 @@ EPS = {
 }  # fmt: skip
 """Epsilon of a norm that is named without one; of every other 1e-5."""
 
-ACTING = {"cspnet", "cspnext", "densenet", "efficientnet", "hardcorenas", "lcnetv2", "mobilenetv3"}
-"""Families whose norms all have an activation behind them: the form of LayerNorm2d for that has 1e-5."""
-
-MIXED = {"mobilenetv5", "sknet", "xception_aligned"}
-"""Families of which some norms have an activation behind them: two epsilons, of which one option cannot speak."""
-
 
 def translated(spec: ModelSpec, given: Mapping[str, Any]) -> dict[str, Any]:
     """Options as the constructor calls them; those it does not know in either spelling are left as they are.
@@ -190,7 +184,8 @@ def _part(
     name = names.get(plain(written(value, but=brought)))
     if name is None and option not in PARTS:
         raise _no_counterpart(spec, word, written(value), names)
-    if name == "layernorm2d" and spec.family in MIXED and "eps" not in _bound(value):
+    acts = getattr(spec.load(), "norms_act", False)
+    if name == "layernorm2d" and acts is None and "eps" not in _bound(value):
         raise OptionError(f"{spec.name}: {word}={written(value)} has one epsilon before activations in the field, and "
                           f"another elsewhere: give one for all, as {word}=partial(LayerNorm2d, eps=1e-6), or say "
                           f"{option}={name!r}")  # fmt: skip
@@ -203,7 +198,7 @@ def _part(
     for key, each in carried.items():
         if each == "eps" and key not in brought:
             of_torch = getattr(value, "__module__", "").startswith("torch.")
-            usual = 1e-5 if name == "layernorm2d" and spec.family in ACTING else EPS.get(name or "", 1e-5)
+            usual = 1e-5 if name == "layernorm2d" and acts else EPS.get(name or "", 1e-5)
             implied[each] = 1e-5 if of_torch else usual if name else _own_eps(value)
         elif each and key not in brought:
             implied[each] = parameters[each].default

@@ -24,6 +24,9 @@ class ImageModel(Leveled):
     """`stem`, `blocks` and, where it differs, `coarse`: regular expressions over parameter names."""
     no_decay: ClassVar[tuple[str, ...]] = ()
     """Globs of parameters that weight decay leaves alone, beside one-dimensional ones."""
+    norms_act: ClassVar[bool | None] = False
+    """True where every norm has an activation behind it, None where some have: of LayerNorm2d the field calls that by
+    the same name, with another epsilon."""
     layout: ClassVar[Literal["plain", "nhwc_eval", "nhwc"]] = "nhwc_eval"
     """Which eager batches on the CPU are laid out channels-last: none, those that no gradient follows, or all."""
 
