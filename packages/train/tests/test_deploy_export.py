@@ -10,6 +10,8 @@ from torch import nn
 from train_commands import fails
 
 from imgzoo import create_model, deploy
+from imgzoo.errors import UsageError
+from imgzoo_train import load_deployed
 from imgzoo_train.models.exporting import export
 from imgzoo_train.models.folding import fold_batch_norms, reparameterize
 
@@ -42,6 +44,60 @@ def test_deployed_models_answer_the_same(name):
     images = torch.randn(3, *model.pretrained_cfg["input_size"])
     with torch.no_grad():
         torch.testing.assert_close(deployed(images), model(images), rtol=1e-3, atol=1e-4)
+
+
+IMAGES = torch.zeros(2, 3, 160, 160)
+
+
+@pytest.mark.parametrize(("given", "message"), [
+    ({"example": IMAGES[:, :1]}, r"batch \(B, 3, H, W\) of float32, not \(2, 1, 160, 160\) of float32"),
+    ({"example": IMAGES[0]}, r"not \(3, 160, 160\) of float32"),
+    ({"example": IMAGES[:0]}, r"not \(0, 3, 160, 160\)"),
+    ({"example": IMAGES.double()}, "of float32, not .* of float64"),
+    ({"example": IMAGES.byte().numpy()}, "of float32, not .* of uint8"),
+    ({"example": "photo.png"}, "a batch of images, not str"),
+    ({"example": IMAGES + torch.nan}, "not finite"),
+    ({"tolerance": -1}, "tolerance is a number from 0, not -1"),
+    ({"tolerance": float("nan")}, "tolerance is a number from 0, not nan"),
+    ({"patience": "1"}, "patience is a number from 0, not '1'"),
+])  # fmt: skip
+def test_what_deploy_cannot_begin_with_is_told(given, message):
+    with pytest.raises(UsageError, match=message):
+        deploy(create_model("test_resnet"), **given)
+
+
+def test_an_example_may_be_of_numpy():
+    assert deploy(create_model("test_resnet"), example=IMAGES.numpy()).report["batch"] == 2
+
+
+@pytest.mark.parametrize("given", [None, "test_resnet", nn.Linear(2, 2)])
+def test_only_networks_of_imgzoo_are_deployed(given):
+    with pytest.raises(UsageError, match=f"imgzoo.create_model has made, not {type(given).__name__}$"):
+        deploy(given)
+
+
+def test_a_deployed_network_is_not_deployed_again():
+    with pytest.raises(UsageError, match="not Deployed: it is deployed already"):
+        deploy(deploy(create_model("test_resnet")))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_a_network_in_another_precision_stays_in_it(dtype, tmp_path):
+    model = create_model("test_resnet").to(dtype).eval()
+    deployed, images = deploy(model), torch.randn(2, 3, 160, 160).to(dtype)
+    assert deployed(images).dtype == dtype
+    again = load_deployed(deployed.save(tmp_path / "net.imgzoo"))
+    assert torch.equal(again(images), deployed(images))
+    for each in (deployed, again):
+        with pytest.raises(UsageError, match=f"of {str(dtype)[6:]}, not .* of float32"):
+            each(images.float())
+    with pytest.raises(UsageError, match=r"onnxruntime takes a network of float32, not .*call model.float\(\) first"):
+        deploy(model, "onnxruntime")
+
+
+def test_what_is_no_image_is_told_to_a_deployed_network():
+    with pytest.raises(UsageError, match=r"takes a batch \(B, 3, H, W\) of float32, not NoneType"):
+        deploy(create_model("test_resnet"))(None)
 
 
 def test_a_norm_whose_input_is_read_twice_is_not_folded():

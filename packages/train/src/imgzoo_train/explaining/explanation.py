@@ -15,6 +15,7 @@ from imgzoo.errors import UsageError, WeightsError
 from imgzoo.page import page, text
 from imgzoo_train.files.storage import check_file, make_folder, replace_file, replace_text
 from imgzoo_train.models.answers import place_of
+from imgzoo_train.models.modes import evaluating
 from imgzoo_train.models.parity import first_output
 from imgzoo_train.models.prediction import Predictor
 from imgzoo_train.reporting.parts import note, table
@@ -82,13 +83,14 @@ def explain(predictor: Predictor, path: Path, method: str, wanted: str | None = 
     if errors:
         raise UsageError(f"cannot read {path}: {errors[0]}")
     image = images[0][None].to(predictor.device)
-    with torch.inference_mode():
+    with evaluating(model), torch.inference_mode():
         output = first_output(model(image))
     row = predictor.named(answer.activate(output), 5)[0]
     if "error" in row:
         raise WeightsError(f"{path}: {row['error']}")
     index = int(output[0].argmax()) if index is None else index
-    relevance = METHODS[method](model, image.clone(), index).clamp_min(0)
+    with evaluating(model):
+        relevance = METHODS[method](model, image.clone(), index).clamp_min(0)
     mean, std = (torch.tensor(each).view(-1, 1, 1) for each in (predictor.config.mean, predictor.config.std))
     seen = (images[0].float() * std + mean).clamp(0, 1)
     seen = seen.expand(3, -1, -1) if len(seen) == 1 else seen[:3]

@@ -17,7 +17,7 @@ from imgzoo_train.engines.base import Run, checked_count
 from imgzoo_train.engines.choosing import engine_named
 from imgzoo_train.engines.files import Scratch, pack, unpack
 
-from .parity import Parity
+from .parity import Parity, named
 
 
 class Deployed(nn.Module):
@@ -57,8 +57,16 @@ class Deployed(nn.Module):
     def report(self) -> dict[str, Any]:
         return self.record["report"]
 
+    @property
+    def dtype(self) -> str:
+        """Of the images that it takes; files of before it was said take float32."""
+        return self.record.get("dtype", "float32")
+
     def forward(self, images: Any) -> Any:
-        given = images if isinstance(images, torch.Tensor) else torch.as_tensor(images)
+        try:
+            given = images if isinstance(images, torch.Tensor) else torch.as_tensor(images)
+        except (TypeError, ValueError, RuntimeError):
+            raise UsageError(f"{self._taken()}, not {type(images).__name__}") from None
         self._check(given)
         if self.network is not None:
             found = self.run(given)
@@ -80,15 +88,14 @@ class Deployed(nn.Module):
     def _check(self, images: torch.Tensor) -> None:
         """Raise `UsageError` for what the network cannot take."""
         size = self.record["input_size"]
-        fits = images.ndim == 4 and len(images) > 0 and images.shape[1] == size[0]
-        if self.network is None:
-            fits = fits and list(images.shape[1:]) == list(size) and images.dtype == torch.float32
-        if not (fits and images.is_floating_point()):
-            wanted = ", ".join(map(str, size)) if self.network is None else f"{size[0]}, H, W"
-            raise UsageError(
-                f"{self.name} deployed with {self.engine} takes a batch (B, {wanted}) of float32, not "
-                f"{tuple(images.shape)} of {str(images.dtype).removeprefix('torch.')}"
-            )
+        fits = images.ndim == 4 and len(images) > 0 and images.shape[1] == size[0] and named(images.dtype) == self.dtype
+        if not (fits and (self.network is not None or list(images.shape[1:]) == list(size))):
+            raise UsageError(f"{self._taken()}, not {tuple(images.shape)} of {named(images.dtype)}")
+
+    def _taken(self) -> str:
+        chans, *sides = self.record["input_size"]
+        wanted = "H, W" if self.network is not None else ", ".join(map(str, sides))
+        return f"{self.name} deployed with {self.engine} takes a batch (B, {chans}, {wanted}) of {self.dtype}"
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write it as one file, which `load_deployed` and every command that takes a model reads."""

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +28,8 @@ from imgzoo_train.files.storage import StorageError, is_disk_full, replace_text
 
 from .deployed import Deployed, facts_of
 from .folding import fold_batch_norms, reparameterize
-from .parity import compare, example_images, seconds
+from .modes import evaluating
+from .parity import checked_example, compare, example_images, named, seconds
 
 if TYPE_CHECKING:
     from .quantizing import Pictures
@@ -93,16 +95,36 @@ def deploy(
             if calibrate is None
             else f"only int8 is calibrated on images, {precision} is not: leave them out"
         )
+    check_limit("tolerance", tolerance)
+    check_limit("patience", patience)
+    check_model(model, engine)
     keep_memory()
-    model = model.eval()
-    if example is None:
-        example = example_images(model, batch or 4)
-    plan = Plan(model, example, batch, threads or torch.get_num_threads(), tolerance, channels_last, step)
-    if engine == AUTO:
-        return _chosen(plan, precision, calibrate, patience, Path(choice) if choice is not None else None)
-    if choice is not None:
-        raise UsageError(f"a file of the choice goes with engine auto, not with {engine}: leave it out")
-    return _made(plan, engine_named(engine), precision, calibrate)
+    with evaluating(model):
+        example = example_images(model, batch or 4) if example is None else checked_example(model, example)
+        plan = Plan(model, example, batch, threads or torch.get_num_threads(), tolerance, channels_last, step)
+        if engine == AUTO:
+            return _chosen(plan, precision, calibrate, patience, Path(choice) if choice is not None else None)
+        if choice is not None:
+            raise UsageError(f"a file of the choice goes with engine auto, not with {engine}: leave it out")
+        return _made(plan, engine_named(engine), precision, calibrate)
+
+
+def check_limit(name: str, value: Any) -> None:
+    """Raise `UsageError` for a limit that is no number from 0."""
+    if value is not None and not (isinstance(value, Real) and not isinstance(value, bool) and value >= 0):
+        raise UsageError(f"{name} is a number from 0, not {value!r}; leave it out for the usual one")
+
+
+def check_model(model: Any, engine: str) -> None:
+    """Raise `UsageError` for what is no network of imgzoo, and for one in a precision that the engine has not."""
+    if not isinstance(model, nn.Module) or isinstance(model, Deployed) or not hasattr(model, "pretrained_cfg"):
+        raise UsageError(
+            f"deploy takes a network that imgzoo.create_model has made, not {type(model).__name__}"
+            + (": it is deployed already" if isinstance(model, Deployed) else "")
+        )
+    dtype = next((each.dtype for each in model.parameters()), torch.float32)
+    if dtype != torch.float32 and engine != "eager":
+        raise UsageError(f"engine {engine} takes a network of float32, not of {named(dtype)}: call model.float() first")
 
 
 @dataclass
@@ -272,6 +294,7 @@ def record_of(plan: Plan, engine: Engine, precision: str) -> dict[str, Any]:
         "facts": engine.facts(),
         "input_size": list(size),
         "batch": plan.batch,
+        "dtype": named(plan.example.dtype),
         "several": isinstance(output, (tuple, list)),
         "model": facts_of(plan.model, size),
         "report": {
@@ -287,7 +310,7 @@ def written(deployed: Deployed) -> Scratch:
     """The folder of a network that torch runs as it is, for a file."""
     folder, size = Scratch(), deployed.record["input_size"]
     network: Any = copy.deepcopy(deployed.network)
-    program = traced(network, torch.zeros(1, *size), deployed.record["batch"])
+    program = traced(network, torch.zeros(1, *size, dtype=getattr(torch, deployed.dtype)), deployed.record["batch"])
     with held("torch.export", "use another engine"):
         engine_named("eager").write(program, folder.path)
     return folder

@@ -18,7 +18,8 @@ from imgzoo_train.engines.base import ExportError
 from imgzoo_train.files.storage import StorageError, is_disk_full, replace_text
 
 from .answers import answer_of
-from .parity import difference, example_images, first_output, shapes
+from .modes import evaluating
+from .parity import checked_example, difference, example_images, first_output, shapes
 from .sequences import OnPatches, example_patches, patch_of
 
 Inputs = dict[str, torch.Tensor]
@@ -53,8 +54,23 @@ def export(
     run through the file itself: onnxruntime for ONNX, torch otherwise. `step` is told what is begun. Raises
     `ExportError` when the format cannot hold the model or the relative difference exceeds `tolerance`.
     """
-    model = model.eval()
-    example = example_images(model, 2) if example is None else example
+    with evaluating(model):
+        return _exported(model, path, format, example, dynamic, tolerance, script, whole, sequence, step)
+
+
+def _exported(
+    model: Any,
+    path: Path,
+    format: str,
+    example: torch.Tensor | None,
+    dynamic: bool,
+    tolerance: float,
+    script: bool,
+    whole: bool,
+    sequence: int | None,
+    step: Callable[[str], Any],
+) -> dict[str, Any]:
+    example = example_images(model, 2) if example is None else checked_example(model, example)
     record, inputs = describe(model, whole), {"images": example}
     if sequence is not None:
         if whole or not model.takes_patches:

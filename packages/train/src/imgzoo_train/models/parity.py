@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+from imgzoo.errors import UsageError
+
 
 @dataclass(frozen=True)
 class Parity:
@@ -31,6 +33,27 @@ def example_images(model: Any, count: int = 4, size: Sequence[int] | None = None
     parameter = next(model.parameters())
     generator = torch.Generator().manual_seed(0)
     return torch.randn(count, *shape, generator=generator).to(parameter.device, parameter.dtype)
+
+
+def checked_example(model: Any, example: Any) -> torch.Tensor:
+    """Images (B, C, H, W) that the model takes, of torch or numpy; raises `UsageError` for any other."""
+    dtype = next((each.dtype for each in model.parameters()), torch.float32)
+    chans = getattr(model, "in_chans", None) or model.pretrained_cfg["input_size"][0]
+    try:
+        images = torch.as_tensor(example)
+        fits = images.ndim == 4 and len(images) > 0 and images.shape[1] == chans and images.dtype == dtype
+        given = f"{tuple(images.shape)} of {named(images.dtype)}"
+    except (TypeError, ValueError, RuntimeError):
+        raise UsageError(f"the example is a batch of images, not {type(example).__name__}") from None
+    if not fits:
+        raise UsageError(f"the example is a batch (B, {chans}, H, W) of {named(dtype)}, not {given}")
+    if not bool(images.isfinite().all()):
+        raise UsageError("the example holds values that are not finite: take images as the model gets them")
+    return images
+
+
+def named(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 @torch.inference_mode()

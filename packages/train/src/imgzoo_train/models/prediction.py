@@ -14,6 +14,7 @@ from imgzoo_train.models.views import Viewed, parse_views
 
 from .answers import answer_of
 from .deployed import Deployed
+from .modes import evaluating
 from .opening import open_ready
 from .parity import first_output
 from .sequences import asked, by_shape
@@ -40,7 +41,7 @@ class Predictor:
 
         if not callable(model):
             raise UsageError(f"a Predictor takes a model; Predictor.open({str(model)!r}) takes a name, folder or file")
-        self.model: Any = model.eval()
+        self.model: Any = model
         self.views = parse_views(tta)
         self.device = device or torch.device("cpu")
         self.model.to(self.device)
@@ -123,8 +124,9 @@ class Predictor:
         if not (self.answer.count or embed or features):
             raise UsageError(f"{self.model.name} has no classifier to answer with: ask for --embed or --features")
         answers: dict[int, Row] = {}
-        for places, group in by_shape(images):
-            answers |= dict(zip(places, self.batch(group.to(self.device), topk, embed, features)))
+        with evaluating(self.model):
+            for places, group in by_shape(images):
+                answers |= dict(zip(places, self.batch(group.to(self.device), topk, embed, features)))
         return [answers[place] for place in range(len(images))]
 
     def batch(self, images: torch.Tensor, topk: int, embed: bool, features: bool) -> list[Row]:

@@ -9,16 +9,19 @@ import torch
 from imgzoo.errors import ImgzooError, UsageError
 from imgzoo.text import first_line
 
+from .modes import evaluating
+
 
 @torch.no_grad()
 def check_size(model: Any, *sizes: Any) -> None:
     """Let the model see an image of each size (height and width); raises `UsageError` for one that it cannot take."""
-    training, parameter = model.training, next(model.parameters(), torch.zeros(0, device="cpu"))
+    parameter = next(model.parameters(), torch.zeros(0, device="cpu"))
     cfg = model.pretrained_cfg
     for size in sizes:
         height, width = (size, size) if isinstance(size, int) else size
         try:
-            model.eval()(torch.zeros(1, model.in_chans, height, width, device=parameter.device, dtype=parameter.dtype))
+            with evaluating(model):
+                model(torch.zeros(1, model.in_chans, height, width, device=parameter.device, dtype=parameter.dtype))
         except ImgzooError:
             raise
         except (RuntimeError, ValueError, AssertionError, IndexError) as error:
@@ -29,5 +32,3 @@ def check_size(model: Any, *sizes: Any) -> None:
             raise UsageError(
                 f"{name} cannot take images of {height}x{width} ({reason}){'' if own == (height, width) else other}"
             ) from error
-        finally:
-            model.train(training)

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from imgzoo.errors import UsageError
+from imgzoo_train.models.modes import evaluating
 from imgzoo_train.models.parity import first_output
 
 Images = torch.Tensor
@@ -99,8 +100,7 @@ class TestPool(nn.Module):
         if hasattr(model, "img_size"):
             raise UsageError(f"--test-pool needs maps of any size, {model.name} is made for one: leave --test-pool out")
         weight = next(model.parameters())
-        model.eval()
-        with torch.inference_mode():
+        with evaluating(model), torch.inference_mode():
             trained = torch.zeros(1, *self.pretrained_cfg["input_size"], device=weight.device, dtype=weight.dtype)
             level = self.last_map(trained)
         self.window = tuple(level.shape[2:])

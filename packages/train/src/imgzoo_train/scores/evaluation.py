@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from imgzoo_train.models.answers import Alignment
+from imgzoo_train.models.modes import evaluating
 from imgzoo_train.models.opening import advised
 from imgzoo_train.ranks.world import World
 from imgzoo_train.techniques.precision import FP32, Precision
@@ -78,9 +79,7 @@ def evaluate(
     scores = METRICS[task](classes, world.device, **{"threshold": threshold} if task == "multilabel" else {})
     broken = torch.zeros((), dtype=torch.int64, device=world.device)
     kept: dict[str, torch.Tensor] = {}
-    training = model.training
-    model.eval()
-    try:
+    with evaluating(model):
         for batch in padded(advised(batches, f"{advice} leaves such samples out and counts them"), steps):
             if poll is not None:
                 poll()
@@ -98,8 +97,6 @@ def evaluate(
                 observe(output, targets, batch.indices)
             losses = scores.update(output, targets)
             _keep(kept, task, losses, output, targets, batch.indices)
-    finally:
-        model.train(training)
 
     scores.reduce(world)
     left_out = len(getattr(getattr(batches, "quarantine", None), "seen", ()))

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from imgzoo.errors import UsageError
+from imgzoo_train.models.modes import evaluating
 from imgzoo_train.techniques.precision import FP32, Precision
 
 from . import small_maps
@@ -35,8 +36,6 @@ def scripted(model: nn.Module, how: str, device: torch.device, precision: Precis
 
 
 def _meets_small_maps(model: nn.Module, images: torch.Tensor, precision: Precision) -> bool:
-    training = model.training
-    with torch.no_grad(), precision.forward(images.device), small_maps.SmallMaps() as watch:
-        model.eval()(images)
-    model.train(training)
+    with torch.no_grad(), precision.forward(images.device), small_maps.SmallMaps() as watch, evaluating(model):
+        model(images)
     return watch.seen > 0
