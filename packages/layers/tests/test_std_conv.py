@@ -39,6 +39,45 @@ def test_gains_and_gamma_scale_by_the_root_of_the_fan_in():
     torch.testing.assert_close(conv(x).double(), expected, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("kind", [StdConv2d, ScaledStdConv2d])
+def test_gradients_keep_one_copy_of_the_kernels(kind):
+    """The one that the convolution itself keeps; the standardization keeps the parameter."""
+    conv, kept = kind(8, 6, 3), {}
+    own = {parameter.data_ptr() for parameter in conv.parameters()}
+
+    def keep(tensor):
+        return kept.setdefault(tensor.data_ptr(), tensor)
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        conv(torch.randn(2, 8, 7, 7))
+    assert sum(each.numel() == conv.weight.numel() for place, each in kept.items() if place not in own) == 1
+
+
+@pytest.mark.parametrize("kind", [StdConv2d, ScaledStdConv2d])
+def test_gradients_are_those_of_the_formula(kind):
+    torch.manual_seed(0)
+    conv = kind(4, 6, 3, groups=2, padding="same", stride=2).double()
+    parameters, x = dict(conv.named_parameters()), torch.randn(2, 4, 8, 8, dtype=torch.float64)
+
+    def called(*values):
+        return torch.func.functional_call(conv, dict(zip(parameters, values)), (x,))
+
+    assert torch.autograd.gradcheck(called, list(parameters.values()))
+
+
+@pytest.mark.parametrize("kind", [StdConv2d, ScaledStdConv2d])
+@pytest.mark.parametrize("padding", ["", "same"])
+def test_kernels_are_applied_once_for_inference(kind, padding):
+    torch.manual_seed(0)
+    conv = kind(4, 6, 3, 2, padding, groups=2, bias=True, eps=1e-2)
+    x = torch.randn(2, 4, 9, 8)
+    wanted = conv(x)
+    conv.reparameterize()
+    assert torch.equal(conv(x), wanted)
+    assert not isinstance(conv, StdConv2d)
+    assert conv.state_dict().keys() == {"weight", "bias"}
+
+
 def test_scaled_convolution_keeps_the_variance_of_white_noise():
     torch.manual_seed(0)
     conv = ScaledStdConv2d(64, 64, 3, padding=0, bias=False)

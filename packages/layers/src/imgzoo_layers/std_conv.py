@@ -4,12 +4,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .conv import Conv2dSame
 from .padding import pad_same
 
 
-def standardize(weight: Tensor, fan_in: int, eps: float) -> Tensor:
-    """Each filter of (out, in / groups, kernel, kernel), `fan_in` values, with mean 0 and variance 1."""
-    return F.layer_norm(weight.flatten(1), [fan_in], eps=eps).view_as(weight)
+def standardize(weight: Tensor, eps: float, gain: Tensor | None = None) -> Tensor:
+    """Each filter of (out, in / groups, kernel, kernel) with mean 0 and variance 1, times its `gain` (out,).
+
+    A group norm with a group for each filter takes the gain in the same pass, and keeps no copy for its gradient.
+    """
+    return torch.group_norm(weight.flatten(1).unsqueeze(0), weight.shape[0], gain, eps=eps).view_as(weight)
 
 
 class StdConv2d(nn.Conv2d):
@@ -40,16 +44,22 @@ class StdConv2d(nn.Conv2d):
         super().__init__(dim, dim_out, kernel, stride, 0 if same else pad, dilation, groups, bias)
         self.same = same
         self.eps = eps
-        self.fan_in = dim // groups * kernel * kernel
 
     def standardized(self) -> Tensor:
         """The kernels as they are applied: (out, in / groups, kernel, kernel)."""
-        return standardize(self.weight, self.fan_in, self.eps)
+        return standardize(self.weight, self.eps)
 
     def forward(self, x: Tensor) -> Tensor:
         if self.same:
             x = pad_same(x, self.kernel_size, self.stride, self.dilation)  # type: ignore[arg-type]
         return F.conv2d(x, self.standardized(), self.bias, self.stride, self.padding, self.dilation, self.groups)
+
+    @torch.no_grad()
+    def reparameterize(self) -> None:
+        """Become a convolution with the kernels as they are applied, for inference."""
+        self.weight = nn.Parameter(self.standardized(), requires_grad=self.weight.requires_grad)
+        self._parameters.pop("gain", None)
+        self.__class__ = Conv2dSame if self.same else nn.Conv2d  # type: ignore[assignment]
 
 
 class ScaledStdConv2d(StdConv2d):
@@ -73,7 +83,7 @@ class ScaledStdConv2d(StdConv2d):
     ):
         super().__init__(dim, dim_out, kernel, stride, padding, dilation, groups, bias, eps)
         self.gain = nn.Parameter(torch.ones(dim_out, 1, 1, 1))
-        self.scale = gamma * self.fan_in**-0.5
+        self.scale = gamma * (dim // groups * kernel * kernel) ** -0.5
 
     def standardized(self) -> Tensor:
-        return standardize(self.weight, self.fan_in, self.eps) * (self.gain * self.scale)
+        return standardize(self.weight, self.eps, self.gain.flatten() * self.scale)

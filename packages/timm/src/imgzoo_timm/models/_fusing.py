@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from imgzoo_archs_cnn import repvit
 from imgzoo_archs_efficientnet import ghostnet
 from imgzoo_archs_transformer import efficientvim, iformer, levit, nextvit, shvit
-from imgzoo_layers import conv, norm_linear
+from imgzoo_layers import conv, norm_linear, std_conv
 from imgzoo_layers.reparam import fold_norm, identity_kernel, merged
 
 
@@ -104,6 +104,10 @@ def attention_norms(part: Any) -> nn.Module | None:
     return mlp_norm(part, "norm2")
 
 
+def as_it_is(part: Any) -> None:
+    """Standardized kernels, which the field keeps as parameters."""
+
+
 class MergedBlock(efficientvim.Block):
     """A block of EfficientViM whose depthwise convolutions have the rest of the map in them."""
 
@@ -156,6 +160,7 @@ FUSED: dict[type, Callable[[Any], nn.Module | None]] = {
     efficientvim.ConvNorm: norm_away, efficientvim.Block: shares, efficientvim.PatchMerging: residuals,
     nextvit.ConvBlock: mlp_norm, nextvit.TransformerBlock: attention_norms,
     norm_linear.NormLinear: norm_linear_of, norm_linear.TwoHeads: two_heads,
+    **dict.fromkeys((std_conv.StdConv2d, std_conv.ScaledStdConv2d), as_it_is),
     shvit.Residual: residual, repvit.RepVggDw: branches, iformer.Position: branches, ghostnet.GhostV3: ghost,
 }  # fmt: skip
 UNFUSED = {"efficientformer_v2"}

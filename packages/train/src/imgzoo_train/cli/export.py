@@ -114,7 +114,7 @@ def _exported(model: str, output: Path, step: Callable[[str], Any], **options: A
 
     step("opening the model")
     img_size, fixed = options["img_size"], options["fixed_batch"]
-    opened = open_model(model, options["pretrained"], task=options["task"], img_size=img_size)
+    opened = open_model(model, options["pretrained"], task=options["task"], img_size=img_size).eval()
     if img_size is not None:
         opened.pretrained_cfg = {**opened.pretrained_cfg, "input_size": (opened.in_chans, img_size, img_size)}
     example = example_images(opened, fixed or 2)
@@ -147,7 +147,7 @@ def _deployed(
         from imgzoo_train.models.quantizing import Calibration
 
     step("opening the model")
-    opened = open_model(model, options["pretrained"], task=options["task"], img_size=options["img_size"])
+    opened = open_model(model, options["pretrained"], task=options["task"], img_size=options["img_size"]).eval()
     fixed = options["fixed_batch"]
     if isinstance(opened, Deployed):
         raise UsageError(f"{model} is deployed already: give the model that it was made of")
