@@ -1,4 +1,4 @@
-"""One mid-size network of every family beside the peer: fp32, 1 thread, same weights, same images.
+"""One mid-size network of every family beside the peer: fp32, 2 threads, same weights, same images.
 
     .nox/imgzoo/bin/python benchmarks/families.py [--only KIND] [--quick] [--json out.json] [MODEL ...]
 
@@ -60,7 +60,7 @@ def measure(name: str, kinds: list[str], rounds: int) -> dict[str, list[tuple[fl
     import imgzoo
     from imgzoo.options import parameters_of
 
-    torch.set_num_threads(1)
+    torch.set_num_threads(2)  # with one, and fewer than 16 images, torch unrolls the image for both sides
     taken, _ = parameters_of(imgzoo.get_spec(name).load())
     ours, peer = pair(name, **({"drop_path_rate": 0.0} if "drop_path_rate" in taken else {}))
     x = torch.randn(BATCH, *ours.pretrained_cfg["input_size"])
