@@ -92,6 +92,7 @@ def test_memory_layout_changes_no_number(model, train):
         torch.testing.assert_close(nhwc, plain)
     assert laid_out(x, "nhwc", train).is_contiguous(memory_format=torch.channels_last)
     assert laid_out(x, "plain", train) is x
+    assert laid_out(x, "nhwc", train, 5) is x
 
 
 def test_features_come_in_the_order_asked(model):

@@ -126,6 +126,7 @@ class CspNet(ImageModel):
 
     exchanged = (Norms("batchnorm"),)
     norms_act = True
+    layout_from = 3
     layer_groups = {
         "stem": r"^stem",
         "blocks": [

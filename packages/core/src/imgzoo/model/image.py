@@ -29,6 +29,8 @@ class ImageModel(Leveled):
     the same name, with another epsilon."""
     layout: ClassVar[Literal["plain", "nhwc_eval", "nhwc"]] = "nhwc_eval"
     """Which eager batches on the CPU are laid out channels-last: none, those that no gradient follows, or all."""
+    layout_from: ClassVar[int] = 2
+    """The least batch that is: of fewer images torch reorders large kernels for longer than it computes."""
 
     default_levels: ClassVar[tuple[int, ...] | None] = None
     """Levels that `features_only` gives where none are asked for; None for the usual ones."""
@@ -86,7 +88,7 @@ class ImageModel(Leveled):
         if torch.jit.is_scripting():
             return self.forward_head(self.forward_features(x))
         else:  # scripting compiles what follows a return, but not this branch
-            x = laid_out(x, self.layout, self.training)
+            x = laid_out(x, self.layout, self.training, self.layout_from)
             return packed(self.forward_head(self.forward_features(x)))
 
     # training helpers
@@ -102,7 +104,7 @@ class ImageModel(Leveled):
         return {n for n, _ in self.named_parameters() if any(fnmatch.fnmatch(n, p) for p in self.no_decay)}
 
 
-def laid_out(x: Tensor, layout: str, training: bool) -> Tensor:
+def laid_out(x: Tensor, layout: str, training: bool, least: int = 2) -> Tensor:
     """A batch on the CPU in channels-last memory, where eager convolutions read it without reordering.
 
     oneDNN's weight gradient of a strided 1x1 convolution of a few channels writes past its memory in this order (torch
@@ -117,7 +119,7 @@ def laid_out(x: Tensor, layout: str, training: bool) -> Tensor:
             ((training or torch.is_grad_enabled()) and layout == "nhwc_eval")
             or not x.is_cpu
             or x.ndim != 4
-            or x.shape[0] < 2
+            or x.shape[0] < least
         ):
             return x
         return x.contiguous(memory_format=torch.channels_last)
