@@ -114,6 +114,7 @@ class LowFormer(HiddenHead, ImageModel):
     """
 
     exchanged = (Acts("hard_swish"), Norms("batchnorm", ("!*.conv_proj.norm",)))
+    layout_from = 4
     reads_maps = True
     parts = Parts(pool="global_pool", head="classifier")
     hidden = ("in_conv", "pre_classifier")
