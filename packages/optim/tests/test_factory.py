@@ -241,3 +241,21 @@ def test_tensors_stay_tensors() -> None:
     weight, rate = nn.Parameter(torch.ones(4, 4)), torch.tensor(1e-3)
     assert create_optimizer("adamw", [weight], lr=rate, fused=False).param_groups[0]["lr"] is rate
     assert create_optimizer("lamb", [weight], lr=rate).param_groups[0]["lr"] is rate
+
+
+@pytest.mark.parametrize("name", ["adamw", "lion"])
+def test_groups_may_hold_named_parameters(name: str) -> None:
+    weight, bias = nn.Parameter(torch.ones(2, 2)), nn.Parameter(torch.ones(2))
+    groups = [{"params": [("a", weight)], "lr": 0.5}, {"params": iter([("b", bias)])}]
+    optimizer = create_optimizer(name, groups, lr=0.1)
+    assert [(g["names"], g["params"], g["lr"]) for g in optimizer.param_groups] == [
+        (["a"], [weight], 0.5),
+        (["b"], [bias], 0.1),
+    ]
+    with pytest.raises(UsageError, match="two groups"):
+        create_optimizer(name, [{"params": [("a", weight)]}, {"params": [weight]}], lr=0.1)
+
+
+def test_a_rate_beside_a_rate_of_zero_is_refused() -> None:
+    with pytest.raises(UsageError, match="adamw_lr"):
+        create_optimizer("muon", Net(), lr=0.0, adamw_lr=0.1)

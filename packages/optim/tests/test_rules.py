@@ -410,6 +410,44 @@ def test_lookahead_pulls_the_weights_back_every_k_steps() -> None:
     assert seen == [1.0, 2.0, 3.0, 3.0]
 
 
+def test_a_group_that_joins_lookahead_later_counts_its_own_steps() -> None:
+    early, late = torch.nn.Parameter(torch.zeros(1)), torch.nn.Parameter(torch.zeros(1))
+    optimizer = create_optimizer("lookahead_momentum", [early], lr=1.0, momentum=0.0, lookahead_k=4)
+    seen = []
+    for t in range(9):
+        if t == 2:
+            optimizer.add_param_group({"params": [late], "lookahead_k": 3})
+        for param in (early, late):
+            param.grad = -torch.ones(1)
+        optimizer.step()
+        seen.append((early.item(), late.item()))
+    assert [first for first, _ in seen] == [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 6.0, 7.0]
+    assert [second for _, second in seen] == [0.0, 0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 4.5, 5.5]
+
+
+def test_lookahead_leaves_frozen_parameters() -> None:
+    param, other = torch.nn.Parameter(torch.zeros(1)), torch.nn.Parameter(torch.zeros(1))
+    optimizer = create_optimizer("lookahead_momentum", [param, other], lr=1.0, momentum=0.0, lookahead_k=2)
+    for t in range(8):
+        if t == 3:
+            param.requires_grad_(False)
+        param.grad = -torch.ones(1) if param.requires_grad else None
+        other.grad = -torch.ones(1)
+        optimizer.step()
+    assert param.item() == 3.0
+
+
+def test_lookahead_reads_states_that_lack_its_counts() -> None:
+    param = torch.nn.Parameter(torch.zeros(1))
+    optimizer = create_optimizer("lookahead_momentum", [param], lr=1.0)
+    state = create_optimizer("momentum", [param], lr=1.0).state_dict()
+    optimizer.load_state_dict(state)
+    assert optimizer.param_groups[0]["lookahead_step"] == 0
+    optimizer.load_state_dict({**state, "wrapper": {"alpha": 0.25, "k": 3, "count": 5}})
+    group = optimizer.param_groups[0]
+    assert (group["lookahead_alpha"], group["lookahead_k"], group["lookahead_step"]) == (0.25, 3, 5)
+
+
 @pytest.mark.parametrize("name", ["adamwlegacy", "nadamw", "lion", "adan", "sgdw", "laprop", "adabelief", "madgrad"])
 def test_tensor_learning_rates_act_as_numbers(name: str) -> None:
     first, second = tensors(), tensors()

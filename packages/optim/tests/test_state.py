@@ -184,6 +184,38 @@ def test_a_fused_optimizer_meets_state_in_another_order() -> None:
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("dampening", [0.0, 0.5])
+@pytest.mark.parametrize("name", ["sgd", "momentum"])
+def test_a_parameter_that_joins_others_under_momentum_steps_as_alone(name: str, dampening: float) -> None:
+    if name == "sgd" and dampening:
+        pytest.skip("Nesterov momentum has no dampening")
+
+    def run(born: list[int], **options: Any) -> list[torch.Tensor]:
+        params = [Parameter(torch.ones(4)) for _ in born]
+        optimizer = create_optimizer(name, params, lr=0.1, weight_decay=0.01, dampening=dampening, **options)
+        for t in range(5):
+            for param, first in zip(params, born):
+                param.grad = torch.full((4,), 1.0 + t) if t >= first else None
+            optimizer.step()
+        return [param.detach().clone() for param in params]
+
+    together = run([0, 2, 3])
+    torch.testing.assert_close(together, [run([first], foreach=True)[0] for first in (0, 2, 3)])
+
+
+def test_parameters_without_elements_are_passed_over() -> None:
+    for name in PLAIN:
+        if name == "adahessian":
+            continue
+        params = [Parameter(torch.ones(6, 5)), Parameter(torch.ones(0, 3)), Parameter(torch.ones(5, 0))]
+        optimizer = create_optimizer(name, params, lr=0.1)
+        for _ in range(2):
+            for param in params:
+                param.grad = torch.ones_like(param)
+            optimizer.step()
+        assert params[0].isfinite().all() and not params[0].eq(1).all(), name
+
+
 FOLDED = ("rmsproptf", "crmsproptf", "cadafactor", "schedulefree")
 """Rules whose published momentum or average holds steps already multiplied by their rates: it goes on moving."""
 FLOORED = ("madgrad",)

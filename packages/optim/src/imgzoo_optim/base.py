@@ -243,7 +243,7 @@ class Optimizer(Eager, torch.optim.Optimizer):
         """Parameters with gradients, together where device, dtype and step number agree; counts the step."""
         together: dict[Any, list[Tensor]] = {}
         compiling = torch.compiler.is_compiling()
-        live = [param for param in group["params"] if param.grad is not None]
+        live = [param for param in group["params"] if param.grad is not None and param.numel()]
         steps = []
         for param in live:
             if param.grad.is_sparse:

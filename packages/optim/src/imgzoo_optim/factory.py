@@ -46,6 +46,8 @@ def _groups(model_or_params: Any, weight_decay: float, param_group_fn: Any, plan
     for group in groups:
         params = group["params"]
         group["params"] = [params] if isinstance(params, torch.Tensor) else list(params)
+        if group["params"] and all(isinstance(row, tuple) for row in group["params"]):
+            group["names"], group["params"] = map(list, zip(*group["params"], strict=True))
     groups = [group for group in groups if group["params"]]
     if not groups:
         frozen = model is not None and any(True for _ in model.parameters())
@@ -123,18 +125,32 @@ def alike(tensors: Sequence[torch.Tensor]) -> bool:
 def unfuse(optimizer: torch.optim.Optimizer, *_: Any) -> None:
     """Step pre-hook: torch's fused kernels walk memory element by element, whatever the strides say.
 
-    Groups with a parameter, gradient or state that is sparse, has gaps or lies in another order go the plain way.
+    Groups with a parameter, gradient or state that is sparse, has gaps or lies in another order go the plain way. Those
+    where some parameters have momentum and others not yet, which the kernel refuses, start the others from zeros.
     """
     for group in optimizer.param_groups:
         if not group.get("fused"):
             continue
-        for param in group["params"]:
-            if param.grad is None:
-                continue
+        live = [param for param in group["params"] if param.grad is not None]
+        for param in live:
             state = [x for x in optimizer.state.get(param, {}).values() if getattr(x, "shape", ()) == param.shape]
             if not alike([param, param.grad, *state]):
                 group["fused"] = False
                 break
+        if group["fused"] and group.get("momentum"):
+            _start_momentum(optimizer, group, live)
+
+
+def _start_momentum(optimizer: torch.optim.Optimizer, group: dict[str, Any], live: list[nn.Parameter]) -> None:
+    """Give parameters that join others under momentum theirs; dampening spares a first gradient, not one from zeros."""
+    new = [param for param in live if optimizer.state[param].get("momentum_buffer") is None]
+    if not new or len(new) == len(live):
+        return
+    if group["dampening"]:
+        group["fused"] = False
+        return
+    for param in new:
+        optimizer.state[param]["momentum_buffer"] = torch.zeros_like(param)
 
 
 unfuse.travels = True  # type: ignore[attr-defined]

@@ -146,6 +146,8 @@ class Muon(Optimizer):
         ns_dtype: torch.dtype | None = None,
     ):
         if adamw_lr is not None:
+            if not float(lr):
+                raise UsageError("adamw_lr is kept as a factor of lr, which is 0; pass an lr above 0")
             fallback_lr_scale = adamw_lr / float(lr)
         ns_coefficients = coefficients(ns_coefficients, ns_steps)
         super().__init__(params, **{key: value for key, value in locals().items() if key not in _LOCAL})
