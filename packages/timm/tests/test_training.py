@@ -162,3 +162,18 @@ def test_a_plateau_rests_no_cooldown_epochs():
     for epoch in range(4):
         plateau.step(epoch, 1.0)
     assert optimizer.param_groups[0]["lr"] == pytest.approx(0.1 * 0.5**3)
+
+
+def test_noise_of_a_plateau_begins_after_its_warm_up():
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.1)
+    made, _ = create_scheduler_v2(optimizer, "plateau", 10, warmup_epochs=2, warmup_lr=0.02, noise=0.0)
+    rates = []
+    for epoch in range(4):
+        made.step(epoch, 0.5)
+        rates.append(optimizer.param_groups[0]["lr"])
+    assert rates[:3] == pytest.approx([0.02, 0.06, 0.1]) and rates[3] != pytest.approx(0.1)
+
+
+def test_warm_up_before_no_schedule_counts():
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.1)
+    assert create_scheduler_v2(optimizer, "none", 10, warmup_epochs=2, warmup_prefix=True) == (None, 12)

@@ -206,3 +206,22 @@ def test_losses_of_labels_and_of_numbers_go_with_their_tasks(name, task):
         return
     with pytest.raises(UsageError, match=f"--loss {name} does not go with --task {task}: it is of"):
         check_loss(name, loss, task, 2, torch.device("cpu"), 12)
+
+
+FOCAL = [
+    ("focal", {"gamma": 0.5}),
+    ("class-balanced", {"gamma": 0.5, "counts": [1.0, 2.0, 3.0]}),
+    ("asymmetric-single", {"gamma_neg": 0.5, "gamma_pos": 0.5}),
+    ("asymmetric", {"gamma_neg": 0.5, "gamma_pos": 0.5}),
+    ("sigmoid-focal", {"gamma": 0.5}),
+    ("poly-bce", {"gamma": 0.5}),
+    ("distribution-balanced", {"gamma": 0.5, "counts": [1.0, 2.0, 3.0], "total": 6}),
+]
+
+
+@pytest.mark.parametrize(("name", "options"), FOCAL)
+def test_a_focus_below_one_has_a_slope_for_what_is_certain(name, options):
+    """The power's own slope is infinite at zero, and met a zero there."""
+    output = torch.tensor([[200.0, -200.0, 0.1], [-200.0, 0.2, 200.0], [-5.0, 3.0, 40.0]], requires_grad=True)
+    create_loss(name, **options)(output, torch.tensor([0, 2, 1])).backward()
+    assert output.grad.isfinite().all() and output.grad.abs().sum() > 0

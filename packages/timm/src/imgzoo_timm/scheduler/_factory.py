@@ -100,7 +100,7 @@ def create_scheduler_v2(  # noqa: C901  (one branch a name)
             raise UsageError("plateau looks at the metric of an epoch: step_on_epochs=True")
         made = PlateauLRScheduler(optimizer, decay_rate, patience_epochs, lr_min=min_lr, mode=plateau_mode, **shared)
     elif sched in ("none", ""):
-        return None, num_epochs
+        return None, num_epochs + warmup_epochs * warmup_prefix
     else:
         raise UsageError(
             f"there is no scheduler '{sched}': cosine, tanh, poly, step, multistep, wsd, rsqrt, constant, plateau, none"

@@ -292,5 +292,9 @@ class PlateauLRScheduler(Scheduler):
     def step_update(self, num_updates: int, metric: float | None = None) -> None:
         return None
 
+    def _is_apply_noise(self, t: int) -> bool:
+        warms_up = bool(self.warmup_t) and t <= self.warmup_t
+        return not warms_up and super()._is_apply_noise(t)
+
     def _get_lr(self, t: int) -> list[float]:
         return [self.plateau.at(t, base) for base in self.base_values]

@@ -41,6 +41,11 @@ def exact(output: Tensor) -> Tensor:
     return output.to(torch.promote_types(output.dtype, torch.float32))
 
 
+def focus(base: Tensor, gamma: float | Tensor) -> Tensor:
+    """`base ** gamma`, the factor of focal losses: with `gamma` below 1 its slope is infinite for what is certain."""
+    return base.clamp(min=torch.finfo(base.dtype).tiny) ** gamma
+
+
 class Loss(nn.Module):
     """Base of losses of samples: a subclass writes `each`, and `reduction` says how they come together."""
 
@@ -111,7 +116,7 @@ class Focal(Loss):
         target = distribution(target, output, self.smoothing)
         target = target if self.weight is None else target * self.weight
         log = F.log_softmax(output, 1)
-        return -(target * (1 - log.exp()) ** self.gamma * log).sum(1)
+        return -(target * focus(1 - log.exp(), self.gamma) * log).sum(1)
 
 
 class ClassBalanced(Focal):
@@ -178,10 +183,10 @@ class AsymmetricSingle(Loss):
         hard = distribution(target, output)
         log = F.log_softmax(output, 1)
         chance = log.exp()
-        focus = hard * (1 - chance) ** self.gamma_pos + (1 - hard) * chance**self.gamma_neg
+        factor = hard * focus(1 - chance, self.gamma_pos) + (1 - hard) * focus(chance, self.gamma_neg)
         soft = hard * (1 - self.smoothing) + self.smoothing / output.shape[1]
         weight: Any = self.weight
-        return -((soft if weight is None else soft * weight) * log * focus).sum(1)
+        return -((soft if weight is None else soft * weight) * log * factor).sum(1)
 
 
 class Poly(Loss):

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .losses import Loss, Reduction, Weights, distribution, exact
+from .losses import Loss, Reduction, Weights, distribution, exact, focus
 
 
 def answers(target: Tensor, output: Tensor, smoothing: float = 0.0) -> Tensor:
@@ -83,7 +83,7 @@ class SigmoidFocal(Loss):
     def each(self, output: Tensor, target: Tensor) -> Tensor:
         target = answers(target, output)
         wrong = target * torch.sigmoid(-output) + (1 - target) * torch.sigmoid(output)
-        loss = F.binary_cross_entropy_with_logits(output, target, reduction="none") * wrong**self.gamma
+        loss = F.binary_cross_entropy_with_logits(output, target, reduction="none") * focus(wrong, self.gamma)
         return (loss * sided(target, self.alpha)).sum(1)
 
 
@@ -117,10 +117,10 @@ class AsymmetricMultiLabel(AnswerLoss):
     def cells(self, output: Tensor, target: Tensor) -> Tensor:
         yes, chance = answers(target, output, self.smoothing), output.sigmoid()
         no, wrong = 1 - yes, (chance - self.margin).clamp(min=0.0)
-        focus = (yes * (1 - chance) + no * wrong) ** (yes * self.gamma_pos + no * self.gamma_neg)
-        focus = focus if self.learned_focus else focus.detach()
+        factor = focus(yes * (1 - chance) + no * wrong, yes * self.gamma_pos + no * self.gamma_neg)
+        factor = factor if self.learned_focus else factor.detach()
         positive, negative = yes * chance.clamp(min=1e-8).log(), no * (1 - wrong).clamp(min=1e-8).log()
-        loss = focus * (negative + (positive if self.pos_weight is None else positive * self.pos_weight))
+        loss = factor * (negative + (positive if self.pos_weight is None else positive * self.pos_weight))
         return -(loss if self.weight is None else loss * self.weight)
 
 
@@ -144,7 +144,7 @@ class PolyBinary(AnswerLoss):
     def cells(self, output: Tensor, target: Tensor) -> Tensor:
         target = answers(target, output, self.smoothing)
         wrong = target * torch.sigmoid(-output) + (1 - target) * torch.sigmoid(output)
-        loss = F.binary_cross_entropy_with_logits(output, target, reduction="none") * wrong**self.gamma
+        loss = F.binary_cross_entropy_with_logits(output, target, reduction="none") * focus(wrong, self.gamma)
         return (loss + self.epsilon * wrong ** (self.gamma + 1)) * sided(target, self.alpha)
 
 
@@ -225,5 +225,5 @@ class DistributionBalanced(AnswerLoss):
         loss = target * F.softplus(-shifted) + (1 - target) * F.softplus(self.scale * shifted) / self.scale
         if self.gamma:
             chance = torch.where(yes, torch.sigmoid(shifted), torch.sigmoid(-self.scale * shifted))
-            loss = self.balance * loss * (1 - chance) ** self.gamma
+            loss = self.balance * loss * focus(1 - chance, self.gamma)
         return weight * loss
