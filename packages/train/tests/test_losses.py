@@ -158,6 +158,18 @@ def test_distribution_balanced_equals_its_formula(gamma):
     assert loss(OUTPUT, labels).item() == pytest.approx(wanted / 30, rel=1e-4)
 
 
+def test_distribution_balanced_focuses_each_side_of_a_soft_target():
+    """A share of a yes: the yes side times its factor, the no side times its own."""
+    options = {"counts": [10], "total": 20, "gamma": 2.0, "scale": 2.0, "beta": 0.0}
+    loss, score = create_loss("distribution-balanced", **options), torch.tensor([[1.3]], dtype=torch.float64)
+    yes, no, soft = (loss(score, torch.tensor([[share]]).double()).item() for share in (1.0, 0.0, 0.7))
+    assert soft == pytest.approx(0.7 * yes + 0.3 * no, rel=1e-9)
+    smooth = create_loss("distribution-balanced", smoothing=0.6, **options)(
+        score, torch.tensor([[1.0]]).double()
+    ).item()
+    assert smooth == pytest.approx(0.7 * yes + 0.3 * no, rel=1e-9)
+
+
 def test_distribution_balanced_weighs_rare_classes_more():
     loss = create_loss("distribution-balanced", counts=[1, 1000], total=2000, bias=0.0)
     scores = torch.zeros(1, 2, requires_grad=True)

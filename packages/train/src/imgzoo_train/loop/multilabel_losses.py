@@ -220,10 +220,9 @@ class DistributionBalanced(AnswerLoss):
         sampled = (target / counts).sum(1, keepdim=True).clamp(min=1e-12)
         weight = self.alpha + torch.sigmoid(self.beta * (1 / counts / sampled - self.mu))
         shifted = output - self.bias * torch.log(self.total / counts - 1.0)
-        yes = target > 0.5
         target = answers(target, output, self.smoothing)
-        loss = target * F.softplus(-shifted) + (1 - target) * F.softplus(self.scale * shifted) / self.scale
-        if self.gamma:
-            chance = torch.where(yes, torch.sigmoid(shifted), torch.sigmoid(-self.scale * shifted))
-            loss = self.balance * loss * focus(1 - chance, self.gamma)
-        return weight * loss
+        yes, no = F.softplus(-shifted), F.softplus(self.scale * shifted) / self.scale
+        if self.gamma:  # each side has its own factor, which matters to soft targets
+            yes = self.balance * yes * focus(torch.sigmoid(-shifted), self.gamma)
+            no = self.balance * no * focus(torch.sigmoid(self.scale * shifted), self.gamma)
+        return weight * (target * yes + (1 - target) * no)
