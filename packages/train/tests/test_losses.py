@@ -161,13 +161,15 @@ def test_distribution_balanced_equals_its_formula(gamma):
 def test_distribution_balanced_focuses_each_side_of_a_soft_target():
     """A share of a yes: the yes side times its factor, the no side times its own."""
     options = {"counts": [10], "total": 20, "gamma": 2.0, "scale": 2.0, "beta": 0.0}
-    loss, score = create_loss("distribution-balanced", **options), torch.tensor([[1.3]], dtype=torch.float64)
-    yes, no, soft = (loss(score, torch.tensor([[share]]).double()).item() for share in (1.0, 0.0, 0.7))
-    assert soft == pytest.approx(0.7 * yes + 0.3 * no, rel=1e-9)
-    smooth = create_loss("distribution-balanced", smoothing=0.6, **options)(
-        score, torch.tensor([[1.0]]).double()
-    ).item()
-    assert smooth == pytest.approx(0.7 * yes + 0.3 * no, rel=1e-9)
+    score = torch.tensor([[1.3]], dtype=torch.float64)
+
+    def at(share, **more):
+        loss = create_loss("distribution-balanced", **options, **more)
+        return loss(score, torch.tensor([[share]], dtype=torch.float64)).item()
+
+    mixed = 0.7 * at(1.0) + 0.3 * at(0.0)
+    assert at(0.7) == pytest.approx(mixed, rel=1e-9)
+    assert at(1.0, smoothing=0.6) == pytest.approx(mixed, rel=1e-9)
 
 
 def test_distribution_balanced_weighs_rare_classes_more():
