@@ -160,6 +160,17 @@ def test_device_and_dtype():
     assert all(p.is_meta and p.dtype == torch.bfloat16 for p in model.parameters())
 
 
+def test_a_pruned_network_is_not_saved_as_a_whole_one(model, tmp_path):
+    """Its file lacked what its description promises, and could not be read."""
+    model.prune_intermediate_layers([-1], prune_head=False)
+    imgzoo.save_model(model, tmp_path / "whole")
+    assert torch.equal(imgzoo.create_model(tmp_path / "whole", pretrained=True).eval()(IMAGE), model(IMAGE))
+    model.prune_intermediate_layers([0])
+    with pytest.raises(UsageError, match=r"lacks norm\.|lacks stages\."):
+        imgzoo.save_model(model, tmp_path / "part")
+    assert not (tmp_path / "part").exists()
+
+
 def test_pruning_refuses_a_head_that_cannot_fit_and_gives_the_right_width(model):
     keys = list(model.state_dict())
     with pytest.raises(UsageError, match="prune_head=True"):

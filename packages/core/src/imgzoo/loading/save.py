@@ -47,7 +47,7 @@ def save_model(
             `mean`, `std`, `crop_pct`, `interpolation`, ... .
 
     Raises:
-        UsageError: the model was not made by `create_model`, or the names do not match the classes.
+        UsageError: the model was not made by `create_model`, or was pruned, or the names do not match the classes.
     """
     if not getattr(model, "name", None):
         raise UsageError("only a model that create_model made can be saved with its description")
@@ -56,10 +56,25 @@ def save_model(
         raise UsageError(f"{len(names)} class names were given for {model.num_classes} classes")
     folder, images = Path(folder), {**model.pretrained_cfg, **stated(pretrained_cfg)}
     text = json_text(plain_values(describe(model, names, license, metrics, images)), 2) + "\n"
+    check_whole(model)
     folder.mkdir(parents=True, exist_ok=True)
     write_tensors(state if state is not None else model.state_dict(), folder / "model.safetensors")
     write_text(folder / CONFIG, text)
     return folder
+
+
+def check_whole(model: Any) -> None:
+    """Raise `UsageError` for a network that pruning took something from: what the file describes would have it."""
+    if not getattr(model, "was_pruned", False):
+        return
+    from imgzoo.factory import create_model
+
+    whole = create_model(model.name, device="meta", **current_arguments(model)).state_dict().keys()
+    gone = sorted(whole - model.state_dict().keys())
+    if gone:
+        raise UsageError(
+            f"this {model.name} was pruned and lacks {gone[0]}, so its file could not be read; save the state dict"
+        )
 
 
 def plain_values(config: dict[str, Any]) -> dict[str, Any]:

@@ -53,6 +53,7 @@ class Leveled(Classified):
     """Where the state is a pair of tensors: the one that levels show."""
     levels_left = ()
     """After pruning: the places of the levels that the path still reaches."""
+    was_pruned = False
     if TYPE_CHECKING:  # TorchScript would read annotations
         feature_info: FeatureInfo
         normed_width: int | None
@@ -229,6 +230,7 @@ class Leveled(Classified):
         what stands between, `prune_norm` then takes norms alone.
         """
         chosen = self._asked(indices)
+        self.was_pruned = True
         pieces, levels = self._pieces(), self.feature_info.levels
         places = [self._place(pieces, level.module) for level in levels]
         place, deepest = max((places[i], i) for i in chosen)
