@@ -253,3 +253,30 @@ def test_open_tars_say_nothing_when_python_ends(tmp_path):
     code = f"from imgzoo_data import create_dataset; s = create_dataset('tar:{tmp_path / 'd.tar'}'); s[0]; s.loop = s"
     done = subprocess.run([sys.executable, "-Xdev", "-c", code], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("change", "dtype", "first"),
+    [
+        (lambda digit: digit / 2 if digit % 2 else digit, torch.float32, None),
+        (lambda digit: [0.25, digit / 10], torch.float32, 0.25),
+        (lambda digit: torch.tensor([0.25, 0.5]), torch.float32, 0.25),
+        (lambda digit: np.float32(digit) + np.float32(0.25), torch.float32, None),
+        (lambda digit: torch.tensor(digit), torch.int64, None),
+        (lambda digit: digit > 4, torch.int64, None),
+    ],
+)
+def test_changed_targets_keep_their_fractions(change, dtype, first):
+    """Numbers behind the point were cut off unless the first of a batch was a float of Python's."""
+    source = create_dataset("digits:", target_transform=change)
+    batch = next(iter(create_loader(source, create_transform(input_size=(1, 8, 8)), 32, training=False)))
+    wanted = torch.tensor(np.array([np.asarray(source[i].target, np.float64) for i in range(32)]))
+    assert batch.targets.dtype == dtype and torch.allclose(batch.targets.double(), wanted)
+    assert first is None or batch.targets[0, 0] == first
+
+
+@pytest.mark.parametrize("target", [None, "seven", {"digit": 7}])
+def test_a_changed_target_that_is_no_number_is_told(target):
+    source = create_dataset("digits:", target_transform=lambda digit: target)
+    with pytest.raises(DataError, match="a target is a number"):
+        next(iter(create_loader(source, create_transform(input_size=(1, 8, 8)), 4, training=False)))

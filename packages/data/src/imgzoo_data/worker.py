@@ -179,10 +179,18 @@ def readers(count: int) -> ThreadPoolExecutor:
 
 
 def stack_targets(targets: list[Any]) -> np.ndarray:
-    """Class numbers as (B,) int64, other numbers as (B,) float32, vectors as (B, num_classes) float32."""
-    if isinstance(targets[0], np.ndarray):
-        return np.stack(targets).astype(np.float32, copy=False)
-    return np.array(targets, np.float32 if isinstance(targets[0], float) else np.int64)
+    """Class numbers as (B,) int64, other numbers as (B,) float32, vectors as (B, num_classes) float32.
+
+    Raises `DataError` for what is neither, or for vectors of several lengths: a `target_transform` may give anything.
+    """
+    try:
+        rows = np.stack(targets) if isinstance(targets[0], np.ndarray) else np.array(targets)
+    except (TypeError, ValueError):
+        rows = np.array(None)
+    if rows.dtype.kind not in "biuf":
+        shown = next((t for t in targets if not isinstance(t, int | float)), targets[0])
+        raise DataError(f"a target is a number, or a vector as long as the others; one of this batch is {shown!r:.80}")
+    return rows.astype(np.int64 if rows.ndim == 1 and rows.dtype.kind != "f" else np.float32, copy=False)
 
 
 def same(value: Any) -> Any:
