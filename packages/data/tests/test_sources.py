@@ -74,6 +74,15 @@ def test_class_maps(tmp_path, kind):
     assert sorted(source.targets().tolist()) == [0, 1]
 
 
+@pytest.mark.parametrize("given", [{10: 0, 9: 1}, {np.int64(10): np.int64(0), 9: 1}, [10, 9], np.array([10, 9])])
+def test_a_class_map_takes_numbers_as_labels(tmp_path, given):
+    write_folder(tmp_path / "data", {"9": 1, "10": 1})
+    source = create_dataset(f"folder:{tmp_path / 'data'}", class_map=given)
+    assert source.class_names == ["10", "9"] and source.num_classes == 2
+    with pytest.raises(UsageError, match="twice"):
+        create_dataset(f"folder:{tmp_path / 'data'}", class_map={10: 0, "10": 1})
+
+
 def test_a_pickled_class_map_is_refused(tmp_path):
     write_folder(tmp_path / "data", {"cat": 1})
     (tmp_path / "m.pkl").write_bytes(b"\x80\x04.")

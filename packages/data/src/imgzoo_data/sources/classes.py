@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from imgzoo.errors import DataError, UsageError
+from imgzoo.options import plain_numbers
 
 _DIGITS = re.compile(r"(\d+)")
 
@@ -27,18 +28,28 @@ def natural_sorted(names: Iterable[str]) -> list[str]:
 
 
 def load_class_map(class_map: str | Path | Mapping[str, int] | Sequence[str] | None) -> dict[str, int] | None:
-    """Class name -> number, from a mapping, a list, a text file (one name a line) or a JSON file (list or mapping)."""
+    """Class name -> number, from a mapping, a list, a text file (one name a line) or a JSON file (list or mapping).
+
+    Labels that are numbers are named as they are written, or by the numbers themselves: `{"10": 0}` or `{10: 0}`.
+    """
     if class_map is None:
         return None
     given: Any = _read_class_map(Path(class_map)) if isinstance(class_map, str | Path) else class_map
-    if not given:
+    if not len(given):
         raise UsageError("the class map names no class")
-    _refuse_twice([] if isinstance(given, Mapping) else given)
-    numbers = given if isinstance(given, Mapping) else {name: number for number, name in enumerate(given)}
+    _refuse_twice(given)
+    pairs = given.items() if isinstance(given, Mapping) else ((name, number) for number, name in enumerate(given))
+    numbers = {_named(name): plain_numbers(number) for name, number in pairs}
     for name, number in numbers.items():
         if not isinstance(name, str) or isinstance(number, bool) or not isinstance(number, int) or number < 0:
             raise UsageError(f"class map: {name!r} -> {number!r} is not a name and a class number")
-    return dict(numbers)
+    return numbers
+
+
+def _named(label: Any) -> Any:
+    """A whole number as it is written."""
+    label = plain_numbers(label)
+    return str(label) if isinstance(label, int) and not isinstance(label, bool) else label
 
 
 def _read_class_map(path: Path) -> Any:
