@@ -280,3 +280,30 @@ def test_a_changed_target_that_is_no_number_is_told(target):
     source = create_dataset("digits:", target_transform=lambda digit: target)
     with pytest.raises(DataError, match="a target is a number"):
         next(iter(create_loader(source, create_transform(input_size=(1, 8, 8)), 4, training=False)))
+
+
+@pytest.mark.parametrize("sampler", [None, iter([1]), 3])
+def test_what_is_no_sampler_is_told(uneven, sampler):
+    with pytest.raises(UsageError, match="a sampler is shuffle, balanced, sqrt"):
+        create_loader(uneven, TRAIN, 4, sampler=sampler)
+
+
+def test_the_number_that_a_source_lacks_is_told(uneven):
+    with pytest.raises(UsageError, match="gave sample -1 of a source of 84"):
+        drawn(uneven, sampler=[1, -1, 5])
+
+
+@pytest.mark.parametrize(
+    ("sizes", "batch_sizes"),
+    [([8.5], 4), (["a"], 4), ([(8, 16, 3)], 4), ([8], 2.5), ([8], "x"), (8, 4), (None, 4), ([True], 4)],
+)
+def test_what_is_no_size_of_a_schedule_is_told(sizes, batch_sizes):
+    with pytest.raises(UsageError, match="a size schedule: "):
+        SizeSchedule.images(sizes, batch_sizes)
+    with pytest.raises(UsageError, match=r"SizeSchedule\.images"):
+        SizeSchedule([8, 16])
+
+
+def test_a_mixer_of_fewer_classes_is_refused(uneven):
+    with pytest.raises(UsageError, match="has 2 classes, and the source 3"):
+        create_loader(uneven, TRAIN, 4, mixer=Mixer(2, mixup_alpha=1.0))

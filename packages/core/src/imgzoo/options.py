@@ -191,7 +191,7 @@ def kinds_of(build: Callable[..., Any]) -> dict[str, Any]:
     kinds: dict[str, Any] = {}
     for place in build.__mro__ if inspect.isclass(build) else (build,):
         make = place.__dict__.get("__init__") if inspect.isclass(place) else place
-        if not inspect.isfunction(make):
+        if not (inspect.isfunction(make) or inspect.ismethod(make)):
             continue
         for name, each in inspect.signature(make).parameters.items():
             if each.kind in NAMED and name != "self":

@@ -86,6 +86,8 @@ def create_loader(
     policy = _policy(bad, shuffled)
     if mixer is not None and transform.splits > 1:
         raise UsageError("mixing and augmentation splits do not go together; use one of them")
+    if mixer is not None and source.num_classes > mixer.num_classes:
+        raise UsageError(f"the mixer has {mixer.num_classes} classes, and the source {source.num_classes}")
     stage_options = {
         "device": device,
         "dtype": dtype,

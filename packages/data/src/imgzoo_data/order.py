@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from imgzoo.errors import UsageError
-from imgzoo.options import plain_numbers
+from imgzoo.options import check_kinds, plain_numbers
 
 from .rng import Purpose, generator, permutation
 
@@ -56,6 +56,11 @@ class SizeSchedule:
             raise UsageError("a size schedule needs at least one size")
         if self.schedule not in ("constant", "progressive"):
             raise UsageError(f"size schedule '{self.schedule}' is unknown; use constant or progressive")
+        odd = [choice for choice in self.choices if not isinstance(choice, Choice)]
+        if odd:
+            raise UsageError(
+                f"a size schedule holds `Choice`s, not {odd[0]!r}; `SizeSchedule.images` makes it of sizes"
+            )
         for choice in self.choices:
             sides = choice.size if isinstance(choice.size, tuple | list) else (choice.size,)
             if choice.batch_size < 1 or min(sides) < 1:
@@ -72,9 +77,12 @@ class SizeSchedule:
             raise UsageError("random_mix is a share from 0 to 1, spread at least 0, and epochs at least 1")
 
     @classmethod
-    def images(cls, sizes: Any, batch_sizes: Any, **options: Any) -> SizeSchedule:
+    def images(
+        cls, sizes: Sequence[int | tuple[int, int]], batch_sizes: int | Sequence[int], **options: Any
+    ) -> SizeSchedule:
         """Sizes are ints or (H, W); one batch size for all keeps the pixels of a batch near those of the largest."""
         sizes, batch_sizes = plain_numbers(sizes), plain_numbers(batch_sizes)
+        check_kinds("a size schedule", cls.images, {"sizes": sizes, "batch_sizes": batch_sizes})
         sizes = [(s, s) if isinstance(s, int) else tuple(s) for s in sizes]
         if not sizes or min(min(pair) for pair in sizes) < 1:
             raise UsageError(f"the sizes of a schedule must be positive, not {sizes}")

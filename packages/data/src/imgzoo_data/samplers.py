@@ -23,6 +23,10 @@ def create_sampler(sampler: Any, source: Source, seed: int) -> tuple[int, Callab
     An iterable is asked once an epoch, after its `set_epoch` where it has one; every rank must be given the same.
     """
     if not isinstance(sampler, str):
+        if not (hasattr(sampler, "__len__") and hasattr(sampler, "__iter__")):
+            raise UsageError(
+                f"a sampler is {', '.join(SAMPLERS)}, or gives sample numbers and has a length, not {sampler!r}"
+            )
         return len(sampler), Given(sampler, len(source))
     if sampler not in SAMPLERS:
         raise UsageError(f"sampler '{sampler}' is unknown; use {', '.join(SAMPLERS)}")
@@ -43,8 +47,9 @@ class Given:
         if hasattr(self.sampler, "set_epoch"):
             self.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
         drawn = np.fromiter(self.sampler, np.int64)
-        if len(drawn) and not (drawn.min() >= 0 and drawn.max() < self.length):
-            raise UsageError(f"the sampler gave sample {drawn.max()} of a source of {self.length}")
+        outside = drawn[(drawn < 0) | (drawn >= self.length)]
+        if len(outside):
+            raise UsageError(f"the sampler gave sample {outside[0]} of a source of {self.length}")
         return drawn
 
 
