@@ -234,3 +234,14 @@ def test_a_summary_ends_where_a_run_goes_on(tmp_path):
     path.write_text("epoch,loss\n0,3\n1,2\n2,1\n")
     trim_summary(str(path), 2)
     assert path.read_text().split() == ["epoch,loss", "0,3", "1,2"]
+
+
+@pytest.mark.parametrize(("evaluator", "targets"), [
+    (ClassificationEvaluator, torch.tensor([0, 2, 1])), (MultiLabelClassificationEvaluator, torch.eye(3)),
+])  # fmt: skip
+def test_losses_of_answers_in_low_precision_are_summed_in_float32(evaluator, targets):
+    answers = torch.tensor([[3.1, -7.3, 0.2], [5.7, 1.3, -2.2], [0.7, 0.1, 9.3]]).bfloat16()
+    low, high = evaluator(), evaluator()
+    low.update(answers, targets)
+    high.update(answers.double(), targets.double() if targets.is_floating_point() else targets)
+    assert low.compute()["loss"] == pytest.approx(high.compute()["loss"], rel=1e-6)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from imgzoo_timm.data._dataset import OrderedDistributedSampler
+from imgzoo_train.loop.losses import exact
 from imgzoo_train.ranks.world import World
 from imgzoo_train.scores.metrics import MultiLabel, average_precision
 
@@ -45,7 +46,7 @@ class ClassificationEvaluator:
         if target.ndim != 1:
             raise ValueError("targets of one label are class indices (batch,): "
                              "MultiLabelClassificationEvaluator scores several")  # fmt: skip
-        loss, count = self.criterion(output, target), len(target)
+        loss, count = self.criterion(exact(output), target), len(target)
         hits = output.topk(min(5, output.shape[1]), 1).indices == target[:, None]
         self.add(loss, count, int(hits[:, 0].sum()), int(hits.any(1).sum()))
 
@@ -109,7 +110,8 @@ class MultiLabelClassificationEvaluator(ClassificationEvaluator):
             log.warning("the evaluator binarizes soft targets at 0.5 for mAP and F1")
         self.native = self.native or MultiLabel(output.shape[1], self.device, self.threshold)
         self.native.update(output.to(self.device), labels.to(self.device))
-        self.add(self.criterion(output.float(), target.float()), len(target))
+        output = exact(output)
+        self.add(self.criterion(output, target.to(output.dtype)), len(target))
 
     def summary(self) -> OrderedDict[str, float]:
         return OrderedDict(loss=super().summary()["loss"])
