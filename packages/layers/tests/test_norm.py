@@ -161,3 +161,16 @@ def test_the_activation_of_a_norm_of_ones_own_is_the_first_that_was_bound():
     assert type(made(8).act) is nn.SiLU and type(made(8, apply_act=False).act) is nn.Identity
     assert type(get_norm_act(get_norm_act(partial(Evolved, act_layer=nn.GELU), nn.SiLU), "relu")(8).act) is nn.GELU
     assert type(get_norm_act(Evolved)(8).act) is nn.ReLU
+
+
+def test_a_frozen_batch_norm_reads_the_state_of_one_that_is_not():
+    plain = torch.nn.Sequential(torch.nn.BatchNorm2d(4)).eval()
+    plain[0].running_mean.uniform_()
+    plain[0].num_batches_tracked.fill_(7)
+    frozen = torch.nn.Sequential(FrozenBatchNorm2d(4))
+    state = plain.state_dict()
+    frozen.load_state_dict(state)
+    images = torch.randn(2, 4, 3, 3)
+    torch.testing.assert_close(frozen(images), plain(images))
+    assert "0.num_batches_tracked" in state, "the caller's state stays"
+    plain.load_state_dict({**frozen.state_dict()})
