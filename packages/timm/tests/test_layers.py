@@ -141,3 +141,9 @@ def test_a_new_classifier_keeps_precision_and_mode(name):
     assert head(x.double()).shape == (2, 2)
     with pytest.raises(ValueError, match="pool"):
         head.reset(2, "most")
+
+
+def test_latents_norm_queries_and_keys_without_a_norm_of_their_own():
+    made = layers.AttentionPoolLatent(8, num_heads=2, qk_norm=True)
+    assert type(made.q_norm) is type(made.k_norm) is nn.LayerNorm and made.q_norm.normalized_shape == (4,)
+    assert type(made.norm) is nn.Identity and made(torch.randn(2, 5, 8)).shape == (2, 8)

@@ -137,7 +137,10 @@ class AttentionPoolLatent(attention_pool.AttentionPoolLatent):
             raise ValueError("pos_embed is '' or 'abs', and 'abs' needs feat_size")
         out = dim if out_features == 0 else out_features or in_features
         super().__init__(dim, num_heads, mlp_ratio, qkv_bias, norm_layer, act_layer, out, latent_len,
-                         pool_type, q_proj, qk_norm, feat_size or 0 if pos_embed else 0, drop)  # fmt: skip
+                         pool_type, q_proj, qk_norm and norm_layer is not None,
+                         feat_size or 0 if pos_embed else 0, drop)  # fmt: skip
+        if qk_norm and norm_layer is None:  # a norm of queries and keys alone
+            self.q_norm, self.k_norm = nn.LayerNorm(self.head_dim), nn.LayerNorm(self.head_dim)
         if width != dim:
             self.latent = nn.Parameter(trunc_normal_tf_(torch.zeros(1, latent_len, width), std=width**-0.5))
             self.q = nn.Linear(width, dim, bias=qkv_bias)
