@@ -83,17 +83,17 @@ class SizeSchedule:
         """Sizes are ints or (H, W); one batch size for all keeps the pixels of a batch near those of the largest."""
         sizes, batch_sizes = plain_numbers(sizes), plain_numbers(batch_sizes)
         check_kinds("a size schedule", cls.images, {"sizes": sizes, "batch_sizes": batch_sizes})
-        sizes = [(s, s) if isinstance(s, int) else tuple(s) for s in sizes]
-        if not sizes or min(min(pair) for pair in sizes) < 1:
-            raise UsageError(f"the sizes of a schedule must be positive, not {sizes}")
+        pairs = [(s, s) if isinstance(s, int) else (s[0], s[1]) for s in sizes]
+        if not pairs or min(min(pair) for pair in pairs) < 1:
+            raise UsageError(f"the sizes of a schedule must be positive, not {pairs}")
         if isinstance(batch_sizes, int) and batch_sizes < 1:
             raise UsageError(f"the batch size of a schedule must be positive, not {batch_sizes}")
         if isinstance(batch_sizes, int):
-            most = max(h * w for h, w in sizes)
-            batch_sizes = [max(1, batch_sizes * most // (h * w)) for h, w in sizes]
-        if len(batch_sizes) != len(sizes):
-            raise UsageError(f"{len(batch_sizes)} batch sizes for {len(sizes)} sizes; give one, or one each")
-        return cls(tuple(Choice(s, int(b)) for s, b in zip(sizes, batch_sizes)), **options)
+            most = max(h * w for h, w in pairs)
+            batch_sizes = [max(1, batch_sizes * most // (h * w)) for h, w in pairs]
+        if len(batch_sizes) != len(pairs):
+            raise UsageError(f"{len(batch_sizes)} batch sizes for {len(pairs)} sizes; give one, or one each")
+        return cls(tuple(Choice(s, int(b)) for s, b in zip(pairs, batch_sizes)), **options)
 
     @classmethod
     def sequences(

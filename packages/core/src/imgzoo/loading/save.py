@@ -69,8 +69,8 @@ def check_whole(model: Any) -> None:
         return
     from imgzoo.factory import create_model
 
-    whole = create_model(model.name, device="meta", **current_arguments(model)).state_dict().keys()
-    gone = sorted(whole - model.state_dict().keys())
+    whole = cast(Any, create_model(model.name, device="meta", **current_arguments(model)))
+    gone = sorted(cast("set[str]", set(whole.state_dict()) - set(model.state_dict())))
     if gone:
         raise UsageError(
             f"this {model.name} was pruned and lacks {gone[0]}, so its file could not be read; save the state dict"
