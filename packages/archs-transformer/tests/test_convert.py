@@ -366,6 +366,37 @@ def test_deit3_layer_scales(tmp_path, tagged):
     same(model, again, 64)
 
 
+RADIO = {"vit_base_patch16_radio_v3": True, "vit_large_patch16_radio_v3": False,
+         "naflexvit_base_patch16_radio_v3": True, "naflexvit_huge_patch16_radio_v4": False}  # fmt: skip
+
+
+@pytest.mark.parametrize("name, corners", RADIO.items())
+def test_radio(tmp_path, name, corners):
+    """Positions of a whole table, (1, 128 * 128, D), are stretched to a square around the grid and cut."""
+    options = dict(embed_dim=32, depth=2, num_heads=4, img_size=(48, 80))
+    model = make(name, **options)
+    state = {"radio_model.input_conditioner.norm_mean": torch.zeros(3, 1, 1),
+             "radio_model.summary_idxs": torch.tensor([0, 1, 2])}  # fmt: skip
+    for key, value in model.blocks.state_dict().items():
+        state[f"radio_model.model.blocks.{key.replace('.gamma', '.grandma')}"] = value
+    parts = "radio_model.model.patch_generator"
+    kernel = state[f"{parts}.embedder.weight"] = torch.randn(32, 3 * 16 * 16)
+    table = state[f"{parts}.pos_embed"] = torch.randn(1, 128 * 128, 32)
+    tokens = state[f"{parts}.cls_token.token"] = torch.randn(model.num_prefix_tokens, 32)
+    torch.save(state, tmp_path / "radio.pth")
+    again = imgzoo.create_model(name, pretrained=tmp_path / "radio.pth", **options).eval()
+    assert again.load_report.format == "radio"
+    patches = torch.nn.functional.unfold(image(80)[:, :, :48], 16, stride=16).transpose(1, 2) @ kernel.T
+    table = table.reshape(1, 128, 128, 32).permute(0, 3, 1, 2)
+    table = torch.nn.functional.interpolate(table, (5, 5), mode="bilinear", align_corners=corners)[:, :, :3]
+    embedded = torch.cat([tokens.expand(2, -1, -1), patches + table.flatten(2).transpose(1, 2)], dim=1)
+    with torch.inference_mode():
+        given = again.embed(image(80)[:, :, :48])
+        torch.testing.assert_close(given[0] if name.startswith("naflex") else given, embedded, rtol=0, atol=1e-4)
+        for block, other in zip(again.blocks, model.blocks):
+            assert all(torch.equal(a, b) for a, b in zip(block.state_dict().values(), other.state_dict().values()))
+
+
 # Swin
 
 

@@ -1,4 +1,4 @@
-"""NaFlexViT from the weights of a ViT of images, in our names, JAX arrays or those of transformers' SigLIP 2."""
+"""NaFlexViT from weights of a ViT of images, in our names, JAX arrays, transformers' (SigLIP 2) or RADIO's."""
 
 from math import isqrt
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from imgzoo.errors import WeightsError
 from imgzoo.loading.convert import Format, State
 
-from .vision_transformer import JAX, TRANSFORMERS, from_jax, from_transformers
+from .vision_transformer import JAX, OF_RADIO, RADIO, TRANSFORMERS, from_jax, from_transformers, radio_parts
 
 
 def to_patches(state: State, model: Any) -> State:
@@ -37,7 +37,12 @@ def flat_transformers(state: State, model: Any) -> State:
     return to_patches(from_transformers(state, model), model)
 
 
+def flat_radio(state: State, model: Any) -> State:
+    return to_patches(radio_parts(state, model), model)
+
+
 FORMATS = [
+    Format("radio", OF_RADIO, RADIO, flat_radio),
     Format("jax", r"^(?:params/)?(?:img/)?Transformer/", JAX, flat_jax),
     Format("transformers", r"^(?:vision_model\.)?embeddings\.patch_embedding\.", TRANSFORMERS, flat_transformers),
     Format("vit", r"^patch_embed\.proj\.weight$", finish=to_patches),

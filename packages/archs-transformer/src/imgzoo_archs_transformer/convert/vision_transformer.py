@@ -1,11 +1,14 @@
-"""ViT weights as published: JAX arrays, torchvision, CLIP, AIM, BEiT-3, DINO, MAE, DeiT-III; transformers' names of
-ViT, DINOv2, CLIP and SigLIP."""
+"""ViT weights as published: JAX arrays, torchvision, CLIP, AIM, BEiT-3, DINO, MAE, DeiT-III, RADIO; transformers' names
+of ViT, DINOv2, CLIP and SigLIP."""
 
+from math import isqrt
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
+from imgzoo import get_spec, is_model
 from imgzoo.errors import WeightsError
 from imgzoo.loading.convert import Format, State, project
 
@@ -246,12 +249,48 @@ def from_patches(state: State, model: Any) -> State:
     return state
 
 
+RADIO = [
+    (r"^(?:radio_model\.)?(?:input_conditioner\.|summary_idxs$).*", ""),
+    (r"^(?:radio_model\.)?model\.", ""),
+    (r"^patch_generator\.embedder\.", "patch_embed.proj."),
+    (r"^patch_generator\.cls_token\.token$", "cls_token"),
+    (r"^patch_generator\.pos_embed$", "pos_embed"),
+    (r"\.grandma$", ".gamma"),
+]
+OF_RADIO = r"(?:^|\.)patch_generator\.embedder\.weight$"
+
+
+def radio_parts(state: State, model: Any) -> State:
+    """The first token is the class token; kernels (D, C * p * p) have no bias; positions are a square (1, h, w, D)."""
+    tokens, kernel, table = state["cls_token"], state["patch_embed.proj.weight"], state["pos_embed"]
+    state["cls_token"], state["reg_token"] = tokens[None, :1], tokens[None, 1:]
+    state["patch_embed.proj.weight"] = kernel.unflatten(1, (-1, *model.patch_size))
+    state.setdefault("patch_embed.proj.bias", kernel.new_zeros(len(kernel)))
+    side = isqrt(table.shape[1])
+    state["pos_embed"] = table.reshape(1, side, side, -1)
+    return state
+
+
+def from_radio(state: State, model: Any) -> State:
+    """Positions of the model's grid are cut out of a square around it, which has its corners on those of the table
+    where the same network over patches of any grid says so."""
+    state = radio_parts(state, model)
+    twin = f"naflex{model.name}"
+    corners = is_model(twin) and bool(get_spec(twin).kwargs.get("pos_align_corners"))
+    down, across = model.grid
+    square, table = (max(model.grid),) * 2, state["pos_embed"].permute(0, 3, 1, 2).float()
+    table = F.interpolate(table, square, mode="bilinear", align_corners=corners)[:, :, :down, :across]
+    state["pos_embed"] = table.flatten(2).transpose(1, 2)
+    return state
+
+
 NAFLEX = Format("naflex", r"^embeds\.proj\.weight$", [(r"^embeds\.proj\.", "patch_embed.proj."), (r"^embeds\.", "")],
                 from_patches)  # fmt: skip
 """A ViT or EVA that the field made with `use_naflex`."""
 
 FORMATS = [
     NAFLEX,
+    Format("radio", OF_RADIO, RADIO, from_radio),
     Format("jax", r"^(?:params/)?(?:img/)?Transformer/", JAX, from_jax),
     Format("clip", r"^visual\.class_embedding$", [*VISUAL, *CLIP], from_clip),
     Format("transformers", r"^(?:vision_model\.)?embeddings\.patch_embedding\.", TRANSFORMERS, from_transformers),

@@ -71,6 +71,7 @@ def create_pretrained(
     path = fetch_weights(source)
     state = read_weights(path, source.spec.target, _asked(source), source.weights_from)
     model, numbers = build_skeleton(construct)
+    model.name = source.spec.name  # formats differ from network to network of a family
     own = model.state_dict()
 
     def twin(chans: int) -> State:
@@ -80,6 +81,7 @@ def create_pretrained(
     if adopt_classes and report.classes not in (None, model.num_classes):
         construct = partial(construct, num_classes=report.classes)
         model, numbers = build_skeleton(construct)
+        model.name = source.spec.name
         own = model.state_dict()
         fitted, report = fit(state, model, own, source, path, twin)
     state = fitted
