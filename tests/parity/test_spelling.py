@@ -272,6 +272,19 @@ def test_patches_of_other_sizes(size):
     assert (got - want).abs().max() <= TOLERANCE * want.abs().max().clamp(min=1)
 
 
+def test_positions_of_patches_at_points_of_the_table():
+    peer, ours = (model.double() for model in pair("naflexvit_base_patch16_gap", **ROPED,
+                                                   pos_embed_use_grid_sample=True))  # fmt: skip
+    patches = torch.randn(1, 12, 768, generator=torch.Generator().manual_seed(1)).double()
+    coordinates, valid = torch.cartesian_prod(torch.arange(3), torch.arange(4))[None], torch.ones(1, 12).bool()
+    with torch.no_grad():
+        got = ours((patches, coordinates, valid))
+        want = peer(patches, patch_coord=coordinates, patch_valid=valid)
+        torch.testing.assert_close(got, want, rtol=0, atol=TOLERANCE)
+        ours.embeds.point_sample = False
+        assert (ours((patches, coordinates, valid)) - want).abs().max() > 1e-3
+
+
 @pytest.mark.parametrize("square", [False, True])
 def test_factorized_tables_are_stretched_without_corners(square):
     options = {**ROPED, "pos_embed_align_corners": True, "pos_embed_ar_preserving": square}

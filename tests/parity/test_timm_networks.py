@@ -675,6 +675,35 @@ def test_attentions_of_families_take_the_fields_arguments(name):
     on_shared_weights(mine, other, torch.randn(shape))
 
 
+SAMPLED = [dict(), dict(pos_embed_use_grid_sample=True), dict(pos_embed="factorized", class_token=True, reg_tokens=2),
+           dict(pos_embed_interp_mode="bilinear", pos_embed_use_grid_sample=True, pos_embed_ar_preserving=True),
+           dict(pos_embed_grid_size=None, default_img_size=(10, 14))]  # fmt: skip
+
+
+@pytest.mark.parametrize("options", SAMPLED, ids=str)
+def test_embeddings_of_naflexvit(options):
+    options = {"patch_size": 2, "embed_dim": 8, "proj_type": "linear", "pos_embed_grid_size": (5, 7), **options}
+    mine, other = (importlib.import_module(f"{library}.models.naflexvit").NaFlexEmbeds(**options).double()
+                   for library in ("imgzoo_timm", "timm"))  # fmt: skip
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.normal_()
+    mine.load_state_dict(other.state_dict())
+    valid = torch.arange(12) < torch.tensor([[6], [12]])
+    places = torch.zeros(2, 12, 2, dtype=torch.long)
+    places[0, :6] = torch.cartesian_prod(torch.arange(2), torch.arange(3))
+    places[1] = torch.cartesian_prod(torch.arange(3), torch.arange(4))
+    inputs = (torch.randn(2, 3, 6, 16).double(),), (torch.randn(2, 12, 12).double(), places, valid)
+    for given in inputs:
+        (got, grid), (want, wanted) = mine(*given), other(*given)
+        kept = got.shape[1] - 12 if len(given) == 3 else 0  # rows that were filled up are any
+        rows = torch.nn.functional.pad(valid, (kept, 0), value=True) if len(given) == 3 else slice(None)
+        torch.testing.assert_close(got[rows], want[rows], rtol=0, atol=1e-5)
+        assert grid == wanted
+    told = [key for key in vars(other) if key.startswith(("pos_embed_", "num_", "has_")) and key[-1] not in "xy"]
+    assert {key: getattr(mine, key) for key in told} == {key: getattr(other, key) for key in told}
+
+
 @pytest.mark.parametrize("channels_last", [True, False])
 @pytest.mark.parametrize("size", [(8, 12), (9, 13)])
 def test_images_are_cut_into_patches(size, channels_last):

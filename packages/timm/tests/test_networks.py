@@ -277,6 +277,35 @@ def test_coordinates_of_patches_come_by_themselves():
     torch.testing.assert_close(again(*whole.values()), other(whole))
 
 
+def test_the_embedding_of_patches_is_one_of_the_fields():
+    valid = torch.arange(12) < torch.tensor([[6], [12]])
+    places = torch.zeros(2, 12, 2, dtype=torch.long)
+    places[0, :6] = torch.cartesian_prod(torch.arange(2), torch.arange(3))
+    places[1] = torch.cartesian_prod(torch.arange(3), torch.arange(4))
+    options = dict(patch_size=2, embed_dim=8, proj_type="linear", class_token=False, pos_embed_grid_size=(5, 7))
+    part = timm.models.naflexvit.NaFlexEmbeds(**options, reg_tokens=1, pos_embed_use_grid_sample=True).eval()
+    with torch.no_grad():
+        part.pos_embed.normal_()
+    patches = torch.randn(2, 12, 12)
+    tokens, grid = part(patches, places, valid)
+    assert (part.embed_dim, part.num_prefix_tokens, part.pos_embed_grid_size, grid) == (8, 1, (5, 7), None)
+    image = patches[1].reshape(3, 4, 2, 2, 3).permute(4, 0, 2, 1, 3).reshape(1, 3, 6, 8)
+    assert part(image)[1] == (3, 4)
+    other = timm.models.naflexvit.NaFlexEmbeds(**options, reg_tokens=1, pos_embed_antialias=False)
+    other.load_state_dict(part.state_dict())
+    torch.testing.assert_close(tokens[1:], other(image)[0])  # at points of the table: as an image without smoothing
+    assert not torch.allclose(tokens[1:], part(image)[0], atol=1e-3)
+    torch.testing.assert_close(part(patches[1:], places[1:])[0], tokens[1:])
+    torch.testing.assert_close(torch.export.export(part, (patches, places, valid)).module()(patches, places, valid)[0],
+                               tokens)  # fmt: skip
+    model = timm.create_model("naflexvit_base_patch16_gap", embed_dim=64, depth=1, num_heads=2)
+    assert isinstance(model.embeds, timm.models.naflexvit.NaFlexEmbeds)
+    assert model.embeds(torch.randn(1, 3, 32, 64))[0].shape == (1, 12, 64)
+    for wrong in (dict(proj_type="conv"), dict(pos_embed="none"), dict(pos_drop_rate=0.5)):
+        with pytest.raises(OptionError, match=rf"not .*{next(iter(wrong))}="):
+            timm.models.naflexvit.NaFlexEmbeds(**{**options, **wrong})
+
+
 @pytest.mark.parametrize("name", ["repvit_m1", "iformer_t"])
 def test_a_second_classifier_is_kept_by_name(name):
     model, x = timm.create_model(name, distillation=True), torch.randn(2, 3, 64, 64)

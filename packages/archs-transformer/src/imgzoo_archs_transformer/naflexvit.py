@@ -52,12 +52,15 @@ class RotaryBlock(GammaBlock):
 
 
 class NaFlexEmbeds(FlexiKernel, nn.Module):
-    """Patches (B, N, p * p * C) -> tokens, with tables of position for a grid of its own."""
+    """Images, or patches of images -> tokens, with tables of position for a grid of its own."""
 
     def __init__(self, patch: Size, in_chans: int, dim: int, class_token: bool, reg_tokens: int, grid: Size,
-                 factorized: bool, mode: str, antialias: bool, align_corners: bool, square: bool,
-                 any_size: bool):  # fmt: skip
+                 factorized: bool = False, mode: str = "bicubic", antialias: bool = True, align_corners: bool = False,
+                 square: bool = False, any_size: bool = False, point_sample: bool = False):  # fmt: skip
         super().__init__()
+        if mode not in ("bilinear", "bicubic"):
+            raise ValueError(f"pos_mode is 'bilinear' or 'bicubic', not '{mode}'")
+        self.point_sample = point_sample
         self.patch, self.any_size, self.maps = patch, any_size, {}
         self.factorized = factorized
         self.stretching = (mode, antialias, align_corners, square)
@@ -86,6 +89,7 @@ class NaFlexEmbeds(FlexiKernel, nn.Module):
         if self.factorized:
             tables, how = (self.pos_embed_y[0], self.pos_embed_x[0]), ("linear", False, False)
         else:
+            antialias = antialias and not self.point_sample
             how = ("linear" if mode == "bilinear" else mode, antialias, align_corners)
             tables = (self.pos_embed[0], self.pos_embed[0].transpose(0, 1))
         down, across = (
@@ -107,10 +111,24 @@ class NaFlexEmbeds(FlexiKernel, nn.Module):
         kernel = self.proj.weight.unflatten(1, (*self.patch, -1)).permute(0, 3, 1, 2)
         return self.flexed(kernel, size).permute(0, 2, 3, 1).flatten(1)
 
-    def forward(self, patches: Tensor, position: Tensor, kernel: Tensor | None = None) -> Tensor:
-        x = (self.proj(patches) if kernel is None else F.linear(patches, kernel, self.proj.bias)) + position
+    def forward(self, x: Tensor, coordinates: Tensor | None = None,
+                valid: Tensor | None = None) -> tuple[Tensor, Size | None]:  # fmt: skip
+        """(B, C, H, W), or patches (B, N, p * p * C) with coordinates (B, N, 2) and valid (B, N) -> (B, prefix + N, C);
+        and the grid that all images have, None of patches."""
+        grid: Size | None = None
+        kernel: Tensor | None = None
+        if coordinates is None or valid is None:
+            down, across = self.patch
+            grid = x.shape[-2] // down, x.shape[-1] // across
+            position = self.position(grid)
+            x = x.unflatten(3, (-1, across)).unflatten(2, (-1, down))  # (B, C, h, p, w, p)
+            x = x.permute(0, 2, 4, 3, 5, 1).flatten(3).flatten(1, 2)
+        else:
+            position, kernel = self.of_patches(coordinates, valid), self.kernel_of(x)
+            x = x.flatten(2)
+        x = (self.proj(x) if kernel is None else F.linear(x, kernel, self.proj.bias)) + position
         prefix = [token.expand(x.shape[0], -1, -1) for token in (self.cls_token, self.reg_token) if token is not None]
-        return torch.cat([*prefix, x], dim=1)
+        return torch.cat([*prefix, x], dim=1), grid
 
 
 class NaFlexViT(TokenModel):
@@ -123,6 +141,7 @@ class NaFlexViT(TokenModel):
         pos_antialias: smooth the table where it shrinks
         pos_align_corners: corners of the table lie on corners of the image; two factorized tables take no heed of it
         pos_square: fit the table to a square around the image
+        pos_point_sample: patches find their positions at points of the table, never smoothed; images as before
         any_patch_size: take patches of other sizes, (B, N, p, q, C), for which the kernels are resized
         dynamic_img_pad: pad images to whole patches
         rope_reference: grid that they are measured on; none for the image's
@@ -139,23 +158,21 @@ class NaFlexViT(TokenModel):
                  layer_scale: float | None = 1e-5, act: str = "gelu", class_token: bool = False, reg_tokens: int = 4,
                  pos_grid: Size = (16, 16), pos_factorized: bool = False, pos_mode: str = "bicubic",
                  pos_antialias: bool = True, pos_align_corners: bool = False, pos_square: bool = False,
-                 any_patch_size: bool = False, dynamic_img_pad: bool = False, rope: str | None = None,
-                 rope_theta: float = 10000.0, rope_reference: Size | None = None, rope_shift: float = 0.0,
-                 rope_columns_first: bool = False, rope_halves: bool = False,
+                 pos_point_sample: bool = False, any_patch_size: bool = False, dynamic_img_pad: bool = False,
+                 rope: str | None = None, rope_theta: float = 10000.0, rope_reference: Size | None = None,
+                 rope_shift: float = 0.0, rope_columns_first: bool = False, rope_halves: bool = False,
                  rope_sections: Sequence[int] | None = None, rope_random_shift: float = 0.0, rope_jitter: float = 0.0,
                  rope_rescale: float = 0.0, final_norm: bool = True, fc_norm: bool | None = None,
-                 drop_rate: float = 0.0,
-                 pos_drop_rate: float = 0.0, patch_drop_rate: float = 0.0, proj_drop_rate: float = 0.0,
-                 attn_drop_rate: float = 0.0, drop_path_rate: float = 0.0):  # fmt: skip
+                 drop_rate: float = 0.0, pos_drop_rate: float = 0.0, patch_drop_rate: float = 0.0,
+                 proj_drop_rate: float = 0.0, attn_drop_rate: float = 0.0, drop_path_rate: float = 0.0):  # fmt: skip
         super().__init__(num_classes, in_chans, img_size, patch_size, embed_dim, depth, global_pool, class_token,
                          int(class_token) + reg_tokens, dynamic=True, pad=dynamic_img_pad)  # fmt: skip
         self.num_reg_tokens = reg_tokens
         self._pool_options = (num_heads, mlp_ratio, act)
         dim, patch = embed_dim, self.patch_size
-        if pos_mode not in ("bilinear", "bicubic"):
-            raise ValueError(f"pos_mode is 'bilinear' or 'bicubic', not '{pos_mode}'")
         self.embeds = NaFlexEmbeds(patch, in_chans, dim, class_token, reg_tokens, pos_grid, pos_factorized, pos_mode,
-                                   pos_antialias, pos_align_corners, pos_square, any_patch_size)  # fmt: skip
+                                   pos_antialias, pos_align_corners, pos_square, any_patch_size,
+                                   pos_point_sample)  # fmt: skip
         self.pos_drop = nn.Dropout(pos_drop_rate)
         self.patch_drop = PatchDropout(patch_drop_rate, self.num_prefix_tokens) if patch_drop_rate else None
         self.rope: Any = None
@@ -198,8 +215,7 @@ class NaFlexViT(TokenModel):
     def embed(self, x: Any) -> State:  # (B, 3, H, W), or patches (B, N, p * p * 3) -> (B, prefix + N, C)
         if is_patches(x):
             patches, coordinates, valid = Patches.of(x)
-            position = self.embeds.of_patches(coordinates, valid)
-            tokens = self.embeds(patches.flatten(2), position, self.embeds.kernel_of(patches))
+            tokens, _ = self.embeds(patches, coordinates, valid)
             table: Tensor | None = None
             if self.rope is not None:
                 coordinates = coordinates.masked_fill(~valid[..., None], 0)
@@ -212,10 +228,8 @@ class NaFlexViT(TokenModel):
                     chosen = kept[:, None, :, None].expand(*table.shape[:-2], -1, table.shape[-1])
                     table = table.gather(-2, chosen)
             return tokens, score_bias(valid, self.num_prefix_tokens, tokens.dtype), table
-        grid, (down, across) = self.grid_of(x.shape[-2], x.shape[-1]), self.patch_size
-        x = self.sized_input(x).unflatten(3, (-1, across)).unflatten(2, (-1, down))  # (B, C, h, p, w, p)
-        x = x.permute(0, 2, 4, 3, 5, 1).flatten(3).flatten(1, 2)
-        tokens, kept = self.thin(self.embeds(x, self.embeds.position(grid)))
+        tokens, grid = self.embeds(self.sized_input(x))
+        tokens, kept = self.thin(tokens)
         table = None if self.rope is None else self.rope(grid)
         return tokens, None, table if table is None or kept is None else rows_of(table, kept)
 

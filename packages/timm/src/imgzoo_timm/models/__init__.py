@@ -87,6 +87,7 @@ imgzoo_timm.layers PatchEmbed Mlp DropPath ClassifierHead to_2tuple trunc_normal
     "levit": "._map_attentions AttentionDownsample",
     "naflexvit": """
 ._configs NaFlexVitCfg
+._sequences NaFlexEmbeds
 imgzoo_timm.data._sequence batch_patchify
 """,
     "tiny_vit": "._map_attentions Attention",

@@ -228,7 +228,7 @@ def naflex(cfg: Any) -> Options:
             "act_layer")  # fmt: skip
     names = {"init_values": "layer_scale", "pos_embed_grid_size": "pos_grid", "pos_embed_interp_mode": "pos_mode",
              "pos_embed_ar_preserving": "pos_square", "pos_embed_antialias": "pos_antialias",
-             "pos_embed_align_corners": "pos_align_corners",
+             "pos_embed_align_corners": "pos_align_corners", "pos_embed_use_grid_sample": "pos_point_sample",
              "enable_patch_interpolator": "any_patch_size"}  # fmt: skip
     fixed = {name: values for name, values in free.items() if name not in names and name not in same.split()}
     fixed |= {

@@ -480,7 +480,7 @@ def load_adapters(native: type) -> None:
     """Import the adapters of a network's parts, which stand beside those of its family."""
     from imgzoo_timm.layers import _attention, _drop, _gate, _mlp, _norm, _patch_embed, _pool  # noqa: F401
 
-    from . import _blocks, _families, _stages, _vision_transformer  # noqa: F401
+    from . import _blocks, _families, _sequences, _stages, _vision_transformer  # noqa: F401
 
 
 UNPADDED = {"inception_v3": 43, "inception_v4": 43, "inception_resnet_v2": 43}
