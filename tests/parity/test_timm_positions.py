@@ -78,6 +78,26 @@ def test_rotary_positions(name, dynamic):
     same_tensors(*tokens)
     same_tensors(*angles)
     assert mine.rope_mixed == other.rope_mixed
+    with torch.no_grad():
+        shape = (5, 7) if dynamic else None
+        same_tensors(*(model.rope.get_embed(shape, dtype=torch.float64) for model in (mine, other)))
+    told = ("rotate_half", "shift_coords", "rescale_coords", "aug_active")
+    told = [name for name in told if hasattr(other.rope, name)]
+    assert {name: getattr(mine.rope, name) for name in told} == {name: getattr(other.rope, name) for name in told}
+    halves = [[block.attn.rotate_half for block in model.blocks] for model in (mine, other)]
+    assert halves[0] == halves[1] and "aug_active" in told
+
+
+@pytest.mark.parametrize("sections", [None, (4, 2, 3), (8, 4, 20)])
+def test_sections_need_not_fill_the_frequencies(sections):
+    options = dict(img_size=(80, 144), depth=1, embed_dim=64, num_heads=2, rope_type="mrope", use_rot_pos_emb=True,
+                   rope_mrope_section=sections)  # fmt: skip
+    mine, other = pair("eva02_tiny_patch14_224", patch_size=16, **options)
+    same_tensors(*(model.rope.get_embed((5, 7), dtype=torch.float64) for model in (mine, other)))
+    assert tuple(mine.rope.mrope_section) == tuple(other.rope.mrope_section)
+    x = torch.randn(1, 3, 80, 144, dtype=torch.float64)
+    with torch.no_grad():
+        kit.assert_equal(mine(x), other(x), "mrope")
 
 
 BEGUN = ("beit_base_patch16_224", "cait_xxs24_224", "coat_tiny", "convit_tiny", "crossvit_9_240", "davit_tiny",

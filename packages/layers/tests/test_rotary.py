@@ -124,8 +124,9 @@ def test_axes_take_turns():
     sine = rope(GRID).view(3, 5, 2, DIM)[2, 3, 0, : DIM // 2]
     torch.testing.assert_close(sine[1], math.sin(2 * rope.bands[1]) * torch.ones(()))
     assert sine[rope.axes == 0].abs().max() == 0
-    for sections in ((8, 12, 12), (8, 8), (4, 4, 4, 4)):
-        with pytest.raises(ValueError, match="share the 16 frequencies"):
+    assert MultimodalRotary(DIM).axes.tolist() == [0, 1, 2, 0, 1, 2, 0, 1, 2, 0, 1, 2, 0, 1, 2, 0]  # a third each
+    for sections in ((8, 8), (4, 4, 4, 4), (8, 12, -4)):
+        with pytest.raises(ValueError, match="time, rows and columns are 3 numbers"):
             MultimodalRotary(DIM, sections)
 
 

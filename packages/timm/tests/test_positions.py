@@ -109,3 +109,42 @@ def test_layers_begin_by_the_word_of_their_family():
     model.fix_init_weight()
     torch.testing.assert_close(model.blocks[0].attn.proj.weight, before / 2**0.5)
     assert not hasattr(other, "fix_init_weight")
+
+
+@pytest.mark.parametrize("kind", ["cat", "mixed", "dinov3", "mrope"])
+def test_the_rotary_position_of_a_network_tells_of_itself(kind):
+    moves = dict(shift_coords=0.5, jitter_coords=1.5, rescale_coords=2.0)
+    options = {f"rope_{name}": value for name, value in moves.items()}
+    model = timm.models.Eva(img_size=32, patch_size=8, embed_dim=64, depth=2, num_heads=2, rope_type=kind,
+                            use_rot_pos_emb=True, **options)  # fmt: skip
+    assert model.rope.aug_active and {name: getattr(model.rope, name) for name in moves} == moves
+    assert model.rope.rotate_half == model.blocks[0].attn.rotate_half == (kind == "mrope")
+    model.train()
+    assert not torch.equal(model.rope.get_embed(), model.rope.get_embed())
+    model.rope.aug_active = False
+    torch.testing.assert_close(model.rope.get_embed(), model.eval().rope.get_embed((4, 4)))
+    model.train().rope.aug_active = True
+    assert not torch.equal(model.rope.get_embed(), model.rope.get_embed())
+    batch = model.eval().rope.get_batch_embeds([(2, 3), (1, 2)], seq_len=6)
+    torch.testing.assert_close(batch[1][..., :2, :], model.rope.get_embed((1, 2)))
+    assert model.rope.get_embed(dtype=torch.bfloat16).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("kind", ["mixed", "dinov3", "mrope"])
+@pytest.mark.parametrize("shape", [(), (3,), (2, 3, 4)])
+def test_grids_have_two_sides(kind, shape):
+    make = timm.layers.create_rope_embed
+    module = make(kind, dim=64, num_heads=2, **(dict(depth=2) if kind == "mixed" else {}))
+    with pytest.raises(ValueError, match=f"2 spatial dimensions, not {len(shape)}"):
+        module.get_embed(shape)
+
+
+def test_learned_angles_that_move_are_computed_wide():
+    module = timm.layers.RotaryEmbeddingMixed(64, depth=1, num_heads=2, shift_coords=0.5).to(torch.bfloat16)
+    assert module.train().get_embed((2, 3)).dtype == torch.float32
+    assert module.eval().get_embed((2, 3)).dtype == torch.bfloat16
+
+
+def test_a_switch_is_no_amount_that_places_move_by():
+    with pytest.raises(TypeError, match="shift_coords is a number"):
+        timm.layers.RotaryEmbeddingCat(64, shift_coords=torch.tensor(True))

@@ -382,8 +382,8 @@ def all_frequencies(dim: int, theta: float) -> Tensor:
 
 class MultimodalRotary(GridRotary):
     """The table of language models that see, for heads of `dim` channels: time, rows and columns have `sections` of the
-    D / 2 frequencies, taken in turns (Qwen3-VL, arXiv:2511.21631). What they leave over goes to time. It is that of the
-    model's grid, or of one that is handed in."""
+    D / 2 frequencies, taken in turns (Qwen3-VL, arXiv:2511.21631). What they leave over is of time, and what is beyond
+    the last frequency is left out. It is that of the model's grid, or of one that is handed in."""
 
     bands: Tensor
     axes: Tensor
@@ -396,11 +396,9 @@ class MultimodalRotary(GridRotary):
                  grid: Size = (1, 1), moves: Moves = STILL):  # fmt: skip
         super().__init__()
         self.grid, self.moves = grid, checked_moves(moves)
-        if len(sections) != 3 or sum(sections) != checked_width(dim, 2) // 2:
-            raise ValueError(
-                f"sections of time, rows and columns are 3 that share the {dim // 2} frequencies of {dim} channels, "
-                f"not {sections}"
-            )
+        checked_width(dim, 2)
+        if len(sections) != 3 or min(sections) < 0:
+            raise ValueError(f"sections of time, rows and columns are 3 numbers of frequencies, not {sections}")
         self.dim, self.sections, self.theta = dim, (sections[0], sections[1], sections[2]), theta
         self.init_non_persistent_buffers()
 

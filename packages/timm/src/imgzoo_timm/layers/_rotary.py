@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from numbers import Real
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.fx
 from torch import Tensor, nn
 
 from imgzoo_layers import rotary
+
+from ._base import adapter
 
 KINDS = {"index": "cells", "pixel": "ends", "centered": "centered"}
 NORMALIZE = {"separate": "each", "max": "max", "min": "min"}
@@ -72,7 +74,7 @@ def _build_grid(feat_shape: list[int], grid_type: str = "index", ref_feat_shape:
         if value not in known:
             raise ValueError(f"{name} is {', '.join(known)}, not {value!r}")
     if ndim is not None and len(feat_shape) != ndim:
-        raise ValueError(f"{ndim} spatial dimensions are expected, not {len(feat_shape)}")
+        raise ValueError(f"Expected {ndim} spatial dimensions, not {len(feat_shape)}")
     where = rotary.coordinates(feat_shape, KINDS[grid_type], ref_feat_shape, grid_offset, NORMALIZE[normalize_coords],
                                device, dtype)  # fmt: skip
     if grid_indexing == "xy" and where.shape[-1] > 1:
@@ -115,7 +117,7 @@ def _coord_aug_config(shift_coords: Any, jitter_coords: Any,
     given = {"shift_coords": shift_coords, "jitter_coords": jitter_coords, "rescale_coords": rescale_coords}
     checked: list[float | None] = []
     for name, value in given.items():
-        single = isinstance(value, Tensor) and value.numel() == 1
+        single = isinstance(value, Tensor) and value.numel() == 1 and value.dtype != torch.bool
         if value is not None and (isinstance(value, bool) or not (single or isinstance(value, Real))):
             raise TypeError(f"{name} is a number, not {value!r}")
         value = None if value is None else float(value)
@@ -377,8 +379,8 @@ class RotaryEmbeddingDinoV3(Rotary):
         return {"periods": rotary.periods_between(self.dim, self.min_period, self.max_period)}
 
     def tables(self, shape: list[int], moves: tuple[Any, Any, Any]) -> tuple[Tensor, ...]:
-        where = make_coords_dinov3(shape[0], shape[1], self.normalize_coords, self.grid_indexing, self.grid_offset,
-                                   self.periods.device, self.periods.dtype)  # fmt: skip
+        where = _build_grid(shape, "centered", None, self.grid_offset, self.grid_indexing, self.normalize_coords,
+                            self.periods.device, self.periods.dtype, 2).flatten(0, 1)  # fmt: skip
         angles = (2 * math.pi * _apply_coord_augs(where, *moves)[:, :, None] / self.periods).flatten(1)
         return (rotary.as_table(laid_out(angles, self.rotate_half)),)
 
@@ -421,7 +423,9 @@ class RotaryEmbeddingMixed(Rotary):
         return (get_mixed_freqs(self.freqs, where[:, 0], where[:, 1], wide),)
 
     def made(self, shape: Any, dtype: torch.dtype | None = None) -> tuple[Tensor, ...]:
-        return super().made(shape, dtype or self.freqs.dtype)
+        """Tables that move are as wide as they were computed."""
+        moves = self.training and self.aug_active
+        return super().made(shape, dtype or (None if moves else self.freqs.dtype))
 
     def forward(self, x: Tensor, block_index: int = 0) -> Tensor:
         """Turn the channels of a map (B, heads * D, H, W), head by head, by the table of a depth."""
@@ -460,6 +464,64 @@ class RotaryEmbeddingMRope(Rotary):
     def tables(self, shape: list[int], moves: tuple[Any, Any, Any]) -> tuple[Tensor, ...]:
         where = _build_grid(shape, device=self.inv_freq.device, dtype=self.inv_freq.dtype, ndim=2).flatten(0, 1)
         return (rotary.axes_table(_apply_coord_augs(where, *moves), self.inv_freq, self.axis),)
+
+
+class OfNetwork:
+    """In front of the rotary position of a network: what clients read, set and call of it."""
+
+    told: ClassVar[dict[str, str]] = {"rotate_half": "halves", "feat_shape": "grid", "mrope_section": "sections"}
+    moving: ClassVar[tuple[str, ...]] = ("shift_coords", "jitter_coords", "rescale_coords")
+
+    def __getattr__(self: Any, name: str) -> Any:
+        if name in OfNetwork.moving:
+            return self.may_move()[OfNetwork.moving.index(name)] or None
+        if name == "rotate_half" and isinstance(self, (rotary.MixedRotary, rotary.MultimodalRotary)):
+            return isinstance(self, rotary.MultimodalRotary)
+        return getattr(self, OfNetwork.told[name]) if name in OfNetwork.told else super().__getattr__(name)  # type: ignore[misc]
+
+    def may_move(self: Any) -> tuple[float, float, float]:
+        """How far places move in training where `aug_active` is on."""
+        return self.__dict__.get("moves_kept", self.moves)
+
+    @property
+    def aug_active(self: Any) -> bool:
+        return any(self.moves)
+
+    @aug_active.setter
+    def aug_active(self: Any, active: bool) -> None:
+        self.moves_kept = self.may_move()
+        self.moves = self.moves_kept if active else (0.0, 0.0, 0.0)
+
+    def get_embed(self: Any, shape: Any = None, dtype: torch.dtype | None = None) -> Tensor:
+        """Sines, then cosines, of the network's grid or another: (N, 2 * D)."""
+        table = self(None if shape is None else tuple(shape))
+        return table if dtype is None else table.to(dtype)
+
+    def get_batch_embeds(self: Any, shapes: list[Any], seq_len: int | None = None,
+                         dtype: torch.dtype | None = None) -> Any:  # fmt: skip
+        """Of several grids, or with `seq_len` as one."""
+        embeds = [self.get_embed(shape, dtype) for shape in shapes]
+        return _pad_rope_embeds(embeds, seq_len) if embeds and seq_len is not None else embeds
+
+
+@adapter
+class AxialOfNetwork(OfNetwork, rotary.AxialRotary):
+    pass
+
+
+@adapter
+class CenteredOfNetwork(OfNetwork, rotary.CenteredRotary):
+    pass
+
+
+@adapter
+class MixedOfNetwork(OfNetwork, rotary.MixedRotary):
+    pass
+
+
+@adapter
+class MultimodalOfNetwork(OfNetwork, rotary.MultimodalRotary):
+    pass
 
 
 CLASSES = {"base": RotaryEmbedding, "cat": RotaryEmbeddingCat, "mixed": RotaryEmbeddingMixed,

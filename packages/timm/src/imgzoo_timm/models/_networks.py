@@ -478,7 +478,7 @@ def adopted(model: Any, overlay: Mapping[str, Any] | None = None) -> Any:
 
 def load_adapters(native: type) -> None:
     """Import the adapters of a network's parts, which stand beside those of its family."""
-    from imgzoo_timm.layers import _attention, _drop, _gate, _mlp, _norm, _patch_embed, _pool  # noqa: F401
+    from imgzoo_timm.layers import _attention, _drop, _gate, _mlp, _norm, _patch_embed, _pool, _rotary  # noqa: F401
 
     from . import _blocks, _families, _sequences, _stages, _vision_transformer  # noqa: F401
 

@@ -10,8 +10,9 @@ from torch import nn
 
 from imgzoo_archs_cnn import resnet
 from imgzoo_archs_efficientnet import blocks
-from imgzoo_archs_transformer import beit, swin_transformer, swin_transformer_v2, swin_transformer_v2_cr
+from imgzoo_archs_transformer import beit, eva, swin_transformer, swin_transformer_v2, swin_transformer_v2_cr
 from imgzoo_layers import window
+from imgzoo_layers.rotary_attention import RotaryAttention
 
 Told = dict[str, Any]
 
@@ -34,6 +35,10 @@ def of_dim(attn: Any) -> Told:
     return {"dim": attn.qkv.in_features}
 
 
+def of_turning(attn: Any) -> Told:
+    return {"rotate_half": attn.halves}
+
+
 def of_mobile(block: Any) -> Told:
     return {"has_skip": block.skip}
 
@@ -41,6 +46,7 @@ def of_mobile(block: Any) -> Told:
 TELL: dict[type, Callable[[Any], Told]] = {
     swin_transformer.Block: of_shifted, swin_transformer_v2.Block: of_shifted,
     swin_transformer.PatchMerging: of_merging, swin_transformer_v2.PatchMerging: of_merging,
+    **dict.fromkeys((RotaryAttention, *eva.ATTENTION.values()), of_turning),
     window.WindowAttention: of_dim, beit.Attention: of_window,
     **{each: of_mobile for each in vars(blocks).values() if isinstance(each, type) and issubclass(each, nn.Module)
        and each.__module__ == blocks.__name__},
