@@ -86,6 +86,55 @@ def test_networks_of_images_take_patches_with_their_own_weights(name):
     torch.testing.assert_close(twin(patchified(images, side)), alone, rtol=0, atol=1e-5)
 
 
+PARTS = {"vit_tiny_patch16_224": {}, "vit_base_patch16_siglip_224": {}, "vit_base_patch16_sapiens2": {},
+         "eva02_tiny_patch14_224": {"global_pool": "avg"}}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_parts_of_networks_of_images_take_patches(name):
+    options = {"num_heads": 4, "embed_dim": 32, "depth": 2, "num_classes": 5, **PARTS[name]}
+    model = imgzoo.create_model(name, **options, use_naflex=True).eval()
+    side, prefix = model.patch_size[0], model.num_prefix_tokens
+    images = [torch.randn(3, h * side // 16, w * side // 16) for h, w in [*SHAPES, SHAPES[1]]]
+    x = Patches.of(patchified(images, side))
+    mixed = torch.stack([torch.randperm(x.valid.shape[1]) for _ in images])  # in any order, fillings between
+    x = Patches(*(torch.stack([row[order] for row, order in zip(part, mixed)]) for part in x))
+    back = mixed.argsort(1)
+    with torch.inference_mode():
+        features = model.forward_features(x)
+        torch.testing.assert_close(model.forward_head(features, valid=x.valid), model(x), rtol=0, atol=1e-5)
+        final, levels = model.forward_intermediates(x, output_fmt="NLC", return_prefix_tokens=True)
+        torch.testing.assert_close(final, features)
+        if prefix:
+            levels, before = zip(*levels, strict=True)
+            assert [each.shape for each in before] == [(5, prefix, 32)] * 2
+        for i, image in enumerate(images):
+            alone = model.forward_features(image[None])[0]
+            ordered = torch.cat([features[i, :prefix], features[i, prefix:][back[i]]])
+            torch.testing.assert_close(ordered[: len(alone)], alone, rtol=0, atol=1e-5)
+            assert ordered[len(alone) :].abs().sum() == 0
+            last = model.forward_intermediates(image[None], 1, output_fmt="NLC", intermediates_only=True)[0][0]
+            torch.testing.assert_close(levels[-1][i][back[i]][: len(last)], last, rtol=0, atol=1e-5)
+        alone = model.forward_intermediates(x, [0], output_fmt="NLC", intermediates_only=True)
+        torch.testing.assert_close(alone[0], levels[0])
+    with pytest.raises(UsageError, match="'NLC'"):
+        model.forward_intermediates(x)
+
+
+def test_features_that_are_not_one_a_patch_are_refused():
+    x = patchified([torch.randn(3, 32, 48)])
+    thinned = imgzoo.create_model("vit_tiny_patch16_224", depth=1, patch_drop_rate=0.5, use_naflex=True)
+    maps = imgzoo.create_model("test_resnet", use_naflex=True)
+    for model in (thinned, maps):
+        with pytest.raises(UsageError, match="one for each patch"):
+            model.forward_features(x)
+    assert thinned.eval().forward_features(x).shape == (1, 7, 192)
+    dropping = imgzoo.create_model("naflexvit_base_patch16_gap", **TINY, patch_drop_rate=0.5)
+    with pytest.raises(UsageError, match="patch dropout"):
+        dropping.forward_intermediates(x, output_fmt="NLC")
+    assert len(dropping.eval().forward_intermediates(x, output_fmt="NLC")[1]) == 2
+
+
 @pytest.mark.parametrize("name", ["swin_tiny_patch4_window7_224", "cait_xxs24_224"])
 def test_networks_of_one_size_do_not_take_patches(name):
     with pytest.raises(CapabilityError, match=f"{name} takes images of one size"):

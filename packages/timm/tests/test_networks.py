@@ -273,6 +273,11 @@ def test_coordinates_of_patches_come_by_themselves():
         model(patches, coordinates, valid, attn_mask=valid)
     other = timm.create_model("test_vit", use_naflex=True, num_classes=5).eval()
     torch.testing.assert_close(other(patches, whole["patch_coord"]), other(whole))
+    found = other.forward_features(**whole)
+    torch.testing.assert_close(other.forward_head(**found), other(whole))
+    levels = other.forward_intermediates(whole, 1, output_fmt="NLC", output_dict=True)
+    torch.testing.assert_close(levels["image_features"], found["patches"])
+    assert torch.equal(levels["patch_valid"], whole["patch_valid"]) and len(levels["image_intermediates"]) == 1
     again = pickle.loads(pickle.dumps(other))
     torch.testing.assert_close(again(*whole.values()), other(whole))
 

@@ -272,6 +272,9 @@ class NaFlexViT(TokenModel):
             return super().forward_intermediates(x, *options, return_prefix_tokens)
         if output_fmt != "NLC":
             raise UsageError(f"levels of patches are tokens: output_fmt is 'NLC', not '{output_fmt}'")
+        if self.training and self.patch_drop is not None:
+            raise UsageError("patch dropout leaves out patches, and nothing would say which: give patch_drop_rate=0, "
+                             "or call eval()")  # fmt: skip
         result = ImageModel.forward_intermediates(self, x, *options)
         levels, prefix = result if intermediates_only else result[1], self.num_prefix_tokens
         for i, level in enumerate(levels):

@@ -80,23 +80,87 @@ def is_patches(x: Any) -> bool:
     return isinstance(x, (tuple, list, Mapping))
 
 
+def laid_back(x: Patches, places: Tensor, tokens: Tensor, prefix: int) -> Tensor:
+    """Tokens (b, prefix + h * w, C) of the images at `places` as patches lie in a batch: (b, prefix + N, C), zeros where
+    a row was filled up.
+
+    Raises `UsageError` for tokens that are not one for each patch.
+    """
+    grids, valid = x.grids()[places], x.valid[places]
+    if tokens.ndim != 3 or tokens.shape[1] - prefix != int(grids[0].prod()):
+        raise UsageError("features of patches are tokens, one for each patch: take those of images, shape by shape, or "
+                         "call eval() where patch_drop_rate drops some")  # fmt: skip
+    coordinates = x.coordinates[places]
+    cells = (coordinates[..., 0] * grids[:, 1:] + coordinates[..., 1]).masked_fill(~valid, 0)[..., None]
+    of_patches = tokens[:, prefix:].gather(1, cells.expand(-1, -1, tokens.shape[2]))
+    return torch.cat([tokens[:, :prefix], of_patches.masked_fill(~valid[..., None], 0)], dim=1)
+
+
 class ShapeByShape:
     """A network of images that takes `Patches` too: it sees images of one shape together, each as if it came alone."""
 
     in_chans: int
 
+    def forward_features(self, x: Any) -> Any:
+        """Of patches their tokens (B, prefix + N, C), zeros where a row was filled up."""
+        if not is_patches(x):
+            return super().forward_features(x)  # type: ignore[misc]
+        x, prefix = Patches.of(x), getattr(self, "num_prefix_tokens", 0)
+        found = [(places, laid_back(x, places, super(ShapeByShape, self).forward_features(images), prefix))  # type: ignore[misc]
+                 for places, images in x.images(self.in_chans)]  # fmt: skip
+        return in_order(found)
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False, valid: Tensor | None = None) -> Tensor:
+        """`valid` (B, N) leaves out of the pool the patches that were filled up."""
+        if valid is None:
+            return super().forward_head(x, pre_logits)  # type: ignore[misc]
+        prefix, found = x.shape[1] - valid.shape[1], []
+        for count in valid.sum(1).unique():
+            places = (valid.sum(1) == count).nonzero()[:, 0]
+            tokens = x[places][:, prefix:][valid[places]].unflatten(0, (len(places), -1))
+            whole = torch.cat([x[places][:, :prefix], tokens], dim=1)
+            found.append((places, super().forward_head(whole, pre_logits)))  # type: ignore[misc]
+        return in_order(found)
+
+    def forward_intermediates(self, x: Any, indices: Any = None, norm: bool = False, stop_early: bool = False,
+                              output_fmt: str = "NCHW", intermediates_only: bool = False, *args: Any,
+                              **options: Any) -> Any:  # fmt: skip
+        """As the network's; levels of patches are tokens (B, N, C), "NLC"."""
+        how = (indices, norm, stop_early, output_fmt, intermediates_only, *args)
+        if not is_patches(x):
+            return super().forward_intermediates(x, *how, **options)  # type: ignore[misc]
+        if output_fmt != "NLC":
+            raise UsageError(f"levels of patches are tokens: output_fmt is 'NLC', not '{output_fmt}'")
+        x, prefix = Patches.of(x), getattr(self, "num_prefix_tokens", 0)
+        finals: list[tuple[Tensor, Tensor]] = []
+        levels: list[list[tuple[Tensor, Any]]] = []
+        for places, images in x.images(self.in_chans):
+            result = super().forward_intermediates(images, *how, **options)  # type: ignore[misc]
+            if not intermediates_only:
+                finals.append((places, laid_back(x, places, result[0], prefix)))
+                result = result[1]
+            levels = levels or [[] for _ in result]
+            for level, tokens in zip(levels, result, strict=True):
+                several = isinstance(tokens, tuple)  # tokens of patches, and those before them
+                laid = laid_back(x, places, tokens[0] if several else tokens, 0)
+                level.append((places, (laid, tokens[1]) if several else laid))
+        joined = [in_order(level) for level in levels]
+        return joined if intermediates_only else (in_order(finals), joined)
+
     def forward(self, x: Any) -> Any:
         if not is_patches(x):
             return super().forward(x)  # type: ignore[misc]
-        x = Patches.of(x)
-        answers, order = [], []
-        for places, images in x.images(self.in_chans):
-            answers.append(super().forward(images))  # type: ignore[misc]
-            order.append(places)
-        back = torch.cat(order).argsort()
-        if isinstance(answers[0], Tensor):
-            return torch.cat(answers)[back]
-        return tuple(torch.cat(parts)[back] for parts in zip(*answers, strict=True))
+        return in_order([(places, super(ShapeByShape, self).forward(images))  # type: ignore[misc]
+                         for places, images in Patches.of(x).images(self.in_chans)])  # fmt: skip
+
+
+def in_order(found: list[tuple[Tensor, Any]]) -> Any:
+    """Answers, tensors or tuples of them, of images at the places (b,) of a batch, as one."""
+    back = torch.cat([places for places, _ in found]).argsort()
+    answers = [each for _, each in found]
+    if isinstance(answers[0], Tensor):
+        return torch.cat(answers)[back]
+    return tuple(torch.cat(parts)[back] for parts in zip(*answers, strict=True))
 
 
 def take_patches(model: nn.Module) -> nn.Module:

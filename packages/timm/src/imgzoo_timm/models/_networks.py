@@ -266,6 +266,16 @@ class PatchesByName(PatchesGiven):
         return super().forward_intermediates(x, *args, **options)  # type: ignore[misc]
 
 
+class PatchesOfShapes(PatchesByName):
+    """In front of networks of images that take patches, too."""
+
+    def forward_intermediates(self: Any, x: Any, *args: Any, patch_coord: Any = None, patch_valid: Any = None,
+                              attn_mask: Any = None, output_dict: bool = False, **options: Any) -> Any:  # fmt: skip
+        x = joined_patches(x, patch_coord, patch_valid, attn_mask)
+        result = super().forward_intermediates(x, *args, **options)
+        return named_levels(x, result) if output_dict else result
+
+
 def joined_patches(x: Any, coordinates: Any, valid: Any, mask: Any) -> Any:
     """Patches and what stands beside them as one; an image, or a record of them, as it is."""
     if isinstance(mask, torch.fx.Proxy):  # a tracer, which gives something for every argument, looks at an image
@@ -468,7 +478,7 @@ def adopted(model: Any, overlay: Mapping[str, Any] | None = None) -> Any:
         for mixin in mixins:
             swap_in(model, mixin)
         if ShapeByShape in mixins:
-            swap_in(model, PatchesGiven)
+            swap_in(model, PatchesOfShapes)
     model.after_construction()
     model.pretrained_cfg = described(model, overlay or {})
     if not use_fused_attn():
