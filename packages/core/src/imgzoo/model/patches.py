@@ -81,8 +81,8 @@ def is_patches(x: Any) -> bool:
 
 
 def laid_back(x: Patches, places: Tensor, tokens: Tensor, prefix: int) -> Tensor:
-    """Tokens (b, prefix + h * w, C) of the images at `places` as patches lie in a batch: (b, prefix + N, C), zeros where
-    a row was filled up.
+    """Tokens (b, prefix + h * w, C) of the images at `places` as patches lie in a batch, (b, prefix + N, C): zeros
+    where a row was filled up.
 
     Raises `UsageError` for tokens that are not one for each patch.
     """
