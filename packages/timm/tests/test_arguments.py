@@ -302,6 +302,21 @@ def test_a_script_reads_its_weights_of_other_channels():
     torch.testing.assert_close(model[0].weight, stored[0].weight.sum(1, keepdim=True))
 
 
+def test_weights_in_memory_are_fitted_as_those_of_a_file():
+    small = dict(patch_size=8, embed_dim=32, depth=1, num_heads=2)
+    source = models.create_model("vit_tiny_patch16_224", img_size=32, in_chans=13, num_classes=7, **small)
+    cfg = dict(source.pretrained_cfg, state_dict=source.state_dict())
+    model = models.create_model("vit_tiny_patch16_224", pretrained=True, pretrained_cfg=cfg, img_size=48, in_chans=26,
+                                num_classes=2, **small)  # fmt: skip
+    torch.testing.assert_close(model.patch_embed.proj.weight, source.patch_embed.proj.weight.repeat(1, 2, 1, 1) / 2)
+    assert model.pos_embed.shape == (1, 37, 32) and model.head.weight.shape == (2, 32)
+    torch.testing.assert_close(model.blocks[0].mlp.fc1.weight, source.blocks[0].mlp.fc1.weight)
+    cfg["state_dict"]["strange"] = torch.zeros(1)
+    with pytest.raises(RuntimeError, match="strange"):
+        models.create_model("vit_tiny_patch16_224", pretrained=True, pretrained_cfg=cfg, img_size=32, in_chans=13,
+                            num_classes=7, **small)  # fmt: skip
+
+
 def test_files_of_weights_go_to_the_function_that_is_given(tmp_path):
     taken = []
     models.load_custom_pretrained(nn.Identity(), {"file": str(tmp_path)}, lambda model, path: taken.append(path))

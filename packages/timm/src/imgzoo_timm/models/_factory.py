@@ -152,7 +152,11 @@ def native_model(name: str, pretrained: bool, told: dict[str, Any], options: dic
     if fix_init is not None:
         scale_by_depth(model, fix_init, loads)
     if pretrained and not loads:
-        model.load_state_dict(overlay["state_dict"])
+        from . import checkpoint_filter_fn
+        from ._builder import load_pretrained
+
+        told = {**model.pretrained_cfg, "state_dict": overlay["state_dict"]}
+        load_pretrained(model, told, model.num_classes, model.in_chans, checkpoint_filter_fn)
     if features:
         from ._features import extractor_of
 
