@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 import imgzoo_timm
@@ -148,10 +149,22 @@ def test_workers_live_from_epoch_to_epoch():
         assert loader.persistent_workers is many
 
 
-@pytest.mark.parametrize("options", [{"search_split": False}, {"trust_remote_code": True}])
-def test_datasets_refuse_what_they_cannot_do(options, tmp_path):
-    with pytest.raises(UsageError, match=f"leave {next(iter(options))} out"):
-        data.create_dataset("", str(tmp_path), **options)
+def test_datasets_refuse_what_they_cannot_do(tmp_path):
+    with pytest.raises(UsageError, match="leave trust_remote_code out"):
+        data.create_dataset("", str(tmp_path), trust_remote_code=True)
+
+
+def test_folders_of_splits_are_classes_where_no_split_is_searched(tmp_path):
+    for folder in ("validation/cat", "validation/dog", "other"):
+        (tmp_path / folder).mkdir(parents=True)
+        Image.new("RGB", (2, 2)).save(tmp_path / folder / "0.png")
+    found = data.create_dataset("", str(tmp_path), split="validation")
+    assert [len(found), found[1][1]] == [2, 1]
+    assert len(data.create_dataset("", str(tmp_path), split="validation", search_split=False)) == 3
+    single = tmp_path / "other"
+    (single / "cat").mkdir()
+    (single / "0.png").rename(single / "cat" / "0.png")
+    assert len(data.create_dataset("Torch/Image_Folder", str(single), search_split=False)) == 1
 
 
 def test_masks_of_levels_are_refused():

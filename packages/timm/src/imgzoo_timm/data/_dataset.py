@@ -181,9 +181,10 @@ def create_dataset(name: str, root: str | None = None, split: str = "validation"
                    class_map: Any = None, load_bytes: bool = False, is_training: bool = False, download: bool = False,
                    batch_size: int = 1, num_samples: int | None = None, seed: int = 42, repeats: int = 0,
                    input_img_mode: str = "RGB", trust_remote_code: bool = False, **kwargs: Any) -> Any:  # fmt: skip
-    """A dataset by the field's names: "" for a folder or an archive, `hfds/...`, `torch/...`, `wds/...`, `tfds/...`."""
-    if not search_split:
-        raise UsageError("leave search_split out: a root without folders for splits is read whole")
+    """A dataset by the field's names: "" for a folder or an archive, `hfds/...`, `torch/...`, `wds/...`, `tfds/...`.
+
+    Without `search_split` every folder of a folder or an archive is a class; other sources look for none anyway.
+    """
     if trust_remote_code:
         raise UsageError("code that comes with a dataset is not run: leave trust_remote_code out")
     options = {key: value for key, value in kwargs.items() if value is not None}
@@ -192,6 +193,8 @@ def create_dataset(name: str, root: str | None = None, split: str = "validation"
     if download and scheme not in ("hfds", "hfids"):  # whose library brings what is not there
         options["download"] = True
     if scheme not in SCHEMES:
+        if not search_split:
+            options["search_split"] = False
         return ImageDataset(root, None, split, class_map, load_bytes, input_img_mode, **changes, **options)
     source = source_of(name, root, split, {"class_map": class_map, **options})
     if isinstance(source, StreamSource):

@@ -53,6 +53,8 @@ def source_of(name: str | None, root: Any, split: str, options: Mapping[str, Any
         return hf_reader(rest or str(root), split, scheme == "hfids", **given)
     if scheme in ("torch", "tfds") and root:
         given["root"] = str(root)
+    if scheme == "torch":
+        rest = rest.lower()
     return imgzoo.create_dataset(f"{SCHEMES[scheme]}:{rest or root}", split, **given)
 
 

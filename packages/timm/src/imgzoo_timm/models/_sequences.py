@@ -32,9 +32,9 @@ class NaFlexEmbeds(naflexvit.NaFlexEmbeds):
                       "proj_type is 'linear', with a bias, of patches with channels last, and images are not padded",
                       proj_type=proj_type, proj_bias=proj_bias, channels_last=channels_last,
                       dynamic_img_pad=dynamic_img_pad)  # fmt: skip
-        refuse_unless(not (input_norm_layer or proj_norm_layer or pos_drop_rate), "nothing norms or drops",
-                      input_norm_layer=input_norm_layer, proj_norm_layer=proj_norm_layer,
-                      pos_drop_rate=pos_drop_rate)  # fmt: skip
+        behind = norm_layer if proj_norm_layer is True else proj_norm_layer
+        refuse_unless(not (input_norm_layer or behind or pos_drop_rate), "nothing norms or drops",
+                      input_norm_layer=input_norm_layer, proj_norm_layer=behind, pos_drop_rate=pos_drop_rate)  # fmt: skip
         refuse_unless(pos_embed in ("learned", "factorized"), "pos_embed is 'learned' or 'factorized'",
                       pos_embed=pos_embed)  # fmt: skip
         if pos_embed_grid_size is None:
