@@ -79,6 +79,8 @@ CASES = {
     "davit, norm behind the pool": ("davit_tiny", {"norm_eps": 0.1}),
     "edgenext": ("edgenext_xx_small", {"head_norm_first": True}),
     "rdnet": ("rdnet_tiny", {"head_norm_first": True, "norm_eps": 0.1, "bottleneck_width_ratio": 1.3}),
+    "rdnet, stem": ("rdnet_tiny", {"stem_type": "overlap", "conv_bias": False}),
+    "rdnet, patches": ("rdnet_tiny", {"patch_size": 8}),
     "fasternet": ("fasternet_t0", {"feature_dim": 64}),
     "pvt, biases": ("pvt_v2_b0", {"qkv_bias": False}),
     "efficientformer v2": ("efficientformerv2_s0", {"distillation": False}),

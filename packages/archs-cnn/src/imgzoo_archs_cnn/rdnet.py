@@ -3,10 +3,12 @@
 from collections import OrderedDict
 from collections.abc import Sequence
 from functools import partial
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from imgzoo.errors import UsageError
 from imgzoo.model import Feature, FeatureInfo, ImageModel, Parts
 from imgzoo_layers.drop import drop_path_of, drop_path_rates, dropout_of
 from imgzoo_layers.exchange import Acts, Biases, HeadScale, Norms
@@ -52,6 +54,8 @@ class RDNet(ImageModel):
 
     Args:
         stem_dim: channels of the stem
+        stem: "patch", or "overlap" for two strided 3x3 convolutions
+        patch_size: side of a patch of the stem "patch" in pixels
         growth_rates: channels that each block of a stage adds
         bottle_ratio: hidden channels of a block as a multiple of those it reads
         head_norm_first: norm before the pool
@@ -63,13 +67,18 @@ class RDNet(ImageModel):
 
     def __init__(self, stem_dim: int = 64, depths: Sequence[int] = (1, 1, 4, 1),
                  growth_rates: Sequence[int] = (64, 104, 128, 224), bottle_ratio: float = 4.0, eps: float = 1e-6,
-                 layer_scale: float = 1e-6, head_norm_first: bool = False, num_classes: int = 1000, in_chans: int = 3,
-                 global_pool: str = "avg", drop_rate: float = 0.0, proj_drop_rate: float = 0.0,
+                 layer_scale: float = 1e-6, head_norm_first: bool = False,
+                 stem: Literal["patch", "overlap"] = "patch", patch_size: int = 4, num_classes: int = 1000,
+                 in_chans: int = 3, global_pool: str = "avg", drop_rate: float = 0.0, proj_drop_rate: float = 0.0,
                  drop_path_rate: float = 0.0):  # fmt: skip
         super().__init__(num_classes, in_chans)
         norm = partial(LayerNorm2d, eps=eps)
         dim = stem_dim
-        self.stem = nn.Sequential(nn.Conv2d(in_chans, dim, 4, 4), norm(dim))
+        if stem == "overlap" and patch_size != 4:
+            raise UsageError(f"convolutions that overlap reduce the image by 4: leave patch_size={patch_size} out")
+        convs = [(patch_size, patch_size, 0)] if stem == "patch" else [(3, 2, 1), (3, 2, 1)]
+        widths = (in_chans, dim)
+        self.stem = nn.Sequential(*(nn.Conv2d(wide, dim, *each) for wide, each in zip(widths, convs)), norm(dim))
         drops = iter(drop_path_rates(drop_path_rate, [BLOCKS] * sum(depths)))
         stages, levels = [], []
         for i, (depth, growth) in enumerate(zip(depths, growth_rates, strict=True)):
@@ -85,7 +94,7 @@ class RDNet(ImageModel):
                                                            proj_drop_rate, drop)  # fmt: skip
                     dim += growth
                 stages.append(nn.Sequential(*layers, DenseStage(blocks)))
-            levels.append(Feature(dim, 4 * 2**i, f"dense_stages.{len(stages) - 1}"))
+            levels.append(Feature(dim, patch_size * 2**i, f"dense_stages.{len(stages) - 1}"))
         self.dense_stages = nn.Sequential(*stages)
         self.feature_info = FeatureInfo(levels)
         self.num_features = dim

@@ -1,0 +1,23 @@
+"""Options of networks that no published row sets: what they build."""
+
+import pytest
+import torch
+
+import imgzoo
+from imgzoo.errors import UsageError
+
+
+def test_stems_of_rdnet():
+    small = dict(depths=[1, 1, 1, 1], growth_rates=[8, 8, 8, 8], stem_dim=16, num_classes=3)
+    x = torch.randn(1, 3, 64, 64)
+    for patch_size in (2, 8):
+        model = imgzoo.create_model("rdnet_tiny", **small, patch_size=patch_size).eval()
+        assert model.stem[0].weight.shape == (16, 3, patch_size, patch_size)
+        reduced = [patch_size * 2**i for i in range(4)]
+        assert model.feature_info.reduction() == reduced
+        levels = model.forward_intermediates(x, intermediates_only=True)
+        assert [64 // each.shape[2] for each in levels] == reduced
+    model = imgzoo.create_model("rdnet_tiny", **small, stem="overlap").eval()
+    assert [conv.kernel_size for conv in model.stem[:2]] == [(3, 3), (3, 3)] and model(x).shape == (1, 3)
+    with pytest.raises(UsageError, match="leave patch_size=8 out"):
+        imgzoo.create_model("rdnet_tiny", stem="overlap", patch_size=8)
