@@ -42,26 +42,27 @@ class ChannelAttention(Attending):
 
 
 class ConvPosition(nn.Module):
-    """A depthwise convolution tells where things are: (B, C, H, W) -> (B, C, H, W)."""
+    """A depthwise convolution, perhaps with a GELU, tells where things are: (B, C, H, W) -> (B, C, H, W)."""
 
-    def __init__(self, dim: int):
+    def __init__(self, dim: int, act: bool):
         super().__init__()
         self.proj = nn.Conv2d(dim, dim, 3, padding=1, groups=dim)
+        self.act = nn.GELU() if act else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.proj(x)
+        return x + self.act(self.proj(x))
 
 
 class Block(nn.Module):
     """Attention of either kind, then mlp, each behind a convolution for position: (B, C, H, W) -> (B, C, H, W)."""
 
-    def __init__(self, dim: int, attn: nn.Module, mlp_ratio: float, eps: float, drop_path: float):
+    def __init__(self, dim: int, attn: nn.Module, mlp_ratio: float, cpe_act: bool, eps: float, drop_path: float):
         super().__init__()
-        self.cpe1 = ConvPosition(dim)
+        self.cpe1 = ConvPosition(dim, cpe_act)
         self.norm1 = nn.LayerNorm(dim, eps)
         self.attn = attn
         self.drop_path1 = drop_path_of(drop_path)
-        self.cpe2 = ConvPosition(dim)
+        self.cpe2 = ConvPosition(dim, cpe_act)
         self.norm2 = nn.LayerNorm(dim, eps)
         self.mlp = Mlp(dim, int(dim * mlp_ratio))
         self.drop_path2 = drop_path_of(drop_path)
@@ -90,11 +91,13 @@ class Downsample(nn.Module):
 
 
 class DaVit(ImageModel):
-    """`florence` has the words and scales of Florence-2: named blocks, channels scaled by area.
+    """Florence-2 has `named_blocks` and attention of channels `by_area`.
 
     Args:
         attentions: what each block of a stage has one after another, "spatial" and "channel"
-        florence: the words and scales of Florence-2
+        by_area: attention of channels is scaled by the number of positions, not by that of channels
+        named_blocks: blocks are called by their attention, not counted
+        cpe_act: a GELU behind the convolutions that tell positions
         head_norm_first: norm before the pool
     """
 
@@ -110,9 +113,10 @@ class DaVit(ImageModel):
 
     def __init__(self, depths: Sequence[int] = (1, 1, 3, 1), embed_dims: Sequence[int] = (96, 192, 384, 768),
                  num_heads: Sequence[int] = (3, 6, 12, 24), window_size: int = 7, mlp_ratio: float = 4.0,
-                 attentions: Sequence[str] = ("spatial", "channel"), down_kernel: int = 2, florence: bool = False,
-                 eps: float = 1e-5, head_norm_first: bool = False, num_classes: int = 1000, in_chans: int = 3,
-                 global_pool: str = "avg", drop_rate: float = 0.0, drop_path_rate: float = 0.0):  # fmt: skip
+                 attentions: Sequence[str] = ("spatial", "channel"), down_kernel: int = 2, by_area: bool = False,
+                 named_blocks: bool = False, cpe_act: bool = False, eps: float = 1e-5, head_norm_first: bool = False,
+                 num_classes: int = 1000, in_chans: int = 3, global_pool: str = "avg", drop_rate: float = 0.0,
+                 drop_path_rate: float = 0.0):  # fmt: skip
         super().__init__(num_classes, in_chans)
         unknown = {*attentions} - {"spatial", "channel"}
         if unknown or not attentions:
@@ -120,16 +124,16 @@ class DaVit(ImageModel):
         norm = partial(LayerNorm2d, eps=eps)
         stem = nn.Conv2d(in_chans, embed_dims[0], 7, 4, 3)
         self.stem = nn.Sequential(OrderedDict(conv=stem, norm=norm(embed_dims[0])))
-        names = [f"{kind}_block" if florence else str(i) for i, kind in enumerate(attentions)]
+        names = [f"{kind}_block" if named_blocks else str(i) for i, kind in enumerate(attentions)]
         stages, levels, before = [], [], embed_dims[0]
         for i, drops in enumerate(drop_path_rates(drop_path_rate, depths)):
             dim, heads, blocks = embed_dims[i], num_heads[i], []
             attend = {
                 "spatial": partial(LocalAttention, dim, heads, window_size),
-                "channel": partial(ChannelAttention, dim, heads, florence),
+                "channel": partial(ChannelAttention, dim, heads, by_area),
             }
             for drop in drops:
-                turns = (Block(dim, attend[kind](), mlp_ratio, eps, drop) for kind in attentions)
+                turns = (Block(dim, attend[kind](), mlp_ratio, cpe_act, eps, drop) for kind in attentions)
                 blocks.append(nn.Sequential(OrderedDict(zip(names, turns, strict=True))))
             stages.append(Stage(Downsample(before, dim, down_kernel, norm) if i else nn.Identity(), *blocks))
             levels.append(Feature(dim, 4 * 2**i, f"stages.{i}"))
