@@ -1,9 +1,11 @@
 """Options of networks that no published row sets: what they build."""
 
+import pytest
 import torch
 from torch import nn
 
 import imgzoo
+from imgzoo.errors import UsageError
 
 
 def test_positions_and_channels_of_davit():
@@ -19,3 +21,45 @@ def test_positions_and_channels_of_davit():
     torch.testing.assert_close(position(y), y + nn.functional.gelu(position.proj(y)))
     named = imgzoo.create_model("davit_tiny", **small, named_blocks=True)
     assert [*dict(named.stages[0].blocks[0].named_children())] == ["spatial_block", "channel_block"]
+
+
+HIERA = dict(depths=[1, 1, 1, 1], embed_dim=8, num_classes=3)
+
+
+@pytest.mark.parametrize("side", [2, 4, 8])
+@pytest.mark.parametrize("window_pos", [False, True])
+@torch.no_grad()
+def test_patches_of_a_mask_unit_of_hiera_attend_to_one_another(side, window_pos):
+    more = dict(patch_kernel=(4, 4), patch_padding=(0, 0), mask_unit_attn=[True, False, False, False])
+    model = imgzoo.create_model("hiera_tiny_224", **HIERA, **more, img_size=64, mask_unit_size=(side, side),
+                                window_pos=window_pos, pos_size=(3, 5)).eval()  # fmt: skip
+    assert not window_pos or model.pos_embed_win.shape == (1, 8, side, side)
+    x = torch.randn(1, 3, 64, 64)
+    other = x.clone()
+    other[:, :, 40:44, 20:24] += 1  # a patch in row 10 and column 5
+    before, after = (model.forward_intermediates(each, [0], intermediates_only=True)[0] for each in (x, other))
+    changed = torch.zeros(16, 16, dtype=torch.bool)
+    changed[10 // side * side :, 5 // side * side :][:side, :side] = True
+    assert torch.equal((before - after).abs().amax((0, 1)) > 0, changed)
+    assert not torch.equal(model.forward_features(x), model.forward_features(other))
+
+
+@pytest.mark.parametrize("options", [{"mask_unit_size": (4, 8)}, {"mask_unit_size": (6, 6)}, {"mask_unit_size": (2, 2)},
+                                     {"mask_unit_size": (4, 4), "mask_unit_attn": [True] * 4}])  # fmt: skip
+def test_mask_units_of_hiera_that_do_not_fit(options):
+    with pytest.raises(UsageError, match="mask_unit_size is not"):
+        imgzoo.create_model("hiera_tiny_224", **HIERA, **options)
+
+
+@pytest.mark.parametrize("options, reduced", [
+    ({"patch_size": 8}, [8, 16, 32, 64]), ({"patch_stride": (2, 2), "q_pool": 2}, [2, 4, 8, 8]),
+    ({"q_pool": 0}, [4, 4, 4, 4]),
+])  # fmt: skip
+@torch.no_grad()
+def test_patches_and_pools_of_sam_2(options, reduced):
+    small = dict(depths=[1, 2, 1, 1], embed_dim=8, num_classes=3)
+    model = imgzoo.create_model("sam2_hiera_tiny", **small, **options).eval()
+    levels = model.forward_intermediates(torch.randn(1, 3, 256, 256), intermediates_only=True)
+    assert [256 // each.shape[2] for each in levels] == reduced == model.feature_info.reduction()
+    with pytest.raises(UsageError, match="dim_mul is more than 1"):
+        imgzoo.create_model("sam2_hiera_tiny", dim_mul=1.0)

@@ -1,7 +1,7 @@
 """Hiera: a hierarchical transformer without the bells and whistles (arXiv:2306.00989); absolute windows (2311.05613).
 
 Tokens lie mask unit by mask unit, 8x8 patches each, and within a unit in the order in which the stages pool them. So a
-window is a slice, and pooling is a maximum over one dimension.
+window is a slice, and pooling is a maximum over one dimension. Units that are pooled together lie together.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,7 +25,6 @@ from imgzoo_layers.util import pair
 
 State = tuple[Tensor, Size]
 """Tokens (B, N, C), unit by unit, and the size of the map that they are."""
-UNIT = 8  # patches along a side of a mask unit
 POOL = 4  # tokens that become one
 
 
@@ -94,7 +93,9 @@ class Block(nn.Module):
 
 class Hiera(ImageModel):
     """Args:
-    window_pos: rows and columns of the table of the whole image, beside one of a window; none for one table
+    window_pos: a table of positions in a mask unit, beside one of the whole image
+    pos_size: rows and columns of the latter
+    mask_unit_size: patches along the sides of a mask unit, alike and a power of two
     expand_proj: widen in the projection of the shortcut
     mask_unit_attn: whether each stage attends in mask units, or over the map
     dim_mul: factor of the channels from stage to stage
@@ -113,8 +114,9 @@ class Hiera(ImageModel):
     layout = "plain"
 
     def __init__(self, img_size: int | Size = 224, embed_dim: int = 96, num_heads: int = 1,
-                 depths: Sequence[int] = (2, 3, 16, 3), mlp_ratio: float = 4.0, window_pos: Size | None = None,
-                 expand_proj: bool = True, mask_unit_attn: Sequence[bool] = (True, True, False, False),
+                 depths: Sequence[int] = (2, 3, 16, 3), mlp_ratio: float = 4.0, window_pos: bool = False,
+                 pos_size: Size = (14, 14), mask_unit_size: Size = (8, 8), expand_proj: bool = True,
+                 mask_unit_attn: Sequence[bool] = (True, True, False, False),
                  dim_mul: float = 2.0, head_mul: float = 2.0, layer_scale: float | None = None, q_pool: int = 3,
                  patch_kernel: Size = (7, 7), patch_stride: Size = (4, 4), patch_padding: Size = (3, 3),
                  num_classes: int = 1000, in_chans: int = 3, global_pool: str = "avg", drop_rate: float = 0.0,
@@ -122,13 +124,22 @@ class Hiera(ImageModel):
         super().__init__(num_classes, in_chans)
         self.img_size = pair(img_size)
         self.patch_size = pair(patch_stride)
+        side = mask_unit_size[0]
+        pooled = min(max((i + 1 for i, inside in enumerate(mask_unit_attn) if inside), default=0), q_pool)
+        if mask_unit_size[1] != side or side.bit_count() != 1 or side < 2**pooled:
+            raise UsageError(f"mask units have two equal sides, a power of two of at least {2**pooled}, since they "
+                             f"attend while pooled: mask_unit_size is not {tuple(mask_unit_size)}")  # fmt: skip
+        inner = side.bit_length() - 1
+        outer = max(q_pool - inner, 0)
+        self.side = side * 2**outer  # patches along a side of what is pooled together
+        self.order = [*range(outer), *reversed(range(outer, outer + inner))]
         self.grid = self.grid_of(self.img_size)
         self.patch_embed = PatchEmbed(in_chans, embed_dim, pair(patch_kernel), self.patch_size, pair(patch_padding))
         if q_pool < len(depths) - 1 and not expand_proj:
             raise UsageError("a stage that does not pool widens in a projection: expand_proj is true")
         if window_pos:  # a table of any size for the image, and one that repeats in each unit
-            self.pos_embed = nn.Parameter(torch.zeros(1, embed_dim, *window_pos))
-            self.pos_embed_win = nn.Parameter(torch.zeros(1, embed_dim, UNIT, UNIT))
+            self.pos_embed = nn.Parameter(torch.zeros(1, embed_dim, *pos_size))
+            self.pos_embed_win = nn.Parameter(torch.zeros(1, embed_dim, side, side))
         else:
             self.tables: Mapping[str, Any] = {"pos_embed": GridTable()}
             self.pos_embed = nn.Parameter(torch.zeros(1, self.grid[0] * self.grid[1], embed_dim))
@@ -140,8 +151,8 @@ class Hiera(ImageModel):
             for j, drop in enumerate(drops):
                 first = i > 0 and j == 0
                 inside = i - first  # pooling happens where the stage before attended
-                area = UNIT * UNIT // POOL ** min(inside, q_pool) if mask_unit_attn[inside] else 0
-                left = UNIT * UNIT // POOL**i if first and i <= q_pool else 0
+                area = side * side // POOL ** min(inside, q_pool) if mask_unit_attn[inside] else 0
+                left = max(side * side // POOL**i, 1) if first and i <= q_pool else 0
                 blocks.append(Block(dim, dim_out, heads, area, left, mlp_ratio, expand_proj, layer_scale, drop))
                 dim = dim_out
             levels.append(Feature(dim, self.patch_size[0] * 2 ** min(i, q_pool), f"blocks.{len(blocks) - 1}"))
@@ -171,11 +182,15 @@ class Hiera(ImageModel):
         if self.pos_embed_win is None:
             table = self.pos_embed.transpose(1, 2).unflatten(2, self.grid)
         else:
-            repeats = (1, 1, self.grid[0] // UNIT, self.grid[1] // UNIT)
+            side = self.pos_embed_win.shape[-1]
+            repeats = (1, 1, self.grid[0] // side, self.grid[1] // side)
             table = F.interpolate(self.pos_embed.float(), self.grid, mode="bicubic", antialias=True)
             table = table.to(x.dtype) + self.pos_embed_win.tile(repeats)
-        x = (x + table).unflatten(3, (-1, 2, 2, 2)).unflatten(2, (-1, 2, 2, 2))  # finest last on both axes
-        return x.permute(0, 2, 6, 5, 9, 4, 8, 3, 7, 1).flatten(1, 8), self.grid
+        levels = len(self.order)
+        halves = (-1, *[2] * levels)  # finest last on both axes
+        x = (x + table).unflatten(3, halves).unflatten(2, halves)
+        within = [axis + level for level in self.order for axis in (3, 4 + levels)]
+        return x.permute(0, 2, 3 + levels, *within, 1).flatten(1, 2 + 2 * levels), self.grid
 
     def forward_features(self, x: Tensor) -> Tensor:  # (B, 3, H, W) -> (B, H/32 * W/32, C)
         return self._final_norm(self.blocks(self.embed(x)))
@@ -192,10 +207,11 @@ class Hiera(ImageModel):
 
     def _map(self, x: Tensor, size: Size) -> Tensor:
         """Tokens in the order of units as the map they are: (B, N, C) -> (B, h, w, C)."""
-        units = (self.grid[0] // UNIT, self.grid[1] // UNIT)
+        units = (self.grid[0] // self.side, self.grid[1] // self.side)
         pools = (size[0] // units[0]).bit_length() - 1
         x = x.unflatten(1, (*units, *[2] * (2 * pools)))
-        rows, columns = [range(first, first + 2 * pools, 2)[::-1] for first in (3, 4)]
+        left = [level for level in self.order if level < pools]
+        rows, columns = [[first + 2 * left.index(level) for level in range(pools)] for first in (3, 4)]
         x = x.permute(0, 1, *rows, 2, *columns, 3 + 2 * pools)
         return x.flatten(2 + pools, 2 + 2 * pools).flatten(1, 1 + pools)
 
@@ -205,11 +221,11 @@ class Hiera(ImageModel):
 
     def grid_of(self, img_size: Size) -> Size:
         """Patches down and across; the image is whole mask units."""
-        high, wide = self.patch_size
-        if img_size[0] % (high * UNIT) or img_size[1] % (wide * UNIT):
-            sides = high * UNIT if high == wide else f"{high * UNIT} and {wide * UNIT}"
+        high, wide = self.patch_size[0] * self.side, self.patch_size[1] * self.side
+        if img_size[0] % high or img_size[1] % wide:
+            sides = high if high == wide else f"{high} and {wide}"
             raise UsageError(f"Hiera takes images whose sides are multiples of {sides}, not img_size={img_size}")
-        return img_size[0] // high, img_size[1] // wide
+        return img_size[0] // self.patch_size[0], img_size[1] // self.patch_size[1]
 
 
 def init_blocks_(blocks: nn.Module, jax: bool = False) -> None:

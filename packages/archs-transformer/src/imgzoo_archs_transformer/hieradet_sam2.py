@@ -7,6 +7,7 @@ import torch.fx
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from imgzoo.errors import UsageError
 from imgzoo.model import Feature, FeatureInfo, ImageModel, Parts
 from imgzoo_layers.attention import Attending, head_width, layer_scale_of
 from imgzoo_layers.drop import drop_path_of, drop_path_rates
@@ -17,6 +18,7 @@ from imgzoo_layers.norm import LayerNorm
 from imgzoo_layers.padding import pad_to_multiple
 from imgzoo_layers.pool_norm import PoolNormHead
 from imgzoo_layers.tables import Size
+from imgzoo_layers.util import pair
 from imgzoo_layers.window import from_windows, to_windows
 
 from .hiera import PatchEmbed, init_blocks_, zero_linear_
@@ -94,6 +96,11 @@ class HieraDet(ImageModel):
         pos_size: rows and columns of the table of the whole image
         dim_mul: factor of the channels from stage to stage
         head_mul: factor of the attention heads from stage to stage
+        q_pool: stages behind the first that pool as they begin; the others widen alone
+        patch_kernel: kernel of the patches' convolution
+        patch_stride: its stride, the side of a patch in pixels
+        patch_padding: its padding
+        patch_size: sides of patches that do not overlap, in place of these three
     """
 
     exchanged = (Acts("gelu"), Norms("layernorm"))
@@ -107,10 +114,14 @@ class HieraDet(ImageModel):
     def __init__(self, embed_dim: int = 96, num_heads: int = 1, depths: Sequence[int] = (2, 3, 16, 3),
                  global_blocks: Sequence[int] = (12, 16, 20), window_size: Sequence[int] = (8, 4, 14, 7),
                  pos_size: Size = (7, 7), mlp_ratio: float = 4.0, dim_mul: float = 2.0, head_mul: float = 2.0,
-                 layer_scale: float | None = None, num_classes: int = 1000, in_chans: int = 3,
-                 global_pool: str = "avg", drop_rate: float = 0.0, drop_path_rate: float = 0.0):  # fmt: skip
+                 layer_scale: float | None = None, q_pool: int = 3, patch_kernel: Size = (7, 7),
+                 patch_stride: Size = (4, 4), patch_padding: Size = (3, 3), patch_size: int | Size | None = None,
+                 num_classes: int = 1000, in_chans: int = 3, global_pool: str = "avg", drop_rate: float = 0.0,
+                 drop_path_rate: float = 0.0):  # fmt: skip
         super().__init__(num_classes, in_chans)
-        self.patch_embed = PatchEmbed(in_chans, embed_dim)
+        if patch_size is not None:
+            patch_kernel, patch_stride, patch_padding = pair(patch_size), pair(patch_size), (0, 0)
+        self.patch_embed = PatchEmbed(in_chans, embed_dim, patch_kernel, patch_stride, patch_padding)
         self.pos_embed = nn.Parameter(torch.empty(1, embed_dim, *pos_size))
         self.pos_embed_window = nn.Parameter(torch.empty(1, embed_dim, window_size[0], window_size[0]))
         blocks, levels, dim, dim_out, heads = [], [], embed_dim, embed_dim, num_heads
@@ -118,11 +129,14 @@ class HieraDet(ImageModel):
             if i:
                 dim_out, heads = int(dim * dim_mul), int(heads * head_mul)
             for j, drop in enumerate(drops):
-                halve = i > 0 and j == 0
-                window = 0 if len(blocks) in global_blocks else window_size[i - halve]
+                first = i > 0 and j == 0
+                window = 0 if len(blocks) in global_blocks else window_size[i - first]
+                halve = first and i <= q_pool
+                if halve and dim_out == dim:
+                    raise UsageError(f"a stage that pools widens, too: dim_mul is more than {dim_mul:g}")
                 blocks.append(Block(dim, dim_out, heads, window, halve, mlp_ratio, layer_scale, drop))
                 dim = dim_out
-            levels.append(Feature(dim, 4 * 2**i, f"blocks.{len(blocks) - 1}"))
+            levels.append(Feature(dim, patch_stride[0] * 2 ** min(i, q_pool), f"blocks.{len(blocks) - 1}"))
         self.blocks = nn.Sequential(*blocks)
         self.feature_info = FeatureInfo(levels)
         self.num_features = self.head_hidden_size = dim
