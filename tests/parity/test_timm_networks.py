@@ -62,7 +62,7 @@ def test_what_takes_images_of_any_size(name, size):
 VITS = [dict(), dict(norm_layer=partial(nn.LayerNorm, eps=1e-6), qkv_bias=False), dict(norm_layer=nn.LayerNorm),
         dict(global_pool="avg", init_values=1e-5, class_token=False), dict(reg_tokens=2, no_embed_class=True),
         dict(act_layer="quick_gelu", pre_norm=True), dict(dynamic_img_size=True), dict(qk_norm=True, fc_norm=True),
-        dict(global_pool="map")]  # fmt: skip
+        dict(global_pool="map"), dict(embed_norm_layer=nn.LayerNorm), dict(embed_norm_layer="rmsnorm")]  # fmt: skip
 
 
 @pytest.mark.parametrize("options", VITS, ids=lambda options: "-".join(options) or "plain")

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 import imgzoo
-from imgzoo.errors import UsageError
+from imgzoo.errors import OptionError, UsageError
 
 
 def test_positions_and_channels_of_davit():
@@ -63,3 +63,18 @@ def test_patches_and_pools_of_sam_2(options, reduced):
     assert [256 // each.shape[2] for each in levels] == reduced == model.feature_info.reduction()
     with pytest.raises(UsageError, match="dim_mul is more than 1"):
         imgzoo.create_model("sam2_hiera_tiny", dim_mul=1.0)
+
+
+def test_norms_of_patches():
+    small = dict(depth=1, img_size=32, eps=1e-3, device="meta")
+    kinds = {True: ("LayerNorm", 1e-3), "rmsnorm": ("RmsNorm", 1e-6), nn.LayerNorm: ("LayerNorm", 1e-5)}
+    for given, wanted in kinds.items():
+        norm = imgzoo.create_model("test_vit", embed_norm=given, **small).patch_embed.norm
+        assert (type(norm).__name__, norm.eps) == wanted
+    for given in (False, ""):
+        norm = imgzoo.create_model("test_vit", embed_norm=given, **small).patch_embed.norm
+        assert isinstance(norm, nn.Identity)
+    with pytest.raises(UsageError, match="unknown norm 'nonsense'"):
+        imgzoo.create_model("test_vit", embed_norm="nonsense", **small)
+    with pytest.raises(OptionError, match="embed_norm"):
+        imgzoo.create_model("vit_tiny_r_s16_p8_224", embed_norm=True, device="meta")

@@ -4,6 +4,7 @@ import copy
 import importlib
 import math
 import pickle
+from functools import partial
 
 import pytest
 import torch
@@ -199,3 +200,18 @@ def test_the_width_of_attention_is_that_of_its_heads():
     attn.attn_dim = 64
     attn.head_dim = 8
     assert attn.attn_dim == 32
+
+
+def test_an_embedding_by_a_class_gets_the_norm_of_patches():
+    seen = []
+
+    def embed(norm_layer, **rest):
+        seen.append(norm_layer(4).eps)
+        return timm.layers.PatchEmbed(norm_layer=norm_layer, **rest)
+
+    rms = partial(timm.layers.RmsNorm, eps=0.1)
+    timm.create_model("vit_tiny_patch16_224", embed_layer=embed, embed_norm_layer=rms, **SIZE)
+    model = timm.models.VisionTransformer(embed_layer=embed, embed_norm_layer=rms, depth=1, embed_dim=12, num_heads=1)
+    assert seen == [0.1, 0.1] and type(model.patch_embed.norm) is timm.layers.RmsNorm
+    model = timm.models.VisionTransformer(embed_norm_layer=rms, depth=1, embed_dim=12, num_heads=1)
+    assert type(model.blocks[0].norm1) is timm.layers.LayerNorm and model.patch_embed.norm.eps == 0.1

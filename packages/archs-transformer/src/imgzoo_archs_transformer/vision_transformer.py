@@ -149,7 +149,7 @@ class VisionTransformer(TokenModel):
     proj_bias: biases of the projections of attention and mlp
     pool_include_prefix: pool class and register tokens, too
     dynamic_img_pad: take images whose sides the patches do not divide, too
-    embed_norm: a norm behind the patch embedding
+    embed_norm: a norm behind the patch embedding, by name; true for that of the blocks
     block: "block", "res_post", "parallel_things", "parallel_scaling" or "diff_parallel_scaling"
     diff_attn: attention as the difference of two maps
     """
@@ -169,7 +169,7 @@ class VisionTransformer(TokenModel):
                  proj_bias: bool = True, layer_scale: float | None = None, class_token: bool = True,
                  reg_tokens: int = 0, no_embed_class: bool = False, pre_norm: bool = False, final_norm: bool = True,
                  fc_norm: bool | None = None, pool_include_prefix: bool = False, dynamic_img_size: bool = False,
-                 dynamic_img_pad: bool = False, abs_pos: bool = True, embed_norm: bool = False,
+                 dynamic_img_pad: bool = False, abs_pos: bool = True, embed_norm: bool | str = False,
                  norm: str = "layernorm", eps: float = 1e-6, act: str = "gelu", mlp: str = "mlp",
                  block: str = "block", diff_attn: bool = False,
                  drop_rate: float = 0.0, pos_drop_rate: float = 0.0, patch_drop_rate: float = 0.0,
@@ -185,7 +185,10 @@ class VisionTransformer(TokenModel):
         self.reg_token = nn.Parameter(torch.empty(1, reg_tokens, dim)) if reg_tokens else None
         self.pos_embed = nn.Parameter(torch.empty(1, table, dim)) if abs_pos else None
         self._add_tokens(dim)
-        self.patch_embed = self.make_patch_embed(in_chans, make_norm if embed_norm else None, not pre_norm)
+        of_patches = make_norm if embed_norm else None
+        if embed_norm and embed_norm is not True:
+            of_patches = get_norm(embed_norm)
+        self.patch_embed = self.make_patch_embed(in_chans, of_patches, not pre_norm)
         self.pos_drop = nn.Dropout(pos_drop_rate)
         self.patch_drop = PatchDropout(patch_drop_rate, self.num_prefix_tokens) if patch_drop_rate else nn.Identity()
         self.norm_pre = make_norm(dim) if pre_norm else nn.Identity()

@@ -108,6 +108,7 @@ class HybridVisionTransformer(VisionTransformer):
     """
 
     tables = {"pos_embed": GridTable()}  # patches are those of the backbone
+    settled = ("embed_norm",)
 
     def __init__(
         self,

@@ -133,7 +133,7 @@ EXCHANGED: dict[str, Any] = {
 """Options that may change parts of a finished network, and their types (see `imgzoo_layers.exchange`)."""
 
 
-PARTS = ("act", "norm")
+PARTS = ("act", "embed_norm", "norm")
 """Options that take a class or a function of the caller's where they take a name."""
 
 

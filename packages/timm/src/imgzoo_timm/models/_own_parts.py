@@ -69,8 +69,9 @@ def give_parts(model: Any, own: dict[str, Any], loaded: bool) -> None:
     if isinstance(norm, str):
         kind: Any = get_norm_layer(norm)
         norm = partial(kind, eps=made["eps"])
+    of_patches = norm if made["embed_norm"] is True else made["embed_norm"]
     given = {**made, "patch_size": model.patch_size, "img_size": model.img_size, "init_values": made["layer_scale"],
-             "block_fn": BLOCKS[made["block"]], "norm_layer": norm,
+             "block_fn": BLOCKS[made["block"]], "norm_layer": norm, "embed_norm_layer": of_patches,
              "act_layer": get_act_layer(act)}  # fmt: skip
     if made["diff_attn"]:
         own = {"attn_layer": DiffAttention, **own}

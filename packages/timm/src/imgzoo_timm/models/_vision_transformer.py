@@ -17,6 +17,7 @@ from imgzoo_timm.layers._base import adapter, placed
 from imgzoo_timm.layers._drop import DropPath
 from imgzoo_timm.layers._mlp import Mlp
 from imgzoo_timm.layers._norm import LayerNorm
+from imgzoo_timm.layers._norm_names import get_norm_layer
 from imgzoo_timm.layers._patch_embed import PatchEmbed
 
 from ._initial import begin, draw, shrink_by_depth
@@ -115,7 +116,6 @@ class VisionTransformer(Resampling, Network, native.VisionTransformer):
         attn_layer = WORDS.get(attn_layer, attn_layer)
         given = {key: value for key, value in locals().items() if key not in ("self", "__class__", "device", "dtype")}
         own = {key: given.pop(key) for key, known in STOCK.items() if given[key] not in known}
-        given["embed_norm"] = given.pop("embed_norm_layer") is not None
         given.pop("fix_init")
         given.pop("weight_init")
         if own:
@@ -139,10 +139,11 @@ class VisionTransformer(Resampling, Network, native.VisionTransformer):
         """Put in patch embedding and blocks of the caller's classes, which take the field's arguments."""
         dim, norm = self.embed_dim, given["norm_layer"] or partial(LayerNorm, eps=1e-6)
         act = given["act_layer"] or nn.GELU
+        normed = {"norm_layer": get_norm_layer(given["embed_norm_layer"])} if given["embed_norm_layer"] else {}
         if "embed_layer" in own:
             self.patch_embed = own["embed_layer"](img_size=given["img_size"], patch_size=given["patch_size"],
-                                                  in_chans=self.in_chans, embed_dim=dim,
-                                                  bias=not given["pre_norm"])  # fmt: skip
+                                                  in_chans=self.in_chans, embed_dim=dim, bias=not given["pre_norm"],
+                                                  **normed)  # fmt: skip
         block = own.get("block_fn", given["block_fn"])
         parts = dict(mlp_layer=own.get("mlp_layer", Mlp), attn_layer=own.get("attn_layer", Attention))
         self.blocks = nn.Sequential(*(
