@@ -56,7 +56,7 @@ LAYERS = [
     dict(pool_type="avg", input_fmt="NHWC"), MAP),
     ("ClassifierHead", (24, 10), {}, MAP), ("ClassifierHead", (24, 10), dict(pool_type="avgmax", use_conv=True), MAP),
     ("NormMlpClassifierHead", (24, 10), dict(hidden_size=16), MAP), ("NormMlpClassifierHead", (24, 10),
-    dict(act_layer="gelu"), MAP),
+    dict(act_layer="gelu"), MAP), ("NormMlpClassifierHead", (24, 10), dict(hidden_size=16, pool_type=""), MAP),
     ("LayerNormFp32", (24,), {}, TOKENS), ("LayerNorm2dFp32", (24,), {}, MAP), ("RmsNormFp32", (24,), {}, TOKENS),
     ("RmsNorm2dFp32", (24,), {}, MAP), ("SimpleNormFp32", (24,), {}, TOKENS), ("SimpleNorm2dFp32", (24,), {}, MAP),
     ("LayerNormAct", (24,), {}, TOKENS), ("LayerNormActFp32", (24,), dict(act_layer="silu"), TOKENS),

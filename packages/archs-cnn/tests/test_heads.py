@@ -51,6 +51,19 @@ def test_norms_go_with_the_last_class_and_come_back():
         model.reset_classifier(5, "")
 
 
+def test_weights_of_a_pooled_classifier_answer_at_every_place(tmp_path):
+    model = imgzoo.create_model("test_convnext", num_classes=3).eval()
+    imgzoo.save_model(model, tmp_path)
+    dense = imgzoo.create_model(str(tmp_path), pretrained=True, global_pool="").eval()
+    assert isinstance(dense.get_classifier(), nn.Conv2d) and dense.load_report.initialized == []
+    x = torch.randn(1, 3, 32, 32)  # one place
+    torch.testing.assert_close(dense(x)[:, :, 0, 0], model(x))
+    for pool, kind in (("avg", nn.Linear), ("", nn.Conv2d)):
+        dense.reset_classifier(5, pool)
+        assert isinstance(dense.get_classifier(), kind)
+    assert dense(x.repeat(1, 1, 2, 3)).shape == (1, 5, 2, 3)
+
+
 def test_two_classifiers_answer_apart_while_distilling():
     model = imgzoo.create_model("repvit_m0_9", num_classes=5).train()
     model.set_distilled_training()

@@ -45,6 +45,21 @@ def test_a_head_is_reset(kind):
     assert head.global_pool.kind == "max"
 
 
+@pytest.mark.parametrize("convs", [True, False])
+@torch.no_grad()
+def test_a_head_without_pool_has_convolutions_and_keeps_its_hidden_layer(convs):
+    head = NormMlpHead(8, 5, norm=LayerNorm2d, hidden=6, convs=convs).eval()
+    head.pre_logits.fc.weight.requires_grad_(False)
+    hidden = head(MAP.mean((2, 3), keepdim=True), pre_logits=True)
+    head.reset(7, "")
+    ones = (1, 1) if convs else ()
+    assert head.fc.weight.shape == (7, 6, *ones) and head.pre_logits.fc.weight.shape == (6, 8, *ones)
+    assert head(MAP).shape == (2, 7, 3, 4) and not head.pre_logits.fc.weight.requires_grad
+    head.reset(7, "avg")
+    assert head.fc.weight.shape == (7, 6) and head.pre_logits.fc.weight.shape == (6, 8)
+    torch.testing.assert_close(head(MAP, pre_logits=True), hidden)
+
+
 @pytest.mark.parametrize("kind", ["linear", "channels last", "convolution"])
 def test_a_pool_of_two_a_channel_widens_the_classifier(kind):
     make, x = HEADS[kind]

@@ -112,7 +112,7 @@ class ConvNeXt(ImageModel):
                 trunc_normal_(module.weight, std=0.02)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
-        if isinstance(self.head.fc, nn.Linear) and head_init_scale != 1.0:
+        if num_classes and head_init_scale != 1.0:
             self.head.fc.weight.data.mul_(head_init_scale)
             self.head.fc.bias.data.mul_(head_init_scale)
 

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from imgzoo.model import Feature, FeatureInfo, ImageModel, Parts
 from imgzoo_layers.conv import create_conv
 from imgzoo_layers.drop import drop_path_of, drop_path_rates
-from imgzoo_layers.head import ConvClassifier, ConvClassifierHead
+from imgzoo_layers.head import ConvClassifierHead
 from imgzoo_layers.init import init_fan_out_
 from imgzoo_layers.norm_act import NormAct, get_norm_act
 from imgzoo_layers.pool import MaxPool2dSame, mean_pool
@@ -166,9 +166,6 @@ class ResNetV2(ImageModel):
 
     def forward_features(self, x: Tensor) -> Tensor:  # (B, 3, H, W) -> (B, C, H/32, W/32)
         return self.norm(self.stages(self.stem(x)))
-
-    def _new_classifier(self, num_classes: int, bias: bool) -> nn.Module:
-        return ConvClassifier(self.head_hidden_size, num_classes, bias)
 
 
 BLOCK = {(True, True): PreBasicBlock, (False, True): PreBottleneck, (False, False): Bottleneck}

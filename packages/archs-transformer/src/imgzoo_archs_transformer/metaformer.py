@@ -206,7 +206,8 @@ class MetaFormer(ImageModel):
         self.stages = nn.Sequential(*stages)
         self.feature_info = FeatureInfo(levels)
         self.num_features = self.head_hidden_size = dims[-1]
-        self.head = NormMlpHead(dims[-1], 0 if mlp_head else num_classes, global_pool, drop_rate, LayerNorm2d)
+        self.head = NormMlpHead(dims[-1], 0 if mlp_head else num_classes, global_pool, drop_rate, LayerNorm2d,
+                                convs=False)  # fmt: skip
         if mlp_head and num_classes:
             self.head.fc = MlpHead(dims[-1], num_classes)
         for module in self.modules():

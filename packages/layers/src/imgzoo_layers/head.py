@@ -1,6 +1,6 @@
 """From the last map to logits: pool, perhaps norm and a hidden layer, dropout, classifier."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.fx
@@ -25,8 +25,12 @@ class Head(nn.Module):
         global_pool: GlobalPool
 
     @torch.jit.ignore  # type: ignore[arg-type]
+    def make_layer(self, dim: int, dim_out: int, bias: bool = True) -> nn.Module:
+        return nn.Linear(dim, dim_out, bias)
+
+    @torch.jit.ignore  # type: ignore[arg-type]
     def create_classifier(self, num_classes: int) -> nn.Module:
-        return linear_or_none(self.dim * self.global_pool.width, num_classes)
+        return self.make_layer(self.dim * self.global_pool.width, num_classes) if num_classes else nn.Identity()
 
     @torch.jit.ignore  # type: ignore[arg-type]
     def reset(self, num_classes: int, pool: str | None = None) -> None:
@@ -35,10 +39,15 @@ class Head(nn.Module):
         A pool that the head cannot have is a `ValueError` and changes nothing.
         """
         if pool is not None:
-            self.global_pool.set(pool)
+            self.set_pool(pool)
         weight = next(self.parameters(), None)
         new = self.create_classifier(num_classes).train(self.training)
         self.fc = new if weight is None else new.to(weight.device, weight.dtype)
+
+    @torch.jit.ignore  # type: ignore[arg-type]
+    def set_pool(self, pool: str) -> None:
+        """Another pool, or a `ValueError`; the classifier stays as it is."""
+        self.global_pool.set(pool)
 
 
 class ClassifierHead(Head):
@@ -90,8 +99,8 @@ class ConvClassifierHead(Head):
         self.fc = self.create_classifier(num_classes)
 
     @torch.jit.ignore  # type: ignore[arg-type]
-    def create_classifier(self, num_classes: int) -> nn.Module:
-        return ConvClassifier(self.dim * self.global_pool.width, num_classes) if num_classes else nn.Identity()
+    def make_layer(self, dim: int, dim_out: int, bias: bool = True) -> nn.Module:
+        return ConvClassifier(dim, dim_out, bias)
 
     def forward(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         x = self.drop(self.global_pool(x))
@@ -124,7 +133,10 @@ def norm_and_head(
 
 
 class NormMlpHead(Head):
-    """Pool, norm, an optional hidden layer, dropout, linear: (B, C, H, W) -> (B, classes)."""
+    """Pool, norm, an optional hidden layer, dropout, linear: (B, C, H, W) -> (B, classes).
+
+    Without a pool the layers are 1x1 convolutions, (B, C, H, W) -> (B, classes, H, W); with `convs=False` linear ones.
+    """
 
     def __init__(
         self,
@@ -135,20 +147,42 @@ class NormMlpHead(Head):
         norm: Norm | None = None,
         hidden: int | None = None,
         act: Act = "tanh",
+        convs: bool = True,
     ):
         super().__init__()
-        self.dim = hidden or dim
+        self.dim, self.convs = hidden or dim, convs
         self.global_pool = GlobalPool(pool, widens=False)
         self.norm = norm(dim) if norm else nn.Identity()
         self.pre_logits = nn.Sequential()
         if hidden:
-            self.pre_logits.add_module("fc", nn.Linear(dim, hidden))
+            self.pre_logits.add_module("fc", self.make_layer(dim, hidden))
             self.pre_logits.add_module("act", create_act(act))
         self.drop = nn.Dropout(drop_rate)
         self.fc = self.create_classifier(num_classes)
 
+    @torch.jit.ignore  # type: ignore[arg-type]
+    def make_layer(self, dim: int, dim_out: int, bias: bool = True) -> nn.Module:
+        """A linear layer, or a 1x1 convolution where it reads a map."""
+        of_maps = self.convs and getattr(self.global_pool, "kind", "own") == ""
+        return ConvClassifier(dim, dim_out, bias) if of_maps else nn.Linear(dim, dim_out, bias)
+
+    @torch.jit.ignore  # type: ignore[arg-type]
+    def set_pool(self, pool: str) -> None:
+        """Another pool, or a `ValueError`; the hidden layer takes the form that it needs, and keeps its weights."""
+        super().set_pool(pool)
+        old = getattr(self.pre_logits, "fc", None)
+        if isinstance(old, nn.Linear | ConvClassifier):
+            dim_out, dim = old.weight.shape[:2]
+            new: Any = self.make_layer(dim, dim_out).to(old.weight.device, old.weight.dtype).train(old.training)
+            new.weight = nn.Parameter(old.weight.data.view_as(new.weight), old.weight.requires_grad)
+            new.bias = old.bias
+            self.pre_logits.fc = new
+
     def forward(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         x = self.global_pool(x)
+        if getattr(self.global_pool, "kind", "own") == "" and self.convs:
+            x = self.drop(self.pre_logits(self.norm(x)))
+            return x if pre_logits else self.fc(x)
         if getattr(self.global_pool, "kind", "own") == "":  # norm and classifier look at every position
             x = self.drop(self.pre_logits(self.norm(x).permute(0, 2, 3, 1)))
             return (x if pre_logits else self.fc(x)).permute(0, 3, 1, 2)

@@ -63,7 +63,8 @@ class Classified(Sized):
     def _set_pool(self, global_pool: str) -> None:
         pool: Any = self.get_submodule(self.parts.pool)
         before = pool.width
-        pool.set(global_pool)
+        owner = self.get_submodule(self.parts.pool.rpartition(".")[0])
+        getattr(owner, "set_pool", pool.set)(global_pool)
         self.head_hidden_size = self.head_hidden_size // before * pool.width
 
     def pool_kind(self) -> str:
@@ -121,7 +122,9 @@ class Classified(Sized):
         return self._new_classifier(num_classes, bias)
 
     def _new_classifier(self, num_classes: int, bias: bool) -> nn.Module:
-        return nn.Linear(self.head_hidden_size, num_classes, bias=bias)
+        """Linear, or what the module that holds it makes."""
+        owner = self.get_submodule(self._heads()[0].rpartition(".")[0])
+        return getattr(owner, "make_layer", nn.Linear)(self.head_hidden_size, num_classes, bias)
 
     def _behead(self) -> None:
         """Remove the classifier, and the pool where "" is offered; a new one reads what the network now ends in."""

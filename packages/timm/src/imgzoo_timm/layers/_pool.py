@@ -180,10 +180,10 @@ class NormMlpClassifierHead(native.NormMlpHead):
         """A new classifier, and another pool where one is named."""
         like = next(self.parameters(), None)
         if pool_type is not None:
-            self.global_pool.set(pool_type)
-        width = getattr(self, "num_features", None) or self.fc.in_features
+            self.set_pool(pool_type)
+        width = getattr(self, "num_features", None) or self.fc.weight.shape[1]
         self.num_features = width
-        self.fc = nn.Linear(width, num_classes) if num_classes > 0 else nn.Identity()
+        self.fc = self.make_layer(width, num_classes) if num_classes > 0 else nn.Identity()
         self.fc = fitted(self, self.fc, like, device, dtype)
 
 
