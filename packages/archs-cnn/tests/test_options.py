@@ -21,3 +21,9 @@ def test_stems_of_rdnet():
     assert [conv.kernel_size for conv in model.stem[:2]] == [(3, 3), (3, 3)] and model(x).shape == (1, 3)
     with pytest.raises(UsageError, match="leave patch_size=8 out"):
         imgzoo.create_model("rdnet_tiny", stem="overlap", patch_size=8)
+
+
+def test_averaged_shortcuts_keep_their_batch_norm():
+    model = imgzoo.create_model("test_byobnet", norm="groupnorm1", device="meta")
+    norms = {name: isinstance(part, torch.nn.BatchNorm2d) for name, part in model.named_modules() if name[-3:] == ".bn"}
+    assert norms and all(batch == (".shortcut." in name) for name, batch in norms.items())

@@ -282,9 +282,8 @@ def make_shortcut(kind: str | None, sizes: Sizes, conv: Layer) -> nn.Module | No
         return None
     if kind == "conv1x1":
         return conv(sizes.dim_in, sizes.dim, 1, sizes.stride, apply_act=False)
-    return nn.Sequential(
-        OrderedDict(pool=mean_pool(sizes.stride, sizes.before), conv=conv(sizes.dim_in, sizes.dim, apply_act=False))
-    )
+    wider = ConvNormAct(sizes.dim_in, sizes.dim, apply_act=False)  # batch norm whatever `norm` is, as in the field
+    return nn.Sequential(OrderedDict(pool=mean_pool(sizes.stride, sizes.before), conv=wider))
 
 
 BLOCKS = BLOCK | {"mobilevit": MobileVitBlock, "mobilevit2": MobileVitV2Block}
