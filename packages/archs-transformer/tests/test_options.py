@@ -78,3 +78,12 @@ def test_norms_of_patches():
         imgzoo.create_model("test_vit", embed_norm="nonsense", **small)
     with pytest.raises(OptionError, match="embed_norm"):
         imgzoo.create_model("vit_tiny_r_s16_p8_224", embed_norm=True, device="meta")
+
+
+@pytest.mark.parametrize("fused", [True, False])
+@pytest.mark.parametrize("key_bias", [True, False])
+def test_layers_of_queries_keys_and_values_of_eva(fused, key_bias):
+    model = imgzoo.create_model("eva02_tiny_patch14_224", depth=1, qkv_fused=fused, key_bias=key_bias, device="meta")
+    keys = {key.removeprefix("blocks.0.attn.") for key in model.state_dict() if key.startswith("blocks.0.attn.")}
+    assert ("qkv.weight" in keys, "k_proj.weight" in keys) == (fused, not fused)
+    assert bool({"qkv.bias", "k_proj.bias"} & keys) == key_bias

@@ -30,11 +30,12 @@ from imgzoo_layers.transformer import scaled
 State = tuple[Tensor, Tensor | None]
 """Tokens (B, N, C) and the table that turns queries and keys; one a depth where it is mixed."""
 ATTENTION = {
-    "fused": RotaryAttention,
-    "qv_bias": QvBiasAttention,
-    "split": SplitRotaryAttention,
-    "split_qv_bias": SplitQvBiasAttention,
+    (True, True): RotaryAttention,
+    (True, False): QvBiasAttention,
+    (False, True): SplitRotaryAttention,
+    (False, False): SplitQvBiasAttention,
 }
+"""By whether one layer makes queries, keys and values, and whether keys have a bias."""
 
 
 class Block(nn.Module):
@@ -71,7 +72,8 @@ class Block(nn.Module):
 
 class Eva(TokenModel):
     """Args:
-    attn: how queries, keys and values are made: "fused", "split", "qv_bias" or "split_qv_bias"
+    qkv_fused: one layer makes queries, keys and values
+    key_bias: a bias of keys, beside those of queries and values
     num_kv_heads: heads of keys and values, of all blocks or of each; none for as many as of queries
     attn_only_layer_scale: no layer scale on the mlps
     mlp_multiple: hidden channels of gated mlps are rounded up to a multiple of it, their two layers apart
@@ -93,7 +95,7 @@ class Eva(TokenModel):
 
     def __init__(self, img_size: int | Size = 224, patch_size: int | Size = 16, in_chans: int = 3,
                  num_classes: int = 1000, global_pool: str = "avg", embed_dim: int = 768, depth: int = 12,
-                 num_heads: int = 12, attn: str = "qv_bias", qkv_bias: bool = True,
+                 num_heads: int = 12, qkv_fused: bool = True, key_bias: bool = False, qkv_bias: bool = True,
                  num_kv_heads: int | Sequence[int] | None = None, qk_norm: bool = False, scale_attn_norm: bool = False,
                  mlp: str = "mlp", mlp_ratio: float = 4.0, mlp_multiple: int = 0, scale_mlp_norm: bool = False,
                  layer_scale: float | None = None, attn_only_layer_scale: bool = False, post_norm: bool = False,
@@ -126,9 +128,9 @@ class Eva(TokenModel):
                                   rope_columns_first, rope_halves, rope_sections,
                                   (rope_random_shift, rope_jitter, rope_rescale))  # fmt: skip
         self.norm_pre = make_norm(dim) if pre_norm else nn.Identity()
-        make_attn = partial(ATTENTION[attn], dim, num_heads, qkv_bias=qkv_bias, qk_norm=qk_norm, norm=make_norm,
-                            scale_norm=scale_attn_norm, attn_drop=attn_drop_rate, proj_drop=proj_drop_rate,
-                            prefix=prefix, halves=rope_halves or rope == "mrope")  # fmt: skip
+        make_attn = partial(ATTENTION[qkv_fused, key_bias], dim, num_heads, qkv_bias=qkv_bias, qk_norm=qk_norm,
+                            norm=make_norm, scale_norm=scale_attn_norm, attn_drop=attn_drop_rate,
+                            proj_drop=proj_drop_rate, prefix=prefix, halves=rope_halves or rope == "mrope")  # fmt: skip
         if isinstance(num_kv_heads, int):
             num_kv_heads = [num_kv_heads] * depth
         elif num_kv_heads and len(num_kv_heads) != depth:
