@@ -307,9 +307,12 @@ def other_configs(models):
     yield models.NaFlexVit, models.NaFlexVitCfg(
         depth=1, embed_dim=48, num_heads=3, class_token=True, reg_tokens=2, init_values=0.1, global_pool="token",
         pos_embed_ar_preserving=True), {}  # fmt: skip
+    yield models.NaFlexVit, models.NaFlexVitCfg(
+        depth=1, embed_dim=48, num_heads=3, norm_layer="rmsnorm", embed_norm_layer="layernorm", pre_norm=True,
+        scale_attn_inner_norm=True, scale_mlp_norm=True, attn_pool_num_heads=2, attn_pool_mlp_ratio=2.0), {}  # fmt: skip
 
 
-@pytest.mark.parametrize("row", range(10))
+@pytest.mark.parametrize("row", range(11))
 def test_networks_of_ones_own_configurations_give_the_same_numbers(row):
     libraries = [importlib.import_module(f"{library}.models") for library in ("imgzoo_timm", "timm")]
     rows = [list(other_configs(each))[row] for each in libraries]

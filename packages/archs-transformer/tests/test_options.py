@@ -87,3 +87,20 @@ def test_layers_of_queries_keys_and_values_of_eva(fused, key_bias):
     keys = {key.removeprefix("blocks.0.attn.") for key in model.state_dict() if key.startswith("blocks.0.attn.")}
     assert ("qkv.weight" in keys, "k_proj.weight" in keys) == (fused, not fused)
     assert bool({"qkv.bias", "k_proj.bias"} & keys) == key_bias
+
+
+@torch.no_grad()
+def test_norms_of_sequences_of_patches():
+    small = dict(depth=1, embed_dim=32, num_heads=2, num_classes=3)
+    model = imgzoo.create_model("naflexvit_base_patch16_gap", **small, norm="rmsnorm", eps=1e-3, pre_norm=True,
+                                embed_norm="layernorm", scale_mlp_norm=True, scale_attn_norm=True).eval()  # fmt: skip
+    block = model.blocks[0]
+    for norm in (model.norm_pre, block.norm1, block.norm2, block.attn.norm, block.mlp.norm, model.fc_norm):
+        assert (type(norm).__name__, norm.eps) == ("RmsNorm", 1e-3)
+    assert type(model.embeds.norm).__name__ == "LayerNorm" and model.embeds.proj.bias is None
+    x = torch.randn(1, 3, 32, 48)
+    patches = x.unflatten(3, (-1, 16)).unflatten(2, (-1, 16)).permute(0, 2, 4, 3, 5, 1).flatten(3).flatten(1, 2)
+    where = torch.cartesian_prod(torch.arange(2), torch.arange(3))[None]
+    torch.testing.assert_close(model((patches, where, torch.ones(1, 6, dtype=torch.bool))), model(x))
+    with pytest.raises(UsageError, match="leave proj_bias out"):
+        imgzoo.create_model("naflexvit_base_patch16_gap", **small, rope="axial", proj_bias=False)

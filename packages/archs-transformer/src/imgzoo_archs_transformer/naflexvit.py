@@ -15,7 +15,7 @@ from imgzoo_layers.attention_pool import AttentionPoolLatent
 from imgzoo_layers.drop import PatchDropout, drop_path_rates
 from imgzoo_layers.init import init_linear_, trunc_normal_
 from imgzoo_layers.mlp import Mlp
-from imgzoo_layers.norm import LayerNorm, Norm
+from imgzoo_layers.norm import Norm, get_norm
 from imgzoo_layers.patch_embed import FlexiKernel
 from imgzoo_layers.rotary import rotary_of, rows_of
 from imgzoo_layers.rotary_attention import RotaryAttention
@@ -56,7 +56,8 @@ class NaFlexEmbeds(FlexiKernel, nn.Module):
 
     def __init__(self, patch: Size, in_chans: int, dim: int, class_token: bool, reg_tokens: int, grid: Size,
                  factorized: bool = False, mode: str = "bicubic", antialias: bool = True, align_corners: bool = False,
-                 square: bool = False, any_size: bool = False, point_sample: bool = False):  # fmt: skip
+                 square: bool = False, any_size: bool = False, point_sample: bool = False, norm: Norm | None = None,
+                 bias: bool = True):  # fmt: skip
         super().__init__()
         if mode not in ("bilinear", "bicubic"):
             raise ValueError(f"pos_mode is 'bilinear' or 'bicubic', not '{mode}'")
@@ -71,7 +72,8 @@ class NaFlexEmbeds(FlexiKernel, nn.Module):
             self.pos_embed_x = nn.Parameter(torch.empty(1, grid[1], dim))
         else:
             self.pos_embed = nn.Parameter(torch.empty(1, *grid, dim))
-        self.proj = nn.Linear(patch[0] * patch[1] * in_chans, dim)
+        self.proj = nn.Linear(patch[0] * patch[1] * in_chans, dim, bias)
+        self.norm = norm(dim) if norm else nn.Identity()
 
     def position(self, grid: Size) -> Tensor:
         """What a grid of patches is given: (1, h * w, C)."""
@@ -126,7 +128,8 @@ class NaFlexEmbeds(FlexiKernel, nn.Module):
         else:
             position, kernel = self.of_patches(coordinates, valid), self.kernel_of(x)
             x = x.flatten(2)
-        x = (self.proj(x) if kernel is None else F.linear(x, kernel, self.proj.bias)) + position
+        x = self.proj(x) if kernel is None else F.linear(x, kernel, self.proj.bias)
+        x = self.norm(x) + position
         prefix = [token.expand(x.shape[0], -1, -1) for token in (self.cls_token, self.reg_token) if token is not None]
         return torch.cat([*prefix, x], dim=1), grid
 
@@ -142,12 +145,16 @@ class NaFlexViT(TokenModel):
         pos_align_corners: corners of the table lie on corners of the image; two factorized tables take no heed of it
         pos_square: fit the table to a square around the image
         pos_point_sample: patches find their positions at points of the table, never smoothed; images as before
+        embed_norm: a norm behind the patch embedding, by name
+        proj_bias: biases of the projections of attention and mlp
+        attn_pool_heads: heads of the attention pool; none for `num_heads`
+        attn_pool_mlp_ratio: width of its mlp as a multiple of its input; none for `mlp_ratio`
         any_patch_size: take patches of other sizes, (B, N, p, q, C), for which the kernels are resized
         dynamic_img_pad: pad images to whole patches
         rope_reference: grid that they are measured on; none for the image's
     """
 
-    layer_groups = {"stem": r"^embeds", "blocks": [(r"^blocks\.(\d+)", None), (r"^norm", (99999,))]}
+    layer_groups = {"stem": r"^embeds|norm_pre", "blocks": [(r"^blocks\.(\d+)", None), (r"^norm", (99999,))]}
     no_decay = ("embeds.pos_embed", "embeds.cls_token", "embeds.reg_token")
     pools = (*TokenModel.pools, "map")
     takes_patches = True
@@ -155,6 +162,9 @@ class NaFlexViT(TokenModel):
     def __init__(self, img_size: int | Size = 384, patch_size: int | Size = 16, in_chans: int = 3,
                  num_classes: int = 1000, global_pool: str = "avg", embed_dim: int = 768, depth: int = 12,
                  num_heads: int = 12, mlp_ratio: float = 4.0, qkv_bias: bool = True, qk_norm: bool = False,
+                 scale_attn_norm: bool = False, scale_mlp_norm: bool = False, proj_bias: bool = True,
+                 pre_norm: bool = False, embed_norm: str | None = None, norm: str = "layernorm", eps: float = 1e-6,
+                 attn_pool_heads: int | None = None, attn_pool_mlp_ratio: float | None = None,
                  layer_scale: float | None = 1e-5, act: str = "gelu", class_token: bool = False, reg_tokens: int = 4,
                  pos_grid: Size = (16, 16), pos_factorized: bool = False, pos_mode: str = "bicubic",
                  pos_antialias: bool = True, pos_align_corners: bool = False, pos_square: bool = False,
@@ -168,16 +178,23 @@ class NaFlexViT(TokenModel):
         super().__init__(num_classes, in_chans, img_size, patch_size, embed_dim, depth, global_pool, class_token,
                          int(class_token) + reg_tokens, dynamic=True, pad=dynamic_img_pad)  # fmt: skip
         self.num_reg_tokens = reg_tokens
-        self._pool_options = (num_heads, mlp_ratio, act)
+        make_norm = get_norm(norm, eps=eps)
+        self._pool_options = (attn_pool_heads or num_heads, attn_pool_mlp_ratio or mlp_ratio, make_norm, act)
         dim, patch = embed_dim, self.patch_size
+        if rope is not None and not proj_bias:
+            raise UsageError("blocks that turn queries and keys have biases of projections: leave proj_bias out")
         self.embeds = NaFlexEmbeds(patch, in_chans, dim, class_token, reg_tokens, pos_grid, pos_factorized, pos_mode,
-                                   pos_antialias, pos_align_corners, pos_square, any_patch_size,
-                                   pos_point_sample)  # fmt: skip
+                                   pos_antialias, pos_align_corners, pos_square, any_patch_size, pos_point_sample,
+                                   get_norm(embed_norm) if embed_norm else None, not pre_norm)  # fmt: skip
         self.pos_drop = nn.Dropout(pos_drop_rate)
         self.patch_drop = PatchDropout(patch_drop_rate, self.num_prefix_tokens) if patch_drop_rate else None
         self.rope: Any = None
-        make_attn: Any = partial(Attention, dim, num_heads, qkv_bias=qkv_bias, qk_norm=qk_norm,
-                                 attn_drop=attn_drop_rate, proj_drop=proj_drop_rate)  # fmt: skip
+        self.norm_pre = make_norm(dim) if pre_norm else nn.Identity()
+        make_attn: Any = partial(Attention, dim, num_heads, qkv_bias=qkv_bias, qk_norm=qk_norm, proj_bias=proj_bias,
+                                 scale_norm=scale_attn_norm, attn_drop=attn_drop_rate, proj_drop=proj_drop_rate,
+                                 norm=make_norm)  # fmt: skip
+        make_mlp = partial(Mlp, dim, int(dim * mlp_ratio), act=act, bias=proj_bias, drop=proj_drop_rate,
+                           norm=make_norm if scale_mlp_norm else None)  # fmt: skip
         if rope is not None:
             self.rope = rotary_of(rope, dim // num_heads, depth, num_heads, self.grid, rope_theta, rope_reference,
                                   rope_shift, rope_columns_first, rope_halves, rope_sections,
@@ -186,13 +203,13 @@ class NaFlexViT(TokenModel):
                                 halves=rope_halves or rope == "mrope")  # fmt: skip
         make_block: Any = MaskedBlock if rope is None else RotaryBlock
         self.blocks = SharedSequential(*(
-            make_block(dim, make_attn(), Mlp(dim, int(dim * mlp_ratio), act=act, drop=proj_drop_rate), LayerNorm,
-                       layer_scale, drop, **({"depth": i} if rope == "mixed" else {}))
+            make_block(dim, make_attn(), make_mlp(), make_norm, layer_scale, drop,
+                       **({"depth": i} if rope == "mixed" else {}))
             for i, drop in enumerate(drop_path_rates(drop_path_rate, depth)[0])
         ))  # fmt: skip
         after_pool = global_pool == "avg" if fc_norm is None else fc_norm
-        self.norm = LayerNorm(dim) if final_norm and not after_pool else nn.Identity()
-        self.add_head(drop_rate, LayerNorm(dim) if final_norm and after_pool else None)
+        self.norm = make_norm(dim) if final_norm and not after_pool else nn.Identity()
+        self.add_head(drop_rate, make_norm(dim) if final_norm and after_pool else None)
         self.init_weights()
 
     def init_weights(self) -> None:
@@ -227,11 +244,11 @@ class NaFlexViT(TokenModel):
                 if table is not None:
                     chosen = kept[:, None, :, None].expand(*table.shape[:-2], -1, table.shape[-1])
                     table = table.gather(-2, chosen)
-            return tokens, score_bias(valid, self.num_prefix_tokens, tokens.dtype), table
+            return self.norm_pre(tokens), score_bias(valid, self.num_prefix_tokens, tokens.dtype), table
         tokens, grid = self.embeds(self.sized_input(x))
         tokens, kept = self.thin(tokens)
         table = None if self.rope is None else self.rope(grid)
-        return tokens, None, table if table is None or kept is None else rows_of(table, kept)
+        return self.norm_pre(tokens), None, table if table is None or kept is None else rows_of(table, kept)
 
     def thin(self, tokens: Tensor, valid: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """Drop of what the embedding gives: tokens, and which patches are left, None while all are."""
@@ -282,8 +299,8 @@ class NaFlexViT(TokenModel):
         return result
 
     def make_attn_pool(self, kind: str) -> nn.Module | None:
-        heads, mlp_ratio, act = self._pool_options
-        return AttentionPoolLatent(self.embed_dim, heads, mlp_ratio, act=act) if kind == "map" else None
+        heads, mlp_ratio, norm, act = self._pool_options
+        return AttentionPoolLatent(self.embed_dim, heads, mlp_ratio, norm=norm, act=act) if kind == "map" else None
 
 
 def score_bias(valid: Tensor, prefix: int, dtype: torch.dtype) -> Tensor:

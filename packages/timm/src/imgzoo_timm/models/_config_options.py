@@ -225,8 +225,10 @@ def naflex(cfg: Any) -> Options:
     free = {each.name: (each.default,) for each in fields(NaFlexVitCfg)}
     same = ("patch_size embed_dim depth num_heads mlp_ratio qkv_bias qk_norm attn_drop_rate drop_rate pos_drop_rate "
             "proj_drop_rate drop_path_rate dynamic_img_pad class_token reg_tokens final_norm global_pool "
-            "act_layer")  # fmt: skip
-    names = {"init_values": "layer_scale", "pos_embed_grid_size": "pos_grid", "pos_embed_interp_mode": "pos_mode",
+            "act_layer norm_layer pre_norm proj_bias scale_mlp_norm attn_pool_mlp_ratio")  # fmt: skip
+    names = {"scale_attn_inner_norm": "scale_attn_norm", "embed_norm_layer": "embed_norm",
+             "attn_pool_num_heads": "attn_pool_heads", "init_values": "layer_scale",
+             "pos_embed_grid_size": "pos_grid", "pos_embed_interp_mode": "pos_mode",
              "pos_embed_ar_preserving": "pos_square", "pos_embed_antialias": "pos_antialias",
              "pos_embed_align_corners": "pos_align_corners", "pos_embed_use_grid_sample": "pos_point_sample",
              "enable_patch_interpolator": "any_patch_size"}  # fmt: skip
