@@ -309,7 +309,8 @@ def other_configs(models):
         pos_embed_ar_preserving=True), {}  # fmt: skip
     yield models.NaFlexVit, models.NaFlexVitCfg(
         depth=1, embed_dim=48, num_heads=3, norm_layer="rmsnorm", embed_norm_layer="layernorm", pre_norm=True,
-        scale_attn_inner_norm=True, scale_mlp_norm=True, attn_pool_num_heads=2, attn_pool_mlp_ratio=2.0), {}  # fmt: skip
+        scale_attn_inner_norm=True, scale_mlp_norm=True, attn_pool_num_heads=2,
+        attn_pool_mlp_ratio=2.0), {}  # fmt: skip
 
 
 @pytest.mark.parametrize("row", range(11))

@@ -104,3 +104,15 @@ def test_norms_of_sequences_of_patches():
     torch.testing.assert_close(model((patches, where, torch.ones(1, 6, dtype=torch.bool))), model(x))
     with pytest.raises(UsageError, match="leave proj_bias out"):
         imgzoo.create_model("naflexvit_base_patch16_gap", **small, rope="axial", proj_bias=False)
+
+
+@torch.no_grad()
+def test_downsamplings_of_fastvit():
+    small = dict(depths=[1, 1, 1, 1], embed_dims=[8, 8, 16, 16], num_classes=3)
+    model = imgzoo.create_model("fastvit_t8", **small, downsamples=[True, False, False, True], cls_ratio=1.0).eval()
+    levels = model.forward_intermediates(torch.randn(1, 3, 64, 64), intermediates_only=True)
+    assert [64 // each.shape[2] for each in levels] == [8, 8, 16, 32] == model.feature_info.reduction()
+    assert model.num_features == 16
+    for wrong in ({"cls_ratio": 1.5}, {"downsamples": [True]}):
+        with pytest.raises(UsageError):
+            imgzoo.create_model("fastvit_t8", **small, **wrong)

@@ -248,6 +248,8 @@ class FastVit(ImageModel):
         kernel: side of the convolutions that mix space in the other stages
         attention: stages at the end that attend
         gated: downsamplings at the end with squeeze-excite
+        downsamples: stages that begin with a downsampling, beside those that widen
+        cls_ratio: channels behind the last stage as a multiple of its own
         downsample_act: an activation behind each downsampling
         stem_scale: a branch of scales in the stem
         layer_norm: layer norms in blocks that attend
@@ -268,8 +270,9 @@ class FastVit(ImageModel):
 
     def __init__(self, depths: Sequence[int] = (2, 2, 6, 2), embed_dims: Sequence[int] = (64, 128, 256, 512),
                  mlp_ratio: float = 4.0, kernel: int = 3, attention: int = 0, gated: int = 0,
-                 downsample_act: bool = False, stem_scale: bool = True, layer_norm: bool = False,
-                 layer_scale: float = 1e-5, num_classes: int = 1000, in_chans: int = 3, global_pool: str = "avg",
+                 downsamples: Sequence[bool] = (False, True, True, True), downsample_act: bool = False,
+                 stem_scale: bool = True, layer_norm: bool = False, layer_scale: float = 1e-5, cls_ratio: float = 2.0,
+                 num_classes: int = 1000, in_chans: int = 3, global_pool: str = "avg",
                  drop_rate: float = 0.0, proj_drop_rate: float = 0.0, drop_path_rate: float = 0.0):  # fmt: skip
         super().__init__(num_classes, in_chans)
         dim, count = embed_dims[0], len(depths)
@@ -279,23 +282,24 @@ class FastVit(ImageModel):
             MobileOneBlock(dim, dim, 1),
         )
         norm = partial(LayerNorm2d, eps=1e-5) if layer_norm else nn.BatchNorm2d
-        stages, levels = [], []
+        stages, levels, reached = [], [], 4
         for i, drops in enumerate(drop_path_rates(drop_path_rate, depths)):
             down: nn.Module = nn.Identity()
-            if i:
+            if downsamples[i] or dim != embed_dims[i]:
+                reached *= 2
                 down = Downsample(dim, embed_dims[i], i >= count - gated, downsample_act)
             dim, attends = embed_dims[i], i >= count - attention
             block = AttentionBlock if attends else partial(RepMixerBlock, kernel=kernel)
             common = (dim, mlp_ratio, norm, layer_scale, proj_drop_rate)
             blocks: list[nn.Module] = [block(*common, drop) for drop in drops]
             stages.append(Stage(down, PositionalEncoding(dim) if attends else nn.Identity(), blocks))
-            levels.append(Feature(dim, 4 * 2**i, f"stages.{i}"))
+            levels.append(Feature(dim, reached, f"stages.{i}"))
         self.stages = nn.Sequential(*stages)
         self.feature_info = FeatureInfo(levels)
-        self.num_features = 2 * dim
-        self.final_conv = MobileOneBlock(dim, 2 * dim, 3, grouped=True, gated=True)
-        self.head = ClassifierHead(2 * dim, num_classes, global_pool, drop_rate)
-        self.head_hidden_size = 2 * dim * self.head.global_pool.width
+        last = self.num_features = int(dim * cls_ratio)
+        self.final_conv = MobileOneBlock(dim, last, 3, grouped=True, gated=True)
+        self.head = ClassifierHead(last, num_classes, global_pool, drop_rate)
+        self.head_hidden_size = last * self.head.global_pool.width
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 trunc_normal_(module.weight, std=0.02)
