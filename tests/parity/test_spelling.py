@@ -159,6 +159,8 @@ CASES = {
     "byobnet, wide": ("test_byobnet", {"width_factor": 2.0, "stem_type": "7x7", "attn_kwargs": {"rd_ratio": 0.5}}),
     "byobnet, stem": ("gernet_s", {"width_factor": 1.3, "stem_chs": [16, 24, 33], "stem_pool": "maxpool"}),
     "byobnet, one stem": ("test_byobnet", {"stem_chs": 16, "stem_pool": "avg2", "stem_type": "3x3"}),
+    "byobnet, hidden layer": ("test_byobnet", {"head_type": "mlp", "head_hidden_size": 16}),
+    "byobnet, norm behind the pool": ("test_byobnet", {"head_type": "mlp"}),
     "byobnet, norms beside averages": ("test_byobnet", {"norm_layer": "groupnorm1"}),
     "byobnet, epsilon beside averages": ("test_byobnet", {"norm_layer": partial(nn.BatchNorm2d, eps=0.1)}),
     "byoanet, attention": ("botnet26t_256", {"self_attn_layer": "lambda", "stem_pool": "", "stem_chs": 48}),

@@ -27,3 +27,13 @@ def test_averaged_shortcuts_keep_their_batch_norm():
     model = imgzoo.create_model("test_byobnet", norm="groupnorm1", device="meta")
     norms = {name: isinstance(part, torch.nn.BatchNorm2d) for name, part in model.named_modules() if name[-3:] == ".bn"}
     assert norms and all(batch == (".shortcut." in name) for name, batch in norms.items())
+
+
+@pytest.mark.parametrize("name", ["test_byobnet", "resnet50_clip", "resnet50_mlp"])
+def test_heads_of_networks_by_a_table_of_stages(name):
+    kinds = {"classifier": "ClassifierHead", "mlp": "NormMlpHead", "attn_abs": "AttentionPool2d"}
+    for head_type, kind in kinds.items():
+        head = imgzoo.create_model(name, head_type=head_type, num_classes=3, img_size=64, device="meta").head
+        assert type(head).__name__ == kind
+    hidden = imgzoo.create_model(name, head_type="mlp", head_hidden_size=16, num_classes=3, device="meta").head
+    assert hidden.pre_logits.fc.weight.shape[0] == hidden.fc.weight.shape[1] == 16

@@ -51,6 +51,7 @@ class ByobNet(ImageModel):
         gate_after: blocks at the start without a gate
         self_attn: attention by name, one or one for each stage
         self_attn_options: options of the attention's constructor, one table or one for each stage
+        head_norm: a norm behind the pool, which a hidden layer of the head always has
         attention_pool: pool by attention before the classifier
         drop_block_size: side of what DropBlock zeroes in the last stage; of nearly twice as much in the stage before
     """
@@ -71,8 +72,8 @@ class ByobNet(ImageModel):
                  gate_options: Options | None = None, gate_after: int = 0,
                  self_attn: str | Sequence[str | None] | None = None,
                  self_attn_options: Options | Sequence[Options | None] | None = None, num_features: int = 0,
-                 head_hidden: int = 0, attention_pool: bool = False, act: str = "relu", norm: str = "batchnorm",
-                 norm_group: int | None = None, aa: str | None = None, width: float = 1.0,
+                 head_hidden: int = 0, head_norm: bool = False, attention_pool: bool = False, act: str = "relu",
+                 norm: str = "batchnorm", norm_group: int | None = None, aa: str | None = None, width: float = 1.0,
                  img_size: int | tuple[int, int] = 224, num_classes: int = 1000, in_chans: int = 3,
                  global_pool: str | None = None, output_stride: int = 32, drop_rate: float = 0.0,
                  drop_path_rate: float = 0.0, drop_block_rate: float = 0.0, drop_block_size: int = 3,
@@ -131,10 +132,10 @@ class ByobNet(ImageModel):
         if attention_pool:
             self.head = AttentionPool2d(dim, num_classes, grid_of(size, self.reached[-1]), drop_rate=drop_rate)
             self._set_pool("token" if global_pool is None else global_pool)
-        elif head_hidden:
+        elif head_hidden or head_norm:
             self.head = NormMlpHead(dim, num_classes, "avg" if global_pool is None else global_pool, drop_rate,
                                     nn.BatchNorm2d, head_hidden, act)  # fmt: skip
-            self.head_hidden_size = head_hidden
+            self.head_hidden_size = head_hidden or dim
         else:
             self.head = ClassifierHead(dim, num_classes, "avg" if global_pool is None else global_pool, drop_rate)
             self.head_hidden_size = dim * self.head.global_pool.width
