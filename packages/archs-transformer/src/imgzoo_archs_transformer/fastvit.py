@@ -7,6 +7,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from imgzoo.errors import UsageError
 from imgzoo.model import Feature, FeatureInfo, ImageModel
 from imgzoo_layers.attention import Attention
 from imgzoo_layers.channel_scale import ChannelScale2d
@@ -248,7 +249,7 @@ class FastVit(ImageModel):
         kernel: side of the convolutions that mix space in the other stages
         attention: stages at the end that attend
         gated: downsamplings at the end with squeeze-excite
-        downsamples: stages that begin with a downsampling, beside those that widen
+        downsamples: whether each stage begins with a downsampling, as those that widen do; none for all but the first
         cls_ratio: channels behind the last stage as a multiple of its own
         downsample_act: an activation behind each downsampling
         stem_scale: a branch of scales in the stem
@@ -270,7 +271,7 @@ class FastVit(ImageModel):
 
     def __init__(self, depths: Sequence[int] = (2, 2, 6, 2), embed_dims: Sequence[int] = (64, 128, 256, 512),
                  mlp_ratio: float = 4.0, kernel: int = 3, attention: int = 0, gated: int = 0,
-                 downsamples: Sequence[bool] = (False, True, True, True), downsample_act: bool = False,
+                 downsamples: Sequence[bool] | None = None, downsample_act: bool = False,
                  stem_scale: bool = True, layer_norm: bool = False, layer_scale: float = 1e-5, cls_ratio: float = 2.0,
                  num_classes: int = 1000, in_chans: int = 3, global_pool: str = "avg",
                  drop_rate: float = 0.0, proj_drop_rate: float = 0.0, drop_path_rate: float = 0.0):  # fmt: skip
@@ -282,10 +283,13 @@ class FastVit(ImageModel):
             MobileOneBlock(dim, dim, 1),
         )
         norm = partial(LayerNorm2d, eps=1e-5) if layer_norm else nn.BatchNorm2d
+        halved = [i > 0 for i in range(count)] if downsamples is None else downsamples
+        if len(halved) != count:
+            raise UsageError(f"downsamples has one entry for each of {count} stages, not {len(halved)}")
         stages, levels, reached = [], [], 4
         for i, drops in enumerate(drop_path_rates(drop_path_rate, depths)):
             down: nn.Module = nn.Identity()
-            if downsamples[i] or dim != embed_dims[i]:
+            if halved[i] or dim != embed_dims[i]:
                 reached *= 2
                 down = Downsample(dim, embed_dims[i], i >= count - gated, downsample_act)
             dim, attends = embed_dims[i], i >= count - attention
