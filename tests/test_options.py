@@ -149,7 +149,7 @@ UNSEEN = {"zero_init_last": "initial values", "zero_init_fc": "initial values",
           "fix_stem": "widths, where they are multiplied"}  # fmt: skip
 """Switches of constructors that change neither modules nor shapes of the catalog's networks, and what they change."""
 PARTIAL = {
-    "byoanet": "extra_conv", "byobnet": "extra_conv inverted", "cspnet": "cross_linear down_growth",
+    "byoanet": "extra_conv", "byobnet": "extra_conv head_norm inverted", "cspnet": "cross_linear down_growth",
     "efficientnet": "gate_from_expanded", "eva": "attn_only_layer_scale", "fastvit": "layer_norm",
     "maxxvit": "block_attn conv_bias expand_first expand_output gate_early head_first pool_stride pre_norm_act "
                "shortcut_bias",
