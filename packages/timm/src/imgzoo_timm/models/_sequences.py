@@ -34,7 +34,8 @@ class NaFlexEmbeds(naflexvit.NaFlexEmbeds):
                       dynamic_img_pad=dynamic_img_pad)  # fmt: skip
         behind = norm_layer if proj_norm_layer is True else proj_norm_layer
         refuse_unless(not (input_norm_layer or behind or pos_drop_rate), "nothing norms or drops",
-                      input_norm_layer=input_norm_layer, proj_norm_layer=behind, pos_drop_rate=pos_drop_rate)  # fmt: skip
+                      input_norm_layer=input_norm_layer, proj_norm_layer=behind,
+                      pos_drop_rate=pos_drop_rate)  # fmt: skip
         refuse_unless(pos_embed in ("learned", "factorized"), "pos_embed is 'learned' or 'factorized'",
                       pos_embed=pos_embed)  # fmt: skip
         if pos_embed_grid_size is None:
