@@ -7,7 +7,7 @@ import torch
 
 import imgzoo_timm as timm
 from imgzoo_timm.layers import Attention, DropPath, Mlp
-from imgzoo_timm.models._networks import described
+from imgzoo_timm.models._described import described
 from imgzoo_timm.models.vision_transformer import Block
 
 

@@ -142,7 +142,7 @@ def family_name(family: str, name: str) -> Any:
     if imgzoo.is_model(name):
         return _registry.entry_function(name)
     if name[:1].isupper():
-        from ._networks import find_class
+        from ._classes import find_class
 
         return find_class(family, CALLED.get(name, name))
     return None
@@ -210,8 +210,8 @@ def load_weights(model: Any, checkpoint_path: str, prefix: str = "", load_bfloat
 def _created(family: str, variant: str, pretrained: bool = False, **kwargs: Any) -> Any:
     """A network of the catalog by name, or of the family's class with options."""
     from ._builder import build_model_with_cfg
+    from ._classes import find_class
     from ._factory import create_model
-    from ._networks import find_class
     from ._registry import entries
 
     if imgzoo.is_model(variant) and variant not in entries:

@@ -10,8 +10,8 @@ from typing import Any
 import imgzoo
 from imgzoo.errors import OptionError, WeightsError
 
+from ._extractors import extractor_of
 from ._factory import as_mapping, no_cache_dir
-from ._features import extractor_of
 from ._manipulate import adapt_input_conv
 from ._pretrained import PretrainedCfg
 from ._registry import UnknownTagError, get_pretrained_cfg, known_fields, known_tags

@@ -118,8 +118,8 @@ def _made(model_name: str, pretrained: bool, pretrained_cfg: Any, pretrained_cfg
 
 def native_model(name: str, pretrained: bool, told: dict[str, Any], options: dict[str, Any]) -> Any:
     """A network of the catalogs, adopted: what `told` says of its weights goes before what the catalog says."""
-    from ._initial import draw, take_scheme
-    from ._networks import adopted, scale_by_depth
+    from ._classes import adopted
+    from ._initial import draw, scale_by_depth, take_scheme
     from ._own_parts import give_parts, take_parts
 
     cfg = told.get("pretrained_cfg")
@@ -158,7 +158,7 @@ def native_model(name: str, pretrained: bool, told: dict[str, Any], options: dic
         told = {**model.pretrained_cfg, "state_dict": overlay["state_dict"]}
         load_pretrained(model, told, model.num_classes, model.in_chans, checkpoint_filter_fn)
     if features:
-        from ._features import extractor_of
+        from ._extractors import extractor_of
 
         return extractor_of(model, indices, **extractor)
     return model

@@ -21,8 +21,9 @@ from imgzoo_timm.layers._drop import DropPath
 from imgzoo_timm.layers._helpers import make_divisible, to_2tuple
 from imgzoo_timm.layers._patch_embed import PatchEmbed
 
+from ._classes import spelled
 from ._initial import draw
-from ._networks import Network, spelled
+from ._networks import Network
 
 
 def told(given: dict[str, Any], *left: str) -> dict[str, Any]:

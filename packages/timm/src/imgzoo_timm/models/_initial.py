@@ -104,3 +104,21 @@ def draw_plain(module: nn.Module, name: str) -> None:
     """Linear layers as torch makes them."""
     if isinstance(module, nn.Linear):
         module.reset_parameters()
+
+
+SCALED = {"VisionTransformer": False, "NaFlexViT": True}
+"""Networks that take `fix_init`, and whether their weights are drawn so anyway."""
+
+
+@torch.no_grad()
+def scale_by_depth(model: Any, fix_init: bool, loaded: bool = False) -> None:
+    """Let the drawn weights of the last layers of block `i` be over `sqrt(2 (i + 1))`, or not; loaded ones stay."""
+    drawn = next((SCALED[cls.__name__] for cls in type(model).__mro__ if cls.__name__ in SCALED), None)
+    if drawn is None:
+        name = getattr(model, "name", "") or type(model).__name__
+        raise OptionError(f"{name} has no option 'fix_init': its weights are drawn one way")
+    if loaded or fix_init == drawn:
+        return
+    for i, block in enumerate(model.blocks):
+        for layer in (block.attn.proj, block.mlp.fc2):
+            layer.weight.mul_((2.0 * (i + 1)) ** (-0.5 if fix_init else 0.5))

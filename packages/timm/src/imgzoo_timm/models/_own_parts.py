@@ -16,8 +16,8 @@ from imgzoo_timm.layers._act import get_act_layer
 from imgzoo_timm.layers._attention import DiffAttention
 from imgzoo_timm.layers._norm_names import get_norm_layer
 
+from ._classes import network_class
 from ._families import Bridge
-from ._networks import network_class
 from ._vision_transformer import Block, ResPostBlock, VisionTransformer
 
 BLOCKS = {"block": Block, "res_post": ResPostBlock}

@@ -20,8 +20,9 @@ from imgzoo_timm.layers._norm import LayerNorm
 from imgzoo_timm.layers._norm_names import get_norm_layer
 from imgzoo_timm.layers._patch_embed import PatchEmbed
 
-from ._initial import begin, draw, shrink_by_depth
-from ._networks import Network, scale_by_depth, spelled
+from ._classes import spelled
+from ._initial import begin, draw, scale_by_depth, shrink_by_depth
+from ._networks import Network
 from ._positions import EmbedOfNetwork, Resampling, lay_out
 
 
