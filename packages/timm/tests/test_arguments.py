@@ -24,7 +24,7 @@ REASONS = {
         models/_features:ByChildren.* models/_initial:begin models/_initial:draw_plain
         scheduler/_schedulers:Scheduler._get_lr
         scheduler/_schedulers:PlateauLRScheduler.step_update task/_tasks:TrainingTask.* utils/_misc:ParseKwargs.__call__
-        utils/_activations:avg_* models/_networks:load_adapters
+        utils/_activations:avg_* models/_fusing:as_it_is
         *:<lambda>
     """,
     "only tensors are read, by torch's own reader: nothing in a file is run": """

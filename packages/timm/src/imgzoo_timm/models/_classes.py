@@ -11,7 +11,7 @@ from imgzoo.construction import exchange_parts
 from imgzoo.errors import OptionError
 from imgzoo.model import ImageModel, swap_in, swap_out
 from imgzoo.model.patches import ShapeByShape
-from imgzoo.model.swapping import mixins_of, plain_class
+from imgzoo.model.swapping import mixins_of
 from imgzoo.options import exchanges_of, parameters_of
 from imgzoo.registry import registry
 from imgzoo.specs import ModelSpec
@@ -142,7 +142,7 @@ def adopted(model: Any, overlay: Mapping[str, Any] | None = None) -> Any:
     if not isinstance(model, ImageModel):
         return model
     if type(model).__module__.startswith("imgzoo_archs_"):
-        load_adapters(plain_class(model))
+        load_adapters()
         mixins = mixins_of(model)
         for mixin in mixins:
             swap_out(model, mixin)
@@ -158,8 +158,8 @@ def adopted(model: Any, overlay: Mapping[str, Any] | None = None) -> Any:
     return model
 
 
-def load_adapters(native: type) -> None:
-    """Import the adapters of a network's parts, which stand beside those of its family."""
+def load_adapters() -> None:
+    """Import the adapters of parts, which stand beside those of families."""
     from imgzoo_timm.layers import _attention, _drop, _gate, _mlp, _norm, _patch_embed, _pool, _rotary  # noqa: F401
 
     from . import _blocks, _families, _sequences, _stages, _vision_transformer  # noqa: F401
@@ -173,6 +173,6 @@ def find_class(family: str, name: str) -> Any:
         if attribute == wanted and (not family or module.rpartition(".")[2] == family or spec.family == family):
             native = spec.load()
             if isinstance(native, type):
-                load_adapters(native)
+                load_adapters()
                 return form_class(name, native) if name in FORMS else network_class(native)
     return None
