@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -113,8 +113,9 @@ class ConvNeXt(ImageModel):
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
         if num_classes and head_init_scale != 1.0:
-            self.head.fc.weight.data.mul_(head_init_scale)
-            self.head.fc.bias.data.mul_(head_init_scale)
+            fc: Any = self.head.fc
+            fc.weight.data.mul_(head_init_scale)
+            fc.bias.data.mul_(head_init_scale)
 
     def forward_features(self, x: Tensor) -> Tensor:  # (B, 3, H, W) -> (B, C, H/32, W/32)
         return self.norm_pre(self.stages(self.stem(x)))

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +19,7 @@ from torch import nn
 
 from imgzoo.errors import ImgzooError, ImgzooWarning, UsageError
 from imgzoo.memory import keep_memory
+from imgzoo.options import plain_numbers
 from imgzoo.text import first_line
 from imgzoo_train.engines.base import DTYPES, Engine, ExportError, checked_count, torch_run
 from imgzoo_train.engines.choosing import AUTO, ENGINES, engine_named, in_turns, reason
@@ -111,7 +111,8 @@ def deploy(
 
 def check_limit(name: str, value: Any) -> None:
     """Raise `UsageError` for a limit that is no number from 0."""
-    if value is not None and not (isinstance(value, Real) and not isinstance(value, bool) and value >= 0):
+    value = plain_numbers(value)
+    if value is not None and not (isinstance(value, (int, float)) and not isinstance(value, bool) and value >= 0):
         raise UsageError(f"{name} is a number from 0, not {value!r}; leave it out for the usual one")
 
 
