@@ -301,6 +301,11 @@ def test_a_file_that_is_broken_or_of_another_version_is_one_sentence(model, imag
         archive.writestr(files.RECORD, json.dumps({"version": files.VERSION, "engine": "eager"}))
     with pytest.raises(UsageError, match=r"no whole deployed file \(its record lacks batch\)"):
         load_deployed(file)
+    record = dict.fromkeys(files.KEYS, "eager") | {"version": files.VERSION, "dtype": "load"}
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr(files.RECORD, json.dumps(record))
+    with pytest.raises(UsageError, match=r"no whole deployed file \(the precision of its images is unknown\)"):
+        load_deployed(file)
 
 
 def test_a_compiled_file_of_another_processor_or_torch_is_refused(monkeypatch):

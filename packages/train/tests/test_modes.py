@@ -74,3 +74,23 @@ def create_copy(model):
     other = create_model("test_resnet", num_classes=3)
     other.load_state_dict(model.state_dict())
     return other
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("ready", [lambda model: model, lambda model: deploy(model, threads=1)])
+def test_a_predictor_shows_images_in_the_precision_of_its_model(dtype, ready, model, photo):
+    wanted, found = (Predictor(ready(each))(photo, topk=3)["classes"] for each in (create_copy(model), model.to(dtype)))
+    assert [row["index"] for row in found] == [row["index"] for row in wanted]
+    assert [row["probability"] for row in found] == pytest.approx([row["probability"] for row in wanted], abs=0.01)
+    assert sum(row["probability"] for row in found) == pytest.approx(1, abs=1e-5)  # told in float32
+    assert next(model.parameters()).dtype == dtype
+
+
+def test_an_explanation_reads_a_model_in_its_precision(model, photo):
+    found = explain(Predictor(model.double()), photo, "gradcam")
+    assert float(found.relevance.sum()) == pytest.approx(1, abs=1e-4)
+
+
+def test_a_predictor_leaves_its_model_where_it_is():
+    model = create_model("test_resnet", device="meta")
+    assert Predictor(model).device.type == next(model.parameters()).device.type == "meta"

@@ -21,6 +21,8 @@ RECORD = "imgzoo.json"
 VERSION = 1
 MOST_RECORD = 1 << 26
 KEYS = {"engine", "precision", "facts", "input_size", "batch", "several", "model", "parity", "report"}
+PRECISIONS = ("float16", "bfloat16", "float32", "float64")
+"""Of the images that a network may take."""
 
 
 class Scratch:
@@ -65,6 +67,8 @@ def unpack(path: Path, folder: Path) -> dict[str, Any]:
             if version == VERSION:
                 if lacks := KEYS - record.keys():
                     raise ValueError(f"its record lacks {min(lacks)}")
+                if record.get("dtype", "float32") not in PRECISIONS:
+                    raise ValueError("the precision of its images is unknown")
                 for name in archive.namelist():
                     if name != RECORD:
                         with archive.open(name) as source, (folder / Path(name).name).open("wb") as target:

@@ -16,8 +16,7 @@ from imgzoo.page import page, text
 from imgzoo_train.files.storage import check_file, make_folder, replace_file, replace_text
 from imgzoo_train.models.answers import place_of
 from imgzoo_train.models.modes import evaluating
-from imgzoo_train.models.parity import first_output
-from imgzoo_train.models.prediction import Predictor
+from imgzoo_train.models.prediction import Predictor, answered
 from imgzoo_train.reporting.parts import note, table
 
 from .methods import METHODS
@@ -82,9 +81,9 @@ def explain(predictor: Predictor, path: Path, method: str, wanted: str | None = 
     images, _, errors = predictor.images([path])
     if errors:
         raise UsageError(f"cannot read {path}: {errors[0]}")
-    image = images[0][None].to(predictor.device)
+    image = images[0][None].to(predictor.device, predictor.dtype)
     with evaluating(model), torch.inference_mode():
-        output = first_output(model(image))
+        output = answered(model(image))
     row = predictor.named(answer.activate(output), 5)[0]
     if "error" in row:
         raise WeightsError(f"{path}: {row['error']}")

@@ -58,9 +58,9 @@ class Deployed(nn.Module):
         return self.record["report"]
 
     @property
-    def dtype(self) -> str:
+    def dtype(self) -> torch.dtype:
         """Of the images that it takes; files of before it was said take float32."""
-        return self.record.get("dtype", "float32")
+        return getattr(torch, self.record.get("dtype", "float32"))
 
     def forward(self, images: Any) -> Any:
         try:
@@ -88,14 +88,14 @@ class Deployed(nn.Module):
     def _check(self, images: torch.Tensor) -> None:
         """Raise `UsageError` for what the network cannot take."""
         size = self.record["input_size"]
-        fits = images.ndim == 4 and len(images) > 0 and images.shape[1] == size[0] and named(images.dtype) == self.dtype
+        fits = images.ndim == 4 and len(images) > 0 and images.shape[1] == size[0] and images.dtype == self.dtype
         if not (fits and (self.network is not None or list(images.shape[1:]) == list(size))):
             raise UsageError(f"{self._taken()}, not {tuple(images.shape)} of {named(images.dtype)}")
 
     def _taken(self) -> str:
         chans, *sides = self.record["input_size"]
         wanted = "H, W" if self.network is not None else ", ".join(map(str, sides))
-        return f"{self.name} deployed with {self.engine} takes a batch (B, {chans}, {wanted}) of {self.dtype}"
+        return f"{self.name} deployed with {self.engine} takes a batch (B, {chans}, {wanted}) of {named(self.dtype)}"
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write it as one file, which `load_deployed` and every command that takes a model reads."""

@@ -311,7 +311,7 @@ def written(deployed: Deployed) -> Scratch:
     """The folder of a network that torch runs as it is, for a file."""
     folder, size = Scratch(), deployed.record["input_size"]
     network: Any = copy.deepcopy(deployed.network)
-    program = traced(network, torch.zeros(1, *size, dtype=getattr(torch, deployed.dtype)), deployed.record["batch"])
+    program = traced(network, torch.zeros(1, *size, dtype=deployed.dtype), deployed.record["batch"])
     with held("torch.export", "use another engine"):
         engine_named("eager").write(program, folder.path)
     return folder

@@ -24,7 +24,10 @@ NOT_FINITE = "the network answers with what is no finite number; its weights or 
 
 
 class Predictor:
-    """A model with its preprocessing and class names; `rows(paths)` yields an answer a file, in order."""
+    """A model with its preprocessing and class names; `rows(paths)` yields an answer a file, in order.
+
+    A model given to it stays in its mode and precision, and on its device unless another is named.
+    """
 
     def __init__(
         self,
@@ -43,7 +46,10 @@ class Predictor:
             raise UsageError(f"a Predictor takes a model; Predictor.open({str(model)!r}) takes a name, folder or file")
         self.model: Any = model
         self.views = parse_views(tta)
-        self.device = device or torch.device("cpu")
+        weights = (each for each in self.model.parameters() if each.is_floating_point())
+        first = next(weights, torch.zeros(0, device="cpu"))
+        self.device = device or first.device
+        self.dtype = model.dtype if isinstance(model, Deployed) else first.dtype
         self.model.to(self.device)
         if isinstance(model, Deployed) and sequence:
             raise UsageError(f"{model.name} is deployed for images of one size: leave --sequence out")
@@ -74,7 +80,7 @@ class Predictor:
         weights answers.
         """
         size = options.get("img_size")
-        return cls(open_ready(text, pretrained, engine, img_size=size, batch=batch, task=task), **options)
+        return cls(open_ready(text, pretrained, engine, img_size=size, batch=batch, task=task).eval(), **options)
 
     @torch.inference_mode()
     def __call__(self, images: Any, topk: int = 5) -> Any:
@@ -126,7 +132,7 @@ class Predictor:
         answers: dict[int, Row] = {}
         with evaluating(self.model):
             for places, group in by_shape(images):
-                answers |= dict(zip(places, self.batch(group.to(self.device), topk, embed, features)))
+                answers |= dict(zip(places, self.batch(group.to(self.device, self.dtype), topk, embed, features)))
         return [answers[place] for place in range(len(images))]
 
     def batch(self, images: torch.Tensor, topk: int, embed: bool, features: bool) -> list[Row]:
@@ -136,11 +142,11 @@ class Predictor:
                 flag = "--embed" if embed else "--features"
                 raise UsageError(f"a deployed model answers with its classes alone: leave {flag} or --engine out")
             called: Any = Viewed(self.model, self.views) if self.views else self.model
-            return self.named(self.answer.activate(first_output(called(images))), topk)
+            return self.named(self.answer.activate(answered(called(images))), topk)
         maps = self.model.forward_features(images)
-        logits = first_output(self.model.forward_head(maps))
+        logits = answered(self.model.forward_head(maps))
         if self.views:
-            logits = Viewed(self.model, self.views)(images)
+            logits = answered(Viewed(self.model, self.views)(images))
         rows = self.named(self.answer.activate(logits), topk)
         if embed:
             for row, vector in zip(rows, self.model.forward_head(maps, pre_logits=True).float().cpu().tolist()):
@@ -172,6 +178,12 @@ class Predictor:
             }
             for values, indices in zip(best.values.tolist(), best.indices.tolist())
         ]
+
+
+def answered(output: Any) -> torch.Tensor:
+    """The logits of a network, in a precision that their probabilities are told in."""
+    logits = first_output(output)
+    return logits if logits.dtype == torch.float64 else logits.float()
 
 
 def _stored(image: Any) -> Any:
