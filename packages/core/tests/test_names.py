@@ -203,6 +203,8 @@ def test_unknown_name_suggests_near_ones(world):
         get_spec("resnet5")
     with pytest.raises(UnknownNameError, match="did you mean resnet101"):
         get_spec("resnte101")
+    with pytest.raises(UnknownNameError, match="there is no model 'RESNET50'; did you mean resnet50"):
+        get_spec("RESNET50")
 
 
 @pytest.mark.parametrize(

@@ -171,9 +171,10 @@ class Registry:
 
         from .discovery.homes import home
 
-        known = [*self.listed(), *self.aliases]
-        near = [each for each in known if name and each.startswith(name)][:3] or get_close_matches(name, known, 3)
-        hints = [f"did you mean {' or '.join(near)}"] if near else []
+        known = {each.lower(): each for each in (*self.listed(), *self.aliases)}
+        typed = name.lower()
+        near = [each for each in known if name and each.startswith(typed)][:3] or get_close_matches(typed, known, 3)
+        hints = [f"did you mean {' or '.join(known[each] for each in near)}"] if near else []
         short = name.rpartition("/")[2]
         dist = home(self.kind.noun, short)
         for plugin in self.plugins.plugins:
