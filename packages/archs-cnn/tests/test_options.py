@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import imgzoo
-from imgzoo.errors import UsageError
+from imgzoo.errors import OptionError, UsageError
 
 
 def test_stems_of_rdnet():
@@ -31,9 +31,36 @@ def test_averaged_shortcuts_keep_their_batch_norm():
 
 @pytest.mark.parametrize("name", ["test_byobnet", "resnet50_clip", "resnet50_mlp"])
 def test_heads_of_networks_by_a_table_of_stages(name):
-    kinds = {"classifier": "ClassifierHead", "mlp": "NormMlpHead", "attn_abs": "AttentionPool2d"}
+    kinds = {"classifier": "ClassifierHead", "mlp": "NormMlpHead", "attn_abs": "AttentionPool2d",
+             "attn_rot": "RotaryAttentionPool2d"}  # fmt: skip
     for head_type, kind in kinds.items():
         head = imgzoo.create_model(name, head_type=head_type, num_classes=3, img_size=64, device="meta").head
         assert type(head).__name__ == kind
     hidden = imgzoo.create_model(name, head_type="mlp", head_hidden_size=16, num_classes=3, device="meta").head
     assert hidden.pre_logits.fc.weight.shape[0] == hidden.fc.weight.shape[1] == 16
+
+
+@pytest.mark.parametrize("name", ["test_byobnet", "botnet26t_256"])
+@torch.no_grad()
+def test_a_pool_by_turned_places(name):
+    model = imgzoo.create_model(name, attention_pool="rotary", img_size=64, num_classes=3).eval()
+    x = torch.randn(1, 3, 64, 64)
+    y = model(x)
+    assert y.shape == (1, 3) and model.get_classifier() is model.head.proj
+    torch.testing.assert_close(model.forward_head(model.forward_features(x)), y)
+    model.reset_classifier(5, "")
+    assert model(x).shape == (1, 5, 2, 2)
+    model.reset_classifier(0, "token")
+    assert model(x).shape == (1, model.num_features)
+    features = model.forward_features(x)
+    assert not torch.allclose(model.forward_head(features), model.forward_head(features.flip(3)), rtol=1e-4, atol=1e-5)
+
+
+def test_attention_options_of_a_table_of_stages():
+    table = {"num_heads": 2, "dim_head": 8, "qkv_bias": True}
+    attention = imgzoo.create_model("botnet26t_256", self_attn_kwargs=table, device="meta").stages[3][0].self_attn
+    assert attention.num_heads == 2 and attention.head_dim == 8 and attention.qkv.bias is not None
+    halo = imgzoo.create_model("halonet26t", self_attn_kwargs={"block_size": 4, "halo_size": 1}, device="meta")
+    assert {part.window for part in halo.modules() if hasattr(part, "halo")} == {6}
+    with pytest.raises(OptionError, match="has self_attn_options of its own for each stage"):
+        imgzoo.create_model("halonet50ts", self_attn_kwargs=table)

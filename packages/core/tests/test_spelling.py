@@ -16,7 +16,7 @@ from imgzoo.spelling import field_words, near_words, spoken, translated
 
 class Net:
     def __init__(self, depths=(1, 1), act="relu", norm="layernorm", eps=1e-6, mlp="mlp", gate=None, gate_ratio=None,
-                 aa=None, layer_scale=None, level=1, block="block", drop_path_rate=0.0):  # fmt: skip
+                 aa=None, layer_scale=None, level=1, block="block", drop_path_rate=0.0, attn_options=None):  # fmt: skip
         pass
 
 
@@ -32,6 +32,7 @@ SPELLING = {
     "levels": ["level"],
     "block_fn": {"Block": {"block": "block"}, "PostBlock": {"block": "post", "layer_scale": None}},
     "block_args": {"*": "*"},
+    "attn_kwargs": {"*": "attn_options.*", "num_heads": "heads"},
     "attn_layer": "gate",
     "rel_pos": {"true": {}},
     "use_gate": {"true": {"gate?": "se", "eps?": 0.5}, "false": {"gate": None}},
@@ -70,6 +71,7 @@ def part(name: str) -> type:
     ({"layers": [2, 2], "drop_connect_rate": 0.1}, {"depths": [2, 2], "drop_path_rate": 0.1}),
     ({"use_gate": True}, {"gate": "se"}),  # the row says eps
     ({"use_gate": True, "attn_layer": "eca"}, {"gate": "eca"}), ({"use_gate": False}, {"gate": None}),
+    ({"attn_kwargs": {"num_heads": 2, "r": 3}}, {"attn_options": {"heads": 2, "r": 3}}),
     ({"what": 1}, {"what": 1}),
 ])  # fmt: skip
 def test_words_and_values(given, options):
@@ -77,7 +79,7 @@ def test_words_and_values(given, options):
 
 
 WORDS = ("act_layer", "norm_layer", "init_values", "levels", "block_fn", "rel_pos", "depths", "attn_layer",
-         "act_of_mlp", "mlp_layer")  # fmt: skip
+         "act_of_mlp", "mlp_layer", "attn_kwargs")  # fmt: skip
 FIELD = SPEC._replace(field=frozenset(WORDS))
 
 
@@ -86,6 +88,7 @@ FIELD = SPEC._replace(field=frozenset(WORDS))
     ({"act": "silu", "layer_scale": 0.1}, {"act_layer": "silu", "init_values": 0.1}, {}),
     ({"depths": (2, 2), "drop_path_rate": 0.1}, {"depths": (2, 2)}, {"drop_path_rate": 0.1}),
     ({"gate": "eca"}, {"attn_layer": "eca"}, {}),
+    ({"attn_options": {"heads": 2, "r": 3}}, {"attn_kwargs": {"num_heads": 2, "r": 3}}, {}),
     ({"act": "relu"}, {}, {"act": "relu"}),  # as in the row
     ({"mlp": "glu"}, {}, {"mlp": "glu"}),  # no word by itself: the field says it by a class and an option of it
     ({"level": 3}, {}, {"level": 3}), ({"block": "post"}, {}, {"block": "post"}),  # of each stage; by a class
@@ -126,12 +129,19 @@ def test_a_class_of_the_users_is_left_to_the_constructor():
     ({"rel_pos": False}, "no counterpart of rel_pos=false; it knows true"),
     ({"levels": [1, 2]}, r"takes one level for all stages, not levels=\[1, 2\]"), ({"levels": []}, "one level"),
     ({"block_args": 3}, "takes block_args as a table of options, not 3"),
+    ({"attn_kwargs": "num_heads"}, "takes attn_kwargs as a table of options, not num_heads"),
     ({"mlp_layer": part("GluMlp")}, "no counterpart of mlp_layer=GluMlp; it knows mlp"),
     ({"aa_layer": nn.Linear}, "no counterpart of aa_layer=Linear; it knows avg"),
 ])  # fmt: skip
 def test_what_cannot_be_told_here_is_named(given, message):
     with pytest.raises(OptionError, match=f"^net.*{message}"):
         translated(SPEC, given)
+
+
+def test_a_table_of_each_stage_is_not_replaced_by_one():
+    spec = SPEC._replace(kwargs={"attn_options": [None, {"heads": 2}]})
+    with pytest.raises(OptionError, match="has attn_options of its own for each stage: give attn_options, not attn_kw"):
+        translated(spec, {"attn_kwargs": {"num_heads": 4}})
 
 
 def test_norms_of_two_epsilons_are_named_with_one():
@@ -175,7 +185,7 @@ def test_a_catalog_holds_the_words_of_a_family():
     assert next(family_specs(CATALOG)).spelling == SPELLING
     assert list(format_catalog(CATALOG).splitlines()[2:4]) == [
         '  "act_of_mlp": {"none": {"act": "identity"}, "*": "act"},',
-        '  "attn_layer": "gate",',
+        '  "attn_kwargs": {"*": "attn_options.*", "num_heads": "heads"},',
     ]
 
 

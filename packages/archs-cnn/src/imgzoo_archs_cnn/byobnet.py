@@ -24,6 +24,7 @@ from imgzoo_layers.lambda_ import GlobalLambdaLayer, LambdaLayer
 from imgzoo_layers.norm_act import get_norm_act
 from imgzoo_layers.pool import mean_pool, residual_aa
 from imgzoo_layers.reparam import reparameterize
+from imgzoo_layers.rotary_pool import RotaryAttentionPool2d
 from imgzoo_layers.util import Layer, dilate, make_divisible, pair, per_stage
 
 from .byob_blocks import BLOCK, Makers, RepVggBlock, Residual, Sizes
@@ -52,7 +53,7 @@ class ByobNet(ImageModel):
         self_attn: attention by name, one or one for each stage
         self_attn_options: options of the attention's constructor, one table or one for each stage
         head_norm: a norm behind the pool, which a hidden layer of the head always has
-        attention_pool: pool by attention before the classifier
+        attention_pool: pool by attention before the classifier; "rotary" for positions that turn, on maps of any size
         drop_block_size: side of what DropBlock zeroes in the last stage; of nearly twice as much in the stage before
     """
 
@@ -72,7 +73,7 @@ class ByobNet(ImageModel):
                  gate_options: Options | None = None, gate_after: int = 0,
                  self_attn: str | Sequence[str | None] | None = None,
                  self_attn_options: Options | Sequence[Options | None] | None = None, num_features: int = 0,
-                 head_hidden: int = 0, head_norm: bool = False, attention_pool: bool = False, act: str = "relu",
+                 head_hidden: int = 0, head_norm: bool = False, attention_pool: bool | Literal["rotary"] = False, act: str = "relu",
                  norm: str = "batchnorm", norm_group: int | None = None, aa: str | None = None, width: float = 1.0,
                  img_size: int | tuple[int, int] = 224, num_classes: int = 1000, in_chans: int = 3,
                  global_pool: str | None = None, output_stride: int = 32, drop_rate: float = 0.0,
@@ -130,7 +131,8 @@ class ByobNet(ImageModel):
         self.feature_info = FeatureInfo([*levels, Feature(dim, self.reached[-1], "final_conv")])
         self.head: Any
         if attention_pool:
-            self.head = AttentionPool2d(dim, num_classes, grid_of(size, self.reached[-1]), drop_rate=drop_rate)
+            grid = grid_of(size, self.reached[-1])
+            self.head = make_attention_pool(attention_pool, dim, num_classes, grid, drop_rate)
             self._set_pool("token" if global_pool is None else global_pool)
         elif head_hidden or head_norm:
             self.head = NormMlpHead(dim, num_classes, "avg" if global_pool is None else global_pool, drop_rate,
@@ -162,23 +164,23 @@ class ByobNet(ImageModel):
             yield self.head, grid_of(self.img_size, self.reached[-1])
 
     def _heads(self) -> tuple[str, ...]:
-        return ("head.proj",) if isinstance(self.head, AttentionPool2d) else super()._heads()
+        return ("head.proj",) if isinstance(self.head, ATTENTION_POOLS) else super()._heads()
 
     def _entering(self, x: Any) -> Any:
         return x  # some tables take any size, and those that do not refuse it
 
     def _behead(self) -> None:
-        if isinstance(self.head, AttentionPool2d):  # no level needs what asks the last map
+        if isinstance(self.head, ATTENTION_POOLS):  # no level needs what asks the last map
             self.head = ClassifierHead(self.num_features, 0, "")
         super()._behead()
 
     def pool_kind(self) -> str:
-        if isinstance(self.head, AttentionPool2d):
+        if isinstance(self.head, ATTENTION_POOLS):
             return "token" if self.head.pool else ""
         return super().pool_kind()
 
     def _set_pool(self, global_pool: str) -> None:
-        if not isinstance(self.head, AttentionPool2d):
+        if not isinstance(self.head, ATTENTION_POOLS):
             super()._set_pool(global_pool)
         elif global_pool not in ("", "token"):
             raise CapabilityError(f"this network pools by attention: global_pool is 'token' or '', not '{global_pool}'")
@@ -275,6 +277,14 @@ def make_stem(kind: str, in_chans: int, dims: int | Sequence[int], pool: str | N
     return nn.Sequential(layers), Feature(widths[level], 2, f"stem.conv{level}")
 
 
+def make_attention_pool(kind: bool | str, dim: int, num_classes: int, grid: tuple[int, int],
+                        drop_rate: float) -> nn.Module:  # fmt: skip
+    """A pool by attention with the classifier behind, whose places are a table's or turn as on this grid ("rotary")."""
+    if kind is True:
+        return AttentionPool2d(dim, num_classes, grid, drop_rate=drop_rate)
+    return RotaryAttentionPool2d(dim, num_classes, grid, separate=True, drop_rate=drop_rate)
+
+
 def make_shortcut(kind: str | None, sizes: Sizes, conv: Layer) -> nn.Module | None:
     """What the sum adds: the input, or where width or size changes a 1x1 ("conv1x1"), a mean and a 1x1, or nothing."""
     if sizes.dim_in == sizes.dim and sizes.stride == 1 and sizes.before == sizes.dilation:
@@ -296,7 +306,8 @@ SELF_ATTENTION: dict[str, Any] = {
     "transformer": transformer,
     "linear_transformer": linear_transformer,
 }
-OWN_INIT: tuple[Any, ...] = (ContextGate, AttentionPool2d, RepVggBlock, BottleneckAttention, HaloAttention,
+ATTENTION_POOLS = (AttentionPool2d, RotaryAttentionPool2d)
+OWN_INIT: tuple[Any, ...] = (ContextGate, *ATTENTION_POOLS, RepVggBlock, BottleneckAttention, HaloAttention,
                              LambdaLayer, GlobalLambdaLayer)  # fmt: skip
 
 

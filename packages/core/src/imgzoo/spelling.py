@@ -6,6 +6,7 @@
     "focal_levels": ["focal_level"]                  one value for all stages, given once for each
     "block_fn": {"ResPostBlock": {"block": "res_post"}, "Block": {}}    what each value stands for
     "block_args": {"*": "*"}                         a table whose items are options themselves
+    "attn_kwargs": {"*": "attn_options.*", "num_heads": "heads"}    a table that is one here, too, with other words in it
     "use_rope": {"true": {"rope?": "axial"}}         what nothing else says: neither another word nor the row
 
 In a table of values `"*"` is the word that takes every other value. Values are written as JSON writes them, classes and
@@ -141,16 +142,13 @@ def _settings(
     entry = spec.spelling.get(word)
     if isinstance(entry, dict):
         text = written(value)
+        if entry.get("*", "").endswith("*"):
+            yield from _of_table(spec, parameters, word, value, implied)
+            return
         if text in entry:
             weak = {each[:-1]: setting for each, setting in entry[text].items() if each.endswith("?")}
             implied |= {each: setting for each, setting in weak.items() if each not in spec.kwargs}
             yield from ((each, setting) for each, setting in entry[text].items() if each[:-1] not in weak)
-            return
-        if entry.get("*") == "*":
-            if not isinstance(value, Mapping):
-                raise OptionError(f"{spec.name} takes {word} as a table of options, not {text}")
-            for inner, each in value.items():
-                yield from _settings(spec, parameters, inner, each, implied)
             return
         entry = word if word in parameters else entry.get("*")
         if entry is None:
@@ -167,6 +165,29 @@ def _settings(
         yield word, value
     else:
         yield from _part(spec, parameters, word, entry, value, implied)
+
+
+def _of_table(
+    spec: ModelSpec, parameters: Parameters, word: str, table: Any, implied: dict[str, Any]
+) -> Iterator[tuple[str, Any]]:
+    """The options that stand in a table, or the one that is a table here, too."""
+    inner: Mapping[str, str] = spec.spelling[word]
+    option = _table_of(inner)
+    if not isinstance(table, Mapping):
+        raise OptionError(f"{spec.name} takes {word} as a table of options, not {written(table)}")
+    if isinstance(spec.kwargs.get(option), list | tuple):
+        raise OptionError(f"{spec.name} has {option} of its own for each stage: give {option}, not {word}")
+    if option:
+        yield option, {inner.get(each, each): value for each, value in table.items()}
+        return
+    for each, value in table.items():
+        yield from _settings(spec, parameters, each, value, implied)
+
+
+def _table_of(entry: Any) -> str:
+    """The option that is a table here, where a word is one."""
+    whole = entry.get("*", "") if isinstance(entry, dict) else ""
+    return whole[:-2] if whole.endswith(".*") else ""
 
 
 def _part(
@@ -261,7 +282,10 @@ def _backwards(spec: ModelSpec, parameters: Parameters, option: str, value: Any)
         entry = spec.spelling.get(word)
         if entry == option or (entry is None and (word == option or option in WORDS.get(word, ()))):
             yield word, value
-        for text, settings in entry.items() if isinstance(entry, dict) else ():
+        if _table_of(entry) == option and isinstance(value, Mapping):
+            theirs = {each: name for name, each in entry.items()}
+            yield word, {theirs.get(each, each): setting for each, setting in value.items()}
+        for text, settings in entry.items() if isinstance(entry, dict) and not _table_of(entry) else ():
             if settings == option:
                 yield word, value
             elif settings == {option: value} and text[:1] == text[:1].lower() != "[":
@@ -299,6 +323,8 @@ def field_words(spec: ModelSpec, parameters: Parameters) -> dict[str, list[str]]
 
 
 def _targets(entry: Any, word: str, parameters: Parameters) -> set[str]:
+    if option := _table_of(entry):
+        return {option}
     if isinstance(entry, dict):
         tables = (settings for settings in entry.values() if isinstance(settings, dict))
         inner = {option.removesuffix("?") for settings in tables for option in settings}

@@ -9,13 +9,15 @@ from .util import make_divisible
 
 
 class BottleneckAttention(Attending):
-    """(B, dim, H, W) -> (B, dim, H/stride, W/stride) for maps of size `grid`; strided by pooling what comes out."""
+    """(B, dim, H, W) -> (B, dim, H/stride, W/stride) for maps of size `grid`; strided by pooling what comes out. With
+    `scale_pos` the position's scores are divided as the others."""
 
     def __init__(self, dim: int, grid: tuple[int, int], stride: int = 1, heads: int = 4, head_dim: int | None = None,
-                 qk_ratio: float = 1.0):  # fmt: skip
+                 qk_ratio: float = 1.0, qkv_bias: bool = False, scale_pos: bool = False):  # fmt: skip
         super().__init__(heads, head_dim or make_divisible(dim * qk_ratio) // heads)
         self.dim_v = dim // heads
-        self.qkv = nn.Conv2d(dim, heads * (2 * self.head_dim + self.dim_v), 1, bias=False)
+        self.scale_pos = self.scale if scale_pos else 1.0
+        self.qkv = nn.Conv2d(dim, heads * (2 * self.head_dim + self.dim_v), 1, bias=qkv_bias)
         self.pos_embed = RelativeLogits(grid, self.head_dim)
         self.pool = nn.AvgPool2d(2, 2, ceil_mode=True, count_include_pad=False) if stride == 2 else nn.Identity()
         self.reset_parameters()
@@ -37,5 +39,7 @@ class BottleneckAttention(Attending):
         k = k.reshape(batch, self.num_heads, self.head_dim, -1).transpose(2, 3)
         v = v.reshape(batch, self.num_heads, self.dim_v, -1).transpose(2, 3)
         bias = self.pos_embed(q.unflatten(2, (height, width))).flatten(4).flatten(2, 3)  # (B, heads, HW, HW)
+        if self.scale_pos != 1.0:
+            bias = bias * self.scale_pos
         y = self.attend(q, k, v, bias)
         return self.pool(y.transpose(2, 3).reshape(batch, -1, height, width))

@@ -14,10 +14,10 @@ class Lambda(nn.Module):
     What makes the functions of positions is up to the two layers below. Strided by pooling what comes out.
     """
 
-    def __init__(self, dim: int, stride: int, heads: int, head_dim: int):
+    def __init__(self, dim: int, stride: int, heads: int, head_dim: int, qkv_bias: bool):
         super().__init__()
         self.heads, self.dim_qk, self.dim_v = heads, head_dim, dim // heads
-        self.qkv = nn.Conv2d(dim, heads * head_dim + head_dim + self.dim_v, 1, bias=False)
+        self.qkv = nn.Conv2d(dim, heads * head_dim + head_dim + self.dim_v, 1, bias=qkv_bias)
         self.norm_q = nn.BatchNorm2d(heads * head_dim)
         self.norm_v = nn.BatchNorm2d(self.dim_v)
         self.pool = nn.AvgPool2d(2, 2, ceil_mode=True, count_include_pad=False) if stride == 2 else nn.Identity()
@@ -43,8 +43,8 @@ class LambdaLayer(Lambda):
     """Positions are seen in a window of r x r pixels, by a convolution that all channels share."""
 
     def __init__(self, dim: int, grid: tuple[int, int] | None = None, stride: int = 1, heads: int = 4,
-                 head_dim: int = 16, r: int = 9):  # fmt: skip
-        super().__init__(dim, stride, heads, head_dim)
+                 head_dim: int = 16, r: int = 9, qkv_bias: bool = False):  # fmt: skip
+        super().__init__(dim, stride, heads, head_dim, qkv_bias)
         self.conv_lambda = nn.Conv3d(1, head_dim, (r, r, 1), padding=(r // 2, r // 2, 0))
         self.reset_parameters()
 
@@ -77,8 +77,9 @@ class GlobalLambdaLayer(Lambda, Tabled):
     rel_pos_indices: Tensor
     tables = {"pos_emb": OffsetTable(), "rel_pos_indices": Computed(table_places, "grid")}
 
-    def __init__(self, dim: int, grid: tuple[int, int], stride: int = 1, heads: int = 4, head_dim: int = 16):
-        super().__init__(dim, stride, heads, head_dim)
+    def __init__(self, dim: int, grid: tuple[int, int], stride: int = 1, heads: int = 4, head_dim: int = 16,
+                 qkv_bias: bool = False):  # fmt: skip
+        super().__init__(dim, stride, heads, head_dim, qkv_bias)
         self.grid = grid
         self.pos_emb = nn.Parameter(torch.empty(2 * grid[0] - 1, 2 * grid[1] - 1, head_dim))
         self.init_non_persistent_buffers()

@@ -14,6 +14,7 @@ class RotaryAttentionPool2d(Attending):
 
     Positions turn queries and keys, as places on the `reference` grid ("axial") or from -1 to 1 ("centered"); the token
     has none. With `pool` off every position attends: (B, dim_out, H, W). Keys `qkv`, or `q`, `k`, `v` if `separate`.
+    `dim_out` is `dim` if None, and 0 leaves the projection out.
     """
 
     def __init__(self, dim: int, dim_out: int | None = None, reference: int | tuple[int, int] = 7,
@@ -40,9 +41,13 @@ class RotaryAttentionPool2d(Attending):
         else:
             self.qkv = nn.Linear(dim, 3 * inner, bias=qkv_bias)
         self.drop = nn.Dropout(drop_rate)
-        self.proj = nn.Linear(inner, dim_out or dim)
-        for layer in (self.q, self.k, self.v) if separate else (self.qkv,):
-            trunc_normal_(layer.weight, std=dim**-0.5)
+        dim_out = dim if dim_out is None else dim_out
+        self.proj = nn.Linear(inner, dim_out) if dim_out else nn.Identity()
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        for layer in (self.q, self.k, self.v) if self.separate else (self.qkv,):
+            trunc_normal_(layer.weight, std=layer.in_features**-0.5)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
 

@@ -47,7 +47,9 @@ def _check_spelling(spelling: Any) -> Iterator[str]:
         return
     for word, entry in spelling.items():
         if isinstance(entry, dict):
-            right = entry and all(isinstance(each, str if value == "*" else dict) for value, each in entry.items())
+            words = isinstance(whole := entry.get("*"), str) and whole.endswith(".*")
+            right = entry and all(isinstance(each, str if words or value == "*" else dict)
+                                  for value, each in entry.items())  # fmt: skip
         else:
             right = isinstance(entry, str) or (
                 isinstance(entry, list) and len(entry) == 1 and isinstance(entry[0], str)
