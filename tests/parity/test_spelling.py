@@ -8,7 +8,7 @@ from torch import nn
 
 import imgzoo
 
-from kit import TOLERANCE, pair, timm
+from kit import TOLERANCE, pair, perturb, timm
 from small import image
 
 pytestmark = pytest.mark.parity
@@ -170,6 +170,38 @@ CASES = {
                                                           "scale_pos_embed": True}}),
     "byoanet, pooled": ("eca_halonext26ts", {"self_attn_kwargs": {"avg_down": True, "qkv_bias": True}}),
     "byoanet, lambda": ("lambda_resnet26t", {"self_attn_kwargs": {"r": 5, "dim_head": 8, "qkv_bias": True}}),
+    "davit, norms of tokens": ("davit_tiny", {"depths": [1, 1, 1, 1], "norm_layer_cl": "rmsnorm"}),
+    "davit, two norms": ("davit_tiny", {"depths": [1, 1, 1, 1], "norm_layer_cl": "rmsnorm", "norm_layer": "rmsnorm2d",
+                                        "norm_eps": 0.1}),
+    "gcvit, norms of tokens": ("gcvit_xxtiny", {"norm_layer_cl": "rmsnorm", "norm_eps": 0.1}),
+    "gcvit, windows": ("gcvit_xxtiny", {"window_size": 7}),
+    "gcvit, windows of stages": ("gcvit_xxtiny", {"window_size": (14, 7, 7, 7), "img_size": 224}),
+    "efficientformer, norms of tokens": ("efficientformer_l1", {"norm_layer_cl": timm.layers.RmsNorm}),
+    "efficientformer, epsilon of tokens": ("efficientformer_l1", {"norm_layer_cl": partial(nn.LayerNorm, eps=0.1)}),
+    "edgenext, blocks that attend": ("edgenext_xx_small", {"global_block_counts": (1, 2, 0, 2),
+                                                           "use_pos_emb": (True, True, False, True)}),
+    "edgenext, widening": ("edgenext_xx_small", {"expand_ratio": 2.5, "heads": (2, 2, 4, 8)}),
+    "edgenext, striding blocks": ("edgenext_xx_small", {"dims": (24, 48, 96, 192), "downsample_block": True}),
+    "edgenext, striding layers": ("edgenext_small_rw", {"downsample_block": False}),
+    "mambaout, stem": ("test_mambaout", {"stem_mid_norm": True}),
+    "mambaout, norms behind": ("test_mambaout", {"downsample": "conv"}),
+    "mambaout, norms before": ("mambaout_femto", {"depths": [1, 1, 1, 1], "downsample": "conv_nf",
+                                                  "head_fn": "norm_mlp", "stem_mid_norm": False}),
+    "mambaout, hidden norm": ("test_mambaout", {"head_fn": "default"}),
+    "repvit, kernels": ("repvit_m0_9", {"kernel_size": 5, "mlp_ratio": 3}),
+    "repvit, legacy": ("repvit_m1", {"kernel_size": 5}),
+    "iformer, wide attention": ("iformer_t", {"attn_ratio": 2}),
+    "shvit": ("shvit_s1", {"qk_dim": (8, 12, 32)}),
+    "focalnet, mean": ("focalnet_tiny_srf", {"normalize_modulator": True, "layerscale_value": 10.0}),
+    "focalnet, hidden layer": ("focalnet_tiny_srf", {"head_hidden_size": 16}),
+    "nextvit, stem": ("nextvit_small", {"stem_chs": (32, 16, 48)}),
+    "nextvit, strides": ("nextvit_small", {"strides": (2, 2, 1, 2)}),
+    "nextvit, halves": ("nextvit_small", {"mix_block_ratio": 0.5}),
+    "levit, widths": ("levit_128s", {"attn_ratio": 1.5, "mlp_ratio": 3.0}),
+    "levit, activations": ("levit_conv_128s", {"act_layer": "relu", "attn_act_layer": "gelu"}),
+    "levit, activation": ("levit_128s", {"attn_act_layer": "relu", "down_op": "subsample"}),
+    "pit, heads": ("pit_ti_224", {"heads": (1, 2, 4), "depth": (1, 1, 1)}),
+    "pit, widths": ("pit_ti_224", {"base_dims": (16, 24, 48), "depth": (1, 1, 1), "stem_type": "overlap"}),
     "mobilevit": ("mobilevit_xxs", {"width_factor": 2.0, "stem_chs": 24}),
     "gcvit, epsilon": ("gcvit_xxtiny", {"norm_eps": 0.1}),
     "gcvit, norm and epsilon": ("gcvit_xxtiny", {"norm_eps": 0.1, "norm_layer": "rmsnorm2d"}),
@@ -276,6 +308,22 @@ def test_every_word_counts(name, options):
     x = image(ours)
     with torch.no_grad():
         assert shapes != others or not torch.allclose(ours(x), plain(x), atol=1e-3)
+
+
+LEVELS = [{"num_levels": 2, "embed_dims": (24, 48), "num_heads": (3, 6), "depths": (1, 2)},
+          {"num_levels": 4, "embed_dims": 24, "num_heads": 3, "depths": 1}]  # fmt: skip
+"""Of NesT, whose names in the field settle them all."""
+
+
+@pytest.mark.parametrize("options", LEVELS)
+def test_levels_of_nest(options):
+    peer = timm.models.nest.Nest(**options).double().eval()
+    perturb(peer)
+    ours = imgzoo.create_model("nest_tiny", **options).double().eval()
+    ours.load_state_dict(peer.state_dict())
+    x = image(ours).double()
+    with torch.no_grad():
+        torch.testing.assert_close(ours(x), peer(x), rtol=0, atol=TOLERANCE)
 
 
 PADDED = {

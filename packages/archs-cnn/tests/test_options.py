@@ -5,6 +5,7 @@ import torch
 
 import imgzoo
 from imgzoo.errors import OptionError, UsageError
+from imgzoo_layers.reparam import reparameterize
 
 
 def test_stems_of_rdnet():
@@ -52,8 +53,8 @@ def test_a_pool_by_turned_places(name):
     assert model(x).shape == (1, 5, 2, 2)
     model.reset_classifier(0, "token")
     assert model(x).shape == (1, model.num_features)
-    features = model.forward_features(x)
-    assert not torch.allclose(model.forward_head(features), model.forward_head(features.flip(3)), rtol=1e-4, atol=1e-5)
+    features = torch.randn(1, model.num_features, 2, 2)
+    assert not torch.allclose(model.forward_head(features), model.forward_head(features.flip(3)), rtol=1e-3)
 
 
 def test_attention_options_of_a_table_of_stages():
@@ -64,3 +65,33 @@ def test_attention_options_of_a_table_of_stages():
     assert {part.window for part in halo.modules() if hasattr(part, "halo")} == {6}
     with pytest.raises(OptionError, match="has self_attn_options of its own for each stage"):
         imgzoo.create_model("halonet50ts", self_attn_kwargs=table)
+
+
+def test_norms_of_mambaout_one_by_one():
+    small = dict(depths=[1, 1, 1, 1], dims=[8, 8, 8, 8], num_classes=3)
+    for name, first in (("mambaout_femto", False), ("test_mambaout", True)):
+        plain = imgzoo.create_model(name, **small)
+        whole = dict(stem_mid_norm=first, down_norm_first=not first, hidden_norm=first)
+        for option, value in whole.items():
+            model = imgzoo.create_model(name, **small, **{option: value}).eval()
+            assert model.state_dict().keys() != plain.state_dict().keys() or option == "down_norm_first"
+            assert model(torch.randn(1, 3, 64, 64)).shape == (1, 3)
+        model = imgzoo.create_model(name, **small, **whole)
+        kinds = {type(each.stages[1].downsample).__name__ for each in (model, plain)}
+        assert kinds == {"Downsample", "DownsampleNormFirst"}
+
+
+@torch.no_grad()
+def test_kernels_and_ratios_of_repvit():
+    small = dict(embed_dim=[8, 16], depth=[1, 1], num_classes=3)
+    for legacy in (False, True):
+        model = imgzoo.create_model("repvit_m0_9", **small, kernel=5, mlp_ratio=3, legacy=legacy).double().eval()
+        convs = {part.kernel_size[0] for part in model.stages.modules() if getattr(part, "groups", 1) > 1}
+        assert convs == {1, 5} and model.stages[0].blocks[0].channel_mixer.conv1.c.out_channels == 24
+        x = torch.randn(1, 3, 64, 64).double()
+        for module in model.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                torch.nn.init.uniform_(module.weight, 0.5, 1)
+                torch.nn.init.uniform_(module.running_mean)
+        want = model(x)
+        torch.testing.assert_close(reparameterize(model)(x), want)

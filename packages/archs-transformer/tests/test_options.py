@@ -116,3 +116,115 @@ def test_downsamplings_of_fastvit():
     for wrong in ({"cls_ratio": 1.5}, {"downsamples": [True]}):
         with pytest.raises(UsageError):
             imgzoo.create_model("fastvit_t8", **small, **wrong)
+
+
+def test_norms_of_tokens_apart_from_those_of_maps():
+    kinds = {
+        "davit_tiny": dict(depths=[1, 1, 1, 1], embed_dims=[8, 8, 8, 8], num_heads=[2, 2, 2, 2]),
+        "gcvit_xxtiny": dict(depths=[2, 1, 1, 1], embed_dim=16),
+        "efficientformer_l1": dict(depths=[1, 1, 1, 2]),
+    }
+    for name, options in kinds.items():
+        old, new = (imgzoo.create_model(name, **options, **more, device="meta")
+                    for more in ({}, {"norm_layer_cl": "rmsnorm"}))  # fmt: skip
+        changed = {type(part): type(new.get_submodule(path)).__name__ for path, part in old.named_modules()
+                   if type(part) is not type(new.get_submodule(path))}  # fmt: skip
+        assert list(changed.values()) == ["RmsNorm"] and nn.LayerNorm in changed
+    former = imgzoo.create_model("efficientformer_l1", token_norm="rmsnorm", token_eps=0.5, eps=0.25, device="meta")
+    eps = {type(part).__name__: part.eps for part in former.modules() if hasattr(part, "eps")}
+    assert eps == {"BatchNorm2d": 0.25, "RmsNorm": 0.5}
+    with pytest.raises(UsageError, match="norm 'batchnorm' is not one of tokens"):
+        imgzoo.create_model("davit_tiny", token_norm="batchnorm", device="meta")
+
+
+def test_windows_of_gcvit_by_their_side():
+    small = dict(depths=[1, 1, 1, 1], embed_dim=16, num_heads=[1, 1, 1, 1], num_classes=3)
+    model = imgzoo.create_model("gcvit_xxtiny", **small, img_size=128, window_size=[8, 4, 4, 4]).eval()
+    assert [stage.blocks[0].window for stage in model.stages] == [(8, 8), (4, 4), (4, 4), (4, 4)]
+    assert model(torch.randn(1, 3, 128, 128)).shape == (1, 3)
+    for window, message in ((3, "3 does not divide"), (16, "window_ratio of a stage of stride")):
+        with pytest.raises(UsageError, match=message):
+            imgzoo.create_model("gcvit_xxtiny", **small, img_size=128, window_size=window)
+
+
+def test_blocks_of_edgenext():
+    small = dict(depths=[2, 2, 2, 2], dims=[8, 16, 32, 64], heads=[1, 2, 4, 8], scales=[2, 2, 2, 2], num_classes=3)
+    model = imgzoo.create_model("edgenext_xx_small", **small, global_blocks=[2, 0, 1, 2], positions=[True, True, False,
+                                True], mlp_ratio=2.5).eval()  # fmt: skip
+    attend = [[hasattr(block, "xca") for block in stage.blocks] for stage in model.stages]
+    assert attend == [[True, True], [False, False], [False, True], [True, True]]
+    told = [block.pos_embd is not None for stage in model.stages for block in stage.blocks if hasattr(block, "xca")]
+    assert told == [True, True, False, True, True] and model.stages[0].blocks[0].mlp.fc1.out_features == 20
+    assert [stage.blocks[-1].xca.num_heads for stage in model.stages if hasattr(stage.blocks[-1], "xca")] == [1, 4, 8]
+    strided = imgzoo.create_model("edgenext_xx_small", **small, down_block=True).eval()
+    assert isinstance(strided.stages[1].downsample, nn.Identity) and strided.stages[1].blocks[0].conv_dw.stride == (
+        2,
+        2,
+    )
+    assert strided(torch.randn(1, 3, 64, 64)).shape == (1, 3)
+    with pytest.raises(UsageError, match="global_blocks is less than its depth"):
+        imgzoo.create_model("edgenext_xx_small", **small, down_block=True, global_blocks=[0, 2, 1, 1])
+
+
+def test_levels_of_nest():
+    small = dict(embed_dims=8, num_heads=2, depths=1, img_size=64, num_classes=3)
+    model = imgzoo.create_model("nest_tiny", **small, num_levels=4).eval()
+    assert [level.side for level in model.levels] == [8, 4, 2, 1] and model(torch.randn(1, 3, 64, 64)).shape == (1, 3)
+    with pytest.raises(UsageError, match="depths 2: give one a stage"):
+        imgzoo.create_model("nest_tiny", num_levels=3, depths=[1, 1], img_size=64)
+
+
+def test_widths_of_pit_are_those_of_its_heads():
+    model = imgzoo.create_model("pit_ti_224", base_dims=[8, 8, 16], num_heads=[1, 2, 3], depths=[1, 1, 1])
+    assert model.feature_info.channels() == [8, 16, 48]
+    with pytest.raises(UsageError, match="base_dims"):
+        imgzoo.create_model("pit_ti_224", base_dims=[8, 8])
+
+
+def test_ratios_of_levit():
+    small = dict(embed_dim=[16, 32, 32], depth=[1, 1, 1], num_heads=[2, 2, 2], key_dim=8, img_size=64, num_classes=3)
+    model = imgzoo.create_model("levit_256d", **small, attn_ratio=1.5, mlp_ratio=3.0, attn_act="relu").eval()
+    block, down = model.stages[1].blocks[0], model.stages[1].downsample
+    assert block.attn.widths == [8, 8, 12] and block.mlp.ln1.linear.out_features == 96
+    assert down.attn_downsample.widths == [8, 32] and down.mlp.ln1.linear.out_features == 64
+    acts = {type(block.attn.proj.act).__name__, type(down.attn_downsample.proj.act).__name__}
+    assert acts == {"ReLU"} and not isinstance(block.mlp.act, nn.ReLU)
+    assert model(torch.randn(1, 3, 64, 64)).shape == (1, 3)
+
+
+def test_strides_and_shares_of_next_vit():
+    small = dict(depths=[1, 1, 1, 1], dims=[32, 32, 32, 32], dims_attend=[32, 64, 96, 128], num_classes=3)
+    model = imgzoo.create_model("nextvit_small", **small, stem_dims=[8, 16, 24], strides=[2, 1, 2, 2], mix_ratio=0.5,
+                                drop_path_rate=0.4).eval()  # fmt: skip
+    assert [conv.conv.out_channels for conv in model.stem] == [8, 16, 24, 24]
+    levels = model.forward_intermediates(torch.randn(1, 3, 128, 128), intermediates_only=True)
+    assert [128 // each.shape[2] for each in levels] == model.feature_info.reduction() == [8, 8, 16, 32]
+    block = model.stages[3].blocks[0]
+    assert block.norm1.num_features == 64 and block.mhsa_drop_path.rate == block.mhca_drop_path.rate
+
+
+def test_channels_that_ask_in_shvit_and_iformer():
+    small = dict(embed_dim=[16, 24, 32], depth=[1, 1, 1], partial_dim=[8, 8, 8], num_classes=3)
+    model = imgzoo.create_model("shvit_s1", **small, qk_dim=[4, 8, 12]).eval()
+    assert [stage.blocks[0].mixer.m.head_dim for stage in model.stages[1:]] == [8, 12]
+    assert model(torch.randn(1, 3, 64, 64)).shape == (1, 3)
+    former = imgzoo.create_model("iformer_t", attn_ratio=2, num_classes=3).eval()
+    attention = next(part for part in former.modules() if hasattr(part, "v_gate"))
+    assert attention.v_gate.c.out_channels == 4 * attention.v_gate.c.in_channels
+    assert former(torch.randn(1, 3, 64, 64)).shape == (1, 3)
+
+
+def test_contexts_and_heads_of_focalnet():
+    small = dict(depths=[1, 1, 1, 1], embed_dim=8, num_classes=3)
+    summed, meant = (imgzoo.create_model("focalnet_tiny_srf", **small, modulation_mean=mean).eval()
+                     for mean in (False, True))  # fmt: skip
+    meant.load_state_dict(summed.state_dict())
+    x, seen = torch.randn(1, 8, 8, 8), []
+    for model in (summed, meant):
+        modulation = model.layers[0].blocks[0].modulation
+        modulation.h.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+        modulation(x)
+    torch.testing.assert_close(seen[1], seen[0] / 3)
+    hidden = imgzoo.create_model("focalnet_tiny_srf", **small, head_hidden=16).eval()
+    assert isinstance(hidden.norm, nn.Identity) and hidden.head_hidden_size == 16
+    assert hidden(torch.randn(1, 3, 64, 64)).shape == (1, 3)

@@ -27,7 +27,7 @@ SMALL = {
     "gmlp_ti16_224": dict(embed_dim=32, num_blocks=2),
     "resmlp_12_224": dict(embed_dim=32, num_blocks=2),
     "volo_d1_224": dict(layers=(1, 1, 1, 1), embed_dims=(16, 32, 32, 32), num_heads=(2, 4, 4, 4), stem_dim=8),
-    "pit_ti_224": dict(embed_dims=(16, 32, 64), depths=(1, 1, 1)),
+    "pit_ti_224": dict(base_dims=(8, 8, 8), depths=(1, 1, 1)),
     "tnt_s_patch16_224": dict(embed_dim=32, depth=2, num_heads=4),
     "tnt_s_legacy_patch16_224": dict(embed_dim=32, depth=2, num_heads=4),
     "gcvit_xxtiny": dict(embed_dim=16, depths=(1, 2, 2, 1), num_heads=(1, 2, 4, 8)),

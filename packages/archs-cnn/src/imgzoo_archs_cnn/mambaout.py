@@ -109,6 +109,9 @@ class MambaOut(HiddenHead, ImageModel):
         kernel: kernel of the blocks' convolutions
         norm_first: norms before the strided convolutions, none in the stem, and layer scale
         layer_scale: initial value of a learned scale on each residual branch; none as `norm_first` says
+        stem_mid_norm: a norm between the stem's convolutions; None for what `norm_first` says
+        down_norm_first: norms before the strided convolutions between stages; None for what `norm_first` says
+        hidden_norm: a norm behind the head's hidden layer; None for what `norm_first` says
     """
 
     exchanged = (Norms("layernorm*"),)
@@ -123,12 +126,15 @@ class MambaOut(HiddenHead, ImageModel):
 
     def __init__(self, depths: Sequence[int] = (3, 3, 9, 3), dims: Sequence[int] = (96, 192, 384, 576),
                  expansion_ratio: float = 8 / 3, conv_ratio: float = 1.0, kernel: int = 7, norm_first: bool = False,
-                 layer_scale: float | None = None, act: str = "gelu", num_classes: int = 1000, in_chans: int = 3,
-                 global_pool: str = "avg", drop_rate: float = 0.0, drop_path_rate: float = 0.0):  # fmt: skip
+                 layer_scale: float | None = None, stem_mid_norm: bool | None = None,
+                 down_norm_first: bool | None = None, hidden_norm: bool | None = None, act: str = "gelu",
+                 num_classes: int = 1000, in_chans: int = 3, global_pool: str = "avg", drop_rate: float = 0.0,
+                 drop_path_rate: float = 0.0):  # fmt: skip
         super().__init__(num_classes, in_chans)
-        self.stem = Stem(in_chans, dims[0], act, not norm_first)
+        down_norm_first = norm_first if down_norm_first is None else down_norm_first
+        self.stem = Stem(in_chans, dims[0], act, not norm_first if stem_mid_norm is None else stem_mid_norm)
         scale = 1e-5 if norm_first and layer_scale is None else layer_scale
-        make_down, stages = DownsampleNormFirst if norm_first else Downsample, []
+        make_down, stages = DownsampleNormFirst if down_norm_first else Downsample, []
         for i, (dim, drops) in enumerate(zip(dims, drop_path_rates(drop_path_rate, depths), strict=True)):
             down = make_down(dims[i - 1], dim) if i else nn.Identity()
             blocks: list[nn.Module] = [
@@ -138,7 +144,8 @@ class MambaOut(HiddenHead, ImageModel):
         self.stages = nn.Sequential(*stages)
         self.feature_info = FeatureInfo(Feature(dim, 4 * 2**i, f"stages.{i}") for i, dim in enumerate(dims))
         self.num_features, self.head_hidden_size = dims[-1], 4 * dims[-1]
-        self.head = Head(dims[-1], num_classes, global_pool, drop_rate, not norm_first)
+        hidden_norm = not norm_first if hidden_norm is None else hidden_norm
+        self.head = Head(dims[-1], num_classes, global_pool, drop_rate, hidden_norm)
         for module in self.modules():
             if isinstance(module, (nn.Conv2d, nn.Linear)):
                 trunc_normal_(module.weight, std=0.02)

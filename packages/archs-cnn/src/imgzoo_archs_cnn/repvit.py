@@ -16,14 +16,14 @@ from imgzoo_layers.reparam import fold_norm, identity_kernel, merged
 
 
 class RepVggDw(nn.Module):
-    """3x3, 1x1 and identity depthwise, summed: (B, C, H, W) -> (B, C, H, W).
+    """`kernel` x `kernel`, 1x1 and identity depthwise, summed: (B, C, H, W) -> (B, C, H, W).
 
     A norm stands behind the sum, or with `legacy` in the 1x1 branch.
     """
 
-    def __init__(self, dim: int, legacy: bool):
+    def __init__(self, dim: int, kernel: int, legacy: bool):
         super().__init__()
-        self.conv: Any = ConvBn(dim, dim, 3, groups=dim)
+        self.conv: Any = ConvBn(dim, dim, kernel, groups=dim)
         self.conv1: Any = ConvBn(dim, dim, 1, groups=dim) if legacy else create_conv(dim, dim, 1, groups=dim, bias=True)
         self.bn: Any = nn.Identity() if legacy else nn.BatchNorm2d(dim)
         self.legacy = legacy
@@ -43,7 +43,7 @@ class RepVggDw(nn.Module):
         main = fold_norm(conv.weight, self.conv.bn)
         side = self.conv1
         point = fold_norm(side.c.weight, side.bn) if self.legacy else (side.weight, side.bias)
-        eye = identity_kernel(conv.out_channels, conv.groups, 3, conv.weight)
+        eye = identity_kernel(conv.out_channels, conv.groups, conv.kernel_size[0], conv.weight)
         one: Any = merged(conv, [main, point, (eye, torch.zeros_like(conv.weight[:, 0, 0, 0]))])
         if not self.legacy:
             weight, bias = fold_norm(one.weight, self.bn, one.bias)
@@ -53,13 +53,13 @@ class RepVggDw(nn.Module):
 
 
 class Mlp(nn.Module):
-    """Two pointwise convolutions with norms, the hidden width doubled: (B, C, H, W) -> (B, C, H, W)."""
+    """Two pointwise convolutions with norms: (B, C, H, W) -> (B, C, H, W)."""
 
-    def __init__(self, dim: int):
+    def __init__(self, dim: int, hidden: int):
         super().__init__()
-        self.conv1 = ConvBn(dim, 2 * dim)
+        self.conv1 = ConvBn(dim, hidden)
         self.act = nn.GELU()
-        self.conv2 = ConvBn(2 * dim, dim)
+        self.conv2 = ConvBn(hidden, dim)
         nn.init.zeros_(self.conv2.bn.weight)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -69,11 +69,11 @@ class Mlp(nn.Module):
 class Block(nn.Module):
     """Mix space, then channels: (B, C, H, W) -> (B, C, H, W)."""
 
-    def __init__(self, dim: int, gated: bool, legacy: bool):
+    def __init__(self, dim: int, gated: bool, kernel: int, mlp_ratio: float, legacy: bool):
         super().__init__()
-        self.token_mixer = RepVggDw(dim, legacy)
+        self.token_mixer = RepVggDw(dim, kernel, legacy)
         self.se = SqueezeExcite(dim, 0.25) if gated else nn.Identity()
-        self.channel_mixer = Mlp(dim)
+        self.channel_mixer = Mlp(dim, int(dim * mlp_ratio))
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.se(self.token_mixer(x))
@@ -83,12 +83,12 @@ class Block(nn.Module):
 class Downsample(nn.Module):
     """Halve the map depthwise, then change its width: (B, C, H, W) -> (B, dim, H/2, W/2)."""
 
-    def __init__(self, dim_in: int, dim: int, legacy: bool):
+    def __init__(self, dim_in: int, dim: int, kernel: int, mlp_ratio: float, legacy: bool):
         super().__init__()
-        self.pre_block = Block(dim_in, False, legacy)
-        self.spatial_downsample = ConvBn(dim_in, dim_in, 3, 2, groups=dim_in)
+        self.pre_block = Block(dim_in, False, kernel, mlp_ratio, legacy)
+        self.spatial_downsample = ConvBn(dim_in, dim_in, kernel, 2, groups=dim_in)
         self.channel_downsample = ConvBn(dim_in, dim)
-        self.ffn = Mlp(dim)
+        self.ffn = Mlp(dim, int(dim * mlp_ratio))
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.channel_downsample(self.spatial_downsample(self.pre_block(x)))
@@ -98,10 +98,10 @@ class Downsample(nn.Module):
 class Stage(nn.Module):
     """Blocks of one width, every other one gated."""
 
-    def __init__(self, downsample: nn.Module, dim: int, depth: int, legacy: bool):
+    def __init__(self, downsample: nn.Module, blocks: list[nn.Module]):
         super().__init__()
         self.downsample = downsample
-        self.blocks = nn.Sequential(*[Block(dim, i % 2 == 0, legacy) for i in range(depth)])
+        self.blocks = nn.Sequential(*blocks)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.blocks(self.downsample(x))
@@ -122,6 +122,7 @@ class Stem(nn.Module):
 
 class RepVit(NormLinearHead, ImageModel):
     """Args:
+    kernel: side of the depthwise convolutions
     legacy: the norm in the 1x1 branch, not behind the sum
     distilled: a second head for distillation
     """
@@ -136,14 +137,15 @@ class RepVit(NormLinearHead, ImageModel):
     layout = "plain"
 
     def __init__(self, embed_dim: Sequence[int] = (48, 96, 192, 384), depth: Sequence[int] = (2, 2, 14, 2),
-                 legacy: bool = False, distilled: bool = True, num_classes: int = 1000, in_chans: int = 3,
-                 global_pool: str = "avg", drop_rate: float = 0.0):  # fmt: skip
+                 kernel: int = 3, mlp_ratio: float = 2.0, legacy: bool = False, distilled: bool = True,
+                 num_classes: int = 1000, in_chans: int = 3, global_pool: str = "avg",
+                 drop_rate: float = 0.0):  # fmt: skip
         super().__init__(num_classes, in_chans)
         self.stem = Stem(in_chans, embed_dim[0])
-        stages = []
+        stages, common = [], (kernel, mlp_ratio, legacy)
         for i, dim in enumerate(embed_dim):
-            down = Downsample(embed_dim[i - 1], dim, legacy) if i else nn.Identity()
-            stages.append(Stage(down, dim, depth[i], legacy))
+            down = Downsample(embed_dim[i - 1], dim, *common) if i else nn.Identity()
+            stages.append(Stage(down, [Block(dim, j % 2 == 0, *common) for j in range(depth[i])]))
         self.stages = nn.Sequential(*stages)
         self.feature_info = FeatureInfo(Feature(dim, 4 * 2**i, f"stages.{i}") for i, dim in enumerate(embed_dim))
         self.num_features = embed_dim[-1]

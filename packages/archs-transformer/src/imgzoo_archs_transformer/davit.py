@@ -101,7 +101,11 @@ class DaVit(ImageModel):
         head_norm_first: norm before the pool
     """
 
-    exchanged = (Norms("layernorm2d", options=("norm",)), Biases(("*.attn.qkv",)))
+    exchanged = (
+        Norms("layernorm2d", options=("norm",)),
+        Norms("layernorm", options=("token_norm",)),
+        Biases(("*.attn.qkv",)),
+    )
     parts = ImageModel.parts._replace(norm=("norm_pre",))
 
     layer_groups = {

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from imgzoo.errors import UsageError
 from imgzoo.model import Feature, FeatureInfo, ImageModel
 from imgzoo_layers.cross_covariance import CrossCovarianceAttn, PositionalEncodingFourier
 from imgzoo_layers.drop import drop_path_of, drop_path_rates
@@ -14,19 +15,20 @@ from imgzoo_layers.init import trunc_normal_tf_
 from imgzoo_layers.mlp import Mlp
 from imgzoo_layers.norm import LayerNorm, LayerNorm2d
 from imgzoo_layers.stage import Stage
+from imgzoo_layers.util import per_stage
 
 
 class ConvBlock(nn.Module):
     """Mix space depthwise, then channels, on a scaled residual; where it strides, of the first layer's output."""
 
     def __init__(self, dim: int, dim_out: int, kernel: int, stride: int, bias: bool, layer_scale: float,
-                 drop_path: float):  # fmt: skip
+                 mlp_ratio: float, drop_path: float):  # fmt: skip
         super().__init__()
         self.strided = stride > 1 or dim != dim_out
         self.gamma = nn.Parameter(torch.full((dim_out,), layer_scale))
         self.conv_dw = nn.Conv2d(dim, dim_out, kernel, stride, kernel // 2, groups=dim, bias=bias)
         self.norm = LayerNorm(dim_out)
-        self.mlp = Mlp(dim_out, 4 * dim_out)
+        self.mlp = Mlp(dim_out, int(mlp_ratio * dim_out))
         self.drop_path = drop_path_of(drop_path)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -41,7 +43,7 @@ class SplitTransposeBlock(nn.Module):
     and an mlp: (B, C, H, W) -> (B, C, H, W)."""
 
     def __init__(self, dim: int, scales: int, heads: int, position: bool, bias: bool, layer_scale: float,
-                 drop_path: float):  # fmt: skip
+                 mlp_ratio: float, drop_path: float):  # fmt: skip
         super().__init__()
         share = -(-dim // scales)
         self.splits = [share] * (scales - 1) + [dim - share * (scales - 1)]
@@ -54,7 +56,7 @@ class SplitTransposeBlock(nn.Module):
         self.norm_xca = LayerNorm(dim)
         self.xca = CrossCovarianceAttn(dim, heads)
         self.norm = LayerNorm(dim)
-        self.mlp = Mlp(dim, 4 * dim)
+        self.mlp = Mlp(dim, int(mlp_ratio * dim))
         self.drop_path = drop_path_of(drop_path)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -80,10 +82,13 @@ class EdgeNeXt(ImageModel):
     """`overlap` strides by overlapping kernels, the stem's 9x9 and each stage's first depthwise one, without biases.
 
     Args:
-        heads: attention heads
+        heads: attention heads, or those of each stage
         kernels: sides of the depthwise convolutions of each stage
-        scales: shares of the channels in the last block of each stage
+        scales: shares of the channels in the blocks of each stage that attend
+        global_blocks: blocks at the end of each stage that attend
+        positions: stages whose blocks that attend are told the position
         overlap: overlapping strided convolutions, without biases
+        down_block: each stage's first block strides, not a layer before it; None for what `overlap` says
         stem: "patch" or "overlap"; None for what `overlap` says
         head_norm_first: norm before the pool
     """
@@ -100,27 +105,34 @@ class EdgeNeXt(ImageModel):
         "coarse": r"^stages\.(\d+)",
     }
 
-    def __init__(self, depths: Sequence[int] = (3, 3, 9, 3), dims: Sequence[int] = (48, 96, 160, 304), heads: int = 8,
-                 kernels: Sequence[int] = (3, 5, 7, 9), scales: Sequence[int] = (2, 2, 3, 4), overlap: bool = False,
+    def __init__(self, depths: Sequence[int] = (3, 3, 9, 3), dims: Sequence[int] = (48, 96, 160, 304),
+                 heads: int | Sequence[int] = 8, kernels: Sequence[int] = (3, 5, 7, 9),
+                 scales: Sequence[int] = (2, 2, 3, 4),
+                 global_blocks: Sequence[int] = (0, 1, 1, 1), positions: Sequence[bool] = (False, True, False, False),
+                 mlp_ratio: float = 4.0, overlap: bool = False, down_block: bool | None = None,
                  stem: str | None = None, layer_scale: float = 1e-6, head_norm_first: bool = False,
                  num_classes: int = 1000, in_chans: int = 3, global_pool: str = "avg", drop_rate: float = 0.0,
                  drop_path_rate: float = 0.0):  # fmt: skip
         super().__init__(num_classes, in_chans)
-        dim, bias = dims[0], not overlap
+        dim, bias, heads = dims[0], not overlap, per_stage(heads, len(depths))
+        down_block = overlap if down_block is None else down_block
         kernel, pad = STEM[stem or ("overlap" if overlap else "patch")]
         self.stem = nn.Sequential(nn.Conv2d(in_chans, dim, kernel, 4, pad, bias=bias), LayerNorm2d(dim))
         stages, levels = [], []
         for i, (out, drops) in enumerate(zip(dims, drop_path_rates(drop_path_rate, list(depths)), strict=True)):
             down: nn.Module = nn.Identity()
-            if i and not overlap:
-                down, dim = nn.Sequential(LayerNorm2d(dim), nn.Conv2d(dim, out, 2, 2)), out
+            if i and not down_block:
+                down, dim = nn.Sequential(LayerNorm2d(dim), nn.Conv2d(dim, out, 2, 2, bias=bias)), out
             blocks: list[nn.Module] = []
+            convs = len(drops) - global_blocks[i]
+            if dim != out and convs < 1:
+                raise UsageError(f"stage {i} begins with a block that strides: global_blocks is less than its depth")
             for j, drop in enumerate(drops):
-                if i and j == len(drops) - 1:
-                    blocks.append(SplitTransposeBlock(out, scales[i], heads, i == 1, bias, layer_scale, drop))
+                common = (bias, layer_scale, mlp_ratio, drop)
+                if j >= convs:
+                    blocks.append(SplitTransposeBlock(out, scales[i], heads[i], positions[i], *common))
                 else:
-                    stride = 2 if dim != out else 1
-                    blocks.append(ConvBlock(dim, out, kernels[i], stride, bias, layer_scale, drop))
+                    blocks.append(ConvBlock(dim, out, kernels[i], 2 if dim != out else 1, *common))
                 dim = out
             stages.append(Stage(down, *blocks))
             levels.append(Feature(out, 4 * 2**i, f"stages.{i}"))

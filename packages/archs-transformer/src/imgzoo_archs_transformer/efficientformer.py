@@ -106,7 +106,7 @@ class Flat(nn.Module):
 class EfficientFormer(Distilled, ImageModel):
     """The last `num_vit` blocks attend; two classifiers read one vector, averaged outside of distilled training."""
 
-    exchanged = (Acts("gelu"), Norms("batchnorm"))
+    exchanged = (Acts("gelu"), Norms("batchnorm"), Norms("layernorm", options=("token_norm", "token_eps")))
     parts = Parts(norm=("norm",), pool="pool", head=("head", "head_dist"))
     layer_groups = {"stem": r"^stem", "blocks": [(r"^stages\.(\d+)", None), (r"^norm", (99999,))]}
     no_decay = ("*attention_biases",)

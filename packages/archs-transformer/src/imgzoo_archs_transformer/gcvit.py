@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from imgzoo.errors import UsageError
 from imgzoo.model import Feature, FeatureInfo, ImageModel, Parts
 from imgzoo_layers.attention import head_width, layer_scale_of
 from imgzoo_layers.drop import drop_path_of, drop_path_rates
@@ -151,12 +152,14 @@ class GlobalContextVit(ImageModel):
 
     Args:
         window_ratio: windows of a stage are the image divided by this
+        window_size: side of the windows of each stage, in place of `window_ratio`
     """
 
     exchanged = (
         Acts("gelu", ("!*.global_block.*", "!stages.*.conv_block.*")),
         Norms("layernorm*", options=("eps",)),
         Norms("layernorm2d", options=("norm",)),
+        Norms("layernorm", options=("token_norm",)),
     )
     parts = Parts(stem=("stem",), stages=("stages",))
     layer_groups = {"stem": r"^stem", "blocks": r"^stages\.(\d+)"}
@@ -166,10 +169,13 @@ class GlobalContextVit(ImageModel):
     def __init__(self, img_size: int | Size = 224, window_ratio: Sequence[int] = (32, 32, 16, 32), embed_dim: int = 64,
                  depths: Sequence[int] = (3, 4, 19, 5), num_heads: Sequence[int] = (2, 4, 8, 16),
                  mlp_ratio: float = 3.0, qkv_bias: bool = True, layer_scale: float | None = None,
-                 num_classes: int = 1000, in_chans: int = 3, global_pool: str = "avg", drop_rate: float = 0.0,
+                 window_size: int | Sequence[int] | None = None, num_classes: int = 1000, in_chans: int = 3,
+                 global_pool: str = "avg", drop_rate: float = 0.0,
                  proj_drop_rate: float = 0.0, attn_drop_rate: float = 0.0, drop_path_rate: float = 0.0):  # fmt: skip
         super().__init__(num_classes, in_chans)
         self.img_size, self.window_ratio = pair(img_size), per_stage(window_ratio, len(depths))
+        if window_size is not None:
+            self.window_ratio = [ratio_of(self.img_size, window) for window in per_stage(window_size, len(depths))]
         self.stem = Stem(in_chans, embed_dim)
         stages, levels, dim = [], [], embed_dim
         for i, drops in enumerate(drop_path_rates(drop_path_rate, depths)):
@@ -198,6 +204,13 @@ class GlobalContextVit(ImageModel):
             for block in stage.blocks:
                 yield block, self.window(i)
                 yield block.attn.rel_pos, self.window(i)
+
+
+def ratio_of(size: Size, window: int) -> int:
+    """How many times larger than a window an image is."""
+    if window < 1 or size[0] != size[1] or size[0] % window:
+        raise UsageError(f"window_size divides a square image into windows, and {window} does not divide {size}")
+    return size[0] // window
 
 
 def halvings(ratio: int, stride: int) -> int:

@@ -68,13 +68,13 @@ class Position(nn.Module):
 class ModulationAttention(Attending):
     """One head attends, a gate modulates what it found: (B, C, H, W) -> (B, C, H, W); section 3.3."""
 
-    def __init__(self, dim: int, head_dim: int):
+    def __init__(self, dim: int, head_dim: int, ratio: int):
         super().__init__(1, head_dim, fused=False)
-        self.dim = dim
+        self.dim = ratio * dim
         self.q = ConvBn(dim, head_dim)
         self.k = ConvBn(dim, head_dim)
-        self.v_gate = ConvBn(dim, 2 * dim)
-        self.proj = ConvBn(dim, dim)
+        self.v_gate = ConvBn(dim, 2 * ratio * dim)
+        self.proj = ConvBn(ratio * dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
         height, width = x.shape[2:]
@@ -110,6 +110,7 @@ class IFormer(NormLinearHead, ImageModel):
         attn_groups: triples of position, attention and mlp in each stage
         head_reductions: how much narrower than the stage its attention is
         conv_ratio: hidden channels of the convolutional blocks as a multiple of the width
+        attn_ratio: channels that attention mixes as a multiple of the width
         ffn_ratio: hidden channels of the mlps as a multiple of the width
         distilled: a second head for distillation
     """
@@ -128,9 +129,9 @@ class IFormer(NormLinearHead, ImageModel):
 
     def __init__(self, dims: Sequence[int] = (48, 96, 192, 384), depths: Sequence[int] = (2, 2, 22, 6),
                  attn_groups: Sequence[int] = (0, 0, 4, 2), head_reductions: Sequence[int] = (0, 0, 2, 4),
-                 conv_ratio: int = 4, ffn_ratio: int = 3, layer_scale: float = 0.0, distilled: bool = False,
-                 num_classes: int = 1000, in_chans: int = 3, global_pool: str = "avg", drop_rate: float = 0.0,
-                 drop_path_rate: float = 0.0):  # fmt: skip
+                 conv_ratio: int = 4, attn_ratio: int = 1, ffn_ratio: int = 3, layer_scale: float = 0.0,
+                 distilled: bool = False, num_classes: int = 1000, in_chans: int = 3, global_pool: str = "avg",
+                 drop_rate: float = 0.0, drop_path_rate: float = 0.0):  # fmt: skip
         super().__init__(num_classes, in_chans)
         self.stem = Stem(in_chans, dims[0])
         stages, levels = [], []
@@ -146,7 +147,8 @@ class IFormer(NormLinearHead, ImageModel):
                     blocks.append(Position(dim))
                 else:
                     attends = place % 3 == 1
-                    module = ModulationAttention(dim, dim // head_reductions[i]) if attends else ffn(dim, ffn_ratio)
+                    module = (ModulationAttention(dim, dim // head_reductions[i], attn_ratio) if attends
+                              else ffn(dim, ffn_ratio))  # fmt: skip
                     blocks.append(Mixed(dim, module, layer_scale, drop))
             down = ConvBn(dims[i - 1], dim, 3, 2) if i else nn.Identity()
             stages.append(Stage(down, *blocks))

@@ -77,13 +77,13 @@ class DistanceAttention(Tabled, Attending):
 
 
 class Attention(DistanceAttention):
-    """Self-attention whose values are twice as wide as keys."""
+    """Self-attention whose values are `ratio` times as wide as keys."""
 
-    def __init__(self, dim: int, heads: int, key_dim: int, grid: Size, act: str, conv: bool):
+    def __init__(self, dim: int, heads: int, key_dim: int, ratio: float, grid: Size, act: str, conv: bool):
         super().__init__(heads, key_dim, grid, conv)
-        self.widths = [key_dim, key_dim, 2 * key_dim]
+        self.widths = [key_dim, key_dim, int(ratio * key_dim)]
         self.qkv = layer_of(conv)(dim, heads * sum(self.widths))
-        self.proj = projection(2 * key_dim * heads, dim, act, conv, scale=0.0)
+        self.proj = projection(self.widths[2] * heads, dim, act, conv, scale=0.0)
         self.init_non_persistent_buffers()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -112,11 +112,12 @@ class AttentionDownsample(DistanceAttention):
 
 
 class Mlp(nn.Module):
-    def __init__(self, dim: int, act: str, conv: bool):
+    def __init__(self, dim: int, ratio: float, act: str, conv: bool):
         super().__init__()
-        self.ln1 = layer_of(conv)(dim, 2 * dim)
+        hidden = int(ratio * dim)
+        self.ln1 = layer_of(conv)(dim, hidden)
         self.act = create_act(act)
-        self.ln2 = layer_of(conv)(2 * dim, dim, scale=0.0)
+        self.ln2 = layer_of(conv)(hidden, dim, scale=0.0)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.ln2(self.act(self.ln1(x)))
@@ -154,6 +155,9 @@ class Levit(NormLinearHead, ImageModel):
 
     Args:
         key_dim: channels of a head's keys
+        attn_ratio: channels of a head's values as a multiple of its keys', not where the size is halved
+        mlp_ratio: hidden channels of an mlp as a multiple of its input, not where the size is halved
+        attn_act: activation behind attention; None for `act`
         use_conv: maps and 1x1 convolutions in place of tokens and linear layers
     """
 
@@ -168,21 +172,22 @@ class Levit(NormLinearHead, ImageModel):
     layout = "plain"
 
     def __init__(self, img_size: int | Size = 224, embed_dim: Sequence[int] = (128, 256, 384), key_dim: int = 32,
-                 depth: Sequence[int] = (4, 4, 4), num_heads: Sequence[int] = (4, 6, 8), stem_stride: int = 16,
-                 act: str = "hard_swish", use_conv: bool = False, num_classes: int = 1000, in_chans: int = 3,
+                 depth: Sequence[int] = (4, 4, 4), num_heads: Sequence[int] = (4, 6, 8),
+                 attn_ratio: float = 2.0, mlp_ratio: float = 2.0, stem_stride: int = 16, act: str = "hard_swish",
+                 attn_act: str | None = None, use_conv: bool = False, num_classes: int = 1000, in_chans: int = 3,
                  global_pool: str = "avg", drop_rate: float = 0.0, drop_path_rate: float = 0.0):  # fmt: skip
         super().__init__(num_classes, in_chans)
         self.img_size, self.stem_stride, self.use_conv = pair(img_size), stem_stride, use_conv
         dim, self.stem = embed_dim[0], stem(in_chans, embed_dim[0], stem_stride, act)
-        stages, levels = [], []
+        stages, levels, behind = [], [], act if attn_act is None else attn_act
         for i, out in enumerate(embed_dim):
             down: nn.Module = nn.Identity()
             if i:
-                attn = AttentionDownsample(dim, out, key_dim, self.grid(i - 1), act, use_conv)
-                down = Downsample(attn, Mlp(out, act, use_conv), drop_path_rate)
+                attn = AttentionDownsample(dim, out, key_dim, self.grid(i - 1), behind, use_conv)
+                down = Downsample(attn, Mlp(out, 2.0, act, use_conv), drop_path_rate)
             blocks: list[nn.Module] = [
-                Block(Attention(out, num_heads[i], key_dim, self.grid(i), act, use_conv), Mlp(out, act, use_conv),
-                      drop_path_rate) for _ in range(depth[i])
+                Block(Attention(out, num_heads[i], key_dim, attn_ratio, self.grid(i), behind, use_conv),
+                      Mlp(out, mlp_ratio, act, use_conv), drop_path_rate) for _ in range(depth[i])
             ]  # fmt: skip
             stages.append(Stage(down, *blocks))
             levels.append(Feature(out, stem_stride * 2**i, f"stages.{i}"))

@@ -19,7 +19,7 @@ from imgzoo_layers.pool import GlobalPool, MaxPool2dSame
 from imgzoo_layers.position import resize_map
 from imgzoo_layers.tables import Size, Table, Tabled, check_grid, square
 from imgzoo_layers.transformer import Block
-from imgzoo_layers.util import pair
+from imgzoo_layers.util import pair, per_stage
 
 
 def cut(x: Tensor, side: int) -> Tensor:
@@ -88,6 +88,7 @@ class Nest(ImageModel):
     """The last level is one block, each before it has four times as many; `pad_type` "same" pads as TensorFlow.
 
     Args:
+        num_levels: levels, of which each takes a number that stands alone; None for as many as `depths` has
         pad_type: border of convolutions: "" (symmetric) or "same" (as TensorFlow pads)
     """
 
@@ -110,13 +111,16 @@ class Nest(ImageModel):
     no_decay = ("levels.*.pos_embed",)
     layout = "plain"
 
-    def __init__(self, img_size: int | Size = 224, patch_size: int = 4, embed_dims: Sequence[int] = (96, 192, 384),
-                 depths: Sequence[int] = (2, 2, 8), num_heads: Sequence[int] = (3, 6, 12), mlp_ratio: float = 4.0,
+    def __init__(self, img_size: int | Size = 224, patch_size: int = 4, num_levels: int | None = None,
+                 embed_dims: int | Sequence[int] = (96, 192, 384), depths: int | Sequence[int] = (2, 2, 8),
+                 num_heads: int | Sequence[int] = (3, 6, 12), mlp_ratio: float = 4.0,
                  pad_type: Literal["", "same"] = "", num_classes: int = 1000, in_chans: int = 3,
                  global_pool: str = "avg", drop_rate: float = 0.0, proj_drop_rate: float = 0.0,
                  attn_drop_rate: float = 0.0, drop_path_rate: float = 0.5):  # fmt: skip
         super().__init__(num_classes, in_chans)
-        self.patch_size, self.count = patch_size, len(depths)
+        self.count = num_levels or (1 if isinstance(depths, int) else len(depths))
+        embed_dims, depths, num_heads = (per_stage(each, self.count) for each in (embed_dims, depths, num_heads))
+        self.patch_size = patch_size
         self.img_size = self.checked(pair(img_size))
         dim = embed_dims[0]
         self.patch_embed = nn.Sequential(OrderedDict(proj=nn.Conv2d(in_chans, dim, patch_size, patch_size)))

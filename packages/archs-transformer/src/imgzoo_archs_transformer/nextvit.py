@@ -92,21 +92,21 @@ class ConvBlock(nn.Module):
 
 
 class TransformerBlock(nn.Module):
-    """Three quarters of the channels attend, the others convolve what those found; then mlp, as `ConvBlock`."""
+    """A share `mix` of the channels attends, the others convolve what those found; then mlp, as `ConvBlock`."""
 
     def __init__(self, dim: int, dim_out: int, stride: int, ratio: int, head_dim: int, drop: float, attn_drop: float,
-                 drop_path: float):  # fmt: skip
+                 mix: float, drop_path: float):  # fmt: skip
         super().__init__()
-        attends = make_divisible(int(0.75 * dim_out), 32)
+        attends = make_divisible(int(mix * dim_out), 32)
         if attends >= dim_out:
             raise ValueError(f"{attends} of {dim_out} channels attend and none is left to convolve: give more channels")
         self.patch_embed = PatchEmbed(dim, attends, stride)
         self.norm1 = nn.BatchNorm2d(attends)
         self.e_mhsa = EfficientAttention(attends, head_dim, ratio, attn_drop, drop)
-        self.mhsa_drop_path = drop_path_of(0.75 * drop_path)
+        self.mhsa_drop_path = drop_path_of(mix * drop_path)
         self.projection = PatchEmbed(attends, dim_out - attends)
         self.mhca = ConvAttention(dim_out - attends, head_dim)
-        self.mhca_drop_path = drop_path_of(0.25 * drop_path)
+        self.mhca_drop_path = drop_path_of((1 - mix) * drop_path)
         self.norm2 = nn.BatchNorm2d(dim_out)
         self.mlp = mlp(dim_out, 2 * dim_out, drop)
         self.mlp_drop_path = drop_path_of(drop_path)
@@ -138,6 +138,8 @@ class NextViT(ImageModel):
     Args:
         dims: channels of the convolutional blocks, by stage
         dims_attend: channels of the blocks that attend, by stage
+        stem_dims: channels of the stem's first three convolutions
+        mix_ratio: share of the channels of a block that attend
     """
 
     exchanged = (Acts("relu"), Norms("batchnorm"))
@@ -150,29 +152,41 @@ class NextViT(ImageModel):
 
     def __init__(self, depths: Sequence[int] = (3, 4, 10, 3), dims: Sequence[int] = (96, 192, 384, 768),
                  dims_attend: Sequence[int] = (96, 256, 512, 1024), sr_ratios: Sequence[int] = (8, 4, 2, 1),
-                 head_dim: int = 32, num_classes: int = 1000, in_chans: int = 3, global_pool: str = "avg",
+                 head_dim: int = 32, stem_dims: Sequence[int] = (64, 32, 64), strides: Sequence[int] = (1, 2, 2, 2),
+                 mix_ratio: float = 0.75, num_classes: int = 1000, in_chans: int = 3, global_pool: str = "avg",
                  drop_rate: float = 0.0, proj_drop_rate: float = 0.0, attn_drop_rate: float = 0.0,
                  drop_path_rate: float = 0.1):  # fmt: skip
         super().__init__(num_classes, in_chans)
+        first, second, dim = stem_dims
         self.stem = nn.Sequential(
-            conv_norm_act(in_chans, 64, 2), conv_norm_act(64, 32, 1), conv_norm_act(32, 64, 1), conv_norm_act(64, 64, 2)
-        )
-        dim, stages, levels = 64, [], []
+            conv_norm_act(in_chans, first, 2), conv_norm_act(first, second, 1), conv_norm_act(second, dim, 1),
+            conv_norm_act(dim, dim, 2),
+        )  # fmt: skip
+        stages, levels, reduced = [], [], 4
         for i, drops in enumerate(drop_path_rates(drop_path_rate, depths)):
             blocks: list[nn.Module] = []
             for j, drop in enumerate(drops):
                 attends = i > 0 and (j == depths[i] - 1 or (i == 2 and j % 5 == 4))
-                out, stride = (dims_attend if attends else dims)[i], 2 if i and j == 0 else 1
+                out, stride = (dims_attend if attends else dims)[i], strides[i] if j == 0 else 1
                 if attends:
                     block = TransformerBlock(
-                        dim, out, stride, sr_ratios[i], head_dim, proj_drop_rate, attn_drop_rate, drop
+                        dim,
+                        out,
+                        stride,
+                        sr_ratios[i],
+                        head_dim,
+                        proj_drop_rate,
+                        attn_drop_rate,
+                        mix_ratio,
+                        drop,
                     )
                 else:
                     block = ConvBlock(dim, out, stride, head_dim, proj_drop_rate, drop)
                 blocks.append(block)
                 dim = out
             stages.append(Stage(blocks))
-            levels.append(Feature(dim, 4 * 2**i, f"stages.{i}"))
+            reduced *= strides[i]
+            levels.append(Feature(dim, reduced, f"stages.{i}"))
         self.stages = nn.Sequential(*stages)
         self.feature_info = FeatureInfo(levels)
         self.norm = nn.BatchNorm2d(dim)

@@ -64,6 +64,7 @@ class Stage(nn.Module):
 class PoolingVisionTransformer(ImageModel):
     """Args:
     stride: pixels between patches
+    base_dims: channels of a head, by stage
     """
 
     parts = Parts(stem=("embed",), stages=("transformers",), norm=("norm",), pool="", head="head")
@@ -81,7 +82,7 @@ class PoolingVisionTransformer(ImageModel):
     num_tokens = 1
 
     def __init__(self, img_size: int | tuple[int, int] = 224, patch_size: int = 16, stride: int = 8,
-                 embed_dims: Sequence[int] = (64, 128, 256), depths: Sequence[int] = (2, 6, 4),
+                 base_dims: Sequence[int] = (32, 32, 32), depths: Sequence[int] = (2, 6, 4),
                  num_heads: Sequence[int] = (2, 4, 8), mlp_ratio: float = 4.0, num_classes: int = 1000,
                  in_chans: int = 3, global_pool: str = "token", drop_rate: float = 0.0,
                  pos_drop_rate: float = 0.0, proj_drop_rate: float = 0.0, attn_drop_rate: float = 0.0,
@@ -90,6 +91,7 @@ class PoolingVisionTransformer(ImageModel):
         self.img_size, self.patch_size, self.stride = pair(img_size), patch_size, stride
         self.grid = self.grid_of(*self.img_size)
         self._set_pool(global_pool)
+        embed_dims = [base * heads for base, heads in zip(base_dims, num_heads, strict=True)]
         self.num_features = self.head_hidden_size = embed_dims[-1]
         self.pos_embed = nn.Parameter(torch.empty(1, embed_dims[0], *self.grid))
         self.cls_token = nn.Parameter(torch.empty(1, self.num_tokens, embed_dims[0]))

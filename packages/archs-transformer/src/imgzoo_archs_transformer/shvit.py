@@ -16,8 +16,6 @@ from imgzoo_layers.pool import GlobalPool
 from imgzoo_layers.stage import Stage
 from imgzoo_layers.util import Layer
 
-KEY_DIM = 16
-
 
 class Residual(nn.Module):
     """x + m(x)."""
@@ -63,13 +61,13 @@ class Mlp(nn.Module):
 class SingleHeadAttention(Attending):
     """One head attends with `part` of the channels, the others pass; all projected: (B, C, H, W) -> (B, C, H, W)."""
 
-    def __init__(self, dim: int, part: int):
-        super().__init__(1, KEY_DIM, fused=False)
+    def __init__(self, dim: int, part: int, key_dim: int):
+        super().__init__(1, key_dim, fused=False)
         if part > dim:
             raise ValueError(f"{part} of {dim} channels cannot attend: partial_dim is at most the channels of a stage")
-        self.splits, self.widths = [part, dim - part], [KEY_DIM, KEY_DIM, part]
+        self.splits, self.widths = [part, dim - part], [key_dim, key_dim, part]
         self.pre_norm = GroupNorm1(part)
-        self.qkv = ConvBn(part, 2 * KEY_DIM + part)
+        self.qkv = ConvBn(part, 2 * key_dim + part)
         self.proj = nn.Sequential(nn.ReLU(), ConvBn(dim, dim, scale=0.0))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -83,10 +81,10 @@ class SingleHeadAttention(Attending):
 class Block(nn.Module):
     """Depthwise, attention (if `part`), mlp, each on a residual: (B, C, H, W) -> (B, C, H, W)."""
 
-    def __init__(self, dim: int, part: int):
+    def __init__(self, dim: int, part: int, key_dim: int):
         super().__init__()
         self.conv = depthwise(dim, scale=0.0)
-        self.mixer = Residual(SingleHeadAttention(dim, part)) if part else nn.Identity()
+        self.mixer = Residual(SingleHeadAttention(dim, part, key_dim)) if part else nn.Identity()
         self.ffn = Residual(Mlp(dim))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -98,6 +96,7 @@ class SHViT(NormLinearHead, ImageModel):
 
     Args:
         partial_dim: channels that attend, by stage
+        qk_dim: channels of queries and keys, by stage
     """
 
     exchanged = (Acts("relu", ("!*.ffn.m.act", "!*.se.act")), Norms("groupnorm1"))
@@ -109,8 +108,9 @@ class SHViT(NormLinearHead, ImageModel):
     }
 
     def __init__(self, embed_dim: Sequence[int] = (128, 224, 320), depth: Sequence[int] = (2, 4, 5),
-                 partial_dim: Sequence[int] = (32, 48, 68), num_classes: int = 1000, in_chans: int = 3,
-                 global_pool: str = "avg", drop_rate: float = 0.0):  # fmt: skip
+                 partial_dim: Sequence[int] = (32, 48, 68), qk_dim: Sequence[int] = (16, 16, 16),
+                 num_classes: int = 1000, in_chans: int = 3, global_pool: str = "avg",
+                 drop_rate: float = 0.0):  # fmt: skip
         super().__init__(num_classes, in_chans)
         dim, stem = in_chans, []
         for share in (8, 4, 2, 1):
@@ -123,7 +123,7 @@ class SHViT(NormLinearHead, ImageModel):
             if i:
                 down = nn.Sequential(depthwise(dim), Residual(Mlp(dim)), PatchMerging(dim, out), depthwise(out),
                                      Residual(Mlp(out)))  # fmt: skip
-            stages.append(Stage(down, *(Block(out, partial_dim[i] if i else 0) for _ in range(depth[i]))))
+            stages.append(Stage(down, *(Block(out, partial_dim[i] if i else 0, qk_dim[i]) for _ in range(depth[i]))))
             levels.append(Feature(out, 16 * 2**i, f"stages.{i}"))
             dim = out
         self.stages = nn.Sequential(*stages)

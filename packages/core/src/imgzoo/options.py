@@ -111,6 +111,8 @@ LINES: dict[str, str] = {
     "stem_stride": "how much the stem reduces the image, along a side",
     "stem_width": "channels of the stem",
     "strides": "stride of each stage",
+    "token_eps": "epsilon of the norms of tokens, where `eps` is that of maps",
+    "token_norm": "norm of tokens by name, where `norm` is that of maps",
     "width": "factor of all channels",
     "widths": "channels of stem and stages",
     "window_size": "side of an attention window in patches, or that of each stage",
@@ -129,11 +131,13 @@ EXCHANGED: dict[str, Any] = {
     "mlp_bias": bool | None,
     "norm": str | Callable[..., Any] | None,
     "qkv_bias": bool | None,
+    "token_eps": float | None,
+    "token_norm": str | Callable[..., Any] | None,
 }
 """Options that may change parts of a finished network, and their types (see `imgzoo_layers.exchange`)."""
 
 
-PARTS = ("act", "embed_norm", "norm")
+PARTS = ("act", "embed_norm", "norm", "token_norm")
 """Options that take a class or a function of the caller's where they take a name."""
 
 

@@ -6,7 +6,7 @@
     "focal_levels": ["focal_level"]                  one value for all stages, given once for each
     "block_fn": {"ResPostBlock": {"block": "res_post"}, "Block": {}}    what each value stands for
     "block_args": {"*": "*"}                         a table whose items are options themselves
-    "attn_kwargs": {"*": "attn_options.*", "num_heads": "heads"}    a table that is one here, too, with other words in it
+    "attn_kwargs": {"*": "attn_options.*", "num_heads": "heads"}     a table here, too, some items by other words
     "use_rope": {"true": {"rope?": "axial"}}         what nothing else says: neither another word nor the row
 
 In a table of values `"*"` is the word that takes every other value. Values are written as JSON writes them, classes and
@@ -47,6 +47,7 @@ WORDS: dict[str, tuple[str, ...]] = {
     "mlp_layer": ("mlp",),
     "norm_eps": ("eps",),
     "norm_layer": ("norm",),
+    "norm_layer_cl": ("token_norm",),
     "num_reg_tokens": ("reg_tokens",),
     "pad_type": ("padding",),
     "rope_temperature": ("rope_theta",),
@@ -95,16 +96,18 @@ NAMES: dict[str, dict[str, str]] = {
     "mlp": {"mlp": "mlp", "swiglu": "swiglu", "glumlp(gatelast=false)": "glu", "swiglupacked": "glu",
             "geglumlp": "geglu", "geglu": "geglu"},
 }  # fmt: skip
+NAMES["token_norm"] = NAMES["norm"]
 """What the field calls a part, in small letters without `_`, and its name here, by the option that takes it."""
 CARRIED = {
     "norm": {"eps": "eps", "group_size": "norm_group"},
+    "token_norm": {"eps": "token_eps"},
     "gate": {"rd_ratio": "gate_ratio", "gate_layer": "gate_fn", "force_act_layer": "gate_act"},
     "mlp": {"act_layer": ""},  # a block tells its mlp the activation anyway
 }
 """Keywords of a `partial` that are options of their own here; with "" they have no effect in the field either."""
 JSON = ("true", "false", "null")
 """Values in tables of values that are no words."""
-PARTS = ("act", "gate", "norm")
+PARTS = ("act", "gate", "norm", "token_norm")
 """Options that take a class of the user's, too."""
 EPS = {
     **dict.fromkeys(("layernorm", "layernorm2d", "rmsnorm", "rmsnorm2d", "rmsnormact2d", "simplenorm", "simplenorm2d"),
@@ -217,7 +220,7 @@ def _part(
         if carried[key]:
             yield carried[key], NAMES["act"].get(plain(written(each)), each)
     for key, each in carried.items():
-        if each == "eps" and key not in brought:
+        if key == "eps" and key not in brought:
             of_torch = getattr(value, "__module__", "").startswith("torch.")
             usual = 1e-5 if name == "layernorm2d" and acts else EPS.get(name or "", 1e-5)
             implied[each] = 1e-5 if of_torch else usual if name else _own_eps(value)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -61,14 +61,17 @@ class Acts(NamedTuple):
 
 
 class Norms(NamedTuple):
-    """Options `norm` and `eps`: every norm called `of` becomes another, or gets another epsilon."""
+    """Options `norm` and `eps`, or two more: every norm called `of` becomes another, or gets another epsilon."""
 
     of: str
     where: tuple[str, ...] = ()
     options: tuple[str, ...] = ("norm", "eps")
 
-    def __call__(self, model: nn.Module, norm: str | Norm | None = None, eps: float | None = None) -> None:
+    def __call__(self, model: nn.Module, **given: Any) -> None:
         """Change the norms in place; `ValueError` for a name that is none, or is none of tokens where tokens come."""
+        told = next(iter(given))
+        eps: float | None = next((value for name, value in given.items() if name.endswith("eps")), None)
+        norm: str | Norm | None = next((value for name, value in given.items() if name.endswith("norm")), None)
         key = norm.replace("_", "").lower() if isinstance(norm, str) else ""
 
         def chosen(part: nn.Module) -> bool:
@@ -82,7 +85,7 @@ class Norms(NamedTuple):
                 new.eps = eps  # type: ignore[assignment]
             return new
 
-        _exchange(model, self.where, chosen, make, "eps" if norm is None else "norm")
+        _exchange(model, self.where, chosen, make, told)
 
 
 class Biases(NamedTuple):
