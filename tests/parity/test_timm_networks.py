@@ -277,9 +277,13 @@ def byo_configs(models):
     yield cfg(blocks=(block("dark", 1, 32, 2, None, 0.5), block("dark", 1, 48)), stem_type="7x7", stem_chs=16,
               head_type="mlp", head_hidden_size=20)  # fmt: skip
     yield cfg(blocks=(block("basic", 1, 32, 2, None, 0.5), block("basic", 1, 48)), stem_type="3x3", stem_chs=16)
+    yield cfg(blocks=(block("bottle", 1, 32, 2, 0, 0.25), block("self_attn", 1, 64, 2, 0, 0.25)), head_type="attn_rot",
+              self_attn_layer="halo", self_attn_kwargs=dict(qkv_bias=True, avg_down=True,
+                                                            scale_pos_embed=True))  # fmt: skip
+    yield cfg(blocks=(block("basic", 1, 32, 2, None, 0.5), block("basic", 1, 48)), head_type="mlp")
 
 
-@pytest.mark.parametrize("row", range(6))
+@pytest.mark.parametrize("row", range(8))
 def test_networks_of_ones_own_blocks_give_the_same_numbers(row):
     libraries = [importlib.import_module(f"{library}.models") for library in ("imgzoo_timm", "timm")]
     made = [each.ByobNet(list(byo_configs(each))[row], num_classes=7, img_size=64) for each in libraries]

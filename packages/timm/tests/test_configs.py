@@ -56,7 +56,7 @@ def test_fields_are_given_anew():
 
 
 @pytest.mark.parametrize(("network", "cfg", "word"), [
-    (ByobNet, ByoModelCfg(BLOCKS, head_type="attn_rot"), "head_type"),
+    (ByobNet, ByoModelCfg(BLOCKS, head_type="attn_what"), "head_type"),
     (ByobNet, ByoModelCfg(((BLOCKS[0], ByoBlockCfg("edge", 1, 32, br=1.0)),)), "br"),
     (ByobNet, ByoModelCfg((ByoBlockCfg("edge", 1, 32, block_kwargs=dict(depth=2)),)), "depth"),
     (ByobNet, ByoModelCfg((ByoBlockCfg("rep", 1, 32, gs=16),)), "gs"),

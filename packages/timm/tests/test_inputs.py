@@ -105,3 +105,15 @@ def test_a_network_that_fits_its_tables_to_every_image():
     sam = timm.create_model("samvit_base_patch16", **made).eval()
     assert get_model_input_config(sam)["fixed_input_size"] is False
     assert sam(torch.randn(1, 3, 96, 48)).isfinite().all()
+
+
+@pytest.mark.parametrize("options", [dict(dynamic_img_size=True), dict(use_naflex=True)], ids=str)
+def test_the_size_of_images_of_a_network_of_any_size_is_kept(tmp_path, options):
+    made = timm.create_model("test_vit", num_classes=3, in_chans=4, **options)
+    save_for_hf(made, tmp_path, data_config=dict(input_size=(4, 32, 48)))
+    again = timm.create_model(f"local-dir:{tmp_path}")
+    assert again.pretrained_cfg["input_size"] == (4, 32, 48) and again.img_size == made.img_size == (160, 160)
+    asked = timm.create_model(f"local-dir:{tmp_path}", img_size=64)
+    assert asked.pretrained_cfg["input_size"] == (4, 64, 64) and asked.img_size == (64, 64)
+    fixed = timm.create_model("test_vit", img_size=64)
+    assert fixed.pretrained_cfg["input_size"] == (3, 64, 64)

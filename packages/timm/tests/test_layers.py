@@ -126,6 +126,7 @@ def test_latents_attend_in_a_width_of_their_own(options):
     wide = options.get("embed_dim", 8)
     out = wide if options.get("out_features") == 0 else options.get("out_features", 8)
     assert made(torch.randn(2, 5, wide)).shape == (2, made.out_features) and made.out_features == out
+    assert (made.mlp is None) == (options.get("out_features") == 0)
     with pytest.raises(ValueError, match="latent_dim"):
         layers.AttentionPoolLatent(8, embed_dim=16, num_heads=2, latent_dim=4, q_proj=False)
 

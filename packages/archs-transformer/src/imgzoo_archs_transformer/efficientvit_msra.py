@@ -19,7 +19,9 @@ from imgzoo_layers.tables import Computed, Size, Tabled
 from imgzoo_layers.util import pair
 from imgzoo_layers.window import from_windows, to_windows
 
-from .shvit import KEY_DIM, Mlp, PatchMerging, Residual
+from .shvit import Mlp, PatchMerging, Residual
+
+KEY_DIM = 16
 
 
 class CascadedGroupAttention(Tabled, Attending):

@@ -139,7 +139,7 @@ def create_model(
         config["use_naflex"] = True
         model.name = spec.name
         take_patches(model)
-    remember(model, named, config)
+    remember(model, named, config, sized="img_size" in given)
     if features_only:
         indices = default_out_indices(model) if out_indices is None else out_indices
         model = FeatureModel(model, indices, **feature_cfg or {})
@@ -212,13 +212,18 @@ def families_with(capability: str) -> str:
     return f"families that can are {', '.join(families[:8])}" if families else "no installed family can"
 
 
-def remember(model: Any, named: ModelSource, given: dict[str, Any]) -> None:
-    """Write on the model what it is: name, the options that differ from its row, preprocessing, task, class names."""
+def remember(model: Any, named: ModelSource, given: dict[str, Any], sized: bool) -> None:
+    """Write on the model what it is: name, the options that differ from its row, preprocessing, task, class names.
+
+    A network of any size that is not asked for one (`sized`) is given images of the size that its file tells.
+    """
     model.name = named.spec.name
     model.model_args = given
     model.pooled_at_first = model.pool_kind()
     config = named.preprocessing()
     size = getattr(model, "img_size", None) or given.get("img_size") or config["input_size"][1:]
+    if not sized and (getattr(model, "dynamic_img_size", False) or "use_naflex" in given):
+        size = config["input_size"][1:]
     height, width = (size, size) if isinstance(size, int) else size
     config |= {"num_classes": model.num_classes, "input_size": (model.in_chans, height, width)}
     model.pretrained_cfg = config

@@ -54,7 +54,7 @@ class AttentionPoolLatent(Attending):
         self.proj = nn.Linear(dim, dim_out)
         self.proj_drop = nn.Dropout(drop)
         self.norm = norm(dim_out) if norm else nn.Identity()
-        self.mlp = Mlp(dim_out, int(dim_out * mlp_ratio), act=act)
+        self.mlp: nn.Module | None = Mlp(dim_out, int(dim_out * mlp_ratio), act=act)
         trunc_normal_tf_(self.latent, std=dim**-0.5)
 
     def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -65,7 +65,8 @@ class AttentionPoolLatent(Attending):
         k, v = self.kv(x).unflatten(2, (2, self.num_heads, self.head_dim)).permute(2, 0, 3, 1, 4).unbind(0)
         x = self.attend(self.q_norm(q), self.k_norm(k), v, bias)
         x = self.proj_drop(self.proj(x.transpose(1, 2).flatten(2)))
-        x = x + self.mlp(self.norm(x))
+        if self.mlp is not None:
+            x = x + self.mlp(self.norm(x))
         if self.pool == "token":
             return x[:, 0]
         return x.mean(1) if self.pool == "avg" else x

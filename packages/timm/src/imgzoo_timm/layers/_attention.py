@@ -148,7 +148,7 @@ class AttentionPoolLatent(attention_pool.AttentionPoolLatent):
         self.mlp = Mlp(self.out_features, int(self.out_features * mlp_ratio), act_layer=act_layer)
         if out_features == 0:
             self.proj = self.norm = nn.Identity()
-            self.mlp = Nothing()
+            self.mlp = None
 
     @property
     def latent_len(self) -> int:
@@ -227,13 +227,6 @@ class AttentionRope(OfHeads, rotary_attention.RotaryAttention):
     def forward(self, x: Tensor, rope: Tensor | None = None, attn_mask: Tensor | None = None,
                 is_causal: bool = False) -> Tensor:  # fmt: skip
         return super().forward(x, rope, self_attn_bias(x, attn_mask, is_causal, True))
-
-
-class Nothing(nn.Module):
-    """A branch that adds nothing."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.zeros_like(x)
 
 
 class MapPool(nn.Module):

@@ -49,13 +49,14 @@ def each_alike(cfg: Any, values: Any, name: str) -> Any:
 
 POOLS = {"maxpool": "max", "max": "max", "avg2": "avg", "": None, None: None}
 ATTENTION = {"dim_head": "head_dim", "num_heads": "heads", "block_size": "block", "halo_size": "halo",
-             "qk_ratio": "qk_ratio", "r": "r"}  # fmt: skip
+             "qk_ratio": "qk_ratio", "r": "r", "qkv_bias": "qkv_bias", "avg_down": "avg_down",
+             "scale_pos_embed": "scale_pos"}  # fmt: skip
 
 
 def byob(cfg: Any) -> Options:
     """A table of blocks."""
     options = told(
-        cfg, "zero_init_last act_layer norm_layer", only={"head_type": ("classifier", "mlp", "attn_abs")},
+        cfg, "zero_init_last act_layer norm_layer", only={"head_type": ("classifier", "mlp", "attn_abs", "attn_rot")},
         read="blocks downsample stem_type stem_pool stem_chs width_factor fixed_input_size aa_layer head_hidden_size "
              "num_features "
              "attn_layer attn_kwargs self_attn_layer self_attn_kwargs block_kwargs")  # fmt: skip
@@ -79,7 +80,8 @@ def byob(cfg: Any) -> Options:
     if cfg.aa_layer:
         options["aa_layer"] = cfg.aa_layer
     options["head_hidden"] = cfg.head_hidden_size if cfg.head_type == "mlp" else 0
-    options["attention_pool"] = cfg.head_type == "attn_abs"
+    options["head_norm"] = cfg.head_type == "mlp"
+    options["attention_pool"] = {"attn_abs": True, "attn_rot": "rotary"}.get(cfg.head_type, False)
     return options
 
 
