@@ -84,6 +84,26 @@ def test_a_network_of_a_clients_own_reads_its_weights_itself(tmp_path):
         timm.models.build_model_with_cfg(Reading, "steps", True, pretrained_cfg={**cfg, "custom_load": False})
 
 
+@pytest.mark.parametrize("overlay, kept", [
+    ({}, True), ({"hf_hub_id": ""}, True), ({"url": None}, True), ({"num_classes": 3}, True),
+    ({"file": "x.pth"}, False), ({"hf_hub_filename": "x.bin"}, False), ({"file": "x.npz", "custom_load": True}, True),
+])  # fmt: skip
+def test_weights_of_arrays_are_read_by_the_network_until_others_take_their_place(overlay, kept):
+    name = "vit_tiny_patch16_224"
+    assert timm.models.resolve_pretrained_cfg(name, pretrained_cfg_overlay=overlay).custom_load is kept
+    model = timm.create_model(name, embed_dim=32, depth=1, num_heads=2, pretrained_cfg_overlay=overlay)
+    assert model.pretrained_cfg["custom_load"] is kept
+
+
+def test_whose_weights_are_arrays(tmp_path):
+    names = ["resnetv2_50x1_bit.goog_in21k", "flexivit_small.1200ep_in1k", "vit_base_patch16_224.mae", "test_vit"]
+    assert [timm.models.get_pretrained_cfg(name).custom_load for name in names] == [True, True, False, False]
+    model = timm.create_model("vit_tiny_patch16_224", embed_dim=32, depth=1, num_heads=2, pretrained_cfg={"url": ""})
+    assert model.pretrained_cfg["custom_load"] is False
+    imgzoo.save_model(timm.create_model("vit_tiny_patch16_224", embed_dim=32, depth=1, num_heads=2), tmp_path)
+    assert timm.create_model(f"local-dir:{tmp_path}").pretrained_cfg["custom_load"] is False
+
+
 def test_networks_read_the_formats_of_their_authors(tmp_path):
     model, other = (timm.create_model("test_vit", num_classes=0) for _ in range(2))
     torch.save({f"backbone.{key}": each for key, each in model.state_dict().items()}, tmp_path / "dino.pth")

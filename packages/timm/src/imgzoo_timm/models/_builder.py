@@ -13,7 +13,7 @@ from imgzoo.errors import OptionError, WeightsError
 from ._extractors import extractor_of
 from ._factory import as_mapping, no_cache_dir
 from ._manipulate import adapt_input_conv
-from ._pretrained import PretrainedCfg
+from ._pretrained import PretrainedCfg, with_source
 from ._registry import UnknownTagError, get_pretrained_cfg, known_fields, known_tags
 
 __all__ = ["build_model_with_cfg", "load_custom_pretrained", "load_pretrained", "resolve_pretrained_cfg",
@@ -32,7 +32,7 @@ def resolve_pretrained_cfg(variant: str, pretrained_cfg: Any = None,
     if found is None and name.partition(".")[2]:
         raise UnknownTagError(f"Invalid pretrained tag: {name} is not known, {known_tags(name.partition('.')[0])}")
     cfg = found or PretrainedCfg()
-    cfg = replace(cfg, **known_fields(dict(pretrained_cfg_overlay or {})))
+    cfg = replace(cfg, **known_fields(with_source(pretrained_cfg_overlay or {})))
     return cfg if cfg.architecture else replace(cfg, architecture=variant.partition(".")[0])
 
 
@@ -73,14 +73,15 @@ def load_pretrained(model: Any, pretrained_cfg: Any = None, num_classes: int = 1
     """Put weights into a model: those that the configuration holds, or has the place of.
 
     Classifier and first convolution follow the model, whose classes and channels `num_classes` and `in_chans` repeat.
-    With `custom_load` the file is given to the model's own `load_pretrained`.
+    With `custom_load` the file is given to the model's own `load_pretrained`, one of the hub only where it is "hf".
     """
     no_cache_dir(cache_dir)
     cfg = as_mapping(pretrained_cfg or getattr(model, "pretrained_cfg", None))
     state = cfg.get("state_dict")
     if state is None:
         path = cfg.get("file") or fetched(cfg)
-        if cfg.get("custom_load") and hasattr(model, "load_pretrained"):
+        of_hub = not cfg.get("file") and bool(cfg.get("hf_hub_id"))
+        if cfg.get("custom_load") in (("hf",) if of_hub else (True, "hf")) and hasattr(model, "load_pretrained"):
             model.load_pretrained(str(path))
             return
         if filter_fn is None and isinstance(model, imgzoo.ImageModel):

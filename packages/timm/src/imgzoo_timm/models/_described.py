@@ -14,7 +14,7 @@ from imgzoo_timm.layers._patch_embed import PatchEmbed
 
 from ._features import family_of
 from ._positions import EmbedOfNetwork
-from ._pretrained import papers_of, spelled_license
+from ._pretrained import of_arrays, papers_of, spelled_license
 
 UNPADDED = {"inception_v3": 43, "inception_v4": 43, "inception_resnet_v2": 43}
 """How many pixels of a side convolutions without padding leave out, by family."""
@@ -55,7 +55,7 @@ def published(cfg: Mapping[str, Any], family: str) -> dict[str, Any]:
 
     spec = imgzoo.get_spec(cfg["architecture"]) if imgzoo.is_model(cfg.get("architecture", "")) else None
     row = next((each for each in spec.weights if each.tag == cfg.get("tag")), None) if spec else None
-    told = {"url": cfg.get("url", ""), "custom_load": False}
+    told = {"url": cfg.get("url", ""), "custom_load": of_arrays(cfg.get("architecture", ""), cfg.get("tag", ""))}
     if cfg.get("license"):
         told["license"] = spelled_license(cfg["license"])
     elif row is not None and not row.published:  # nothing to license but the network

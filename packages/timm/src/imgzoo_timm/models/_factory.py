@@ -13,7 +13,7 @@ from imgzoo.loading.places import fetch_config
 from imgzoo_timm._door import rooms
 from imgzoo_timm.layers._config import set_layer_config
 
-from ._pretrained import PretrainedCfg
+from ._pretrained import PretrainedCfg, with_source
 from ._registry import entries
 
 __all__ = ["create_model", "parse_model_name", "safe_model_name"]
@@ -126,7 +126,9 @@ def native_model(name: str, pretrained: bool, told: dict[str, Any], options: dic
     where: Any = pretrained
     if isinstance(cfg, str):
         name, cfg = f"{name.partition('.')[0]}.{cfg}", None
-    overlay = {**as_mapping(cfg), **as_mapping(told.get("pretrained_cfg_overlay"))}
+    overlay = {**as_mapping(cfg), **with_source(as_mapping(told.get("pretrained_cfg_overlay")))}
+    if cfg is not None or ":" in name:  # others than the catalog's
+        overlay.setdefault("custom_load", False)
     options = {**asked_by(name, overlay), **options}
     if pretrained and overlay.get("state_dict") is None:
         where = overlay.get("file") or hub(overlay) or (cfg is not None and overlay.get("url")) or True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict, deque
 from collections.abc import Mapping
 from copy import deepcopy
@@ -88,6 +89,21 @@ class DefaultCfg:
         return self.tags[0], self.cfgs[self.tags[0]]
 
 
+ARRAYS = re.compile(r"flexivit_.*|resnetv2_.*\.goog_.*|vit_.*\.(augreg_.*|sam_in1k)")
+"""Weights whose authors published arrays of JAX, which the field reads by the network's own `load_pretrained`."""
+SOURCES = ("url", "file", "hf_hub_id", "hf_hub_filename")
+
+
+def of_arrays(architecture: str, tag: str) -> bool:
+    return ARRAYS.fullmatch(f"{architecture}.{tag}") is not None
+
+
+def with_source(overlay: Mapping[str, Any]) -> dict[str, Any]:
+    """An overlay that names another source of weights says how they are read, too: as any others."""
+    replaced = "custom_load" not in overlay and any(overlay.get(key) for key in SOURCES)
+    return {**overlay, **({"custom_load": False} if replaced else {})}
+
+
 def spelled_license(license: str) -> str:
     """A license by its identifier as the field writes it."""
     return license.removeprefix("LicenseRef-").lower()
@@ -107,6 +123,7 @@ def of_weights(weights: WeightSpec, architecture: str) -> PretrainedCfg:
     known = {name: value for name, value in known.items() if value is not None}
     known["num_classes"] = weights.num_classes
     known["url"] = weights.url
+    known["custom_load"] = of_arrays(architecture, weights.tag)
     if "license" in known:
         known["license"] = spelled_license(known["license"])
     known |= papers_of(weights)
