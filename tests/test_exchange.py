@@ -22,7 +22,7 @@ CASES = [pytest.param(name, option, marks=pytest.mark.slow if FACTS[name][0] > 1
          for each in QUICK for option in exchanges_of(imgzoo.get_spec(each).load()) if option not in STARTS
          for name in [ATTENDING.get(each, each) if option in ("norm", "eps") else each]]  # fmt: skip
 SCALED = [name for name in QUICK if "head_init_scale" in exchanges_of(imgzoo.get_spec(name).load())]
-OTHER = {"act": "mish", "dw_act": "silu", "eps": 3.0}
+OTHER = {"act": "mish", "dw_act": "silu", "eps": 3.0, "token_eps": 3.0}
 
 
 def other(name: str, option: str) -> dict[str, object]:
@@ -33,10 +33,10 @@ def other(name: str, option: str) -> dict[str, object]:
         )
         with_biases, plain = (model.state_dict().keys() for model in models)
         return {option: with_biases != plain}
-    if option != "norm":
+    if option in OTHER:
         return {option: OTHER[option]}
-    of = exchanges_of(imgzoo.get_spec(name).load())["norm"].of
-    return {"norm": "simplenorm" if of.startswith("layernorm") else "groupnorm1" if of != "groupnorm1"
+    of = exchanges_of(imgzoo.get_spec(name).load())[option].of
+    return {option: "simplenorm" if of.startswith("layernorm") else "groupnorm1" if of != "groupnorm1"
             else "batchnorm"}  # fmt: skip
 
 

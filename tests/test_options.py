@@ -49,6 +49,8 @@ def test_pools_are_taken_or_refused(name):
 def targets(entry):
     """Options that an entry of a spelling names."""
     if isinstance(entry, dict):
+        if str(entry.get("*")).endswith(".*"):  # a table that is one option here, too
+            return {entry["*"][:-2]}
         options = {option for each in entry.values() for option in ([each] if isinstance(each, str) else each)}
         return {option.removesuffix("?") for option in options} - {"*"}
     return {entry} if isinstance(entry, str) else set(entry)
