@@ -201,6 +201,7 @@ CASES = {
     "levit, activation": ("levit_128s", {"attn_act_layer": "relu", "down_op": "subsample"}),
     "pit, heads": ("pit_ti_224", {"heads": (1, 2, 4), "depth": (1, 1, 1)}),
     "pit, widths": ("pit_ti_224", {"base_dims": (16, 24, 48), "depth": (1, 1, 1), "stem_type": "overlap"}),
+    "visformer, no positions": ("visformer_tiny", {"use_pos_embed": False}),
     "mobilevit": ("mobilevit_xxs", {"width_factor": 2.0, "stem_chs": 24}),
     "gcvit, epsilon": ("gcvit_xxtiny", {"norm_eps": 0.1}),
     "gcvit, norm and epsilon": ("gcvit_xxtiny", {"norm_eps": 0.1, "norm_layer": "rmsnorm2d"}),

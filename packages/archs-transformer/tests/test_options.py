@@ -228,3 +228,19 @@ def test_contexts_and_heads_of_focalnet():
     hidden = imgzoo.create_model("focalnet_tiny_srf", **small, head_hidden=16).eval()
     assert isinstance(hidden.norm, nn.Identity) and hidden.head_hidden_size == 16
     assert hidden(torch.randn(1, 3, 64, 64)).shape == (1, 3)
+
+
+@torch.no_grad()
+def test_visformer_without_positions():
+    small = dict(embed_dim=32, init_channels=8, num_heads=2, depths=[1, 1, 1], img_size=64, num_classes=3)
+    model = imgzoo.create_model("visformer_tiny", **small, abs_pos=False).eval()
+    assert not [key for key in model.state_dict() if key.startswith("pos_embed")]
+    x = torch.randn(1, 3, 64, 64)
+    last, levels = model.forward_intermediates(x)
+    assert [64 // each.shape[2] for each in levels] == model.feature_info.reduction()
+    torch.testing.assert_close(model.forward_head(last), model(x))
+    torch.testing.assert_close(torch.jit.script(model)(x), model(x))
+    model.set_input_size(96)
+    assert model(torch.randn(1, 3, 96, 96)).shape == (1, 3)
+    model.prune_intermediate_layers([1])
+    assert model(torch.randn(1, 3, 96, 96)).shape[0] == 1

@@ -122,10 +122,9 @@ class Visformer(ImageModel):
 
     def __init__(self, img_size: int | tuple[int, int] = 224, init_channels: int = 32, embed_dim: int = 384,
                  depths: Sequence[int] = (7, 4, 4), num_heads: int = 6, mlp_ratio: float = 4.0, groups: int = 8,
-                 patch_size: int = 16,
-                 num_classes: int = 1000, in_chans: int = 3, global_pool: str = "avg", drop_rate: float = 0.0,
-                 pos_drop_rate: float = 0.0, proj_drop_rate: float = 0.0, attn_drop_rate: float = 0.0,
-                 drop_path_rate: float = 0.0):  # fmt: skip
+                 patch_size: int = 16, abs_pos: bool = True, num_classes: int = 1000, in_chans: int = 3,
+                 global_pool: str = "avg", drop_rate: float = 0.0, pos_drop_rate: float = 0.0,
+                 proj_drop_rate: float = 0.0, attn_drop_rate: float = 0.0, drop_path_rate: float = 0.0):  # fmt: skip
         super().__init__(num_classes, in_chans)
         self.img_size = pair(img_size)
         self.sides = (patch_size // 4, patch_size // 8, patch_size // 8)
@@ -133,8 +132,11 @@ class Visformer(ImageModel):
         dims = [embed_dim // 2, embed_dim, 2 * embed_dim]
         grids = (self.grid1, self.grid2, self.grid3)
         self.pos_embed1, self.pos_embed2, self.pos_embed3 = (
-            nn.Parameter(torch.empty(1, dim, *grid)) for dim, grid in zip(dims, grids)
+            nn.Parameter(torch.empty(1, dim, *grid)) if abs_pos else None for dim, grid in zip(dims, grids)
         )
+        if not abs_pos:
+            stages = tuple(name for name in self.parts.stages if not name.startswith("pos_embed"))
+            self.parts = self.parts._replace(stages=stages)
         self.stem = nn.Sequential(
             nn.Conv2d(in_chans, init_channels, 7, 2, 3, bias=False),
             nn.BatchNorm2d(init_channels),
@@ -175,9 +177,13 @@ class Visformer(ImageModel):
         self._set_grids(img_size)
 
     def forward_features(self, x: Tensor) -> Tensor:  # (B, 3, H, W) -> (B, C, H/32, W/32)
-        x = self.stage1(self.pos_drop(self.patch_embed1(self.stem(self.sized_input(x))) + self.pos_embed1))
-        x = self.stage2(self.pos_drop(self.patch_embed2(x) + self.pos_embed2))
-        return self.norm(self.stage3(self.pos_drop(self.patch_embed3(x) + self.pos_embed3)))
+        x = self.stage1(self.placed(self.patch_embed1(self.stem(self.sized_input(x))), self.pos_embed1))
+        x = self.stage2(self.placed(self.patch_embed2(x), self.pos_embed2))
+        return self.norm(self.stage3(self.placed(self.patch_embed3(x), self.pos_embed3)))
+
+    def placed(self, x: Tensor, table: Tensor | None) -> Tensor:
+        """A map with its positions, if there are any."""
+        return self.pos_drop(x) if table is None else self.pos_drop(x + table)
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         x = self.head_drop(self.global_pool(x))
@@ -185,6 +191,8 @@ class Visformer(ImageModel):
 
     def _advance(self, path: str, step: Any, x: Any) -> tuple[Any, dict[str, Any]]:
         x = self.pos_drop(x + step) if path.startswith("pos_embed") else step(x)
+        if path.startswith("patch_embed") and self.pos_embed1 is None:
+            x = self.pos_drop(x)
         return x, {path: x}
 
 
@@ -208,4 +216,5 @@ def init_(model: Visformer) -> None:
             trunc_normal_(module.weight, std=0.02)
             nn.init.zeros_(module.bias)
     for table in (model.pos_embed1, model.pos_embed2, model.pos_embed3):
-        trunc_normal_(table, std=0.02)
+        if table is not None:
+            trunc_normal_(table, std=0.02)
