@@ -136,7 +136,7 @@ class Visformer(ImageModel):
         )
         if not abs_pos:
             stages = tuple(name for name in self.parts.stages if not name.startswith("pos_embed"))
-            self.parts = self.parts._replace(stages=stages)
+            self.parts = self.parts._replace(stages=stages)  # pyright: ignore[reportAttributeAccessIssue]
         self.stem = nn.Sequential(
             nn.Conv2d(in_chans, init_channels, 7, 2, 3, bias=False),
             nn.BatchNorm2d(init_channels),

@@ -285,7 +285,7 @@ def _backwards(spec: ModelSpec, parameters: Parameters, option: str, value: Any)
         entry = spec.spelling.get(word)
         if entry == option or (entry is None and (word == option or option in WORDS.get(word, ()))):
             yield word, value
-        if _table_of(entry) == option and isinstance(value, Mapping):
+        if isinstance(entry, dict) and _table_of(entry) == option and isinstance(value, Mapping):
             theirs = {each: name for name, each in entry.items()}
             yield word, {theirs.get(each, each): setting for each, setting in value.items()}
         for text, settings in entry.items() if isinstance(entry, dict) and not _table_of(entry) else ():
