@@ -33,6 +33,14 @@ def test_activations_of_one_kind_change_and_one_that_stands_twice_stays_one():
     assert net.tanh.approximate == "none"
 
 
+def test_nothing_given_changes_nothing():
+    net = Net()
+    before = [type(part) for part in net.modules()]
+    Norms("layernorm")(net)
+    Norms("layernorm")(net, norm=None, eps=None)
+    assert [type(part) for part in net.modules()] == before
+
+
 def test_patterns_say_which():
     net = Net()
     Acts("gelu", ("!head.*",))(net, act="relu")

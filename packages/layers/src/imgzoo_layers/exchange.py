@@ -70,7 +70,7 @@ class Norms(NamedTuple):
     def __call__(self, model: nn.Module, *values: Any, **given: Any) -> None:
         """Change the norms in place; `ValueError` for a name that is none, or is none of tokens where tokens come."""
         given = {**dict(zip(self.options, values)), **given}
-        told = next(name for name, value in given.items() if value is not None)
+        told = next((name for name, value in given.items() if value is not None), self.options[0])
         eps: float | None = next((value for name, value in given.items() if name.endswith("eps")), None)
         norm: str | Norm | None = next((value for name, value in given.items() if name.endswith("norm")), None)
         key = norm.replace("_", "").lower() if isinstance(norm, str) else ""

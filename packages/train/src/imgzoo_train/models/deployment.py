@@ -29,7 +29,7 @@ from imgzoo_train.files.storage import StorageError, is_disk_full, replace_text
 from .deployed import Deployed, facts_of
 from .folding import fold_batch_norms, reparameterize
 from .modes import evaluating
-from .parity import checked_example, compare, example_images, named, seconds
+from .parity import checked_example, compare, example_images, named, precision_of, seconds
 
 if TYPE_CHECKING:
     from .quantizing import Pictures
@@ -123,7 +123,7 @@ def check_model(model: Any, engine: str) -> None:
             f"deploy takes a network that imgzoo.create_model has made, not {type(model).__name__}"
             + (": it is deployed already" if isinstance(model, Deployed) else "")
         )
-    dtype = next((each.dtype for each in model.parameters()), torch.float32)
+    dtype = precision_of(model)
     if dtype != torch.float32 and engine != "eager":
         raise UsageError(f"engine {engine} takes a network of float32, not of {named(dtype)}: call model.float() first")
 

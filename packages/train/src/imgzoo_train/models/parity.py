@@ -37,7 +37,7 @@ def example_images(model: Any, count: int = 4, size: Sequence[int] | None = None
 
 def checked_example(model: Any, example: Any) -> torch.Tensor:
     """Images (B, C, H, W) that the model takes, of torch or numpy; raises `UsageError` for any other."""
-    dtype = next((each.dtype for each in model.parameters()), torch.float32)
+    dtype = precision_of(model)
     chans = getattr(model, "in_chans", None) or model.pretrained_cfg["input_size"][0]
     try:
         images = torch.as_tensor(example)
@@ -50,6 +50,11 @@ def checked_example(model: Any, example: Any) -> torch.Tensor:
     if not bool(images.isfinite().all()):
         raise UsageError("the example holds values that are not finite: take images as the model gets them")
     return images
+
+
+def precision_of(model: Any) -> torch.dtype:
+    """What a model computes in."""
+    return next((each.dtype for each in model.parameters() if each.is_floating_point()), torch.float32)
 
 
 def named(dtype: torch.dtype) -> str:

@@ -16,7 +16,7 @@ from .answers import answer_of
 from .deployed import Deployed
 from .modes import evaluating
 from .opening import open_ready
-from .parity import first_output
+from .parity import first_output, precision_of
 from .sequences import asked, by_shape
 
 Row = dict[str, Any]
@@ -46,10 +46,8 @@ class Predictor:
             raise UsageError(f"a Predictor takes a model; Predictor.open({str(model)!r}) takes a name, folder or file")
         self.model: Any = model
         self.views = parse_views(tta)
-        weights = (each for each in self.model.parameters() if each.is_floating_point())
-        first = next(weights, torch.zeros(0, device="cpu"))
-        self.device = device or first.device
-        self.dtype = model.dtype if isinstance(model, Deployed) else first.dtype
+        self.device = device or next((each.device for each in self.model.parameters()), torch.device("cpu"))
+        self.dtype = model.dtype if isinstance(model, Deployed) else precision_of(model)
         self.model.to(self.device)
         if isinstance(model, Deployed) and sequence:
             raise UsageError(f"{model.name} is deployed for images of one size: leave --sequence out")
