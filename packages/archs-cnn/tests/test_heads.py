@@ -98,3 +98,12 @@ def test_repvit_merges(name):
     with torch.no_grad():
         torch.testing.assert_close(merged(x), model(x), rtol=1e-3, atol=1e-4)
     assert not any("token_mixer.conv." in key for key in merged.state_dict())
+
+
+@pytest.mark.parametrize("side", [224, 256])
+def test_the_layer_behind_vggs_map_is_a_convolution_of_any_map(side):
+    model = imgzoo.create_model("vgg11").eval()
+    x = torch.randn(1, 512, side // 32, side // 32, dtype=torch.double)
+    layer = model.pre_logits.fc1.double()
+    with torch.no_grad():
+        torch.testing.assert_close(layer(x), torch.nn.functional.conv2d(x, layer.weight, layer.bias))

@@ -14,7 +14,7 @@ from imgzoo.errors import CapabilityError, OptionError, UnknownNameError, UsageE
 from imgzoo.features import resolve_indices
 from imgzoo.groups import layer_ids
 from imgzoo.model import Checkpointed
-from imgzoo.model.image import laid_out
+from imgzoo.model.image import laid_out, plain_where_small
 
 IMAGE = torch.linspace(-1, 1, 2 * 3 * 32 * 32).reshape(2, 3, 32, 32)
 
@@ -228,6 +228,17 @@ def test_batches_that_gradients_follow_keep_their_layout(train):
     assert laid_out(x, "nhwc_eval", train) is x
     with torch.no_grad():
         assert (laid_out(x, "nhwc_eval", train) is x) is train
+
+
+def test_a_small_map_returns_to_the_plain_order():
+    """Large kernels are copied into channels-last memory in every pass, for longer than few places gain."""
+    few = torch.randn(2, 3, 31, 33).contiguous(memory_format=torch.channels_last)
+    many = torch.randn(2, 3, 32, 32).contiguous(memory_format=torch.channels_last)
+    assert plain_where_small(few) is few  # a gradient may follow
+    with torch.no_grad():
+        small = plain_where_small(few)
+        assert small.is_contiguous() and torch.equal(small, few)
+        assert plain_where_small(many) is many and plain_where_small(small) is small
 
 
 def test_numbers_of_numpy_and_torch_are_numbers(tmp_path):

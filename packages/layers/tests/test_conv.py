@@ -4,7 +4,15 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from imgzoo_layers.conv import CondConv2d, ConvNorm, Scale2d, SeparableConv, SeparableConvNormAct, create_conv
+from imgzoo_layers.conv import (
+    CondConv2d,
+    ConvNorm,
+    Pointwise2d,
+    Scale2d,
+    SeparableConv,
+    SeparableConvNormAct,
+    create_conv,
+)
 
 
 @pytest.mark.parametrize(("groups", "kernel", "stride", "padding"), [(1, 1, 1, ""), (8, 3, 2, "same"), (8, 5, 1, "")])
@@ -43,6 +51,21 @@ def test_a_separable_convolution_is_two():
     torch.testing.assert_close(conv(x), F.conv2d(inner, conv.conv_pw.weight))
     unit = SeparableConvNormAct(4, 6, act="silu").eval()
     torch.testing.assert_close(unit(x), F.silu(SeparableConv.forward(unit, x) / (1 + unit.bn.eps) ** 0.5))
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("side", [1, 3])
+def test_a_convolution_of_pooled_maps_is_a_matrix_product(side, bias):
+    conv = Pointwise2d(6, 4, bias).double()
+    x = torch.randn(2, 6, side, side, dtype=torch.double, requires_grad=True)
+    want, inputs = F.conv2d(x, conv.weight, conv.bias), [x, *conv.parameters()]
+    torch.testing.assert_close(conv(x), want)
+    for ours, plain in zip(torch.autograd.grad(conv(x).square().sum(), inputs),
+                           torch.autograd.grad(want.square().sum(), inputs), strict=True):  # fmt: skip
+        torch.testing.assert_close(ours, plain)
+    with torch.no_grad(), torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as run:
+        torch.testing.assert_close(torch.jit.script(conv)(x), conv(x))
+    assert not any("conv" in event.key for event in run.key_averages())
 
 
 @pytest.mark.parametrize("bias", [False, True])

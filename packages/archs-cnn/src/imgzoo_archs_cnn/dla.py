@@ -183,7 +183,7 @@ class DLA(ImageModel):
 
     def forward_features(self, x: Tensor) -> Tensor:  # (B, 3, H, W) -> (B, C, H/32, W/32)
         x = self.level2(self.level1(self.level0(self.base_layer(x))))
-        return self.level5(self.level4(self.level3(x)))
+        return self.level5(self._before_stage(self.level4(self.level3(x))))
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         x = F.dropout(self.global_pool(x), self.drop_rate, self.training)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from imgzoo.model import Feature, FeatureInfo, ImageModel
-from imgzoo_layers.conv import create_conv
+from imgzoo_layers.conv import Pointwise2d, create_conv
 from imgzoo_layers.drop import drop_path_of, drop_path_rates
 from imgzoo_layers.head import linear_or_none
 from imgzoo_layers.hidden_head import HiddenHead, HiddenPool
@@ -47,7 +47,7 @@ class Gate(nn.Module):
 
     def __init__(self, dim: int):
         super().__init__()
-        self.conv = nn.Conv2d(dim, dim, 1)
+        self.conv = Pointwise2d(dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
         return x * self.conv(x.mean((2, 3), keepdim=True)).sigmoid()
@@ -126,7 +126,7 @@ class Head(nn.Module):
     def __init__(self, dim: int, hidden: int, num_classes: int, pool: str, drop_rate: float, lab: bool):
         super().__init__()
         self.global_pool = HiddenPool(pool)
-        self.last_conv = nn.Sequential(nn.Conv2d(dim, hidden, 1, bias=False), nn.ReLU(), *([Affine()] if lab else []))
+        self.last_conv = nn.Sequential(Pointwise2d(dim, hidden, False), nn.ReLU(), *([Affine()] if lab else []))
         self.drop = nn.Dropout(drop_rate)
         self.fc = linear_or_none(hidden, num_classes)
 

@@ -117,7 +117,7 @@ class SENet(ImageModel):
 
     def forward_features(self, x: Tensor) -> Tensor:  # (B, 3, H, W) -> (B, C, H/32, W/32)
         x = self.pool0(self.layer0(x))
-        return self.layer4(self.layer3(self.layer2(self.layer1(x))))
+        return self.layer4(self._before_stage(self.layer3(self.layer2(self.layer1(x)))))
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         x = F.dropout(self.global_pool(x), self.drop_rate, self.training)

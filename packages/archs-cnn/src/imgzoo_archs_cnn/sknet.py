@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from imgzoo_layers.conv import Pointwise2d
 from imgzoo_layers.drop import drop_path_of
 from imgzoo_layers.gate import Gate
 from imgzoo_layers.norm import Norm
@@ -25,10 +26,10 @@ class Selection(nn.Module):
 
     def __init__(self, dim: int, hidden: int, paths: int = PATHS):
         super().__init__()
-        self.fc_reduce = nn.Conv2d(dim, hidden, 1, bias=False)
+        self.fc_reduce = Pointwise2d(dim, hidden, False)
         self.bn = nn.BatchNorm2d(hidden)
         self.act = nn.ReLU(inplace=True)
-        self.fc_select = nn.Conv2d(hidden, dim * paths, 1, bias=False)
+        self.fc_select = Pointwise2d(hidden, dim * paths, False)
 
     def forward(self, paths: Tensor) -> Tensor:
         common = paths.sum(1).mean((2, 3), keepdim=True)

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from imgzoo.model import Feature, FeatureInfo, ImageModel, Parts, repeated
 from imgzoo_layers.act import create_act
+from imgzoo_layers.conv import Pointwise2d
 from imgzoo_layers.head import ClassifierHead
 from imgzoo_layers.init import init_fan_out_
 from imgzoo_layers.norm import get_norm
@@ -21,15 +22,29 @@ class PreLogits(nn.Module):
     def __init__(self, dim_in: int, dim: int, kernel: int, drop: float, act: str):
         super().__init__()
         self.kernel = kernel
-        self.fc1 = nn.Conv2d(dim_in, dim, kernel)
+        self.fc1 = WholeConv2d(dim_in, dim, kernel)
         self.act1 = create_act(act, inplace=True)
         self.drop = nn.Dropout(drop)
-        self.fc2 = nn.Conv2d(dim, dim, 1)
+        self.fc2 = Pointwise2d(dim, dim)
         self.act2 = create_act(act, inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
         x = at_least(x, self.kernel)
         return self.act2(self.fc2(self.drop(self.act1(self.fc1(x)))))
+
+
+class WholeConv2d(nn.Conv2d):
+    """A convolution without borders, which is a matrix product where its kernel covers the map."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return over_all(x, self.weight, self.bias)
+
+
+def over_all(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """(B, C, H, W) -> (B, C', H - KH + 1, W - KW + 1)."""
+    if x.shape[2:] == weight.shape[2:]:
+        return F.linear(x.flatten(1), weight.flatten(1), bias)[:, :, None, None]
+    return F.conv2d(x, weight, bias)
 
 
 def at_least(x: Tensor, side: int) -> Tensor:
@@ -41,6 +56,7 @@ def at_least(x: Tensor, side: int) -> Tensor:
 
 
 torch.fx.wrap("at_least")
+torch.fx.wrap("over_all")
 
 
 class VGG(ImageModel):

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from imgzoo_layers.act import Act, create_act
 from imgzoo_layers.attention import LayerScale2d
-from imgzoo_layers.conv import CondConv2d, ConvNormAct, create_conv
+from imgzoo_layers.conv import CondConv2d, ConvNormAct, Pointwise2d, create_conv
 from imgzoo_layers.drop import drop_path_of
 from imgzoo_layers.gate import Gate, create_gate
 from imgzoo_layers.init import init_conv_per_group_
@@ -39,9 +39,9 @@ class SqueezeExcite(nn.Module):
     ):
         super().__init__()
         hidden = round(dim * rd_ratio) if round_limit is None else make_divisible(dim * rd_ratio, 8, None, round_limit)
-        self.conv_reduce = nn.Conv2d(dim, hidden, 1)
+        self.conv_reduce = Pointwise2d(dim, hidden)
         self.act1 = create_act(act, inplace=True)
-        self.conv_expand = nn.Conv2d(hidden, dim, 1)
+        self.conv_expand = Pointwise2d(hidden, dim)
         self.gate = create_act(gate)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from torch.nn import functional as F
 
 from imgzoo.model import Parts
 from imgzoo_layers.act import create_act
+from imgzoo_layers.conv import Pointwise2d
 from imgzoo_layers.norm_act import NormAct
 
 from .trunk import MobileTrunk
@@ -35,7 +36,7 @@ class MobileNetV3(MobileTrunk):
 
     def _add_head(self, dim: int, width: int, make_norm: NormAct, act: str, padding: str) -> None:
         self.num_features, self.head_hidden_size = dim, width
-        self.conv_head = nn.Conv2d(dim * self.global_pool.width, width, 1, bias=self._head_bias)
+        self.conv_head = Pointwise2d(dim * self.global_pool.width, width, self._head_bias)
         self.norm_head = make_norm(width) if self._head_norm else nn.Identity()
         self.act2 = nn.Identity() if self._head_norm else create_act(act, inplace=True)
 
@@ -58,5 +59,5 @@ class MobileNetV3(MobileTrunk):
         self.global_pool.set(global_pool)
         if self.global_pool.width != before and isinstance(self.conv_head, nn.Conv2d):
             old = self.conv_head
-            new = nn.Conv2d(self.num_features * self.global_pool.width, self.head_hidden_size, 1, bias=self._head_bias)
+            new = Pointwise2d(self.num_features * self.global_pool.width, self.head_hidden_size, self._head_bias)
             self.conv_head = new.to(old.weight)

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from imgzoo.model import FeatureInfo, ImageModel, Parts, Shortened
 from imgzoo.model.tables import Size, pair
-from imgzoo_layers.conv import ConvNormAct
+from imgzoo_layers.conv import ConvNormAct, Pointwise2d
 from imgzoo_layers.drop import DropPath
 from imgzoo_layers.exchange import Acts, Norms
 from imgzoo_layers.head import linear_or_none
@@ -89,7 +89,7 @@ class MobileNetV5(ImageModel):
         else:
             self.msfa = None
             self.num_features, self.global_pool = coarse, HiddenPool(pool)
-            self.conv_head, self.norm_head = nn.Conv2d(coarse, num_features, 1, bias=False), norm(num_features)
+            self.conv_head, self.norm_head = Pointwise2d(coarse, num_features, False), norm(num_features)
         self.head_hidden_size = num_features * self.global_pool.width
         self.drop = nn.Dropout(drop_rate)
         self.classifier = linear_or_none(self.head_hidden_size, num_classes)

@@ -149,4 +149,7 @@ class SwiftFormer(Distilled, ImageModel):
                     nn.init.zeros_(module.bias)
 
     def forward_features(self, x: Tensor) -> Tensor:  # (B, 3, H, W) -> (B, C, H/32, W/32)
-        return self.norm(self.stages(self.stem(x)))
+        x = self.stem(x)
+        for stage in self.stages:
+            x = stage(self._before_stage(x))
+        return self.norm(x)

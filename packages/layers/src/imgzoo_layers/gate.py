@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from .act import Act, create_act
 from .bat import BatNonLocal
+from .conv import Pointwise2d
 from .non_local import NonLocal
 from .norm import LayerNorm2d
 from .place_gate import (
@@ -41,10 +42,10 @@ class SqueezeExcite(nn.Module):
     ):
         super().__init__()
         hidden = rd_channels or make_divisible(dim * rd_ratio, rd_divisor, round_limit=0.0)
-        self.fc1 = nn.Conv2d(dim, hidden, 1, bias=bias)
+        self.fc1 = Pointwise2d(dim, hidden, bias)
         self.bn = norm(hidden) if norm else nn.Identity()
         self.act = create_act(act, inplace=True)
-        self.fc2 = nn.Conv2d(hidden, dim, 1, bias=bias)
+        self.fc2 = Pointwise2d(hidden, dim, bias)
         self.gate = create_act(gate)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -56,7 +57,7 @@ class EffectiveSqueezeExcite(nn.Module):
 
     def __init__(self, dim: int, gate: Act = "hard_sigmoid"):
         super().__init__()
-        self.fc = nn.Conv2d(dim, dim, 1)
+        self.fc = Pointwise2d(dim, dim)
         self.gate = create_act(gate)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -151,10 +152,10 @@ class ContextMlp(nn.Module):
 
     def __init__(self, dim: int, hidden: int, act: Act):
         super().__init__()
-        self.fc1 = nn.Conv2d(dim, hidden, 1)
+        self.fc1 = Pointwise2d(dim, hidden)
         self.norm = LayerNorm2d(hidden)
         self.act = create_act(act)
-        self.fc2 = nn.Conv2d(hidden, dim, 1)
+        self.fc2 = Pointwise2d(hidden, dim)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.fc2(self.act(self.norm(self.fc1(x))))

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from .act import Act, create_act
+from .conv import Pointwise2d
 from .head import linear_or_none
 from .pool import GlobalPool
 
@@ -55,7 +56,7 @@ class ConvHead(HiddenHead):
                   bias: bool = True) -> None:  # fmt: skip
         self.num_features, self.head_hidden_size = dim, hidden
         self.global_pool = HiddenPool(pool)
-        self.conv_head = nn.Conv2d(dim, hidden, 1, bias=bias)
+        self.conv_head = Pointwise2d(dim, hidden, bias)
         self.act2 = create_act(act, inplace=True)
         self.head_drop = nn.Dropout(drop_rate)
         self.classifier = linear_or_none(hidden, num_classes)

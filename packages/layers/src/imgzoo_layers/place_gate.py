@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .act import Act, create_act
-from .conv import ConvNormAct
+from .conv import ConvNormAct, Pointwise2d
 from .norm import GroupNorm1
 from .util import make_divisible
 
@@ -26,9 +26,9 @@ class Cbam(nn.Module):
         hidden = rd_channels or make_divisible(dim * rd_ratio, rd_divisor, round_limit=0.0)
         self.light = light
         self.channel = nn.Module()
-        self.channel.fc1 = nn.Conv2d(dim, hidden, 1, bias=bias)
+        self.channel.fc1 = Pointwise2d(dim, hidden, bias)
         self.channel.act = create_act(act, inplace=True)
-        self.channel.fc2 = nn.Conv2d(hidden, dim, 1, bias=bias)
+        self.channel.fc2 = Pointwise2d(hidden, dim, bias)
         self.spatial = nn.Module()
         self.spatial.conv = ConvNormAct(1 if light else 2, 1, kernel, apply_act=False)
         self.gate = create_act(gate)
@@ -163,9 +163,9 @@ class GatherExcite(nn.Module):
         self.mlp = nn.Sequential()
         if mlp:
             hidden = rd_channels or make_divisible(dim * rd_ratio, rd_divisor, round_limit=0.0)
-            self.mlp.add_module("fc1", nn.Conv2d(dim, hidden, 1))
+            self.mlp.add_module("fc1", Pointwise2d(dim, hidden))
             self.mlp.add_module("act", create_act(act, inplace=True))
-            self.mlp.add_module("fc2", nn.Conv2d(hidden, dim, 1))
+            self.mlp.add_module("fc2", Pointwise2d(hidden, dim))
         self.gate = create_act(gate)
 
     def gathered(self, x: Tensor) -> Tensor:

@@ -91,6 +91,10 @@ class ImageModel(Leveled):
             x = laid_out(x, self.layout, self.training, self.layout_from)
             return packed(self.forward_head(self.forward_features(x)))
 
+    def _before_stage(self, x: Tensor) -> Tensor:
+        """What a family of large kernels passes to its later stages; the same values."""
+        return plain_where_small(x)
+
     # training helpers
 
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
@@ -125,6 +129,20 @@ def laid_out(x: Tensor, layout: str, training: bool, least: int = 2) -> Tensor:
         return x.contiguous(memory_format=torch.channels_last)
 
 
+def plain_where_small(x: Tensor, places: int = 2048) -> Tensor:
+    """A map of few places (B x H x W) back in ordinary memory, while no gradient is recorded on the CPU.
+
+    The kernels of late stages are large, and for channels-last torch copies each in every pass, which takes longer
+    than a small map gains.
+    """
+    if torch.jit.is_scripting():
+        return x
+    else:
+        if torch.compiler.is_compiling() or torch.jit.is_tracing() or torch.is_grad_enabled() or not x.is_cpu:
+            return x
+        return x.contiguous() if x.numel() < places * x.shape[1] else x
+
+
 def packed(x: Tensor) -> Tensor:
     """A dense result (B, C, H, W) in ordinary memory order, so that callers may `view` it; others as they are."""
     if torch.jit.is_scripting():
@@ -135,3 +153,4 @@ def packed(x: Tensor) -> Tensor:
 
 torch.fx.wrap("laid_out")
 torch.fx.wrap("packed")
+torch.fx.wrap("plain_where_small")
