@@ -114,6 +114,18 @@ def test_layers_give_the_same_numbers(row):
     on_shared_weights(mine, other, x)
 
 
+@pytest.mark.parametrize("row", LAYERS, ids=lambda row: f"{row[0]}-{'-'.join(row[2])}")
+def test_layers_that_script_there_script_here(row):
+    name, args, options, x = row
+    mine, other = (layer(*args, **options).eval() for layer in both("layers", name))
+    try:
+        torch.jit.script(other)
+    except RuntimeError:
+        pytest.skip("it does not script there")
+    with torch.no_grad():
+        same_tensors(torch.jit.script(mine)(x), mine(x), 5e-5)
+
+
 def test_forms_that_carry_no_weights():
     table = torch.randn(16, 3)
     for options in ((), ("bilinear", False)):

@@ -28,6 +28,37 @@ def test_what_scripts_natively_scripts_here(name):
         torch.testing.assert_close(torch.jit.script(model)(x), model(x))
 
 
+TOKENS, MAP = torch.randn(2, 16, 24), torch.randn(2, 24, 8, 8)
+LAYERS = [
+    ("AttentionPoolLatent", dict(num_heads=4), TOKENS), ("AttentionRope", dict(num_heads=4), TOKENS),
+    ("AttentionRope", dict(num_heads=4, qkv_fused=False), TOKENS), ("DiffAttention", dict(num_heads=4), TOKENS),
+    ("Attention", dict(num_heads=4, gated=True), TOKENS), ("LayerNormAct", {}, TOKENS), ("RmsNormAct", {}, TOKENS),
+    ("LayerNormActFp32", {}, TOKENS), ("LayerNormAct2dFp32", {}, MAP), ("RmsNormActFp32", {}, TOKENS),
+    ("RmsNormAct2dFp32", {}, MAP), ("RmsNorm2dFp32", {}, MAP), ("SimpleNorm2dFp32", {}, MAP),
+    ("FrozenBatchNormAct2d", {}, MAP), ("FilterResponseNormAct2d", {}, MAP), ("Attention2d", dict(num_heads=4), MAP),
+    ("MultiQueryAttentionV2", {}, MAP), ("BlurPool2d", {}, MAP),
+    *((gate, dict(add_maxpool=wide), MAP) for gate in ("SqueezeExcite", "EffectiveSqueezeExcite")
+      for wide in (False, True)),
+    *(("ClassifierHead", dict(num_classes=5, use_conv=conv), MAP) for conv in (False, True)),
+]  # fmt: skip
+BARE = [
+    *(("SelectAdaptivePool2d", dict(pool_type=kind, output_size=size), MAP)
+      for kind in ("avg", "max", "avgmax", "catavgmax", "") for size in (1, 2)),
+    *((bias, dict(window_size=4, num_heads=3), torch.randn(2, 3, 16, 16))
+      for bias in ("RelPosBias", "RelPosBiasTf", "RelPosMlp")),
+]  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("row", [*LAYERS, *BARE], ids=lambda row: "-".join(map(str, (row[0], *row[1].values()))))
+def test_layers_of_a_callers_own_network_script(row):
+    name, options, x = row
+    widths = () if row in BARE else (24,)
+    layer = getattr(layers, name)(*widths, **options).eval()
+    with torch.no_grad():
+        torch.testing.assert_close(torch.jit.script(layer)(x), layer(x))
+
+
 def upright(x):
     return x if x.sum() > 0 else -x
 

@@ -129,9 +129,12 @@ class FilterResponseNorm2d(nn.Module):
         self.bias = nn.Parameter(torch.zeros(dim))
         self.tau = nn.Parameter(torch.zeros(dim)) if apply_act else None
 
-    def forward(self, x: Tensor) -> Tensor:
+    def normed(self, x: Tensor) -> Tensor:
         x = x * torch.rsqrt(x.square().mean((2, 3), keepdim=True) + self.eps)
-        x = x * self.weight[:, None, None] + self.bias[:, None, None]
+        return x * self.weight[:, None, None] + self.bias[:, None, None]
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.normed(x)
         return x if self.tau is None else torch.maximum(x, self.tau[:, None, None])
 
 
@@ -143,7 +146,7 @@ class FilterResponseNormAct2d(FilterResponseNorm2d):
         self.act = create_act(act if apply_act else None, inplace)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.act(super().forward(x))
+        return self.act(self.normed(x))
 
 
 NORM_ACT: dict[str, NormAct] = {

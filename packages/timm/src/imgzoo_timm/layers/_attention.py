@@ -13,7 +13,7 @@ from imgzoo_layers import attention_pool, rotary, rotary_attention
 from imgzoo_layers.init import trunc_normal_tf_
 from imgzoo_layers.position import resize_grid
 
-from ._base import adapter, placed, two
+from ._base import adapter, placed, renamed, two
 from ._helpers import to_2tuple
 from ._mlp import Mlp
 from ._norm import LayerNorm
@@ -88,12 +88,8 @@ class Attention(OfHeads, native.Attention):
         q, k, v = self.qkv(x).unflatten(2, (3, self.num_heads, self.head_dim)).permute(2, 0, 3, 1, 4).unbind(0)
         y = self.attend(self.q_norm(q), self.k_norm(k), v, bias).transpose(1, 2).flatten(2)
         if self.gated:
-            y = self.let_through(x, y)
+            y = y * self.gate(x).sigmoid()  # type: ignore[misc]
         return self.proj_drop(self.proj(self.norm(y)))
-
-    @torch.jit.unused
-    def let_through(self, x: Tensor, y: Tensor) -> Tensor:
-        return y * self.gate(x).sigmoid()  # type: ignore[misc]
 
 
 @adapter
@@ -158,8 +154,10 @@ class AttentionPoolLatent(attention_pool.AttentionPoolLatent):
     def latent_dim(self) -> int:
         return self.latent.shape[2]
 
+    pooled = renamed(attention_pool.AttentionPoolLatent.forward, "pooled")
+
     def forward(self, x: Tensor, attn_mask: Tensor | None = None) -> Tensor:
-        return super().forward(x, attn_mask)
+        return self.pooled(x, attn_mask)
 
 
 @placed
@@ -189,15 +187,17 @@ class DiffAttention(native.DiffAttention):
         super().__init__(dim, num_heads, qkv_bias, qk_norm, scale_norm, proj_bias, attn_drop, proj_drop,
                          norm_layer or nn.Identity, depth)  # fmt: skip
 
+    biased = renamed(native.DiffAttention.forward, "biased")
+
     def forward(self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False) -> Tensor:
-        return super().forward(x, self_attn_bias(x, attn_mask, is_causal, self.fused_attn))
+        return self.biased(x, self_attn_bias(x, attn_mask, is_causal, self.fused_attn))
 
 
 @placed
 class AttentionRope(OfHeads, rotary_attention.RotaryAttention):
     """Attention whose queries and keys a table turns; `q_proj`, `k_proj`, `v_proj` where they are not fused."""
 
-    form: Any
+    __constants__: ClassVar[list[str]] = ["qkv_fused"]
     key_bias = True
 
     def __init__(self, dim: int, num_heads: int = 8, dim_out: int | None = None, qkv_bias: bool = True,
@@ -211,7 +211,7 @@ class AttentionRope(OfHeads, rotary_attention.RotaryAttention):
             raise ValueError("turned attention has no gate here: see imgzoo_layers.rotary_attention")
         if qkv_fused and num_kv_heads not in (None, num_heads):
             raise ValueError("keys of fewer heads have layers of their own: give qkv_fused=False")
-        self.__dict__["form"] = rotary_attention.RotaryAttention if qkv_fused else rotary_attention.SplitRotaryAttention
+        self.qkv_fused = qkv_fused
         super().__init__(dim, num_heads, num_kv_heads, qkv_bias, qk_norm, scale_norm, proj_bias, attn_drop, proj_drop,
                          norm_layer or nn.Identity, num_prefix_tokens, rotate_half, attn_head_dim)  # fmt: skip
         self.rotate_half, self.num_kv_heads = rotate_half, self.kv_heads
@@ -219,14 +219,19 @@ class AttentionRope(OfHeads, rotary_attention.RotaryAttention):
             self.proj = nn.Linear(self.num_heads * self.head_dim, dim_out, bias=proj_bias)  # type: ignore[arg-type]
 
     def make_projections(self, dim: int, inner: int, inner_kv: int, bias: bool) -> None:
-        self.form.make_projections(self, dim, inner, inner_kv, bias)
+        form = rotary_attention.RotaryAttention if self.qkv_fused else rotary_attention.SplitRotaryAttention
+        form.make_projections(self, dim, inner, inner_kv, bias)  # type: ignore[arg-type]
+
+    joint = renamed(rotary_attention.RotaryAttention.project, "joint")
+    apart = renamed(rotary_attention.SplitRotaryAttention.project, "apart")
+    turned = renamed(rotary_attention.RotaryAttention.forward, "turned")
 
     def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        return self.form.project(self, x)
+        return self.joint(x) if self.qkv_fused else self.apart(x)
 
     def forward(self, x: Tensor, rope: Tensor | None = None, attn_mask: Tensor | None = None,
                 is_causal: bool = False) -> Tensor:  # fmt: skip
-        return super().forward(x, rope, self_attn_bias(x, attn_mask, is_causal, True))
+        return self.turned(x, rope, self_attn_bias(x, attn_mask, is_causal, True))
 
 
 class MapPool(nn.Module):

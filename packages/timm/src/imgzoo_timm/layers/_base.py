@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from types import FunctionType
 from typing import Any, TypeVar
 
 import torch
@@ -76,6 +77,13 @@ def natively(module: nn.Module) -> nn.Module:
     }
     copy.__dict__.pop("adopted_from", None)
     return copy
+
+
+def renamed(method: Callable[..., Any], name: str) -> Callable[..., Any]:
+    """A method of a base under a name of its own, for a class that replaces it: TorchScript knows no `super()`."""
+    same: Any = FunctionType(method.__code__, method.__globals__, name, method.__defaults__, method.__closure__)
+    same.__kwdefaults__, same.__annotations__ = method.__kwdefaults__, method.__annotations__
+    return same
 
 
 def two(value: Any) -> tuple[Any, Any]:

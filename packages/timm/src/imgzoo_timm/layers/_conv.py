@@ -122,8 +122,13 @@ class BlurPool2d(pool.BlurPool2d):
         super().__init__(channels, filt_size, stride, pad_mode)
         self.to(device=device, dtype=dtype)
 
-    channels = property(lambda self: self.dim)
-    filt_size = property(lambda self: self.filter_size)
+    @property
+    def channels(self) -> int:
+        return self.dim
+
+    @property
+    def filt_size(self) -> int:
+        return self.filter_size
 
 
 @adapter

@@ -12,7 +12,7 @@ from imgzoo_layers import gate as native
 from imgzoo_layers.util import make_divisible
 
 from ._act import create_act_layer, get_act_layer
-from ._base import adapter, made, placed
+from ._base import adapter, made, placed, renamed
 from ._helpers import to_2tuple
 
 
@@ -29,9 +29,11 @@ class SqueezeExcite(native.SqueezeExcite):
         self.act = create_act_layer(act_layer, inplace=True) or nn.Identity()
         self.gate = create_act_layer(gate_layer) or nn.Identity()
 
+    by_mean = renamed(native.SqueezeExcite.forward, "by_mean")
+
     def forward(self, x: Tensor) -> Tensor:
         if not getattr(self, "add_maxpool", False):
-            return super().forward(x)
+            return self.by_mean(x)
         y = 0.5 * x.mean((2, 3), keepdim=True) + 0.5 * x.amax((2, 3), keepdim=True)
         return x * self.gate(self.fc2(self.act(self.bn(self.fc1(y)))))
 
@@ -48,9 +50,11 @@ class EffectiveSqueezeExcite(native.EffectiveSqueezeExcite):
         self.gate = create_act_layer(gate_layer) or nn.Identity()
         self.to(device=device, dtype=dtype)
 
+    by_mean = renamed(native.EffectiveSqueezeExcite.forward, "by_mean")
+
     def forward(self, x: Tensor) -> Tensor:
         if not getattr(self, "add_maxpool", False):
-            return super().forward(x)
+            return self.by_mean(x)
         y = 0.5 * x.mean((2, 3), keepdim=True) + 0.5 * x.amax((2, 3), keepdim=True)
         return x * self.gate(self.fc(y))
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from imgzoo_layers import learned_pool, map_attention
 
-from ._base import adapter, placed
+from ._base import adapter, placed, renamed
 from ._helpers import to_2tuple
 
 
@@ -20,8 +20,10 @@ class Attention2d(map_attention.Attention2d):
                  proj_drop: float = 0.0):  # fmt: skip
         super().__init__(dim, dim_out, num_heads, bias, expand_first, head_first, attn_drop, proj_drop)
 
+    masked = renamed(map_attention.Attention2d.forward, "masked")
+
     def forward(self, x: Tensor, attn_mask: Tensor | None = None) -> Tensor:
-        return super().forward(x, attn_mask)
+        return self.masked(x, attn_mask)
 
 
 @adapter
@@ -31,8 +33,10 @@ class MultiQueryAttentionV2(map_attention.MultiQueryAttention):
                  value_dim: int = 64, attn_drop: float = 0.0, proj_drop: float = 0.0):  # fmt: skip
         super().__init__(dim, dim_out, num_heads, key_dim, value_dim, attn_drop, proj_drop)
 
+    asked = renamed(map_attention.MultiQueryAttention.forward, "asked")
+
     def forward(self, x: Tensor, m: Tensor | None = None) -> Tensor:
-        return super().forward(x, m)
+        return self.asked(x, m)
 
 
 @adapter

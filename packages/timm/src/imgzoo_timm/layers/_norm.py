@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from imgzoo_layers import norm as native
 from imgzoo_layers import norm_act
 
 from ._act import get_act_layer
-from ._base import adapter, placed
+from ._base import adapter, placed, renamed
 
 Kwargs = dict[str, Any] | None
 
@@ -187,5 +187,7 @@ class FrozenBatchNormAct2d(native.FrozenBatchNorm2d):
         super().__init__(num_features, eps)
         _acting(self, apply_act, act_layer, act_kwargs, inplace, drop_layer)
 
-    def forward(self, x: Any) -> Any:
-        return self.act(super().forward(x))  # type: ignore[operator]
+    normed = renamed(native.FrozenBatchNorm2d.forward, "normed")
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.act(self.normed(x))  # type: ignore[operator]

@@ -11,7 +11,7 @@ from imgzoo_layers import evo_norm, evo_norm_batch, fast_norm
 from imgzoo_layers import norm_act as native
 
 from ._act import create_act_layer, get_act_layer
-from ._base import placed
+from ._base import placed, renamed
 from ._norm import Kwargs, LayerNorm, LayerNorm2d, LayerNormFp32, RmsNorm, SimpleNorm, _acting
 
 
@@ -32,8 +32,10 @@ class RmsNormFp32(RmsNorm):
 
 
 class RmsNorm2dFp32(RmsNormFp32):
+    last = renamed(RmsNormFp32.forward, "last")
+
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        return self.last(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
 class SimpleNormFp32(SimpleNorm):
@@ -44,8 +46,10 @@ class SimpleNormFp32(SimpleNorm):
 
 
 class SimpleNorm2dFp32(SimpleNormFp32):
+    last = renamed(SimpleNormFp32.forward, "last")
+
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        return self.last(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
 class LayerNormAct(LayerNorm):
@@ -55,13 +59,14 @@ class LayerNormAct(LayerNorm):
         super().__init__(normalization_shape, eps, affine, **kwargs)
         _acting(self, apply_act, act_layer, act_kwargs, inplace, drop_layer)
 
+    normed = renamed(LayerNorm.forward, "normed")
+
     def forward(self, x: Tensor) -> Tensor:
-        return self.act(super().forward(x))  # type: ignore[operator]
+        return self.act(self.normed(x))  # type: ignore[operator]
 
 
 class LayerNormActFp32(LayerNormAct):
-    def forward(self, x: Tensor) -> Tensor:
-        return self.act(LayerNormFp32.forward(self, x))  # type: ignore[operator,arg-type]
+    normed = renamed(LayerNormFp32.forward, "normed")
 
 
 class LayerNormAct2dFp32(LayerNorm2dFp32):
@@ -71,8 +76,10 @@ class LayerNormAct2dFp32(LayerNorm2dFp32):
         super().__init__(num_channels, eps, affine, **kwargs)
         _acting(self, apply_act, act_layer, act_kwargs, inplace, drop_layer)
 
+    normed = renamed(LayerNorm2dFp32.forward, "normed")
+
     def forward(self, x: Tensor) -> Tensor:
-        return self.act(super().forward(x))  # type: ignore[operator]
+        return self.act(self.normed(x))  # type: ignore[operator]
 
 
 class RmsNormAct(RmsNorm):
@@ -82,21 +89,19 @@ class RmsNormAct(RmsNorm):
         super().__init__(num_channels, eps, affine, **kwargs)
         _acting(self, apply_act, act_layer, act_kwargs, inplace, drop_layer)
 
-    def normed(self, x: Tensor) -> Tensor:
-        return RmsNorm.forward(self, x)
+    normed = renamed(RmsNorm.forward, "normed")
 
     def forward(self, x: Tensor) -> Tensor:
         return self.act(self.normed(x))  # type: ignore[operator]
 
 
 class RmsNormActFp32(RmsNormAct):
-    def normed(self, x: Tensor) -> Tensor:
-        return RmsNormFp32.forward(self, x)  # type: ignore[arg-type]
+    normed = renamed(RmsNormFp32.forward, "normed")
 
 
 class RmsNormAct2dFp32(RmsNormActFp32):
-    def normed(self, x: Tensor) -> Tensor:
-        return super().normed(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+    last = renamed(RmsNormFp32.forward, "last")
+    normed = renamed(RmsNorm2dFp32.forward, "normed")
 
 
 @placed

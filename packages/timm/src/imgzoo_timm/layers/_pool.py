@@ -13,7 +13,7 @@ from imgzoo_layers import head as native
 from imgzoo_layers.pool import GlobalPool
 
 from ._act import create_act_layer
-from ._base import adapter, placed
+from ._base import adapter, placed, renamed
 from ._helpers import to_2tuple
 from ._norm_names import get_norm_layer
 
@@ -22,16 +22,19 @@ def adaptive_avgmax_pool2d(x: Tensor, output_size: Any = 1) -> Tensor:
     return 0.5 * (F.adaptive_avg_pool2d(x, output_size) + F.adaptive_max_pool2d(x, output_size))
 
 
+def pool_to(x: Tensor, kind: str, size: tuple[int, int]) -> Tensor:
+    if kind == "avg":
+        return F.adaptive_avg_pool2d(x, size)
+    if kind == "max":
+        return F.adaptive_max_pool2d(x, size)
+    average, most = F.adaptive_avg_pool2d(x, size), F.adaptive_max_pool2d(x, size)
+    return 0.5 * (average + most) if kind == "avgmax" else torch.cat([average, most], 1)
+
+
 def select_adaptive_pool2d(x: Tensor, pool_type: str = "avg", output_size: Any = 1) -> Tensor:
-    if pool_type == "avg":
-        return F.adaptive_avg_pool2d(x, output_size)
-    if pool_type == "avgmax":
-        return adaptive_avgmax_pool2d(x, output_size)
-    if pool_type == "max":
-        return F.adaptive_max_pool2d(x, output_size)
-    if pool_type == "catavgmax":
-        return torch.cat([F.adaptive_avg_pool2d(x, output_size), F.adaptive_max_pool2d(x, output_size)], 1)
-    raise ValueError(f"pool_type is avg, max, avgmax or catavgmax, not {pool_type!r}")
+    if pool_type not in ("avg", "max", "avgmax", "catavgmax"):
+        raise ValueError(f"pool_type is avg, max, avgmax or catavgmax, not {pool_type!r}")
+    return pool_to(x, pool_type, to_2tuple(output_size))
 
 
 class AdaptiveAvgMaxPool2d(nn.Module):
@@ -48,7 +51,7 @@ class SelectAdaptivePool2d(GlobalPool):
     """By mean, maximum or both, to `output_size`; with `flatten` without the places."""
 
     __jit_unused_properties__: ClassVar[list[str]] = ["pool_type"]
-    output_size: tuple[int, int] = (1, 1)
+    output_size = (1, 1)
     flat = True
 
     def __init__(self, output_size: Any = 1, pool_type: str = "fast", flatten: bool = False,
@@ -76,13 +79,15 @@ class SelectAdaptivePool2d(GlobalPool):
     def feat_mult(self) -> int:
         return self.width
 
+    pooled = renamed(GlobalPool.forward, "pooled")
+
     def forward(self, x: Tensor) -> Tensor:
         if self.kind == "":
             return x
         if self.output_size != (1, 1):
-            x = select_adaptive_pool2d(x, self.kind, self.output_size)
+            x = pool_to(x, self.kind, self.output_size)
             return x.flatten(1) if self.flat else x
-        pooled = super().forward(x)
+        pooled = self.pooled(x)
         if self.flat:
             return pooled
         return pooled[:, :, None, None] if self.dims == (2, 3) else pooled[:, None, None, :]
@@ -157,11 +162,15 @@ class ClassifierHead(native.ClassifierHead):
         self.global_pool.train(self.training)
         self.fc = fitted(self, self.fc, like, device, dtype)
 
+    flat = renamed(native.ClassifierHead.forward, "flat")
+
     def forward(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         if not getattr(self, "use_conv", False):
-            return super().forward(x, pre_logits)
+            return self.flat(x, pre_logits)
         x = self.drop(self.global_pool(x))
-        return x.flatten(1) if pre_logits else self.fc(x).flatten(1) if self.global_pool.kind else self.fc(x)
+        if pre_logits:
+            return x.flatten(1)
+        return self.fc(x).flatten(1) if self.global_pool.kind else self.fc(x)
 
 
 @adapter

@@ -13,6 +13,7 @@ from imgzoo_layers import rel_pos
 from imgzoo_layers.tables import BiasTable
 from imgzoo_layers.window import relative_index
 
+from ._base import renamed
 from ._helpers import to_2tuple
 from ._rotary import freq_bands
 
@@ -95,8 +96,7 @@ class RelPosBias(rel_pos.RelPosBias):
     def window_size(self) -> tuple[int, int]:
         return self.window
 
-    def get_bias(self) -> Tensor:
-        return super().forward()
+    get_bias = renamed(rel_pos.RelPosBias.forward, "get_bias")
 
     def forward(self, attn: Tensor, shared_rel_pos: Tensor | None = None) -> Tensor:
         return attn + self.get_bias()
@@ -112,8 +112,10 @@ class RelPosBiasTf(rel_pos.RelPosBiasTf):
         super().__init__(to_2tuple(window_size), num_heads)
         self.to(device=device, dtype=dtype)
 
+    batched = renamed(rel_pos.RelPosBiasTf.forward, "batched")
+
     def get_bias(self) -> Tensor:
-        return super().forward()[0]
+        return self.batched()[0]
 
     def forward(self, attn: Tensor, shared_rel_pos: Tensor | None = None) -> Tensor:
         return attn + self.get_bias()
@@ -130,8 +132,7 @@ class RelPosMlp(rel_pos.RelPosMlp):
         super().__init__(to_2tuple(window_size), num_heads, hidden_dim)
         self.to(device=device, dtype=dtype)
 
-    def get_bias(self) -> Tensor:
-        return super().forward()
+    get_bias = renamed(rel_pos.RelPosMlp.forward, "get_bias")
 
     def forward(self, attn: Tensor, shared_rel_pos: Tensor | None = None) -> Tensor:
         return attn + self.get_bias()

@@ -13,7 +13,7 @@ from imgzoo_archs_transformer import vision_transformer as native
 from imgzoo_layers import transformer
 from imgzoo_layers.drop import drop_path_rates
 from imgzoo_timm.layers._attention import Attention, DiffAttention, LayerScale
-from imgzoo_timm.layers._base import adapter, placed
+from imgzoo_timm.layers._base import adapter, placed, renamed
 from imgzoo_timm.layers._drop import DropPath
 from imgzoo_timm.layers._mlp import Mlp
 from imgzoo_timm.layers._norm import LayerNorm
@@ -79,9 +79,11 @@ class ResPostBlock(native.ResPostBlock):
         for name in ("drop_path1", "drop_path2"):
             setattr(self, name, DropPath(drop_path) if drop_path > 0.0 else nn.Identity())
 
+    unmasked = renamed(native.ResPostBlock.forward, "unmasked")
+
     def forward(self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False) -> Tensor:
         if attn_mask is None and not is_causal:
-            return super().forward(x)
+            return self.unmasked(x)
         x = x + self.drop_path1(self.norm1(self.attn(x, attn_mask=attn_mask, is_causal=is_causal)))
         return x + self.drop_path2(self.norm2(self.mlp(x)))
 
