@@ -94,6 +94,21 @@ def test_multi_label_targets_are_mixed_too():
     assert Mixer(3, 1.0).targets(targets, mix).tolist() == [[0.75, 0.75, 0.25], [0.25, 0.25, 0.75]]
 
 
+def test_vectors_are_smoothed_too():
+    mix = Mix(np.array([0.75, 0.75]), np.zeros((2, 4), np.int64))
+    shares = torch.tensor([[0.6, 0.4, 0.0], [0.0, 0.0, 1.0]])
+    mixed = Mixer(3, 1.0, smoothing=0.3).targets(shares, mix)
+    torch.testing.assert_close(mixed, torch.tensor([[0.45, 0.3, 0.25], [0.15, 0.1, 0.75]]) * 0.7 + 0.1)
+    answers = torch.tensor([[1, 1, 0], [0, 0, 1]])  # towards one half
+    mixed = Mixer(3, 1.0, smoothing=0.2, multi_label=True).targets(answers, mix)
+    torch.testing.assert_close(mixed, torch.tensor([[0.75, 0.75, 0.25], [0.25, 0.25, 0.75]]) * 0.8 + 0.1)
+    numbers = torch.arange(3)[:2]
+    same = (Mixer(3, 1.0, smoothing=0.3, multi_label=several).targets(numbers, mix) for several in (False, True))
+    torch.testing.assert_close(*same)
+    with pytest.raises(UsageError, match="leave smoothing out"):
+        Mixer(1, 1.0, smoothing=0.1).targets(torch.tensor([0.5, 2.0]), mix)
+
+
 def test_wrong_options():
     with pytest.raises(UsageError, match="batch, pair or elem"):
         Mixer(3, mode="half")

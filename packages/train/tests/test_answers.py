@@ -196,6 +196,19 @@ def test_the_validation_data_of_a_run(tmp_path, folders, data, task, variant):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("task", ["classification", "multilabel"])
+def test_mixed_targets_are_smoothed_as_the_loss_smooths_them(tmp_path, data, task):
+    data(task, "same")
+    settings = {"model.name": "test_resnet", "data.source": "pictures:", "data.batch_size": 16, "data.input_size": 16,
+                "data.mixup": 0.2, "data.mix_prob": 0.0, "loss.task": task, "loss.smoothing": 0.2,
+                "run.device": "cpu"}  # fmt: skip
+    parts = planning.Parts(Config().merged(nested(settings), "test"))
+    batch = next(iter(parts.loaders.train))
+    lowest, highest = (0.05, 0.85) if task == "classification" else (0.1, 0.9)
+    assert batch.targets.shape == (16, 4)
+    torch.testing.assert_close(batch.targets.unique(), torch.tensor([lowest, highest]))
+
+
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("task", TASKS)
 def test_a_teacher_lines_up_with_its_student(tmp_path, folders, data, task, variant):

@@ -117,6 +117,7 @@ def test_no_number_of_any_command_may_be_none(value):
         (["--auto-augment", "rand-m9-p3"], "p is a number from 0 to 1"),
         (["--sched", "cosin"], "there is no scheduler 'cosin'"),
         (["--task", "regression", "--loss", "mse", "--smoothing", "0.1"], "the loss mse knows no --smoothing"),
+        (["--task", "regression", "--mixup", "0.2", "--smoothing", "0.1"], "the loss mse knows no --smoothing"),
         (["--loss", "zlpr", "--class-weights", "balanced"], "the loss zlpr knows no --class-weights"),
         (["--interpolation", "foo"], "interpolation 'foo' is unknown"),
         (["--set", "loss.options.nothing=1"], "loss 'cross-entropy' takes no option nothing"),

@@ -36,7 +36,8 @@ class Mixer:
 
     `mode`: one draw a `batch`, a `pair`, or an `elem`. `cutmix_minmax` draws the box sides as shares in that range
     instead of from the Beta law. `correct_lam` sets lambda to the area left after clipping the box. From `off_epoch`
-    on nothing is mixed.
+    on nothing is mixed. `smoothing` is the share of labels that is spread over all classes; with `multi_label`, for
+    vectors of yes and no, it moves each answer towards one half.
     """
 
     num_classes: int
@@ -49,6 +50,7 @@ class Mixer:
     correct_lam: bool = True
     smoothing: float = 0.0
     off_epoch: int = 0
+    multi_label: bool = False
 
     def __post_init__(self) -> None:
         if self.mode not in ("batch", "pair", "elem"):
@@ -137,15 +139,19 @@ class Mixer:
         return images
 
     def targets(self, targets: torch.Tensor, mix: Mix) -> torch.Tensor:
-        """(B,) class numbers, (B,) numbers to predict, or (B, num_classes) vectors -> (B, num_classes) float32 mixed as
-        the images are.
+        """(B,) class numbers, (B,) numbers to predict, or (B, num_classes) vectors -> (B, num_classes) float32, smooth
+        and mixed as the images are; raises `UsageError` where numbers to predict should be smoothed.
         """
+        off = self.smoothing / self.num_classes
         if targets.dim() == 1 and not targets.is_floating_point():
-            off = self.smoothing / self.num_classes
             dense = torch.full((len(targets), self.num_classes), off, device=targets.device)
             dense.scatter_(1, targets.view(-1, 1), 1 - self.smoothing + off)
         else:
+            if self.smoothing and targets.dim() == 1:
+                raise UsageError("numbers to predict have no labels to smooth: leave smoothing out")
             dense = targets.float().view(len(targets), -1)
+            if self.smoothing:
+                dense = dense * (1 - self.smoothing) + (self.smoothing / 2 if self.multi_label else off)
         pairs = 2 * (len(dense) // 2)
         if not pairs or (mix.lam == 1).all():
             return dense

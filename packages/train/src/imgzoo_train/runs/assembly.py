@@ -30,6 +30,8 @@ from imgzoo_train.ranks.world import World
 from imgzoo_train.techniques.averages import Average
 from imgzoo_train.techniques.precision import create_precision
 
+from .checks import mixing_smooths
+
 
 @dataclass
 class Sources:
@@ -232,7 +234,8 @@ def build_loaders(
             part.mixup,
             part.cutmix,
             prob=part.mix_prob,
-            smoothing=config.loss.smoothing,
+            smoothing=config.loss.smoothing if mixing_smooths(config) else 0.0,
+            multi_label=config.loss.task == "multilabel",
             off_epoch=part.mix_off_epoch or 0,
         )
     patch = patch_of(model) if part.sequence else 0
@@ -359,7 +362,7 @@ def build_loss(config: Config, sources: Sources, state: State) -> LossFn:
     part = config.loss
     name = part.name or DEFAULT_LOSS[part.task]
     options = dict(part.options)
-    if part.smoothing and not (config.data.mixup or config.data.cutmix):
+    if part.smoothing and not mixing_smooths(config):
         options.setdefault("smoothing", part.smoothing)
     taken, _ = parameters_of(registry("losses").resolve(name).load())
     if part.class_weights:

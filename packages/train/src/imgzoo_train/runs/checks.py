@@ -62,13 +62,17 @@ def check_settings(config: Config, *, resume: bool = False, output: bool = True)
         check_output(Path(run.output), resume)
 
 
+def mixing_smooths(config: Config) -> bool:
+    """Whether labels are smoothed where they are mixed, not by the loss; numbers to predict are not."""
+    return bool(config.data.mixup or config.data.cutmix) and config.loss.task != "regression"
+
+
 def check_loss_options(name: str, config: Config) -> None:
     """Raise `UsageError` for smoothing or class weights that the loss does not know."""
     taken = options_of(name)
     positives = parse_weights(config.loss.class_weights)[0] == "positives"
-    mixed = config.data.mixup or config.data.cutmix  # mixing smooths the targets itself
     for flag, given, option in (
-        ("--smoothing", config.loss.smoothing and not mixed, "smoothing"),
+        ("--smoothing", config.loss.smoothing and not mixing_smooths(config), "smoothing"),
         ("--class-weights", config.loss.class_weights, "pos_weight" if positives else "weight"),
     ):
         if given and taken is not None and option not in taken:
