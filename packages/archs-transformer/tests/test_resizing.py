@@ -207,6 +207,17 @@ def test_windows_follow_the_patch_grid_and_come_back(name):
 
 
 @pytest.mark.parametrize("name", WINDOWED)
+def test_two_numbers_are_the_sides_of_windows_also_of_two_stages(name):
+    two = dict(embed_dim=16, depths=(2, 2), num_heads=(1, 2), num_classes=5)
+    model = imgzoo.create_model(name, img_size=64, window_size=(2, 4), **two)
+    assert model.windows == [(2, 4)] * 2
+    model.set_input_size(window_size=(4, 2))
+    assert model.windows == [(4, 2)] * 2
+    model.set_input_size(window_size=((2, 2), (4, 4)))
+    assert model.windows == [(2, 2), (4, 4)]
+
+
+@pytest.mark.parametrize("name", WINDOWED)
 @torch.no_grad()
 def test_patches_of_another_size(name):
     model = imgzoo.create_model(name, img_size=(64, 96), patch_size=2, num_classes=5, **WINDOWED[name]).eval()

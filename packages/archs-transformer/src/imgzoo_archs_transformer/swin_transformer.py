@@ -178,9 +178,9 @@ def windows_by(window_ratio: int | Sequence[int], grid: Size, stages: int) -> li
 
 
 def windows_of(window_size: int | Sequence[int | Size], stages: int) -> list[Size]:
-    """One window a stage from a number, a pair for all, or a list of either; raises `ValueError` for anything else."""
+    """One window a stage from a number, its sides for all, or a list of either; `ValueError` for anything else."""
     given: list[Any] = list(window_size) if isinstance(window_size, (list, tuple)) else [window_size] * stages
-    if len(given) == 2 != stages and all(isinstance(side, int) for side in given):
+    if len(given) == 2 and all(isinstance(side, int) for side in given):
         given = [(given[0], given[1])] * stages
     pairs: list[Any] = [size if isinstance(size, (list, tuple)) else (size, size) for size in given]
     if len(pairs) != stages or not all(is_of(sides, tuple[int, int]) and min(sides) >= 1 for sides in pairs):
