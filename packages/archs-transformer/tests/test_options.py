@@ -44,11 +44,28 @@ def test_patches_of_a_mask_unit_of_hiera_attend_to_one_another(side, window_pos)
     assert not torch.equal(model.forward_features(x), model.forward_features(other))
 
 
+@pytest.mark.parametrize("unit", [(16, 16), (8, 16), (16, 32), (2, 32)])
+@torch.no_grad()
+def test_large_mask_units_of_hiera_have_every_nth_place(unit):
+    more = dict(patch_kernel=(4, 4), patch_padding=(0, 0), mask_unit_attn=[True, False, False, False])
+    model = imgzoo.create_model("hiera_tiny_224", **HIERA, **more, img_size=(64, 128), mask_unit_size=unit).eval()
+    x = torch.randn(1, 3, 64, 128)
+    other = x.clone()
+    other[:, :, 40:44, 20:24] += 1  # a patch in row 10 and column 5: of place 4 of 8, in two rows of four
+    before, after = (model.forward_intermediates(each, [0], intermediates_only=True)[0] for each in (x, other))
+    changed = (before - after).abs().amax((0, 1)).unflatten(0, (2, 8)).unflatten(2, (4, 8)).amax((1, 3)) > 0
+    units = 8 * 64 // (unit[0] * unit[1])
+    assert changed.flatten().nonzero().flatten().tolist() == [place for place in range(8) if place % units == 4 % units]
+
+
 @pytest.mark.parametrize("options", [{"mask_unit_size": (4, 8)}, {"mask_unit_size": (6, 6)}, {"mask_unit_size": (2, 2)},
-                                     {"mask_unit_size": (4, 4), "mask_unit_attn": [True] * 4}])  # fmt: skip
+                                     {"mask_unit_size": (4, 4), "mask_unit_attn": [True] * 4},
+                                     {"mask_unit_size": (12, 12), "q_pool": 1}])  # fmt: skip
 def test_mask_units_of_hiera_that_do_not_fit(options):
     with pytest.raises(UsageError, match="mask_unit_size is not"):
         imgzoo.create_model("hiera_tiny_224", **HIERA, **options)
+    with pytest.raises(UsageError, match="sides are multiples of 64"):
+        imgzoo.create_model("hiera_tiny_224", **HIERA, mask_unit_size=(16, 16))
 
 
 @pytest.mark.parametrize("options, reduced", [

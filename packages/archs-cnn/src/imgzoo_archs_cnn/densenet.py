@@ -46,11 +46,11 @@ class DenseBlock(nn.Sequential):
 class Transition(nn.Module):
     """Halve channels and size: (B, C, H, W) -> (B, C/2, H/2, W/2)."""
 
-    def __init__(self, dim: int):
+    def __init__(self, dim: int, aa: str | None = None):
         super().__init__()
         self.norm = BatchNormAct2d(dim)
         self.conv = nn.Conv2d(dim, dim // 2, 1, bias=False)
-        self.pool = nn.AvgPool2d(2, 2)
+        self.pool = create_aa(aa, dim // 2) if aa else nn.AvgPool2d(2, 2)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.pool(self.conv(self.norm(x)))
@@ -60,6 +60,7 @@ class DenseNet(ImageModel):
     """Args:
     growth: channels that each layer adds
     bn_size: hidden channels of a layer as a multiple of those
+    aa_stem_only: smooth what the stem pools, not what transitions do
     stem: "" for one 7x7 convolution, "deep" or "deep_tiered" for three 3x3
     """
 
@@ -73,8 +74,8 @@ class DenseNet(ImageModel):
     }
 
     def __init__(self, depths: Sequence[int] = (6, 12, 24, 16), growth: int = 32, bn_size: int = 4,
-                 stem: Literal["", "deep", "deep_tiered"] = "", aa: str | None = None, num_classes: int = 1000,
-                 in_chans: int = 3, global_pool: str = "avg", drop_rate: float = 0.0,
+                 stem: Literal["", "deep", "deep_tiered"] = "", aa: str | None = None, aa_stem_only: bool = True,
+                 num_classes: int = 1000, in_chans: int = 3, global_pool: str = "avg", drop_rate: float = 0.0,
                  proj_drop_rate: float = 0.0):  # fmt: skip
         super().__init__(num_classes, in_chans)
         self.drop_rate = drop_rate
@@ -85,7 +86,7 @@ class DenseNet(ImageModel):
         layers["pool0"] = pool
         for i, depth in enumerate(depths, 1):
             if i > 1:
-                layers[f"transition{i - 1}"] = Transition(dim)
+                layers[f"transition{i - 1}"] = Transition(dim, None if aa_stem_only else aa)
                 dim, reached = dim // 2, reached * 2
             block = DenseBlock()
             for j in range(depth):

@@ -50,7 +50,7 @@ class DenseStage(nn.Sequential):
 
 
 class RDNet(ImageModel):
-    """Of every level the first transition halves the map, all halve the width.
+    """Of every level the first transition halves the map; all halve the width, or leave another share of it.
 
     Args:
         stem_dim: channels of the stem
@@ -58,6 +58,7 @@ class RDNet(ImageModel):
         patch_size: side of a patch of the stem "patch" in pixels
         growth_rates: channels that each block of a stage adds
         bottle_ratio: hidden channels of a block as a multiple of those it reads
+        transition_ratio: share of the channels that a transition leaves
         head_norm_first: norm before the pool
     """
 
@@ -66,8 +67,9 @@ class RDNet(ImageModel):
     layer_groups = {"stem": r"^stem", "blocks": r"^dense_stages\.(\d+)"}
 
     def __init__(self, stem_dim: int = 64, depths: Sequence[int] = (1, 1, 4, 1),
-                 growth_rates: Sequence[int] = (64, 104, 128, 224), bottle_ratio: float = 4.0, eps: float = 1e-6,
-                 layer_scale: float = 1e-6, head_norm_first: bool = False,
+                 growth_rates: Sequence[int] = (64, 104, 128, 224), bottle_ratio: float = 4.0,
+                 transition_ratio: float = 0.5, eps: float = 1e-6, layer_scale: float = 1e-6,
+                 head_norm_first: bool = False,
                  stem: Literal["patch", "overlap"] = "patch", patch_size: int = 4, num_classes: int = 1000,
                  in_chans: int = 3, global_pool: str = "avg", drop_rate: float = 0.0, proj_drop_rate: float = 0.0,
                  drop_path_rate: float = 0.0):  # fmt: skip
@@ -85,7 +87,7 @@ class RDNet(ImageModel):
             for j in range(depth):
                 layers: list[nn.Module] = []
                 if stages:
-                    out, stride = dim // 2 // 8 * 8, 1 if j else 2
+                    out, stride = max(int(dim * transition_ratio) // 8, 1) * 8, 1 if j else 2
                     layers += [norm(dim), nn.Conv2d(dim, out, stride, stride)]
                     dim = out
                 blocks: OrderedDict[str, nn.Module] = OrderedDict()

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from imgzoo.errors import UsageError
 from imgzoo.features import to_map
 from imgzoo.model import Feature, FeatureInfo, ImageModel, Parts, swap_in
 from imgzoo_layers.attention import Attending, Attention, head_width
@@ -18,11 +19,10 @@ from imgzoo_layers.norm import LayerNorm
 from imgzoo_layers.sequential import PairSequential
 from imgzoo_layers.tables import GridTable
 from imgzoo_layers.transformer import Block
-from imgzoo_layers.util import pair
+from imgzoo_layers.util import pair, per_stage
 
 State = tuple[Tensor, Tensor]
 """Tokens (B, 1 + N, C) of the branch with small patches and of the one with large."""
-PATCHES = (12, 16)
 
 
 class PatchEmbed(nn.Module):
@@ -33,6 +33,8 @@ class PatchEmbed(nn.Module):
         if not multi_conv:
             self.proj = nn.Conv2d(in_chans, dim, patch_size, patch_size)
             return
+        if patch_size not in (12, 16):
+            raise UsageError(f"three convolutions make patches of 12 or 16 pixels: multi_conv is not for {patch_size}")
         stride = 3 if patch_size == 12 else 2
         self.proj = nn.Sequential(
             nn.Conv2d(in_chans, dim // 4, 7, 4, 3),
@@ -85,19 +87,20 @@ def project(dim: int, dim_out: int) -> nn.Sequential:
 class MultiScaleBlock(nn.Module):
     """Blocks of each branch, then each class token goes to the other branch, gathers, and returns (figure 3)."""
 
-    def __init__(self, dims: Sequence[int], heads: int, mlp_ratio: float, depths: Sequence[int], attn_drop: float,
-                 proj_drop: float, drop_paths: Sequence[float]):  # fmt: skip
+    def __init__(self, dims: Sequence[int], heads: Sequence[int], mlp_ratios: Sequence[float], depths: Sequence[int],
+                 attn_drop: float, proj_drop: float, drop_paths: Sequence[float]):  # fmt: skip
         super().__init__()
         self.blocks = nn.ModuleList()
-        for dim, depth in zip(dims, depths, strict=True):
-            blocks = [Block(dim, Attention(dim, heads, attn_drop=attn_drop, proj_drop=proj_drop),
-                            Mlp(dim, int(dim * mlp_ratio), drop=proj_drop), drop_path=drop_paths[i])
+        for dim, count, ratio, depth in zip(dims, heads, mlp_ratios, depths, strict=True):
+            blocks = [Block(dim, Attention(dim, count, attn_drop=attn_drop, proj_drop=proj_drop),
+                            Mlp(dim, int(dim * ratio), drop=proj_drop), drop_path=drop_paths[i])
                       for i in range(depth)]  # fmt: skip
             self.blocks.append(nn.Sequential(*blocks))
         small, large = dims
         self.projs = nn.ModuleList([project(small, large), project(large, small)])
         drops = (attn_drop, proj_drop, drop_paths[-1])
-        self.fusion = nn.ModuleList(CrossAttentionBlock(dim, heads, *drops) for dim in (large, small))
+        self.fusion = nn.ModuleList(CrossAttentionBlock(dim, count, *drops)
+                                    for dim, count in ((large, heads[1]), (small, heads[0])))  # fmt: skip
         self.revert_projs = nn.ModuleList([project(large, small), project(small, large)])
 
     def forward(self, x: State) -> State:
@@ -126,6 +129,10 @@ class CrossVit(ImageModel):
 
     Args:
         img_scale: side of the second branch's image as a share of the first's
+        crop_scale: a branch sees the middle of an image that is larger than it wants, not all of it in small
+        patch_size: side of the patches of either branch in pixels
+        num_heads: attention heads, or those of either branch
+        mlp_ratio: hidden channels of an mlp as a multiple, or that of either branch; a third has no effect
         depth: blocks of the fine branch in a stage
         stages: number of stages
         multi_conv: patches by three convolutions
@@ -145,26 +152,30 @@ class CrossVit(ImageModel):
     layout = "plain"
 
     def __init__(self, img_size: int | tuple[int, int] = 240, img_scale: float = 224 / 240,
-                 embed_dims: Sequence[int] = (128, 256), depth: int = 3, stages: int = 3, num_heads: int = 4,
-                 mlp_ratio: float = 3.0, multi_conv: bool = False, num_classes: int = 1000, in_chans: int = 3,
+                 crop_scale: bool = False, patch_size: Sequence[int] = (12, 16),
+                 embed_dims: Sequence[int] = (128, 256), depth: int = 3, stages: int = 3,
+                 num_heads: int | Sequence[int] = 4, mlp_ratio: float | Sequence[float] = 3.0, multi_conv: bool = False, num_classes: int = 1000, in_chans: int = 3,
                  global_pool: str = "token", dynamic_img_size: bool = False, drop_rate: float = 0.0,
                  pos_drop_rate: float = 0.0, proj_drop_rate: float = 0.0, attn_drop_rate: float = 0.0,
                  drop_path_rate: float = 0.0):  # fmt: skip
         super().__init__(num_classes, in_chans)
         self.img_scale, self.embed_dims, self.dynamic_img_size = img_scale, list(embed_dims), dynamic_img_size
+        self.crop_scale, self.patch_sizes = crop_scale, tuple(patch_size)
         self.measure(pair(img_size))
         self._set_pool(global_pool)
         self.num_features = self.head_hidden_size = sum(embed_dims)
         for i, (dim, grid) in enumerate(zip(embed_dims, (self.grid_0, self.grid_1), strict=True)):
             self.register_parameter(f"pos_embed_{i}", nn.Parameter(torch.empty(1, 1 + grid[0] * grid[1], dim)))
             self.register_parameter(f"cls_token_{i}", nn.Parameter(torch.empty(1, 1, dim)))
-        self.patch_embed = nn.ModuleList(PatchEmbed(in_chans, d, p, multi_conv) for d, p in zip(embed_dims, PATCHES))
+        self.patch_embed = nn.ModuleList(PatchEmbed(in_chans, d, p, multi_conv) for d, p in zip(embed_dims, patch_size))
         self.pos_drop = dropout_of(pos_drop_rate)
+        ratios = list(mlp_ratio)[:2] if isinstance(mlp_ratio, Sequence) else [mlp_ratio] * 2
+        heads = per_stage(num_heads, 2)
         self.blocks = PairSequential(*(
-            MultiScaleBlock(embed_dims, num_heads, mlp_ratio, (1, depth), attn_drop_rate, proj_drop_rate, drop_paths)
+            MultiScaleBlock(embed_dims, heads, ratios, (1, depth), attn_drop_rate, proj_drop_rate, drop_paths)
             for drop_paths in drop_path_rates(drop_path_rate, [depth] * stages)
         ))  # fmt: skip
-        reductions = (PATCHES[0], round(PATCHES[1] / img_scale))
+        reductions = (patch_size[0], round(patch_size[1] / img_scale))
         self.feature_info = FeatureInfo(Feature(dim, reduction, f"blocks.{i}")
                                         for dim, reduction in zip(embed_dims, reductions)
                                         for i in range(stages))  # fmt: skip
@@ -180,12 +191,13 @@ class CrossVit(ImageModel):
 
     def measure(self, img_size: tuple[int, int]) -> None:
         """The second branch sees the image smaller, in whole patches."""
-        large = (round(img_size[0] * self.img_scale / PATCHES[1]), round(img_size[1] * self.img_scale / PATCHES[1]))
-        if min(*large, min(img_size) // PATCHES[0]) < 1:
-            raise ValueError(f"img_size {img_size} has no whole patch of {PATCHES[0]} pixels, and {PATCHES[1]} scaled")
+        small, wide = self.patch_sizes
+        large = (round(img_size[0] * self.img_scale / wide), round(img_size[1] * self.img_scale / wide))
+        if min(*large, min(img_size) // small) < 1:
+            raise ValueError(f"img_size {img_size} has no whole patch of {small} pixels, and {wide} scaled")
         self.img_size = img_size
-        self.grid_0, self.grid_1 = (img_size[0] // PATCHES[0], img_size[1] // PATCHES[0]), large
-        self.second = (large[0] * PATCHES[1], large[1] * PATCHES[1])
+        self.grid_0, self.grid_1 = (img_size[0] // small, img_size[1] // small), large
+        self.second = (large[0] * wide, large[1] * wide)
 
     def fit_size(self, img_size: tuple[int, int], **options: Any) -> None:
         super().fit_size(img_size, **options)
@@ -193,8 +205,8 @@ class CrossVit(ImageModel):
 
     def embed(self, x: Tensor) -> State:
         x, batch = self.sized_input(x), x.shape[0]
-        smaller = F.interpolate(x, size=self.second, mode="bicubic", align_corners=False)
-        x = resize_image(x, self.img_size) if self.dynamic_img_size else x
+        smaller = resize_image(x, self.second, self.crop_scale)
+        x = resize_image(x, self.img_size, self.crop_scale) if self.dynamic_img_size else x
         a = torch.cat([self.cls_token_0.expand(batch, -1, -1), self.patch_embed[0](x)], dim=1) + self.pos_embed_0
         b = torch.cat([self.cls_token_1.expand(batch, -1, -1), self.patch_embed[1](smaller)], dim=1) + self.pos_embed_1
         return self.pos_drop(a), self.pos_drop(b)
@@ -255,13 +267,18 @@ class CrossVit(ImageModel):
         self.global_pool = global_pool
 
 
-def resize_image(x: Tensor, size: tuple[int, int]) -> Tensor:
-    return image_resized(x, size)
+def resize_image(x: Tensor, size: tuple[int, int], crop: bool = False) -> Tensor:
+    return image_resized(x, size, crop)
 
 
-def image_resized(x: Tensor, size: tuple[int, int]) -> Tensor:
-    if (x.shape[2], x.shape[3]) == size:
+def image_resized(x: Tensor, size: tuple[int, int], crop: bool) -> Tensor:
+    """The image in another size, or its middle where that is smaller: (B, C, H, W) -> (B, C, h, w)."""
+    high, wide = x.shape[2], x.shape[3]
+    if (high, wide) == size:
         return x
+    if crop and size[0] <= high and size[1] <= wide:
+        top, left = int(round((high - size[0]) / 2)), int(round((wide - size[1]) / 2))
+        return x[:, :, top : top + size[0], left : left + size[1]]
     return F.interpolate(x, size=size, mode="bicubic", align_corners=False)
 
 

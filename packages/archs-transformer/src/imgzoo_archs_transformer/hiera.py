@@ -2,8 +2,12 @@
 
 Tokens lie mask unit by mask unit, 8x8 patches each, and within a unit in the order in which the stages pool them. So a
 window is a slice, and pooling is a maximum over one dimension. Units that are pooled together lie together.
+
+A unit of more patches than all pools make one of is no square of the image, as in the published code: of the places that
+are left, counted row by row, it has every n-th, where the image has n units.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -95,7 +99,7 @@ class Hiera(ImageModel):
     """Args:
     window_pos: a table of positions in a mask unit, beside one of the whole image
     pos_size: rows and columns of the latter
-    mask_unit_size: patches along the sides of a mask unit, alike and a power of two
+    mask_unit_size: patches down and across a mask unit
     expand_proj: widen in the projection of the shortcut
     mask_unit_attn: whether each stage attends in mask units, or over the map
     dim_mul: factor of the channels from stage to stage
@@ -124,22 +128,25 @@ class Hiera(ImageModel):
         super().__init__(num_classes, in_chans)
         self.img_size = pair(img_size)
         self.patch_size = pair(patch_stride)
-        side = mask_unit_size[0]
-        pooled = min(max((i + 1 for i, inside in enumerate(mask_unit_attn) if inside), default=0), q_pool)
-        if mask_unit_size[1] != side or side.bit_count() != 1 or side < 2**pooled:
-            raise UsageError(f"mask units have two equal sides, a power of two of at least {2**pooled}, since they "
-                             f"attend while pooled: mask_unit_size is not {tuple(mask_unit_size)}")  # fmt: skip
-        inner = side.bit_length() - 1
-        outer = max(q_pool - inner, 0)
-        self.side = side * 2**outer  # patches along a side of what is pooled together
-        self.order = [*range(outer), *reversed(range(outer, outer + inner))]
+        self.unit = high, wide = mask_unit_size
+        attend = [i + 1 for i, inside in enumerate(mask_unit_attn) if inside]
+        area, reach, pooled = high * wide, len(depths) - 1, min(max(attend, default=0), q_pool)
+        inner = max(level for level in range(reach + 1) if area % POOL**level == 0)
+        self.rest = area // POOL**inner  # patches of a unit at one place of the map that pools of all stages leave
+        if inner < pooled or (self.rest > 1 and inner < reach):
+            raise UsageError(f"mask units are a multiple of {POOL**reach} patches, which all pools make one of, or a power "
+                             f"of {POOL} of at least {POOL**pooled}, since they attend while pooled: mask_unit_size is "
+                             f"not {tuple(mask_unit_size)}")  # fmt: skip
+        outer = reach - inner
+        self.side = 2**reach  # patches along a side of what is pooled together
+        self.order = [*range(outer), *reversed(range(outer, reach))]
         self.grid = self.grid_of(self.img_size)
         self.patch_embed = PatchEmbed(in_chans, embed_dim, pair(patch_kernel), self.patch_size, pair(patch_padding))
         if q_pool < len(depths) - 1 and not expand_proj:
             raise UsageError("a stage that does not pool widens in a projection: expand_proj is true")
         if window_pos:  # a table of any size for the image, and one that repeats in each unit
             self.pos_embed = nn.Parameter(torch.zeros(1, embed_dim, *pos_size))
-            self.pos_embed_win = nn.Parameter(torch.zeros(1, embed_dim, side, side))
+            self.pos_embed_win = nn.Parameter(torch.zeros(1, embed_dim, high, wide))
         else:
             self.tables: Mapping[str, Any] = {"pos_embed": GridTable()}
             self.pos_embed = nn.Parameter(torch.zeros(1, self.grid[0] * self.grid[1], embed_dim))
@@ -151,9 +158,9 @@ class Hiera(ImageModel):
             for j, drop in enumerate(drops):
                 first = i > 0 and j == 0
                 inside = i - first  # pooling happens where the stage before attended
-                area = side * side // POOL ** min(inside, q_pool) if mask_unit_attn[inside] else 0
-                left = max(side * side // POOL**i, 1) if first and i <= q_pool else 0
-                blocks.append(Block(dim, dim_out, heads, area, left, mlp_ratio, expand_proj, layer_scale, drop))
+                within = area // POOL ** min(inside, q_pool) if mask_unit_attn[inside] else 0
+                left = max(area // POOL**i, 1) if first and i <= q_pool else 0
+                blocks.append(Block(dim, dim_out, heads, within, left, mlp_ratio, expand_proj, layer_scale, drop))
                 dim = dim_out
             levels.append(Feature(dim, self.patch_size[0] * 2 ** min(i, q_pool), f"blocks.{len(blocks) - 1}"))
         self.blocks = nn.Sequential(*blocks)
@@ -182,15 +189,15 @@ class Hiera(ImageModel):
         if self.pos_embed_win is None:
             table = self.pos_embed.transpose(1, 2).unflatten(2, self.grid)
         else:
-            side = self.pos_embed_win.shape[-1]
-            repeats = (1, 1, self.grid[0] // side, self.grid[1] // side)
+            repeats = (1, 1, self.grid[0] // self.unit[0], self.grid[1] // self.unit[1])
             table = F.interpolate(self.pos_embed.float(), self.grid, mode="bicubic", antialias=True)
             table = table.to(x.dtype) + self.pos_embed_win.tile(repeats)
         levels = len(self.order)
         halves = (-1, *[2] * levels)  # finest last on both axes
         x = (x + table).unflatten(3, halves).unflatten(2, halves)
         within = [axis + level for level in self.order for axis in (3, 4 + levels)]
-        return x.permute(0, 2, 3 + levels, *within, 1).flatten(1, 2 + 2 * levels), self.grid
+        x = x.permute(0, 2, 3 + levels, *within, 1).flatten(1, 2)
+        return x.unflatten(1, (self.rest, -1)).movedim(1, -2).flatten(1, -2), self.grid
 
     def forward_features(self, x: Tensor) -> Tensor:  # (B, 3, H, W) -> (B, H/32 * W/32, C)
         return self._final_norm(self.blocks(self.embed(x)))
@@ -207,9 +214,9 @@ class Hiera(ImageModel):
 
     def _map(self, x: Tensor, size: Size) -> Tensor:
         """Tokens in the order of units as the map they are: (B, N, C) -> (B, h, w, C)."""
-        units = (self.grid[0] // self.side, self.grid[1] // self.side)
-        pools = (size[0] // units[0]).bit_length() - 1
-        x = x.unflatten(1, (*units, *[2] * (2 * pools)))
+        places = (self.grid[0] // self.side, self.grid[1] // self.side)
+        pools = (size[0] // places[0]).bit_length() - 1
+        x = x.unflatten(1, (-1, *[2] * (2 * pools), self.rest)).movedim(-2, 1).flatten(1, 2).unflatten(1, places)
         left = [level for level in self.order if level < pools]
         rows, columns = [[first + 2 * left.index(level) for level in range(pools)] for first in (3, 4)]
         x = x.permute(0, 1, *rows, 2, *columns, 3 + 2 * pools)
@@ -220,8 +227,8 @@ class Hiera(ImageModel):
         super().fit_size(img_size, **options)
 
     def grid_of(self, img_size: Size) -> Size:
-        """Patches down and across; the image is whole mask units."""
-        high, wide = self.patch_size[0] * self.side, self.patch_size[1] * self.side
+        """Patches down and across; the image is whole mask units, and whole places that are left."""
+        high, wide = (math.lcm(self.side, unit) * patch for unit, patch in zip(self.unit, self.patch_size, strict=True))
         if img_size[0] % high or img_size[1] % wide:
             sides = high if high == wide else f"{high} and {wide}"
             raise UsageError(f"Hiera takes images whose sides are multiples of {sides}, not img_size={img_size}")

@@ -19,6 +19,8 @@ class Style(NamedTuple):
     """Of convolutions that widen."""
     small: bool = False
     """2x2 kernels in place of 3x3 within blocks."""
+    fused: bool = True
+    """Blocks convolve fully (fused MBConv), not depthwise (MBConv)."""
 
 
 def conv_act(style: Style, dim: int, dim_out: int, kernel: int = 1, stride: int = 1, groups: int = 1,
@@ -62,15 +64,16 @@ def two_convs(style: Style, dim: int, dim_out: int) -> nn.Sequential:
 
 
 def inverted(style: Style, dim: int, dim_out: int, expand: float, stride: int = 1, norms: str = "all",
-             groups: int = 1) -> nn.Sequential:  # fmt: skip
-    """1x1 wide, 3x3 depthwise, 1x1 (MBConv); `norms` after "all", the last two ("depth") or the "last" layer, biases
+             groups: int = 1, groups_out: int = 1, bias: bool = True) -> nn.Sequential:  # fmt: skip
+    """1x1 wide, 3x3 depthwise, 1x1 (MBConv); `norms` after "all", the last two ("depth") or the "last" layer, a `bias`
     before the others."""
     hidden, first, second = round(dim * expand), norms == "all", norms != "last"
     kernel = 2 if style.small and stride == 1 else 3
     return nn.Sequential(OrderedDict(
-        inverted_conv=conv_act(style, dim, hidden, groups=groups, norm=first, bias=not first),
-        depth_conv=conv_act(style, hidden, hidden, kernel, stride, hidden, norm=second, bias=not second),
-        point_conv=conv_act(style, hidden, dim_out, act=False),
+        inverted_conv=conv_act(style, dim, hidden, groups=groups, norm=first, bias=bias and not first),
+        depth_conv=conv_act(style, hidden, hidden, kernel, stride, hidden, norm=second,
+                            bias=bias and not second),
+        point_conv=conv_act(style, hidden, dim_out, groups=groups_out, act=False),
     ))  # fmt: skip
 
 
@@ -79,3 +82,10 @@ def fused(style: Style, dim: int, dim_out: int, expand: float, stride: int = 1, 
     hidden, kernel = round(dim * expand), 2 if style.small and stride == 1 else 3
     spatial: Any = conv_act(style, dim, hidden, kernel, stride, style.groups, bias=bias)
     return nn.Sequential(OrderedDict(spatial_conv=spatial, point_conv=conv_act(style, hidden, dim_out, act=False)))
+
+
+def mobile(style: Style, dim: int, dim_out: int, expand: float, stride: int = 1, groups_out: int = 1) -> nn.Sequential:
+    """Fused or not, as the style says, with a norm after the last layer and without biases."""
+    if style.fused:
+        return fused(style, dim, dim_out, expand, stride)
+    return inverted(style, dim, dim_out, expand, stride, "last", style.groups, groups_out, bias=False)
