@@ -152,6 +152,7 @@ UNSEEN = {"zero_init_last": "initial values", "zero_init_fc": "initial values",
 """Switches of constructors that change neither modules nor shapes of the catalog's networks, and what they change."""
 PARTIAL = {
     "byoanet": "extra_conv", "byobnet": "extra_conv head_norm inverted", "cspnet": "cross_linear down_growth",
+    "csatv2": "transformer_drop_path", "densenet": "aa_stem_only",
     "efficientnet": "gate_from_expanded", "eva": "attn_only_layer_scale", "fastvit": "layer_norm",
     "maxxvit": "block_attn conv_bias expand_first expand_output gate_early head_first pool_stride pre_norm_act "
                "shortcut_bias",
@@ -160,7 +161,7 @@ PARTIAL = {
     "vision_transformer": "diff_attn pool_include_prefix scale_attn_norm scale_mlp_norm", "vovnet": "residual",
 }  # fmt: skip
 """Switches about a part that not every structure of a family has: gates, a kind of block, prefix tokens."""
-ADDED = {"naflexvit": {"rope": "axial"}}
+ADDED = {"csatv2": {"drop_path_rate": 0.1}, "densenet": {"aa": "blur"}, "naflexvit": {"rope": "axial"}}
 """Options of a part that no structure of a family has."""
 
 

@@ -95,3 +95,36 @@ def test_kernels_and_ratios_of_repvit():
                 torch.nn.init.uniform_(module.running_mean)
         want = model(x)
         torch.testing.assert_close(reparameterize(model)(x), want)
+
+
+def test_transitions_of_rdnet_and_densenet():
+    small = dict(depths=[1, 1, 1, 1], growth_rates=[8, 8, 8, 8], stem_dim=16, num_classes=3)
+    model = imgzoo.create_model("rdnet_tiny", **small, transition_ratio=0.25).eval()
+    assert [stage[1].out_channels for stage in model.dense_stages[1:]] == [8, 8, 8]
+    assert model.feature_info.channels() == [40, 32, 32, 32] and model(torch.randn(1, 3, 64, 64)).shape == (1, 3)
+    dense = dict(depths=[1, 1, 1, 1], growth=8, num_classes=3, aa="blur")
+    for stem_only in (True, False):
+        model = imgzoo.create_model("densenet121", **dense, aa_stem_only=stem_only).eval()
+        pools = {type(part.pool).__name__ for part in model.features if hasattr(part, "pool")}
+        assert ("AvgPool2d" in pools) == stem_only and len(pools) == 1
+        assert model(torch.randn(1, 3, 64, 64)).shape == (1, 3)
+
+
+def test_stages_of_fasternet():
+    small = dict(embed_dim=8, depths=[1, 1, 1, 1], head_hidden=8, num_classes=3)
+    model = imgzoo.create_model("fasternet_t0", **small, merge_size=3, patch_norm=False, layer_scale=0.5).eval()
+    assert model.feature_info.reduction() == [4, 12, 36, 108] and isinstance(model.patch_embed.norm, torch.nn.Identity)
+    levels = model.forward_intermediates(torch.randn(1, 3, 216, 216), intermediates_only=True)
+    assert [216 // each.shape[2] for each in levels] == [4, 12, 36, 108]
+    block = model.stages[0].blocks[0]
+    x = torch.randn(1, 8, 4, 4)
+    torch.testing.assert_close(block(x), x + 0.5 * block.mlp(block.spatial_mixing(x)))
+
+
+def test_first_large_layer_of_vgg_and_affines_of_hgnet():
+    model = imgzoo.create_model("vgg11", mlp_ratio=0.125, device="meta")
+    assert model.pre_logits.fc1.out_channels == 512 and model.pre_logits.fc2.out_channels == 4096
+    for name, beside in (("hgnet_tiny", False), ("hgnetv2_b0", True)):
+        keys = imgzoo.create_model(name, lab=True, device="meta").state_dict()
+        assert [key for key in keys if key.startswith("stages") and ".lab." in key]
+        assert bool([key for key in keys if key.startswith("stem") and ".lab." in key]) == beside

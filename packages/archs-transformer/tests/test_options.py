@@ -261,3 +261,86 @@ def test_visformer_without_positions():
     assert model(torch.randn(1, 3, 96, 96)).shape == (1, 3)
     model.prune_intermediate_layers([1])
     assert model(torch.randn(1, 3, 96, 96)).shape[0] == 1
+
+
+@torch.no_grad()
+def test_branches_of_crossvit():
+    small = dict(embed_dims=[16, 32], depth=1, stages=1, num_classes=3, img_size=240, num_heads=[2, 4])
+    model = imgzoo.create_model("crossvit_tiny_240", **small, mlp_ratio=[2, 3, 1]).eval()
+    fine, coarse = (branch[0] for branch in model.blocks[0].blocks)
+    assert (fine.attn.num_heads, coarse.attn.num_heads) == (2, 4)
+    assert (fine.mlp.fc1.out_features, coarse.mlp.fc1.out_features) == (32, 96)
+    x = torch.randn(1, 3, 240, 240)
+    border = x.clone()
+    border[:, :, :6] += 1
+    for crop, same in ((True, True), (False, False)):
+        model = imgzoo.create_model("crossvit_tiny_240", **small, crop_scale=crop).eval()
+        seen = [model.embed(each)[1] for each in (x, border)]
+        assert torch.equal(*seen) == same
+    assert torch.allclose(torch.jit.script(model)(x), model(x))
+    patched = imgzoo.create_model("crossvit_tiny_240", **small, patch_size=[8, 16]).eval()
+    assert (patched.grid_0, patched.grid_1) == ((30, 30), (14, 14)) and patched(x).shape == (1, 3)
+    with pytest.raises(UsageError, match="multi_conv is not for 8"):
+        imgzoo.create_model("crossvit_tiny_240", patch_size=[8, 16], multi_conv=True)
+
+
+@torch.no_grad()
+def test_convolutions_of_lowformer_and_cpubone():
+    small = dict(widths=[8, 8, 16, 32, 60], depths=[1, 2, 2, 2, 2], head_widths=[16, 8], num_classes=3)
+    x = torch.randn(1, 3, 65, 63)
+    for name in ("lowformer_b0", "cpubone_nano"):
+        model = imgzoo.create_model(name, **small, fused_conv=False, expand_groups=2).eval()
+        convs = {key: part for key, part in model.named_modules() if isinstance(part, nn.Conv2d)}
+        assert not [key for key in convs if ".spatial_conv." in key and ("stages.0" in key or "stem" in key)]
+        assert {part.groups for key, part in convs.items() if key.endswith("inverted_conv.conv")} == {2}
+        narrow = {part.groups for key, part in convs.items() if key.endswith("point_conv.conv")}
+        assert narrow == ({2} if name == "lowformer_b0" else {1})
+        assert sum(key.endswith(".o_proj") for key in convs) > 1 and model(x).shape == (1, 3)
+    halved = imgzoo.create_model("cpubone_nano", **small, fused_down=False)
+    kinds = ["depth_conv" in dict(stage[0].main.named_children()) for stage in halved.stages]
+    assert kinds == [False, False, True, True]
+    large = imgzoo.create_model("cpubone_nano", **small, small_kernels=False, upsample="transpose").eval()
+    assert not [key for key, part in large.named_modules() if getattr(part, "kernel_size", None) == (2, 2)]
+    assert [part for part in large.modules() if isinstance(part, nn.ConvTranspose2d)] and large(x).shape == (1, 3)
+
+
+def test_norms_of_mlps_and_patches():
+    beit = dict(embed_dim=12, depth=1, num_heads=2, img_size=32, num_classes=3)
+    for gated in (False, True):
+        model = imgzoo.create_model("beit_base_patch16_224", **beit, scale_mlp_norm=True, swiglu=gated)
+        assert model.blocks[0].mlp.norm.weight.shape == (48,)
+    mixer = imgzoo.create_model("mixer_s16_224", embed_dim=12, num_blocks=1, img_size=32, stem_norm=True)
+    assert mixer.stem.norm.weight.shape == (12,)
+
+
+def test_hidden_states_and_keys():
+    small = dict(embed_dim=[16, 16, 16], depths=[1, 1, 1], num_classes=3)
+    model = imgzoo.create_model("efficientvim_m1", **small, ssd_expand=1.5).eval()
+    assert model.stages[0].blocks[0].mixer.out_proj.conv.weight.shape == (16, 24, 1)
+    assert model(torch.randn(1, 3, 64, 64)).shape == (1, 3)
+    keys = imgzoo.create_model("efficientvit_m0", embed_dim=[16, 16, 16], depth=[1, 1, 1], key_dim=[4, 8, 12])
+    assert [stage.blocks[0].mixer.m.attn.widths[:2] for stage in keys.stages] == [[4, 4], [8, 8], [12, 12]]
+    deep = imgzoo.create_model("sequencer2d_s", depths=[1, 1, 1, 1], rnn_layers=2, device="meta")
+    assert {part.num_layers for part in deep.modules() if isinstance(part, nn.LSTM)} == {2}
+
+
+@torch.no_grad()
+def test_scales_and_depth_of_csatv2():
+    small = dict(dims=[8, 8, 16, 16], depths=[1, 1, 2, 2], transformer_depths=[0, 0, 1, 1], num_classes=3)
+    model = imgzoo.create_model("csatv2", **small, layer_scale=0.5, transformer_drop_path=True, drop_path_rate=0.5)
+    drops = [part.rate for part in model.modules() if type(part).__name__ == "DropPath"]
+    assert drops == pytest.approx([0.1, 0.2, 0.3, 0.3, 0.4, 0.5, 0.5])
+    assert sum(key.endswith(".gamma") for key in model.state_dict()) == 8
+    assert model.eval()(torch.randn(1, 3, 128, 128)).shape == (1, 3)
+    plain = imgzoo.create_model("csatv2", **small, drop_path_rate=0.5)
+    attending = [part for part in plain.modules() if type(part).__name__ == "TransformerBlock"]
+    assert all(isinstance(block.drop_path1, nn.Identity) for block in attending)
+
+
+def test_activations_and_skips_of_metaformer():
+    small = dict(depths=[1, 1, 1, 1], dims=[32, 32, 32, 32], num_classes=3)
+    model = imgzoo.create_model("caformer_s18", **small, mlp_act="gelu", res_scale=[0.5, None, None, 2.0])
+    assert {type(stage.blocks[0].mlp.act).__name__ for stage in model.stages} == {"GELU"}
+    skips = [getattr(stage.blocks[0].res_scale1, "scale", None) for stage in model.stages]
+    assert [None if skip is None else skip[0].item() for skip in skips] == [0.5, None, None, 2.0]
+    assert "act1.scale" in str([*model.state_dict()])  # what mixes positions keeps its own

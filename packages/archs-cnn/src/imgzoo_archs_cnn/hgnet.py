@@ -56,9 +56,9 @@ class Gate(nn.Module):
 class Stem(nn.Module):
     """Three 3x3 and a pool: (B, 3, H, W) -> (B, C, H/4, W/4)."""
 
-    def __init__(self, dims: Sequence[int], lab: bool):
+    def __init__(self, dims: Sequence[int]):
         super().__init__()
-        layers = [ConvAct(a, b, 3, 1 if i else 2, lab=lab) for i, (a, b) in enumerate(pairwise(dims))]
+        layers = [ConvAct(a, b, 3, 1 if i else 2) for i, (a, b) in enumerate(pairwise(dims))]
         self.stem = nn.Sequential(*layers)
         self.pool = nn.MaxPool2d(3, 2, 1)
 
@@ -147,7 +147,7 @@ class HighPerfGpuNet(HiddenHead, ImageModel):
         hidden: channels of a block's layers, by stage
         layers: layers of a block
         v2: the form of PP-HGNetV2
-        lab: a learned affine behind each activation
+        lab: a learned affine behind each activation, of the stem in v2 alone
     """
 
     hidden = ("head.last_conv",)
@@ -163,7 +163,7 @@ class HighPerfGpuNet(HiddenHead, ImageModel):
                  in_chans: int = 3, global_pool: str = "avg", drop_rate: float = 0.0,
                  drop_path_rate: float = 0.0):  # fmt: skip
         super().__init__(num_classes, in_chans)
-        self.stem = (StemV2 if v2 else Stem)([in_chans, *stem], lab)
+        self.stem = StemV2([in_chans, *stem], lab) if v2 else Stem([in_chans, *stem])
         dim, stages, levels = stem[-1], [], []
         for i, drops in enumerate(drop_path_rates(drop_path_rate, depths)):
             down = ConvAct(dim, dim, 3, 2, groups=dim, act=False) if i else nn.Identity()

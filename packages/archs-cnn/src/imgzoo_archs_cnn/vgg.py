@@ -19,13 +19,13 @@ DIMS = (64, 128, 256, 512, 512)
 class PreLogits(nn.Module):
     """The first two linear layers as convolutions, so that any map fits: (B, C, H, W) -> (B, dim, H-6, W-6)."""
 
-    def __init__(self, dim_in: int, dim: int, kernel: int, drop: float, act: str):
+    def __init__(self, dim_in: int, hidden: int, dim: int, kernel: int, drop: float, act: str):
         super().__init__()
         self.kernel = kernel
-        self.fc1 = WholeConv2d(dim_in, dim, kernel)
+        self.fc1 = WholeConv2d(dim_in, hidden, kernel)
         self.act1 = create_act(act, inplace=True)
         self.drop = nn.Dropout(drop)
-        self.fc2 = Pointwise2d(dim, dim)
+        self.fc2 = Pointwise2d(hidden, dim)
         self.act2 = create_act(act, inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -60,12 +60,16 @@ torch.fx.wrap("over_all")
 
 
 class VGG(ImageModel):
+    """Args:
+    mlp_ratio: channels behind the first of the large linear layers as a multiple of those behind the second
+    """
+
     parts = Parts(stem=(), stages=("features",), tail=("pre_logits",))
     layout = "plain"
     layer_groups = {"stem": r"^features\.0", "blocks": r"^features\.(\d+)"}
 
     def __init__(self, depths: Sequence[int] = (2, 2, 3, 3, 3), norm: str | None = None, act: str = "relu",
-                 num_classes: int = 1000, in_chans: int = 3, global_pool: str = "avg",
+                 mlp_ratio: float = 1.0, num_classes: int = 1000, in_chans: int = 3, global_pool: str = "avg",
                  drop_rate: float = 0.0):  # fmt: skip
         super().__init__(num_classes, in_chans)
         layers: list[nn.Module] = []
@@ -82,7 +86,7 @@ class VGG(ImageModel):
         self.features = nn.Sequential(*layers)
         self.feature_info = FeatureInfo(levels)
         self.num_features = dim_in
-        self.pre_logits: nn.Module = PreLogits(dim_in, 4096, 7, drop_rate, act)
+        self.pre_logits: nn.Module = PreLogits(dim_in, int(4096 * mlp_ratio), 4096, 7, drop_rate, act)
         self.head = ClassifierHead(4096, num_classes, global_pool, drop_rate)
         self.head_hidden_size = 4096 * self.head.global_pool.width
         self.checkpointing = False

@@ -103,7 +103,7 @@ class RexNet(ImageModel):
                 dim = dim_out
         levels.append(Feature(dim, reduction, f"features.{count - 1}"))
         self.feature_info = FeatureInfo(levels)
-        self.num_features = make_divisible(1280 * max(width, 1.0), divisor)
+        self.num_features = make_divisible(1280 * width, divisor)
         blocks.append(ConvNormAct(dim, self.num_features, act="silu"))
         self.features = nn.Sequential(*blocks)
         self.head = ClassifierHead(self.num_features, num_classes, global_pool, drop_rate)

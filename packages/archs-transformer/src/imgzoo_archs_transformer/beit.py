@@ -91,6 +91,7 @@ class Beit(TokenModel):
     abs_pos: add learned positions to the tokens
     qkv_bias: biases of queries and values
     swiglu: gated mlps
+    scale_mlp_norm: a norm between the layers of the mlps
     """
 
     exchanged = (Norms("layernorm"), HeadScale(0.001))
@@ -105,8 +106,9 @@ class Beit(TokenModel):
                  global_pool: str = "avg", embed_dim: int = 768, depth: int = 12, num_heads: int = 12,
                  mlp_ratio: float = 4.0, layer_scale: float | None = 1e-5, rel_pos: bool = True,
                  shared_rel_pos: bool = False, abs_pos: bool = False, qkv_bias: bool = True, swiglu: bool = False,
-                 drop_rate: float = 0.0, pos_drop_rate: float = 0.0, proj_drop_rate: float = 0.0,
-                 attn_drop_rate: float = 0.0, drop_path_rate: float = 0.0, fc_norm: bool | None = None):  # fmt: skip
+                 scale_mlp_norm: bool = False, drop_rate: float = 0.0, pos_drop_rate: float = 0.0,
+                 proj_drop_rate: float = 0.0, attn_drop_rate: float = 0.0, drop_path_rate: float = 0.0,
+                 fc_norm: bool | None = None):  # fmt: skip
         super().__init__(num_classes, in_chans, img_size, patch_size, embed_dim, depth, global_pool)
         dim, hidden, mlp = embed_dim, int(embed_dim * mlp_ratio), SwiGlu if swiglu else Mlp
         self.cls_token = nn.Parameter(torch.empty(1, 1, dim))
@@ -119,7 +121,8 @@ class Beit(TokenModel):
             nn.init.zeros_(self.rel_pos_bias.relative_position_bias_table)
         self.blocks = SharedSequential(*(
             Block(dim, Attention(dim, num_heads, self.grid, rel_pos, attn_drop_rate, proj_drop_rate, qkv_bias),
-                  mlp(dim, hidden, drop=proj_drop_rate), LayerNorm, layer_scale, drop)
+                  mlp(dim, hidden, norm=LayerNorm if scale_mlp_norm else None, drop=proj_drop_rate), LayerNorm,
+                  layer_scale, drop)
             for drop in drop_path_rates(drop_path_rate, depth)[0]
         ))  # fmt: skip
         after_pool = global_pool in ("avg", "max", "avgmax") if fc_norm is None else fc_norm

@@ -151,13 +151,12 @@ class CrossVit(ImageModel):
     formats = ("NCHW", "NLC")
     layout = "plain"
 
-    def __init__(self, img_size: int | tuple[int, int] = 240, img_scale: float = 224 / 240,
-                 crop_scale: bool = False, patch_size: Sequence[int] = (12, 16),
-                 embed_dims: Sequence[int] = (128, 256), depth: int = 3, stages: int = 3,
-                 num_heads: int | Sequence[int] = 4, mlp_ratio: float | Sequence[float] = 3.0, multi_conv: bool = False, num_classes: int = 1000, in_chans: int = 3,
-                 global_pool: str = "token", dynamic_img_size: bool = False, drop_rate: float = 0.0,
-                 pos_drop_rate: float = 0.0, proj_drop_rate: float = 0.0, attn_drop_rate: float = 0.0,
-                 drop_path_rate: float = 0.0):  # fmt: skip
+    def __init__(self, img_size: int | tuple[int, int] = 240, img_scale: float = 224 / 240, crop_scale: bool = False,
+                 patch_size: Sequence[int] = (12, 16), embed_dims: Sequence[int] = (128, 256), depth: int = 3,
+                 stages: int = 3, num_heads: int | Sequence[int] = 4, mlp_ratio: float | Sequence[float] = 3.0,
+                 multi_conv: bool = False, num_classes: int = 1000, in_chans: int = 3, global_pool: str = "token",
+                 dynamic_img_size: bool = False, drop_rate: float = 0.0, pos_drop_rate: float = 0.0,
+                 proj_drop_rate: float = 0.0, attn_drop_rate: float = 0.0, drop_path_rate: float = 0.0):  # fmt: skip
         super().__init__(num_classes, in_chans)
         self.img_scale, self.embed_dims, self.dynamic_img_size = img_scale, list(embed_dims), dynamic_img_size
         self.crop_scale, self.patch_sizes = crop_scale, tuple(patch_size)
@@ -277,7 +276,7 @@ def image_resized(x: Tensor, size: tuple[int, int], crop: bool) -> Tensor:
     if (high, wide) == size:
         return x
     if crop and size[0] <= high and size[1] <= wide:
-        top, left = int(round((high - size[0]) / 2)), int(round((wide - size[1]) / 2))
+        top, left = (high - size[0]) // 2, (wide - size[1]) // 2
         return x[:, :, top : top + size[0], left : left + size[1]]
     return F.interpolate(x, size=size, mode="bicubic", align_corners=False)
 

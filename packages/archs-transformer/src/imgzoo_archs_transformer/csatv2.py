@@ -6,7 +6,7 @@ from torch import Tensor, cat, nn
 from torch.nn import functional as F
 
 from imgzoo.model import Feature, FeatureInfo, ImageModel, Parts
-from imgzoo_layers.attention import Attending
+from imgzoo_layers.attention import Attending, LayerScale2d, layer_scale_of
 from imgzoo_layers.drop import drop_path_of, drop_path_rates
 from imgzoo_layers.head import NormMlpHead
 from imgzoo_layers.init import init_linear_, trunc_normal_
@@ -55,7 +55,7 @@ class SpatialAttention(nn.Module):
 class ConvBlock(nn.Module):
     """ConvNeXt V2's, its residual weighed by regions: (B, C, H, W) -> (B, C, H, W)."""
 
-    def __init__(self, dim: int, drop_path: float):
+    def __init__(self, dim: int, layer_scale: float | None, drop_path: float):
         super().__init__()
         self.dwconv = nn.Conv2d(dim, dim, 7, padding=3, groups=dim)
         self.norm = LayerNorm(dim)
@@ -63,6 +63,7 @@ class ConvBlock(nn.Module):
         self.act = nn.GELU()
         self.grn = GlobalResponseNorm(4 * dim)
         self.pwconv2 = nn.Linear(4 * dim, dim)
+        self.ls = LayerScale2d(dim, layer_scale) if layer_scale else nn.Identity()
         self.drop_path = drop_path_of(drop_path)
         self.attn = SpatialAttention()
 
@@ -70,7 +71,7 @@ class ConvBlock(nn.Module):
         y = self.norm(self.dwconv(x).permute(0, 2, 3, 1))
         y = self.pwconv2(self.grn(self.act(self.pwconv1(y)))).permute(0, 3, 1, 2)
         gate = F.interpolate(self.attn(y), size=x.shape[2:], mode="bilinear", align_corners=True)
-        return x + self.drop_path(y * gate)
+        return x + self.drop_path(self.ls(y * gate))
 
 
 class Attention(Attending):
@@ -89,27 +90,32 @@ class Attention(Attending):
 class TransformerBlock(nn.Module):
     """Attention with position from a convolution, then mlp: (B, C, H, W) -> (B, C, H, W)."""
 
-    def __init__(self, dim: int, heads: int, head_dim: int):
+    def __init__(self, dim: int, heads: int, head_dim: int, layer_scale: float | None, drop_path: float):
         super().__init__()
         self.pos_embed = ConvPosition(dim)
         self.norm1 = nn.LayerNorm(dim)
         self.attn = Attention(dim, heads, head_dim)
+        self.ls1 = layer_scale_of(dim, layer_scale)
+        self.drop_path1 = drop_path_of(drop_path)
         self.norm2 = nn.LayerNorm(dim)
         self.mlp = Mlp(dim, 4 * dim)
+        self.ls2 = layer_scale_of(dim, layer_scale)
+        self.drop_path2 = drop_path_of(drop_path)
 
     def forward(self, x: Tensor) -> Tensor:
         height, width = x.shape[2:]
         x = x.flatten(2).transpose(1, 2)
-        x = x + self.attn(self.pos_embed(self.norm1(x), (height, width)))
-        x = x + self.mlp(self.norm2(x))
+        x = x + self.drop_path1(self.ls1(self.attn(self.pos_embed(self.norm1(x), (height, width)))))
+        x = x + self.drop_path2(self.ls2(self.mlp(self.norm2(x))))
         return x.transpose(1, 2).unflatten(2, (height, width))
 
 
 class CSATv2(ImageModel):
-    """The last `transformer_depths` of a stage's blocks attend; those have no stochastic depth.
+    """The last `transformer_depths` of a stage's blocks attend; those have no stochastic depth unless asked for.
 
     Args:
         transformer_depths: blocks at the end of each stage that attend
+        transformer_drop_path: stochastic depth for those, too
     """
 
     default_levels = (1, 2, 3, 4)
@@ -118,16 +124,19 @@ class CSATv2(ImageModel):
 
     def __init__(self, dims: Sequence[int] = (32, 72, 168, 386), depths: Sequence[int] = (2, 2, 8, 6),
                  transformer_depths: Sequence[int] = (0, 0, 2, 2), num_heads: int = 8, head_dim: int = 32,
-                 num_classes: int = 1000, in_chans: int = 3, global_pool: str = "avg", drop_rate: float = 0.0,
+                 transformer_drop_path: bool = False, layer_scale: float | None = None, num_classes: int = 1000,
+                 in_chans: int = 3, global_pool: str = "avg", drop_rate: float = 0.0,
                  drop_path_rate: float = 0.0):  # fmt: skip
         super().__init__(num_classes, in_chans)
         self.stem_dct = LearnableDct2d(in_chans, dims[0])
         stages, levels = [], [Feature(dims[0], 8, "stem_dct")]
         convs = [depth - attending for depth, attending in zip(depths, transformer_depths, strict=True)]
-        for i, (dim, drops) in enumerate(zip(dims, drop_path_rates(drop_path_rate, convs), strict=True)):
+        rates = drop_path_rates(drop_path_rate, list(depths) if transformer_drop_path else convs)
+        for i, (dim, drops) in enumerate(zip(dims, rates, strict=True)):
             stage: list[nn.Module] = [nn.Conv2d(dims[i - 1], dim, 2, 2)] if i else []
-            stage += [ConvBlock(dim, drop) for drop in drops]
-            stage += [TransformerBlock(dim, num_heads, head_dim) for _ in range(transformer_depths[i])]
+            stage += [ConvBlock(dim, layer_scale, drop) for drop in drops[: convs[i]]]
+            stage += [TransformerBlock(dim, num_heads, head_dim, layer_scale, drop)
+                      for drop in drops[convs[i] :] or [0.0] * transformer_depths[i]]  # fmt: skip
             if i < len(dims) - 1:
                 stage.append(LayerNorm2d(dim))
             stages.append(nn.Sequential(*stage))

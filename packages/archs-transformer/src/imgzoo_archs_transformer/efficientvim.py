@@ -55,14 +55,15 @@ class HiddenStateMixer(nn.Module):
     (B, C, H, W) -> the map and the hidden states (B, C, states).
     """
 
-    def __init__(self, dim: int, states: int):
+    def __init__(self, dim: int, states: int, expand: float):
         super().__init__()
+        wide = int(expand * dim)
         self.A = nn.Parameter(torch.empty(states).uniform_(1, 16))
         self.D = nn.Parameter(torch.ones(1))
         self.BCdt_proj = Bare1d(dim, 3 * states)
         self.dw = Bare2d(3 * states)
-        self.hz_proj = Bare1d(dim, 2 * dim)
-        self.out_proj = Bare1d(dim, dim)
+        self.hz_proj = Bare1d(dim, 2 * wide)
+        self.out_proj = Bare1d(wide, dim)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         size, x = (x.shape[2], x.shape[3]), x.flatten(2)
@@ -88,10 +89,10 @@ class Mlp(nn.Module):
 class Block(nn.Module):
     """Depthwise, mixer, depthwise, mlp; each takes a learned share of every channel. -> the map and hidden states."""
 
-    def __init__(self, dim: int, mlp_ratio: float, states: int, drop_path: float):
+    def __init__(self, dim: int, mlp_ratio: float, states: int, expand: float, drop_path: float):
         super().__init__()
         self.alpha = nn.Parameter(torch.full((4, dim), 1e-4))
-        self.mixer = HiddenStateMixer(dim, states)
+        self.mixer = HiddenStateMixer(dim, states, expand)
         self.norm = LayerNorm2d(dim, eps=1e-5)
         self.dwconv1 = depthwise(dim)
         self.dwconv2 = depthwise(dim)
@@ -157,6 +158,7 @@ class EfficientViM(ImageModel):
 
     Args:
         state_dim: hidden states of each stage
+        ssd_expand: channels of the hidden states while they meet as a multiple of those of the map
     """
 
     parts = Parts(stem=("patch_embed",), pool="", head=tuple(f"heads.{i}" for i in range(4)), tail=())
@@ -172,8 +174,8 @@ class EfficientViM(ImageModel):
     layout = "plain"
 
     def __init__(self, embed_dim: Sequence[int] = (128, 192, 320), depths: Sequence[int] = (2, 2, 2),
-                 state_dim: Sequence[int] = (49, 25, 9), mlp_ratio: float = 4.0, num_classes: int = 1000,
-                 in_chans: int = 3, global_pool: str = "avg", drop_rate: float = 0.0,
+                 state_dim: Sequence[int] = (49, 25, 9), mlp_ratio: float = 4.0, ssd_expand: float = 1.0,
+                 num_classes: int = 1000, in_chans: int = 3, global_pool: str = "avg", drop_rate: float = 0.0,
                  drop_path_rate: float = 0.0):  # fmt: skip
         super().__init__(num_classes, in_chans)
         dims, drops = list(embed_dim), drop_path_rates(drop_path_rate, list(depths))
@@ -181,7 +183,7 @@ class EfficientViM(ImageModel):
         widths = [in_chans, *(dims[0] // share for share in (8, 4, 2, 1))]
         self.patch_embed = Stem(widths)
         self.stages = nn.ModuleList(
-            Stage(dim, after, [Block(dim, mlp_ratio, state_dim[i], drop) for drop in drops[i]])
+            Stage(dim, after, [Block(dim, mlp_ratio, state_dim[i], ssd_expand, drop) for drop in drops[i]])
             for i, (dim, after) in enumerate(zip(dims, [*dims[1:], 0], strict=True))
         )
         self.feature_info = FeatureInfo(Feature(dim, 16 * 2**i, f"stages.{i}") for i, dim in enumerate(dims))

@@ -21,8 +21,6 @@ from imgzoo_layers.window import from_windows, to_windows
 
 from .shvit import Mlp, PatchMerging, Residual
 
-KEY_DIM = 16
-
 
 class CascadedGroupAttention(Tabled, Attending):
     """Heads one after another, each with a kernel size of its own for queries: (B, C, h, w) -> (B, C, h, w)."""
@@ -34,13 +32,13 @@ class CascadedGroupAttention(Tabled, Attending):
     }
     sized_by = "window"
 
-    def __init__(self, dim: int, kernels: Sequence[int], window: Size):
+    def __init__(self, dim: int, kernels: Sequence[int], key_dim: int, window: Size):
         heads, share = len(kernels), head_width(dim, len(kernels))
-        super().__init__(heads, KEY_DIM, fused=False)
-        self.window, self.widths = window, [KEY_DIM, KEY_DIM, share]
+        super().__init__(heads, key_dim, fused=False)
+        self.window, self.widths = window, [key_dim, key_dim, share]
         self.attention_biases = nn.Parameter(torch.zeros(heads, window[0] * window[1]))
         self.qkvs = nn.ModuleList(ConvNorm(share, sum(self.widths)) for _ in kernels)
-        self.dws = nn.ModuleList(ConvNorm(KEY_DIM, KEY_DIM, kernel, groups=KEY_DIM) for kernel in kernels)
+        self.dws = nn.ModuleList(ConvNorm(key_dim, key_dim, kernel, groups=key_dim) for kernel in kernels)
         self.proj = nn.Sequential(nn.ReLU(), ConvNorm(dim, dim, scale=0.0))
         self.init_non_persistent_buffers()
 
@@ -63,10 +61,10 @@ def positions(x: Tensor) -> Tensor:  # (B, C, h, w) -> (B, 1, h * w, C)
 class LocalWindowAttention(nn.Module):
     """Attention in windows, as far as the map is larger than one; zeros fill the last: (B, C, H, W) -> the same."""
 
-    def __init__(self, dim: int, kernels: Sequence[int], window: int, grid: Size):
+    def __init__(self, dim: int, kernels: Sequence[int], key_dim: int, window: int, grid: Size):
         super().__init__()
         self.largest, self.window, self.whole, self.dynamic = window, grid, True, False
-        self.attn: Any = CascadedGroupAttention(dim, kernels, self.fitting(grid))
+        self.attn: Any = CascadedGroupAttention(dim, kernels, key_dim, self.fitting(grid))
         self.set_size(grid)
 
     def fitting(self, grid: Size) -> Size:
@@ -91,10 +89,10 @@ class LocalWindowAttention(nn.Module):
 class Block(nn.Module):
     """Attention between two pairs of depthwise convolution and mlp, each on a residual: (B, C, H, W) -> the same."""
 
-    def __init__(self, dim: int, kernels: Sequence[int], window: int, grid: Size):
+    def __init__(self, dim: int, kernels: Sequence[int], key_dim: int, window: int, grid: Size):
         super().__init__()
         self.dw0, self.ffn0 = depthwise(dim, scale=0.0), mlp(dim)
-        self.mixer = Residual(LocalWindowAttention(dim, kernels, window, grid))
+        self.mixer = Residual(LocalWindowAttention(dim, kernels, key_dim, window, grid))
         self.dw1, self.ffn1 = depthwise(dim, scale=0.0), mlp(dim)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -107,6 +105,9 @@ class EfficientVitMsra(NormLinearHead, ImageModel):
 
     Windows are as large as maps allow: `set_input_size` fits them and their tables to the size of the image. With
     `dynamic_img_size` they stay, and zeros fill the last of a map.
+
+    Args:
+        key_dim: channels of a head's queries and keys, by stage
     """
 
     parts = Parts(stem=("patch_embed",), pool="global_pool", head="head.linear")
@@ -119,7 +120,8 @@ class EfficientVitMsra(NormLinearHead, ImageModel):
     no_decay = ("*attention_biases",)
 
     def __init__(self, img_size: int | Size = 224, embed_dim: Sequence[int] = (64, 128, 192),
-                 depth: Sequence[int] = (1, 2, 3), num_heads: Sequence[int] = (4, 4, 4), window_size: int = 7,
+                 depth: Sequence[int] = (1, 2, 3), num_heads: Sequence[int] = (4, 4, 4),
+                 key_dim: Sequence[int] = (16, 16, 16), window_size: int = 7,
                  kernels: Sequence[int] = (5, 5, 5, 5), num_classes: int = 1000, in_chans: int = 3,
                  global_pool: str = "avg", dynamic_img_size: bool = False, drop_rate: float = 0.0):  # fmt: skip
         super().__init__(num_classes, in_chans)
@@ -133,7 +135,8 @@ class EfficientVitMsra(NormLinearHead, ImageModel):
                 merge = PatchMerging(dim, out, ConvNorm)
                 down = nn.Sequential(OrderedDict(res1=res1, patchmerge=merge, res2=res2))
             heads = kernels[: num_heads[i]]
-            stages.append(Stage(down, *(Block(out, heads, window_size, self.grid(i)) for _ in range(depth[i]))))
+            options = (out, heads, key_dim[i], window_size, self.grid(i))
+            stages.append(Stage(down, *(Block(*options) for _ in range(depth[i]))))
             levels.append(Feature(out, 16 * 2**i, f"stages.{i}"))
             dim = out
         self.stages = nn.Sequential(*stages)

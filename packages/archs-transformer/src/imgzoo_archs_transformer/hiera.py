@@ -3,8 +3,8 @@
 Tokens lie mask unit by mask unit, 8x8 patches each, and within a unit in the order in which the stages pool them. So a
 window is a slice, and pooling is a maximum over one dimension. Units that are pooled together lie together.
 
-A unit of more patches than all pools make one of is no square of the image, as in the published code: of the places that
-are left, counted row by row, it has every n-th, where the image has n units.
+A unit of more patches than all pools make one of is no square of the image, as in the published code: of the places
+that are left, counted row by row, it has every n-th, where the image has n units.
 """
 
 import math
@@ -134,9 +134,9 @@ class Hiera(ImageModel):
         inner = max(level for level in range(reach + 1) if area % POOL**level == 0)
         self.rest = area // POOL**inner  # patches of a unit at one place of the map that pools of all stages leave
         if inner < pooled or (self.rest > 1 and inner < reach):
-            raise UsageError(f"mask units are a multiple of {POOL**reach} patches, which all pools make one of, or a power "
-                             f"of {POOL} of at least {POOL**pooled}, since they attend while pooled: mask_unit_size is "
-                             f"not {tuple(mask_unit_size)}")  # fmt: skip
+            raise UsageError(f"mask units are a multiple of {POOL**reach} patches, which all pools make one of, or a "
+                             f"power of {POOL} of at least {POOL**pooled}, since they attend while pooled: "
+                             f"mask_unit_size is not {tuple(mask_unit_size)}")  # fmt: skip
         outer = reach - inner
         self.side = 2**reach  # patches along a side of what is pooled together
         self.order = [*range(outer), *reversed(range(outer, reach))]

@@ -143,7 +143,8 @@ class LowFormer(HiddenHead, ImageModel):
                  head_widths: Sequence[int] = (1536, 1600), attn: bool = True, attn_mlp: bool = True,
                  mlp_ratio: float = 4, expand: float | None = None, block_expand: float = 4, stem_expand: float = 4,
                  fused_conv: bool = True, expand_groups: int = 1, num_classes: int = 1000, in_chans: int = 3,
-                 global_pool: str = "avg", drop_rate: float = 0.0, proj_drop_rate: float = 0.0, drop_path_rate: float = 0.0):  # fmt: skip
+                 global_pool: str = "avg", drop_rate: float = 0.0, proj_drop_rate: float = 0.0,
+                 drop_path_rate: float = 0.0):  # fmt: skip
         super().__init__(num_classes, in_chans)
         if proj_drop_rate and not attn_mlp:
             raise CapabilityError("these blocks have nothing that proj_drop_rate drops; leave it out")

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from imgzoo.model import Feature, FeatureInfo, ImageModel
+from imgzoo_layers.act import create_act
 from imgzoo_layers.attention import Attention
 from imgzoo_layers.drop import drop_path_of, drop_path_rates, dropout_of
 from imgzoo_layers.exchange import Biases
@@ -74,10 +75,10 @@ def make_mixer(kind: str, dim: int, drop: float) -> nn.Module:
 class Mlp(nn.Module):
     """Widen fourfold, activate, narrow."""
 
-    def __init__(self, dim: int, legacy: bool, tokens: bool, drop: float):
+    def __init__(self, dim: int, act: str | None, legacy: bool, tokens: bool, drop: float):
         super().__init__()
         self.fc1 = pointwise(dim, 4 * dim, legacy, conv=not tokens)
-        self.act = nn.GELU() if legacy else StarReLU()
+        self.act: nn.Module = create_act(act) if act else nn.GELU() if legacy else StarReLU()
         self.drop1 = dropout_of(drop)
         self.fc2 = pointwise(4 * dim, dim, legacy, conv=not tokens)
         self.drop2 = dropout_of(drop)
@@ -89,8 +90,8 @@ class Mlp(nn.Module):
 class Block(nn.Module):
     """Mix positions, then channels, on scaled skips or branches: maps, or tokens (B, N, C) for attention."""
 
-    def __init__(self, dim: int, mixer: str, legacy: bool, layer_scale: float | None, res_scale: float | None,
-                 drop: float, drop_path: float):  # fmt: skip
+    def __init__(self, dim: int, mixer: str, act: str | None, legacy: bool, layer_scale: float | None,
+                 res_scale: float | None, drop: float, drop_path: float):  # fmt: skip
         super().__init__()
         tokens = mixer == "attention"
         scales = [Scale(dim, layer_scale, tokens) if layer_scale else nn.Identity() for _ in range(2)]
@@ -99,7 +100,7 @@ class Block(nn.Module):
         self.token_mixer = make_mixer(mixer, dim, drop)
         self.drop_path1, self.layer_scale1, self.res_scale1 = drop_path_of(drop_path), scales[0], skips[0]
         self.norm2 = block_norm(dim, mixer, legacy)
-        self.mlp = Mlp(dim, legacy, tokens, drop)
+        self.mlp = Mlp(dim, act, legacy, tokens, drop)
         self.drop_path2, self.layer_scale2, self.res_scale2 = drop_path_of(drop_path), scales[1], skips[1]
 
     def forward(self, x: Tensor) -> Tensor:
@@ -174,6 +175,7 @@ class MetaFormer(ImageModel):
 
     Args:
         token_mixers: "pool", "conv" or "attention", one name or one for each stage
+        mlp_act: activation of the mlps; none for what `legacy` says
         legacy: the first paper's block: GELU, biases, no norm where the size changes
         res_scale: initial value of a learned scale on the shortcut, by stage; none for no scale
         mlp_head: an mlp as the classifier
@@ -187,10 +189,10 @@ class MetaFormer(ImageModel):
     }
 
     def __init__(self, depths: Sequence[int] = (3, 3, 9, 3), dims: Sequence[int] = (64, 128, 320, 512),
-                 token_mixers: str | Sequence[str] = "conv", legacy: bool = False, layer_scale: float | None = None,
-                 res_scale: Sequence[float | None] = (None, None, 1.0, 1.0), mlp_head: bool = True,
-                 num_classes: int = 1000, in_chans: int = 3, global_pool: str = "avg", drop_rate: float = 0.0,
-                 proj_drop_rate: float = 0.0, drop_path_rate: float = 0.0):  # fmt: skip
+                 token_mixers: str | Sequence[str] = "conv", mlp_act: str | None = None, legacy: bool = False,
+                 layer_scale: float | None = None, res_scale: Sequence[float | None] = (None, None, 1.0, 1.0),
+                 mlp_head: bool = True, num_classes: int = 1000, in_chans: int = 3, global_pool: str = "avg",
+                 drop_rate: float = 0.0, proj_drop_rate: float = 0.0, drop_path_rate: float = 0.0):  # fmt: skip
         super().__init__(num_classes, in_chans)
         self.mlp_head = mlp_head
         self.stem = Stem(in_chans, dims[0], size_norm(dims[0], legacy))
@@ -199,7 +201,7 @@ class MetaFormer(ImageModel):
         for i, drops in enumerate(drop_path_rates(drop_path_rate, depths)):
             dim, mixer, skip = dims[i], mixers[i], None if legacy else res_scale[i]
             down = Downsample(dims[i - 1], dim, size_norm(dims[i - 1], legacy)) if i else nn.Identity()
-            common = (dim, mixer, legacy, layer_scale, skip, proj_drop_rate)
+            common = (dim, mixer, mlp_act, legacy, layer_scale, skip, proj_drop_rate)
             blocks: list[nn.Module] = [Block(*common, drop) for drop in drops]
             stages.append(Stage(down, blocks, mixer == "attention"))
             levels.append(Feature(dim, 4 * 2**i, f"stages.{i}"))

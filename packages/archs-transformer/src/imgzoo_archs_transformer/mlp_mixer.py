@@ -149,6 +149,7 @@ class MlpMixer(TokenModel):
 
     Args:
         num_blocks: number of blocks
+        stem_norm: a norm behind the patches
         block: "mixer", "glu" (gated mlps), "res" or "gate"
         token_ratio: hidden channels of the mlp between tokens as a multiple of their number
     """
@@ -160,10 +161,11 @@ class MlpMixer(TokenModel):
 
     def __init__(self, img_size: int | Size = 224, patch_size: int | Size = 16, num_blocks: int = 8,
                  embed_dim: int = 512, block: str = "mixer", mlp_ratio: float = 4.0, token_ratio: float = 0.5,
-                 layer_scale: float = 1e-4, num_classes: int = 1000, in_chans: int = 3, global_pool: str = "avg",
-                 drop_rate: float = 0.0, proj_drop_rate: float = 0.0, drop_path_rate: float = 0.0):  # fmt: skip
+                 layer_scale: float = 1e-4, stem_norm: bool = False, num_classes: int = 1000, in_chans: int = 3,
+                 global_pool: str = "avg", drop_rate: float = 0.0, proj_drop_rate: float = 0.0,
+                 drop_path_rate: float = 0.0):  # fmt: skip
         super().__init__(num_classes, in_chans, img_size, patch_size, embed_dim, num_blocks, global_pool, False)
-        self.stem = PatchEmbed(pair(patch_size), in_chans, embed_dim)
+        self.stem = PatchEmbed(pair(patch_size), in_chans, embed_dim, LayerNorm if stem_norm else None)
         options, drops = (embed_dim, self.grid), (proj_drop_rate, drop_path_rate)
         makers = {
             "mixer": lambda: MixerBlock(*options, token_ratio, mlp_ratio, False, *drops),

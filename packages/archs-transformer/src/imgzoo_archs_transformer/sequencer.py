@@ -21,11 +21,11 @@ from imgzoo_layers.stage import Stage
 class Lstm2d(nn.Module):
     """Two-way LSTMs along columns and along rows, joined: (B, H, W, C) -> (B, H, W, C)."""
 
-    def __init__(self, dim: int, hidden: int):
+    def __init__(self, dim: int, hidden: int, layers: int):
         super().__init__()
         self.fc = nn.Linear(4 * hidden, dim)
-        self.rnn_v = nn.LSTM(dim, hidden, batch_first=True, bidirectional=True)
-        self.rnn_h = nn.LSTM(dim, hidden, batch_first=True, bidirectional=True)
+        self.rnn_v = nn.LSTM(dim, hidden, layers, batch_first=True, bidirectional=True)
+        self.rnn_h = nn.LSTM(dim, hidden, layers, batch_first=True, bidirectional=True)
 
     def forward(self, x: Tensor) -> Tensor:
         batch, height, width = x.shape[:3]
@@ -37,10 +37,10 @@ class Lstm2d(nn.Module):
 class Block(nn.Module):
     """Mix positions, then channels: (B, H, W, C) -> (B, H, W, C)."""
 
-    def __init__(self, dim: int, hidden: int, mlp_ratio: float, drop: float, drop_path: float):
+    def __init__(self, dim: int, hidden: int, layers: int, mlp_ratio: float, drop: float, drop_path: float):
         super().__init__()
         self.norm1 = LayerNorm(dim)
-        self.rnn_tokens = Lstm2d(dim, hidden)
+        self.rnn_tokens = Lstm2d(dim, hidden, layers)
         self.drop_path = drop_path_of(drop_path)
         self.norm2 = LayerNorm(dim)
         self.mlp_channels = Mlp(dim, int(dim * mlp_ratio), drop=drop)
@@ -77,6 +77,7 @@ class Sequencer2d(ImageModel):
     """Args:
     patch_sizes: how much each stage reduces the map, along a side
     stem_norm: a norm behind the stem
+    rnn_layers: recurrent layers on top of one another
     hidden_sizes: states of each direction of the recurrent layers
     drop_path_rate: stochastic depth: probability that a block is skipped, the same for all
     """
@@ -98,8 +99,8 @@ class Sequencer2d(ImageModel):
 
     def __init__(self, depths: Sequence[int] = (4, 3, 8, 3), patch_sizes: Sequence[int] = (7, 2, 1, 1),
                  embed_dims: Sequence[int] = (192, 384, 384, 384), hidden_sizes: Sequence[int] = (48, 96, 96, 96),
-                 mlp_ratio: float = 3.0, stem_norm: bool = False, num_classes: int = 1000, in_chans: int = 3,
-                 global_pool: str = "avg", drop_rate: float = 0.0, proj_drop_rate: float = 0.0,
+                 rnn_layers: int = 1, mlp_ratio: float = 3.0, stem_norm: bool = False, num_classes: int = 1000,
+                 in_chans: int = 3, global_pool: str = "avg", drop_rate: float = 0.0, proj_drop_rate: float = 0.0,
                  drop_path_rate: float = 0.0):  # fmt: skip
         super().__init__(num_classes, in_chans)
         self.stem = Patches(in_chans, embed_dims[0], patch_sizes[0], stem_norm)
@@ -108,7 +109,7 @@ class Sequencer2d(ImageModel):
             dim, down = embed_dims[i], nn.Identity()
             if i:
                 down, reached = Downsample(embed_dims[i - 1], dim, patch_sizes[i]), reached * patch_sizes[i]
-            options = (dim, hidden_sizes[i], mlp_ratio, proj_drop_rate, drop_path_rate)
+            options = (dim, hidden_sizes[i], rnn_layers, mlp_ratio, proj_drop_rate, drop_path_rate)
             stages.append(Stage(down, *(Block(*options) for _ in range(depth))))
             levels.append(Feature(dim, reached, f"stages.{i}"))
         self.stages = nn.Sequential(*stages)

@@ -137,7 +137,7 @@ EXCHANGED: dict[str, Any] = {
 """Options that may change parts of a finished network, and their types (see `imgzoo_layers.exchange`)."""
 
 
-PARTS = ("act", "embed_norm", "norm", "token_norm")
+PARTS = ("act", "attn_act", "dw_act", "embed_norm", "mlp_act", "norm", "token_norm")
 """Options that take a class or a function of the caller's where they take a name."""
 
 

@@ -96,7 +96,7 @@ NAMES: dict[str, dict[str, str]] = {
     "mlp": {"mlp": "mlp", "swiglu": "swiglu", "glumlp(gatelast=false)": "glu", "swiglupacked": "glu",
             "geglumlp": "geglu", "geglu": "geglu"},
 }  # fmt: skip
-NAMES["token_norm"] = NAMES["norm"]
+NAMES |= {"token_norm": NAMES["norm"], **dict.fromkeys(("attn_act", "dw_act", "mlp_act"), NAMES["act"])}
 """What the field calls a part, in small letters without `_`, and its name here, by the option that takes it."""
 CARRIED = {
     "norm": {"eps": "eps", "group_size": "norm_group"},
@@ -107,7 +107,7 @@ CARRIED = {
 """Keywords of a `partial` that are options of their own here; with "" they have no effect in the field either."""
 JSON = ("true", "false", "null")
 """Values in tables of values that are no words."""
-PARTS = ("act", "gate", "norm", "token_norm")
+PARTS = ("act", "attn_act", "dw_act", "gate", "mlp_act", "norm", "token_norm")
 """Options that take a class of the user's, too."""
 EPS = {
     **dict.fromkeys(("layernorm", "layernorm2d", "rmsnorm", "rmsnorm2d", "rmsnormact2d", "simplenorm", "simplenorm2d"),
