@@ -296,6 +296,9 @@ def test_convolutions_of_lowformer_and_cpubone():
         narrow = {part.groups for key, part in convs.items() if key.endswith("point_conv.conv")}
         assert narrow == ({2} if name == "lowformer_b0" else {1})
         assert sum(key.endswith(".o_proj") for key in convs) > 1 and model(x).shape == (1, 3)
+        stems = [imgzoo.create_model(each, depths=[1, 1, 1, 1, 1], device="meta").stem[1].main.spatial_conv.conv
+                 for each in (name, name.partition("_")[0] + "_b3")]  # fmt: skip
+        assert [conv.out_channels // conv.in_channels for conv in stems] == [2, 4]
     halved = imgzoo.create_model("cpubone_nano", **small, fused_down=False)
     kinds = ["depth_conv" in dict(stage[0].main.named_children()) for stage in halved.stages]
     assert kinds == [False, False, True, True]

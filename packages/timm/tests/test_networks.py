@@ -194,6 +194,11 @@ def test_initial_weights_as_in_jax():
     assert model.head.weight.abs().sum() == 0 and model.head.bias[0].item() == pytest.approx(-1.9459, abs=1e-4)
     assert 0 < model.blocks[0].mlp.fc1.bias.abs().max() < 1e-4
     assert VisionTransformer(**SMALL, weight_init="jax").head.bias.abs().sum() == 0
+    for mlp_layer in (timm.layers.SwiGLU, timm.layers.SwiGLUPacked):  # AIM v2 has no biases to begin at one
+        plain = VisionTransformer(**SMALL, weight_init="jax", mlp_layer=mlp_layer, proj_bias=False)
+        assert next(plain.blocks[0].mlp.parameters()).abs().max() > 0
+    gated = timm.create_model("aimv2_large_patch14_224", weight_init="jax", depth=1, embed_dim=16, num_heads=2)
+    assert gated.blocks[0].mlp.fc1_g.weight.std() < 1e-5
 
 
 SPREADS = {"jax": 0.5**0.5, "jax_nlhb": 0.5**0.5, "moco": 1.0, "reset": 3**-0.5}

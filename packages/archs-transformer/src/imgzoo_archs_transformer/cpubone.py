@@ -94,7 +94,7 @@ class CPUBone(HiddenHead, ImageModel):
 
     def __init__(self, widths: Sequence[int] = (16, 32, 64, 128, 256), depths: Sequence[int] = (0, 1, 1, 3, 4),
                  head_widths: Sequence[int] = (1536, 1600), norms: Literal["all", "depth", "last"] = "last",
-                 mlp_ratio: float = 4, expand: float | None = None, block_expand: float = 4, stem_expand: float = 4,
+                 mlp_ratio: float = 4, expand: float | None = None, block_expand: float = 4, stem_expand: float = 2,
                  fused_conv: bool = True, fused_down: bool = True, expand_groups: int = 2, small_kernels: bool = True,
                  upsample: Literal["nearest", "transpose"] = "nearest", num_classes: int = 1000, in_chans: int = 3,
                  global_pool: str = "avg", drop_rate: float = 0.0, proj_drop_rate: float = 0.1,

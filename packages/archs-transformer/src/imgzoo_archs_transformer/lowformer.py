@@ -141,7 +141,7 @@ class LowFormer(HiddenHead, ImageModel):
 
     def __init__(self, widths: Sequence[int] = (16, 32, 64, 128, 256), depths: Sequence[int] = (0, 1, 1, 3, 4),
                  head_widths: Sequence[int] = (1536, 1600), attn: bool = True, attn_mlp: bool = True,
-                 mlp_ratio: float = 4, expand: float | None = None, block_expand: float = 4, stem_expand: float = 4,
+                 mlp_ratio: float = 4, expand: float | None = None, block_expand: float = 4, stem_expand: float = 2,
                  fused_conv: bool = True, expand_groups: int = 1, num_classes: int = 1000, in_chans: int = 3,
                  global_pool: str = "avg", drop_rate: float = 0.0, proj_drop_rate: float = 0.0,
                  drop_path_rate: float = 0.0):  # fmt: skip

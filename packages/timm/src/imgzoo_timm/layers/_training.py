@@ -68,7 +68,8 @@ def init_weight_jax(module: nn.Module, name: str, head_bias: float = 0.0, classi
     if isinstance(module, nn.Linear):
         if name.startswith(classifier_name):
             nn.init.zeros_(module.weight)
-            nn.init.constant_(module.bias, head_bias)
+            if module.bias is not None:
+                nn.init.constant_(module.bias, head_bias)
         else:
             nn.init.xavier_uniform_(module.weight)
             if module.bias is not None:
