@@ -318,6 +318,9 @@ CASES = {
     "rexnet, narrow": ("rexnet_100", {"width_mult": 0.5}),
     "hgnet, affines": ("hgnet_tiny", {"use_lab": True}),
     "rexnet, a class": ("rexnet_100", {"dw_act_layer": nn.SiLU}),
+    "resnetv2, wide inside": ("resnetv2_50", {"bottle_ratio": 0.5, "layers": (1, 1, 1, 1)}),
+    "resnetv2, bottlenecks": ("resnetv2_18", {"basic": False, "layers": (1, 1, 1, 1)}),
+    "tresnet, second version": ("tresnet_l", {"v2": True, "width_factor": 1.2}),
     "levit, a class": ("levit_128s", {"attn_act_layer": nn.GELU}),
     "nfnet, reduced": ("test_nfnet", {"attn_layer": "se", "attn_kwargs": {"rd_ratio": 0.5}}),
 }  # fmt: skip

@@ -121,6 +121,15 @@ def test_stages_of_fasternet():
     torch.testing.assert_close(block(x), x + 0.5 * block.mlp(block.spatial_mixing(x)))
 
 
+def test_bottlenecks_of_resnet_v2_and_tresnet():
+    model = imgzoo.create_model("resnetv2_18", basic=False, bottle_ratio=0.5, layers=[1, 1, 1, 1], device="meta")
+    assert [stage.blocks[0].conv2.in_channels for stage in model.stages] == [32, 64, 128, 256]
+    assert model.stages[0].blocks[0].downsample is not None
+    for everywhere, width in ((False, 76), (True, 72)):
+        model = imgzoo.create_model("tresnet_l", all_bottlenecks=everywhere, device="meta")
+        assert model.body.conv1.conv.out_channels == width
+
+
 def test_first_large_layer_of_vgg_and_affines_of_hgnet():
     model = imgzoo.create_model("vgg11", mlp_ratio=0.125, device="meta")
     assert model.pre_logits.fc1.out_channels == 512 and model.pre_logits.fc2.out_channels == 4096

@@ -109,6 +109,7 @@ class ResNetV2(ImageModel):
     """Args:
     stem_chs: channels of the stem
     basic: blocks of two 3x3 convolutions
+    bottle_ratio: channels inside a bottleneck as a share of those outside
     width: factor of the channels, those of the stem too
     stem: one 7x7 convolution ("", or "fixed" and "same" by the border of the pool), "deep" or "tiered" for three 3x3
     weight_std: standardized weights
@@ -122,7 +123,8 @@ class ResNetV2(ImageModel):
     }
 
     def __init__(self, layers: Sequence[int] = (3, 4, 6, 3), channels: Sequence[int] = (256, 512, 1024, 2048),
-                 stem_chs: int = 64, basic: bool = False, width: int = 1,
+                 stem_chs: int = 64, basic: bool = False,
+                 bottle_ratio: float = 0.25, width: int = 1,
                  stem: Literal["", "fixed", "same", "deep", "tiered"] = "", avg_down: bool = False, preact: bool = True,
                  weight_std: bool = False, norm: str = "batchnorm", act: str = "relu", num_classes: int = 1000,
                  in_chans: int = 3, global_pool: str = "avg", output_stride: int = 32, drop_rate: float = 0.0,
@@ -141,12 +143,12 @@ class ResNetV2(ImageModel):
         steps = dilate((1, 2, 2, 2)[: len(layers)], output_stride, start=4)
         for i, (drops, (stride, before, dilation)) in enumerate(zip(drop_path_rates(drop_path_rate, layers), steps)):
             out = channels[i] * width
-            hidden = out if basic else make_divisible(out / 4)
+            hidden = out if basic else make_divisible(out * bottle_ratio)
             units = []
             for j, drop in enumerate(drops):
                 step, spread = (1, dilation) if j else (stride, before)
                 down: nn.Module | None = None
-                if j == 0 and (dim != out or step != 1):
+                if j == 0 and (not basic or dim != out or step != 1):
                     down = make_downsample(dim, out, step, dilation, avg_down, conv, None if preact else make_norm)
                 units.append(block(dim, out, hidden, step, spread, dilation, down, conv, make_norm, drop))
                 dim = out

@@ -65,7 +65,7 @@ class Bottleneck(nn.Module):
 class TResNet(ImageModel):
     """Args:
     width_factor: factor of all channels
-    all_bottlenecks: bottlenecks in the first two stages, too
+    all_bottlenecks: bottlenecks in the first two stages, too, and widths in multiples of 8
     """
 
     default_levels = (1, 2, 3, 4)
@@ -80,7 +80,7 @@ class TResNet(ImageModel):
                  num_classes: int = 1000, in_chans: int = 3, global_pool: str = "avg", drop_rate: float = 0.0,
                  drop_path_rate: float = 0.0):  # fmt: skip
         super().__init__(num_classes, in_chans)
-        width = dim = int(64 * width_factor)
+        width = dim = int(64 * width_factor) // 8 * 8 if all_bottlenecks else int(64 * width_factor)
         body: OrderedDict[str, nn.Module] = OrderedDict()
         body["s2d"] = SpaceToDepth()
         body["conv1"] = ConvNormAct(16 * in_chans, dim, 3, act="leaky_relu")
