@@ -125,6 +125,8 @@ def test_bottlenecks_of_resnet_v2_and_tresnet():
     model = imgzoo.create_model("resnetv2_18", basic=False, bottle_ratio=0.5, layers=[1, 1, 1, 1], device="meta")
     assert [stage.blocks[0].conv2.in_channels for stage in model.stages] == [32, 64, 128, 256]
     assert model.stages[0].blocks[0].downsample is not None
+    model = imgzoo.create_model("resnetv2_18", bottle_ratio=0.5, layers=[1, 1, 1, 1], device="meta")
+    assert model.stages[3].blocks[0].conv1.out_channels == 256 and model.stages[0].blocks[0].downsample is None
     for everywhere, width in ((False, 76), (True, 72)):
         model = imgzoo.create_model("tresnet_l", all_bottlenecks=everywhere, device="meta")
         assert model.body.conv1.conv.out_channels == width

@@ -64,6 +64,8 @@ def test_large_mask_units_of_hiera_have_every_nth_place(unit):
 def test_mask_units_of_hiera_that_do_not_fit(options):
     with pytest.raises(UsageError, match="mask_unit_size is not"):
         imgzoo.create_model("hiera_tiny_224", **HIERA, **options)
+    with pytest.raises(UsageError, match="q_pool is at most 3"):
+        imgzoo.create_model("hiera_tiny_224", **HIERA, q_pool=4)
     with pytest.raises(UsageError, match="sides are multiples of 64"):
         imgzoo.create_model("hiera_tiny_224", **HIERA, mask_unit_size=(16, 16))
 
@@ -305,6 +307,15 @@ def test_convolutions_of_lowformer_and_cpubone():
     large = imgzoo.create_model("cpubone_nano", **small, small_kernels=False, upsample="transpose").eval()
     assert not [key for key, part in large.named_modules() if getattr(part, "kernel_size", None) == (2, 2)]
     assert [part for part in large.modules() if isinstance(part, nn.ConvTranspose2d)] and large(x).shape == (1, 3)
+
+
+def test_gated_mlps_of_eva():
+    small = dict(embed_dim=24, depth=1, num_heads=2, img_size=28, mlp_ratio=2)
+    for more, apart in (({}, False), ({"scale_mlp_norm": True}, True), ({"mlp_multiple": 8}, True)):
+        for kind in ("glu", "swiglu"):
+            options = {"scale_mlp_norm": False, **small, **more, "mlp": kind}
+            model = imgzoo.create_model("eva02_base_patch14_224", **options, device="meta")
+            assert hasattr(model.blocks[0].mlp, "fc1_g") == apart
 
 
 def test_norms_of_mlps_and_patches():

@@ -109,7 +109,7 @@ class ResNetV2(ImageModel):
     """Args:
     stem_chs: channels of the stem
     basic: blocks of two 3x3 convolutions
-    bottle_ratio: channels inside a bottleneck as a share of those outside
+    bottle_ratio: channels inside a block as a share of those outside
     width: factor of the channels, those of the stem too
     stem: one 7x7 convolution ("", or "fixed" and "same" by the border of the pool), "deep" or "tiered" for three 3x3
     weight_std: standardized weights
@@ -143,7 +143,7 @@ class ResNetV2(ImageModel):
         steps = dilate((1, 2, 2, 2)[: len(layers)], output_stride, start=4)
         for i, (drops, (stride, before, dilation)) in enumerate(zip(drop_path_rates(drop_path_rate, layers), steps)):
             out = channels[i] * width
-            hidden = out if basic else make_divisible(out * bottle_ratio)
+            hidden = make_divisible(out * bottle_ratio)
             units = []
             for j, drop in enumerate(drops):
                 step, spread = (1, dilation) if j else (stride, before)

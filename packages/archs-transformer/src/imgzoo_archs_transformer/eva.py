@@ -76,7 +76,8 @@ class Eva(TokenModel):
     key_bias: a bias of keys, beside those of queries and values
     num_kv_heads: heads of keys and values, of all blocks or of each; none for as many as of queries
     attn_only_layer_scale: no layer scale on the mlps
-    mlp_multiple: hidden channels of gated mlps are rounded up to a multiple of it, their two layers apart
+    mlp_multiple: hidden channels of gated mlps are rounded up to a multiple of it
+    scale_mlp_norm: a norm between the layers of the mlps; with it or `mlp_multiple` gated ones have two layers first
     dynamic_img_pad: pad images to whole patches
     final_norm: a norm behind the blocks; none for where no norm follows the pool
     rope_reference: grid that positions are measured on; none for the model's
@@ -135,6 +136,8 @@ class Eva(TokenModel):
             num_kv_heads = [num_kv_heads] * depth
         elif num_kv_heads and len(num_kv_heads) != depth:
             raise ValueError(f"num_kv_heads has a number for each of {depth} blocks, not {len(num_kv_heads)}")
+        if mlp in ("glu", "swiglu"):  # one layer for gate and value, unless something is between them and the next
+            mlp = "swiglu" if scale_mlp_norm or mlp_multiple else "glu"
         make_mlp = mlp_maker(mlp, dim, int(dim * mlp_ratio), mlp_multiple, drop=proj_drop_rate,
                              norm=make_norm if scale_mlp_norm else None)  # fmt: skip
         self.blocks = SharedSequential(*(

@@ -137,6 +137,10 @@ class Hiera(ImageModel):
             raise UsageError(f"mask units are a multiple of {POOL**reach} patches, which all pools make one of, or a "
                              f"power of {POOL} of at least {POOL**pooled}, since they attend while pooled: "
                              f"mask_unit_size is not {tuple(mask_unit_size)}")  # fmt: skip
+        if q_pool > reach:
+            raise UsageError(
+                f"the first of {len(depths)} stages does not pool: q_pool is at most {reach}, not {q_pool}"
+            )
         outer = reach - inner
         self.side = 2**reach  # patches along a side of what is pooled together
         self.order = [*range(outer), *reversed(range(outer, reach))]
