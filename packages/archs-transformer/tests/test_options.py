@@ -82,6 +82,8 @@ def test_patches_and_pools_of_sam_2(options, reduced):
     assert [256 // each.shape[2] for each in levels] == reduced == model.feature_info.reduction()
     with pytest.raises(UsageError, match="dim_mul is more than 1"):
         imgzoo.create_model("sam2_hiera_tiny", dim_mul=1.0)
+    with pytest.raises(UsageError, match="first of 4 stages does not pool"):
+        imgzoo.create_model("sam2_hiera_tiny", q_pool=4)
 
 
 def test_norms_of_patches():

@@ -119,6 +119,8 @@ class HieraDet(ImageModel):
                  num_classes: int = 1000, in_chans: int = 3, global_pool: str = "avg", drop_rate: float = 0.0,
                  drop_path_rate: float = 0.0):  # fmt: skip
         super().__init__(num_classes, in_chans)
+        if q_pool >= len(depths):
+            raise UsageError(f"the first of {len(depths)} stages does not pool: q_pool is less, not {q_pool}")
         if patch_size is not None:
             patch_kernel, patch_stride, patch_padding = pair(patch_size), pair(patch_size), (0, 0)
         self.patch_embed = PatchEmbed(in_chans, embed_dim, patch_kernel, patch_stride, patch_padding)
