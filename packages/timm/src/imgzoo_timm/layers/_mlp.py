@@ -50,7 +50,7 @@ class GluMlp(native.GluMlp):
     def init_weights(self) -> None:
         """Let the gate start near one: its half of the first layer's bias is one, of the weights small."""
         if self.fc1.bias is not None:
-            nn.init.ones_(self.fc1.bias[self.fc1.bias.shape[0] // 2 :])
+            nn.init.ones_(self.fc1.bias[self.fc1.bias.shape[0] // 2 :])  # type: ignore[index]
         nn.init.normal_(self.fc1.weight[self.fc1.weight.shape[0] // 2 :], std=1e-6)  # type: ignore[index]
 
     def forward(self, x: Tensor) -> Tensor:
