@@ -16,6 +16,28 @@ pytestmark = pytest.mark.parity
 RESNET = {"stem_type": "deep", "stem_width": 32, "avg_down": True, "aa_layer": nn.AvgPool2d, "drop_block_rate": 0.1}
 TOWER = {"embed_dim": 32, "depth": 2, "num_heads": 4, "patch_size": 8, "num_classes": 5}
 ROPED = {"embed_dim": 96, "num_heads": 3, "depth": 1, "num_classes": 5}
+NAFLEX = {
+    "eva": {"attn_type": "eva", "init_values": 0.5},
+    "eva, apart": {"attn_type": "eva", "qkv_fused": False, "norm_layer": "rmsnorm", "pre_norm": True},
+    "eva, turned": {"attn_type": "eva", "rope_type": "axial", "qkv_bias": False},
+    "keys": {"attn_type": "rope", "act_layer": "relu"},
+    "shared keys": {"attn_type": "rope", "qkv_fused": False, "num_kv_heads": 1, "qk_norm": True},
+    "shared keys, turned": {"rope_type": "axial", "qkv_fused": False, "num_kv_heads": (1, 3), "depth": 2},
+    "gate": {"attn_gated": True, "attn_only_layer_scale": True, "init_values": 0.5},
+    "gate, normed": {"attn_gated": True, "attn_type": "rope", "scale_attn_inner_norm": True, "qkv_bias": False},
+    "gate, turned": {"attn_gated": True, "rope_type": "mixed", "swiglu_mlp": True},
+    "difference": {"attn_layer": "diff", "depth": 2, "qk_norm": True, "scale_attn_inner_norm": True},
+    "gated mlp": {"swiglu_mlp": True, "act_layer": "relu"},
+    "gated mlp, normed": {"swiglu_mlp": True, "scale_mlp_norm": True},
+    "gated mlp, rounded": {"swiglu_mlp": True, "swiglu_align_to": 40, "mlp_ratio": 3.1},
+    "one scale": {"attn_only_layer_scale": True, "init_values": 0.5},
+    "nowhere": {"pos_embed": "none"},
+    "only turned": {"pos_embed": "none", "rope_type": "axial"},
+    "mean of all": {"pool_include_prefix": True, "class_token": True},
+    "map of all": {"pool_include_prefix": True, "global_pool": "map"},
+    "maximum of all": {"pool_include_prefix": True, "global_pool": "avgmax"},
+    "convolution": {"embed_proj_type": "conv", "embed_norm_layer": "layernorm"},
+}
 GEMMA = {"head_dim": 16, "intermediate_size": 64, "position_embedding_size": 32}
 CASES = {
     "vit": ("test_vit", {"init_values": 1e-5, "dynamic_img_size": True, "reg_tokens": 4, "no_embed_class": True}),
@@ -282,6 +304,13 @@ CASES = {
     "regnet, pooled": ("regnetx_002", {"downsample": "avg"}),
     "regnet, no shortcut": ("regnetx_002", {"downsample": ""}),
     "mobilenet v3, norm": ("mobilenetv3_small_050", {"head_norm": True}),
+    "eva, gated and normed": ("eva02_tiny_patch14_224", {"depth": 2, "scale_mlp": True}),
+    "eva, gated, no norm": ("eva02_base_patch14_224", {"depth": 1, "embed_dim": 96, "num_heads": 3,
+                                                       "scale_mlp": False}),
+    "dinov3, rounded": ("vit_small_plus_patch16_dinov3", {"depth": 1, "embed_dim": 96, "num_heads": 3,
+                                                          "mlp_ratio": 3.3}),
+    "dinov3, not rounded": ("vit_small_plus_patch16_dinov3", {"depth": 1, "embed_dim": 96, "num_heads": 3,
+                                                              "mlp_ratio": 3.3, "swiglu_align_to": 0}),
     "eva, two norms": ("eva02_tiny_patch14_224", {"depth": 2, "use_post_transformer_norm": True}),
     "eva, norm behind the pool": ("eva02_tiny_patch14_224", {"depth": 2, "use_post_transformer_norm": False,
                                                              "use_fc_norm": True}),
@@ -395,6 +424,34 @@ def test_images_are_padded_to_whole_patches(name, options):
         with torch.no_grad():
             want, got = peer(x), ours(x)
         assert (got - want).abs().max() <= TOLERANCE * want.abs().max().clamp(min=1)
+
+
+@pytest.mark.parametrize("options", NAFLEX.values(), ids=NAFLEX)
+def test_blocks_of_naflexvit_on_patches(options):
+    peer, ours = (model.double() for model in pair("naflexvit_base_patch16_gap", **{**ROPED, **options}))
+    kept = {key: each for key, each in options.items() if key in ("depth", "class_token", "global_pool", "rope_type")}
+    plain = imgzoo.create_model("naflexvit_base_patch16_gap", **{**ROPED, **kept}).eval().double()
+    x = torch.randn(1, 3, 64, 48, generator=torch.Generator().manual_seed(1)).double()
+    patches = torch.randn(2, 12, 16, 16, 3, generator=torch.Generator().manual_seed(0)).double()
+    valid = torch.arange(12) < torch.tensor([[12], [8]])
+    coordinates = torch.cartesian_prod(torch.arange(3), torch.arange(4)) * valid[..., None]
+    patches[~valid] = 0
+    with torch.no_grad():
+        torch.testing.assert_close(ours(x), peer(x), rtol=0, atol=1e-8)
+        if list(plain.state_dict()) == list(ours.state_dict()) and "embed_proj_type" not in options:
+            plain.load_state_dict(ours.state_dict())
+            assert (plain(x) - ours(x)).abs().max() > 1e-4
+        got = ours((patches.flatten(2), coordinates, valid))
+        if "embed_proj_type" in options:  # the peer's convolution takes images alone
+            whole = patches[0].unflatten(0, (3, 4)).permute(4, 0, 2, 1, 3).reshape(1, 3, 48, 64)
+            return torch.testing.assert_close(got[:1], peer(whole), rtol=0, atol=1e-8)
+        torch.testing.assert_close(got, peer(patches.flatten(2), patch_coord=coordinates, patch_valid=valid),
+                                   rtol=0, atol=1e-8)  # fmt: skip
+        levels = [model.forward_intermediates({"patches": patches.flatten(2), "patch_coord": coordinates,
+                                               "patch_valid": valid}, output_fmt="NLC", intermediates_only=True)
+                  for model in (ours, peer)]  # fmt: skip
+    for level, wanted in zip(levels[0], levels[1], strict=True):
+        torch.testing.assert_close(level[valid], wanted[valid], rtol=0, atol=1e-7)
 
 
 @pytest.mark.parametrize("size", [(8, 8), (16, 16), (20, 12)], ids=str)

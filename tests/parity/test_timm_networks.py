@@ -685,7 +685,9 @@ def test_attentions_of_families_take_the_fields_arguments(name):
 
 SAMPLED = [dict(), dict(pos_embed_use_grid_sample=True), dict(pos_embed="factorized", class_token=True, reg_tokens=2),
            dict(pos_embed_interp_mode="bilinear", pos_embed_use_grid_sample=True, pos_embed_ar_preserving=True),
-           dict(pos_embed_grid_size=None, default_img_size=(10, 14))]  # fmt: skip
+           dict(pos_embed_grid_size=None, default_img_size=(10, 14)), dict(pos_embed="none"),
+           dict(proj_bias=False, proj_norm_layer=torch.nn.LayerNorm), dict(proj_type="conv"),
+           dict(proj_type=None, pos_embed="none", pos_embed_grid_size=None)]  # fmt: skip
 
 
 @pytest.mark.parametrize("options", SAMPLED, ids=str)
@@ -702,6 +704,8 @@ def test_embeddings_of_naflexvit(options):
     places[0, :6] = torch.cartesian_prod(torch.arange(2), torch.arange(3))
     places[1] = torch.cartesian_prod(torch.arange(3), torch.arange(4))
     inputs = (torch.randn(2, 3, 6, 16).double(),), (torch.randn(2, 12, 12).double(), places, valid)
+    if options["proj_type"] != "linear":  # the peer's convolution takes images alone
+        inputs = inputs[:1]
     for given in inputs:
         (got, grid), (want, wanted) = mine(*given), other(*given)
         kept = got.shape[1] - 12 if len(given) == 3 else 0  # rows that were filled up are any
@@ -709,7 +713,9 @@ def test_embeddings_of_naflexvit(options):
         torch.testing.assert_close(got[rows], want[rows], rtol=0, atol=1e-5)
         assert grid == wanted
     told = [key for key in vars(other) if key.startswith(("pos_embed_", "num_", "has_")) and key[-1] not in "xy"]
+    told = [key for key in told if mine.abs_pos or key != "pos_embed_grid_size"]
     assert {key: getattr(mine, key) for key in told} == {key: getattr(other, key) for key in told}
+    assert all(getattr(mine, key) == getattr(other, key) for key in ("is_linear", "embed_dim", "in_chans"))
 
 
 @pytest.mark.parametrize("channels_last", [True, False])

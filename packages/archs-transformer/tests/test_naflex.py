@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import imgzoo
-from imgzoo.errors import CapabilityError, OptionError, UsageError
+from imgzoo.errors import CapabilityError, UsageError
 from imgzoo.model import Patches, take_patches
 
 TINY = dict(embed_dim=32, depth=2, num_heads=4, num_classes=5, layer_scale=None)
@@ -215,7 +215,69 @@ def test_patches_of_other_sizes_need_the_option():
     assert other.embeds.proj.weight.grad.abs().sum() > 0
 
 
-def test_a_gated_mlp_is_not_the_fields_here():
-    for word, value in (("swiglu_mlp", True), ("swiglu_align_to", 8)):
-        with pytest.raises(OptionError, match=f"no counterpart of {word}"):
-            imgzoo.create_model("naflexvit_base_patch16_gap", device="meta", **{word: value})
+GATED = dict(gated_attn=True, mlp="glu", mlp_multiple=24, attn_only_layer_scale=True, layer_scale=0.5)
+BLOCKS = [dict(diff_attn=True), GATED, {**GATED, "rope": "mixed", "key_bias": False},
+          dict(key_bias=True, qkv_fused=False),
+          dict(num_kv_heads=(2, 1), rope="axial", abs_pos=False), dict(conv_embed=True, pool_include_prefix=True),
+          dict(key_bias=False, pool_include_prefix=True, global_pool="map", conv_embed=True)]  # fmt: skip
+
+
+@pytest.mark.parametrize("options", BLOCKS, ids=str)
+def test_any_block_gives_each_image_its_own_logits_and_levels(options, tmp_path):
+    model, images = made(NAMES[0], **options)
+    model, images = model.double(), [x.double() for x in images]
+    record = patchified(images)
+    with torch.inference_mode():
+        alone = torch.cat([model(x[None]) for x in images])
+        record["patches"][~record["patch_valid"]] = 9.0
+        torch.testing.assert_close(model(record), alone, rtol=0, atol=1e-6)
+        levels = model.forward_intermediates(record, output_fmt="NLC", intermediates_only=True)
+        own = model.forward_intermediates(images[1][None], output_fmt="NLC", intermediates_only=True)
+        for level, expected in zip(levels, own, strict=True):
+            torch.testing.assert_close(level[1, : expected.shape[1]], expected[0], rtol=0, atol=1e-6)
+        imgzoo.save_model(model, tmp_path / "saved")
+        again = imgzoo.create_model(str(tmp_path / "saved"), pretrained=True).eval().double()
+        torch.testing.assert_close(again(record), alone, rtol=0, atol=1e-6)
+    model.set_input_size((96, 64))
+    model.reset_classifier(3, "avg")
+    assert model(record).shape == (len(SHAPES), 3) and model(images[0][None]).shape == (1, 3)
+
+
+def test_a_convolution_of_patches_takes_patches_of_other_sizes_and_weights_of_images(tmp_path):
+    vit = imgzoo.create_model(
+        "vit_tiny_patch16_224", depth=1, num_classes=5, class_token=False, global_pool="avg", layer_scale=0.5
+    )
+    torch.save(vit.state_dict(), tmp_path / "vit.pth")
+    small = dict(
+        embed_dim=192,
+        depth=1,
+        num_heads=3,
+        num_classes=5,
+        reg_tokens=0,
+        any_patch_size=True,
+        layer_scale=None,
+        pos_grid=(14, 14),
+    )
+    found = []
+    for conv in (False, True):
+        model = imgzoo.create_model(NAMES[0], conv_embed=conv, pretrained=tmp_path / "vit.pth", **small).eval()
+        assert model.embeds.proj.weight.ndim == (4 if conv else 2)
+        places, valid = torch.cartesian_prod(torch.arange(2), torch.arange(3))[None], torch.ones(1, 6, dtype=torch.bool)
+        with torch.no_grad():
+            found.append([model(torch.ones(1, 3, 32, 48)),
+                          *(model((torch.linspace(-1, 1, 6 * side * side * 3).view(1, 6, side, side, 3), places, valid))
+                            for side in (16, 8))])  # fmt: skip
+    for got, want in zip(*found, strict=True):
+        torch.testing.assert_close(got, want)
+
+
+@pytest.mark.parametrize(("options", "text"), [
+    (dict(gated_attn=True, diff_attn=True), "know no diff_attn"),
+    (dict(key_bias=True, proj_bias=False), "no proj_bias"), (dict(qkv_fused=False), "give key_bias=True, too"),
+    (dict(mlp_multiple=8), "mlp_multiple is at least 0"), (dict(num_kv_heads=(1, 2, 4)), "each of 2 blocks, not 3"),
+    (dict(rope="mixed", num_kv_heads=2), "num_kv_heads out"),
+    (dict(key_bias=False, num_kv_heads=2), "use a layer each"), (dict(mlp="gated"), "mlp is one of")])  # fmt: skip
+def test_blocks_refuse_what_does_not_fit(options, text):
+    with pytest.raises(UsageError, match=text) as raised:
+        made(NAMES[0], **options)
+    assert len(str(raised.value).splitlines()) == 1

@@ -9,7 +9,7 @@ from imgzoo_layers.attention import Attention, set_fused_attn
 from imgzoo_layers.class_attention import ClassAttention
 from imgzoo_layers.position import ConvPosition
 from imgzoo_layers.rotary import AxialRotary, CenteredRotary, MixedRotary, rotate
-from imgzoo_layers.rotary_attention import QvBiasAttention, RotaryAttention, SplitRotaryAttention
+from imgzoo_layers.rotary_attention import QvBiasAttention, RotaryAttention, SplitRotaryAttention, heads_of_keys
 from imgzoo_layers.window import WindowAttention
 
 DIM, HEADS, GRID = 32, 4, (3, 5)
@@ -20,6 +20,7 @@ MODULES = {
     "grouped": lambda: RotaryAttention(DIM, HEADS, kv_heads=2),
     "split": lambda: SplitRotaryAttention(DIM, HEADS, scale_norm=True),
     "qv_bias": lambda: QvBiasAttention(DIM, HEADS),
+    "gated": lambda: QvBiasAttention(DIM, HEADS, gated=True, scale_norm=True),
     "no bias": lambda: QvBiasAttention(DIM, HEADS, qkv_bias=False),
     "window": lambda: WindowAttention(DIM, HEADS, (4, 4)),
 }
@@ -106,3 +107,25 @@ def test_position_by_convolution_leaves_the_prefix():
     assert torch.equal(y[:, :2], x[:, :2])
     image = x[:, 2:].transpose(1, 2).unflatten(2, GRID)
     torch.testing.assert_close(y[:, 2:], (layer.proj(image) + image).flatten(2).transpose(1, 2))
+
+
+@torch.no_grad()
+def test_a_gate_lets_through_what_the_input_says():
+    torch.manual_seed(0)
+    attn, x = RotaryAttention(DIM, HEADS, gated=True, scale_norm=True), torch.randn(2, 7, DIM)
+    plain = RotaryAttention(DIM, HEADS, scale_norm=True)
+    plain.load_state_dict({key: value for key, value in attn.state_dict().items() if "gate" not in key})
+    through = torch.eye(DIM)
+    attn.proj.weight.copy_(through), plain.proj.weight.copy_(through)
+    attn.proj.bias.zero_(), plain.proj.bias.zero_()
+    torch.testing.assert_close(attn(x), plain(x) * attn.gate(x).sigmoid())
+    assert RotaryAttention(DIM, HEADS, qkv_bias=False, gated=True).gate.bias is None
+
+
+def test_heads_of_keys_are_one_number_or_one_a_block():
+    assert heads_of_keys(None, 2, "mixed") == [None, None]
+    assert heads_of_keys(2, 3, None) == [2, 2, 2] and heads_of_keys([2, 1], 2, "axial") == [2, 1]
+    with pytest.raises(ValueError, match="a number for each of 3 blocks, not 2"):
+        heads_of_keys([2, 1], 3, None)
+    with pytest.raises(ValueError, match="leave num_kv_heads out"):
+        heads_of_keys(2, 3, "mixed")

@@ -67,10 +67,24 @@ def test_fields_are_given_anew():
     (models.NormFreeNet, NfCfg((1, 1, 1, 1), (16, 32, 48, 64), attn_layer="se", attn_kwargs=dict(act="relu")),
      "rd_ratio"),
     (models.MultiScaleVit, models.MultiScaleVitCfg(mode="pool"), "mode"),
-    (models.NaFlexVit, NaFlexVitCfg(rope_type="axial"), "rope_type"),
+    (models.NaFlexVit, NaFlexVitCfg(rope_type="spiral"), "rope_type"),
+    (models.NaFlexVit, NaFlexVitCfg(block_fn="Block"), "block_fn"),
     (models.VisionTransformerSAM, NfCfg((1,), (2,)), "by name"),
     (ByobNet, dict(blocks=()), "configuration")])  # fmt: skip
 def test_what_networks_have_not_is_refused_by_name(network, cfg, word):
     with pytest.raises(OptionError, match=word) as raised:
         network(cfg)
     assert len(str(raised.value).splitlines()) == 1
+
+
+def test_blocks_of_naflexvit_are_as_its_configuration_says():
+    told = dict(depth=1, embed_dim=48, num_heads=3, attn_gated=True, swiglu_mlp=True, swiglu_align_to=32, mlp_ratio=3.1,
+                rope_type="axial", attn_only_layer_scale=True, init_values=0.1, pos_embed="none",
+                embed_proj_type="conv", qkv_fused=False, num_kv_heads=1, global_pool="avg")  # fmt: skip
+    model = models.NaFlexVit(NaFlexVitCfg(**told), num_classes=0).eval()
+    shapes = {key: tuple(value.shape) for key, value in model.state_dict().items()}
+    assert shapes["embeds.proj.weight"] == (48, 3, 16, 16) and "embeds.pos_embed" not in shapes
+    assert shapes["blocks.0.attn.k_proj.weight"] == (16, 48) and shapes["blocks.0.attn.gate.weight"] == (48, 48)
+    assert shapes["blocks.0.mlp.fc1_g.weight"] == (160, 48)
+    assert "blocks.0.gamma_1" in shapes and "blocks.0.gamma_2" not in shapes
+    assert model(torch.randn(1, 3, 64, 48)).shape == (1, 48)

@@ -311,7 +311,7 @@ def test_the_embedding_of_patches_is_one_of_the_fields():
     model = timm.create_model("naflexvit_base_patch16_gap", embed_dim=64, depth=1, num_heads=2)
     assert isinstance(model.embeds, timm.models.naflexvit.NaFlexEmbeds)
     assert model.embeds(torch.randn(1, 3, 32, 64))[0].shape == (1, 12, 64)
-    for wrong in (dict(proj_type="conv"), dict(pos_embed="none"), dict(pos_drop_rate=0.5)):
+    for wrong in (dict(proj_type="flat"), dict(pos_embed="sine"), dict(pos_drop_rate=0.5)):
         with pytest.raises(OptionError, match=rf"not .*{next(iter(wrong))}="):
             timm.models.naflexvit.NaFlexEmbeds(**{**options, **wrong})
 

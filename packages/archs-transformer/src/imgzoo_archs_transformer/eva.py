@@ -17,25 +17,13 @@ from imgzoo_layers.norm import Norm, get_norm
 from imgzoo_layers.patch_embed import PatchEmbed
 from imgzoo_layers.position import resize_grid
 from imgzoo_layers.rotary import rotary_of, rows_of
-from imgzoo_layers.rotary_attention import (
-    QvBiasAttention,
-    RotaryAttention,
-    SplitQvBiasAttention,
-    SplitRotaryAttention,
-)
+from imgzoo_layers.rotary_attention import ATTENTION, heads_of_keys
 from imgzoo_layers.sequential import SharedSequential
 from imgzoo_layers.tables import GridTable, PatchKernel, Size
 from imgzoo_layers.transformer import scaled
 
 State = tuple[Tensor, Tensor | None]
 """Tokens (B, N, C) and the table that turns queries and keys; one a depth where it is mixed."""
-ATTENTION = {
-    (True, True): RotaryAttention,
-    (True, False): QvBiasAttention,
-    (False, True): SplitRotaryAttention,
-    (False, False): SplitQvBiasAttention,
-}
-"""By whether one layer makes queries, keys and values, and whether keys have a bias."""
 
 
 class Block(nn.Module):
@@ -76,8 +64,8 @@ class Eva(TokenModel):
     key_bias: a bias of keys, beside those of queries and values
     num_kv_heads: heads of keys and values, of all blocks or of each; none for as many as of queries
     attn_only_layer_scale: no layer scale on the mlps
+    mlp: "mlp", or gated "glu" or "swiglu"; the two layers of the first are apart where they are normed or rounded
     mlp_multiple: hidden channels of gated mlps are rounded up to a multiple of it
-    scale_mlp_norm: a norm between the layers of the mlps; with it or `mlp_multiple` gated ones have two layers first
     dynamic_img_pad: pad images to whole patches
     final_norm: a norm behind the blocks; none for where no norm follows the pool
     rope_reference: grid that positions are measured on; none for the model's
@@ -132,16 +120,11 @@ class Eva(TokenModel):
         make_attn = partial(ATTENTION[qkv_fused, key_bias], dim, num_heads, qkv_bias=qkv_bias, qk_norm=qk_norm,
                             norm=make_norm, scale_norm=scale_attn_norm, attn_drop=attn_drop_rate,
                             proj_drop=proj_drop_rate, prefix=prefix, halves=rope_halves or rope == "mrope")  # fmt: skip
-        if isinstance(num_kv_heads, int):
-            num_kv_heads = [num_kv_heads] * depth
-        elif num_kv_heads and len(num_kv_heads) != depth:
-            raise ValueError(f"num_kv_heads has a number for each of {depth} blocks, not {len(num_kv_heads)}")
-        if mlp in ("glu", "swiglu"):  # one layer for gate and value, unless something is between them and the next
-            mlp = "swiglu" if scale_mlp_norm or mlp_multiple else "glu"
+        kv_heads = heads_of_keys(num_kv_heads, depth, rope)
         make_mlp = mlp_maker(mlp, dim, int(dim * mlp_ratio), mlp_multiple, drop=proj_drop_rate,
                              norm=make_norm if scale_mlp_norm else None)  # fmt: skip
         self.blocks = SharedSequential(*(
-            Block(dim, make_attn(kv_heads=num_kv_heads[i] if num_kv_heads else None), make_mlp(), make_norm,
+            Block(dim, make_attn(kv_heads=kv_heads[i]), make_mlp(), make_norm,
                   (layer_scale, None if attn_only_layer_scale else layer_scale), drop, post_norm,
                   i if rope == "mixed" else None)
             for i, drop in enumerate(drop_path_rates(drop_path_rate, depth)[0])

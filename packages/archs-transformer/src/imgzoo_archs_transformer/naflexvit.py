@@ -10,15 +10,15 @@ from torch.nn import functional as F
 
 from imgzoo.errors import UsageError
 from imgzoo.model import ImageModel, Patches, TokenModel, is_patches
-from imgzoo_layers.attention import Attention
+from imgzoo_layers.attention import Attention, DiffAttention
 from imgzoo_layers.attention_pool import AttentionPoolLatent
 from imgzoo_layers.drop import PatchDropout, drop_path_rates
 from imgzoo_layers.init import init_linear_, trunc_normal_
-from imgzoo_layers.mlp import Mlp
+from imgzoo_layers.mlp import mlp_maker
 from imgzoo_layers.norm import Norm, get_norm
 from imgzoo_layers.patch_embed import FlexiKernel
 from imgzoo_layers.rotary import rotary_of, rows_of
-from imgzoo_layers.rotary_attention import RotaryAttention
+from imgzoo_layers.rotary_attention import ATTENTION, heads_of_keys
 from imgzoo_layers.sequential import SharedSequential
 from imgzoo_layers.stretch import stretch_weights
 from imgzoo_layers.tables import Size
@@ -37,11 +37,11 @@ class MaskedBlock(Block):
 
 
 class RotaryBlock(GammaBlock):
-    """Queries and keys are turned, by a table of this `depth` where each has its own."""
+    """As EVA's: queries and keys may be turned, by a table of this `depth` where each has its own."""
 
     def __init__(self, dim: int, attn: nn.Module, mlp: nn.Module, norm: Norm, layer_scale: float | None,
-                 drop_path: float, depth: int | None = None):  # fmt: skip
-        super().__init__(dim, attn, mlp, norm, layer_scale, drop_path)
+                 drop_path: float, attn_only: bool = False, depth: int | None = None):  # fmt: skip
+        super().__init__(dim, attn, mlp, norm, layer_scale, drop_path, attn_only)
         self.depth = depth
 
     def forward(self, state: State) -> State:  # type: ignore[override]
@@ -52,37 +52,48 @@ class RotaryBlock(GammaBlock):
 
 
 class NaFlexEmbeds(FlexiKernel, nn.Module):
-    """Images, or patches of images -> tokens, with tables of position for a grid of its own."""
+    """Images, or patches of images -> tokens, with tables of position, if any, for a grid of its own.
+
+    The kernels are those of a linear layer over flat patches, or with `conv` of a convolution.
+    """
 
     def __init__(self, patch: Size, in_chans: int, dim: int, class_token: bool, reg_tokens: int, grid: Size,
                  factorized: bool = False, mode: str = "bicubic", antialias: bool = True, align_corners: bool = False,
                  square: bool = False, any_size: bool = False, point_sample: bool = False, norm: Norm | None = None,
-                 bias: bool = True):  # fmt: skip
+                 bias: bool = True, conv: bool = False, abs_pos: bool = True):  # fmt: skip
         super().__init__()
         if mode not in ("bilinear", "bicubic"):
             raise ValueError(f"pos_mode is 'bilinear' or 'bicubic', not '{mode}'")
         self.point_sample = point_sample
         self.patch, self.any_size, self.maps = patch, any_size, {}
-        self.factorized = factorized
+        self.factorized, self.abs_pos = factorized, abs_pos
         self.stretching = (mode, antialias, align_corners, square)
         self.cls_token = nn.Parameter(torch.empty(1, 1, dim)) if class_token else None
         self.reg_token = nn.Parameter(torch.empty(1, reg_tokens, dim)) if reg_tokens else None
-        if factorized:
+        if factorized and abs_pos:
             self.pos_embed_y = nn.Parameter(torch.empty(1, grid[0], dim))
             self.pos_embed_x = nn.Parameter(torch.empty(1, grid[1], dim))
-        else:
+        elif abs_pos:
             self.pos_embed = nn.Parameter(torch.empty(1, *grid, dim))
-        self.proj = nn.Linear(patch[0] * patch[1] * in_chans, dim, bias)
+        self.proj: nn.Linear | nn.Conv2d = (
+            nn.Conv2d(in_chans, dim, patch, patch, bias=bias)
+            if conv
+            else nn.Linear(patch[0] * patch[1] * in_chans, dim, bias)
+        )
         self.norm = norm(dim) if norm else nn.Identity()
 
-    def position(self, grid: Size) -> Tensor:
+    def position(self, grid: Size) -> Tensor | None:
         """What a grid of patches is given: (1, h * w, C)."""
+        if not self.abs_pos:
+            return None
         if self.factorized:
             return factorized_rows(self.pos_embed_y, self.pos_embed_x, grid, self.stretching[3])
         return rows(self.pos_embed, grid, self.stretching)
 
-    def of_patches(self, coordinates: Tensor, valid: Tensor) -> Tensor:
+    def of_patches(self, coordinates: Tensor, valid: Tensor) -> Tensor | None:
         """The same for each image of a batch by its own grid: (B, N, 2), (B, N) -> (B, N, C)."""
+        if not self.abs_pos:
+            return None
         coordinates = coordinates.masked_fill(~valid[..., None], 0)
         sizes = coordinates.amax(1) + 1
         mode, antialias, align_corners, square = self.stretching
@@ -103,14 +114,18 @@ class NaFlexEmbeds(FlexiKernel, nn.Module):
         return (down[..., :, None] * across[..., None, :]).flatten(2) @ tables[0].flatten(0, 1)
 
     def kernel_of(self, patches: Tensor) -> Tensor | None:
-        """The kernel (C, p * q * C) for patches (B, N, p, q, C) of another size, None for the network's own."""
+        """The kernel (C, p * q * C) for patches (B, N, p, q, C) of another size, or from that of a convolution; None
+        for the linear layer's own."""
         size = (patches.shape[2], patches.shape[3]) if patches.ndim == 5 else self.patch
+        conv = self.proj.weight.ndim == 4
         if size == self.patch:
-            return None
+            return self.proj.weight.permute(0, 2, 3, 1).flatten(1) if conv else None
         if not self.any_size:
             own, other = ("x".join(map(str, each)) for each in (self.patch, size))
             raise UsageError(f"patches are of {own} pixels, not {other}: any_patch_size=True takes others, too")
-        kernel = self.proj.weight.unflatten(1, (*self.patch, -1)).permute(0, 3, 1, 2)
+        kernel = self.proj.weight
+        if not conv:
+            kernel = kernel.unflatten(1, (*self.patch, -1)).permute(0, 3, 1, 2)
         return self.flexed(kernel, size).permute(0, 2, 3, 1).flatten(1)
 
     def forward(self, x: Tensor, coordinates: Tensor | None = None,
@@ -118,18 +133,22 @@ class NaFlexEmbeds(FlexiKernel, nn.Module):
         """(B, C, H, W), or patches (B, N, p * p * C) with coordinates (B, N, 2) and valid (B, N) -> (B, prefix + N, C);
         and the grid that all images have, None of patches."""
         grid: Size | None = None
-        kernel: Tensor | None = None
         if coordinates is None or valid is None:
             down, across = self.patch
             grid = x.shape[-2] // down, x.shape[-1] // across
             position = self.position(grid)
-            x = x.unflatten(3, (-1, across)).unflatten(2, (-1, down))  # (B, C, h, p, w, p)
-            x = x.permute(0, 2, 4, 3, 5, 1).flatten(3).flatten(1, 2)
+            if self.proj.weight.ndim == 4:
+                x = self.proj(x).flatten(2).transpose(1, 2)
+            else:
+                x = x.unflatten(3, (-1, across)).unflatten(2, (-1, down))  # (B, C, h, p, w, p)
+                x = self.proj(x.permute(0, 2, 4, 3, 5, 1).flatten(3).flatten(1, 2))
         else:
             position, kernel = self.of_patches(coordinates, valid), self.kernel_of(x)
             x = x.flatten(2)
-        x = self.proj(x) if kernel is None else F.linear(x, kernel, self.proj.bias)
-        x = self.norm(x) + position
+            x = self.proj(x) if kernel is None else F.linear(x, kernel, self.proj.bias)
+        x = self.norm(x)
+        if position is not None:
+            x = x + position
         prefix = [token.expand(x.shape[0], -1, -1) for token in (self.cls_token, self.reg_token) if token is not None]
         return torch.cat([*prefix, x], dim=1), grid
 
@@ -138,6 +157,17 @@ class NaFlexViT(TokenModel):
     """An image (B, C, H, W), or `Patches` (also as a dict in the field's spelling) of images of any shapes.
 
     Args:
+        key_bias: blocks as EVA's, whose keys have a bias or none; none for ViT's, unless `rope` or `num_kv_heads` (keys
+            have a bias), `gated_attn`, a gated `mlp` or `attn_only_layer_scale` (they have none) ask for EVA's
+        qkv_fused: one layer makes queries, keys and values; of EVA's blocks alone
+        num_kv_heads: heads of keys and values, of all blocks or of each; none for as many as of queries
+        gated_attn: attention lets its output through by a sigmoid of its input
+        diff_attn: attention as the difference of two maps, in ViT's blocks
+        mlp: "mlp", or gated "glu" or "swiglu"; the two layers of the first are apart where they are normed or rounded
+        mlp_multiple: hidden channels of gated mlps are rounded up to a multiple of it
+        attn_only_layer_scale: no layer scale on the mlps
+        conv_embed: the patch embedding has the kernels of a convolution
+        abs_pos: a table of positions
         pos_grid: rows and columns of the position table
         pos_factorized: one table of rows and one of columns
         pos_mode: interpolation of the table
@@ -146,7 +176,8 @@ class NaFlexViT(TokenModel):
         pos_square: fit the table to a square around the image
         pos_point_sample: patches find their positions at points of the table, never smoothed; images as before
         embed_norm: a norm behind the patch embedding, by name
-        proj_bias: biases of the projections of attention and mlp
+        proj_bias: biases of the projections of attention and mlp, in ViT's blocks
+        pool_include_prefix: pool class and register tokens, too
         attn_pool_heads: heads of the attention pool; none for `num_heads`
         attn_pool_mlp_ratio: width of its mlp as a multiple of its input; none for `mlp_ratio`
         any_patch_size: take patches of other sizes, (B, N, p, q, C), for which the kernels are resized
@@ -164,11 +195,16 @@ class NaFlexViT(TokenModel):
                  num_heads: int = 12, mlp_ratio: float = 4.0, qkv_bias: bool = True, qk_norm: bool = False,
                  scale_attn_norm: bool = False, scale_mlp_norm: bool = False, proj_bias: bool = True,
                  pre_norm: bool = False, embed_norm: str | None = None, norm: str = "layernorm", eps: float = 1e-6,
+                 key_bias: bool | None = None, qkv_fused: bool = True,
+                 num_kv_heads: int | Sequence[int] | None = None, gated_attn: bool = False, diff_attn: bool = False,
+                 mlp: str = "mlp", mlp_multiple: int = 0, attn_only_layer_scale: bool = False,
+                 conv_embed: bool = False, pool_include_prefix: bool = False,
                  attn_pool_heads: int | None = None, attn_pool_mlp_ratio: float | None = None,
                  layer_scale: float | None = 1e-5, act: str = "gelu", class_token: bool = False, reg_tokens: int = 4,
-                 pos_grid: Size = (16, 16), pos_factorized: bool = False, pos_mode: str = "bicubic",
-                 pos_antialias: bool = True, pos_align_corners: bool = False, pos_square: bool = False,
-                 pos_point_sample: bool = False, any_patch_size: bool = False, dynamic_img_pad: bool = False,
+                 abs_pos: bool = True, pos_grid: Size = (16, 16), pos_factorized: bool = False,
+                 pos_mode: str = "bicubic", pos_antialias: bool = True, pos_align_corners: bool = False,
+                 pos_square: bool = False, pos_point_sample: bool = False, any_patch_size: bool = False,
+                 dynamic_img_pad: bool = False,
                  rope: str | None = None, rope_theta: float = 10000.0, rope_reference: Size | None = None,
                  rope_shift: float = 0.0, rope_columns_first: bool = False, rope_halves: bool = False,
                  rope_sections: Sequence[int] | None = None, rope_random_shift: float = 0.0, rope_jitter: float = 0.0,
@@ -176,34 +212,50 @@ class NaFlexViT(TokenModel):
                  drop_rate: float = 0.0, pos_drop_rate: float = 0.0, patch_drop_rate: float = 0.0,
                  proj_drop_rate: float = 0.0, attn_drop_rate: float = 0.0, drop_path_rate: float = 0.0):  # fmt: skip
         super().__init__(num_classes, in_chans, img_size, patch_size, embed_dim, depth, global_pool, class_token,
-                         int(class_token) + reg_tokens, dynamic=True, pad=dynamic_img_pad)  # fmt: skip
+                         int(class_token) + reg_tokens, dynamic=True, pad=dynamic_img_pad,
+                         pool_include_prefix=pool_include_prefix)  # fmt: skip
         self.num_reg_tokens = reg_tokens
         make_norm = get_norm(norm, eps=eps)
         self._pool_options = (attn_pool_heads or num_heads, attn_pool_mlp_ratio or mlp_ratio, make_norm, act)
         dim, patch = embed_dim, self.patch_size
-        if rope is not None and not proj_bias:
-            raise UsageError("blocks that turn queries and keys have biases of projections: leave proj_bias out")
+        if key_bias is None and (rope is not None or num_kv_heads is not None):
+            key_bias = True
+        elif key_bias is None and (gated_attn or attn_only_layer_scale or mlp != "mlp"):
+            key_bias = False
+        if key_bias is not None and (diff_attn or not proj_bias):
+            word = "proj_bias" if not proj_bias else "diff_attn"
+            raise UsageError(f"blocks as EVA's know no {word}, which is of ViT's: leave it out")
+        if key_bias is None and not qkv_fused:
+            raise UsageError("one layer makes queries, keys and values in ViT's blocks: give key_bias=True, too, for "
+                             "EVA's, or leave qkv_fused out")  # fmt: skip
         self.embeds = NaFlexEmbeds(patch, in_chans, dim, class_token, reg_tokens, pos_grid, pos_factorized, pos_mode,
                                    pos_antialias, pos_align_corners, pos_square, any_patch_size, pos_point_sample,
-                                   get_norm(embed_norm) if embed_norm else None, not pre_norm)  # fmt: skip
+                                   get_norm(embed_norm) if embed_norm else None, not pre_norm, conv_embed,
+                                   abs_pos)  # fmt: skip
         self.pos_drop = nn.Dropout(pos_drop_rate)
         self.patch_drop = PatchDropout(patch_drop_rate, self.num_prefix_tokens) if patch_drop_rate else None
         self.rope: Any = None
         self.norm_pre = make_norm(dim) if pre_norm else nn.Identity()
-        make_attn: Any = partial(Attention, dim, num_heads, qkv_bias=qkv_bias, qk_norm=qk_norm, proj_bias=proj_bias,
-                                 scale_norm=scale_attn_norm, attn_drop=attn_drop_rate, proj_drop=proj_drop_rate,
-                                 norm=make_norm)  # fmt: skip
-        make_mlp = partial(Mlp, dim, int(dim * mlp_ratio), act=act, bias=proj_bias, drop=proj_drop_rate,
-                           norm=make_norm if scale_mlp_norm else None)  # fmt: skip
+        make_attn: Any = partial(DiffAttention if diff_attn else Attention, dim, num_heads, qkv_bias=qkv_bias,
+                                 qk_norm=qk_norm, proj_bias=proj_bias, scale_norm=scale_attn_norm,
+                                 attn_drop=attn_drop_rate, proj_drop=proj_drop_rate, norm=make_norm)  # fmt: skip
+        make_mlp = mlp_maker(mlp, dim, int(dim * mlp_ratio), mlp_multiple, act=act if mlp == "mlp" else "silu",
+                             bias=proj_bias, drop=proj_drop_rate,
+                             norm=make_norm if scale_mlp_norm else None)  # fmt: skip
+        each: list[dict[str, Any]] = [{"depth": i} if diff_attn else {} for i in range(depth)]
         if rope is not None:
             self.rope = rotary_of(rope, dim // num_heads, depth, num_heads, self.grid, rope_theta, rope_reference,
                                   rope_shift, rope_columns_first, rope_halves, rope_sections,
                                   (rope_random_shift, rope_jitter, rope_rescale))  # fmt: skip
-            make_attn = partial(RotaryAttention, *make_attn.args, **make_attn.keywords, prefix=self.num_prefix_tokens,
-                                halves=rope_halves or rope == "mrope")  # fmt: skip
-        make_block: Any = MaskedBlock if rope is None else RotaryBlock
+        make_block: Any = MaskedBlock
+        if key_bias is not None:
+            make_attn = partial(ATTENTION[qkv_fused, key_bias], *make_attn.args, **make_attn.keywords,
+                                prefix=self.num_prefix_tokens, halves=rope_halves or rope == "mrope",
+                                gated=gated_attn)  # fmt: skip
+            make_block = partial(RotaryBlock, attn_only=attn_only_layer_scale)
+            each = [{"kv_heads": heads} for heads in heads_of_keys(num_kv_heads, depth, rope)]
         self.blocks = SharedSequential(*(
-            make_block(dim, make_attn(), make_mlp(), make_norm, layer_scale, drop,
+            make_block(dim, make_attn(**each[i]), make_mlp(), make_norm, layer_scale, drop,
                        **({"depth": i} if rope == "mixed" else {}))
             for i, drop in enumerate(drop_path_rates(drop_path_rate, depth)[0])
         ))  # fmt: skip
@@ -273,7 +325,8 @@ class NaFlexViT(TokenModel):
     def pool_valid(self, x: Tensor, valid: Tensor) -> Tensor:
         if self.global_pool in ("", "token"):
             return self.pool(x)
-        x = x[:, self.num_prefix_tokens :]
+        valid = F.pad(valid, [self.num_prefix_tokens - self.pool_from, 0], value=True)
+        x = x[:, self.pool_from :]
         if self.attn_pool is not None:
             return self.attn_pool(x, score_bias(valid, 0, x.dtype))
         mean = x.masked_fill(~valid[..., None], 0).sum(1) / valid.sum(1, keepdim=True).to(x.dtype)

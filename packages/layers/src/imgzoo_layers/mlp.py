@@ -169,8 +169,8 @@ MLP: dict[str, type[nn.Module]] = {"mlp": Mlp, "glu": GluMlp, "swiglu": SwiGlu, 
 
 
 def mlp_maker(kind: str, dim: int, hidden: int, multiple: int = 0, **options: object) -> Callable[[], nn.Module]:
-    """What makes the mlps of a network, all of a kind. `multiple` rounds the hidden width of gated ones up, whose two
-    layers then stand apart.
+    """What makes the mlps of a network, all of a kind. `multiple` rounds the hidden width of gated ones up; the two
+    layers of "glu" stand apart where they are rounded or normed.
 
     Raises:
         ValueError: the kind is not known, or rounding is asked for a kind without a gate.
@@ -180,5 +180,7 @@ def mlp_maker(kind: str, dim: int, hidden: int, multiple: int = 0, **options: ob
     if multiple < 0 or (multiple and kind not in ("glu", "swiglu")):
         raise ValueError("mlp_multiple is at least 0, and rounds the hidden channels of a gated mlp, 'glu' or 'swiglu'")
     if multiple:
-        kind, hidden = "swiglu", -(hidden // -multiple) * multiple
+        hidden = -(hidden // -multiple) * multiple
+    if kind == "glu" and (multiple or options.get("norm")):
+        kind = "swiglu"
     return partial(MLP[kind], dim, 2 * hidden if kind == "glu" else hidden, **options)

@@ -1,5 +1,6 @@
 """Self-attention whose queries and keys may be turned by place, in the three forms that published weights have."""
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
@@ -16,13 +17,14 @@ class RotaryAttention(Attending):
     """One layer for query, key and value, with a bias on all of them: (B, prefix + N, C) -> the same shape.
 
     `kv_heads` fewer heads of keys and values serve several queries each (arXiv:2305.13245); `halves` pairs channels as
-    `rotary.rotate` does; `qk_norm` normalizes queries and keys per head, `scale_norm` what comes out.
+    `rotary.rotate` does; `qk_norm` normalizes queries and keys per head, `scale_norm` what comes out. `gated` lets each
+    channel through to the last layer by a sigmoid of the input (arXiv:2505.06708).
     """
 
     def __init__(self, dim: int, heads: int = 8, kv_heads: int | None = None, qkv_bias: bool = True,
                  qk_norm: bool = False, scale_norm: bool = False, proj_bias: bool = True, attn_drop: float = 0.0,
                  proj_drop: float = 0.0, norm: Norm = LayerNorm, prefix: int = 1, halves: bool = False,
-                 head_dim: int | None = None):  # fmt: skip
+                 head_dim: int | None = None, gated: bool = False):  # fmt: skip
         super().__init__(heads, head_dim or head_width(dim, heads), attn_drop)
         self.dim, self.kv_heads, self.num_prefix_tokens, self.halves = dim, kv_heads or heads, prefix, halves
         if heads % self.kv_heads:
@@ -32,6 +34,7 @@ class RotaryAttention(Attending):
         self.q_norm = norm(self.head_dim) if qk_norm else nn.Identity()
         self.k_norm = norm(self.head_dim) if qk_norm else nn.Identity()
         self.norm = norm(inner) if scale_norm else nn.Identity()
+        self.gate = nn.Linear(dim, inner, bias=qkv_bias) if gated else None
         self.proj = nn.Linear(inner, dim, bias=proj_bias)
         self.proj_drop = nn.Dropout(proj_drop)
 
@@ -45,6 +48,7 @@ class RotaryAttention(Attending):
         return q, k, v
 
     def forward(self, x: Tensor, rope: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
+        gate = None if self.gate is None else self.gate(x).sigmoid()
         q, k, v = self.project(x)
         q = self.q_norm(q.unflatten(2, (self.num_heads, self.head_dim)).transpose(1, 2))
         k = self.k_norm(k.unflatten(2, (self.kv_heads, self.head_dim)).transpose(1, 2))
@@ -55,8 +59,8 @@ class RotaryAttention(Attending):
         if self.kv_heads < self.num_heads:
             each = self.num_heads // self.kv_heads
             k, v = k.repeat_interleave(each, dim=1), v.repeat_interleave(each, dim=1)
-        x = self.attend(q, k, v, mask)
-        return self.proj_drop(self.proj(self.norm(x.transpose(1, 2).flatten(2))))
+        x = self.norm(self.attend(q, k, v, mask).transpose(1, 2).flatten(2))
+        return self.proj_drop(self.proj(x if gate is None else x * gate))
 
 
 class SplitRotaryAttention(RotaryAttention):
@@ -102,3 +106,29 @@ class QvBiasAttention(Tabled, RotaryAttention):
             bias = torch.cat([self.q_bias, self.k_bias, self.v_bias])
         q, k, v = F.linear(x, self.qkv.weight, bias).chunk(3, dim=2)
         return q, k, v
+
+
+ATTENTION: dict[tuple[bool, bool], type[RotaryAttention]] = {
+    (True, True): RotaryAttention,
+    (True, False): QvBiasAttention,
+    (False, True): SplitRotaryAttention,
+    (False, False): SplitQvBiasAttention,
+}
+"""By whether one layer makes queries, keys and values, and whether keys have a bias."""
+
+
+def heads_of_keys(kv_heads: int | Sequence[int] | None, depth: int, rope: str | None) -> list[int | None]:
+    """Heads of keys and values of each of `depth` blocks, None for as many as of queries.
+
+    Raises:
+        ValueError: there is not a number for each block, or heads that share keys have angles of their own.
+    """
+    if kv_heads is None:
+        return [None] * depth
+    if rope == "mixed":
+        raise ValueError("heads with mixed angles of their own share no keys: leave num_kv_heads out")
+    if isinstance(kv_heads, int):
+        return [kv_heads] * depth
+    if len(kv_heads) != depth:
+        raise ValueError(f"num_kv_heads has a number for each of {depth} blocks, not {len(kv_heads)}")
+    return list(kv_heads)

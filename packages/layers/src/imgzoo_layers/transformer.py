@@ -36,18 +36,19 @@ def scaled(x: Tensor, gamma: Tensor | None) -> Tensor:
 
 
 class GammaBlock(nn.Module):
-    """The same with layer scale, where it has a start, under the keys `gamma_1` and `gamma_2`."""
+    """The same with layer scale, where it has a start, under the keys `gamma_1` and `gamma_2`; of the attention alone
+    with `attn_only`."""
 
     if TYPE_CHECKING:  # set by name, and TorchScript would read annotations
         gamma_1: Tensor | None
         gamma_2: Tensor | None
 
     def __init__(self, dim: int, attn: nn.Module, mlp: nn.Module, norm: Norm = LayerNorm,
-                 layer_scale: float | None = 1e-5, drop_path: float = 0.0):  # fmt: skip
+                 layer_scale: float | None = 1e-5, drop_path: float = 0.0,
+                 attn_only: bool = False):  # fmt: skip
         super().__init__()
-        for name in ("gamma_1", "gamma_2"):
-            start = None if layer_scale is None else nn.Parameter(torch.full((dim,), layer_scale))
-            self.register_parameter(name, start)
+        for name, start in (("gamma_1", layer_scale), ("gamma_2", None if attn_only else layer_scale)):
+            self.register_parameter(name, None if start is None else nn.Parameter(torch.full((dim,), start)))
         self.norm1 = norm(dim)
         self.attn = attn
         self.drop_path1 = drop_path_of(drop_path)

@@ -10,15 +10,19 @@ from .vision_transformer import JAX, OF_RADIO, RADIO, TRANSFORMERS, from_jax, fr
 
 
 def to_patches(state: State, model: Any) -> State:
-    """The first layer reads patches laid flat, and positions lie on a grid, none of them the class token's.
+    """A first layer that is no convolution reads patches laid flat, and positions lie on a grid, none of them the class
+    token's.
 
     What stood in a row for the class token is added to the token. Raises `WeightsError` for a grid that is not square.
     """
     moved = {key: f"embeds.{key}" for key in ("cls_token", "reg_token", "pos_embed")}
     state = {moved.get(key, key.replace("patch_embed.", "embeds.")): value for key, value in state.items()}
-    kernel, table = state["embeds.proj.weight"], state["embeds.pos_embed"].flatten(0, -2)
-    if kernel.ndim == 4:
+    kernel = state["embeds.proj.weight"]
+    if kernel.ndim == 4 and model.embeds.proj.weight.ndim == 2:
         state["embeds.proj.weight"] = kernel.permute(0, 2, 3, 1).flatten(1)
+    if "embeds.pos_embed" not in state:
+        return state
+    table = state["embeds.pos_embed"].flatten(0, -2)
     if isqrt(len(table)) ** 2 != len(table) and "embeds.cls_token" in state:
         state["embeds.cls_token"] = state["embeds.cls_token"] + table[:1]
         table = table[1:]

@@ -9,11 +9,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
+import imgzoo
 from imgzoo.errors import OptionError
+from imgzoo.spelling import translated
 from imgzoo_layers.util import make_divisible
 from imgzoo_timm.layers._helpers import to_2tuple
-
-from ._configs import NaFlexVitCfg
 
 Options = dict[str, Any]
 
@@ -223,26 +223,14 @@ def multi_scale(cfg: Any) -> Options:
 
 
 def naflex(cfg: Any) -> Options:
-    """Patches of images of any shape."""
-    free = {each.name: (each.default,) for each in fields(NaFlexVitCfg)}
-    same = ("patch_size embed_dim depth num_heads mlp_ratio qkv_bias qk_norm attn_drop_rate drop_rate pos_drop_rate "
-            "proj_drop_rate drop_path_rate dynamic_img_pad class_token reg_tokens final_norm global_pool "
-            "act_layer norm_layer pre_norm proj_bias scale_mlp_norm attn_pool_mlp_ratio")  # fmt: skip
-    names = {"scale_attn_inner_norm": "scale_attn_norm", "embed_norm_layer": "embed_norm",
-             "attn_pool_num_heads": "attn_pool_heads", "init_values": "layer_scale",
-             "pos_embed_grid_size": "pos_grid", "pos_embed_interp_mode": "pos_mode",
-             "pos_embed_ar_preserving": "pos_square", "pos_embed_antialias": "pos_antialias",
-             "pos_embed_align_corners": "pos_align_corners", "pos_embed_use_grid_sample": "pos_point_sample",
-             "enable_patch_interpolator": "any_patch_size"}  # fmt: skip
-    fixed = {name: values for name, values in free.items() if name not in names and name not in same.split()}
-    fixed |= {
-        "pos_embed": ("learned", "factorized"),
-        "fc_norm": (None, cfg.global_pool == "avg"),
-        "fix_init": (True, False),
-        "use_key_only_attn_mask": (True, False),
-    }
-    fixed |= {"weight_init": ("", "jax", "moco", "reset")}
-    return {**told(cfg, same, names, fixed), "pos_factorized": cfg.pos_embed == "factorized"}
+    """Patches of images of any shape: the words of a configuration are those of names."""
+    drawn = {"weight_init": ("", "jax", "moco", "reset"), "fix_init": (True, False)}
+    told(cfg, " ".join(each.name for each in fields(cfg)), only={
+        **drawn, "fc_norm": (None, cfg.global_pool == "avg"), "input_norm_layer": (None,), "block_fn": (None,),
+        "mlp_layer": (None,)})  # fmt: skip
+    named = {each.name: getattr(cfg, each.name) for each in fields(cfg) if each.name not in drawn}
+    given = {name: value for name, value in named.items() if value is not None or name == "init_values"}
+    return translated(imgzoo.get_spec("naflexvit_base_patch16_gap"), given)
 
 
 CONFIGS: dict[str, Callable[[Any], Options]] = {
