@@ -156,7 +156,7 @@ PARTIAL = {
     "efficientnet": "gate_from_expanded", "eva": "attn_only_layer_scale", "fastvit": "layer_norm",
     "maxxvit": "block_attn conv_bias expand_first expand_output gate_early head_first pool_stride pre_norm_act "
                "shortcut_bias",
-    "mobilenetv3": "gate_from_expanded head_bias", "naflexvit": "rope_columns_first rope_halves",
+    "mobilenetv3": "gate_from_expanded head_bias", "naflexvit": "pool_include_prefix rope_columns_first rope_halves",
     "regnet": "linear_out",
     "vision_transformer": "diff_attn pool_include_prefix scale_attn_norm scale_mlp_norm", "vovnet": "residual",
 }  # fmt: skip

@@ -418,6 +418,25 @@ def test_use_naflex_gives_the_same_numbers(name, tmp_path):
     same_on_images_and_patches(mine, other)
 
 
+@pytest.mark.parametrize("name, options", [("gemma4_vit_167m", dict(num_classes=3)), ("gemma4_vit_167m_enc", {}),
+                                           ("gemma4_vit_167m", dict(num_classes=0))])  # fmt: skip
+def test_towers_of_gemma_take_patches_of_images_of_any_shape(name, options):
+    small = dict(embed_dim=32, depth=2, num_heads=2, head_dim=16, intermediate_size=64, position_embedding_size=32)
+    mine, other = (make(name, **small, **options) for make in both("models", "create_model"))
+    mine, other, _ = doubled(mine, other)
+    mine.load_state_dict(other.state_dict())
+    record = patchified([torch.rand(3, *shape).double() for shape in [(48, 96), (48, 48), (96, 96)]], 16)
+    valid = record["patch_valid"]
+    with torch.no_grad():
+        torch.testing.assert_close(mine(record), other(record), rtol=0, atol=1e-5)
+        found = [model.forward_features(record)[valid] for model in (mine, other)]
+        torch.testing.assert_close(*found, rtol=0, atol=1e-5)
+        levels = [model.forward_intermediates(record, output_fmt="NLC", intermediates_only=True)
+                  for model in (mine, other)]  # fmt: skip
+    for got, want in zip(*levels, strict=True):
+        torch.testing.assert_close(got[valid], want[valid], rtol=0, atol=1e-5)
+
+
 FAMILIES = sorted({spec.family for spec in registry("models").specs() if spec.family})
 
 

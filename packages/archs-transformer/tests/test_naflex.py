@@ -281,3 +281,23 @@ def test_blocks_refuse_what_does_not_fit(options, text):
     with pytest.raises(UsageError, match=text) as raised:
         made(NAMES[0], **options)
     assert len(str(raised.value).splitlines()) == 1
+
+
+def test_towers_of_language_models_fill_up_the_tokens_of_smaller_images():
+    small = dict(embed_dim=32, depth=1, num_heads=2, head_dim=16, hidden=64, places=32, use_naflex=True)
+    images = [torch.rand(3, *shape) for shape in [(48, 96), (48, 48), (96, 96)]]
+    record = patchified(images)
+    model = imgzoo.create_model("gemma4_vit_167m_enc", **small).eval()
+    with torch.no_grad():
+        soft, tokens = model(record), model.forward_features(record)
+        assert soft.shape == (3, 4, 32) and tokens.shape == (3, 36, 32)
+        for i, x in enumerate(images):
+            alone = model(x[None])[0]
+            torch.testing.assert_close(soft[i, : len(alone)], alone)
+            assert not soft[i, len(alone) :].any()
+            own = model.forward_features(x[None]).flatten(1, 2)[0]
+            torch.testing.assert_close(tokens[i, : len(own)], own)
+            assert not tokens[i, len(own) :].any()
+    net = imgzoo.create_model("convnext_atto", use_naflex=True, num_classes=3)
+    with pytest.raises(UsageError, match="features of patches are tokens"):
+        net.forward_features(patchified([torch.rand(3, 64, 64)]))

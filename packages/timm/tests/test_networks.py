@@ -316,6 +316,26 @@ def test_the_embedding_of_patches_is_one_of_the_fields():
             timm.models.naflexvit.NaFlexEmbeds(**{**options, **wrong})
 
 
+@pytest.mark.parametrize("name", ["gemma4_vit_167m", "gemma4_vit_167m_enc"])
+def test_towers_of_gemma_take_patches(name):
+    small = dict(embed_dim=32, depth=2, num_heads=2, head_dim=16, intermediate_size=64, position_embedding_size=32)
+    model = timm.create_model(name, **small).eval()
+    x = torch.rand(2, 3, 48, 96)
+    patches = x.unflatten(3, (-1, 16)).unflatten(2, (-1, 16)).permute(0, 2, 4, 3, 5, 1).flatten(3).flatten(1, 2)
+    coordinates = torch.cartesian_prod(torch.arange(3), torch.arange(6)).expand(2, -1, -1)
+    valid = torch.ones(2, 18, dtype=torch.bool)
+    record = dict(patches=patches, patch_coord=coordinates, patch_valid=valid)
+    for given in ((record,), (patches, coordinates), (patches, coordinates, valid)):
+        torch.testing.assert_close(model(*given), model(x))
+        assert model.forward_features(*given).shape == (2, 18, 32)
+    levels = model.forward_intermediates(record, output_fmt="NLC", output_dict=True)
+    assert levels["image_features"].shape == (2, 18, 32) and len(levels["image_intermediates"]) == 2
+    again = pickle.loads(pickle.dumps(model))
+    torch.testing.assert_close(again(record), model(x))
+    assert isinstance(model, getattr(timm.models.gemma4_vit, "Gemma4VitEncoder" if name.endswith("enc") else
+                                     "Gemma4VitClassifier"))  # fmt: skip
+
+
 @pytest.mark.parametrize("name", ["repvit_m1", "iformer_t"])
 def test_a_second_classifier_is_kept_by_name(name):
     model, x = timm.create_model(name, distillation=True), torch.randn(2, 3, 64, 64)

@@ -156,9 +156,11 @@ class NaFlexEmbeds(FlexiKernel, nn.Module):
 class NaFlexViT(TokenModel):
     """An image (B, C, H, W), or `Patches` (also as a dict in the field's spelling) of images of any shapes.
 
+    Blocks are ViT's, or as EVA's: with a bias of keys for `rope` and `num_kv_heads`, without for `gated_attn`, a gated
+    `mlp` and `attn_only_layer_scale`.
+
     Args:
-        key_bias: blocks as EVA's, whose keys have a bias or none; none for ViT's, unless `rope` or `num_kv_heads` (keys
-            have a bias), `gated_attn`, a gated `mlp` or `attn_only_layer_scale` (they have none) ask for EVA's
+        key_bias: blocks as EVA's, keys with a bias or without; none for ViT's, or what other options ask for
         qkv_fused: one layer makes queries, keys and values; of EVA's blocks alone
         num_kv_heads: heads of keys and values, of all blocks or of each; none for as many as of queries
         gated_attn: attention lets its output through by a sigmoid of its input
@@ -167,7 +169,6 @@ class NaFlexViT(TokenModel):
         mlp_multiple: hidden channels of gated mlps are rounded up to a multiple of it
         attn_only_layer_scale: no layer scale on the mlps
         conv_embed: the patch embedding has the kernels of a convolution
-        abs_pos: a table of positions
         pos_grid: rows and columns of the position table
         pos_factorized: one table of rows and one of columns
         pos_mode: interpolation of the table

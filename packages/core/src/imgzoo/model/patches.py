@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from imgzoo.errors import CapabilityError, UsageError
 
@@ -106,9 +107,15 @@ class ShapeByShape:
         if not is_patches(x):
             return super().forward_features(x)  # type: ignore[misc]
         x, prefix = Patches.of(x), getattr(self, "num_prefix_tokens", 0)
-        found = [(places, laid_back(x, places, super(ShapeByShape, self).forward_features(images), prefix))  # type: ignore[misc]
-                 for places, images in x.images(self.in_chans)]  # fmt: skip
+        found: list[tuple[Tensor, Any]] = []
+        for places, images in x.images(self.in_chans):
+            tokens = self.off_grid(super().forward_features(images))  # type: ignore[misc]
+            found.append((places, laid_back(x, places, tokens, prefix)))
         return in_order(found)
+
+    def off_grid(self, tokens: Tensor) -> Tensor:
+        """Tokens that stand on their grid (b, h, w, C) as a sequence; others as they are."""
+        return tokens.flatten(1, 2) if getattr(self, "channels_last", False) and tokens.ndim == 4 else tokens
 
     def forward_head(self, x: Tensor, pre_logits: bool = False, valid: Tensor | None = None) -> Tensor:
         """`valid` (B, N) leaves out of the pool the patches that were filled up."""
@@ -137,7 +144,7 @@ class ShapeByShape:
         for places, images in x.images(self.in_chans):
             result = super().forward_intermediates(images, *how, **options)  # type: ignore[misc]
             if not intermediates_only:
-                finals.append((places, laid_back(x, places, result[0], prefix)))
+                finals.append((places, laid_back(x, places, self.off_grid(result[0]), prefix)))
                 result = result[1]
             levels = levels or [[] for _ in result]
             for level, tokens in zip(levels, result, strict=True):
@@ -155,12 +162,23 @@ class ShapeByShape:
 
 
 def in_order(found: list[tuple[Tensor, Any]]) -> Any:
-    """Answers, tensors or tuples of them, of images at the places (b,) of a batch, as one."""
+    """Answers, tensors or tuples of them, of images at the places (b,) of a batch, as one.
+
+    Of larger images there may be more tokens (b, n, C) than of others, which zeros fill up.
+    """
     back = torch.cat([places for places, _ in found]).argsort()
     answers = [each for _, each in found]
     if isinstance(answers[0], Tensor):
-        return torch.cat(answers)[back]
-    return tuple(torch.cat(parts)[back] for parts in zip(*answers, strict=True))
+        return as_one(answers)[back]
+    return tuple(as_one(parts)[back] for parts in zip(*answers, strict=True))
+
+
+def as_one(answers: Sequence[Tensor]) -> Tensor:
+    """(b, C) each, or (b, n, C) with any n -> one of all."""
+    if answers[0].ndim == 3:
+        longest = max(each.shape[1] for each in answers)
+        answers = [F.pad(each, [0, 0, 0, longest - each.shape[1]]) for each in answers]
+    return torch.cat([*answers])
 
 
 def take_patches(model: nn.Module) -> nn.Module:

@@ -24,10 +24,13 @@ from ._config_options import options_of
 from ._described import described
 from ._initial import DRAWN, SCALED, draw, scale_by_depth
 from ._networks import Network
-from ._patches import PatchesByName, PatchesOfShapes
+from ._patches import PatchesByName, PatchesOfShapes, PatchesOfTowers
 from ._positions import MapResampling, RotaryTokens
 
-IN_FRONT: dict[str, type] = {"Eva": RotaryTokens, "NaFlexViT": PatchesByName, "VisionTransformerSAM": MapResampling}
+IN_FRONT: dict[str, type] = {
+    "Eva": RotaryTokens, "Gemma4Encoder": PatchesOfTowers, "Gemma4ViT": PatchesOfTowers, "NaFlexViT": PatchesByName,
+    "VisionTransformerSAM": MapResampling,
+}  # fmt: skip
 """Networks that get more in front, by their native names."""
 
 
@@ -148,8 +151,9 @@ def adopted(model: Any, overlay: Mapping[str, Any] | None = None) -> Any:
             swap_out(model, mixin)
         become(model, class_of(model))
         for mixin in mixins:
-            swap_in(model, mixin)
-        if ShapeByShape in mixins:
+            if not isinstance(model, mixin):
+                swap_in(model, mixin)
+        if ShapeByShape in mixins and not isinstance(model, PatchesOfShapes):
             swap_in(model, PatchesOfShapes)
     model.after_construction()
     model.pretrained_cfg = described(model, overlay or {})

@@ -7,7 +7,7 @@ from typing import Any
 import torch.fx
 
 from imgzoo.errors import OptionError
-from imgzoo.model.patches import Patches, is_patches
+from imgzoo.model.patches import Patches, ShapeByShape, is_patches
 
 
 class PatchesGiven:
@@ -45,6 +45,17 @@ class PatchesOfShapes(PatchesByName):
         x = joined_patches(x, patch_coord, patch_valid, attn_mask)
         result = super().forward_intermediates(x, *args, **options)
         return named_levels(x, result) if output_dict else result
+
+
+class PatchesOfTowers(PatchesOfShapes, ShapeByShape):
+    """In front of towers of language models that take patches anyway; their tokens stand by themselves in the field."""
+
+    takes_patches = True
+
+    def forward_features(self: Any, patches: Any, patch_coord: Any = None, patch_valid: Any = None,
+                         attn_mask: Any = None) -> Any:  # fmt: skip
+        features = super().forward_features(patches, patch_coord, patch_valid, attn_mask)
+        return features["patches"] if isinstance(features, dict) else features
 
 
 def joined_patches(x: Any, coordinates: Any, valid: Any, mask: Any) -> Any:
