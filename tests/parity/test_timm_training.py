@@ -212,13 +212,15 @@ def test_sequences_and_groups():
 def test_frozen_and_split_norms():
     x = torch.randn(4, 3, 32, 32)
     for name in ("freeze_batch_norm_2d", "convert_splitbn_model"):
-        results = []
+        results, kinds = [], []
         for convert in both("layers", name):
             torch.manual_seed(0)
             model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Sequential(nn.BatchNorm2d(8)))
             model = convert(model)
             results += [list(model.state_dict()), model(x)]
+            kinds.append([type(part) for part in model.modules()])
         assert results[0] == results[2]
+        assert name != "freeze_batch_norm_2d" or kinds[0] == kinds[1]
         same_tensors(results[1], results[3])
 
 

@@ -6,6 +6,7 @@ from torch import nn
 
 import imgzoo
 from imgzoo.errors import OptionError, UsageError
+from imgzoo_layers.reparam import reparameterize
 
 
 def test_positions_and_channels_of_davit():
@@ -134,9 +135,39 @@ def test_downsamplings_of_fastvit():
     levels = model.forward_intermediates(torch.randn(1, 3, 64, 64), intermediates_only=True)
     assert [64 // each.shape[2] for each in levels] == [8, 8, 16, 32] == model.feature_info.reduction()
     assert model.num_features == 16
-    for wrong in ({"cls_ratio": 1.5}, {"downsamples": [True]}):
+    for wrong in (
+        {"cls_ratio": 1.5},
+        {"downsamples": [True]},
+        {"down_kernel": 4},
+        {"down_kernel": 1},
+        {"down_stride": 0},
+    ):
         with pytest.raises(UsageError):
             imgzoo.create_model("fastvit_t8", **small, **wrong)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("name", "options", "strides"), [
+    ("fastvit_t8", dict(down_stride=3, down_kernel=3, downsamples=[False, False, True, True]), [4, 4, 12, 36]),
+    ("fastvit_t8", dict(down_stride=1, down_kernel=5), [4, 4, 4, 4]),
+    ("swiftformer_xs", dict(downsamples=[True, False, True, True]), [8, 8, 16, 32]),
+    ("swiftformer_xs", dict(down_stride=3, downsamples=[False, False, True, True]), [4, 4, 12, 36])])  # fmt: skip
+def test_strides_of_downsamplings_are_those_of_the_levels(name, options, strides):
+    small = dict(depths=[1, 1, 1, 1], embed_dims=[8, 8, 16, 32], num_classes=3)
+    model = imgzoo.create_model(name, **small, **options).eval()
+    x = torch.randn(1, 3, 288, 288)
+    levels = model.forward_intermediates(x, intermediates_only=True)
+    assert all(abs(each.shape[2] - 288 / stride) < 2 for each, stride in zip(levels, strides, strict=True))
+    assert strides == model.feature_info.reduction()
+    if name == "fastvit_t8":
+        torch.testing.assert_close(reparameterize(model)(x), model(x), rtol=1e-4, atol=1e-5)
+
+
+def test_downsamplings_of_swiftformer_that_cannot_be():
+    for wrong in ({"downsamples": [True]}, {"down_kernel": 0}, {"down_stride": 0}, {"down_padding": -1}):
+        with pytest.raises(UsageError, match=next(iter(wrong))) as raised:
+            imgzoo.create_model("swiftformer_xs", device="meta", **wrong)
+        assert len(str(raised.value).splitlines()) == 1
 
 
 def test_norms_of_tokens_apart_from_those_of_maps():

@@ -1,11 +1,14 @@
 """Helpers of training scripts: schedules, averages, frozen parts, split norms."""
 
+import sys
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
 import imgzoo_timm as timm
+from imgzoo_layers.norm import FrozenBatchNorm2d
 from imgzoo_timm.data._mixup import rand_bbox_minmax
 from imgzoo_timm.layers import BatchNormAct2d, PatchEmbed, convert_splitbn_model, resample_abs_pos_embed
 from imgzoo_timm.models import create_model
@@ -177,3 +180,22 @@ def test_noise_of_a_plateau_begins_after_its_warm_up():
 def test_warm_up_before_no_schedule_counts():
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.1)
     assert create_scheduler_v2(optimizer, "none", 10, warmup_epochs=2, warmup_prefix=True) == (None, 12)
+
+
+def test_a_frozen_norm_is_of_the_class_that_clients_ask_for(monkeypatch):
+    kind = pytest.importorskip("torchvision.ops.misc").FrozenBatchNorm2d
+    model, x = timm.create_model("test_resnet", num_classes=3).eval(), torch.randn(2, 3, 64, 64)
+    wanted, keys = model(x), set(model.state_dict())
+    timm.utils.freeze(model)
+    assert timm.utils.model.FrozenBatchNorm2d is timm.layers.norm_act.FrozenBatchNorm2d is kind
+    assert isinstance(model.bn1, kind) and not any(each.requires_grad for each in model.parameters())
+    assert keys - set(model.state_dict()) == {key for key in keys if key.endswith("num_batches_tracked")}
+    torch.testing.assert_close(model.train()(x), wanted)
+    timm.utils.unfreeze(model)
+    assert type(model.bn1) is torch.nn.BatchNorm2d and set(model.state_dict()) == keys
+    torch.testing.assert_close(model.eval()(x), wanted)
+    monkeypatch.setitem(sys.modules, "torchvision.ops.misc", None)
+    monkeypatch.delitem(sys.modules, "imgzoo_timm.layers._frozen")
+    timm.utils.freeze(model)
+    assert type(model.bn1) is FrozenBatchNorm2d
+    torch.testing.assert_close(model(x), wanted)

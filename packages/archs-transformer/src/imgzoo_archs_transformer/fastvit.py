@@ -70,12 +70,14 @@ class MobileOneBlock(nn.Module):
 
 
 class LargeKernelConv(nn.Module):
-    """7x7 and 3x3 of stride 2 over each channel, summed; gate, activation (arXiv:2203.06717)."""
+    """A large kernel and a 3x3 over each channel, summed; gate, activation (arXiv:2203.06717)."""
 
-    def __init__(self, dim: int, dim_out: int, gated: bool, active: bool):
+    def __init__(self, dim: int, dim_out: int, gated: bool, active: bool, kernel: int = 7, stride: int = 2):
         super().__init__()
-        self.large_conv: Any = LinearConv(dim, dim_out, 7, 2, groups=dim)
-        self.small_conv: Any = LinearConv(dim, dim_out, 3, 2, groups=dim)
+        self.large_conv: Any = LinearConv(dim, dim_out, kernel, stride, groups=dim)
+        self.small_conv: Any = LinearConv(dim, dim_out, 3, stride, groups=dim)
+        for conv in (self.large_conv.conv, self.small_conv.conv):  # the map over the stride, rounded up
+            conv.padding = ((conv.kernel_size[0] + stride - 2) // 2,) * 2
         self.se = SqueezeExcite(dim_out, 0.25, rd_divisor=1) if gated else nn.Identity()
         self.act = nn.GELU() if active else nn.Identity()
         self.reparam_conv: nn.Conv2d | None = None
@@ -219,11 +221,12 @@ class AttentionBlock(nn.Module):
 
 
 class Downsample(nn.Module):
-    """Halve the map: (B, C, H, W) -> (B, dim_out, H/2, W/2)."""
+    """Shrink the map by the stride: (B, C, H, W) -> (B, dim_out, H/2, W/2)."""
 
-    def __init__(self, dim: int, dim_out: int, gated: bool, active: bool):
+    def __init__(self, dim: int, dim_out: int, gated: bool, active: bool, kernel: int, stride: int):
         super().__init__()
-        self.proj = nn.Sequential(LargeKernelConv(dim, dim_out, gated, active), MobileOneBlock(dim_out, dim_out, 1))
+        large = LargeKernelConv(dim, dim_out, gated, active, kernel, stride)
+        self.proj = nn.Sequential(large, MobileOneBlock(dim_out, dim_out, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.proj(x)
@@ -250,6 +253,8 @@ class FastVit(ImageModel):
         attention: stages at the end that attend
         gated: downsamplings at the end with squeeze-excite
         downsamples: whether each stage begins with a downsampling, as those that widen do; none for all but the first
+        down_kernel: side of the kernels of downsamplings, odd and at least 3
+        down_stride: stride of downsamplings
         cls_ratio: channels behind the last stage as a multiple of its own
         downsample_act: an activation behind each downsampling
         stem_scale: a branch of scales in the stem
@@ -271,7 +276,8 @@ class FastVit(ImageModel):
 
     def __init__(self, depths: Sequence[int] = (2, 2, 6, 2), embed_dims: Sequence[int] = (64, 128, 256, 512),
                  mlp_ratio: float = 4.0, kernel: int = 3, attention: int = 0, gated: int = 0,
-                 downsamples: Sequence[bool] | None = None, downsample_act: bool = False,
+                 downsamples: Sequence[bool] | None = None, down_kernel: int = 7, down_stride: int = 2,
+                 downsample_act: bool = False,
                  stem_scale: bool = True, layer_norm: bool = False, layer_scale: float = 1e-5, cls_ratio: float = 2.0,
                  num_classes: int = 1000, in_chans: int = 3, global_pool: str = "avg",
                  drop_rate: float = 0.0, proj_drop_rate: float = 0.0, drop_path_rate: float = 0.0):  # fmt: skip
@@ -286,12 +292,14 @@ class FastVit(ImageModel):
         halved = [i > 0 for i in range(count)] if downsamples is None else downsamples
         if len(halved) != count:
             raise UsageError(f"downsamples has one entry for each of {count} stages, not {len(halved)}")
+        if down_kernel < 3 or down_kernel % 2 == 0:
+            raise UsageError(f"down_kernel is odd and at least 3, the side of its small branch, not {down_kernel}")
         stages, levels, reached = [], [], 4
         for i, drops in enumerate(drop_path_rates(drop_path_rate, depths)):
             down: nn.Module = nn.Identity()
             if halved[i] or dim != embed_dims[i]:
-                reached *= 2
-                down = Downsample(dim, embed_dims[i], i >= count - gated, downsample_act)
+                reached *= down_stride
+                down = Downsample(dim, embed_dims[i], i >= count - gated, downsample_act, down_kernel, down_stride)
             dim, attends = embed_dims[i], i >= count - attention
             block = AttentionBlock if attends else partial(RepMixerBlock, kernel=kernel)
             common = (dim, mlp_ratio, norm, layer_scale, proj_drop_rate)

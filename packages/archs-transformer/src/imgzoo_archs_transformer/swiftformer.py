@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from imgzoo.errors import UsageError
 from imgzoo.model import Distilled, Feature, FeatureInfo, ImageModel, Parts
 from imgzoo_layers.channel_scale import ChannelScale2d
 from imgzoo_layers.drop import drop_path_of, drop_path_rates, dropout_of
@@ -90,11 +91,11 @@ class Block(nn.Module):
 
 
 class Downsample(nn.Module):
-    """(B, C, H, W) -> (B, dim_out, H/2, W/2)."""
+    """(B, C, H, W) -> (B, dim_out, H/2, W/2), with another stride to another size."""
 
-    def __init__(self, dim: int, dim_out: int):
+    def __init__(self, dim: int, dim_out: int, kernel: int, stride: int, padding: int):
         super().__init__()
-        self.proj = nn.Conv2d(dim, dim_out, 3, 2, 1)
+        self.proj = nn.Conv2d(dim, dim_out, kernel, stride, padding)
         self.norm = nn.BatchNorm2d(dim_out)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -102,7 +103,14 @@ class Downsample(nn.Module):
 
 
 class SwiftFormer(Distilled, ImageModel):
-    """Two classifiers read one vector; outside of distilled training their logits are averaged."""
+    """Two classifiers read one vector; outside of distilled training their logits are averaged.
+
+    Args:
+        downsamples: whether each stage begins with a downsampling, as those that widen do; none for all but the first
+        down_kernel: side of the kernels of downsamplings
+        down_stride: stride of downsamplings
+        down_padding: pixels around the map before a downsampling
+    """
 
     exchanged = (Acts("gelu"),)
     parts = Parts(norm=("norm",), pool="pool", head=("head", "head_dist"))
@@ -117,8 +125,10 @@ class SwiftFormer(Distilled, ImageModel):
     }
 
     def __init__(self, depths: Sequence[int] = (3, 3, 6, 4), embed_dims: Sequence[int] = (48, 56, 112, 220),
-                 mlp_ratio: float = 4.0, layer_scale: float = 1e-5, num_classes: int = 1000, in_chans: int = 3,
-                 global_pool: str = "avg", drop_rate: float = 0.0, proj_drop_rate: float = 0.0,
+                 downsamples: Sequence[bool] | None = None, down_kernel: int = 3, down_stride: int = 2,
+                 down_padding: int = 1, mlp_ratio: float = 4.0, layer_scale: float = 1e-5,
+                 num_classes: int = 1000, in_chans: int = 3, global_pool: str = "avg",
+                 drop_rate: float = 0.0, proj_drop_rate: float = 0.0,
                  drop_path_rate: float = 0.0):  # fmt: skip
         super().__init__(num_classes, in_chans)
         dim = embed_dims[0]
@@ -126,13 +136,19 @@ class SwiftFormer(Distilled, ImageModel):
             nn.Conv2d(in_chans, dim // 2, 3, 2, 1), nn.BatchNorm2d(dim // 2), nn.ReLU(),
             nn.Conv2d(dim // 2, dim, 3, 2, 1), nn.BatchNorm2d(dim), nn.ReLU(),
         )  # fmt: skip
-        stages, levels = [], []
+        shrinks = [i > 0 for i in range(len(depths))] if downsamples is None else downsamples
+        if len(shrinks) != len(depths):
+            raise UsageError(f"downsamples has one entry for each of {len(depths)} stages, not {len(shrinks)}")
+        stages, levels, reached = [], [], 4
         for i, drops in enumerate(drop_path_rates(drop_path_rate, depths)):
+            down: nn.Module = nn.Identity()
+            if shrinks[i] or dim != embed_dims[i]:
+                reached *= down_stride
+                down = Downsample(dim, embed_dims[i], down_kernel, down_stride, down_padding)
             dim = embed_dims[i]
-            down = Downsample(embed_dims[i - 1], dim) if i else nn.Identity()
             blocks: list[nn.Module] = [ConvEncoder(dim, mlp_ratio, drop) for drop in drops[:-1]]
             stages.append(Stage(down, *blocks, Block(dim, mlp_ratio, layer_scale, proj_drop_rate, drops[-1])))
-            levels.append(Feature(dim, 4 * 2**i, f"stages.{i}"))
+            levels.append(Feature(dim, reached, f"stages.{i}"))
         self.stages = nn.Sequential(*stages)
         self.feature_info = FeatureInfo(levels)
         self.num_features = dim

@@ -317,6 +317,7 @@ NETWORK_RANGES = {
     **dict.fromkeys(("layers", "num_blocks", "kernel", "kernels", "growth", "groups", "output_stride"), ONE),
     **dict.fromkeys(("first_width", "first_blocks", "init_channels", "inner_dim", "inner_heads"), ONE),
     **dict.fromkeys(("merge_size", "pos_grid", "places", "focal_window", "band_kernel", "down_kernel"), ONE),
+    **dict.fromkeys(("down_stride", "num_kv_heads"), ONE),
     **dict.fromkeys(("mlp_ratio", "mlp_ratios", "width", "bottle_ratio", "cardinality", "divisor"), POSITIVE),
     **dict.fromkeys(("depth", "scale"), POSITIVE),
     "backbone_level": Range(),

@@ -58,8 +58,8 @@ evo_norm             .layers._norm_forms EvoNorm2dS1a EvoNorm2dS2 EvoNorm2dS2a
 filter_response_norm .layers._norm_forms FilterResponseNormAct2d FilterResponseNormTlu2d
 norm_act             .layers._norm       BatchNormAct2d GroupNormAct GroupNorm1Act LayerNormAct2d RmsNormAct2d
 norm_act             .layers._norm       FrozenBatchNormAct2d
-norm_act             .layers._training   SyncBatchNormAct convert_sync_batchnorm freeze_batch_norm_2d
-norm_act             .layers._training   unfreeze_batch_norm_2d
+norm_act             .layers._training   SyncBatchNormAct convert_sync_batchnorm
+norm_act             .layers._frozen     FrozenBatchNorm2d freeze_batch_norm_2d unfreeze_batch_norm_2d
 create_norm_act      .layers._norm_names get_norm_act_layer create_norm_act_layer
 split_batchnorm      .layers._training   SplitBatchNorm2d convert_splitbn_model
 linear               .layers._conv       Linear

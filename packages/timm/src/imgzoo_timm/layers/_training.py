@@ -10,9 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from imgzoo_layers import init, norm_act
-from imgzoo_layers.norm import FrozenBatchNorm2d
-
-from ._norm import BatchNormAct2d, FrozenBatchNormAct2d
 
 STATISTICS = ("running_mean", "running_var")
 
@@ -82,38 +79,12 @@ def init_weight_jax(module: nn.Module, name: str, head_bias: float = 0.0, classi
         module.init_weights()  # type: ignore[operator]
 
 
-def _copied(new: Any, old: Any) -> Any:
+def copied(new: Any, old: Any) -> Any:
     for name in ("weight", "bias", *STATISTICS):
         value = getattr(old, name, None)
         if value is not None:
             getattr(new, name).data.copy_(value.data)
     return new
-
-
-def freeze_batch_norm_2d(module: Any) -> Any:
-    """Batch norms with their statistics and affine fixed, in place where there are children; returns the module."""
-    if isinstance(module, (nn.BatchNorm2d, nn.SyncBatchNorm)) and hasattr(module, "act"):
-        new = _copied(FrozenBatchNormAct2d(module.num_features, module.eps, False), module)  # type: ignore[arg-type]
-        new.act = module.act
-        return new.to(module.weight.device)  # type: ignore[union-attr]
-    if isinstance(module, (nn.BatchNorm2d, nn.SyncBatchNorm)):
-        return _copied(FrozenBatchNorm2d(module.num_features, module.eps), module).to(module.weight.device)
-    for name, child in module.named_children():
-        setattr(module, name, freeze_batch_norm_2d(child))
-    return module
-
-
-def unfreeze_batch_norm_2d(module: Any) -> Any:
-    """Frozen batch norms as trainable ones again, with their values."""
-    if isinstance(module, FrozenBatchNormAct2d):  # which is one of the others, too
-        new = _copied(BatchNormAct2d(len(module.running_mean), module.eps, apply_act=False), module)
-        new.act = module.act
-        return new.to(module.weight.device)
-    if isinstance(module, FrozenBatchNorm2d):
-        return _copied(nn.BatchNorm2d(module.get_buffer("weight").numel(), module.eps), module).to(module.weight.device)
-    for name, child in module.named_children():
-        setattr(module, name, unfreeze_batch_norm_2d(child))
-    return module
 
 
 def convert_sync_batchnorm(module: Any, process_group: Any = None) -> Any:

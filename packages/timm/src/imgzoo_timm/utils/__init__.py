@@ -18,7 +18,8 @@ misc             .utils._misc      natural_key add_bool_arg ParseKwargs
 model            .utils._model     unwrap_model get_state_dict freeze unfreeze reparameterize_model
 model            .utils._activations ActivationStatsHook extract_spp_stats avg_sq_ch_mean avg_ch_var
 model            .utils._activations avg_ch_var_residual
-model            .layers._training freeze_batch_norm_2d unfreeze_batch_norm_2d
+model            .layers._frozen   FrozenBatchNorm2d freeze_batch_norm_2d unfreeze_batch_norm_2d
+model            .layers._norm     FrozenBatchNormAct2d
 model_ema        .utils._model     ModelEma ModelEmaV2 ModelEmaV3
 cuda             .utils._model     NativeScaler ApexScaler
 clip_grad        .utils._model     dispatch_clip_grad

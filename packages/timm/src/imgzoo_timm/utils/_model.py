@@ -216,7 +216,7 @@ def unfreeze(root_module: nn.Module, submodules: Any = (), include_bn_running_st
 
 
 def _switch(root: nn.Module, names: Any, norms: bool, enable: bool) -> None:
-    from imgzoo_timm.layers._training import freeze_batch_norm_2d, unfreeze_batch_norm_2d
+    from imgzoo_timm.layers._frozen import freeze_batch_norm_2d, unfreeze_batch_norm_2d
 
     if isinstance(root, (nn.BatchNorm2d, nn.SyncBatchNorm)) and norms:
         raise ValueError("a batch norm cannot be changed in place: give the module that holds it")
