@@ -157,6 +157,10 @@ def check_feature_options(given: Mapping[str, Any]) -> None:
         raise OptionError(f"feature_cfg has no option {', '.join(map(repr, unknown))}; it takes {', '.join(taken)}")
 
 
+MOST_NAMES = 30
+"""Options that a message names."""
+
+
 def construct_on(device: torch.device, construct: Callable[[], Any]) -> Any:
     """Run a constructor with a default device; on the meta device there are no values to initialize."""
     from .loading.skeleton import build_initialized, build_skeleton
@@ -184,7 +188,10 @@ def constructor_options(
         unknown = [key for key in arguments if key not in parameters]
         if unknown:
             near = [each for word in unknown for each in near_words(spec, parameters, word)]
-            taken = ", ".join(sorted(parameters)) + (f"; nearest are {', '.join(near)}" if near else "")
+            names = sorted(parameters)
+            if len(names) > MOST_NAMES:
+                names[MOST_NAMES:] = [f"and {len(names) - MOST_NAMES} more: `imgzoo info {spec.name} --options`"]
+            taken = ", ".join(names) + (f"; nearest are {', '.join(near)}" if near else "")
             raise OptionError(f"{spec.name} has no option {', '.join(map(repr, unknown))}; it takes {taken}")
     check_network(spec.name, build, given)
     row = {name: each.default for name, each in parameters.items()} | defaults | dict(spec.kwargs)
