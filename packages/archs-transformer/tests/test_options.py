@@ -151,10 +151,16 @@ def test_downsamplings_of_fastvit():
     ("fastvit_t8", dict(down_stride=3, down_kernel=3, downsamples=[False, False, True, True]), [4, 4, 12, 36]),
     ("fastvit_t8", dict(down_stride=1, down_kernel=5), [4, 4, 4, 4]),
     ("swiftformer_xs", dict(downsamples=[True, False, True, True]), [8, 8, 16, 32]),
+    ("efficientformer_l1", dict(downsamples=[True, True, True, True], img_size=288), [8, 16, 32, 64]),
+    ("efficientformer_l1", dict(downsamples=[False, False, True, False], embed_dims=[8, 8, 16, 16], img_size=288),
+     [4, 4, 8, 8]),
+    ("efficientformerv2_s0", dict(downsamples=[True, True, True, True], img_size=288, mlp_ratios=4), [8, 16, 32, 64]),
+    ("efficientformerv2_s0", dict(downsamples=[False, True, True, False], embed_dims=[8, 16, 32, 32], img_size=288,
+                                  mlp_ratios=4), [4, 8, 16, 16]),
     ("swiftformer_xs", dict(down_stride=3, downsamples=[False, False, True, True]), [4, 4, 12, 36])])  # fmt: skip
 def test_strides_of_downsamplings_are_those_of_the_levels(name, options, strides):
     small = dict(depths=[1, 1, 1, 1], embed_dims=[8, 8, 16, 32], num_classes=3)
-    model = imgzoo.create_model(name, **small, **options).eval()
+    model = imgzoo.create_model(name, **{**small, **options}).eval()
     x = torch.randn(1, 3, 288, 288)
     levels = model.forward_intermediates(x, intermediates_only=True)
     assert all(abs(each.shape[2] - 288 / stride) < 2 for each, stride in zip(levels, strides, strict=True))

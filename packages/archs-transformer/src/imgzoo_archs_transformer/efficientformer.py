@@ -16,7 +16,7 @@ from imgzoo_layers.head import linear_or_none
 from imgzoo_layers.init import init_linear_
 from imgzoo_layers.mlp import Mlp
 from imgzoo_layers.pool import GlobalPool
-from imgzoo_layers.stage import Stage
+from imgzoo_layers.stage import Stage, shrinking
 from imgzoo_layers.tables import Computed, Size
 from imgzoo_layers.util import pair
 
@@ -104,7 +104,11 @@ class Flat(nn.Module):
 
 
 class EfficientFormer(Distilled, ImageModel):
-    """The last `num_vit` blocks attend; two classifiers read one vector, averaged outside of distilled training."""
+    """The last `num_vit` blocks attend; two classifiers read one vector, averaged outside of distilled training.
+
+    Args:
+        downsamples: whether each stage begins with a downsampling, as those that widen do; none for all but the first
+    """
 
     exchanged = (Acts("gelu"), Norms("batchnorm"), Norms("layernorm", options=("token_norm", "token_eps")))
     parts = Parts(norm=("norm",), pool="pool", head=("head", "head_dist"))
@@ -112,7 +116,8 @@ class EfficientFormer(Distilled, ImageModel):
     no_decay = ("*attention_biases",)
 
     def __init__(self, img_size: int | Size = 224, depths: Sequence[int] = (3, 2, 6, 4),
-                 embed_dims: Sequence[int] = (48, 96, 224, 448), num_vit: int = 1, mlp_ratio: float = 4.0,
+                 embed_dims: Sequence[int] = (48, 96, 224, 448), num_vit: int = 1,
+                 downsamples: Sequence[bool] | None = None, mlp_ratio: float = 4.0,
                  layer_scale: float = 1e-5, num_classes: int = 1000, in_chans: int = 3, global_pool: str = "avg",
                  drop_rate: float = 0.0, proj_drop_rate: float = 0.0, drop_path_rate: float = 0.0):  # fmt: skip
         super().__init__(num_classes, in_chans)
@@ -122,9 +127,11 @@ class EfficientFormer(Distilled, ImageModel):
             conv2=nn.Conv2d(dim // 2, dim, 3, 2, 1), norm2=nn.BatchNorm2d(dim), act2=nn.ReLU(),
         ))  # fmt: skip
         stages, levels, common = [], [], (mlp_ratio, layer_scale, proj_drop_rate)
+        shrinks, self.stride = shrinking(downsamples, embed_dims), 4
         for i, drops in enumerate(drop_path_rates(drop_path_rate, depths)):
             out, down = embed_dims[i], nn.Identity()
-            if i:
+            if shrinks[i]:
+                self.stride *= 2
                 conv = nn.Conv2d(dim, out, 3, 2, 1)
                 down = nn.Sequential(OrderedDict(conv=conv, norm=nn.BatchNorm2d(out)))
             last = i == len(depths) - 1
@@ -133,7 +140,7 @@ class EfficientFormer(Distilled, ImageModel):
             if last:
                 blocks += [Flat(), *(MetaBlock1d(out, self.grid, *common, drop) for drop in drops[maps:])]
             stages.append(Stage(down, *blocks))
-            levels.append(Feature(out, 4 * 2**i, f"stages.{i}"))
+            levels.append(Feature(out, self.stride, f"stages.{i}"))
             dim = out
         self.stages = nn.Sequential(*stages)
         self.feature_info = FeatureInfo(levels)
@@ -150,7 +157,7 @@ class EfficientFormer(Distilled, ImageModel):
     @property
     def grid(self) -> Size:
         """Height and width of the last stage's map."""
-        return -(self.img_size[0] // -32), -(self.img_size[1] // -32)
+        return -(self.img_size[0] // -self.stride), -(self.img_size[1] // -self.stride)
 
     def sized(self):
         blocks: Any = self.stages[-1].blocks

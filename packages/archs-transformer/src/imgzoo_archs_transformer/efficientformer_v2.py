@@ -17,7 +17,7 @@ from imgzoo_layers.exchange import Acts, Norms
 from imgzoo_layers.head import linear_or_none
 from imgzoo_layers.init import init_linear_
 from imgzoo_layers.pool import GlobalPool
-from imgzoo_layers.stage import Stage
+from imgzoo_layers.stage import Stage, shrinking
 from imgzoo_layers.tables import Size
 from imgzoo_layers.util import pair, per_stage
 
@@ -148,6 +148,7 @@ class EfficientFormerV2(Distilled, ImageModel):
     Two classifiers read one vector; outside of distilled training their logits are averaged.
 
     Args:
+        downsamples: whether each stage begins with a downsampling, as those that widen do; none for all but the first
         num_vit: blocks at the end of the last two stages that attend
         distilled: a second head for distillation
     """
@@ -164,6 +165,7 @@ class EfficientFormerV2(Distilled, ImageModel):
 
     def __init__(self, img_size: int | Size = 224, depths: Sequence[int] = (2, 2, 6, 4),
                  embed_dims: Sequence[int] = (32, 48, 96, 176), num_vit: int = 2,
+                 downsamples: Sequence[bool] | None = None,
                  mlp_ratios: Any = (4, 4, (4, 3, 3, 3, 4, 4), (4, 3, 3, 4)), layer_scale: float = 1e-5,
                  distilled: bool = True, num_classes: int = 1000, in_chans: int = 3, global_pool: str = "avg",
                  drop_rate: float = 0.0, proj_drop_rate: float = 0.0, drop_path_rate: float = 0.0):  # fmt: skip
@@ -174,15 +176,20 @@ class EfficientFormerV2(Distilled, ImageModel):
             act2=nn.GELU(),
         ))  # fmt: skip
         stages, levels, ratios = [], [], per_stage(mlp_ratios, len(depths))
+        shrinks, self.strides = shrinking(downsamples, embed_dims), []
         for i, drops in enumerate(drop_path_rates(drop_path_rate, depths)):
             out, blocks = embed_dims[i], []
-            down = Downsample(dim, out, self.grid(i - 1) if i == last else None) if i else nn.Identity()
+            self.strides.append((self.strides[-1] if i else 4) * (2 if shrinks[i] else 1))
+            attends_between = i == last and i > 0
+            down: nn.Module = nn.Identity()
+            if shrinks[i]:
+                down = Downsample(dim, out, self.grid(i - 1) if attends_between else None)
             for j, (ratio, drop) in enumerate(zip(per_stage(ratios[i], depths[i]), drops)):
                 attends = i >= last - 1 and j >= depths[i] - num_vit
                 mixer = Attention2d(out, self.grid(i), strided=i < last) if attends else None
                 blocks.append(Block(out, mixer, ratio, layer_scale, proj_drop_rate, drop))
             stages.append(Stage(down, *blocks))
-            levels.append(Feature(out, 4 * 2**i, f"stages.{i}"))
+            levels.append(Feature(out, self.strides[i], f"stages.{i}"))
             dim = out
         self.stages = nn.Sequential(*stages)
         self.feature_info = FeatureInfo(levels)
@@ -197,7 +204,7 @@ class EfficientFormerV2(Distilled, ImageModel):
 
     def grid(self, stage: int) -> Size:
         """Height and width of a stage's map."""
-        stride = 4 * 2**stage
+        stride = self.strides[stage]
         return -(self.img_size[0] // -stride), -(self.img_size[1] // -stride)
 
     def sized(self):

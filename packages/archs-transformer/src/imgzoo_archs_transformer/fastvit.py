@@ -19,6 +19,7 @@ from imgzoo_layers.head import ClassifierHead
 from imgzoo_layers.init import trunc_normal_
 from imgzoo_layers.norm import LayerNorm2d, Norm
 from imgzoo_layers.reparam import Kernel, added, fold_norm, identity_kernel, merged
+from imgzoo_layers.stage import shrinking
 
 LinearConv = partial(ConvNormAct, apply_act=False)
 
@@ -289,15 +290,13 @@ class FastVit(ImageModel):
             MobileOneBlock(dim, dim, 1),
         )
         norm = partial(LayerNorm2d, eps=1e-5) if layer_norm else nn.BatchNorm2d
-        halved = [i > 0 for i in range(count)] if downsamples is None else downsamples
-        if len(halved) != count:
-            raise UsageError(f"downsamples has one entry for each of {count} stages, not {len(halved)}")
+        shrinks = shrinking(downsamples, embed_dims)
         if down_kernel < 3 or down_kernel % 2 == 0:
             raise UsageError(f"down_kernel is odd and at least 3, the side of its small branch, not {down_kernel}")
         stages, levels, reached = [], [], 4
         for i, drops in enumerate(drop_path_rates(drop_path_rate, depths)):
             down: nn.Module = nn.Identity()
-            if halved[i] or dim != embed_dims[i]:
+            if shrinks[i]:
                 reached *= down_stride
                 down = Downsample(dim, embed_dims[i], i >= count - gated, downsample_act, down_kernel, down_stride)
             dim, attends = embed_dims[i], i >= count - attention

@@ -6,7 +6,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from imgzoo.errors import UsageError
 from imgzoo.model import Distilled, Feature, FeatureInfo, ImageModel, Parts
 from imgzoo_layers.channel_scale import ChannelScale2d
 from imgzoo_layers.drop import drop_path_of, drop_path_rates, dropout_of
@@ -14,7 +13,7 @@ from imgzoo_layers.exchange import Acts
 from imgzoo_layers.head import linear_or_none
 from imgzoo_layers.init import trunc_normal_
 from imgzoo_layers.pool import GlobalPool
-from imgzoo_layers.stage import Stage
+from imgzoo_layers.stage import Stage, shrinking
 
 
 class ConvEncoder(nn.Module):
@@ -136,13 +135,10 @@ class SwiftFormer(Distilled, ImageModel):
             nn.Conv2d(in_chans, dim // 2, 3, 2, 1), nn.BatchNorm2d(dim // 2), nn.ReLU(),
             nn.Conv2d(dim // 2, dim, 3, 2, 1), nn.BatchNorm2d(dim), nn.ReLU(),
         )  # fmt: skip
-        shrinks = [i > 0 for i in range(len(depths))] if downsamples is None else downsamples
-        if len(shrinks) != len(depths):
-            raise UsageError(f"downsamples has one entry for each of {len(depths)} stages, not {len(shrinks)}")
-        stages, levels, reached = [], [], 4
+        stages, levels, reached, shrinks = [], [], 4, shrinking(downsamples, embed_dims)
         for i, drops in enumerate(drop_path_rates(drop_path_rate, depths)):
             down: nn.Module = nn.Identity()
-            if shrinks[i] or dim != embed_dims[i]:
+            if shrinks[i]:
                 reached *= down_stride
                 down = Downsample(dim, embed_dims[i], down_kernel, down_stride, down_padding)
             dim = embed_dims[i]
