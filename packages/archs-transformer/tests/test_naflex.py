@@ -238,6 +238,10 @@ def test_any_block_gives_each_image_its_own_logits_and_levels(options, tmp_path)
         imgzoo.save_model(model, tmp_path / "saved")
         again = imgzoo.create_model(str(tmp_path / "saved"), pretrained=True).eval().double()
         torch.testing.assert_close(again(record), alone, rtol=0, atol=1e-6)
+    x = images[1][None]
+    with torch.no_grad():
+        torch.testing.assert_close(torch.fx.symbolic_trace(model)(x), alone[1:2])
+        torch.testing.assert_close(torch.export.export(model, (x,)).module()(x), alone[1:2])
     model.set_input_size((96, 64))
     model.reset_classifier(3, "avg")
     assert model(record).shape == (len(SHAPES), 3) and model(images[0][None]).shape == (1, 3)

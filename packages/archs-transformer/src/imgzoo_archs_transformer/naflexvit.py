@@ -66,7 +66,7 @@ class NaFlexEmbeds(FlexiKernel, nn.Module):
             raise ValueError(f"pos_mode is 'bilinear' or 'bicubic', not '{mode}'")
         self.point_sample = point_sample
         self.patch, self.any_size, self.maps = patch, any_size, {}
-        self.factorized, self.abs_pos = factorized, abs_pos
+        self.factorized, self.abs_pos, self.conv = factorized, abs_pos, conv
         self.stretching = (mode, antialias, align_corners, square)
         self.cls_token = nn.Parameter(torch.empty(1, 1, dim)) if class_token else None
         self.reg_token = nn.Parameter(torch.empty(1, reg_tokens, dim)) if reg_tokens else None
@@ -117,14 +117,13 @@ class NaFlexEmbeds(FlexiKernel, nn.Module):
         """The kernel (C, p * q * C) for patches (B, N, p, q, C) of another size, or from that of a convolution; None
         for the linear layer's own."""
         size = (patches.shape[2], patches.shape[3]) if patches.ndim == 5 else self.patch
-        conv = self.proj.weight.ndim == 4
         if size == self.patch:
-            return self.proj.weight.permute(0, 2, 3, 1).flatten(1) if conv else None
+            return self.proj.weight.permute(0, 2, 3, 1).flatten(1) if self.conv else None
         if not self.any_size:
             own, other = ("x".join(map(str, each)) for each in (self.patch, size))
             raise UsageError(f"patches are of {own} pixels, not {other}: any_patch_size=True takes others, too")
         kernel = self.proj.weight
-        if not conv:
+        if not self.conv:
             kernel = kernel.unflatten(1, (*self.patch, -1)).permute(0, 3, 1, 2)
         return self.flexed(kernel, size).permute(0, 2, 3, 1).flatten(1)
 
@@ -137,7 +136,7 @@ class NaFlexEmbeds(FlexiKernel, nn.Module):
             down, across = self.patch
             grid = x.shape[-2] // down, x.shape[-1] // across
             position = self.position(grid)
-            if self.proj.weight.ndim == 4:
+            if self.conv:
                 x = self.proj(x).flatten(2).transpose(1, 2)
             else:
                 x = x.unflatten(3, (-1, across)).unflatten(2, (-1, down))  # (B, C, h, p, w, p)
