@@ -683,6 +683,8 @@ def test_a_network_has_the_configuration_of_the_fields(name):
 ATTENTIONS = {
     "efficientvit_msra.CascadedGroupAttention": (dict(dim=256, key_dim=16, num_heads=4, resolution=7,
                                                       kernels=(7, 5, 3, 3)), (2, 256, 7, 7)),
+    "efficientvit_msra.CascadedGroupAttention, narrow": (dict(dim=64, key_dim=8, num_heads=4, attn_ratio=2,
+                                                              resolution=7, kernels=(5, 5, 3, 3)), (2, 64, 7, 7)),
     "efficientformer_v2.Attention2d": (dict(dim=48, resolution=8, act_layer=nn.SiLU), (2, 48, 8, 8)),
     "efficientformer_v2.Attention2d, strided": (dict(dim=48, resolution=(8, 6), stride=2), (2, 48, 8, 6)),
     "tiny_vit.Attention": (dict(dim=64, key_dim=32, num_heads=2, attn_ratio=1, resolution=(7, 7)), (2, 49, 64)),

@@ -122,7 +122,7 @@ def test_what_has_no_class_is_not_replaced_in_part():
 
 
 @pytest.mark.parametrize("family, kind, options, said", [
-    ("efficientvit_msra", "CascadedGroupAttention", dict(dim=16, key_dim=4, num_heads=2, attn_ratio=2), "key_dim=4"),
+    ("efficientvit_msra", "CascadedGroupAttention", dict(dim=16, key_dim=4, num_heads=2, attn_ratio=3), "attn_ratio=3"),
     ("tiny_vit", "Attention", dict(dim=64, key_dim=32, num_heads=2, attn_ratio=2), "attn_ratio=2"),
     ("levit", "AttentionDownsample", dict(in_dim=64, out_dim=96, key_dim=16, num_heads=4), r"attn_ratio=2\.0"),
     ("efficientformer_v2", "Attention2d", dict(dim=48, num_heads=4), "num_heads=4"),

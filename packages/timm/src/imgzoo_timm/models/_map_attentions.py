@@ -24,12 +24,11 @@ def refuse_unless(fits: bool, rule: str, **given: Any) -> None:
 class CascadedGroupAttention(efficientvit_msra.CascadedGroupAttention):
     def __init__(self, dim: int, key_dim: int, num_heads: int = 8, attn_ratio: int = 4, resolution: int = 14,
                  kernels: Sequence[int] = (5, 5, 5, 5)):  # fmt: skip
-        own = efficientvit_msra.KEY_DIM
-        fits = key_dim == own and attn_ratio * key_dim * num_heads == dim and len(kernels) >= num_heads
-        rule = f"key_dim is {own}, attn_ratio * key_dim * num_heads is dim, and each head has a kernel"
+        fits = attn_ratio * key_dim * num_heads == dim and len(kernels) >= num_heads
+        rule = "attn_ratio * key_dim * num_heads is dim, and each head has a kernel"
         refuse_unless(fits, rule, dim=dim, key_dim=key_dim, num_heads=num_heads, attn_ratio=attn_ratio,
                       kernels=kernels)  # fmt: skip
-        super().__init__(dim, tuple(kernels)[:num_heads], to_2tuple(resolution))
+        super().__init__(dim, tuple(kernels)[:num_heads], key_dim, to_2tuple(resolution))
 
 
 @adapter
