@@ -397,3 +397,8 @@ def test_activations_and_skips_of_metaformer():
     skips = [getattr(stage.blocks[0].res_scale1, "scale", None) for stage in model.stages]
     assert [None if skip is None else skip[0].item() for skip in skips] == [0.5, None, None, 2.0]
     assert "act1.scale" in str([*model.state_dict()])  # what mixes positions keeps its own
+
+
+def test_a_distilled_network_keeps_its_class_token():
+    with pytest.raises(UsageError, match="leave class_token=False out"):
+        imgzoo.create_model("deit_tiny_distilled_patch16_224", class_token=False)

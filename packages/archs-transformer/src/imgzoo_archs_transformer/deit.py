@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from imgzoo.errors import UsageError
 from imgzoo.model import DistilledTokens
 from imgzoo_layers.init import trunc_normal_
 
@@ -28,6 +29,8 @@ class VisionTransformerDistilled(DistilledTokens, VisionTransformer):
             nn.init.zeros_(self.head_dist.bias)
 
     def _num_prefix(self, class_token: bool, reg_tokens: int) -> int:
+        if not class_token:
+            raise UsageError("the distilled head reads the class and distillation tokens: leave class_token=False out")
         return 2 + reg_tokens
 
     cls_token: nn.Parameter
