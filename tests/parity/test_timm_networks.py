@@ -437,6 +437,20 @@ def test_towers_of_gemma_take_patches_of_images_of_any_shape(name, options):
         torch.testing.assert_close(got[valid], want[valid], rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("pool", [None, "avg", "", "own"])
+@pytest.mark.parametrize("name, own", [("deepseek_vit_412m_enc", "align"), ("gemma4_vit_167m_enc", "soft"),
+                                       ("qwen3_vit_88m_enc", "merge")])  # fmt: skip
+def test_encoders_of_language_models_merge_tokens_by_their_own_pool_alone(name, own, pool):
+    small = dict(embed_dim=32, depth=1, num_heads=2, global_pool=own if pool == "own" else pool)
+    if name.startswith("gemma"):
+        small |= dict(head_dim=16, intermediate_size=64, position_embedding_size=32)
+    mine, other = (make(name, **small).eval().double() for make in both("models", "create_model"))
+    mine.load_state_dict(other.state_dict())
+    x = torch.rand(1, 3, 84, 126) if name.startswith("deepseek") else torch.rand(1, 3, 96, 192)
+    with torch.no_grad():
+        torch.testing.assert_close(mine(x.double()), other(x.double()), rtol=0, atol=1e-5)
+
+
 FAMILIES = sorted({spec.family for spec in registry("models").specs() if spec.family})
 
 

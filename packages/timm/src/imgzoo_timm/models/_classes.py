@@ -24,11 +24,12 @@ from ._config_options import options_of
 from ._described import described
 from ._initial import DRAWN, SCALED, draw, scale_by_depth
 from ._networks import Network
-from ._patches import PatchesByName, PatchesOfShapes, PatchesOfTowers
+from ._patches import PatchesByName, PatchesOfShapes, PatchesOfTowers, TokensOfTowers
 from ._positions import MapResampling, RotaryTokens
 
 IN_FRONT: dict[str, type] = {
-    "Eva": RotaryTokens, "Gemma4Encoder": PatchesOfTowers, "Gemma4ViT": PatchesOfTowers, "NaFlexViT": PatchesByName,
+    "DeepSeekEncoder": TokensOfTowers, "Eva": RotaryTokens, "Gemma4Encoder": PatchesOfTowers,
+    "Gemma4ViT": PatchesOfTowers, "NaFlexViT": PatchesByName, "Qwen3Encoder": TokensOfTowers,
     "VisionTransformerSAM": MapResampling,
 }  # fmt: skip
 """Networks that get more in front, by their native names."""
@@ -44,12 +45,23 @@ def spec_of(native: type) -> ModelSpec:
 def spelled(native: type, given: Mapping[str, Any]) -> dict[str, Any]:
     """Options in the field's words as the native constructor takes them; one it does not know is an error."""
     spec = spec_of(native)
-    options = translated(spec, {key: value for key, value in given.items() if value is not None})
+    options = translated(spec, leave_apart(native, {key: value for key, value in given.items() if value is not None}))
     parameters, anything = parameters_of(native)
     unknown = [key for key in options if key not in parameters]
     if unknown and not anything:
         raise OptionError(f"{native.__name__} has no option {', '.join(unknown)}; it takes {', '.join(parameters)}")
     return options
+
+
+MERGES = {"DeepSeekEncoder": "out_features", "Gemma4Encoder": "pool_side", "Qwen3Encoder": "out_features"}
+"""Encoders of language models, each by the option that is 0 where its tokens are not merged."""
+
+
+def leave_apart(native: type, options: dict[str, Any]) -> dict[str, Any]:
+    """Options of an encoder of the field, which merges tokens by its pool's own word alone."""
+    if native.__name__ not in MERGES or options.get("num_classes") or options.get("global_pool") not in ("avg", ""):
+        return options
+    return {**options, MERGES[native.__name__]: 0}
 
 
 APART = {"SwinTransformerV2", "SwinTransformerV2Cr"}

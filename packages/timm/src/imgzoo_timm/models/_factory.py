@@ -129,7 +129,7 @@ def native_model(name: str, pretrained: bool, told: dict[str, Any], options: dic
     overlay = {**as_mapping(cfg), **with_source(as_mapping(told.get("pretrained_cfg_overlay")))}
     if cfg is not None or ":" in name:  # others than the catalog's
         overlay.setdefault("custom_load", False)
-    options = {**asked_by(name, overlay), **options}
+    options = unmerged(name, {**asked_by(name, overlay), **options})
     if pretrained and overlay.get("state_dict") is None:
         where = overlay.get("file") or hub(overlay) or (cfg is not None and overlay.get("url")) or True
     features = bool(options.pop("features_only", False))
@@ -164,6 +164,13 @@ def native_model(name: str, pretrained: bool, told: dict[str, Any], options: dic
 
         return extractor_of(model, indices, **extractor)
     return model
+
+
+def unmerged(name: str, options: dict[str, Any]) -> dict[str, Any]:
+    """Options by name; an encoder of a language model merges tokens by its pool's own word alone."""
+    from ._classes import leave_apart
+
+    return leave_apart(imgzoo.get_spec(name).load(), options) if imgzoo.is_model(name) else options
 
 
 def asked_by(name: str, cfg: Mapping[str, Any]) -> dict[str, Any]:

@@ -47,6 +47,13 @@ class PatchesOfShapes(PatchesByName):
         return named_levels(x, result) if output_dict else result
 
 
+class TokensOfTowers:
+    """In front of encoders of language models: tokens that nothing merges stand on their grid where no pool is."""
+
+    def pooled(self: Any, x: Any) -> Any:
+        return x if self.global_pool == "" and x.ndim == 4 else super().pooled(x)  # type: ignore[misc]
+
+
 class PatchesOfTowers(PatchesOfShapes, ShapeByShape):
     """In front of towers of language models that take patches anyway; their tokens stand by themselves in the field."""
 
