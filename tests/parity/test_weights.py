@@ -1,6 +1,7 @@
 """Weights travel both ways: what one library saves the other loads, and published ones give the same logits."""
 
 import json
+import re
 
 import pytest
 import torch
@@ -106,14 +107,37 @@ def families():
     return found.values()
 
 
+FIXED = {"gcvit": {"depths", "embed_dim", "mlp_ratio", "num_heads", "window_ratio", "layer_scale"},
+         "sequencer": {"embed_dims", "hidden_sizes", "mlp_ratios", "patch_sizes"}}  # fmt: skip
+"""Words that the entry points of a family in the peer fix, so that it takes no others by name."""
+
+
 @pytest.mark.parametrize("spec", families(), ids=lambda spec: spec.name)
 def test_the_peer_takes_every_word_of_the_field(spec):
-    """Said as they are, the options of a row change nothing, and the peer knows each; 0 and None may mean its own."""
+    """Said as they are, the options of a row change nothing, and the peer knows each; 0 and None may mean its own.
+
+    Not said: an embed_norm that is the network's, for which the field has no word, and what an entry point of the peer
+    fixes itself.
+    """
     parameters = parameters_of(spec.load())[0]
-    given = {key: value for key, value in row_of(spec).items() if value and key not in (*SHARED, "gate")}
+    row = row_of(spec)
+    given = {key: value for key, value in row.items() if value and key not in (*SHARED, "gate")}
+    if given.get("embed_norm") is True:
+        del given["embed_norm"]
     said = {word: value for key in given for word, value in _backwards(spec, parameters, key, given[key])}
+    fixed = set()
     with torch.device("meta"):
-        plain, told = timm.create_model(spec.name), timm.create_model(spec.name, **said)
+        plain, told = timm.create_model(spec.name), None
+        while told is None:
+            try:
+                told = timm.create_model(spec.name, **said)
+            except TypeError as error:
+                word = re.search(r"multiple values for keyword argument '(\w+)'", str(error))
+                if word is None:
+                    raise
+                fixed.add(word[1])
+                del said[word[1]]
+    assert fixed <= FIXED.get(spec.family, set())
     assert {k: v.shape for k, v in told.state_dict().items()} == {k: v.shape for k, v in plain.state_dict().items()}
 
 

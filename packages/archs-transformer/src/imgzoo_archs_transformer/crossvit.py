@@ -131,8 +131,8 @@ class CrossVit(ImageModel):
         img_scale: side of the second branch's image as a share of the first's
         crop_scale: a branch sees the middle of an image that is larger than it wants, not all of it in small
         patch_size: side of the patches of either branch in pixels
-        num_heads: attention heads, or those of either branch
-        mlp_ratio: hidden channels of an mlp as a multiple, or that of either branch; a third has no effect
+        num_heads: attention heads of either branch, or of both
+        mlp_ratio: hidden channels of an mlp of either branch as a multiple, or of both; a third has no effect
         depth: blocks of the fine branch in a stage
         stages: number of stages
         multi_conv: patches by three convolutions
@@ -153,8 +153,9 @@ class CrossVit(ImageModel):
 
     def __init__(self, img_size: int | tuple[int, int] = 240, img_scale: float = 224 / 240, crop_scale: bool = False,
                  patch_size: Sequence[int] = (12, 16), embed_dims: Sequence[int] = (128, 256), depth: int = 3,
-                 stages: int = 3, num_heads: int | Sequence[int] = 4, mlp_ratio: float | Sequence[float] = 3.0,
-                 multi_conv: bool = False, num_classes: int = 1000, in_chans: int = 3, global_pool: str = "token",
+                 stages: int = 3, num_heads: int | Sequence[int] = (4, 4),
+                 mlp_ratio: float | Sequence[float] = (3.0, 3.0, 1.0), multi_conv: bool = False,
+                 num_classes: int = 1000, in_chans: int = 3, global_pool: str = "token",
                  dynamic_img_size: bool = False, drop_rate: float = 0.0, pos_drop_rate: float = 0.0,
                  proj_drop_rate: float = 0.0, attn_drop_rate: float = 0.0, drop_path_rate: float = 0.0):  # fmt: skip
         super().__init__(num_classes, in_chans)
