@@ -60,9 +60,12 @@ def test_a_convolution_of_pooled_maps_is_a_matrix_product(side, bias):
     x = torch.randn(2, 6, side, side, dtype=torch.double, requires_grad=True)
     want, inputs = F.conv2d(x, conv.weight, conv.bias), [x, *conv.parameters()]
     torch.testing.assert_close(conv(x), want)
+    assert conv(x).grad_fn.name() == want.grad_fn.name()  # as tools that prune by the graph of gradients ask
     for ours, plain in zip(torch.autograd.grad(conv(x).square().sum(), inputs),
                            torch.autograd.grad(want.square().sum(), inputs), strict=True):  # fmt: skip
         torch.testing.assert_close(ours, plain)
+    with torch.no_grad():
+        torch.testing.assert_close(conv(x), want)
     with torch.no_grad(), torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as run:
         torch.testing.assert_close(torch.jit.script(conv)(x), conv(x))
     assert not any("conv" in event.key for event in run.key_averages())

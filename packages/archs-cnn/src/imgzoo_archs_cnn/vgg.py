@@ -34,7 +34,7 @@ class PreLogits(nn.Module):
 
 
 class WholeConv2d(nn.Conv2d):
-    """A convolution without borders, which is a matrix product where its kernel covers the map."""
+    """A convolution without borders: for inference a matrix product where its kernel covers the map."""
 
     def forward(self, x: Tensor) -> Tensor:
         return over_all(x, self.weight, self.bias)
@@ -42,7 +42,7 @@ class WholeConv2d(nn.Conv2d):
 
 def over_all(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """(B, C, H, W) -> (B, C', H - KH + 1, W - KW + 1)."""
-    if x.shape[2:] == weight.shape[2:]:
+    if not torch.is_grad_enabled() and x.shape[2:] == weight.shape[2:]:
         return F.linear(x.flatten(1), weight.flatten(1), bias)[:, :, None, None]
     return F.conv2d(x, weight, bias)
 

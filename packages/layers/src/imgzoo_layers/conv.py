@@ -37,13 +37,16 @@ class Scale2d(nn.Conv2d):
 class Pointwise2d(nn.Conv2d):
     """A 1x1 convolution of pooled maps, as the matrix product that it is: (B, C, H, W) -> (B, C', H, W).
 
-    For a map of one place torch's own lays out image and kernel first, which takes ten times as long on a CPU.
+    For a map of one place torch's own lays out image and kernel first, which takes ten times as long on a CPU. Where
+    gradients are recorded it is a convolution, which tools that follow them know.
     """
 
     def __init__(self, dim: int, dim_out: int, bias: bool = True):
         super().__init__(dim, dim_out, 1, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
+        if torch.is_grad_enabled():
+            return F.conv2d(x, self.weight, self.bias)
         return F.linear(x.movedim(1, -1), self.weight.flatten(1), self.bias).movedim(-1, 1)
 
 
