@@ -167,10 +167,7 @@ class ResNetV2(ImageModel):
             nn.init.zeros_(self.head.fc.bias)
 
     def forward_features(self, x: Tensor) -> Tensor:  # (B, 3, H, W) -> (B, C, H/32, W/32)
-        x = self.stem(x)
-        for stage in self.stages:
-            x = stage(self._before_stage(x))
-        return self.norm(x)
+        return self.norm(self._through_stages(self.stem(x)))
 
 
 BLOCK = {(True, True): PreBasicBlock, (False, True): PreBottleneck, (False, False): Bottleneck}

@@ -164,10 +164,7 @@ class EfficientFormer(Distilled, ImageModel):
         return [(block.token_mixer, self.grid) for block in blocks if isinstance(block, MetaBlock1d)]
 
     def forward_features(self, x: Tensor) -> Tensor:  # (B, 3, H, W) -> (B, N, C)
-        x = self.stem(self.sized_input(x))
-        for stage in self.stages:
-            x = stage(self._before_stage(x))
-        return self.norm(x)
+        return self.norm(self._through_stages(self.stem(self.sized_input(x))))
 
     def _advance(self, path: str, step: Any, x: Any) -> tuple[Any, dict[str, Any]]:
         x = step(x)

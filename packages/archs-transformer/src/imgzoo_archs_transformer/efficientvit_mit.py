@@ -132,10 +132,7 @@ class EfficientVit(HiddenHead, ImageModel):
         self.head = Head(style if large else Style(), dim, head_widths, num_classes, global_pool, drop_rate)
 
     def forward_features(self, x: Tensor) -> Tensor:  # (B, 3, H, W) -> (B, C, H/32, W/32)
-        x = self.stem(x)
-        for stage in self.stages:
-            x = stage(self._before_stage(x))
-        return x
+        return self._through_stages(self.stem(x))
 
 
 def make_stage(style: Style, dim: int, dim_out: int, depth: int, index: int, head_dim: int,

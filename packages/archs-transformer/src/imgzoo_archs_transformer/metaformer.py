@@ -219,10 +219,7 @@ class MetaFormer(ImageModel):
                     nn.init.zeros_(module.bias)
 
     def forward_features(self, x: Tensor) -> Tensor:  # (B, 3, H, W) -> (B, C, H/32, W/32)
-        x = self.stem(x)
-        for stage in self.stages:
-            x = stage(self._before_stage(x))
-        return x
+        return self._through_stages(self.stem(x))
 
     def _heads(self) -> tuple[str, ...]:
         return ("head.fc.fc2",) if isinstance(self.head.fc, MlpHead) else ("head.fc",)

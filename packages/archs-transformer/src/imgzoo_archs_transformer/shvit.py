@@ -135,10 +135,7 @@ class SHViT(NormLinearHead, ImageModel):
         self.head = NormLinear(self.head_hidden_size, num_classes)
 
     def forward_features(self, x: Tensor) -> Tensor:  # (B, 3, H, W) -> (B, C, H/64, W/64)
-        x = self.patch_embed(x)
-        for stage in self.stages:
-            x = stage(self._before_stage(x))
-        return x
+        return self._through_stages(self.patch_embed(x))
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         x = self.head_drop(self.global_pool(x))

@@ -95,6 +95,12 @@ class ImageModel(Leveled):
         """What a family of large kernels passes to its later stages; the same values."""
         return plain_where_small(x)
 
+    def _through_stages(self, x: Tensor) -> Tensor:
+        """The same for a family whose `stages` follow one another: (B, C, H, W) behind the stem -> behind the last."""
+        for stage in self.stages:
+            x = stage(self._before_stage(x))
+        return x
+
     # training helpers
 
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
